@@ -2,57 +2,60 @@ package ehi
 
 import "time"
 
-// ActorKind is in what capacity somebody acts.
+// ActorKind is the role in which somebody acts.
 type ActorKind string
 
 // The kinds of actors.
 const (
-	// ActorNobody has shown no credentials that count.
+	// ActorNobody presented no valid credentials.
 	ActorNobody ActorKind = ""
-	// ActorClient is an application or a backend service that has shown an access token.
+	// ActorClient is an application or a backend service with a valid access token.
 	ActorClient ActorKind = "client"
-	// ActorPatient is a patient who has signed in on the pages, or fills in a form there.
+	// ActorPatient is a patient who signed in on the pages or who fills in a form there.
 	ActorPatient ActorKind = "patient"
 	// ActorStaff is an administrator who has signed in.
 	ActorStaff ActorKind = "admin"
-	// ActorServer is the server itself, which acts on behalf of nobody.
+	// ActorServer is the server itself, acting on its own behalf.
 	ActorServer ActorKind = "server"
 )
 
-// Duty is what an administrator may do with exports.
+// Duty is what an administrator may do with exports. Each duty includes the lower ones.
 type Duty int
 
-// The duties, least first: each includes those before it.
+// The duties, from the lowest to the highest.
 const (
 	DutyNone Duty = iota
-	// DutyView is to see exports.
+	// DutyView allows viewing exports.
 	DutyView
-	// DutyReview is to decide about them, and to add documents to them.
+	// DutyReview also allows approving and rejecting exports, and attaching documents.
 	DutyReview
-	// DutyAdminister is to delete them, too.
+	// DutyAdminister also allows deleting exports.
 	DutyAdminister
 )
 
-// Actor is who does something with an export, as far as the server knows. Whoever took the request has found that out.
+// Actor identifies who acts on an export. The layer that receives the request fills it in.
 type Actor struct {
 	Kind ActorKind
-	// Name is an administrator's, or the id of a patient who acts for himself.
+	// Name is the name of an administrator, or the ID of a patient who acts for himself.
 	Name string
-	// ClientID is the OAuth client of an access token; Patient is the patient whom the token is about, Grant the
-	// authorization that it came of, and Service whether it is a backend service's.
+	// ClientID is the OAuth client of an access token. Patient is the patient that the token is
+	// for, Grant the authorization that issued it. Service reports whether the client is a
+	// backend service.
 	ClientID, Patient, Grant string
 	Service                  bool
-	// ClientMade stands for the very registration of the client: another one under its id has another.
+	// ClientMade identifies the registration of the client. A client that is registered again
+	// under the same ID has another value.
 	ClientMade time.Time
-	// Duty is what an administrator may do.
+	// Duty is the highest duty of an administrator.
 	Duty Duty
-	// Mark stands for the very account of an administrator: another account of the same name has another one.
+	// Mark identifies the account of an administrator. Another account of the same name has
+	// another mark.
 	Mark string
-	// Address is where the request came from, Request its id in the log.
+	// Address is where the request came from, Request its ID in the log.
 	Address, Request string
 }
 
-// Agent is how the audit trail names an actor.
+// Agent returns the name of the actor in the audit trail.
 func (a Actor) Agent() string {
 	switch a.Kind {
 	case ActorStaff, ActorPatient:
@@ -68,7 +71,7 @@ func (a Actor) Agent() string {
 	return "nobody"
 }
 
-// May is an error for an administrator who lacks a duty, and for everybody else. Errors: Forbidden.
+// May returns Forbidden unless the actor is an administrator with at least the given duty.
 func (a Actor) May(least Duty) error {
 	if a.Kind != ActorStaff || a.Duty < least {
 		return Errorf(Forbidden, "This is for administrators who may do it")

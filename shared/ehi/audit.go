@@ -2,37 +2,37 @@ package ehi
 
 import "time"
 
-// Action is what an audit event tells of.
+// Action is the kind of an audit event.
 type Action string
 
-// The actions, by where they happen: the authorization server, exports, reads of records,
+// The actions, grouped by origin: the authorization server, exports, reads of records,
 // administration.
 const (
 	ActionLogIn     Action = "log-in"
 	ActionLogOut    Action = "log-out"
-	ActionAuthorize Action = "authorize" // the patient's answer to an application
-	ActionWithdraw  Action = "withdraw"  // the patient ends an application's access
+	ActionAuthorize Action = "authorize" // the patient answers an application's request for access
+	ActionWithdraw  Action = "withdraw"  // the patient withdraws an application's access
 	ActionToken     Action = "token"
-	// a code or refresh token came a second time: its grant was revoked
+	// A code or refresh token is presented a second time, and its grant is revoked.
 	ActionTokenReuse   Action = "token-reuse"
 	ActionRevoke       Action = "revoke"
 	ActionRegister     Action = "register" // dynamic registration
 	ActionKickOff      Action = "kick-off"
 	ActionForm         Action = "form"
 	ActionDelete       Action = "delete"
-	ActionDisclose     Action = "disclose" // files of an export went out
-	ActionRead         Action = "read"     // a Patient or Group was read or searched
+	ActionDisclose     Action = "disclose" // a client downloads files of an export
+	ActionRead         Action = "read"     // a client reads or searches Patient or Group
 	ActionApprove      Action = "approve"
 	ActionReject       Action = "reject"
 	ActionAttach       Action = "attach"
 	ActionDetach       Action = "detach"
 	ActionImport       Action = "import"
 	ActionBackup       Action = "backup"
-	ActionAudit        Action = "audit" // the trail itself was read
+	ActionAudit        Action = "audit" // an administrator reads the trail
 	ActionAdministrate Action = "administrate"
 )
 
-// Actions lists the actions.
+// Actions lists all actions.
 func Actions() []Action {
 	return []Action{
 		ActionLogIn, ActionLogOut, ActionAuthorize, ActionWithdraw, ActionToken, ActionTokenReuse,
@@ -42,37 +42,38 @@ func Actions() []Action {
 	}
 }
 
-// Outcome is how what an audit event tells of ended.
+// Outcome is how an audited action ended.
 type Outcome string
 
 // The outcomes.
 const (
 	Succeeded Outcome = "ok"
-	Denied    Outcome = "refused" // by a rule: who asked may not, or asked wrongly
-	Broke     Outcome = "failed"  // by a fault of the server's
+	Denied    Outcome = "refused" // a rule forbids the action, or the request is invalid
+	Broke     Outcome = "failed"  // the server failed
 )
 
-// Event is one line of the audit trail. It names patients, jobs and clients by their ids, and
-// says nothing of what is in a record.
+// Event is one line of the audit trail. It names patients, jobs and clients by ID and holds no
+// clinical content.
 type Event struct {
 	At      time.Time `json:"at"`
 	Action  Action    `json:"action"`
 	Outcome Outcome   `json:"outcome"`
-	// Agent is who did it, as far as that is known: admin NAME, patient ID, client ID; nobody.
+	// Agent is who acted: "admin NAME", "patient ID" or "client ID"; "" where that is unknown.
 	Agent string `json:"agent"`
-	// Client, Patient and Job are what it is about; "" where there is none.
+	// Client, Patient and Job are the subjects of the event; "" where there is none.
 	Client  string `json:"client,omitempty"`
 	Patient string `json:"patient,omitempty"`
 	Job     string `json:"job,omitempty"`
-	// Address is where the request came from, Request its id in the log.
+	// Address is where the request came from, Request its ID in the log.
 	Address string `json:"address,omitempty"`
 	Request string `json:"request,omitempty"`
-	// Detail is a few words more: a grant type, an error code, what was changed.
+	// Detail is a short addition: a grant type, an error code, or what changed.
 	Detail string `json:"detail,omitempty"`
 }
 
-// End notes how what the event tells of has ended. What is refused is Denied, and what fails Broke; an event
-// without details gets the class of the error: its words may repeat what was asked for.
+// End sets the outcome of the event from err: Denied for a refused request, Broke for a failure.
+// If the event has no detail yet, End sets it to the class of the error and not to its text,
+// which may repeat what the request contained.
 func (e *Event) End(err error) {
 	e.Outcome = OutcomeOf(err)
 	if err != nil && e.Detail == "" {
@@ -80,7 +81,7 @@ func (e *Event) End(err error) {
 	}
 }
 
-// OutcomeOf is the outcome of what has ended by an error, or by none.
+// OutcomeOf returns the outcome of an action that ended with err, which may be nil.
 func OutcomeOf(err error) Outcome {
 	switch CodeOf(err) {
 	case "":
@@ -91,7 +92,7 @@ func OutcomeOf(err error) Outcome {
 	return Denied
 }
 
-// About is an event about a job.
+// About returns an event about a job.
 func About(action Action, j *Job) Event {
 	return Event{Action: action, Client: j.ClientID, Patient: j.Patient.ID, Job: j.ID}
 }

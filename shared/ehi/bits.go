@@ -2,13 +2,14 @@ package ehi
 
 import "math/bits"
 
-// Bits is a set of small numbers, eight a byte. It is a value: With returns another one.
+// Bits is a set of small non-negative numbers, stored as one bit each. It is a value: With
+// returns a new set.
 type Bits []byte
 
 // Has reports whether n is in the set.
 func (b Bits) Has(n int) bool { return n/8 < len(b) && b[n/8]&(1<<(n%8)) != 0 }
 
-// With returns the set with n in it; b is unchanged.
+// With returns a copy of the set that includes n.
 func (b Bits) With(n int) Bits {
 	out := make(Bits, max(len(b), n/8+1))
 	copy(out, b)
@@ -16,7 +17,7 @@ func (b Bits) With(n int) Bits {
 	return out
 }
 
-// Count is how many numbers are in the set.
+// Count returns how many numbers are in the set.
 func (b Bits) Count() (n int) {
 	for _, x := range b {
 		n += bits.OnesCount8(x)

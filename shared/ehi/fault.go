@@ -5,21 +5,21 @@ import (
 	"strings"
 )
 
-// Fault is something that goes wrong for a job because its client has ordered it, to test
-// itself: the sandbox's base /faulty/<faults>/fhir.
+// Fault is a failure that a client asks the sandbox to simulate, by using the base URL
+// /faulty/<faults>/fhir.
 type Fault string
 
 // The faults.
 const (
-	FaultBusy        Fault = "busy"        // every other kick-off is refused: too many exports
-	FaultThrottled   Fault = "throttled"   // status requests are refused as too many
-	FaultUnavailable Fault = "unavailable" // the status cannot be read
-	FaultDropped     Fault = "dropped"     // connections end without an answer
-	FaultSlow        Fault = "slow"        // the export takes its time
-	FaultFailed      Fault = "failed"      // the job fails
-	FaultErrors      Fault = "errors"      // some resources could not be exported
-	FaultTruncated   Fault = "truncated"   // downloads break off
-	FaultExpired     Fault = "expired"     // the files are gone before they are fetched
+	FaultBusy        Fault = "busy"        // rejects every other kick-off: too many exports
+	FaultThrottled   Fault = "throttled"   // rejects status requests: too many requests
+	FaultUnavailable Fault = "unavailable" // answers status requests with 503
+	FaultDropped     Fault = "dropped"     // closes connections without an answer
+	FaultSlow        Fault = "slow"        // delays the export
+	FaultFailed      Fault = "failed"      // fails the job
+	FaultErrors      Fault = "errors"      // reports resources that could not be exported
+	FaultTruncated   Fault = "truncated"   // cuts downloads off
+	FaultExpired     Fault = "expired"     // expires the files before they are fetched
 )
 
 // FaultInfo describes a fault to developers of clients.
@@ -64,10 +64,10 @@ func Faults() []FaultInfo {
 	}
 }
 
-// ParseFaults reads faults with + or commas between them. Errors: Invalid for one that there is
-// not.
+// ParseFaults parses a list of faults that are separated by + or commas. It returns Invalid for
+// an unknown fault.
 func ParseFaults(s string) (out []Fault, err error) {
-	// an unescaped + may arrive as a space
+	// A + that is not escaped may arrive as a space.
 	for _, name := range strings.FieldsFunc(s,
 		func(r rune) bool { return r == '+' || r == ',' || r == ' ' }) {
 		f := Fault(name)

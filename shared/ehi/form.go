@@ -13,10 +13,11 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Category is a key of the release form's first part: which kinds of information go out (EHI-8).
+// Category is a key of the first part of the release form: a kind of information to release
+// (EHI-8).
 type Category string
 
-// The categories of the form, in the order in which the page shows them.
+// The categories, in the order of the form.
 const (
 	Visits           Category = "visits"
 	Labs             Category = "labs"
@@ -35,10 +36,10 @@ type CategoryInfo struct {
 	Key   Category
 	Name  string
 	Hint  string
-	Dated bool // whether it takes from and to; medicalRecord does not
+	Dated bool // whether the category takes from and to; medicalRecord does not
 }
 
-// Categories lists the form's first part.
+// Categories lists the first part of the form.
 func Categories() []CategoryInfo {
 	return []CategoryInfo{
 		{Visits, "Clinic visits", "Visits to a doctor or hospital, and what was done there", true},
@@ -69,11 +70,11 @@ func Categories() []CategoryInfo {
 	}
 }
 
-// Authorization is a key of the form's second part: sensitive information that stays out unless
-// the patient expressly authorises it (EHI-9).
+// Authorization is a key of the second part of the form: sensitive information that is withheld
+// unless the patient expressly authorizes its release (EHI-9).
 type Authorization string
 
-// The authorizations of the form, in the order in which the page shows them.
+// The authorizations, in the order of the form.
 const (
 	HIV              Authorization = "hiv"
 	AlcoholAndDrug   Authorization = "alcoholAndDrug"
@@ -89,10 +90,10 @@ const (
 type AuthorizationInfo struct {
 	Key  Authorization
 	Name string
-	Text bool // a text beside the tick says what is meant; it decides nothing
+	Text bool // whether a text may explain the tick; the text decides nothing
 }
 
-// Authorizations lists the form's second part.
+// Authorizations lists the second part of the form.
 func Authorizations() []AuthorizationInfo {
 	return []AuthorizationInfo{
 		{HIV, "HIV test results", false},
@@ -106,21 +107,21 @@ func Authorizations() []AuthorizationInfo {
 	}
 }
 
-// ReleaseForm is what the patient chose. Only what was enabled or authorised is kept; all else
-// is withheld.
+// ReleaseForm is what the patient chose. It holds only what is enabled or authorized; everything
+// else is withheld.
 type ReleaseForm struct {
 	Parameters map[Category]Choice `json:"p,omitempty"`
-	// Authorizations are the ticks of the second part, each with the value ticked; Authorizes reads
-	// them. Records of earlier builds have texts here, which authorise nothing.
+	// Authorizations holds the ticks of the second part with the value of each. Use Authorizes
+	// to read it: records of earlier builds have free text here, which authorizes nothing.
 	Authorizations map[Authorization]string `json:"a,omitempty"`
-	// Texts are what was written beside ticks. They are for people to read and decide nothing.
+	// Texts are the texts beside the ticks. People read them; they decide nothing.
 	Texts map[Authorization]string `json:"t,omitempty"`
 }
 
-// ticked is the value of an authorization that was given.
+// ticked is the value of an authorization that is given.
 const ticked = "true"
 
-// Authorizes reports whether the patient expressly authorised a kind of sensitive information.
+// Authorizes reports whether the patient expressly authorized a kind of sensitive information.
 func (f *ReleaseForm) Authorizes(key Authorization) bool { return f.Authorizations[key] == ticked }
 
 // Authorize ticks a kind of sensitive information.
@@ -139,7 +140,7 @@ type Choice struct {
 	Notes string `json:"notes,omitempty"`
 }
 
-// Span returns the instants that the choice admits: [from, to). A zero time is open.
+// Span returns the half-open interval [from, to) of the choice. A zero time means no bound.
 func (c Choice) Span() (from, to time.Time, err error) {
 	if c.From != "" {
 		s, err := fhir.ParseAsked(c.From)
@@ -161,7 +162,7 @@ func (c Choice) Span() (from, to time.Time, err error) {
 	return from, to, nil
 }
 
-// MaxNote bounds each free text of the form, in characters, so that a job's record stays small.
+// MaxNote is the longest free text of the form, in characters. It keeps the job's record small.
 const MaxNote = 200
 
 // formJSON is the wire form of EHI-7.
@@ -176,11 +177,11 @@ type parameterJSON struct {
 	From    optionalText `json:"from,omitempty"`
 	To      optionalText `json:"to,omitempty"`
 	Notes   optionalText `json:"notes"`
-	Group   any          `json:"group"` // 1 for records, 2 for documents; what is sent is not read
+	Group   any          `json:"group"` // 1 for records, 2 for documents; ignored on input
 }
 
-// optionalText is a text that may be left out, or be null or false: the reference's form says false
-// of the dates that a line does not take.
+// optionalText is a text that may be absent, null or false. The form of the reference
+// implementation sends false for the dates of a line that takes none.
 type optionalText string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -194,15 +195,15 @@ func (t *optionalText) UnmarshalJSON(data []byte) error {
 
 type authorizationJSON struct {
 	Name string `json:"name"`
-	// Value is whether it is authorised. A text in its place, as the reference's form has it for
-	// genetic and other, is kept as Text and authorises nothing.
+	// Value is true or false. The reference implementation sends text here for genetic and
+	// other: that text is kept as Text and authorizes nothing.
 	Value any          `json:"value"`
-	Text  optionalText `json:"text,omitempty"` // of genetic and other
+	Text  optionalText `json:"text,omitempty"` // of genetic and other only
 }
 
-// ParseReleaseForm reads and checks the JSON of EHI-7. A name counts as it is written here, and
-// no object has one twice: whether something is released depends neither on the order of names
-// nor on their case. Errors: Invalid, naming the key at fault.
+// ParseReleaseForm parses and checks the JSON of EHI-7. Keys are case-sensitive and may not
+// occur twice, so that neither the order nor the case of keys decides what is released. It
+// returns Invalid and names the key at fault.
 func ParseReleaseForm(body []byte) (ReleaseForm, error) {
 	c := fhir.Cursor{Unique: true}
 	for c.Reset(body); c.Next(); {
@@ -245,7 +246,7 @@ func (f *ReleaseForm) addParameter(key Category, p parameterJSON) error {
 	if i < 0 {
 		return Errorf(Invalid, "Invalid form: unknown parameter %q", key)
 	}
-	if !p.Enabled { // whatever else it says
+	if !p.Enabled { // whatever its other fields say
 		return nil
 	}
 	c := Choice{From: p.From.text(), To: p.To.text(), Notes: p.Notes.text()}
@@ -302,8 +303,8 @@ func (f *ReleaseForm) addAuthorization(key Authorization, a authorizationJSON) e
 	return nil
 }
 
-// MarshalWire renders the form as the two objects of the job's JSON (EHI-10): every key, also
-// those not chosen. A nil form renders both empty.
+// MarshalWire renders the form as the two objects of the job's JSON (EHI-10). It lists every
+// key, including those that are not chosen. For a nil form both objects are empty.
 func (f *ReleaseForm) MarshalWire() (parameters, authorizations any) {
 	ps, as := map[Category]parameterJSON{}, map[Authorization]authorizationJSON{}
 	if f == nil {
@@ -330,10 +331,11 @@ func (f *ReleaseForm) MarshalWire() (parameters, authorizations any) {
 	return ps, as
 }
 
-// text is the text without white space around it.
+// text returns the text without surrounding white space.
 func (t optionalText) text() string { return strings.TrimSpace(string(t)) }
 
-// group is the number of the reference's form for a category: 1 for records, 2 for documents.
+// group returns the category's group in the reference implementation: 1 for records, 2 for
+// documents.
 func (c CategoryInfo) group() int {
 	switch c.Key {
 	case Visits, Labs, Billing, MedicalRecord:

@@ -26,7 +26,8 @@ import (
 //	5: Job.Records, Job.Rules, Task.Records
 const RecordVersion = 5
 
-// Lane keeps short, interactive jobs apart from long ones, so that neither starves the other.
+// Lane is a queue of jobs. Short interactive jobs and long bulk jobs have one each, so that
+// neither starves the other.
 type Lane string
 
 const (
@@ -39,28 +40,29 @@ const (
 // Lanes lists the lanes.
 func Lanes() []Lane { return []Lane{Interactive, Bulk} }
 
-// Patient is whose record a job exports.
+// Patient identifies the patient whose record a job exports.
 type Patient struct {
 	ID   string `json:"id"`
 	Name string `json:"name"` // display name, may be empty
 }
 
-// Level is how much a job exports: one patient's record, or a population's (Bulk Data Access
+// Level is the scope of an export: one patient's record or a population's (Bulk Data Access
 // 3.0.0, "Operations").
 type Level string
 
 const (
-	// OnePatient is the record of Job.Patient.
+	// OnePatient exports the record of Job.Patient.
 	OnePatient Level = ""
-	// AllPatients is the records of all patients, and what they refer to.
+	// AllPatients exports the records of all patients and the resources that they reference.
 	AllPatients Level = "patients"
-	// OneGroup is the records of the members of Job.Group, and what they refer to.
+	// OneGroup exports the records of the members of Job.Group and the resources that they
+	// reference.
 	OneGroup Level = "group"
-	// System is everything that the server holds.
+	// System exports everything that the server holds.
 	System Level = "system"
 )
 
-// Kind is the level's name in metrics: patient, patients, group or system.
+// Kind returns the level's name in metrics: patient, patients, group or system.
 func (l Level) Kind() string {
 	if l == OnePatient {
 		return "patient"
@@ -68,8 +70,8 @@ func (l Level) Kind() string {
 	return string(l)
 }
 
-// LogLevel is how loud the events of a job of this level are logged: populations are few,
-// patients' exports may be thousands a second.
+// LogLevel returns the level at which events of such a job are logged. Exports of populations
+// are few; those of single patients may be thousands a second.
 func (l Level) LogLevel() slog.Level {
 	if l == OnePatient {
 		return slog.LevelDebug
@@ -77,7 +79,7 @@ func (l Level) LogLevel() slog.Level {
 	return slog.LevelInfo
 }
 
-// Operation is the way in which a population was asked for; it decides about the form of the
+// Operation is the operation that requested a population's export. It decides the form of the
 // manifest.
 type Operation string
 
@@ -90,128 +92,130 @@ const (
 	BulkExportV4 Operation = "export-v4"
 )
 
-// Job is one export request and all that is known of it, apart from its file tables (see Task).
-// It is one KV record of about 1 KiB; every change is one compare-and-set.
+// Job is one export request and its whole state except the file tables (see Task). It is one KV
+// record of about 1 KiB. Every change is one compare-and-set.
 type Job struct {
 	Version   int       `json:"v"`
 	ID        string    `json:"id"`      // URL-safe (REAL-11)
-	Patient   Patient   `json:"patient"` // the record's subject; none for a population
+	Patient   Patient   `json:"patient"` // empty for a population
 	Level     Level     `json:"level,omitempty"`
-	Group     string    `json:"group,omitempty"` // of OneGroup
+	Group     string    `json:"group,omitempty"` // for OneGroup only
 	Operation Operation `json:"op,omitempty"`
 	ClientID  string    `json:"client"` // the OAuth client that kicked off
-	// kicked off by a backend service rather than a patient's application
+	// ByService reports whether a backend service kicked the job off, rather than a patient's
+	// application.
 	ByService bool `json:"service,omitempty"`
-	// Grant names the patient's authorization under which the application kicked off; "" of a
-	// backend service's jobs. An older build loses it, and with it that a withdrawal ends the
-	// job.
+	// Grant is the patient's authorization under which the application kicked the job off; ""
+	// for a backend service. An older build drops the field, and a withdrawal then does not end
+	// the job.
 	Grant string `json:"grant,omitempty"`
-	// ClientMade is when ClientID was registered: another client of that id has another one.
-	// Zero of the sandbox's. An older build loses it, and tells by the second of CreatedAt.
+	// ClientMade is when ClientID was registered. A client that is registered again under the
+	// same ID has another time. It is zero for clients of the sandbox. An older build drops the
+	// field and compares the seconds of CreatedAt instead.
 	ClientMade  time.Time `json:"clientMade,omitzero"`
 	Lane        Lane      `json:"lane"`
 	Status      Status    `json:"status"`
 	WithForm    bool      `json:"form,omitempty"` // false below /no-form (EHI-1)
 	AutoApprove bool      `json:"auto,omitempty"` // true below /auto-approve (EHI-1)
 	BareLink    bool      `json:"bareLink,omitempty"`
-	// SeparateStatus is Prefer: separate-export-status of the 4.0.0 ballot: a status request
-	// answers 200 and says in X-Export-Status how the job stands (BULK-7).
+	// SeparateStatus reports whether the client sent "Prefer: separate-export-status" of the
+	// 4.0.0 ballot. A status request then answers 200 and reports the status in X-Export-Status
+	// (BULK-7).
 	SeparateStatus bool `json:"separate,omitempty"`
 
-	// Request is the kick-off URL as the client sent it; the manifest repeats it (EHI-5).
+	// Request is the kick-off URL as the client sent it. The manifest repeats it (EHI-5).
 	Request string  `json:"request"`
 	KickOff KickOff `json:"kickOff,omitzero"`
-	// nil until submitted, and for ever without a form
+	// Form is nil until the form is submitted, and always nil for a job without a form.
 	Form *ReleaseForm `json:"choices,omitempty"`
 
 	CreatedAt time.Time `json:"created"`
-	// form submitted, or created where there is none
+	// RequestedAt is when the form was submitted, or when a job without a form was created.
 	RequestedAt time.Time `json:"requested,omitzero"`
-	// who submitted the form: patient or client
+	// RequestedBy is who submitted the form: "patient" or "client".
 	RequestedBy string `json:"requestedBy,omitempty"`
-	// the instant as of which the data was read (EHI-5)
+	// TransactionTime is the instant as of which the data was read (EHI-5).
 	TransactionTime time.Time `json:"transactionTime,omitzero"`
 	CompletedAt     time.Time `json:"completed,omitzero"` // retrieved, failed, or rejected
 	ApprovedAt      time.Time `json:"approved,omitzero"`
-	// the administrator who approved or rejected
+	// DecidedBy is the administrator who approved or rejected the job.
 	DecidedBy string `json:"decidedBy,omitempty"`
-	// Reason is what the one who decided says about it, for the patient to read. An older build
-	// loses it.
+	// Reason is the decision's reason, which the patient reads. An older build drops it.
 	Reason string `json:"reason,omitempty"`
-	// Approvals are the administrators who approved where two have to (four eyes). An older
-	// build loses them, and asks for them again.
+	// Approvals are the administrators who approved, where two must approve (four eyes). An
+	// older build drops them and asks for them again.
 	Approvals []string `json:"approvals,omitempty"`
-	// Approved is the digest of what Approvals are about (see Contents): they are void where the
-	// export has another one now. An older build loses it, and the approvals with it.
+	// Approved is the digest of the export that Approvals are for (see Contents). The approvals
+	// are void if the export's digest differs. An older build drops it together with the
+	// approvals.
 	Approved string `json:"approvedContents,omitempty"`
-	// ApprovedAs says of each of Approvals which account it was, beside its name: an approval is
-	// void once that account may not approve any more. An older build loses it, and the
-	// approvals with it.
+	// ApprovedAs holds the account mark of each entry of Approvals. An approval is void once
+	// that account may no longer approve. An older build drops it together with the approvals.
 	ApprovedAs []string  `json:"approvedAs,omitempty"`
 	ExpiresAt  time.Time `json:"expires,omitzero"` // the job and its files go after this (EHI-17)
 
-	// planned tasks, numbered from 0; 0 until a population is planned
+	// Tasks is the number of planned tasks, numbered from 0. It is 0 until a population is
+	// planned.
 	Tasks int `json:"tasks,omitempty"`
-	// the tasks that are committed and counted here
+	// Done is the set of tasks that are committed and counted here.
 	Done Bits `json:"done,omitempty"`
-	// resources that the plan expects, for progress
+	// Planned is how many resources the plan expects; used for progress.
 	Planned int64            `json:"planned,omitempty"`
 	Counts  map[string]int64 `json:"counts,omitempty"`
-	// by reason, never by name (DESIGN section 4)
+	// Withheld counts withheld resources by reason, never by name.
 	Withheld map[string]int64 `json:"withheld,omitempty"`
 	Bytes    int64            `json:"bytes,omitempty"`
-	// bytes of outputs in the file store: fewer than Bytes where they are compressed
+	// Stored is the size of the outputs in the file store, in bytes. It is smaller than Bytes if
+	// the files are compressed.
 	Stored int64 `json:"stored,omitempty"`
-	// resources that could not be exported (BULK-6)
+	// Errors counts resources that could not be exported (BULK-6).
 	Errors int64 `json:"errors,omitempty"`
-	// Files is how many files the committed tasks have. An older build counts none.
+	// Files is the number of files of the committed tasks. An older build does not count them.
 	Files       int          `json:"files,omitempty"`
 	Attachments []Attachment `json:"attachments,omitempty"`
-	Error       string       `json:"error,omitempty"` // why it failed, for people
-	// Starts counts the start commands published for the job, so that a republished one is no
-	// duplicate to JetStream.
+	Error       string       `json:"error,omitempty"` // why the job failed, for people
+	// Starts counts the start commands of the job. It makes a repeated command differ from the
+	// first, so that JetStream does not drop it as a duplicate.
 	Starts int `json:"starts,omitempty"`
-	// Absent are those of KickOff.Patients, by their places, that were not in the population
-	// when it was planned. An older build loses them.
+	// Absent marks the entries of KickOff.Patients that were not in the population when it was
+	// planned. An older build drops it.
 	Absent Bits `json:"absent,omitempty"`
-	// Trace is the traceparent of the kick-off, below which all that is done for the job is
-	// traced; "" where it is not. An older build loses it, and nothing else, so that it is no
-	// new layout.
+	// Trace is the traceparent of the kick-off, the parent of all spans of the job; "" if the
+	// kick-off is not traced. An older build drops it, which loses nothing else, so
+	// RecordVersion does not count it.
 	Trace string `json:"trace,omitempty"`
-	// Faults are what the client has ordered to go wrong; none but in the sandbox. An older
-	// build loses them.
+	// Faults are the failures that the client asked for, in the sandbox only. An older build
+	// drops them.
 	Faults []Fault `json:"faults,omitempty"`
-	// Records are those that the export is made from: as they were at the kick-off until it is
-	// planned, and then those of the plan, of which every task is. There are none in a job of
-	// version 4 and before.
+	// Records identifies the records that are exported: those at the kick-off until the job is
+	// planned, then those of the plan, which every task uses. It is zero in records of version 4
+	// and before.
 	Records Records `json:"records,omitzero"`
-	// Rules stands for what an operator has configured of the rules of release when the export
-	// was asked for, by its form where it has one: no task goes by others. "" in a job of
-	// version 4 and before.
+	// Rules identifies the operator's release rules when the export was requested, which is when
+	// the form was submitted if there is one. No task applies other rules. It is "" in records
+	// of version 4 and before.
 	Rules string `json:"rules,omitempty"`
-	// Attempts are those of its tasks that may have left files though the records that counted
-	// them are lost (see Remake): the next attempt of each task is a later one, and those files
-	// go with the job. An older build loses it.
+	// Attempts is the highest attempt of any task that may have left files although its record
+	// is lost (see Remake). The next attempt of each task is higher, and the job's deletion
+	// covers those files. An older build drops it.
 	Attempts int `json:"attempts,omitempty"`
-	// Plans counts the attempts to plan a population's export since the last one that succeeded.
+	// Plans counts the attempts to plan a population's export since the last success.
 	Plans int `json:"plans,omitempty"`
 }
 
 // Attachment is a document that an administrator added (EHI-11). Name is unique within its job
-// and is the only key by which it can be asked for.
+// and is the only key of the document.
 type Attachment struct {
 	Name        string    `json:"name"`
-	Object      string    `json:"obj"` // the file store's own name of it
+	Object      string    `json:"obj"` // the name in the file store
 	ContentType string    `json:"contentType"`
 	Size        int64     `json:"size"`
-	SHA1        []byte    `json:"sha1"` // Attachment.hash of FHIR R4 is the SHA-1 of the bytes
+	SHA1        []byte    `json:"sha1"` // FHIR R4 defines Attachment.hash as the SHA-1 of the bytes
 	CreatedAt   time.Time `json:"created"`
 }
 
-// SetStatus moves the job along the transition table.
-//
-// Errors: Conflict, with the present state named, where the table has no such step; the job is
-// unchanged then.
+// SetStatus moves the job to another status of the transition table. If the table has no such
+// step, it returns Conflict with the current status and leaves the job unchanged.
 func (j *Job) SetStatus(next Status) error {
 	if !j.Status.CanBecome(next) {
 		return Errorf(Conflict, "Cannot move an export in %q state to %q", j.Status, next)
@@ -220,10 +224,8 @@ func (j *Job) SetStatus(next Status) error {
 	return nil
 }
 
-// Submit stores the patient's choices and requests the export.
-//
-// Errors: Conflict with the wording that existing clients read (EHI-7), where the form is no
-// longer open.
+// Submit stores the patient's choices and requests the export. If the form is no longer open, it
+// returns Conflict with the wording that existing clients expect (EHI-7).
 func (j *Job) Submit(form ReleaseForm, by string, now time.Time) error {
 	if !j.WithForm || j.Status != AwaitingInput {
 		return Errorf(Conflict, "Exports job already customized")
@@ -233,8 +235,8 @@ func (j *Job) Submit(form ReleaseForm, by string, now time.Time) error {
 	return j.SetStatus(Requested)
 }
 
-// Plan records into how many tasks a population was divided, and of which records. Errors:
-// Conflict in any state but requested, and where the job has been planned.
+// Plan records how many tasks a population has, and which records they read. It returns Conflict
+// unless the job is requested and has no plan yet.
 func (j *Job) Plan(tasks int, resources int64, transactionTime time.Time, of Records) error {
 	if j.Status != Requested || j.Tasks > 0 {
 		return Errorf(Conflict, "Cannot plan an export in %q state with %d tasks", j.Status,
@@ -245,7 +247,7 @@ func (j *Job) Plan(tasks int, resources int64, transactionTime time.Time, of Rec
 	return nil
 }
 
-// NoteAbsent notes which of the patients that were asked for are not in the population.
+// NoteAbsent records which of the requested patients are not in the population.
 func (j *Job) NoteAbsent(ids []string) {
 	j.Absent = nil
 	for i, id := range j.KickOff.Patients {
@@ -255,7 +257,7 @@ func (j *Job) NoteAbsent(ids []string) {
 	}
 }
 
-// AbsentPatients are the patients that were asked for and are not in the population.
+// AbsentPatients returns the requested patients that are not in the population.
 func (j *Job) AbsentPatients() (ids []string) {
 	for i, id := range j.KickOff.Patients {
 		if j.Absent.Has(i) {
@@ -265,10 +267,10 @@ func (j *Job) AbsentPatients() (ids []string) {
 	return ids
 }
 
-// Complete records the result of one committed task. Where it was the last one the job is ready
-// for review, or approved at once where no review was asked for; fileTTL is how long approved
-// files are kept. Errors: Conflict where the job is not running, or the task is counted already;
-// the job is unchanged then.
+// Complete records the result of a committed task. After the last task the job is ready for
+// review, or approved if no review is required; fileTTL is how long approved files are kept. It
+// returns Conflict, and leaves the job unchanged, if the job is not running or has counted the
+// task already.
 func (j *Job) Complete(t Task, now time.Time, fileTTL time.Duration) error {
 	if j.Status != Requested || t.Number >= j.Tasks || j.Done.Has(t.Number) {
 		return Errorf(Conflict, "Cannot count task %d of an export in %q state", t.Number, j.Status)
@@ -288,7 +290,8 @@ func (j *Job) Complete(t Task, now time.Time, fileTTL time.Duration) error {
 	return j.SetStatus(next)
 }
 
-// count adds a task's figures up. Maps are replaced: readers share the old ones.
+// count adds the figures of a task. It replaces maps instead of changing them, because readers
+// share the old ones.
 func (j *Job) count(t Task) {
 	j.Done = j.Done.With(t.Number)
 	counts, withheld := maps.Clone(j.Counts), maps.Clone(j.Withheld)
@@ -317,7 +320,7 @@ func (j *Job) count(t Task) {
 	}
 }
 
-// Whole reports whether the records of these tasks are all that the job has counted.
+// Whole reports whether the given task records are all that the job has counted.
 func (j *Job) Whole(committed []Task) bool {
 	var done Bits
 	for _, t := range committed {
@@ -331,11 +334,11 @@ func (j *Job) Whole(committed []Task) bool {
 	return true
 }
 
-// Remake requests the export again because the records of some of its tasks were lost, by a loss
-// of power, and nobody can tell its files from garbage. kept are its tasks whose records are
-// there, and attempts those that may have left files. It is the one step that leads back in the
-// state machine. What was approved was approved as it was: a review begins anew. Errors:
-// Conflict where nothing was exported, or the files are not wanted any more.
+// Remake requests the export again after a power loss destroyed the records of some of its
+// tasks: without them, its files cannot be told from garbage. kept are the tasks whose records
+// exist, and attempts is the highest attempt that may have left files. Remake is the only step
+// back in the state machine; the review starts again. It returns Conflict if nothing was
+// exported or if the files are no longer wanted.
 func (j *Job) Remake(kept []Task, attempts int) error {
 	if j.Status != Requested && j.Status != Retrieved && j.Status != Approved {
 		return Errorf(Conflict, "Cannot make an export in %q state anew", j.Status)
@@ -345,20 +348,20 @@ func (j *Job) Remake(kept []Task, attempts int) error {
 	j.unapprove()
 	j.Done, j.Counts, j.Withheld = nil, nil, nil
 	j.Bytes, j.Stored, j.Errors, j.Files = 0, 0, 0, 0
-	if j.Level == OnePatient { // a population's is its plan's
+	if j.Level == OnePatient { // a population keeps the number of its plan
 		j.TransactionTime = time.Time{}
 	}
 	for _, t := range kept {
 		j.count(t)
 	}
-	j.Attempts = max(j.Attempts, attempts, 1) // never 0: by this it is seen that it was made anew
+	j.Attempts = max(j.Attempts, attempts, 1) // never 0: a positive number marks the job as remade
 	j.Plans = 0
 	j.Starts++
 	return nil
 }
 
-// Approve releases the files to the client until fileTTL has passed. Errors: Conflict in any
-// state but retrieved.
+// Approve releases the files to the client until fileTTL has passed. It returns Conflict unless
+// the job is retrieved.
 func (j *Job) Approve(by string, now time.Time, fileTTL time.Duration) error {
 	if j.Status != Retrieved {
 		return Errorf(Conflict, "Cannot approve export in %q state", j.Status)
@@ -367,9 +370,9 @@ func (j *Job) Approve(by string, now time.Time, fileTTL time.Duration) error {
 	return j.SetStatus(Approved)
 }
 
-// Contents is a digest of what an approval releases: whose record, what was asked for and
-// chosen, the committed files and the documents beside them. A committed file never changes (see
-// Task), so that their counts stand for them.
+// Contents returns a digest of what an approval releases: the patient, the request and the
+// choices, the committed files and the attachments. A committed file never changes (see Task),
+// so the counts stand for the files.
 func (j *Job) Contents() string {
 	data, err := json.Marshal([]any{
 		j.ID, j.Patient.ID, j.Level, j.Group, j.KickOff, j.Form, j.RequestedBy,
@@ -377,18 +380,18 @@ func (j *Job) Contents() string {
 		j.Withheld,
 		j.Attachments,
 	})
-	if err != nil { // strings, numbers and times only: cannot fail
+	if err != nil { // cannot fail: only strings, numbers and times
 		panic(err)
 	}
 	sum := sha256.Sum256(data)
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// Stands reports whether an administrator who has approved may approve still: name is his, as is of
-// ApprovedAs.
+// Stands reports whether the administrator name, whose account mark is as, may still approve.
 type Stands func(name, as string) bool
 
-// Approvers are the administrators who approved the export as it is now, and may approve still.
+// Approvers returns the administrators who approved the export in its current state and may
+// still approve.
 func (j *Job) Approvers(stands Stands) []string {
 	if j.Status != Retrieved {
 		return j.Approvals
@@ -409,8 +412,8 @@ func (j *Job) standing(stands Stands) (names, as []string) {
 	return names, as
 }
 
-// Unchanged holds a decision to what was looked at: contents is the digest of that, "" where it
-// is not told. Errors: Conflict where the export has changed since.
+// Unchanged checks that a decision is about the current export. contents is the digest that the
+// administrator saw; "" skips the check. It returns Conflict if the export has changed.
 func (j *Job) Unchanged(contents string) error {
 	if contents != "" && contents != j.Contents() {
 		return Errorf(Conflict,
@@ -419,11 +422,11 @@ func (j *Job) Unchanged(contents string) error {
 	return nil
 }
 
-// ApproveByTwo is Approve where it takes two administrators: the first one's approval is noted,
-// the second one's releases the files. An approval is of the export as it is, by somebody who
-// may approve: after a change of either it has to be given again. seen is the digest of what he
-// has looked at, see Contents. Errors: Conflict in any state but retrieved, where the same one
-// comes again, and where seen is of another state; Invalid where it is not said.
+// ApproveByTwo is Approve where two administrators must approve: it notes the first approval,
+// and the second one releases the files. An approval counts only for the current contents and
+// only while its administrator may approve. seen is the digest that he saw (see Contents). It
+// returns Conflict unless the job is retrieved, if the same administrator approves twice, or if
+// seen is out of date, and Invalid if seen is empty.
 func (j *Job) ApproveByTwo(
 	seen, by, as string, stands Stands, now time.Time, fileTTL time.Duration,
 ) error {
@@ -449,7 +452,7 @@ func (j *Job) ApproveByTwo(
 	return j.Approve(strings.Join(j.Approvals, ", "), now, fileTTL)
 }
 
-// Reject closes the job without a release. Errors: Conflict in any state but retrieved.
+// Reject closes the job without a release. It returns Conflict unless the job is retrieved.
 func (j *Job) Reject(by string, now time.Time) error {
 	if j.Status != Retrieved {
 		return Errorf(Conflict, "Cannot reject export in %q state", j.Status)
@@ -467,10 +470,10 @@ func (j *Job) Fail(reason string, now time.Time) error {
 	return nil
 }
 
-// maxReason bounds the reason of a decision, in characters, so that a job's record stays small.
+// maxReason is the longest reason of a decision, in characters. It keeps the job's record small.
 const maxReason = 500
 
-// Explain notes why somebody decides as he does. Errors: Invalid where that is too long.
+// Explain sets the reason of a decision. It returns Invalid if the reason is too long.
 func (j *Job) Explain(reason string) error {
 	reason = strings.Join(strings.Fields(reason), " ")
 	if utf8.RuneCountInString(reason) > maxReason {
@@ -482,7 +485,8 @@ func (j *Job) Explain(reason string) error {
 	return nil
 }
 
-// CanDetach tells whether documents may be removed. Errors: Conflict, in the reference's wording.
+// CanDetach returns Conflict, in the wording of the reference implementation, if documents may
+// not be removed.
 func (j *Job) CanDetach() error {
 	if j.Status != Retrieved {
 		return Errorf(Conflict, "Cannot remove attachments from export in %q state", j.Status)
@@ -490,7 +494,7 @@ func (j *Job) CanDetach() error {
 	return nil
 }
 
-// CanAttach tells whether documents may be added. Errors: Conflict, in the wording of EHI-11.
+// CanAttach returns Conflict, in the wording of EHI-11, if documents may not be added.
 func (j *Job) CanAttach() error {
 	if j.Status != Retrieved {
 		return Errorf(Conflict, "Cannot add attachments to export in %q state", j.Status)
@@ -498,12 +502,12 @@ func (j *Job) CanAttach() error {
 	return nil
 }
 
-// MaxAttachments bounds the documents of one job, so that its record stays small.
+// MaxAttachments is the largest number of documents of a job. It keeps the job's record small.
 const MaxAttachments = 100
 
-// Attach adds documents. Errors: Conflict, as CanAttach; Invalid where they are too many
-// together; Transient where another one has such a name, by NameKey. Whoever has approved has to
-// approve anew.
+// Attach adds documents and voids all approvals. It returns Conflict as CanAttach does, Invalid
+// if there would be too many documents, and Transient if a document has the same name by
+// NameKey.
 func (j *Job) Attach(added ...Attachment) error {
 	if err := j.CanAttach(); err != nil {
 		return err
@@ -527,8 +531,8 @@ func (j *Job) Attach(added ...Attachment) error {
 	return nil
 }
 
-// Detach removes documents by their exact names. removed are the objects that nothing refers to any
-// more. Errors: Conflict, as CanDetach; NotFound where there is no such document.
+// Detach removes documents by their exact names and returns the objects that are no longer
+// referenced. It returns Conflict as CanDetach does, and NotFound if there is no such document.
 func (j *Job) Detach(names ...string) (removed []string, err error) {
 	if err := j.CanDetach(); err != nil {
 		return nil, err
@@ -551,12 +555,11 @@ func (j *Job) Detach(names ...string) (removed []string, err error) {
 	return removed, nil
 }
 
-// unapprove forgets who has approved: what the documents were once is not what they are now,
-// even where a second change has undone the first one.
+// unapprove drops all approvals. A change voids them even if a second change undoes the first.
 func (j *Job) unapprove() { j.Approvals, j.ApprovedAs, j.Approved = nil, nil, "" }
 
-// NameKey is the same for names of documents that some file system holds to be one: of another
-// case, of another form of its letters, or with what is not seen, such as joiners.
+// NameKey returns the same key for names that some file system treats as equal: those that
+// differ in case, in Unicode normalization or in invisible characters such as joiners.
 func NameKey(name string) string {
 	seen := strings.Map(func(r rune) rune {
 		if unicode.In(r, unicode.Cf, unicode.Variation_Selector,
@@ -578,7 +581,7 @@ func (j *Job) Attachment(name string) (Attachment, bool) {
 	return Attachment{}, false
 }
 
-// StoredBytes is how much the file store keeps of the job, attachments included.
+// StoredBytes returns how many bytes of the file store the job uses, attachments included.
 func (j *Job) StoredBytes() int64 {
 	n := j.Stored
 	for _, a := range j.Attachments {
@@ -587,11 +590,11 @@ func (j *Job) StoredBytes() int64 {
 	return n
 }
 
-// IsOf reports whether it is a patient's export. Nobody ("") has any, also not that of many
-// patients.
+// IsOf reports whether the job exports the record of patient. It is false for "", also for a
+// population's job.
 func (j *Job) IsOf(patient string) bool { return patient != "" && j.Patient.ID == patient }
 
-// Expired reports whether the job's time is up at now.
+// Expired reports whether the job has expired at now.
 func (j *Job) Expired(now time.Time) bool {
 	return !j.ExpiresAt.IsZero() && !now.Before(j.ExpiresAt)
 }

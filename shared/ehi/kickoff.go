@@ -9,29 +9,29 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// KickOff is what an application may ask for at a kick-off: EHI-6 for one patient, BULK-1 for a
-// population. The zero value asks for everything.
+// KickOff holds the parameters of a kick-off: EHI-6 for one patient, BULK-1 for a population.
+// The zero value exports everything.
 type KickOff struct {
 	Since time.Time `json:"since,omitzero"`  // resources updated at or after this
 	Until time.Time `json:"until,omitzero"`  // resources updated before this
 	Types []string  `json:"types,omitempty"` // only these resource types
-	// of the types named here, only what one of the searches finds
+	// TypeFilters limits the types that it names to what one of its searches finds.
 	TypeFilters []fhir.Search `json:"filters,omitempty"`
 	Elements    []string      `json:"elements,omitempty"` // only these elements: name, or Type.name
 	Patients    []string      `json:"patients,omitempty"` // only these patients of the population
-	// also the Provenance of what is exported, whatever Types says
+	// Provenance adds the Provenance of what is exported, whatever Types says.
 	Provenance bool `json:"provenance,omitempty"`
-	// output files organized by Patient instead of by type
+	// ByPatient organizes the output files by Patient instead of by type.
 	ByPatient bool `json:"byPatient,omitempty"`
 	Paged     bool `json:"paged,omitempty"` // the manifest may be divided into pages
-	// only these categories of the form, all authorised
+	// Categories limits the export to these categories of the form, all of them authorized.
 	Categories []Category `json:"cats,omitempty"`
 	From       string     `json:"from,omitempty"` // date limit of every dated category
 	To         string     `json:"to,omitempty"`   // date limit of every dated category
-	// what was left out of the request; an older build loses it
+	// Dropped lists what was ignored of the request. An older build drops it.
 	Dropped []Notice `json:"dropped,omitempty"`
-	Unknown []string `json:"unknown,omitempty"` // the same in records of an earlier build
-	// how the files are stored; "" is Identity
+	Unknown []string `json:"unknown,omitempty"` // the same in records of earlier builds
+	// Compression is how the files are stored; "" is Identity.
 	Compression Compression `json:"compression,omitempty"`
 }
 
@@ -47,43 +47,43 @@ const (
 	Zstd Compression = "zstd"
 )
 
-// Limits of a kick-off: its parameters are part of the job's record, which has to stay small.
+// Limits of a kick-off. Its parameters are part of the job's record, which must stay small.
 const (
 	maxPatients = 1000
 	maxFilters  = 50
 )
 
-// Compressions lists the ways in which files can be stored.
+// Compressions lists the supported compressions.
 func Compressions() []Compression { return []Compression{Identity, Gzip, Zstd} }
 
-// Asked is what a kick-off request says before its parameters are understood.
+// Asked is a kick-off request before its parameters are parsed.
 type Asked struct {
 	Level      Level
 	Operation  Operation
 	Parameters []fhir.Parameter
-	// Lenient is Prefer: handling=lenient: what is not known or not supported is left out, and
-	// noted in KickOff.Dropped, instead of being refused. What is malformed is refused all the
-	// same, and so is a request of which nothing would be left that narrows it.
+	// Lenient is "Prefer: handling=lenient": unknown or unsupported parameters are ignored and
+	// noted in KickOff.Dropped. Malformed parameters are still rejected, and so is a request
+	// whose filters would all be ignored.
 	Lenient bool
-	// Own reports whether a URL is a FHIR base of this server, without a slash at its end.
+	// Own reports whether a URL, without a trailing slash, is a FHIR base of this server.
 	Own func(base string) bool
 }
 
-// parser reads the parameters of one kick-off.
+// parser parses the parameters of one kick-off.
 type parser struct {
 	Asked
 	KickOff
 	notices notices
-	// the value of each parameter that was read, the last one of a repeated one
+	// given holds the value of each parsed parameter, the last one if it is repeated.
 	given   map[string]string
-	ignored map[string]bool // types of which some search was ignored
-	latest  bool            // LatestProvenanceResources was asked for
+	ignored map[string]bool // types with an ignored search
+	latest  bool            // the request contains LatestProvenanceResources
 }
 
-// reader reads one parameter into a kick-off.
+// reader parses one parameter into a kick-off.
 type reader func(k *parser, p fhir.Parameter) error
 
-// everywhere are the parameters of every kick-off.
+// everywhere holds the parameters of every kick-off.
 var everywhere = map[string]reader{
 	"_since": once(func(k *parser, p fhir.Parameter) (err error) {
 		k.Since, err = instant(p)
@@ -98,14 +98,14 @@ var everywhere = map[string]reader{
 	"_compression":  once(compression),
 }
 
-// ofEHI are those of $ehi-export alone (EHI-6).
+// ofEHI holds the parameters of $ehi-export only (EHI-6).
 var ofEHI = map[string]reader{
 	"category": each((*parser).addCategory),
 	"from":     once(func(k *parser, p fhir.Parameter) error { k.From = p.Value; return nil }),
 	"to":       once(func(k *parser, p fhir.Parameter) error { k.To = p.Value; return nil }),
 }
 
-// ofPopulations are those of a population's export (BULK-1).
+// ofPopulations holds the parameters of a population's export only (BULK-1).
 var ofPopulations = map[string]reader{
 	"_typeFilter": func(k *parser, p fhir.Parameter) error {
 		return k.addFilters(p.Value)
@@ -117,7 +117,7 @@ var ofPopulations = map[string]reader{
 	"allowPartialManifests": once(partial),
 }
 
-// once reads a parameter that has one value: given again, it must say the same.
+// once parses a parameter with a single value. A repeated parameter must have the same value.
 func once(read reader) reader {
 	return func(k *parser, p fhir.Parameter) error {
 		if before, again := k.given[p.Name]; again && before != p.Value {
@@ -128,14 +128,14 @@ func once(read reader) reader {
 	}
 }
 
-// refuse is for a parameter that the level does not have (Bulk Data Access 3.0.0: "Not
+// refuse rejects a parameter that does not apply to the level (Bulk Data Access 3.0.0: "Not
 // applicable to system level export requests").
 func refuse(_ *parser, p fhir.Parameter) error {
 	return Errorf(Invalid, "The parameter %s is not for an export of the whole system", p.Name)
 }
 
-// each reads a parameter that is a list with commas between its items, or is repeated. Of an
-// unsupported item lenient handling leaves out the item alone.
+// each parses a parameter that is repeated or holds a comma-separated list. Lenient handling
+// ignores only the unsupported items.
 func each(add func(k *parser, item string) error) reader {
 	return func(k *parser, p fhir.Parameter) error {
 		for _, item := range strings.Split(p.Value, ",") {
@@ -150,7 +150,7 @@ func each(add func(k *parser, item string) error) reader {
 	}
 }
 
-// find returns the reader of a parameter, nil for one that the operation does not have.
+// find returns the reader of a parameter, or nil if the operation does not have it.
 func (a Asked) find(name string) reader {
 	if r := everywhere[name]; r != nil {
 		return r
@@ -159,7 +159,7 @@ func (a Asked) find(name string) reader {
 		return r
 	}
 	if name == "patient" && a.Level == System {
-		return refuse // leaving it out would export everybody
+		return refuse // ignoring it would export everybody
 	}
 	if r := ofPopulations[name]; r != nil && a.Level != OnePatient {
 		return r
@@ -167,7 +167,7 @@ func (a Asked) find(name string) reader {
 	return nil
 }
 
-// ParseKickOff understands the parameters of a kick-off. Errors: Invalid or Unsupported, naming
+// ParseKickOff parses the parameters of a kick-off. It returns Invalid or Unsupported and names
 // the parameter at fault.
 func ParseKickOff(a Asked) (KickOff, error) {
 	k := parser{Asked: a, given: map[string]string{}, ignored: map[string]bool{}}
@@ -198,7 +198,7 @@ func (k *parser) read(p fhir.Parameter) error {
 	return r(k, p)
 }
 
-// pass notes what lenient handling may pass over, and returns any other error.
+// pass records an error that lenient handling may ignore, and returns any other error.
 func (k *parser) pass(err error) error {
 	if !k.Lenient || CodeOf(err) != Unsupported {
 		return err
@@ -207,8 +207,8 @@ func (k *parser) pass(err error) error {
 	return nil
 }
 
-// notWidened refuses a request whose lists lost all of their items to lenient handling: without
-// them it would ask for more than with them.
+// notWidened rejects a request if lenient handling ignored all items of a list: without the list
+// the export would be larger than requested.
 func (k *parser) notWidened() error {
 	for name, left := range map[string]int{
 		"_type":    len(k.Types),
@@ -225,9 +225,9 @@ func (k *parser) notWidened() error {
 
 func clip(s string, n int) string { return strings.ToValidUTF8(s[:min(len(s), n)], "") }
 
-// checkFilters holds each _typeFilter to a type that is exported. Searches of a type are
-// alternatives: where one of them was ignored, the others would leave out what it finds, so that
-// the type is exported whole.
+// checkFilters checks that each _typeFilter names an exported type. The searches of a type are
+// alternatives. If one of them was ignored, the others would leave out what it finds, so the
+// whole type is exported.
 func (k *parser) checkFilters() error {
 	var kept []fhir.Search
 	for _, f := range k.TypeFilters {
@@ -256,7 +256,7 @@ func instant(p fhir.Parameter) (time.Time, error) {
 	return s.Start, nil
 }
 
-// appendNew appends v unless it is there already.
+// appendNew appends v if s does not contain it.
 func appendNew[T comparable](s []T, v T) []T {
 	if slices.Contains(s, v) {
 		return s
@@ -303,8 +303,9 @@ func (k *parser) addFilters(value string) error {
 	return nil
 }
 
-// addElement reads a top-level element of R4, of one type or of all that have it; a choice may be
-// written value[x]. The field resourceType is always kept, so it may be asked for.
+// addElement parses a top-level element of R4, of one type or of all types that have it. A
+// choice may be written as value[x]. Clients may name resourceType, which every resource keeps
+// anyway.
 func (k *parser) addElement(e string) error {
 	typ, name, typed := strings.Cut(strings.TrimSuffix(e, "[x]"), ".")
 	types := []string{typ}
@@ -324,8 +325,8 @@ func (k *parser) addElement(e string) error {
 	return nil
 }
 
-// addPatient reads a Reference to a Patient of this server: relative or absolute, to whatever
-// version of it.
+// addPatient parses a reference to a Patient of this server: relative or absolute, with or
+// without a version.
 func (k *parser) addPatient(ref string) error {
 	relative := ref
 	if base, rest, absolute := cutLast(ref, "/Patient/"); absolute {
@@ -347,7 +348,7 @@ func (k *parser) addPatient(ref string) error {
 	return nil
 }
 
-// cutLast is strings.Cut at the last place of sep.
+// cutLast is strings.Cut around the last sep.
 func cutLast(s, sep string) (before, after string, found bool) {
 	if i := strings.LastIndex(s, sep); i >= 0 {
 		return s[:i], s[i+len(sep):], true
@@ -355,9 +356,10 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s, "", false
 }
 
-// associate reads a value of includeAssociatedData (Bulk Data Access 3.0.0): one that is not
-// supported is refused, so that the client can ask again without it. The most recent Provenance
-// alone, which is the smaller set, is not made; beside the larger set it needs none.
+// associate parses a value of includeAssociatedData (Bulk Data Access 3.0.0). It rejects an
+// unsupported value, so that the client can repeat the request without it. The server does not
+// support LatestProvenanceResources alone; with RelevantProvenanceResources, which is the larger
+// set, there is nothing to do.
 func (k *parser) associate(what string) error {
 	switch what {
 	case relevantProvenance:
@@ -380,7 +382,7 @@ func unsupportedData(what string) error {
 		relevantProvenance)
 }
 
-// checkAssociated applies the rule for values that conflict: the least restrictive one counts.
+// checkAssociated resolves conflicting values: the least restrictive one counts.
 func (k *parser) checkAssociated() error {
 	if !k.latest || k.Provenance {
 		return nil
@@ -406,8 +408,8 @@ func partial(k *parser, p fhir.Parameter) error {
 }
 
 func outputFormat(_ *parser, p fhir.Parameter) error {
-	// An unescaped + in a query arrives as a space. Media types have no case (RFC 9110 8.3.1).
-	// The version that the server has may be named, too
+	// A + that is not escaped arrives as a space. Media types are case-insensitive (RFC 9110
+	// 8.3.1). The FHIR version may be given
 	// (https://hl7.org/fhir/R4/http.html#version-parameter).
 	format, parameter, named := strings.Cut(strings.ToLower(p.Value), ";")
 	format = strings.ReplaceAll(strings.TrimSpace(format), " ", "+")

@@ -7,24 +7,24 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Notice tells an application what of its request was left out of the export. Notices are the
-// one way in which that is told: as OperationOutcomes in the manifest's error[] (Bulk Data
-// Access 3.0.0, "Response - Complete Status").
+// Notice tells a client what was left out of its export. The server reports all notices as
+// OperationOutcomes in the manifest's error[] (Bulk Data Access 3.0.0, "Response - Complete
+// Status").
 type Notice struct {
 	Code Code   `json:"code"`
 	Text string `json:"text"`
 }
 
-// Suppressed is the code of a notice about what a token's scopes do not open; others have
-// Unsupported or NotFound.
+// Suppressed is the code of a notice about types that the token's scopes do not cover. Other
+// notices have Unsupported or NotFound.
 const Suppressed Code = "suppressed"
 
-// Outcome is the notice as a warning.
+// Outcome returns the notice as an OperationOutcome of severity warning.
 func (n Notice) Outcome() fhir.OperationOutcome {
 	return fhir.Outcome("warning", string(n.Code), n.Text)
 }
 
-// maxNotices bounds what a job's record holds of them; further ones are only counted.
+// maxNotices is how many notices a job's record holds. Further ones are only counted.
 const maxNotices = 20
 
 // notices gathers notices.
@@ -41,7 +41,7 @@ func (n *notices) add(code Code, text string) {
 	n.list = append(n.list, Notice{code, text})
 }
 
-// all is the gathered notices, and a last one that counts those that had no room.
+// all returns the notices, followed by one that counts those without room.
 func (n *notices) all() []Notice {
 	if n.more == 0 {
 		return n.list
@@ -49,17 +49,17 @@ func (n *notices) all() []Notice {
 	return append(n.list, Notice{Unsupported, fmt.Sprintf("Ignored: %d more", n.more)})
 }
 
-// Notices are what of the kick-off was left out.
+// Notices returns what was left out of the kick-off.
 func (k *KickOff) Notices() []Notice {
 	out := make([]Notice, 0, len(k.Unknown)+len(k.Dropped))
-	for _, text := range k.Unknown { // of a record of an earlier build
+	for _, text := range k.Unknown { // in records of earlier builds
 		out = append(out, Notice{Unsupported, text})
 	}
 	return append(out, k.Dropped...)
 }
 
-// LimitTypes holds the export to the types that an application may have, and notes which others
-// it asked for (SMART-7). Errors: Forbidden where none is left.
+// LimitTypes limits the export to the types that the application may read, and notes the
+// requested types that it may not (SMART-7). It returns Forbidden if no type is left.
 func (k *KickOff) LimitTypes(granted func(typ string) bool, all []string) error {
 	if len(k.Types) == 0 {
 		k.Types = all

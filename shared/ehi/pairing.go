@@ -6,12 +6,11 @@ import (
 	"time"
 )
 
-// Records says which records something is made from: whose they are, and in which version. Two
-// that are equal have the same content.
+// Records identifies a version of a store of records. Equal values have the same content.
 type Records struct {
-	// Identity tells one store of records from another.
+	// Identity identifies the store.
 	Identity string `json:"id,omitempty"`
-	// Version changes with the content of that store.
+	// Version changes with the content of the store.
 	Version string `json:"v,omitempty"`
 }
 
@@ -22,42 +21,43 @@ func (r Records) String() string {
 	return r.Identity + ", version " + r.Version
 }
 
-// Traits are what an exporter and its server have in common. Each of them changes what an export
-// contains, or where its files are.
+// Traits are the properties that an exporter and its server must share. Each of them changes
+// what an export contains or where its files are.
 type Traits struct {
 	Records Records `json:"records"`
-	// Files is a text that the server has written into the folder of the exports.
+	// Files identifies the export folder: a text that the server wrote into it.
 	Files string `json:"files"`
-	// Rules is a digest of all that decides about what an export releases.
+	// Rules is a digest of the release rules.
 	Rules string `json:"rules"`
-	// Build is the RecordVersion that a build writes.
+	// Build is the RecordVersion that the build writes.
 	Build int `json:"build"`
 }
 
-// Limits are what the result and the course of an export depend on, whichever process makes it.
+// Limits are settings that change the result or the course of an export. They are the same for
+// all processes that export.
 type Limits struct {
-	// BulkYield is how long a population's task waits before a slab while patients' exports run
-	// in its process. 0: not at all.
+	// BulkYield is how long a population's task pauses before each slab while the process
+	// exports single patients. 0 means no pause.
 	BulkYield time.Duration `json:"bulkYield,omitempty"`
-	// TaskBytes is about how much one task of a population's export reads.
+	// TaskBytes is how many bytes one task of a population's export reads, approximately.
 	TaskBytes int64 `json:"taskBytes"`
-	// FileResources is how many resources a file holds before the next one is begun (BULK-3).
+	// FileResources is how many resources a file holds before the next file starts (BULK-3).
 	FileResources int64 `json:"fileResources"`
-	// SpillBytes is the size from which a file is kept apart rather than in its task's segment.
-	// 0: as the exporter has it.
+	// SpillBytes is the size from which a file is stored on its own instead of in its task's
+	// segment. 0 means the exporter's default.
 	SpillBytes int `json:"spillBytes"`
-	// AckWait is how long a worker may be silent before its command goes to another one.
+	// AckWait is how long a worker may be silent before its command is delivered to another
+	// worker.
 	AckWait time.Duration `json:"ackWait"`
-	// MaxDeliver is after how many failed attempts at one of its tasks a job is failed.
+	// MaxDeliver is how many attempts at a task may fail before the job fails.
 	MaxDeliver int `json:"maxDeliver"`
 	// FileTTL is how long the files of an automatically approved job are kept.
 	FileTTL time.Duration `json:"fileTTL"`
-	// Stall is how long an export may go on without reading a resource before its attempt is
-	// given up.
+	// Stall is how long an attempt may go without reading a resource before it is abandoned.
 	Stall time.Duration `json:"stall"`
 }
 
-// OrDefaults puts the default where a limit is not set.
+// OrDefaults returns the limits with defaults for those that are not set.
 func (l Limits) OrDefaults() Limits {
 	l.TaskBytes = cmp.Or(l.TaskBytes, 64<<20)
 	l.FileResources = cmp.Or(l.FileResources, 100_000)
@@ -68,13 +68,13 @@ func (l Limits) OrDefaults() Limits {
 	return l
 }
 
-// Terms are what a server asks of the exporters that take its commands.
+// Terms are the requirements of a server for the exporters that take its commands.
 type Terms struct {
-	// Server names the process that has said so, and ID tells it from all others.
+	// Server is the name of the server process, ID its unique ID.
 	Server string    `json:"server"`
 	ID     string    `json:"id"`
 	At     time.Time `json:"at"`
-	// Folder is where the server has its exports, for people.
+	// Folder is the server's export folder, for people to read.
 	Folder string `json:"folder,omitempty"`
 	Traits
 	Limits Limits `json:"limits"`
@@ -82,17 +82,17 @@ type Terms struct {
 
 // The traits by which an exporter can differ from its server.
 const (
-	// NoTerms is that no server has said what it asks for.
+	// NoTerms: no server has published its terms.
 	NoTerms = "server"
-	// OtherRecords is that the records are of another store, or made up otherwise.
+	// OtherRecords: the exporter reads another store, or generates other records.
 	OtherRecords = "records"
-	// OtherVersion is that the records are of the same store, and older or newer.
+	// OtherVersion: the exporter reads an older or newer version of the same store.
 	OtherVersion = "version"
-	// OtherFiles is that the folder of the exports is another one.
+	// OtherFiles: the exporter uses another export folder.
 	OtherFiles = "files"
-	// OtherRules is that something else decides about what is released.
+	// OtherRules: the exporter has other release rules.
 	OtherRules = "rules"
-	// OtherBuild is that the other build writes other records of jobs.
+	// OtherBuild: the exporter's build writes another version of job records.
 	OtherBuild = "build"
 )
 
@@ -101,7 +101,7 @@ func Differences() []string {
 	return []string{NoTerms, OtherRecords, OtherVersion, OtherFiles, OtherRules, OtherBuild}
 }
 
-// Mismatch is one trait by which an exporter differs from its server.
+// Mismatch is a trait in which an exporter differs from its server.
 type Mismatch struct {
 	What     string `json:"what"` // one of Differences
 	Server   string `json:"server"`
@@ -112,7 +112,7 @@ func (m Mismatch) String() string {
 	return fmt.Sprintf("%s: the server has %q, the exporter %q", m.What, m.Server, m.Exporter)
 }
 
-// Compare lists in what an exporter differs from these terms.
+// Compare returns the traits in which an exporter differs from the terms.
 func (t *Terms) Compare(own Traits) (out []Mismatch) {
 	add := func(what, theirs, mine string) {
 		if theirs != mine {
@@ -130,21 +130,21 @@ func (t *Terms) Compare(own Traits) (out []Mismatch) {
 	return out
 }
 
-// Exporter is a process that exports, or would if it belonged to the server.
+// Exporter is a process that exports, or that would if its traits matched the server's.
 type Exporter struct {
-	// ID tells it from all others.
+	// ID identifies the process.
 	ID string `json:"id"`
-	// Name is that of its workers in the records of tasks: the host and the process.
+	// Name is the name of its workers in task records: host and process.
 	Name string `json:"name"`
-	// Host is the name of its machine, and Address by which it reaches NATS; "" within the
+	// Host is the name of its machine. Address is where it connects to NATS from; "" inside the
 	// server's process.
 	Host    string    `json:"host"`
 	Address string    `json:"address,omitempty"`
 	Since   time.Time `json:"since"` // when it joined
-	// Embedded says that it works within a server's process.
+	// Embedded reports whether it runs inside a server's process.
 	Embedded bool `json:"embedded,omitempty"`
-	// Mismatches is in what it differs from the server: it takes commands only where that is
-	// nothing. They are so since Changed.
+	// Mismatches are its differences from the server, since Changed. It takes commands only if
+	// there are none.
 	Mismatches []Mismatch `json:"mismatches,omitempty"`
 	Changed    time.Time  `json:"changed"`
 }

@@ -2,7 +2,7 @@ package ehi
 
 import "slices"
 
-// Status is where a job stands. The wire names are those of the Argonaut EHI Export API.
+// Status is the state of a job. The names are those of the Argonaut EHI Export API.
 type Status string
 
 const (
@@ -10,20 +10,21 @@ const (
 	AwaitingInput Status = "awaiting-input"
 	// Requested: the export is queued or running.
 	Requested Status = "requested"
-	// Retrieved: all files are committed; an administrator reviews them and may add attachments.
+	// Retrieved: all files are committed. An administrator reviews them and may attach
+	// documents.
 	Retrieved Status = "retrieved"
-	// Approved: the client may download. It ends when the files expire or the job is deleted.
+	// Approved: the client may download the files, until they expire or the job is deleted.
 	Approved Status = "approved"
-	// Rejected by an administrator. Nothing can be downloaded.
+	// Rejected: an administrator rejected the export. Nothing can be downloaded.
 	Rejected Status = "rejected"
-	// Failed after every attempt was used up; the job's Error says why.
+	// Failed: every attempt failed. The job's Error says why.
 	Failed Status = "failed"
-	// Aborted: deleted by its client, by an administrator or by age. The outside sees 404 from
-	// here on; the record stays only until its files are gone.
+	// Aborted: the job was deleted by its client or an administrator, or has expired. Clients
+	// see 404. The record remains only until the files are deleted.
 	Aborted Status = "aborted"
 )
 
-// Statuses lists every status in the order in which a job meets them.
+// Statuses lists all statuses in the order in which a job reaches them.
 func Statuses() []Status {
 	return []Status{AwaitingInput, Requested, Retrieved, Approved, Rejected, Failed, Aborted}
 }
@@ -54,8 +55,8 @@ func (s Status) CanBecome(next Status) bool { return slices.Contains(transitions
 // Valid reports whether s is a status of the table.
 func (s Status) Valid() bool { _, ok := transitions[s]; return ok }
 
-// Settled reports whether nothing is left to do by the server or a person: the job only waits
-// for its deletion.
+// Settled reports whether neither the server nor a person has anything left to do: the job only
+// waits for its deletion.
 func (s Status) Settled() bool {
 	return s == Approved || s == Rejected || s == Failed || s == Aborted
 }
