@@ -8,10 +8,10 @@ import (
 	"syscall"
 )
 
-// FS is a file system: the operating system's, unless a test puts one in its place that fails or
-// forgets. Names are paths. All methods may be called from many goroutines.
+// FS is a file system: the operating system's, or one of a test that fails or loses data. Names
+// are paths. All methods are safe for concurrent use.
 type FS interface {
-	// Create makes a new file. Errors: fs.ErrExist.
+	// Create creates a file. Errors: fs.ErrExist.
 	Create(name string) (File, error)
 	// Open opens a file for reading. Errors: fs.ErrNotExist.
 	Open(name string) (ReadFile, error)
@@ -19,20 +19,21 @@ type FS interface {
 	Remove(name string) error
 	// ReadDir lists the names in a folder, in any order.
 	ReadDir(name string) ([]string, error)
-	// MkdirAll makes a folder and those above it; it is no error when it is there.
+	// MkdirAll creates a folder and its parents. It succeeds if the folder exists.
 	MkdirAll(name string) error
 	// SyncDir makes the names in a folder durable.
 	SyncDir(name string) error
-	// Free is how many bytes the disk of a folder can still take.
+	// Free returns how many bytes the disk of a folder can still take.
 	Free(name string) (int64, error)
 }
 
 // File is a file that is being written.
 type File interface {
 	io.Writer
-	// WriteBack tells the disk to begin with a range that has been written; nothing waits for it.
+	// WriteBack tells the disk to start writing a range that was written to the file. It does
+	// not wait.
 	WriteBack(offset, length int64)
-	// Sync makes what was written durable; the file's name needs SyncDir besides.
+	// Sync makes the written bytes durable. The file's name needs SyncDir too.
 	Sync() error
 	Close() error
 }
@@ -45,7 +46,7 @@ type ReadFile interface {
 	Close() error
 }
 
-// OS is the operating system's file system.
+// OS returns the operating system's file system.
 func OS() FS { return osFS{} }
 
 // osFS is the operating system's file system.
@@ -71,10 +72,10 @@ func (osFS) Create(name string) (File, error) {
 	return osFile{f}, nil
 }
 
-// ErrEndless says that there is something in a file's place that may be read for ever.
+// ErrEndless means that a path is a pipe, a socket or a device, whose reading might never end.
 var ErrEndless = errors.New("a pipe, a socket or a device is in the place of a file")
 
-// plain reports whether a name, or what it links to, can be opened without a wait. Errors:
+// plain checks that opening a path, or the target of a link, does not block. Errors:
 // fs.ErrNotExist, ErrEndless.
 func plain(name string) error {
 	info, err := os.Stat(name)
@@ -115,13 +116,12 @@ func (osFS) SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// IsFull tells an error that is due to a full disk, or a quota, from others.
+// IsFull reports whether an error means that the disk or a quota is full.
 func IsFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// IsShort tells an error that is due to a lack of open files or of memory, which passes, from
-// others.
+// IsShort reports whether an error means a temporary shortage of open files or memory.
 func IsShort(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
 		errors.Is(err, syscall.ENOMEM)

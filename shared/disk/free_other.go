@@ -6,8 +6,8 @@ import (
 	"math"
 )
 
-// Free is not known here: a full disk shows itself when it is written to.
+// Free is unknown on this system. A full disk fails when it is written to.
 func (osFS) Free(string) (int64, error) { return math.MaxInt64, nil }
 
-// FewNames is not known here either.
+// FewNames is unknown on this system.
 func FewNames(string) bool { return false }

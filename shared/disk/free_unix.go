@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Free asks the file system. One that has hardly room for the names of files (inodes) takes nothing
-// more, whatever bytes are free.
+// Free asks the file system. It returns 0 if the inodes are almost used up, whatever bytes are
+// free.
 func (osFS) Free(name string) (int64, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(name, &s); err != nil {
@@ -19,17 +19,18 @@ func (osFS) Free(name string) (int64, error) {
 	return int64(s.Bavail) * int64(s.Bsize), nil
 }
 
-// FewNames reports whether it is the names of files that the disk of a folder has hardly room for.
+// FewNames reports whether the disk of a folder has almost no free inodes.
 func FewNames(folder string) bool {
 	var s unix.Statfs_t
 	return unix.Statfs(folder, &s) == nil && few(uint64(s.Files), uint64(s.Ffree))
 }
 
-// leastNames is how many files have to find room on a disk; on one of very few, a sixteenth of all.
+// leastNames is the number of inodes that must be free. On a disk with few inodes a sixteenth of
+// all is enough.
 const leastNames = 512
 
-// few reports whether fewer than leastNames find room. Without a total the file system has no such
-// limit, and one that does not know how many find room, as CephFS, says all ones.
+// few reports whether fewer than leastNames inodes are free. total is 0 if the file system has
+// no limit. free is all ones if the file system does not know it, as with CephFS.
 func few(total, free uint64) bool {
 	return total > 0 && free < min(leastNames, total/16)
 }

@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// Leaving is a disk that is full for its users while less than so many bytes are free: what is kept
-// on it takes nothing of the room that others need, who write to the same disk.
+// Leaving returns a disk that reports itself full while less than the given number of bytes is
+// free. It reserves space for other users of the same disk.
 func Leaving(d FS, bytes int64) FS { return leaving{d, bytes} }
 
 type leaving struct {
@@ -14,7 +14,7 @@ type leaving struct {
 	bytes int64
 }
 
-// room reports whether the disk takes more. Errors: syscall.ENOSPC.
+// room checks the free space. Errors: syscall.ENOSPC.
 func (l leaving) room(folder string) error {
 	free, err := l.Free(folder)
 	if err == nil && free < l.bytes {
@@ -32,14 +32,14 @@ func (l leaving) Create(name string) (File, error) {
 	return &leavingFile{File: f, disk: l, folder: filepath.Dir(name)}, err
 }
 
-// askEvery is how many bytes are written to a file between two looks at the room.
+// askEvery is how many bytes are written to a file between two checks of the free space.
 const askEvery = 1 << 20
 
 type leavingFile struct {
 	File
 	disk    leaving
 	folder  string
-	written int // since the room was asked for
+	written int // since the last check
 }
 
 // Write implements io.Writer.

@@ -10,29 +10,30 @@ import (
 	"time"
 )
 
-// Probe finds out whether the disk of a folder can still be read. What a process has in memory
-// tells nothing of that: each look reads blocks of files that the system is told to forget before.
-// Its zero value, with Dir, is ready to use.
+// Probe checks whether the disk of a folder is readable. The page cache would hide a failed
+// disk, so each check makes the system forget blocks of some files and reads them again. A Probe
+// with Dir set is ready to use.
 type Probe struct {
-	// Dir is the folder, and Ends are how the names of its files end; nothing else is read.
+	// Dir is the folder. Only files whose names end in one of Ends are read.
 	Dir  string
 	Ends []string
 
 	mu   sync.Mutex
-	at   time.Time // of the latest look
+	at   time.Time // of the latest check
 	err  error
-	last string // the file that could not be read; it is read first, until it can be or is gone
+	last string // the file that failed; the next check reads it first
 }
 
 const (
-	// probeEvery is for how long a look is good.
+	// probeEvery is how long a result is valid.
 	probeEvery = 2 * time.Second
-	// probeFiles is how many files a look reads a block of, and probeBytes how large that is.
+	// probeFiles is the number of files that a check reads a block of, probeBytes the size of a
+	// block.
 	probeFiles = 4
 	probeBytes = 4 << 10
 )
 
-// Read reads a block of some of the files. A folder without any has nothing to be read.
+// Read reads a block of some files. It succeeds if the folder has no files.
 func (p *Probe) Read() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,7 +75,7 @@ func (p *Probe) look() error {
 	return nil
 }
 
-// probe reads a block anywhere in a file. One that is not there any more is none that fails.
+// probe reads a block at a random place of a file. It succeeds if the file no longer exists.
 func probe(path string) error {
 	f, err := OS().Open(path)
 	if err != nil {

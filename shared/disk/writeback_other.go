@@ -6,8 +6,8 @@ import (
 	"os"
 )
 
-// writeBack does nothing where the system cannot be told.
+// writeBack does nothing on this system.
 func writeBack(*os.File, int64, int64) {}
 
-// forget does nothing where the system cannot be told.
+// forget does nothing on this system.
 func forget(*os.File, int64, int64) {}

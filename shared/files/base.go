@@ -10,47 +10,46 @@ import (
 	"log/slog"
 )
 
-// Backend is what differs from one kind of store to the next. Base makes of it all of a store but
-// its batches, its lock and its room. Jobs and objects have names that Named admits, except for
-// what Walk and List have shown. All methods may be called from many goroutines, and by many
-// processes on one store.
+// Backend holds what differs between kinds of stores. Base builds a store on it, except for its
+// batches, its lock and its free space. Names of jobs and objects pass Named, or come from Walk
+// or List. All methods are safe for concurrent use by many goroutines, and by many processes on
+// one store.
 type Backend interface {
-	// Root tells people where the store is, and programs apart that have another one.
+	// Root is the location of the store. People read it, and programs compare it to detect
+	// another store.
 	Root() string
-	// Put keeps all that r gives as a new object, durably. After an error of its own, or of r,
-	// nothing is kept of it.
+	// Put stores the bytes of r as a new object, durably. If Put or r fails, nothing is stored.
 	Put(job, object string, r io.Reader) error
-	// Fetch opens an object. What it gives stays good while the object is removed. Errors:
-	// fs.ErrNotExist.
+	// Fetch opens an object. The source stays readable if the object is removed meanwhile. It
+	// returns fs.ErrNotExist if there is no such object.
 	Fetch(job, object string) (Source, error)
-	// List is all that is stored of a job, also what no batch has committed.
+	// List lists all objects of a job, including those that no batch has committed.
 	List(job string) ([]Stored, error)
-	// Walk calls f for each job that has objects, with all that List would show. No object is left
-	// out that was there when Walk was called and is there when it ends.
+	// Walk calls f for each job with all its objects. It includes every object that exists from
+	// the call of Walk to its end.
 	Walk(f func(job string, stored []Stored) error) error
-	// RemoveObject deletes an object; it is no error when it is gone already.
+	// RemoveObject deletes an object. It succeeds if the object does not exist.
 	RemoveObject(job, object string) error
 	Marks
 }
 
-// Source gives the bytes of an object.
+// Source reads the bytes of an object.
 type Source interface {
 	io.ReaderAt
-	// Size is how many bytes the object has.
+	// Size returns the size of the object in bytes.
 	Size() (int64, error)
 	Close() error
 }
 
-// Base is what all kinds of stores do in the same way: they hold what is read to its sum, remember
-// what is damaged, and keep notes. A kind embeds it. It is safe for use by many goroutines.
+// Base implements what all kinds of stores share: it checks what is read against its checksum,
+// remembers damage, and keeps notes. A kind of store embeds it. It is safe for concurrent use.
 type Base struct {
 	backend Backend
 	log     *slog.Logger
 	looks   looks
 }
 
-// NewBase makes the base of a store. log tells of files that are found damaged; nil: nobody is
-// told.
+// NewBase returns the base of a store. It logs damaged files to log, which may be nil.
 func NewBase(backend Backend, log *slog.Logger) *Base {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -58,12 +57,12 @@ func NewBase(backend Backend, log *slog.Logger) *Base {
 	return &Base{backend: backend, log: log}
 }
 
-// Root tells where the store is, for people.
+// Root returns the location of the store, for people.
 func (b *Base) Root() string { return b.backend.Root() }
 
-// Open returns a reader over one output or attachment, positioned at its start. The caller closes
-// it. A reader stays good while the job is deleted under it. Errors: fs.ErrNotExist where the
-// object is gone, ErrDamaged, ErrName.
+// Open opens an output or attachment at its start. The caller closes the reader. The reader
+// stays usable if the job is deleted meanwhile. Errors: fs.ErrNotExist if the object is gone,
+// ErrDamaged, ErrName.
 func (b *Base) Open(job string, e Extent) (Reader, error) {
 	if err := Named(job, e.Object); err != nil {
 		return nil, err
@@ -74,7 +73,7 @@ func (b *Base) Open(job string, e Extent) (Reader, error) {
 	return b.open(job, e)
 }
 
-// Attempts is the highest attempt at a task of the job that has left a file; 0 where none has.
+// Attempts returns the highest attempt at a task of the job that left a file, or 0.
 func (b *Base) Attempts(job string) (highest int, err error) {
 	if err := NamedJob(job); err != nil {
 		return 0, err
@@ -86,7 +85,7 @@ func (b *Base) Attempts(job string) (highest int, err error) {
 	return highest, err
 }
 
-// Remove deletes everything of a job. It is no error when there is nothing. Errors: ErrName.
+// Remove deletes all objects of a job. It succeeds if there are none. Errors: ErrName.
 func (b *Base) Remove(job string) error {
 	if err := NamedJob(job); err != nil {
 		return err
@@ -98,11 +97,11 @@ func (b *Base) Remove(job string) error {
 	return errors.Join(err, b.Forget(job))
 }
 
-// Walk calls f for each job that has files, with all of them: the janitor's view, and nobody
-// else's. The files of a job are listed before f is called for it.
+// Walk calls f for each job that has files, with all its files. Only the janitor uses it. The
+// files of a job are listed before the call of f.
 func (b *Base) Walk(f func(job string, stored []Stored) error) error { return b.backend.Walk(f) }
 
-// RemoveObject deletes one object that Walk showed. It is no error when it is gone already.
+// RemoveObject deletes an object that Walk reported. It succeeds if the object does not exist.
 func (b *Base) RemoveObject(job string, s Stored) error {
 	return b.backend.RemoveObject(job, s.Name)
 }
@@ -119,12 +118,13 @@ func (b *Base) Empty() (bool, error) {
 	return err == nil, err
 }
 
-// ErrTooLarge is returned by PutAttachment for content over its limit; nothing is kept of it.
+// ErrTooLarge is returned by PutAttachment if the content exceeds its limit. Nothing is stored
+// then.
 var ErrTooLarge = errors.New("the file is larger than its limit")
 
-// PutAttachment keeps a document durably. limit is in bytes. It returns the object under which the
-// document is kept, which nothing else is ever called, its size and its SHA-1. Errors: ErrTooLarge,
-// ErrName, those of r.
+// PutAttachment stores a document durably. limit is in bytes. It returns the document's object,
+// whose name is never used again, its size and its SHA-1. Errors: ErrTooLarge, ErrName, those of
+// r.
 func (b *Base) PutAttachment(
 	job string, r io.Reader, limit int64,
 ) (object string, size int64, sum []byte, err error) {
@@ -139,25 +139,27 @@ func (b *Base) PutAttachment(
 	return object, doc.size, doc.hash.Sum(nil), nil
 }
 
-// document is an attachment on its way into a store.
+// document is the content of an attachment that is being stored.
 type document struct {
 	r     io.Reader
 	size  int64
 	limit int64
-	hash  hash.Hash // the one that FHIR R4 prescribes for Attachment.hash; it protects nothing
+	// FHIR R4 prescribes SHA-1 for Attachment.hash; it is no protection against tampering
+	hash hash.Hash
 }
 
 // Read implements io.Reader. Errors: ErrTooLarge.
 func (d *document) Read(p []byte) (int, error) {
 	n, err := d.r.Read(p)
-	_, _ = d.hash.Write(p[:n]) // never fails
+	_, _ = d.hash.Write(p[:n]) // hashes never fail
 	if d.size += int64(n); d.size > d.limit {
 		return n, ErrTooLarge
 	}
 	return n, err
 }
 
-// RemoveAttachment deletes a document; it is no error when it is gone already. Errors: ErrName.
+// RemoveAttachment deletes a document. It succeeds if the document does not exist. Errors:
+// ErrName.
 func (b *Base) RemoveAttachment(job, object string) error {
 	if !IsAttachment(object) {
 		return fmt.Errorf("attachment %q: %w", object, ErrName)

@@ -14,19 +14,19 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Kind is how a file is damaged.
+// Kind is a kind of damage.
 type Kind string
 
 // The kinds of damage.
 const (
-	Missing    Kind = "missing"    // a record names it, and it is not there
-	Short      Kind = "short"      // there are fewer bytes than were written
-	Changed    Kind = "changed"    // the bytes are others than were written
-	Unreadable Kind = "unreadable" // the disk does not give the bytes
-	Longer     Kind = "longer"     // behind what was written are bytes that nobody reads
+	Missing    Kind = "missing"    // a record names the file, but it does not exist
+	Short      Kind = "short"      // the file has fewer bytes than were written
+	Changed    Kind = "changed"    // the bytes differ from those written
+	Unreadable Kind = "unreadable" // the disk fails to read the bytes
+	Longer     Kind = "longer"     // the file has additional bytes, which nobody reads
 )
 
-// Damage is what was found wrong with an output or attachment.
+// Damage describes a damaged output or attachment.
 type Damage struct {
 	Job    string
 	Object string
@@ -34,19 +34,19 @@ type Damage struct {
 	Kind   Kind
 }
 
-// Known is damage that is known to every process on the store.
+// Known is damage that every process on the store knows.
 type Known struct {
 	Damage
-	// Since is when it was found; zero where a build found it that did not note that.
+	// Since is when the damage was found; zero if an older build found it.
 	Since time.Time
 }
 
-// markText is what the mark of a damage holds: its kind, and when it was found.
+// markText returns the text of a damage mark: the kind, and when it was found.
 func markText(kind Kind, now time.Time) string {
 	return string(kind) + " " + now.UTC().Format(time.RFC3339)
 }
 
-// readMark reads the mark of a damage; the kind is "" where it is only being made.
+// readMark parses the text of a damage mark. kind is "" while the mark is being written.
 func readMark(text string) (kind Kind, since time.Time) {
 	name, at, _ := strings.Cut(text, " ")
 	since, err := time.Parse(time.RFC3339, at)
@@ -56,25 +56,25 @@ func readMark(text string) (kind Kind, since time.Time) {
 	return Kind(name), since
 }
 
-// ErrDamaged is what is read of a damaged file instead of its end. The damage is in the log and
-// counted, and the file is marked: who opens it next gets the error at once. The mark goes when the
-// file is found whole again.
+// ErrDamaged is returned instead of the end of a damaged file. The store logs and counts the
+// damage and marks the file, so that the next Open fails immediately. It removes the mark when
+// the file is intact again.
 var ErrDamaged = errors.New("the file is damaged")
 
-// A damaged file is read again, to see whether it was mended, by each who opens it; one of more
-// than lookFreely bytes at most once in lookAgain.
+// Every Open reads a damaged file again, to see whether it was repaired. A file of more than
+// lookFreely bytes is read again once per lookAgain at most.
 const (
 	lookFreely = 64 << 20
 	lookAgain  = 10 * time.Second
 )
 
-// looks is when this process last looked at the damaged files, by the names of their marks.
+// looks holds when this process last read the damaged files again, by mark name.
 type looks struct {
 	mu     sync.Mutex
 	looked map[string]time.Time
 }
 
-// due reports whether a damaged file may be looked at again.
+// due reports whether a damaged file may be read again now.
 func (d *looks) due(name string, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -94,12 +94,12 @@ func (d *looks) forget(name string) {
 	delete(d.looked, name)
 }
 
-// mark is the mark of a damage, by which every process on the store knows of it.
+// mark returns the mark that tells every process on the store about the damage.
 func (d Damage) mark() Mark {
 	return Mark{damageKind, d.Job + "." + d.Object + "." + strconv.FormatInt(d.Offset, 10)}
 }
 
-// damageOf is the damage of a mark's name, but for its kind.
+// damageOf parses the name of a damage mark. The result has no kind.
 func damageOf(name string) (d Damage, ok bool) {
 	job, rest, _ := strings.Cut(name, ".")
 	end := strings.LastIndexByte(rest, '.')
@@ -110,12 +110,12 @@ func damageOf(name string) (d Damage, ok bool) {
 	return Damage{Job: job, Object: rest[:end], Offset: offset}, err == nil
 }
 
-// err is the error of a damage.
+// err returns the damage as an error.
 func (d Damage) err() error {
 	return fmt.Errorf("%s of job %s at %d: %w (%s)", d.Object, d.Job, d.Offset, ErrDamaged, d.Kind)
 }
 
-// report marks a file as damaged, unless it is, and gives the error of it.
+// report marks a file as damaged, unless it is marked already, and returns the error.
 func (b *Base) report(d Damage, cause error) error {
 	err := fmt.Errorf("%w: %w", d.err(), cause)
 	known, failed := b.markAs(d)
@@ -131,25 +131,25 @@ func (b *Base) report(d Damage, cause error) error {
 	return err
 }
 
-// markAs makes the mark of a damage; known is whether there was one of the same kind.
+// markAs writes the damage mark. known reports whether there was one of the same kind.
 func (b *Base) markAs(d Damage) (known bool, err error) {
 	was, err := b.backend.MarkText(d.mark())
 	if kind, _ := readMark(was); err != nil || kind == d.Kind {
 		return err == nil, err
 	}
 	err = b.replace(d.mark(), markText(d.Kind, time.Now()))
-	if errors.Is(err, fs.ErrExist) { // somebody else found it at the same moment
+	if errors.Is(err, fs.ErrExist) { // another process found it at the same moment
 		return true, nil
 	}
 	return false, err
 }
 
-// Lost says that a file is not there which a record names that is. It returns the error of it.
+// Lost records that a file named by a record does not exist, and returns the error.
 func (b *Base) Lost(job string, e Extent) error {
 	return b.report(Damage{job, e.Object, e.Offset, Missing}, fs.ErrNotExist)
 }
 
-// known is an error where a file is marked as damaged and has not been mended since.
+// known returns an error if a file is marked as damaged and has not been repaired since.
 func (b *Base) known(job string, e Extent) error {
 	d := Damage{Job: job, Object: e.Object, Offset: e.Offset}
 	text, err := b.backend.MarkText(d.mark())
@@ -178,13 +178,14 @@ func (b *Base) known(job string, e Extent) error {
 	return b.forgive(d)
 }
 
-// forgive removes the mark of a damage.
+// forgive removes a damage mark.
 func (b *Base) forgive(d Damage) error {
 	b.looks.forget(d.mark().Name)
 	return b.backend.RemoveMark(d.mark())
 }
 
-// Verify reads an output whole. Errors: fs.ErrNotExist, ErrDamaged, ctx's.
+// Verify reads a whole output into w and checks it. Errors: fs.ErrNotExist, ErrDamaged, those of
+// ctx.
 func (b *Base) Verify(ctx context.Context, job string, e Extent, w io.Writer) (err error) {
 	r, err := b.Open(job, e)
 	if err != nil {
@@ -195,7 +196,7 @@ func (b *Base) Verify(ctx context.Context, job string, e Extent, w io.Writer) (e
 	return err
 }
 
-// readerOf ends with its context.
+// readerOf is a reader that fails once its context has ended.
 type readerOf struct {
 	ctx context.Context
 	io.Reader
@@ -209,7 +210,7 @@ func (r readerOf) Read(p []byte) (int, error) {
 	return r.Reader.Read(p)
 }
 
-// Damaged lists the files that are known to be damaged: of one job, or where job is "" of all.
+// Damaged lists the known damaged files of a job, or of all jobs if job is "".
 func (b *Base) Damaged(job string) (out []Known, err error) {
 	names, err := b.backend.MarksOf(damageKind)
 	for _, name := range names {
@@ -221,14 +222,14 @@ func (b *Base) Damaged(job string) (out []Known, err error) {
 		kind, since := readMark(text)
 		if d.Kind = kind; e != nil || kind == "" {
 			err = errors.Join(err, e)
-			continue // it was mended meanwhile, or is being marked
+			continue // repaired meanwhile, or the mark is being written
 		}
 		out = append(out, Known{d, since})
 	}
 	return out, err
 }
 
-// Forget removes the marks of a job's damaged files: the job is gone.
+// Forget removes the damage marks of a deleted job.
 func (b *Base) Forget(job string) error {
 	damaged, err := b.Damaged(job)
 	for _, d := range damaged {
@@ -237,8 +238,8 @@ func (b *Base) Forget(job string) error {
 	return err
 }
 
-// Grown reports whether an object has more bytes than were written; where it has, the damage is
-// counted and in the log. What was written is read as it is all the same.
+// Grown reports whether an object has more bytes than were written. It logs and counts such
+// damage. The object stays readable.
 func (b *Base) Grown(job, object string, written int64) (bool, error) {
 	size, err := b.sizeOf(job, object)
 	if err != nil || size <= written {
@@ -251,7 +252,7 @@ func (b *Base) Grown(job, object string, written int64) (bool, error) {
 	return true, nil
 }
 
-// sizeOf is how many bytes an object has. Errors: fs.ErrNotExist, ErrName.
+// sizeOf returns the size of an object in bytes. Errors: fs.ErrNotExist, ErrName.
 func (b *Base) sizeOf(job, object string) (int64, error) {
 	if err := Named(job, object); err != nil {
 		return 0, err

@@ -12,48 +12,48 @@ import (
 	"time"
 )
 
-// Marks keeps small texts beside the files, over the end of every process. All that a store keeps
-// besides files is a mark: whose they are, what is damaged, what has to be gone.
+// Marks stores short texts beside the files, durably. Everything that a store keeps apart from
+// files is a mark: the identity of the state, damage, jobs to delete.
 //
-// A process that dies within PutMark may leave a mark with a part of its text, or none of it.
-// Whoever reads one must tell.
+// A process that dies within PutMark may leave a mark with part of its text, or with none.
+// Readers must detect that.
 type Marks interface {
-	// PutMark makes a mark, durably. text has up to MaxMark bytes. Errors: fs.ErrExist where there
-	// is one.
+	// PutMark creates a mark, durably. text has at most MaxMark bytes. It returns fs.ErrExist if
+	// the mark exists.
 	PutMark(m Mark, text string) error
-	// MarkText is the text of a mark; "" where there is none.
+	// MarkText returns the text of a mark, or "" if there is none.
 	MarkText(m Mark) (string, error)
-	// MarksOf lists the names of the marks of a kind, in any order; those of others may be among
-	// them.
+	// MarksOf lists the names of the marks of a kind, in any order. It may include names of
+	// other kinds.
 	MarksOf(kind string) (names []string, err error)
-	// RemoveMark removes a mark; it is no error when there is none.
+	// RemoveMark removes a mark. It succeeds if there is none.
 	RemoveMark(m Mark) error
 }
 
-// Mark names a mark.
+// Mark identifies a mark.
 type Mark struct {
 	Kind string
-	// Name tells the marks of a kind apart; it is "" for a kind of which there is one.
+	// Name distinguishes the marks of a kind; "" for a kind with a single mark.
 	Name string
 }
 
-// MaxMark bounds the text of a mark, in bytes.
+// MaxMark is the longest text of a mark, in bytes.
 const MaxMark = 96
 
 // The kinds of marks.
 const (
-	identityKind = "identity" // one: of which state the files are
-	reachedKind  = "reached"  // one: how far that state had come
-	servedKind   = "served"   // one: when a server ran last that keeps the files
-	scrubbedKind = "scrubbed" // one: when all files were last read again
-	recallKind   = "recalls"  // by the job, which has to be gone
-	orphanKind   = "orphans"  // by the job: since when it has files that no record names
-	proofKind    = "pairing"  // by its text
-	damageKind   = "damaged"  // by job, object and offset: what is wrong there, and since when
+	identityKind = "identity" // single: the state that the files belong to
+	reachedKind  = "reached"  // single: how far that state had progressed
+	servedKind   = "served"   // single: when a server last served the files
+	scrubbedKind = "scrubbed" // single: when all files were last verified
+	recallKind   = "recalls"  // one per job: the job must be deleted
+	orphanKind   = "orphans"  // one per job: since when it has files but no record
+	proofKind    = "pairing"  // one per text of a proof
+	damageKind   = "damaged"  // one per job, object and offset: the kind of damage, and since when
 )
 
-// replace puts a mark in the place of one that may be there. Errors: fs.ErrExist where another
-// process does so at the same moment.
+// replace replaces a mark if it exists. It returns fs.ErrExist if another process replaces it at
+// the same moment.
 func (b *Base) replace(m Mark, text string) error {
 	if err := b.backend.RemoveMark(m); err != nil {
 		return err
@@ -68,25 +68,25 @@ func ignoreExists(err error) error {
 	return err
 }
 
-// ErrIdentity is returned where the file is damaged that says to which state the exports belong.
+// ErrIdentity is returned if the file with the identity of the state is damaged.
 var ErrIdentity = errors.New("the file is damaged that says to which state the exports belong")
 
-// minIdentity is the length of the shortest identity, in bytes.
+// minIdentity is the length of the shortest valid identity, in bytes.
 const minIdentity = 26
 
-// identityText is what an identity consists of, see rand.Text.
+// identityText matches an identity, see rand.Text.
 var identityText = regexp.MustCompile(`^[A-Z2-7]+$`)
 
-// sumOf is written behind what must not be mistaken for another: of a bit that flips in an
-// identity, another one would come.
+// sumOf is appended to texts that must not be misread: a flipped bit in an identity would give
+// another valid identity.
 func sumOf(text string) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(text))) }
 
-// Identity is that of the state to which the files belong, "" where none was set. Errors:
-// ErrIdentity.
+// Identity returns the identity of the state that the files belong to, or "" if none was set.
+// Errors: ErrIdentity.
 func (b *Base) Identity() (string, error) {
 	text, err := b.backend.MarkText(Mark{Kind: identityKind})
 	if err != nil || len(text) < minIdentity {
-		return "", err // a shorter one was being written when the process died
+		return "", err // shorter: the process died while writing it
 	}
 	identity, sum, summed := strings.Cut(text, " ")
 	if !identityText.MatchString(identity) || summed && sum != sumOf(identity) {
@@ -95,7 +95,7 @@ func (b *Base) Identity() (string, error) {
 	return identity, nil
 }
 
-// SetIdentity keeps it, durably, also in place of one that is damaged.
+// SetIdentity stores the identity durably. It replaces a damaged one.
 func (b *Base) SetIdentity(identity string) error {
 	if was, err := b.Identity(); err != nil && !errors.Is(err, ErrIdentity) || was == identity {
 		return err
@@ -103,14 +103,14 @@ func (b *Base) SetIdentity(identity string) error {
 	return b.replace(Mark{Kind: identityKind}, identity+" "+sumOf(identity))
 }
 
-// Reached is what SetReached was told last; nil where nothing is known.
+// Reached returns the numbers of the last SetReached, or nil if there are none.
 func (b *Base) Reached() ([]uint64, error) {
 	text, err := b.backend.MarkText(Mark{Kind: reachedKind})
 	if err != nil {
 		return nil, err
 	}
 	numbers, sum, _ := strings.Cut(text, " ")
-	if sum != sumOf(numbers) { // it was being written when the process died, or is damaged
+	if sum != sumOf(numbers) { // damaged, or the process died while writing it
 		return nil, nil
 	}
 	var reached []uint64
@@ -124,8 +124,8 @@ func (b *Base) Reached() ([]uint64, error) {
 	return reached, nil
 }
 
-// SetReached keeps how far the state has come, in up to three numbers that never get less unless it
-// has lost something.
+// SetReached stores how far the state has progressed: up to three numbers that decrease only if
+// the state has lost something.
 func (b *Base) SetReached(reached []uint64) error {
 	numbers := make([]string, len(reached))
 	for i, v := range reached {
@@ -134,7 +134,7 @@ func (b *Base) SetReached(reached []uint64) error {
 	return b.note(reachedKind, strings.Join(numbers, ","))
 }
 
-// Served is what SetServed was told last; the zero time where nothing is known.
+// Served returns the time of the last SetServed, or the zero time.
 func (b *Base) Served() (time.Time, error) {
 	text, err := b.backend.MarkText(Mark{Kind: servedKind})
 	if err != nil {
@@ -142,41 +142,41 @@ func (b *Base) Served() (time.Time, error) {
 	}
 	at, sum, _ := strings.Cut(text, " ")
 	served, err := time.Parse(time.RFC3339, at)
-	if err != nil || sum != sumOf(at) { // it was being written when the process died, or is damaged
+	if err != nil || sum != sumOf(at) { // damaged, or the process died while writing it
 		return time.Time{}, nil
 	}
 	return served, nil
 }
 
-// SetServed keeps, to the second, that a server runs that keeps these files.
+// SetServed stores when a server last served these files, in seconds.
 func (b *Base) SetServed(at time.Time) error {
 	return b.note(servedKind, at.UTC().Format(time.RFC3339))
 }
 
-// note makes the one mark of a kind anew, with the sum of its text. Where two processes do that at
-// once, one of them has.
+// note replaces the single mark of a kind, with a checksum of its text. If two processes do so
+// at once, one of them wins.
 func (b *Base) note(kind, text string) error {
 	return ignoreExists(b.replace(Mark{Kind: kind}, text+" "+sumOf(text)))
 }
 
-// Scrubbed is when a process last got through all files of finished exports; the zero time where
-// none has said so.
+// Scrubbed returns when a process last verified the files of all finished exports, or the zero
+// time.
 func (b *Base) Scrubbed() (time.Time, error) {
 	text, err := b.backend.MarkText(Mark{Kind: scrubbedKind})
 	at, e := time.Parse(time.RFC3339, text)
-	if err != nil || e != nil { // it is not there, or was being written when the process died
+	if err != nil || e != nil { // absent, or the process died while writing it
 		return time.Time{}, err
 	}
 	return at, nil
 }
 
-// SetScrubbed notes that a process has got through all files.
+// SetScrubbed stores that a process has verified all files.
 func (b *Base) SetScrubbed(now time.Time) error {
-	// Another process that does so at the same moment says as much.
+	// If another process writes it at the same moment, its time is as good.
 	return ignoreExists(b.replace(Mark{Kind: scrubbedKind}, now.UTC().Format(time.RFC3339)))
 }
 
-// NoteRecall keeps, over the end of the process, that a job has to be gone. Errors: ErrName.
+// NoteRecall stores, durably, that a job must be deleted. Errors: ErrName.
 func (b *Base) NoteRecall(job string) error {
 	if err := NamedJob(job); err != nil {
 		return err
@@ -184,14 +184,14 @@ func (b *Base) NoteRecall(job string) error {
 	return ignoreExists(b.backend.PutMark(Mark{recallKind, job}, ""))
 }
 
-// Recalls are the jobs that NoteRecall knows.
+// Recalls lists the jobs of NoteRecall.
 func (b *Base) Recalls() ([]string, error) { return b.noted(recallKind) }
 
-// ForgetRecall forgets a job that is gone. Errors: ErrName.
+// ForgetRecall removes the note about a job that has been deleted. Errors: ErrName.
 func (b *Base) ForgetRecall(job string) error { return b.unmark(recallKind, job) }
 
-// OrphanSince is since when it is known that a job has files and no record: now, where it was not
-// known before. Errors: ErrName.
+// OrphanSince returns since when a job is known to have files but no record. The first call
+// stores now. Errors: ErrName.
 func (b *Base) OrphanSince(job string, now time.Time) (time.Time, error) {
 	if err := NamedJob(job); err != nil {
 		return now, err
@@ -207,13 +207,13 @@ func (b *Base) OrphanSince(job string, now time.Time) (time.Time, error) {
 	return now, b.replace(mark, now.UTC().Format(time.RFC3339))
 }
 
-// Orphans are the jobs that OrphanSince knows.
+// Orphans lists the jobs of OrphanSince.
 func (b *Base) Orphans() ([]string, error) { return b.noted(orphanKind) }
 
-// Adopted forgets that a job had no record. Errors: ErrName.
+// Adopted removes the note that a job has no record. Errors: ErrName.
 func (b *Base) Adopted(job string) error { return b.unmark(orphanKind, job) }
 
-// noted are the jobs that have a mark of a kind.
+// noted lists the jobs that have a mark of a kind.
 func (b *Base) noted(kind string) ([]string, error) {
 	names, err := b.backend.MarksOf(kind)
 	return slices.DeleteFunc(names, func(name string) bool { return NamedJob(name) != nil }), err

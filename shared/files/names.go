@@ -20,15 +20,15 @@ const attachmentPrefix = "a."
 var (
 	jobName    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 	objectName = regexp.MustCompile(`^(\d+)\.(\d+)\.(seg|\d+\.ndjson)$`)
-	// attachmentName also admits the objects of older builds, which were the document's name in
+	// attachmentName also matches the objects of older builds, which used the document's name in
 	// hex.
 	attachmentName = regexp.MustCompile(`^a\.[0-9a-z]+$`)
 )
 
-// ErrName is returned for a job or object name that no file store ever gave out.
+// ErrName is returned for a name of a job or object that no store generates.
 var ErrName = errors.New("not a name of this file store")
 
-// Named reports whether this is how a store names a job and an object of it. Errors: ErrName.
+// Named checks the names of a job and of one of its objects. Errors: ErrName.
 func Named(job, object string) error {
 	if err := NamedJob(job); err != nil {
 		return err
@@ -39,7 +39,7 @@ func Named(job, object string) error {
 	return nil
 }
 
-// NamedJob reports whether this is how a store names a job. Errors: ErrName.
+// NamedJob checks the name of a job. Errors: ErrName.
 func NamedJob(job string) error {
 	if !jobName.MatchString(job) {
 		return fmt.Errorf("job %q: %w", job, ErrName)
@@ -47,32 +47,32 @@ func NamedJob(job string) error {
 	return nil
 }
 
-// SegmentName is the object that holds the small outputs of an attempt.
+// SegmentName returns the object that holds the small outputs of an attempt.
 func SegmentName(task, attempt int) string { return fmt.Sprintf("%d.%d.seg", task, attempt) }
 
-// LargeName is the object of the n-th large output of an attempt, counted from 0.
+// LargeName returns the object of the n-th large output of an attempt, counted from 0.
 func LargeName(task, attempt, n int) string {
 	return fmt.Sprintf("%d.%d.%d.ndjson", task, attempt, n)
 }
 
-// newAttachment draws the object of an attachment, which nothing else is ever called.
+// newAttachment returns a new random name for the object of an attachment.
 func newAttachment() string { return attachmentPrefix + strings.ToLower(rand.Text()) }
 
-// IsAttachment tells the objects of attachments from those of outputs.
+// IsAttachment reports whether an object is an attachment rather than an output.
 func IsAttachment(object string) bool { return attachmentName.MatchString(object) }
 
-// Stored is one object of a job, as the janitor sees it.
+// Stored is one object of a job.
 type Stored struct {
 	Name string
-	// Task and Attempt are what wrote it; both are -1 for an attachment.
+	// Task and Attempt are those that wrote it; both are -1 for an attachment.
 	Task, Attempt int
 }
 
-// StoredAs is the object of a name.
+// StoredAs parses the name of an object.
 func StoredAs(name string) Stored {
 	s := Stored{Name: name, Task: -1, Attempt: -1}
 	if m := objectName.FindStringSubmatch(name); m != nil {
-		s.Task, _ = strconv.Atoi(m[1]) // the pattern admits digits only
+		s.Task, _ = strconv.Atoi(m[1]) // the pattern matches digits only
 		s.Attempt, _ = strconv.Atoi(m[2])
 	}
 	return s

@@ -12,25 +12,25 @@ type objectReader struct {
 	f     Source
 	size  int64
 	at    int64
-	lost  int64 // up to where the disk is not asked any more
+	lost  int64 // the offset up to which the disk is no longer read
 	parts []part
 	base  *Base
 	job   string
 	found []Damage
 }
 
-// part is an output in an object that is being read.
+// part is an output within an object that is being read.
 type part struct {
 	Extent
-	hash hash.Hash // of what was read of it
-	err  error     // why the disk does not give it
+	hash hash.Hash // of the bytes read so far
+	err  error     // why the disk cannot read it
 }
 
 func (p *part) end() int64 { return p.Offset + p.Length }
 
-// OpenObject opens an object. parts are the outputs, or the attachment, that records say lie in it.
-// One without a sum cannot show that it was changed, so an object of which such a part cannot be
-// read is not opened. Errors: fs.ErrNotExist, ErrDamaged, ErrName.
+// OpenObject opens an object. parts are the outputs, or the attachment, that it holds according
+// to the records. A change to a part without a checksum cannot be detected while reading, so
+// OpenObject fails if such a part cannot be read. Errors: fs.ErrNotExist, ErrDamaged, ErrName.
 func (b *Base) OpenObject(job, object string, parts []Extent) (Object, error) {
 	if err := Named(job, object); err != nil {
 		return nil, err
@@ -49,8 +49,8 @@ func (b *Base) OpenObject(job, object string, parts []Extent) (Object, error) {
 	return o, nil
 }
 
-// prepare notes the parts. One that is not there to its end is damaged; one without a sum is read
-// now.
+// prepare sets up the parts. A part that is cut off is damaged; a part without a checksum is
+// read now.
 func (o *objectReader) prepare(parts []Extent) error {
 	for _, e := range parts {
 		p := part{Extent: e, hash: e.Sum.hash()}
@@ -70,7 +70,7 @@ func (o *objectReader) prepare(parts []Extent) error {
 	return nil
 }
 
-// damaged takes note of a damaged part, and gives the error of it.
+// damaged records a damaged part and returns its error.
 func (o *objectReader) damaged(p part, kind Kind, cause error) error {
 	d := Damage{o.job, p.Object, p.Offset, kind}
 	o.found = append(o.found, d)
@@ -83,8 +83,8 @@ func (o *objectReader) Size() int64 { return o.size }
 // Damaged implements Object.
 func (o *objectReader) Damaged() []Damage { return o.found }
 
-// Read implements io.Reader. Errors: io.ErrUnexpectedEOF where the file has become shorter; the
-// disk's, where it gives no more of what has no sum.
+// Read implements io.Reader. It returns io.ErrUnexpectedEOF if the file has become shorter, and
+// the disk's error if it fails to read bytes that no checksum covers.
 func (o *objectReader) Read(b []byte) (int, error) {
 	if o.at == o.size {
 		return 0, io.EOF
@@ -103,7 +103,7 @@ func (o *objectReader) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// piece is where the bytes end that lie in the same parts as those at hand.
+// piece returns where the next bytes stop belonging to the same parts.
 func (o *objectReader) piece() int64 {
 	end := o.size
 	for _, p := range o.parts {
@@ -116,7 +116,8 @@ func (o *objectReader) piece() int64 {
 	return end
 }
 
-// read fills b with what comes next: zeros for the rest of a part that the disk does not give.
+// read fills b with the next bytes. If the disk fails to read a part, the rest of the part is
+// zeros.
 func (o *objectReader) read(b []byte) error {
 	clear(b)
 	if o.at < o.lost {
@@ -136,12 +137,12 @@ func (o *objectReader) read(b []byte) error {
 		}
 	}
 	if o.at >= o.lost {
-		return err // of no part that could show it
+		return err // no part has a checksum to detect the loss
 	}
 	return nil
 }
 
-// judge holds the parts to their sums that the last n bytes ended.
+// judge checks the parts that end within the last n bytes against their checksums.
 func (o *objectReader) judge(n int64) {
 	for i := range o.parts {
 		p := &o.parts[i]
@@ -150,9 +151,9 @@ func (o *objectReader) judge(n int64) {
 		}
 		switch {
 		case p.err != nil:
-			_ = o.damaged(*p, Unreadable, p.err) // it is in found
+			_ = o.damaged(*p, Unreadable, p.err) // recorded in found
 		case !p.Sum.fits(p.hash):
-			_ = o.damaged(*p, Changed, errSum) // it is in found
+			_ = o.damaged(*p, Changed, errSum) // recorded in found
 		}
 	}
 }

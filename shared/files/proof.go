@@ -6,14 +6,14 @@ import (
 	"slices"
 )
 
-// A server writes a text that it has drawn beside the files of the exports, and tells it to its
-// exporters. Who finds it has the same store, whatever that is called there. Each text is a mark of
-// its own: no cache of a network's file system can have missed it before it was told.
+// A proof is a random text that a server writes beside the export files and tells its exporters.
+// An exporter that finds the text uses the same store, whatever the store's path is there. Each
+// text is a mark of its own, so that no cache of a network file system can hide it.
 
-// ProofsFolder holds the texts, as the names of files.
+// ProofsFolder is the folder whose file names are the texts.
 const ProofsFolder = "." + proofKind
 
-// DrawProof writes a new text, and removes all but that and last, the one before it ("": none).
+// DrawProof writes a new text and removes all others but last, the previous one ("" for none).
 func (b *Base) DrawProof(last string) (text string, err error) {
 	text = rand.Text()
 	if err := b.backend.PutMark(Mark{proofKind, text}, text); err != nil {
@@ -28,7 +28,7 @@ func (b *Base) DrawProof(last string) (text string, err error) {
 	return text, err
 }
 
-// HasProof reports whether a text is in the store.
+// HasProof reports whether the store has a text.
 func (b *Base) HasProof(text string) (bool, error) {
 	if !identityText.MatchString(text) {
 		return false, nil
@@ -37,7 +37,7 @@ func (b *Base) HasProof(text string) (bool, error) {
 	return found == text, err
 }
 
-// Proofs are the texts that are there, for people.
+// Proofs lists the texts, for people.
 func (b *Base) Proofs() []string {
 	all, _ := b.backend.MarksOf(proofKind) // there may be none
 	slices.Sort(all)

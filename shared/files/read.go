@@ -12,10 +12,11 @@ type reader struct {
 	section *io.SectionReader
 	f       Source
 	sum     Sum
-	hash    hash.Hash // of all from the start; nil where that was not read, or there is no sum
-	at      int64
-	err     error // what was found wrong
-	report  func(Kind, error) error
+	// of all bytes from the start; nil if they were not all read, or without a checksum
+	hash   hash.Hash
+	at     int64
+	err    error // the damage found
+	report func(Kind, error) error
 }
 
 func newReader(f Source, e Extent, report func(Kind, error) error) *reader {

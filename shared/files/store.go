@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// Folder is what a store on a disk is called in a data folder.
+// Folder is the name of the store's folder within the data folder.
 const Folder = "exports"
 
-// Extent says where a store keeps one output: Length bytes at Offset of Object, which have the Sum.
+// Extent is the place of an output in a store: Length bytes at Offset of Object, with the
+// checksum Sum.
 type Extent struct {
 	Object string
 	Offset int64
@@ -18,173 +19,175 @@ type Extent struct {
 	Sum    Sum
 }
 
-// Store is everything that a kind of store does. All methods may be called from many goroutines,
-// and by many processes on one store. Errors for which disk.IsFull holds say that it has no room.
+// Store is the interface of all kinds of stores. All methods are safe for concurrent use by many
+// goroutines, and by many processes on one store. disk.IsFull reports whether an error means
+// that the store is full.
 type Store interface {
 	Data
 	Damages
 	Notes
-	// Root tells people where the store is.
+	// Root returns the location of the store, for people.
 	Root() string
-	// SetSpillBytes says how large an output may grow before it lies by itself, from the next batch
-	// on.
+	// SetSpillBytes sets the size from which an output is stored on its own. It applies to later
+	// batches.
 	SetSpillBytes(n int)
-	// Check reports whether the store takes files at this moment, by keeping one.
+	// Check writes a small file to find out whether the store is writable.
 	Check() error
-	// Free is how many bytes more it can take; math.MaxInt64 where that is not known.
+	// Free returns how many bytes the store can still take, or math.MaxInt64 if that is unknown.
 	Free() (int64, error)
-	// TryLock takes a lock that one process at a time has on the store, until it is closed or the
-	// process ends. held is nil where another one has it.
+	// TryLock takes an exclusive lock on the store, until held is closed or the process ends.
+	// held is nil if another process has the lock.
 	TryLock(name string) (held io.Closer, err error)
-	// Hold tells others that a process works on the store, until it is closed or the process ends.
-	// Several processes may. Errors: ErrHeld, where somebody replaces what is stored.
+	// Hold marks the store as in use, until the result is closed or the process ends. Several
+	// processes may hold it. It returns ErrHeld while a process replaces the content of the
+	// store.
 	Hold() (io.Closer, error)
 }
 
-// ErrHeld says that a process works on a store.
+// ErrHeld means that another process uses the store.
 var ErrHeld = errors.New("the exports are held by another process (a running server?)")
 
-// Data is the files of exports. Base implements all of it but NewBatch.
+// Data stores the files of exports. Base implements all of it except NewBatch.
 type Data interface {
-	// NewBatch starts the outputs of one attempt of one task. No two batches are of the same
-	// attempt: they are numbered by compare-and-set. Nothing is stored before the first Write.
-	// Errors: ErrName.
+	// NewBatch starts the outputs of one attempt at a task. Attempts are numbered by
+	// compare-and-set, so no two batches have the same. Nothing is stored before the first
+	// Write. Errors: ErrName.
 	NewBatch(job string, task, attempt int) (Batch, error)
-	// PutAttachment keeps a document durably. limit is in bytes. It returns the object under which
-	// the document is kept, which nothing else is ever called, its size and its SHA-1. After an
-	// error nothing is kept. Errors: ErrTooLarge, ErrName, those of r.
+	// PutAttachment stores a document durably. limit is in bytes. It returns the document's
+	// object, whose name is never used again, its size and its SHA-1. After an error nothing is
+	// stored. Errors: ErrTooLarge, ErrName, those of r.
 	PutAttachment(
 		job string, r io.Reader, limit int64,
 	) (object string, size int64, sha1 []byte, err error)
-	// RemoveAttachment deletes a document; it is no error when it is gone already. Errors: ErrName.
+	// RemoveAttachment deletes a document. It succeeds if the document does not exist. Errors:
+	// ErrName.
 	RemoveAttachment(job, object string) error
-	// Open returns a reader over one output or attachment, at its start. The caller closes it. A
-	// reader stays good while the job is deleted. Errors: fs.ErrNotExist where the object is gone,
-	// ErrDamaged, ErrName.
+	// Open opens an output or attachment at its start. The caller closes the reader. The reader
+	// stays usable if the job is deleted meanwhile. Errors: fs.ErrNotExist if the object is
+	// gone, ErrDamaged, ErrName.
 	Open(job string, e Extent) (Reader, error)
-	// OpenObject opens an object whole, for a backup. parts are the outputs, or the attachment,
-	// that records say lie in it. Errors: fs.ErrNotExist, ErrDamaged where a part without a sum
-	// cannot be read, ErrName.
+	// OpenObject opens a whole object, for a backup. parts are the outputs, or the attachment,
+	// that it holds according to the records. Errors: fs.ErrNotExist, ErrDamaged if a part
+	// without a checksum cannot be read, ErrName.
 	OpenObject(job, object string, parts []Extent) (Object, error)
-	// Verify reads an output whole, into w. Errors: fs.ErrNotExist, ErrDamaged, ErrName, those of
-	// ctx and w.
+	// Verify reads a whole output into w and checks it. Errors: fs.ErrNotExist, ErrDamaged,
+	// ErrName, those of ctx and w.
 	Verify(ctx context.Context, job string, e Extent, w io.Writer) error
-	// Attempts is the highest attempt at a task of the job that has left an object; 0 where none
-	// has. Errors: ErrName.
+	// Attempts returns the highest attempt at a task of the job that left an object, or 0.
+	// Errors: ErrName.
 	Attempts(job string) (highest int, err error)
-	// Walk calls f for each job that has objects, with all of them, committed or not. The objects
-	// of a job are listed before f is called for it: whatever is seen was preceded by its attempt's
-	// record.
+	// Walk calls f for each job with all its objects, committed or not. The objects of a job are
+	// listed before the call of f, so the record of each attempt that f sees was written before.
 	Walk(f func(job string, stored []Stored) error) error
-	// RemoveObject deletes one object that Walk showed; it is no error when it is gone already.
+	// RemoveObject deletes an object that Walk reported. It succeeds if the object does not
+	// exist.
 	RemoveObject(job string, s Stored) error
-	// Remove deletes everything of a job, and the marks of its damage. It is no error when there is
-	// nothing. Errors: ErrName.
+	// Remove deletes all objects of a job and its damage marks. It succeeds if there are none.
+	// Errors: ErrName.
 	Remove(job string) error
 	// Empty reports whether the store holds no object of any job.
 	Empty() (bool, error)
 }
 
-// Batch collects the outputs of one attempt of one task and makes them durable in one go. One
-// goroutine writes each output; Commit or Discard is called by the batch's owner when all of them
-// have ended.
+// Batch collects the outputs of one attempt at a task and makes them durable together. Each
+// output is written by one goroutine. The owner of the batch calls Commit or Discard when all of
+// them have finished.
 type Batch interface {
-	// Create adds an output. It may be called while other outputs are written.
+	// Create adds an output. It may be called while other outputs are being written.
 	Create() Output
-	// Commit makes every output durable, and returns where each lies, in the order of Create. An
-	// empty output needs no object: its extent is never opened. After an error nothing may be
-	// relied on: call Discard.
+	// Commit makes every output durable and returns their extents in the order of Create. An
+	// empty output needs no object: its extent is never opened. After an error, call Discard.
 	Commit() ([]Extent, error)
-	// Discard removes what the batch has stored. It is safe after a Commit that failed, and after
-	// one whose task's record could not be written; not once that may have been written.
+	// Discard removes what the batch has stored. It is safe after a failed Commit, and after a
+	// Commit whose task record was not written. Do not call it if that record may have been
+	// written.
 	Discard() error
 }
 
-// Output is one file of an export while it grows.
+// Output is a file of an export that is being written.
 type Output interface {
-	// Write appends p to the output; p is not kept. After an error the batch is lost.
+	// Write appends p to the output and does not retain p. After an error the batch is unusable.
 	io.Writer
-	// Number is the index at which Commit gives the output's extent.
+	// Number is the index of the output's extent in the result of Commit.
 	Number() int
 }
 
-// Reader reads one output or attachment: the bytes of an extent and no others. Who reads it from
-// its start to its end gets the last bytes only once its sum has been found right, so that what is
-// damaged never looks whole. Errors of Read: ErrDamaged.
+// Reader reads one output or attachment: exactly the bytes of its extent. A reader that starts
+// at the beginning returns the last bytes only after checking the checksum, so that a damaged
+// file never looks complete. Errors of Read: ErrDamaged.
 type Reader interface {
 	io.ReadSeekCloser
-	// Size is how many bytes there are to read.
+	// Size returns the number of bytes of the extent.
 	Size() int64
 }
 
-// Object reads an object whole, from its start to its end, for a backup. It holds the outputs that
-// lie in it to their sums meanwhile, so that what Damaged says is of the very bytes that were read.
-// Damage does not end it: what was changed comes as it is, and zeros come for what the store does
-// not give, so that the outputs beside it are kept. Who reads such an output by its record finds it
-// damaged.
+// Object reads a whole object, from start to end, for a backup. It checks the outputs that the
+// object holds against their checksums, so that Damaged describes exactly the bytes that were
+// read. Damage does not stop the reading: changed bytes are returned as they are, and unreadable
+// ones as zeros, so that the backup keeps the other outputs. Reading a damaged output by its
+// record reports the damage.
 //
-// Errors of Read: io.ErrUnexpectedEOF where the object has become shorter; the store's, where it
-// gives no more of what has no sum.
+// Errors of Read: io.ErrUnexpectedEOF if the object has become shorter, and the store's error if
+// it fails to read bytes that no checksum covers.
 type Object interface {
 	io.ReadCloser
-	// Size is how many bytes there are to read.
+	// Size returns the size of the object in bytes.
 	Size() int64
-	// Damaged are the parts that were found to be damaged, when the object has been read to its
-	// end.
+	// Damaged returns the damaged parts, once the object has been read to its end.
 	Damaged() []Damage
 }
 
-// Damages is what is known to be damaged, to every process on the store. Open and Verify find
-// damage, and find it mended; the others are told of it. Base implements it.
+// Damages holds the known damage, shared by every process on the store. Open and Verify detect
+// damage and repairs. Base implements it.
 type Damages interface {
-	// Lost says that a file is not there which a record names. It returns the error of it:
-	// ErrDamaged.
+	// Lost records that a file named by a record does not exist. It returns ErrDamaged.
 	Lost(job string, e Extent) error
-	// Grown reports whether an object has more bytes than were written. That is counted and in the
-	// log, and no mark is made: what was written is read as it is all the same. Errors: ErrName.
+	// Grown reports whether an object has more bytes than were written. It logs and counts such
+	// damage without a mark, because the object stays readable. Errors: ErrName.
 	Grown(job, object string, written int64) (bool, error)
-	// Damaged lists the files that are known to be damaged: of one job, or where job is "" of all.
+	// Damaged lists the known damaged files of a job, or of all jobs if job is "".
 	Damaged(job string) ([]Known, error)
-	// Forget removes the marks of a job's damaged files: the job is gone.
+	// Forget removes the damage marks of a deleted job.
 	Forget(job string) error
 }
 
-// Notes is what is kept beside the files of the state that they belong to. Base implements it.
+// Notes stores facts about the state that the files belong to. Base implements it.
 type Notes interface {
-	// Identity is that of the state, "" where none was set. Errors: ErrIdentity.
+	// Identity returns the identity of the state, or "" if none was set. Errors: ErrIdentity.
 	Identity() (string, error)
-	// SetIdentity keeps it, also in place of one that is damaged.
+	// SetIdentity stores the identity. It replaces a damaged one.
 	SetIdentity(identity string) error
-	// Reached is how far the state had come, as SetReached was told last; nil where nothing is
-	// known.
+	// Reached returns how far the state had progressed: the numbers of the last SetReached, or
+	// nil.
 	Reached() ([]uint64, error)
-	// SetReached keeps up to three numbers.
+	// SetReached stores up to three numbers.
 	SetReached(reached []uint64) error
-	// Served is when a server ran last that keeps the files, as SetServed was told, to the
-	// second; the zero time where nothing is known.
+	// Served returns when a server last served the files, according to SetServed, in seconds;
+	// the zero time if unknown.
 	Served() (time.Time, error)
 	SetServed(at time.Time) error
-	// Scrubbed is when a process last got through all files; the zero time where none has said so.
+	// Scrubbed returns when a process last verified all files, or the zero time.
 	Scrubbed() (time.Time, error)
-	// SetScrubbed keeps that, in seconds.
+	// SetScrubbed stores that time, in seconds.
 	SetScrubbed(now time.Time) error
-	// OrphanSince is since when it is known that a job has files and no record: now, where it was
-	// not known before. Errors: ErrName.
+	// OrphanSince returns since when a job is known to have files but no record. The first call
+	// stores now. Errors: ErrName.
 	OrphanSince(job string, now time.Time) (time.Time, error)
-	// Orphans are the jobs that OrphanSince knows.
+	// Orphans lists the jobs of OrphanSince.
 	Orphans() ([]string, error)
-	// Adopted forgets that a job had no record. Errors: ErrName.
+	// Adopted removes the note that a job has no record. Errors: ErrName.
 	Adopted(job string) error
-	// NoteRecall keeps that a job has to be gone. Errors: ErrName.
+	// NoteRecall stores that a job must be deleted. Errors: ErrName.
 	NoteRecall(job string) error
-	// Recalls are the jobs that NoteRecall knows.
+	// Recalls lists the jobs of NoteRecall.
 	Recalls() ([]string, error)
-	// ForgetRecall forgets a job that is gone. Errors: ErrName.
+	// ForgetRecall removes the note about a job that has been deleted. Errors: ErrName.
 	ForgetRecall(job string) error
-	// DrawProof keeps a new text, and removes all but that and last, the one before it ("": none).
+	// DrawProof stores a new text and removes all others but last, the previous one ("" for
+	// none).
 	DrawProof(last string) (text string, err error)
-	// HasProof reports whether a text is there.
+	// HasProof reports whether the store has a text.
 	HasProof(text string) (bool, error)
-	// Proofs are the texts that are there, for people.
+	// Proofs lists the texts, for people.
 	Proofs() []string
 }

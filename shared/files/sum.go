@@ -10,26 +10,26 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// Sum is the checksum of a file as it is stored: an algorithm, a colon, and the digest in
-// lower-case hex. "" is one that nobody has taken: outputs of older builds have none. It tells
-// damage, not intent: who changes a file on purpose can make another one fit.
+// Sum is the checksum of a file as it is stored: algorithm, colon, digest in lower-case hex. It
+// is "" if there is none: outputs of older builds have no checksum. It detects damage, not
+// tampering: whoever changes a file on purpose can compute a new checksum.
 type Sum string
 
-// Algorithm is "xxh3", "sha1", or "" where there is no sum.
+// Algorithm returns "xxh3" or "sha1", or "" if there is no checksum.
 func (s Sum) Algorithm() string {
 	algorithm, _, _ := strings.Cut(string(s), ":")
 	return algorithm
 }
 
-// Hex is the digest.
+// Hex returns the digest in hex.
 func (s Sum) Hex() string {
 	_, digest, _ := strings.Cut(string(s), ":")
 	return digest
 }
 
-// Outputs have XXH3 (64 bits, no seed; the digest is big-endian): SHA-256 takes a quarter of a
-// population export's processor time (docs/benchmarks.md). Attachments have the SHA-1 that FHIR
-// prescribes for them.
+// Outputs use XXH3 (64 bits, no seed, big-endian digest), because SHA-256 takes a quarter of the
+// processor time of a population's export (docs/benchmarks.md). Attachments use SHA-1, which
+// FHIR prescribes for them.
 const (
 	xxh3Sum = "xxh3"
 	sha1Sum = "sha1"
@@ -39,7 +39,7 @@ func sum(algorithm string, digest []byte) Sum {
 	return Sum(algorithm + ":" + hex.EncodeToString(digest))
 }
 
-// SHA1Sum is the sum of a digest that a record holds; "" where it holds none.
+// SHA1Sum returns the checksum for the digest in a record, or "" if digest is empty.
 func SHA1Sum(digest []byte) Sum {
 	if len(digest) == 0 {
 		return ""
@@ -47,19 +47,19 @@ func SHA1Sum(digest []byte) Sum {
 	return sum(sha1Sum, digest)
 }
 
-// SumOf is the sum of an output that is in memory.
+// SumOf returns the checksum of an output in memory.
 func SumOf(p []byte) Sum {
 	return sum(xxh3Sum, binary.BigEndian.AppendUint64(nil, xxh3.Hash(p)))
 }
 
-// NewHash begins the sum of an output that is being written; SumBy ends it.
+// NewHash returns a hash for an output that is being written. SumBy returns its checksum.
 func NewHash() hash.Hash { return xxh3.New() }
 
-// SumBy is the sum of all that was written to a hash of NewHash.
+// SumBy returns the checksum of all bytes written to a hash of NewHash.
 func SumBy(h hash.Hash) Sum { return sum(xxh3Sum, h.Sum(nil)) }
 
-// hash begins to take the sum again; nil where there is none, or one of an algorithm that this
-// build does not know.
+// hash returns a new hash of the checksum's algorithm, or nil if there is no checksum or this
+// build does not know the algorithm.
 func (s Sum) hash() hash.Hash {
 	switch s.Algorithm() {
 	case xxh3Sum:
@@ -70,5 +70,5 @@ func (s Sum) hash() hash.Hash {
 	return nil
 }
 
-// fits reports whether h, which s.hash began, has come to s.
+// fits reports whether the result of h, which s.hash returned, equals s.
 func (s Sum) fits(h hash.Hash) bool { return s.Hex() == hex.EncodeToString(h.Sum(nil)) }

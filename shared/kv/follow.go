@@ -13,12 +13,11 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Follow calls apply, from one goroutine, with the latest entry of every key of a pattern
-// (deletions included) and then with each change, until stop is called. It returns once
-// everything that was there has been applied. Whenever the connection has been lost and is back,
-// everything is applied again, and reloaded, where it is not nil, is called with the revisions
-// of all keys: what it does not name went meanwhile. The end of ctx ends the waiting, not the
-// following.
+// Follow calls apply, from one goroutine, with the latest entry of every key of a pattern,
+// deletions included, and then with each change, until stop is called. It returns once all
+// existing entries have been applied. After a lost connection it applies all entries again and
+// calls reloaded, if not nil, with the revisions of all keys: a key that is not among them was
+// deleted meanwhile. ctx bounds the wait for the first load, not the following.
 func (b *Bucket) Follow(
 	ctx context.Context, p subject.Pattern, apply func(Entry),
 	reloaded func(keys map[subject.Subject]uint64),
@@ -50,16 +49,16 @@ type following struct {
 	pattern  subject.Pattern
 	apply    func(Entry)
 	reloaded func(map[subject.Subject]uint64)
-	loaded   chan error // told once, of the first load
+	loaded   chan error // receives the result of the first load, once
 	told     bool
-	came     atomic.Int64 // entries, of all loads
+	came     atomic.Int64 // entries of all loads
 }
 
-// loadSilence is how long the first load may bring nothing. A damaged block makes NATS tell of
-// records that never come.
+// loadSilence is how long the first load may receive nothing. If a block is damaged, NATS
+// announces records that never arrive.
 const loadSilence = 12 * time.Second
 
-// await waits for the first load for as long as it goes on.
+// await waits for the first load while entries keep arriving.
 func (f *following) await(ctx context.Context, silence time.Duration) error {
 	tick := time.NewTicker(silence / 12)
 	defer tick.Stop()
@@ -90,7 +89,7 @@ func (f *following) tell(err error) {
 	}
 }
 
-// run watches the bucket over one connection after the other.
+// run watches the bucket, one connection after another.
 func (f *following) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		watchCtx, cancel := context.WithCancel(ctx)
@@ -108,13 +107,14 @@ func (f *following) run(ctx context.Context) {
 	}
 }
 
-// loadIdle is how long a bucket may take for one more of the records that it is asked for.
+// loadIdle is how long a load waits for the next record.
 const loadIdle = 30 * time.Second
 
-// ErrUnreadable says that a bucket holds a record that NATS cannot read: its file is damaged.
+// ErrUnreadable means that a bucket has a record that NATS cannot read, because its file is
+// damaged.
 var ErrUnreadable = errors.New("a record cannot be read")
 
-// watch applies everything, and then each change, until ctx ends.
+// watch applies all entries, and then each change, until ctx ends.
 func (f *following) watch(ctx context.Context) error {
 	kv, err := f.bucket.link.KeyValue(ctx, f.bucket.name)
 	if err != nil {
@@ -128,14 +128,14 @@ func (f *following) watch(ctx context.Context) error {
 	return f.take(ctx, watch.Updates(), compareEvery)
 }
 
-// compareEvery is how often the bucket is asked whether all has come while changes come all the
-// time.
+// compareEvery is how often the load compares itself with the bucket while changes arrive
+// without a pause.
 const compareEvery = 5 * time.Second
 
-// take applies what comes until ctx ends, or the updates do. All that was there before has come
-// when the bucket says so: it is asked when NATS tells the end, which may be too early, after
-// each silence, since NATS may never tell it, and every so often, since others may change the
-// bucket without a pause.
+// take applies entries until ctx ends or the updates end. It asks the bucket whether all
+// existing entries have arrived: when NATS signals the end, which may be too early; after each
+// silence, because the signal may be lost; and periodically, because changes may arrive without
+// a pause.
 func (f *following) take(
 	ctx context.Context, updates <-chan jetstream.KeyValueEntry, every time.Duration,
 ) error {
@@ -161,7 +161,7 @@ func (f *following) take(
 		case <-idle.C:
 			switch compare(); {
 			case keys == nil:
-			case told: // what is lacking cannot be had
+			case told: // the missing records cannot be read
 				f.loadedAll(keys)
 				keys = nil
 			case time.Since(came) >= loadIdle:
@@ -196,7 +196,7 @@ func (f *following) take(
 	}
 }
 
-// loadedAll tells that all records have come.
+// loadedAll reports that all records have arrived.
 func (f *following) loadedAll(keys map[subject.Subject]uint64) {
 	if f.told && f.reloaded != nil {
 		f.reloaded(keys)

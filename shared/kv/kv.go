@@ -1,6 +1,6 @@
-// Package kv keeps records in JetStream's buckets. A record's key is a subject.Subject: valid
-// and bounded whatever a request brings. Records change by compare-and-set, may have a lifetime,
-// and can be followed over the loss of the connection.
+// Package kv stores records in JetStream's key-value buckets. The key of a record is a
+// subject.Subject, which is valid and bounded for any input. Records change by compare-and-set,
+// may have a lifetime, and can be followed across lost connections.
 package kv
 
 import (
@@ -19,38 +19,40 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// ErrNotFound says that there is no record of a key.
+// ErrNotFound is returned if a key has no record.
 var ErrNotFound = jetstream.ErrKeyNotFound
 
-// MarkerTTL is how long the tombstone of a deleted record stays: longer than any follower's lag.
+// MarkerTTL is how long the tombstone of a deleted record stays. It is longer than any
+// follower's lag.
 const MarkerTTL = time.Minute
 
-// listTime bounds the reading of a bucket's keys: a list whose connection is lost has no end.
+// listTime bounds the listing of a bucket's keys, because a listing whose connection is lost
+// never ends.
 const listTime = time.Minute
 
-// Bucket is a bucket's records. It is safe for concurrent use.
+// Bucket holds the records of a bucket. It is safe for concurrent use.
 type Bucket struct {
 	link *link.Link
 	name string
 }
 
-// Entry is a record at a revision.
+// Entry is a revision of a record.
 type Entry struct {
 	Key      subject.Subject
 	Value    []byte
 	Revision uint64
 	Created  time.Time // when this revision was stored
-	Deleted  bool      // by somebody, or its lifetime is over; there is no value then
+	Deleted  bool      // the record was deleted or has expired; Value is empty
 }
 
-// entryOf is what the library tells of a record. ok is false where its key is none of ours.
+// entryOf converts an entry of the library. ok is false if the key is not one of this package.
 func entryOf(e jetstream.KeyValueEntry) (entry Entry, ok bool) {
 	key, ok := subject.Read(e.Key())
 	return Entry{key, e.Value(), e.Revision(), e.Created(), e.Operation() != jetstream.KeyValuePut},
 		ok
 }
 
-// Declare makes a bucket where there is none, and brings its settings up to date.
+// Declare creates a bucket if it does not exist, and updates its settings.
 func Declare(ctx context.Context, l *link.Link, name, description string) (*Bucket, error) {
 	err := l.Declare(ctx, StreamOf(name), func(replicas int) error {
 		return declare(ctx, l.Streams(), name, description, replicas)
@@ -66,7 +68,7 @@ func declare(ctx context.Context, js link.Streams, name, description string, rep
 	if err == nil {
 		config := is.CachedInfo().Config
 		if config.SubjectDeleteMarkerTTL == MarkerTTL && config.Description == description {
-			// an update of the bucket would take the identity away
+			// An update of the bucket would remove the identity from the metadata.
 			return adjust(ctx, js, config, replicas)
 		}
 	}
@@ -83,7 +85,7 @@ func declare(ctx context.Context, js link.Streams, name, description string, rep
 	})
 }
 
-// adjust has NATS keep so many copies of a bucket, and no more rules than it is to have.
+// adjust sets the number of replicas of a bucket and removes settings that it must not have.
 func adjust(
 	ctx context.Context, js link.Streams, config jetstream.StreamConfig, replicas int,
 ) error {
@@ -96,10 +98,10 @@ func adjust(
 	return err
 }
 
-// settled is a bucket's stream with the settings on which this project relies, and those of them
-// that were others: somebody has changed them. A bucket loses nothing by itself, neither by age
-// nor for room, takes any record, and any of its servers may be read. A limit of its bytes
-// (max_bytes) stands: some accounts ask for one, and a bucket that has reached it says so.
+// settled returns a bucket's stream with the settings that this project relies on, and the names
+// of those that somebody changed. A bucket must not drop records by age or size, must accept
+// every record, and must allow reading from any of its servers. A limit of its bytes (max_bytes)
+// stays, because some accounts require one; a full bucket reports it.
 func settled(is jetstream.StreamConfig) (want jetstream.StreamConfig, changed []string) {
 	want = is
 	want.MaxAge, want.Discard = 0, jetstream.DiscardNew
@@ -128,8 +130,8 @@ func settled(is jetstream.StreamConfig) (want jetstream.StreamConfig, changed []
 	return want, changed
 }
 
-// Settle gives a bucket back the settings on which this project relies, and tells which somebody
-// has changed.
+// Settle restores the settings of a bucket that this project relies on, and returns the names of
+// those that somebody had changed.
 func Settle(ctx context.Context, l *link.Link, name string) (changed []string, err error) {
 	is, err := l.Streams().Stream(ctx, StreamOf(name))
 	if err == nil {
@@ -144,29 +146,29 @@ func Settle(ctx context.Context, l *link.Link, name string) (changed []string, e
 	return changed, nil
 }
 
-// StreamOf is the stream in which JetStream keeps a bucket.
+// StreamOf returns the stream of a bucket.
 func StreamOf(name string) string { return "KV_" + name }
 
-// identityKey is under what a stream's metadata tell whose state it is a part of.
+// identityKey is the metadata key of the identity of the state that a stream belongs to.
 const identityKey = "ehi.identity"
 
-// firstKey is under what a stream's metadata tell that it holds the record of SetFirst.
+// firstKey is the metadata key that marks a stream that holds the record of SetFirst.
 const firstKey = "ehi.first"
 
-// restoreKey is under what a stream's metadata tell how far a restore into it has come.
+// restoreKey is the metadata key of the progress of a restore into the stream.
 const restoreKey = "ehi.restore"
 
-// Mark says whose state a bucket is a part of, for good.
+// Mark sets the identity of the state that the bucket belongs to.
 func (b *Bucket) Mark(ctx context.Context, identity string) error {
 	return b.label(ctx, identityKey, identity)
 }
 
-// MarkRestore says how far a restore into a bucket has come; "" says that there is none.
+// MarkRestore sets the progress of a restore into a bucket; "" means none.
 func (b *Bucket) MarkRestore(ctx context.Context, state string) error {
 	return b.label(ctx, restoreKey, state)
 }
 
-// label sets one of the metadata of a bucket's stream; "" removes it.
+// label sets a metadata key of the bucket's stream; "" removes it.
 func (b *Bucket) label(ctx context.Context, key, value string) error {
 	js := b.link.Streams()
 	is, err := js.Stream(ctx, StreamOf(b.name))
@@ -190,24 +192,23 @@ func (b *Bucket) label(ctx context.Context, key, value string) error {
 	return nil
 }
 
-// Standing is what is known of a bucket from outside.
+// Standing describes a bucket.
 type Standing struct {
-	// There is false for a bucket that is not there.
+	// There is false if the bucket does not exist.
 	There bool
-	// Identity is whose state it is a part of, "" where nobody has said so.
+	// Identity is the state that the bucket belongs to; "" if not set.
 	Identity string
-	// Restore is how far a restore into it has come, "" where there is none.
+	// Restore is the progress of a restore into the bucket; "" if there is none.
 	Restore string
-	// Records is how many it holds, those among them of which it is kept for a while that they
-	// were deleted.
+	// Records is the number of records, including tombstones.
 	Records uint64
-	// Last is the revision of the newest. It never goes back, unless NATS has lost records.
+	// Last is the revision of the newest record. It decreases only if NATS has lost records.
 	Last uint64
-	// First is whether it is to hold the record of SetFirst.
+	// First reports whether the bucket should hold the record of SetFirst.
 	First bool
 }
 
-// Look looks at a bucket.
+// Look returns the description of a bucket.
 func Look(ctx context.Context, l *link.Link, name string) (Standing, error) {
 	is, err := l.Streams().Stream(ctx, StreamOf(name))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -220,17 +221,17 @@ func Look(ctx context.Context, l *link.Link, name string) (Standing, error) {
 	meta := info.Config.Metadata
 	first, records := meta[firstKey] != "", info.State.Msgs
 	if first {
-		records -= min(records, 2) // what SetFirst and Advance have stored
+		records -= min(records, 2) // the records of SetFirst and Advance
 	}
 	return Standing{true, meta[identityKey], meta[restoreKey], records, info.State.LastSeq, first},
 		nil
 }
 
-// Open is a bucket that was declared before.
+// Open returns a bucket that was declared before.
 func Open(l *link.Link, name string) *Bucket { return &Bucket{l, name} }
 
-// Get reads a record. In a cluster it may be one of a moment ago, but a record that is there is
-// never missed. Errors: ErrNotFound.
+// Get reads a record. In a cluster the result may be slightly out of date, but an existing
+// record is always found. Errors: ErrNotFound.
 func (b *Bucket) Get(ctx context.Context, key subject.Subject) (Entry, error) {
 	kv, err := b.link.KeyValue(ctx, b.name)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"ehi-server/shared/files"
 )
 
-// kept are a small output beside others, a large one and an attachment, of a job.
+// kept stores for a job a small output beside others, a large output and an attachment.
 func kept(t *testing.T, s Opened, job string) (extents []files.Extent, contents [][]byte) {
 	t.Helper()
 	contents = [][]byte{
@@ -28,7 +28,7 @@ func kept(t *testing.T, s Opened, job string) (extents []files.Extent, contents 
 	return append(extents, e), append(contents, document)
 }
 
-// ways are how an extent of an object is damaged.
+// ways holds how to cause each kind of damage.
 var ways = map[files.Kind]func(was []byte, e files.Extent) []byte{
 	files.Changed: func(was []byte, e files.Extent) []byte {
 		was[e.Offset+e.Length/2] ^= 1
@@ -38,8 +38,8 @@ var ways = map[files.Kind]func(was []byte, e files.Extent) []byte{
 	files.Missing: func([]byte, files.Extent) []byte { return nil },
 }
 
-// damaged damages each sort of file in each way: nobody gets the whole of it, every process
-// knows, and once it is given back it reads as before.
+// damaged causes each kind of damage to each kind of file. Reading must fail, every process must
+// know the damage, and a repaired file must read as before.
 func damaged(t *testing.T, s Opened) {
 	for kind, way := range ways {
 		job := "job-" + string(kind)
@@ -82,7 +82,7 @@ func damaged(t *testing.T, s Opened) {
 	}
 }
 
-// readTo reads a file up to what is wrong with it.
+// readTo reads a file up to its damage.
 func readTo(s files.Store, job string, e files.Extent) ([]byte, error) {
 	r, err := s.Open(job, e)
 	if err != nil {
@@ -92,7 +92,7 @@ func readTo(s files.Store, job string, e files.Extent) ([]byte, error) {
 	return got, errors.Join(err, r.Close())
 }
 
-// wantDamage makes sure that this is known to be damaged, to every process, and nothing else.
+// wantDamage checks that every process knows exactly this damage.
 func wantDamage(t *testing.T, s Opened, want ...files.Damage) {
 	t.Helper()
 	for _, store := range []files.Store{s, s.Again(t)} {
@@ -145,7 +145,7 @@ func grown(t *testing.T, s Opened) {
 		}
 	}
 	is(false, e.Object)
-	is(false, files.SegmentName(9, 9)) // is not there
+	is(false, files.SegmentName(9, 9)) // does not exist
 	s.Change(t, "job", e.Object, func(was []byte) []byte { return append(was, "more"...) })
 	is(true, e.Object)
 	if got, err := readTo(s, "job", e); err != nil || int64(len(got)) != e.Length {

@@ -7,7 +7,7 @@ import (
 	"ehi-server/shared/disk"
 )
 
-// Op is an operation of a disk that can be made to fail.
+// Op is an operation of a disk that can fail on request.
 type Op string
 
 // The operations.
@@ -21,7 +21,7 @@ const (
 	Read    Op = "read"
 )
 
-// Faulty is a Disk over another one, which fails as it is told.
+// Faulty is a disk that fails on request and otherwise forwards to another one.
 type Faulty struct {
 	disk.FS
 	mu     sync.Mutex
@@ -31,29 +31,29 @@ type Faulty struct {
 
 type failure struct {
 	err   error
-	after int  // calls that are made before the first that fails
-	times int  // left; negative: for ever
-	short bool // half of a write is made
+	after int  // calls that succeed before the first failure
+	times int  // failures left; negative: no end
+	short bool // a write stores half of its bytes
 }
 
-// NewFaulty puts a disk over another one that works until Fail or Slow is called.
+// NewFaulty returns a disk that works like over until Fail or Slow is called.
 func NewFaulty(over disk.FS) *Faulty { return &Faulty{FS: over, faults: map[Op]*failure{}} }
 
-// Fail makes the next so many calls of an operation fail; a negative number makes all of them fail,
-// 0 none any more.
+// Fail makes the next times calls of an operation fail. A negative number makes all calls fail;
+// 0 ends the failures.
 func (f *Faulty) Fail(op Op, err error, times int) { f.set(op, &failure{err: err, times: times}) }
 
-// FailAfter makes all calls of an operation fail behind the next so many.
+// FailAfter makes an operation fail after the given number of successful calls.
 func (f *Faulty) FailAfter(op Op, err error, calls int) {
 	f.set(op, &failure{err: err, after: calls, times: -1})
 }
 
-// FailShort makes the next so many writes store half of what they were given and fail.
+// FailShort makes the next times writes store half of their bytes and fail.
 func (f *Faulty) FailShort(err error, times int) {
 	f.set(Write, &failure{err: err, times: times, short: true})
 }
 
-// Slow makes every write take so much longer.
+// Slow delays every write by pause.
 func (f *Faulty) Slow(pause time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -66,7 +66,7 @@ func (f *Faulty) set(op Op, to *failure) {
 	f.faults[op] = to
 }
 
-// next is what an operation shall do: fail where the failure is not nil.
+// next returns how the next call of an operation behaves. It fails if the failure is not nil.
 func (f *Faulty) next(op Op) (fail *failure, pause time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package filestest is the conformance test of file stores: every kind passes it. Beside it are
-// disks that fail, that are small, and that forget what was not synced.
+// Package filestest is the conformance test that every kind of file store passes. It also has
+// disks that fail, disks with little space, and disks that lose what was not synced.
 package filestest
 
 import (
@@ -18,20 +18,19 @@ import (
 	"ehi-server/shared/files"
 )
 
-// Opened is an empty store that is held to what files.Store says. It keeps outputs of more than 100
-// bytes by themselves.
+// Opened is an empty store to test. It stores outputs of more than 100 bytes on their own.
 type Opened struct {
 	files.Store
-	// Again opens the same store as another process does.
+	// Again opens the same store as another process would.
 	Again func(t *testing.T) files.Store
-	// Change puts other bytes in the place of an object's, behind the store's back: nil where it is
-	// not there, or is not to be.
+	// Change replaces the bytes of an object behind the store's back. nil stands for an object
+	// that does not exist.
 	Change func(t *testing.T, job, object string, to func(was []byte) []byte)
-	// Unlocked says that a lock is not to be had here.
+	// Unlocked means that the store cannot lock on this system.
 	Unlocked bool
 }
 
-// Run checks a kind of store.
+// Run tests a kind of store.
 func Run(t *testing.T, open func(t *testing.T) Opened) {
 	for name, check := range map[string]func(*testing.T, Opened){
 		"what is committed reads back, small and large":     roundTrip,
@@ -64,7 +63,7 @@ func Run(t *testing.T, open func(t *testing.T) Opened) {
 	}
 }
 
-// commit writes outputs in chunks and returns where they lie.
+// commit writes outputs in chunks and returns their extents.
 func commit(t *testing.T, s Opened, job string, attempt int, contents ...[]byte) []files.Extent {
 	t.Helper()
 	b, err := s.NewBatch(job, 0, attempt)
@@ -93,7 +92,7 @@ func write(o files.Output, content []byte) error {
 	return nil
 }
 
-// list is what a store holds of a job.
+// list lists the objects of a job.
 func list(t *testing.T, s Opened, job string) (out []files.Stored) {
 	t.Helper()
 	seen := map[string]bool{}
@@ -152,8 +151,8 @@ func roundTrip(t *testing.T, s Opened) {
 	}
 }
 
-// together has many batches written at the same time, each of them by as many goroutines as it has
-// outputs: which of them are large differs.
+// together writes many batches at the same time, each with one goroutine per output. The batches
+// differ in which outputs are large.
 func together(t *testing.T, s Opened) {
 	const batches, outputs = 8, 6
 	content := func(batch, output int) []byte {
@@ -222,7 +221,7 @@ func spill(t *testing.T, s Opened) {
 	if two[0].Object == two[1].Object {
 		t.Errorf("two large outputs lie in %s", two[0].Object)
 	}
-	s.SetSpillBytes(0) // is no size
+	s.SetSpillBytes(0) // not a valid size
 	three := commit(t, s, "job", 2, make([]byte, 11))
 	if three[0].Object == files.SegmentName(0, 2) {
 		t.Errorf("a large output lies in %s", three[0].Object)

@@ -13,7 +13,7 @@ import (
 	"ehi-server/shared/files"
 )
 
-// RunMarks checks the marks of a kind of store; open makes some without any.
+// RunMarks tests the marks of a kind of store. open returns a store without marks.
 func RunMarks(t *testing.T, open func(t *testing.T) files.Marks) {
 	t.Run("a mark is made once, until it is removed", func(t *testing.T) { marked(t, open(t)) })
 	t.Run("of many who make a mark one has made it", func(t *testing.T) { markedOnce(t, open(t)) })

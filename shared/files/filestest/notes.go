@@ -15,7 +15,7 @@ const (
 	stateB = "BBBBBBBBBBBBBBBBBBBBBBBBBB"
 )
 
-// both calls f with the store and with the same one as another process has it.
+// both calls f with the store, and with the same store as another process opens it.
 func both(t *testing.T, s Opened, f func(files.Store)) {
 	t.Helper()
 	f(s)
@@ -60,7 +60,7 @@ func scrubbed(t *testing.T, s Opened) {
 	wantInstants(t, s, files.Store.SetScrubbed, files.Store.Scrubbed)
 }
 
-// wantInstants makes sure that an instant is kept, for every process, until the next one is.
+// wantInstants checks that every process reads the last time that was stored.
 func wantInstants(
 	t *testing.T, s Opened,
 	set func(files.Store, time.Time) error, get func(files.Store) (time.Time, error),
@@ -117,7 +117,7 @@ func recalls(t *testing.T, s Opened) {
 	wantJobs(t, s, files.Store.Recalls)
 }
 
-// wantJobs makes sure that these jobs are noted, to every process.
+// wantJobs checks that every process reads exactly these jobs.
 func wantJobs(t *testing.T, s Opened, noted func(files.Store) ([]string, error), want ...string) {
 	t.Helper()
 	both(t, s, func(s files.Store) {

@@ -12,8 +12,8 @@ import (
 	"ehi-server/shared/files"
 )
 
-// Small puts the exports of a data folder on a file system of their own, of a size such as 5m,
-// until the test ends. It skips where that is not allowed.
+// Small mounts a file system of the given size, such as 5m, at the export folder of a data
+// folder until the test ends. It skips the test if that is not allowed.
 func Small(t *testing.T, data, size string) (exports string) {
 	t.Helper()
 	exports = filepath.Join(data, files.Folder)
@@ -24,8 +24,8 @@ func Small(t *testing.T, data, size string) (exports string) {
 	return exports
 }
 
-// Mount puts a folder on a file system of its own, of a size such as 5m or 5m,nr_inodes=1000, until
-// the test ends. It skips where that is not allowed.
+// Mount mounts a file system at dir until the test ends. size is such as "5m" or
+// "5m,nr_inodes=1000". It skips the test if that is not allowed.
 func Mount(t *testing.T, dir, size string) {
 	t.Helper()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
@@ -38,7 +38,7 @@ func Mount(t *testing.T, dir, size string) {
 	})
 }
 
-// Fill takes all the room of a folder's file system but for so many bytes, until clear is called.
+// Fill fills the file system of dir up to but free bytes, until clear is called.
 func Fill(t *testing.T, dir string, but int64) (clear func()) {
 	t.Helper()
 	name := filepath.Join(dir, ".filling")
@@ -75,7 +75,7 @@ func Fill(t *testing.T, dir string, but int64) (clear func()) {
 	}
 }
 
-// FillNames takes all the names (inodes) of a folder's file system, until clear is called.
+// FillNames uses up the inodes of the file system of dir, until clear is called.
 func FillNames(t *testing.T, dir string) (clear func()) {
 	t.Helper()
 	within := filepath.Join(dir, ".names")

@@ -14,12 +14,12 @@ import (
 	"ehi-server/shared/disk"
 )
 
-// ErrOff is what every operation of a Volatile disk returns once its power is gone.
+// ErrOff is returned by every operation of a Volatile disk after its power has failed.
 var ErrOff = errors.New("the power is gone")
 
-// Volatile is a Disk in memory that keeps apart what is on it and what would be lost with the
-// power: the bytes of a file since its last Sync, and the names in a folder since its last SyncDir.
-// It is a model of what a file system may do at worst, not of any one.
+// Volatile is a disk in memory that distinguishes what is durable from what a power failure
+// destroys: the bytes of a file since its last Sync, and the names in a folder since its last
+// SyncDir. It models the worst that a file system may do, not a particular one.
 //
 //	             as processes see it      as it is safe
 //	folder       now: name -> node        safe: name -> node      SyncDir: now -> safe
@@ -27,15 +27,15 @@ var ErrOff = errors.New("the power is gone")
 type Volatile struct {
 	mu    sync.Mutex
 	root  *node
-	steps int // operations done that change something
-	last  int // the power goes before the next one
+	steps int // changing operations so far
+	last  int // the power fails before the next one
 }
 
 // node is a file or a folder.
 type node struct {
 	folder    bool
 	data      []byte
-	synced    int // bytes of data that are safe
+	synced    int // length of the durable prefix of data
 	now, safe map[string]*node
 }
 
@@ -46,22 +46,22 @@ func newFolder() *node {
 // NewVolatile makes an empty disk.
 func NewVolatile() *Volatile { return &Volatile{root: newFolder(), last: math.MaxInt} }
 
-// CutAfter lets so many more operations happen that change something; then the power goes.
+// CutAfter lets the given number of changing operations succeed; then the power fails.
 func (v *Volatile) CutAfter(operations int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.last = v.steps + operations
 }
 
-// Steps is how many operations have happened that change something.
+// Steps returns the number of changing operations so far.
 func (v *Volatile) Steps() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.steps
 }
 
-// Survivor is a disk as it may be found when the power is back: all that was safe, and of the rest
-// what r picks.
+// Survivor returns the disk as it may be after a power failure: everything durable, and a random
+// part of the rest.
 func (v *Volatile) Survivor(r *rand.Rand) *Volatile {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -74,7 +74,7 @@ func survivor(n *node, r *rand.Rand) *node {
 	if !n.folder {
 		kept := n.synced + r.IntN(len(n.data)-n.synced+1)
 		data := slices.Clone(n.data[:kept])
-		if r.IntN(2) == 0 { // the length is there, and the bytes are not
+		if r.IntN(2) == 0 { // the length is durable, the bytes are not
 			clear(data[n.synced:])
 		}
 		return &node{data: data, synced: kept}
@@ -95,7 +95,7 @@ func survivor(n *node, r *rand.Rand) *node {
 	return out
 }
 
-// change is called before each operation that changes something, with the lock held.
+// change is called before each changing operation, with the lock held.
 func (v *Volatile) change() error {
 	if v.steps >= v.last {
 		return ErrOff
@@ -116,7 +116,7 @@ func (v *Volatile) find(path string) *node {
 	return n
 }
 
-// split is the parts of a path.
+// split splits a path into its parts.
 func split(path string) (parts []string) {
 	for path = filepath.Clean(path); path != "/" && path != "."; path = filepath.Dir(path) {
 		parts = append([]string{filepath.Base(path)}, parts...)
@@ -184,8 +184,7 @@ func (v *Volatile) ReadDir(name string) ([]string, error) {
 	return slices.Sorted(maps.Keys(dir.now)), nil
 }
 
-// Change puts other bytes in the place of a file's, as if they had been there for long: nil
-// where it is not there, or is not to be.
+// Change replaces the bytes of a file, durably. nil stands for a file that does not exist.
 func (v *Volatile) Change(name string, to func(was []byte) []byte) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -15,7 +15,8 @@ import (
 )
 
 // batch implements files.Batch. Commit writes the outputs that are still in memory into one
-// segment, syncs it beside the files of the large ones, and then the folder that names them all.
+// segment, syncs it together with the files of the large outputs, and then syncs the folder of
+// them all.
 type batch struct {
 	store *Store
 	job   string
@@ -25,7 +26,7 @@ type batch struct {
 	mu      sync.Mutex
 	outputs []*output
 	spilled int
-	made    bool // whether anything was put on the disk
+	made    bool // whether the batch has written to the disk
 }
 
 // NewBatch starts a batch. Nothing touches the disk before the first spill or Commit. Errors:
@@ -37,8 +38,8 @@ func (s *Store) NewBatch(job string, task, attempt int) (files.Batch, error) {
 	return &batch{store: s, job: job, task: task, attempt: attempt}, nil
 }
 
-// output implements files.Output. It is in memory while it is small and gets a file of its own when
-// it is not.
+// output implements files.Output. It is in memory while it is small, and then moves to a file of
+// its own.
 type output struct {
 	batch  *batch
 	number int
@@ -46,8 +47,8 @@ type output struct {
 	file   disk.File
 	name   string
 	length int64
-	begun  int64     // up to where the disk was told to begin
-	sum    hash.Hash // of what is in the file; nil while there is none, and where no sums are taken
+	begun  int64     // offset up to which write-back has started
+	sum    hash.Hash // of the bytes in the file; nil without a file or without checksums
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); return &b }}
@@ -87,8 +88,8 @@ func (o *output) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// writeBackEvery is after how many bytes of a file the disk is told to begin with them, so that it
-// works while the rest is made and little is left to wait for at the end.
+// writeBackEvery is how many bytes of a file are written before the disk is told to start
+// writing them back. The disk then works in parallel, and the final sync is short.
 const writeBackEvery = 4 << 20
 
 func (o *output) spill() (err error) {
@@ -104,14 +105,14 @@ func (o *output) spill() (err error) {
 	return err
 }
 
-// add takes bytes of the file into its sum.
+// add adds bytes of the file to its checksum.
 func (o *output) add(p []byte) {
 	if o.sum != nil {
-		_, _ = o.sum.Write(p) // never fails
+		_, _ = o.sum.Write(p) // hashes never fail
 	}
 }
 
-// summed is the sum of an output that is written; "" where the store takes none.
+// summed returns the checksum of a finished output, or "" if the store takes none.
 func (o *output) summed() files.Sum {
 	switch {
 	case o.batch.store.unsummed:
@@ -139,7 +140,7 @@ func (b *batch) newFile() (string, disk.File, error) {
 	return name, f, err
 }
 
-// open makes a new file. An earlier run of the same attempt cannot have left one: attempts are
+// open creates a file. No earlier run of the same attempt can have left one: attempts are
 // numbered by compare-and-set.
 func (b *batch) open(object string) (disk.File, error) {
 	b.made = true
@@ -163,8 +164,8 @@ func (b *batch) Commit() ([]files.Extent, error) {
 	return extents, timed(syncFolder, func() error { return t.disk.SyncDir(t.dir(b.job)) })
 }
 
-// segmentBuffer gathers small outputs into few large writes: a file system takes one of a megabyte
-// in half the time of thirty smaller ones that end inside of a page.
+// segmentBuffer is the size of the writes of a segment. A file system takes one write of a
+// megabyte in half the time of thirty smaller ones that end within a page.
 const segmentBuffer = 1 << 20
 
 var segmentWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, segmentBuffer) }}
@@ -192,7 +193,7 @@ func (b *batch) place() ([]files.Extent, error) {
 			}
 			seg = f
 			w.Reset(seg)
-			defer f.Close() // the outcome that counts is Sync's below
+			defer f.Close() // the error of Sync below counts
 		}
 		if o.length > 0 {
 			if _, err := w.Write(o.buf); err != nil {
@@ -217,14 +218,14 @@ func (o *output) closeFile() error {
 	return err
 }
 
-// What is synced: a file of its own, a segment of small ones, the folder that names them.
+// The kinds of syncs: of a large file, of a segment, of the folder that names them.
 var (
 	syncFile    = telemetry.SyncSeconds.WithLabelValues("file")
 	syncSegment = telemetry.SyncSeconds.WithLabelValues("segment")
 	syncFolder  = telemetry.SyncSeconds.WithLabelValues("folder")
 )
 
-// timed tells how long f took.
+// timed runs f and observes its duration.
 func timed(h prometheus.Observer, f func() error) error {
 	began := time.Now()
 	err := f()

@@ -11,15 +11,16 @@ import (
 	"ehi-server/shared/files"
 )
 
-// TryLock takes a lock that one process at a time has on the folder of the exports, until it is
-// closed or the process ends. held is nil where another one has it.
+// TryLock takes an exclusive lock on the export folder, until held is closed or the process
+// ends. held is nil if another process has the lock.
 func (s *Store) TryLock(name string) (held io.Closer, err error) {
 	return lock(s.tree.lockFile(name), true)
 }
 
-// Hold implements files.Store: it tells others that a process works in the folder, until it is
-// closed or the process ends. Several processes may, as those that share one NATS. Where the disk
-// takes no file for it, nobody is told. Errors: files.ErrHeld, where somebody replaces the folder.
+// Hold implements files.Store: it marks the folder as in use, until the result is closed or the
+// process ends. Several processes, such as those that share one NATS, may hold it. If the disk
+// is too full for the lock file, Hold succeeds without a lock. It returns files.ErrHeld while a
+// process replaces the folder.
 func (s *Store) Hold() (io.Closer, error) {
 	held, err := lock(s.tree.lockFile(holdName), false)
 	if err == nil && held == nil {
@@ -32,7 +33,7 @@ func (s *Store) Hold() (io.Closer, error) {
 	return held, nil
 }
 
-// Unused finds out whether nobody works in a folder of exports. Errors: files.ErrHeld.
+// Unused returns files.ErrHeld if a process uses the export folder root.
 func Unused(root string) error {
 	if _, err := disk.OS().ReadDir(root); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -47,8 +48,8 @@ func Unused(root string) error {
 	return held.Close()
 }
 
-// holdName is the lock that every process shares that works in the folder.
+// holdName is the lock that all processes share that use the folder.
 const holdName = "held"
 
-// lockFile is the file of a lock.
+// lockFile returns the path of a lock's file.
 func (t tree) lockFile(name string) string { return filepath.Join(t.root, "."+name+".lock") }

@@ -4,5 +4,5 @@ package local
 
 import "io"
 
-// lock does nothing here: several processes may do the same work.
+// lock does nothing on this system: several processes may do the same work.
 func lock(string, bool) (io.Closer, error) { return io.NopCloser(nil), nil }

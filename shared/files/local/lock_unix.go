@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes a lock on a file, alone or together with others. held is nil where somebody has it who
-// does not share it.
+// lock locks a file, exclusively or shared. held is nil if another process has a conflicting
+// lock.
 func lock(path string, alone bool) (held io.Closer, err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

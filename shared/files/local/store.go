@@ -12,27 +12,27 @@ import (
 	"ehi-server/shared/files"
 )
 
-// DefaultSpillBytes is the size from which an output gets a file of its own.
+// DefaultSpillBytes is the size in bytes from which an output has a file of its own.
 const DefaultSpillBytes = 512 << 10
 
-// Config sets up a Store.
+// Config configures a Store.
 type Config struct {
-	// Root is the directory of all exports; it is made with mode 0700 where it is absent.
+	// Root is the export folder. Open creates it with mode 0700 if it does not exist.
 	Root string
-	// SpillBytes is how large an output may grow in memory before it gets a file of its own.
-	// Default DefaultSpillBytes.
+	// SpillBytes is the size in bytes up to which an output stays in memory. Default:
+	// DefaultSpillBytes.
 	SpillBytes int
 	// Disk is the file system. Default: the operating system's.
 	Disk disk.FS
-	// Log tells of files that are found damaged. Default: nobody is told.
+	// Log receives messages about damaged files. Default: none.
 	Log *slog.Logger
-	// Unsummed writes files without checksums, so that no damage to them is noticed: benchmarks
-	// measure by it what checksums cost. No setting of a program leads here.
+	// Unsummed writes files without checksums, so that damage to them goes unnoticed. Benchmarks
+	// use it to measure the cost of checksums; no setting enables it.
 	Unsummed bool
 }
 
-// Store is a files.Store on a disk. It is safe for use by many goroutines, and by many
-// processes on one disk.
+// Store is a files.Store on a disk. It is safe for concurrent use by many goroutines, and by
+// many processes on one disk.
 type Store struct {
 	*files.Base
 	tree     tree
@@ -42,7 +42,7 @@ type Store struct {
 
 var _ files.Store = (*Store)(nil)
 
-// Open opens a store, and makes its folders where they are absent.
+// Open opens a store and creates its folders if they do not exist.
 func Open(c Config) (*Store, error) {
 	if c.SpillBytes <= 0 {
 		c.SpillBytes = DefaultSpillBytes
@@ -56,14 +56,14 @@ func Open(c Config) (*Store, error) {
 	return s, t.make()
 }
 
-// SetSpillBytes changes Config.SpillBytes for batches from here on.
+// SetSpillBytes changes Config.SpillBytes for later batches.
 func (s *Store) SetSpillBytes(n int) {
 	if n > 0 {
 		s.spill.Store(int64(n))
 	}
 }
 
-// Check writes, syncs and removes a small file, so that a full or read-only disk shows itself.
+// Check writes, syncs and removes a small file, which fails on a full or read-only disk.
 func (s *Store) Check() error {
 	name := filepath.Join(s.tree.root, ".check-"+rand.Text())
 	f, err := s.tree.disk.Create(name)
@@ -74,5 +74,5 @@ func (s *Store) Check() error {
 	return errors.Join(err, f.Sync(), f.Close(), s.tree.disk.Remove(name))
 }
 
-// Free is how many bytes the disk of the exports can still take.
+// Free returns how many bytes the disk can still take.
 func (s *Store) Free() (int64, error) { return s.tree.disk.Free(s.tree.root) }

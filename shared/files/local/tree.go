@@ -13,18 +13,18 @@ import (
 	"ehi-server/shared/files"
 )
 
-// tree implements files.Backend on a disk; doc.go draws it.
+// tree implements files.Backend on a disk. doc.go draws its layout.
 type tree struct {
 	root string
 	disk disk.FS
 }
 
-// shards is how many folders the files are spread over.
+// shards is the number of folders that hold the files.
 const shards = 256
 
 func shardName(n int) string { return fmt.Sprintf("%02x", n) }
 
-// make makes the folders.
+// make creates the folders.
 func (t tree) make() error {
 	for shard := range shards {
 		if err := t.disk.MkdirAll(filepath.Join(t.root, shardName(shard))); err != nil {
@@ -37,17 +37,17 @@ func (t tree) make() error {
 	return t.disk.SyncDir(filepath.Dir(filepath.Clean(t.root)))
 }
 
-// shardOf is the shard of a job.
+// shardOf returns the shard of a job.
 func shardOf(job string) string {
 	h := fnv.New32a()
-	_, _ = h.Write([]byte(job)) // never fails
+	_, _ = h.Write([]byte(job)) // hashes never fail
 	return shardName(int(h.Sum32() % shards))
 }
 
-// dir is where the objects of a job lie.
+// dir returns the folder of a job's objects.
 func (t tree) dir(job string) string { return filepath.Join(t.root, shardOf(job)) }
 
-// path is where an object of a job lies. Errors: ErrName.
+// path returns the path of an object. Errors: ErrName.
 func (t tree) path(job, object string) (string, error) {
 	if err := files.NamedJob(job); err != nil {
 		return "", err
@@ -58,8 +58,8 @@ func (t tree) path(job, object string) (string, error) {
 	return filepath.Join(t.dir(job), job+"."+object), nil
 }
 
-// Place is where an object lies below the root of a store on a disk, for a restore, which writes
-// nowhere else. Errors: ErrName.
+// Place returns the path of an object relative to the root of a store. A restore writes to such
+// paths only. Errors: ErrName.
 func Place(job, object string) (string, error) {
 	if err := files.Named(job, object); err != nil {
 		return "", err
@@ -144,7 +144,7 @@ func (t tree) RemoveObject(job, object string) error {
 	return ignoreAbsent(t.disk.Remove(path))
 }
 
-// markPath is where a mark lies.
+// markPath returns the path of a mark.
 func (t tree) markPath(m files.Mark) string { return filepath.Join(t.root, "."+m.Kind, m.Name) }
 
 // PutMark implements Marks.
