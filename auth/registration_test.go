@@ -145,7 +145,8 @@ func TestNamesHoldNothingInvisible(t *testing.T) {
 		}
 	}
 	for _, name := range []string{
-		"Clínica «Ñ» app", "病院アプリ", "تطبيق المستشفى", "अस्पताल ऐप", "App™ №1 – 😀", "\xffbroken",
+		"Clínica «Ñ» app", "病院アプリ", "تطبيق المستشفى", "अस्पताल ऐप",
+		"App™ №1 – 😀", "\xffbroken",
 	} {
 		c := Client{
 			Name:         name,

@@ -1088,7 +1088,8 @@ var benchmark = Board{
 				{
 					Expr: rate("ehi_files_sync_duration_seconds_sum", "what", "") +
 						` or sum by (what) ` +
-						`(histogram_sum(rate(ehi_files_sync_duration_seconds{instance=~"$instance"}[$__rate_interval])))`,
+						`(histogram_sum(rate(ehi_files_sync_duration_seconds{` +
+						`instance=~"$instance"}[$__rate_interval])))`,
 					Legend: "{{what}}",
 				},
 			},

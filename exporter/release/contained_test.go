@@ -151,7 +151,9 @@ func TestEHI9WhatIsContainedIsTreatedAsItsContainer(t *testing.T) {
 		// with it.
 		`{"resourceType":"Observation","id":"x","contained":[{"resourceType":"List","id":"l",` +
 			`"title":"LEAK","entry":[{"item":` + withheldRef + `}]}],` +
-			`"extension":[{"url":"urn:x","valueReference":{"reference":"#l","display":"LEAK"}}]}`: `{"resourceType":"Observation","id":"x","extension":[{"url":"urn:x","valueReference":` +
+			`"extension":[{"url":"urn:x","valueReference":{"reference":"#l",` +
+				`"display":"LEAK"}}]}`: `{"resourceType":"Observation","id":"x","extension":[{"url":"urn:x",` +
+				`"valueReference":` +
 			masked + `}]}`,
 		`{"resourceType":"List","id":"x","contained":[{"resourceType":"Provenance","id":"p",` +
 			`"reason":[{"text":"LEAK"}],"target":[` + withheldRef + `]}],` +
@@ -198,9 +200,14 @@ func TestEHI9WhatIsContainedIsTreatedAsItsContainer(t *testing.T) {
 func TestEHI9AResourceAloneContainsNothing(t *testing.T) {
 	for line, want := range map[string]string{
 		`{"resourceType":"Patient","id":"x","contained":[{"resourceType":"Condition","id":"c",` +
-			`"code":{"text":"LEAK"}}],"text":{"div":"LEAK"},"active":true}`: `{"resourceType":"Patient","id":"x","active":true}`,
-		`{"cont\u0061ined":[{"code":{"text":"LEAK"}}],"resourceType":"Patient","id":"x"}`: `{"resourceType":"Patient","id":"x"}`,
-		`{"resourceType":"Patient","id":"x","text":{"div":"\u0061"},"contained":[]}`:      `{"resourceType":"Patient","id":"x","text":{"div":"\u0061"},"contained":[]}`,
+			`"code":{"text":"LEAK"}}],"text":{"div":"LEAK"},` +
+				`"active":true}`: `{"resourceType":"Patient","id":"x",` +
+				`"active":true}`,
+		`{"cont\u0061ined":[{"code":{"text":"LEAK"}}],` +
+			`"resourceType":"Patient","id":"x"}`: `{"resourceType":"Patient","id":"x"}`,
+		`{"resourceType":"Patient","id":"x","text":{"div":"\u0061"},` +
+			`"contained":[]}`:      `{"resourceType":"Patient","id":"x","text":{"div":"\u0061"},` +
+			`"contained":[]}`,
 	} {
 		if got, err := rules(t).Alone([]byte(line)); err != nil || string(got) != want {
 			t.Errorf("%s became %s, want %s; %v", line, got, want, err)
@@ -259,7 +266,8 @@ func TestEHI9ThePatientGoesWithoutWhatIsSensitive(t *testing.T) {
 		head + `,"meta":{"security":[` + normal + `]},"text":{"div":"goes"},` + name +
 			`}`: head + `,"meta":{"security":[` + normal + `]},"text":{"div":"goes"},` + name + `}`,
 		`{"c\u006fntact":[{"relationship":[` + hiv +
-			`]}],"id":"x" , "resourceType":"Patient","te\u0078t":{"div":"LEAK"}}`: `{"id":"x","resourceType":"Patient"}`,
+			`]}],"id":"x" , "resourceType":"Patient",` +
+				`"te\u0078t":{"div":"LEAK"}}`: `{"id":"x","resourceType":"Patient"}`,
 		// A code of the Patient's own, with its system: R4 has none.
 		head + `,"code":"042","system":"http://hl7.org/fhir/sid/icd-9-cm",` + name + `}`: head +
 			`}`,

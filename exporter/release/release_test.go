@@ -323,7 +323,8 @@ func TestEHI8Documents(t *testing.T) {
 			`"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0074",` +
 			`"code":"LAB"}]}]}`: ehi.Labs,
 		`{"resourceType":"Observation","id":"d",` +
-			`"category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"laboratory"}]}]}`: ehi.Labs,
+			`"category":[{"coding":[{"system":"http://terminology.hl7.org/` +
+				`CodeSystem/observation-category","code":"laboratory"}]}]}`: ehi.Labs,
 		`{"resourceType":"Immunization","id":"d"}`: ehi.MedicalRecord,
 		`{"resourceType":"Coverage","id":"d"}`:     ehi.Billing,
 		`{"resourceType":"Procedure","id":"d"}`:    ehi.Visits,
