@@ -7,17 +7,17 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Access is how processes and NATS show themselves to each other; it is part of the command lines.
+// Access holds the credentials between processes and NATS. Commands embed it as flags.
 type Access struct {
 	Password string `help:"Password of the user ehi, by which exporters join the embedded NATS: the server asks for it, the exporter shows it. An external NATS is shown it too." secret:"" env:"EHI_NATS_PASSWORD" form:"text"`
 	Creds    string `help:"Credentials file (a user's JWT and seed) for an external NATS." type:"existingfile" env:"EHI_NATS_CREDS"`
 	CA       string `help:"Certificates, in PEM, of who has signed that of an external NATS: the connection is TLS then." name:"ca" type:"existingfile" env:"EHI_NATS_CA"`
 }
 
-// user is who joins by Access.Password.
+// user is the NATS user of Access.Password.
 const user = "ehi"
 
-// Options are those of a connection.
+// Options returns the options of a connection.
 func (a Access) Options() (opts []nats.Option) {
 	if a.Password != "" {
 		opts = append(opts, nats.UserInfo(user, a.Password))
@@ -31,12 +31,12 @@ func (a Access) Options() (opts []nats.Option) {
 	return opts
 }
 
-// ErrOpen is returned by Open where the embedded NATS would take whoever reaches this machine:
-// commands and records are all there is.
+// ErrOpen is returned by Open if the embedded NATS would accept connections from other machines
+// without a password. Its clients can read and change all commands and records.
 var ErrOpen = errors.New("the embedded NATS would be open to other machines: set a password " +
 	"(--nats-password), or listen on loopback")
 
-// open reports whether others than this machine's processes reach an address.
+// open reports whether processes of other machines can reach an address.
 func open(host string) bool {
 	if host == "localhost" {
 		return false

@@ -13,8 +13,8 @@ import (
 	"ehi-server/shared/link"
 )
 
-// accountLimits are the refusals of JetStream that a change of the account's limits mends, by
-// the names that nats-server gives them in server/errors.json, with the limit in question.
+// accountLimits maps JetStream errors that a change of the account's limits fixes to the limit
+// in question. The comments give the names of the errors in nats-server's server/errors.json.
 var accountLimits = map[jetstream.ErrorCode]string{
 	// JSAccountResourcesExceededErr
 	10002:                                    "max_mem and max_file",
@@ -30,10 +30,10 @@ var accountLimits = map[jetstream.ErrorCode]string{
 // maxBytesRequired is JSStreamMaxBytesRequired in server/errors.json.
 const maxBytesRequired jetstream.ErrorCode = 10113
 
-// accountWait is how long a NATS that has only begun to serve may say that there is no JetStream.
+// accountWait is how long a NATS that has just started may report that JetStream is not enabled.
 const accountWait = 2 * time.Second
 
-// advise says of an error of an external NATS what to do about it, where something is to be done.
+// advise adds advice to an error of an external NATS, if there is any.
 func (b *Bus) advise(err error) error {
 	if errors.Is(err, nats.ErrNoResponders) && b.cfg.URL != "" && b.link != nil &&
 		!b.link.Clustered() {
@@ -44,7 +44,7 @@ func (b *Bus) advise(err error) error {
 	return advised(err)
 }
 
-// unreached says of an error that NATS gives to whoever connects which NATS it is.
+// unreached adds the address of NATS to an error of a connection attempt.
 func (b *Bus) unreached(err error) error {
 	if err == nil || b.cfg.URL == "" {
 		return err
@@ -56,7 +56,7 @@ func (b *Bus) unreached(err error) error {
 	return fmt.Errorf("the NATS of --nats (%s): %w%s", link.Servers(b.cfg.URL), err, hint)
 }
 
-// advised says of a refusal by an account's limits which one to raise.
+// advised adds to an error about an account limit which limit to raise.
 func advised(err error) error {
 	api, is := errors.AsType[*jetstream.APIError](err)
 	if !is {
@@ -79,9 +79,8 @@ func advised(err error) error {
 	return err
 }
 
-// IsRefused tells an error by which NATS refuses what another time, with other settings or
-// limits of its own, it would do. What is not there, and what was changed meanwhile, is no
-// refusal.
+// IsRefused reports whether NATS rejected a request that it would accept with other settings or
+// limits. A missing record or a lost compare-and-set is not a rejection.
 func IsRefused(err error) bool {
 	api, is := errors.AsType[*jetstream.APIError](err)
 	return link.IsDenied(err) || is && !kv.IsConflict(err) && api.Code != http.StatusNotFound

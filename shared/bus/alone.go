@@ -16,22 +16,22 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// ErrRestoring says that another process is restoring a backup into the same NATS.
+// ErrRestoring means that another process is restoring a backup into the same NATS.
 var ErrRestoring = errors.New(
 	"another restore into the NATS of --nats is under way: wait for its end, or end it")
 
-// Subjects by which restores into one NATS hear of each other. They are bound to the connection:
-// one that was killed keeps nobody out.
+// The subjects that restores into one NATS use to find each other. They depend on a live
+// connection, so a killed restore blocks nobody.
 var (
-	askSubjects    = subject.KindOf("ehi.restore-ask")    // + who asks
-	answerSubjects = subject.KindOf("ehi.restore-answer") // + who is answered
+	askSubjects    = subject.KindOf("ehi.restore-ask")    // + ID of the asker
+	answerSubjects = subject.KindOf("ehi.restore-answer") // + ID of the asker
 )
 
-// answerWait is how long a restore waits for others to say that they are there.
+// answerWait is how long a restore waits for answers of other restores.
 const answerWait = time.Second
 
-// turn is a restore's place among others. Whoever is alone takes it; of several that come
-// together, the one with the least id does.
+// turn decides which of several restores may run. A restore that is alone runs. Of several that
+// start together, the one with the lowest ID runs.
 //
 //	coming --asks, nobody answers within answerWait--> holding
 //	   |---- one that holds answers, or one with a lesser id is coming too ----> yielded
@@ -41,7 +41,7 @@ type turn struct {
 
 	mu      sync.Mutex
 	holding bool
-	yielded chan struct{} // closed where another one goes first
+	yielded chan struct{} // closed if another restore runs first
 }
 
 // RestoreAlone makes this process the only one that restores into an external NATS, until
@@ -93,7 +93,7 @@ func (t *turn) take(ctx context.Context) error {
 	}
 }
 
-// asked is told that another restore comes.
+// asked handles the question of another restore.
 func (t *turn) asked(m *nats.Msg) {
 	other := strings.TrimPrefix(m.Subject, askSubjects.String())
 	t.mu.Lock()
@@ -104,12 +104,12 @@ func (t *turn) asked(m *nats.Msg) {
 	case !first:
 		t.yield()
 	default:
-		// where NATS is away, it asks nobody
+		// If the connection is lost, the other restore cannot ask either.
 		_ = t.link.Publish(answerSubjects.Of(other, "taken"), nil)
 	}
 }
 
-// yield lets another one go first, unless it is this one's turn already.
+// yield gives the turn to another restore, unless this one already holds it.
 func (t *turn) yield() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -21,25 +21,27 @@ import (
 )
 
 const (
-	// auditStream is the trail. Its messages can be neither deleted nor purged: they go by age,
-	// or by the stream's limit.
+	// auditStream is the stream of the trail. Its messages cannot be deleted or purged. They
+	// expire by age, or by the limit of the stream.
 	auditStream = "EHI_AUDIT"
-	// noPatient stands in a subject for an event about no patient. It is no FHIR id.
+	// noPatient replaces the patient's ID in the subject of an event without a patient. It is
+	// not a valid FHIR ID.
 	noPatient = "_"
 )
 
-// auditSubjects are those of the trail's events, by action and patient.
+// auditSubjects are the subjects of events: action and patient.
 var auditSubjects = subject.KindOf("ehi.audit")
 
-// AuditConfig is how much of the audit trail is kept.
+// AuditConfig configures the retention of the audit trail.
 type AuditConfig struct {
 	// TTL is how long an event is kept.
 	TTL time.Duration
-	// MaxBytes bounds the trail; the oldest events go first. 0 sets no limit.
+	// MaxBytes is the largest size of the trail; the oldest events are dropped first. 0 means no
+	// limit.
 	MaxBytes int64
 }
 
-// Audit is the audit trail: append-only, and one for all processes.
+// Audit is the append-only audit trail. All processes share it.
 type Audit struct {
 	link *link.Link
 	log  *slog.Logger
@@ -50,7 +52,7 @@ func (b *Bus) openAudit(ctx context.Context) (*Audit, error) {
 	if c.MaxBytes > 0 {
 		most = c.MaxBytes
 	}
-	duplicates := 2 * time.Minute // JetStream's default; it may not be longer than what is kept
+	duplicates := 2 * time.Minute // JetStream's default; it may not exceed MaxAge
 	if c.TTL > 0 {
 		duplicates = min(duplicates, c.TTL)
 	}
@@ -74,8 +76,8 @@ func (b *Bus) openAudit(ctx context.Context) (*Audit, error) {
 	return &Audit{link: b.link, log: b.cfg.Log}, nil
 }
 
-// patientToken is a patient's id as a part of a subject: a dot would divide it, and an
-// underscore is in no FHIR id.
+// patientToken encodes a patient's ID as one token of a subject. A dot separates tokens, and an
+// underscore occurs in no FHIR ID.
 func patientToken(id string) string {
 	if id == "" {
 		return noPatient
@@ -83,11 +85,11 @@ func patientToken(id string) string {
 	return strings.ReplaceAll(id, ".", "_")
 }
 
-// Record adds an event. It does not wait until the event is stored: what cannot be is counted
-// (ehi_audit_lost_total) and logged by its kind, so that it is not lost without a word.
+// Record appends an event without waiting until it is stored. An event that cannot be stored is
+// counted (ehi_audit_lost_total) and logged.
 func (a *Audit) Record(e ehi.Event) {
 	data, err := json.Marshal(e)
-	if err != nil { // strings and a time: cannot fail
+	if err != nil { // cannot fail: only strings and a time
 		panic(err)
 	}
 	telemetry.AuditEvents.WithLabelValues(string(e.Action), string(e.Outcome)).Inc()
@@ -98,11 +100,12 @@ func (a *Audit) Record(e ehi.Event) {
 	}
 }
 
-// auditStall is how long Record waits where very many events are on their way.
+// auditStall is how long Record waits if too many events are being stored.
 const auditStall = time.Second
 
-// lostEvent tells of an event that could not be stored: what kind it was of and when, and not of
-// whom, since logs name no patient. By its digest two lines are known to be of one event.
+// lostEvent logs an event that could not be stored: its kind and time, and not its patient,
+// because logs must not identify patients. A digest shows whether two lines are about the same
+// event.
 func lostEvent(log *slog.Logger, event []byte, err error) {
 	telemetry.AuditLost.Inc()
 	var e ehi.Event
@@ -119,7 +122,7 @@ func lostEvent(log *slog.Logger, event []byte, err error) {
 		"job", e.Job, "request", e.Request, "sha256", hex.EncodeToString(sum[:8]), "err", err)
 }
 
-// Flush waits until every event that was recorded is stored. Errors: ctx's.
+// Flush waits until every recorded event is stored. Errors: those of ctx.
 func (a *Audit) Flush(ctx context.Context) error {
 	select {
 	case <-a.link.Stored():
@@ -129,15 +132,15 @@ func (a *Audit) Flush(ctx context.Context) error {
 	}
 }
 
-// AuditFilter says which events Read reads; a zero field does not narrow.
+// AuditFilter selects events. A zero field selects all.
 type AuditFilter struct {
 	Action  ehi.Action
 	Patient string
-	// From and To are instants; To is not included.
+	// From and To bound the time of the event: From <= At < To.
 	From, To time.Time
-	// After is the sequence number behind which reading goes on.
+	// After is the sequence number after which to continue.
 	After uint64
-	// Match narrows further; nil does not.
+	// Match is an additional condition; nil accepts all events.
 	Match func(ehi.Event) bool
 }
 
@@ -152,8 +155,8 @@ func (f AuditFilter) subject() string {
 // errEnough ends a reading.
 var errEnough = errors.New("enough")
 
-// Read calls f with every event of a filter, oldest first, and its sequence number, as far as
-// there are any now. f returns false to end it.
+// Read calls f with each event of a filter, oldest first, and its sequence number. It ends with
+// the newest event, or when f returns false.
 func (a *Audit) Read(
 	ctx context.Context, filter AuditFilter, f func(seq uint64, e ehi.Event) (more bool, err error),
 ) error {
@@ -181,24 +184,23 @@ func (a *Audit) Read(
 	return err
 }
 
-// passes holds an event to what the stream's own filter does not look at.
+// passes applies the parts of the filter that the stream's subject filter does not cover.
 func (f AuditFilter) passes(e ehi.Event) bool {
 	return (f.Patient == "" || e.Patient == f.Patient) && !e.At.Before(f.From) &&
 		(f.To.IsZero() || e.At.Before(f.To)) && (f.Match == nil || f.Match(e))
 }
 
-// auditBatch is how many events are asked for at once.
+// auditBatch is how many events are requested at once.
 const auditBatch = 500
 
 // auditWait bounds the wait for a batch.
 const auditWait = 5 * time.Second
 
-// auditReaderLife is how long NATS keeps a reader that nobody could forget, because its process
-// died. Each batch has a reader of its own, so that it outlives auditWait and no more.
+// auditReaderLife is how long NATS keeps a consumer whose process died before deleting it. Each
+// batch has its own consumer, so it need not live much longer than auditWait.
 const auditReaderLife = time.Minute
 
-// each calls f with every message that there is now of a filter's subject, from where the filter
-// begins.
+// each calls f with every message of the filter's subject, starting at the filter's start.
 func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.Msg) error) error {
 	stream, err := a.link.Streams().Stream(ctx, auditStream)
 	if err != nil {
@@ -213,7 +215,7 @@ func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.M
 	case filter.After > 0:
 		at.DeliverPolicy, at.OptStartSeq = jetstream.DeliverByStartSequencePolicy, filter.After+1
 	case !filter.From.IsZero():
-		// events are stored a little after they happen, and clocks differ
+		// Events are stored slightly after they happen, and clocks differ.
 		from := filter.From.Add(-time.Minute)
 		at.DeliverPolicy, at.OptStartTime = jetstream.DeliverByStartTimePolicy, &from
 	}
@@ -233,7 +235,8 @@ func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.M
 		}
 		got := uint64(0)
 		var failed error
-		// to its end also where that is enough: a batch that is left would wait for its reader
+		// Read the batch to its end even after enough events: an abandoned batch would wait for
+		// its consumer.
 		for m := range batch.Messages() {
 			got++
 			if failed == nil {
@@ -243,7 +246,7 @@ func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.M
 		if err := cmp.Or(failed, batch.Error()); err != nil {
 			return err
 		}
-		if got == 0 { // they were there when the reading began
+		if got == 0 { // they existed when the reading began
 			return context.DeadlineExceeded
 		}
 		left -= min(got, left)
@@ -251,8 +254,8 @@ func (a *Audit) each(ctx context.Context, filter AuditFilter, f func(jetstream.M
 	return nil
 }
 
-// forget removes what NATS keeps of a reader: it takes a thousand of them, and refuses further
-// ones. ctx of the request may be over by then, which is no reason to leave it.
+// forget deletes a consumer. NATS limits a stream to a thousand of them. It uses a context of
+// its own, because the request's may have ended.
 func (a *Audit) forget(events jetstream.Consumer) {
 	info := events.CachedInfo()
 	if info == nil {
@@ -260,6 +263,6 @@ func (a *Audit) forget(events jetstream.Consumer) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), auditWait)
 	defer cancel()
-	// else it goes after auditReaderLife
+	// On failure NATS deletes it after auditReaderLife.
 	_ = a.link.Streams().DeleteConsumer(ctx, auditStream, info.Name)
 }

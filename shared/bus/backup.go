@@ -17,18 +17,18 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// The buckets that a backup keeps. Sessions are not among them (people log in again), nor are
-// the commands: the reconciler publishes them anew from the jobs.
+// The buckets of a backup. It omits sessions, because people can log in again, and commands,
+// because the reconciler publishes them again.
 const (
 	JobRecords  = bucketJobs
 	TaskRecords = bucketTasks
 	AuthRecords = bucketAuth
-	// AuditRecords is the audit trail, which is no bucket: the key of its entries is the end of
-	// their subject, and several have the same.
+	// AuditRecords is the audit trail. It is a stream and not a bucket: the key of an entry is
+	// the end of its subject, and keys are not unique.
 	AuditRecords = auditStream
 )
 
-// Unused reports whether no process holds the folder of an embedded NATS. Errors: ErrInUse.
+// Unused returns ErrInUse if a process uses the folder of an embedded NATS.
 func Unused(storeDir string) error {
 	held, err := lock(storeDir)
 	if err != nil {
@@ -42,7 +42,7 @@ type Entry struct {
 	Bucket string `json:"bucket"`
 	Key    string `json:"key"`
 	Value  []byte `json:"value"`
-	// Expires is when it vanishes; zero where it does not.
+	// Expires is when the record expires; zero means never.
 	Expires time.Time `json:"expires,omitzero"`
 }
 
@@ -100,7 +100,7 @@ func entry(
 	return e, err
 }
 
-// lifetime reads the TTL of a message: seconds, or a duration. 0 is none.
+// lifetime parses the TTL of a message: seconds or a duration. 0 means none.
 func lifetime(h nats.Header) (time.Duration, error) {
 	text := h.Get(jetstream.MsgTTLHeader)
 	if text == "" || text == "never" {
@@ -112,8 +112,8 @@ func lifetime(h nats.Header) (time.Duration, error) {
 	return time.ParseDuration(text)
 }
 
-// Check reports whether a job, a task or an event of the audit trail is one that this build can
-// read. Of other records it says nothing.
+// Check returns an error if this build cannot read a record of a job or a task or an audit
+// event. It accepts all other records.
 func (e Entry) Check() (err error) {
 	switch e.Bucket {
 	case JobRecords:
@@ -129,7 +129,7 @@ func (e Entry) Check() (err error) {
 	return err
 }
 
-// Restore stores a record as Entries gave it; one that has expired is passed over.
+// Restore stores a record of Entries. It skips expired records.
 func (b *Bus) Restore(ctx context.Context, e Entry, now time.Time) error {
 	to, err := e.subject()
 	if err != nil {
@@ -149,8 +149,8 @@ func (b *Bus) Restore(ctx context.Context, e Entry, now time.Time) error {
 	return err
 }
 
-// subject is where a record is stored. A backup comes from outside: its names are held to what this
-// server writes.
+// subject returns the subject of a record. It validates the names, because a backup is untrusted
+// input.
 func (e Entry) subject() (to subject.Subject, err error) {
 	key, ok := subject.Read(e.Key)
 	switch {

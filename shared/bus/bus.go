@@ -20,123 +20,119 @@ import (
 	"ehi-server/shared/link"
 )
 
-// Config sets up a Bus.
+// Config configures a Bus.
 type Config struct {
-	// URL of an external NATS with JetStream, or several of one cluster with commas between
-	// them. Empty: a server is embedded in this process.
+	// URL is the address of an external NATS with JetStream, or comma-separated addresses of one
+	// cluster. Empty: the process embeds a server.
 	URL string
-	// Replicas is how many copies an external NATS is to keep of each stream and bucket. 0:
-	// three where it is a cluster, else one, and never fewer than there are. KeepReplicas: as
-	// many as there are.
+	// Replicas is the number of replicas of each stream and bucket on an external NATS. 0 means
+	// three in a cluster and one otherwise, and never reduces existing replicas. KeepReplicas
+	// leaves them unchanged.
 	Replicas int
-	// Access is how this process shows itself to NATS, or others to the embedded one.
+	// Access holds the credentials for NATS, or those that the embedded server requires.
 	Access Access
-	// Wait is how long Open waits for an external NATS that is away. Default 0: it fails at once.
+	// Wait is how long Open waits for an external NATS that is unreachable. Default 0: Open
+	// fails immediately.
 	Wait time.Duration
-	// StoreDir is where the embedded server keeps its streams.
+	// StoreDir is the folder of the embedded server's streams.
 	StoreDir string
-	// Listen is an address (host:port) at which the embedded server takes stand-alone exporters.
-	// Empty: none; then nothing outside of this process can reach it.
+	// Listen is the address (host:port) of the embedded server for stand-alone exporters. Empty:
+	// the server accepts no connections from other processes.
 	Listen string
-	// AckWait is how long a command may go without a heartbeat before it is given to another
-	// worker. Default 2.5 s.
+	// AckWait is how long a command may go without a heartbeat before another worker receives
+	// it. Default 2.5 s.
 	AckWait time.Duration
-	// MaxQueue bounds the commands that wait in a lane; further kick-offs are refused until some
-	// are done. Default 100,000.
+	// MaxQueue is how many commands may wait in a lane before kick-offs are rejected. Default
+	// 100,000.
 	MaxQueue int64
-	// Durability is what the embedded server's records survive. Default Fast.
+	// Durability is which failures the embedded server's records survive. Default Fast.
 	Durability Durability
-	// SyncEvery is how often the embedded server syncs its records to the disk, where Durability
-	// is Fast. Default 2 s.
+	// SyncEvery is how often the embedded server syncs its records to disk if Durability is
+	// Fast. Default 2 s.
 	SyncEvery time.Duration
-	// Audit is how much of the audit trail is kept; nil for a process that has no part in it.
+	// Audit configures the audit trail; nil for a process that does not use it.
 	Audit *AuditConfig
-	// Files is where the files of the exports are whose records this state holds; nil for a
-	// process that has nothing to do with them.
+	// Files is the store of the exports that this state describes; nil for a process without
+	// access to it.
 	Files Identified
-	// AcceptLoss takes files and state for one another's although they are not, see ErrStranger
-	// and ErrLost.
+	// AcceptLoss accepts files and a state that do not belong together, see ErrStranger and
+	// ErrLost.
 	AcceptLoss bool
-	// Tentative leaves to Adopt what makes AcceptLoss final: a start that is refused after Open
-	// has accepted nothing.
+	// Tentative postpones the final step of AcceptLoss to Adopt, so that a start that fails
+	// after Open accepts nothing.
 	Tentative bool
-	// Fits says whether this process fits the servers that are on an external NATS already. It
-	// is asked before anything is changed there or with the Files: a start that is refused
-	// leaves no trace. nil: it has no part in that.
+	// Fits checks whether this process is compatible with the servers on an external NATS. Open
+	// calls it before it changes anything there or in Files. nil skips the check.
 	Fits func(context.Context, *Fleet) error
-	// Restore says that a backup is put into an external NATS: that has to hold nothing, or what
-	// another restore has left that was not finished, which is removed. Until Restored, and
-	// after it until somebody has opened the state together with its Files, nobody else can open
-	// it.
+	// Restore opens an external NATS for a backup to be restored. NATS must be empty, or hold
+	// the remains of an unfinished restore, which Open deletes. Nobody else can open the state
+	// until Restored is called and the state has been opened once with its Files.
 	Restore bool
-	// AsIs takes streams and buckets as they are, and declares none: the disk may be full, and
-	// have no room for that. Open fails where one is missing.
+	// AsIs uses the existing streams and buckets and creates none, which a full disk might
+	// prevent. Open fails if one is missing.
 	AsIs bool
-	// Join takes streams and buckets as the server has made them, whose matter they are, and
-	// waits for that within Wait.
+	// Join uses the streams and buckets that the server created, and waits up to Wait for them.
 	Join bool
-	// Log takes what happens to the connection. Default: nothing is told.
+	// Log receives messages about the connection. Default: none.
 	Log *slog.Logger
 }
 
-// Durability is when a record of JetStream is safe. Files of exports are synced before a record
+// Durability says when JetStream's records are safe. Export files are synced before a record
 // names them in either case.
 type Durability string
 
 const (
-	// Fast: as soon as it is answered, a record survives the death of every process. A power
-	// loss takes the records of the last Config.SyncEvery with it: exports of that time are
-	// begun anew, or gone as if they had never been kicked off.
+	// Fast: an acknowledged record survives the crash of every process. A power failure loses
+	// the records of the last Config.SyncEvery: exports of that time start again, or are lost.
 	Fast Durability = "fast"
-	// Safe: as soon as it is answered, a record survives a power loss too: each is synced before.
+	// Safe: an acknowledged record survives a power failure too, because each is synced first.
 	Safe Durability = "safe"
 )
 
-// ErrInUse is returned by Open where another process has its NATS embedded in the folder.
+// ErrInUse is returned by Open if another process has its embedded NATS in the folder.
 var ErrInUse = errors.New("the state is held by another process (a running server?)")
 
-// ErrExternalDurability says that it is the external NATS that syncs, by its own configuration
-// (sync_interval: always).
+// ErrExternalDurability means that Durability does not apply to an external NATS. Its own
+// configuration decides (sync_interval: always).
 var ErrExternalDurability = errors.New("durability safe is a setting of the embedded NATS: an " +
 	"external one is told so in its own configuration, by sync_interval: always in its jetstream " +
 	"block")
 
-// KeepReplicas is Config.Replicas of a process that leaves the copies of streams as they are.
+// KeepReplicas is the Config.Replicas that leaves the replicas of streams unchanged.
 const KeepReplicas = link.KeepReplicas
 
-// ErrOneServer says that the embedded NATS is a single server.
+// ErrOneServer means that the embedded NATS cannot have replicas.
 var ErrOneServer = errors.New("more than one copy (--nats-replicas) takes an external NATS of as " +
 	"many servers (--nats): the embedded one is a single server")
 
-// Bus is one process's connection to the shared state. All of its parts are safe for concurrent
-// use.
+// Bus is a process's connection to the shared state. All parts are safe for concurrent use.
 type Bus struct {
 	Jobs     *Jobs
 	Tasks    *Tasks
 	Auth     *kv.Bucket
 	Sessions *kv.Bucket
 	Fleet    *Fleet
-	Audit    *Audit // nil where Config.Audit is
+	Audit    *Audit // nil if Config.Audit is nil
 
 	cfg      Config
-	embedded *embedded // nil where NATS is an external one
-	locked   *os.File  // holds the embedded server's folder
+	embedded *embedded // nil if NATS is external
+	locked   *os.File  // the lock on the embedded server's folder
 	link     *link.Link
 	lanes    lanes
-	prober   string // names this process's probes
+	prober   string // distinguishes this process's probes
 	pulls    pulls
 	watched  watched
 
 	identity      string // of the state
-	restore       string // how far a restore had come, see resume
-	behind        bool   // an external NATS has an older copy of it, and that is accepted
+	restore       string // progress of a restore, see resume
+	behind        bool   // an external NATS has an older copy of the state, which was accepted
 	stopInventory func() // nil until the bus is open
 	sums          sums   // of the embedded server's files
-	compared      bool   // they were found to be as the last stop has left them
+	compared      bool   // the files match those of the last stop
 
 	raising sync.Mutex
-	raised  time.Time              // when every stream was looked at for its copies; under raising
-	offline map[ehi.Lane]time.Time // since when the consumer of a lane is; under raising
+	raised  time.Time              // when the replicas of all streams were last checked; under raising
+	offline map[ehi.Lane]time.Time // since when the consumer of a lane is offline; under raising
 }
 
 // Open starts or joins NATS, declares the topology and loads the index of jobs. The caller
@@ -179,8 +175,7 @@ func Open(ctx context.Context, cfg Config) (_ *Bus, err error) {
 	return b, err
 }
 
-// patiently calls f until it succeeds, fails for another reason than that an external NATS is
-// away, or Config.Wait is over.
+// patiently retries f while an external NATS is unreachable, up to Config.Wait.
 func (b *Bus) patiently(ctx context.Context, f func() error) error {
 	begun := time.Now()
 	for {
@@ -202,8 +197,8 @@ func (b *Bus) patiently(ctx context.Context, f func() error) error {
 	}
 }
 
-// permitted calls f, and ends its waiting where NATS denies what it asks for: the error says
-// what, and no other attempt would help.
+// permitted calls f and cancels it if NATS denies permission. The error names the permission; a
+// retry would not help.
 func (b *Bus) permitted(ctx context.Context, f func(context.Context) error) error {
 	inner, done := b.link.Permitted(ctx, anything)
 	defer done()
@@ -214,14 +209,14 @@ func (b *Bus) permitted(ctx context.Context, f func(context.Context) error) erro
 	return err
 }
 
-// connect joins an external NATS, or embeds one and joins that.
+// connect connects to an external NATS, or embeds one and connects to it.
 func (b *Bus) connect(ctx context.Context) (err error) {
 	cfg := link.Config{
 		URL:      b.cfg.URL,
 		Replicas: b.cfg.Replicas,
 		Options:  b.cfg.Access.Options(),
 		Log:      b.cfg.Log,
-		// only audit events are published so
+		// Only audit events are published asynchronously.
 		Lost: func(m *nats.Msg, err error) { lostEvent(b.cfg.Log, m.Data, err) },
 	}
 	if cfg.URL == "" {
@@ -240,13 +235,13 @@ func (b *Bus) connect(ctx context.Context) (err error) {
 	return b.unreached(err)
 }
 
-// unbounded is how many bytes JetStream may store. Its own default is a share of what is free
-// when it starts: one that started on a full disk would take nothing for as long as it runs, and
-// the audit trail's limit alone would keep it from starting.
+// unbounded is the limit of JetStream's storage in bytes. The default is a share of the free
+// space at the start. A server that started on a full disk would accept nothing until its
+// restart, and the audit trail's limit alone could prevent the start.
 const unbounded = 1 << 60
 
-// embed starts a NATS server in this process, with JetStream on disk and, unless Listen says so,
-// no listener.
+// embed starts a NATS server in this process, with JetStream on disk. It listens only if
+// Config.Listen is set.
 func embed(cfg Config) (*server.Server, *natsLog, error) {
 	opts := &server.Options{
 		ServerName: "ehi", JetStream: true, StoreDir: cfg.StoreDir, DontListen: true,
@@ -296,8 +291,8 @@ func embed(cfg Config) (*server.Server, *natsLog, error) {
 	return s, log, nil
 }
 
-// ClientURL is where a stand-alone exporter can reach the embedded server; "" where it does not
-// listen or is external.
+// ClientURL returns the URL of the embedded server for stand-alone exporters, or "" if NATS is
+// external or does not listen.
 func (b *Bus) ClientURL() string {
 	if b.embedded == nil || b.cfg.Listen == "" {
 		return ""
@@ -305,11 +300,11 @@ func (b *Bus) ClientURL() string {
 	return b.embedded.now().ClientURL()
 }
 
-// IsShared reports whether NATS is an external one, on which other servers can be.
+// IsShared reports whether NATS is external, so that other servers may share it.
 func (b *Bus) IsShared() bool { return b.embedded == nil }
 
-// Address is by which this process reaches an external NATS; "" where it is within the process,
-// or away.
+// Address returns the local address of the connection to an external NATS, or "" if NATS is
+// embedded or unreachable.
 func (b *Bus) Address() string {
 	if b.embedded != nil {
 		return ""
@@ -317,18 +312,17 @@ func (b *Bus) Address() string {
 	return b.link.LocalAddress()
 }
 
-// OnReopen calls f whenever another connection replaces one that was closed for good, until stop
-// is called.
+// OnReopen calls f after each new connection that replaces a closed one, until stop is called.
 func (b *Bus) OnReopen(f func()) (stop func()) {
 	return b.link.OnReopen(func(context.Context) error { f(); return nil })
 }
 
-// Failed tells why this process has no connection to NATS and cannot open another one; nil where
-// it has one, or where it was merely lost and the client library is about to restore it.
+// Failed returns why the process has no connection to NATS and cannot open one. It returns nil
+// while the connection works or the client library is reconnecting.
 func (b *Bus) Failed() error { return b.link.Failed() }
 
-// Backlog tells how many commands of a lane no worker has finished, and since when the oldest of
-// them waits; the zero time where there is none.
+// Backlog returns the number of unfinished commands of a lane and since when the oldest has been
+// waiting, or the zero time if there is none.
 func (b *Bus) Backlog(ctx context.Context, lane ehi.Lane) (n uint64, since time.Time, err error) {
 	info, err := b.lanes.get(lane).stream.Info(ctx)
 	if err != nil || info.State.Msgs == 0 {
@@ -337,8 +331,8 @@ func (b *Bus) Backlog(ctx context.Context, lane ehi.Lane) (n uint64, since time.
 	return info.State.Msgs, info.State.FirstTime, nil
 }
 
-// Hands tells how many commands of a lane are in the hands of workers, and how many workers wait
-// for one, in all processes.
+// Hands returns how many commands of a lane workers are processing, and how many workers are
+// waiting for one, in all processes.
 func (b *Bus) Hands(ctx context.Context, lane ehi.Lane) (inHand, waiting int, err error) {
 	info, err := b.lanes.get(lane).workers.Info(ctx)
 	if err != nil {
@@ -347,15 +341,15 @@ func (b *Bus) Hands(ctx context.Context, lane ehi.Lane) (inHand, waiting int, er
 	return info.NumAckPending, info.NumWaiting, nil
 }
 
-// Usage is what a stream of JetStream holds.
+// Usage describes the content of a JetStream stream.
 type Usage struct {
 	Stream         string
 	Bytes, Records uint64
-	// Readers are the consumers that NATS keeps of it, of which there may be a thousand.
+	// Readers is the number of consumers of the stream. NATS allows a thousand.
 	Readers int
 }
 
-// Usage tells what every stream of this project holds: the lanes' and the buckets'.
+// Usage describes every stream of this project, including those of buckets.
 func (b *Bus) Usage(ctx context.Context) (out []Usage, err error) {
 	streams := b.link.Streams().ListStreams(ctx)
 	for info := range streams.Info() {
@@ -371,14 +365,14 @@ func (b *Bus) Usage(ctx context.Context) (out []Usage, err error) {
 	return out, streams.Err()
 }
 
-// Queued is the number of commands of a lane that no worker has finished.
+// Queued returns the number of unfinished commands of a lane.
 func (b *Bus) Queued(ctx context.Context, lane ehi.Lane) (uint64, error) {
 	n, _, err := b.Backlog(ctx, lane)
 	return n, err
 }
 
-// Close ends the watchers and the connection and stops the embedded server. Commands in hand are
-// redelivered to whoever comes next.
+// Close stops the watchers, the connection and the embedded server. Unfinished commands are
+// delivered again later.
 func (b *Bus) Close() {
 	if b.Jobs != nil {
 		b.Jobs.close()
@@ -405,6 +399,5 @@ func (b *Bus) Close() {
 	}
 }
 
-// IsAway tells an error that is due to NATS, which is away or was, from others: the same call may
-// succeed a moment later.
+// IsAway reports whether an error is due to a lost connection to NATS. A retry may succeed.
 func IsAway(err error) bool { return link.IsAway(err) }

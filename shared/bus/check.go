@@ -19,18 +19,18 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Check goes over all that requests and workers need of NATS:
+// Check tests everything that requests and workers need of NATS:
 //
-//	a kick-off     publishes a command: each lane is offered one that it has to refuse
-//	a worker       pulls commands and acknowledges them: each lane that has workers here is asked to answer both
-//	a record       is written, updated, read and listed: each bucket is written to, read in every way and listed
-//	the trail      takes events: it is offered one that it has to refuse
+//	a kick-off     publishes a command: Check offers each lane one that it must reject
+//	a worker       pulls and acknowledges commands: Check sends both for lanes with workers here
+//	a record       is written, read and listed: Check does so in each bucket
+//	the trail      accepts events: Check offers it one that it must reject
 //
-// It fails where NATS is away, denies one of them, where a stream is gone, sealed or full, and
-// where the workers' own requests have no answer.
+// It fails if NATS is unreachable or denies an operation, if a stream is missing, sealed or
+// full, and if the workers' own requests get no answer.
 func (b *Bus) Check(ctx context.Context) error {
 	if err := b.Broken(); err != nil {
-		return err // a stream that takes nothing answers nothing
+		return err // a stream that cannot be published to does not answer
 	}
 	asked, done := b.link.Permitted(ctx, isNeeded)
 	defer done()
@@ -47,7 +47,7 @@ func (b *Bus) Check(ctx context.Context) error {
 	}
 	err := probes.Wait()
 	if deaf := b.link.Deaf(); deaf != nil {
-		return deaf // it is why the rest has no answer
+		return deaf // this is why the rest has no answer
 	}
 	if denied := context.Cause(asked); err != nil && link.IsDenied(denied) {
 		return denied
@@ -58,10 +58,10 @@ func (b *Bus) Check(ctx context.Context) error {
 	return advised(err)
 }
 
-// leastEvent is how long an event of the audit trail may be at least.
+// leastEvent is the size up to which the trail must accept events.
 const leastEvent = 64 << 10
 
-// checkAudit finds out whether the audit trail takes events.
+// checkAudit checks that the audit trail accepts events.
 func (b *Bus) checkAudit(ctx context.Context) error {
 	if err := b.offer(ctx, auditSubjects.Of("probe", noPatient), auditStream); err != nil {
 		return err
@@ -78,7 +78,7 @@ func (b *Bus) checkAudit(ctx context.Context) error {
 	return nil
 }
 
-// wrap names what an error is of.
+// wrap adds what an error is about.
 func wrap(what string, err error) error {
 	if err != nil {
 		err = fmt.Errorf("%s: %w", what, err)
@@ -86,11 +86,11 @@ func wrap(what string, err error) error {
 	return err
 }
 
-// anything is a denial of whatever it is.
+// anything matches every denial.
 func anything(link.Denied) bool { return true }
 
-// isNeeded tells a denial that keeps exports from going on from one of what merely tidies up, or
-// tells how far an export is.
+// isNeeded reports whether exports need the denied operation. Cleanup and progress messages are
+// not needed.
 func isNeeded(d link.Denied) bool {
 	for _, spare := range []string{
 		progressSubjects.String(), "$JS.API.CONSUMER.DELETE.", "$JS.API.STREAM.UPDATE.",
@@ -102,7 +102,7 @@ func isNeeded(d link.Denied) bool {
 	return true
 }
 
-// checkLane goes over what a lane is needed for.
+// checkLane checks what a lane needs.
 func (b *Bus) checkLane(ctx context.Context, name ehi.Lane) error {
 	_, err := b.lanes.get(name).stream.Info(ctx)
 	if err == nil {
@@ -123,9 +123,9 @@ func (b *Bus) checkLane(ctx context.Context, name ehi.Lane) error {
 	return wrap("lane "+string(name), err)
 }
 
-// offer finds out whether a stream takes messages of a subject: it sends one that the stream has
-// to refuse, as it expects what it never holds. So the stream is left as it is, and who may not
-// publish to it, or where it does not listen, hears so.
+// offer checks that a stream accepts messages of a subject. It publishes a message whose
+// expected sequence the stream never has, so the stream rejects it and stays unchanged. A
+// missing permission or subject gives another error.
 func (b *Bus) offer(ctx context.Context, to subject.Subject, stream string) error {
 	_, err := b.link.Store(ctx, to, nil, nil, jetstream.WithExpectStream(stream),
 		jetstream.WithExpectLastSequence(neverReached))
@@ -138,18 +138,19 @@ func (b *Bus) offer(ctx context.Context, to subject.Subject, stream string) erro
 	return err
 }
 
-// neverReached is a sequence that no stream comes to.
+// neverReached is a sequence number that no stream reaches.
 const neverReached = 1 << 62
 
-// What workers ask of JetStream: the next message of a consumer, and to hear of one.
+// The JetStream requests of workers: to get the next message of a consumer, and to describe a
+// consumer.
 var (
 	nextMessage = subject.KindOf("$JS.API.CONSUMER.MSG.NEXT")
 	acknowledge = subject.KindOf("$JS.ACK")
 	never       = strconv.Itoa(neverReached)
 )
 
-// checkPull finds out whether the workers' requests for commands are answered: by one that NATS
-// has to refuse, and by how their own fare.
+// checkPull checks that workers' requests for commands are answered, by a request that NATS must
+// reject and by the results of their own requests.
 func (b *Bus) checkPull(ctx context.Context, name ehi.Lane) error {
 	if err := b.pulls.failing(name, time.Now()); err != nil {
 		return err
@@ -167,21 +168,21 @@ func (b *Bus) checkPull(ctx context.Context, name ehi.Lane) error {
 	if err != nil {
 		return err
 	}
-	// a heartbeat that comes after the request is over
+	// A heartbeat arrived after the end of the request.
 	if status := m.Header.Get("Status"); status != "400" {
 		return fmt.Errorf("NATS answers %s %s", status, m.Header.Get("Description"))
 	}
 	return nil
 }
 
-// checkAck finds out whether NATS hears of commands that are worked on, by one that there is not.
+// checkAck checks that NATS receives acknowledgements, by one for a message that does not exist.
 func (b *Bus) checkAck(ctx context.Context, name ehi.Lane) error {
 	of := acknowledge.Of(laneStream(name), consumerWorkers, "1", never, never, "0", "0")
 	_, err := b.link.Ask(ctx, of, []byte("+WPI"))
 	return err
 }
 
-// pulls is how the requests for commands fare that this process's workers make.
+// pulls records the results of this process's requests for commands.
 type pulls struct {
 	mu    sync.Mutex
 	lanes map[ehi.Lane]pull
@@ -193,14 +194,14 @@ type pull struct {
 }
 
 const (
-	// pullPatience is for how long requests have to fail: where another server comes to lead,
-	// some do.
+	// pullPatience is how long requests must fail before Check reports it: some fail while a
+	// cluster elects a leader.
 	pullPatience = 10 * time.Second
-	// pullStale is after what time without a further failure nothing is known.
+	// pullStale is how long after the last failure the failures still count.
 	pullStale = 15 * time.Second
 )
 
-// note takes the outcome of a request.
+// note records the result of a request.
 func (p *pulls) note(lane ehi.Lane, err error) {
 	answered := err == nil || errors.Is(err, nats.ErrTimeout) ||
 		errors.Is(err, context.DeadlineExceeded) ||
@@ -208,7 +209,7 @@ func (p *pulls) note(lane ehi.Lane, err error) {
 	silent := errors.Is(err, jetstream.ErrNoHeartbeat)
 	if !answered && !silent && (errors.Is(err, context.Canceled) || errors.Is(err,
 		jetstream.ErrServerShutdown) || IsAway(err)) {
-		return // it went with its connection
+		return // the connection was lost
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -223,7 +224,7 @@ func (p *pulls) note(lane ehi.Lane, err error) {
 	p.lanes[lane] = pull{was.since, now, err}
 }
 
-// begins notes that there are workers.
+// begins records that a lane has workers in this process.
 func (p *pulls) begins(lane ehi.Lane) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -236,7 +237,7 @@ func (p *pulls) begins(lane ehi.Lane) {
 	p.lanes[lane] = pull{}
 }
 
-// has reports whether this process has workers of a lane.
+// has reports whether a lane has workers in this process.
 func (p *pulls) has(lane ehi.Lane) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -244,7 +245,7 @@ func (p *pulls) has(lane ehi.Lane) bool {
 	return has
 }
 
-// failing says since when requests have no answer, nil where they have.
+// failing returns an error with the time since which requests have had no answer, or nil.
 func (p *pulls) failing(lane ehi.Lane, now time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -256,14 +257,13 @@ func (p *pulls) failing(lane ehi.Lane, now time.Time) error {
 		now.Sub(is.since).Round(time.Second), is.err)
 }
 
-// watched is when all buckets were listed last.
+// watched records when all buckets were last listed.
 type watched struct {
 	mu sync.Mutex
 	at time.Time
 }
 
-// watchEvery is for how long it is good that they could be listed: NATS makes a reader for each
-// list.
+// watchEvery is how long a successful listing counts. NATS creates a consumer for each listing.
 const watchEvery = 30 * time.Second
 
 func (w *watched) due(now time.Time) bool {

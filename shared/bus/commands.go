@@ -18,16 +18,17 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// PublishStart queues the export of a job. start is the job's Starts counter: the same number
-// twice is one command. The command carries the trace of ctx, as that of PublishTask does.
-// Errors: ehi.Transient where the queue is full or JetStream is away.
+// PublishStart queues the start of a job's export. start is the job's Starts counter: JetStream
+// drops a second command with the same number. The command carries the trace of ctx. Errors:
+// ehi.Transient if the queue is full or JetStream is unreachable.
 func (b *Bus) PublishStart(ctx context.Context, lane ehi.Lane, job string, start int) error {
 	return b.publish(ctx, lane, "start", startSubjects.Of(string(lane), job),
 		job+"."+strconv.Itoa(start))
 }
 
-// PublishTask queues one task of a planned job. The job's Starts counter at the time is start:
-// after a loss it differs, so that the command is no duplicate. Errors: as PublishStart.
+// PublishTask queues one task of a planned job. start is the job's current Starts counter, so
+// that a command that is published again after a loss is not dropped as a duplicate. The command
+// carries the trace of ctx. Errors: as PublishStart.
 func (b *Bus) PublishTask(ctx context.Context, lane ehi.Lane, job string, n, start int) error {
 	return b.publish(ctx, lane, "task", taskSubjects.Of(string(lane), job).Number(n),
 		job+".task."+strconv.Itoa(n)+"."+strconv.Itoa(start))
@@ -49,7 +50,7 @@ func (b *Bus) publish(
 	return nil
 }
 
-// HasStart reports whether a start command of the job waits or is in a worker's hands.
+// HasStart reports whether a start command of the job is waiting or being processed.
 func (b *Bus) HasStart(ctx context.Context, lane ehi.Lane, job string) (bool, error) {
 	_, err := b.lanes.get(lane).stream.GetLastMsgForSubject(ctx,
 		startSubjects.Of(string(lane), job).String())
@@ -59,14 +60,14 @@ func (b *Bus) HasStart(ctx context.Context, lane ehi.Lane, job string) (bool, er
 	return err == nil, err
 }
 
-// DropAcknowledged removes the commands of a lane that were acknowledged and lie in its stream
-// all the same, and tells how many there were: nobody is given them any more, and they look as
-// if their export were under way. A loss of power brings such back, where the acknowledgement
-// was on the disk already and the removal was not.
+// DropAcknowledged deletes commands of a lane that were acknowledged but are still in its
+// stream, and returns their number. Nobody receives them any more, yet their exports look as if
+// they were running. They result from a power failure after the acknowledgement reached the disk
+// and before the deletion did.
 func (b *Bus) DropAcknowledged(ctx context.Context, lane ehi.Lane) (n int, err error) {
 	l := b.lanes.get(lane)
-	// The stream is asked first: what a consumer has acknowledged by then says nothing of a
-	// stream that was made later.
+	// Read the stream first: the acknowledgements of a consumer say nothing about a stream that
+	// is created later.
 	stream, err := l.stream.Info(ctx)
 	if err != nil || stream.State.Msgs == 0 {
 		return 0, err
@@ -76,7 +77,7 @@ func (b *Bus) DropAcknowledged(ctx context.Context, lane ehi.Lane) (n int, err e
 		return 0, err
 	}
 	for at := stream.State.FirstSeq; at <= consumer.AckFloor.Stream; at++ {
-		// or the next one that there is
+		// If there is no message at this sequence, take the next one.
 		msg, err := l.stream.GetMsg(ctx, at, jetstream.WithGetMsgSubject(">"))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			break
@@ -96,7 +97,8 @@ func (b *Bus) DropAcknowledged(ctx context.Context, lane ehi.Lane) (n int, err e
 	return n, nil
 }
 
-// QueuedTasks is the numbers of a job's tasks whose command waits or is in a worker's hands.
+// QueuedTasks returns the numbers of a job's tasks whose commands are waiting or being
+// processed.
 func (b *Bus) QueuedTasks(ctx context.Context, lane ehi.Lane, job string) (ehi.Bits, error) {
 	info, err := b.lanes.get(lane).stream.Info(ctx,
 		jetstream.WithSubjectFilter(taskSubjects.Under(string(lane), job).String()))
@@ -112,29 +114,31 @@ func (b *Bus) QueuedTasks(ctx context.Context, lane ehi.Lane, job string) (ehi.B
 	return queued, nil
 }
 
-// StartCommand is Delivery.Task of a command to start a job.
+// StartCommand is the Delivery.Task of a command that starts a job.
 const StartCommand = -1
 
-// Delivery is a command in a worker's hands. The worker calls Extend at least once every
-// AckWait, then exactly one of Done and Retry; without them the command goes to another worker.
+// Delivery is a command that a worker processes. The worker calls Extend at least once every
+// AckWait, and then exactly one of Done and Retry. Otherwise another worker receives the
+// command.
 type Delivery struct {
 	Job string
 	// Task is the number of the task to export, or StartCommand.
 	Task int
-	// Number is 1 for the first delivery; crashes of earlier holders count.
+	// Number is 1 for the first delivery. It counts deliveries whose workers crashed.
 	Number int
-	// Trace is the traceparent of whoever published the command; "" where that is not traced.
+	// Trace is the traceparent of the publisher; "" if it is not traced.
 	Trace string
 	msg   jetstream.Msg
 	lane  ehi.Lane
 }
 
-// pullHeartbeat is how often NATS says that a worker's request for a command still stands. Where
-// it does not, because another server leads now, the request is made again after two of them.
+// pullHeartbeat is how often NATS confirms a pending request for a command. Without two
+// heartbeats, for example because another server has become the leader, the worker repeats the
+// request.
 const pullHeartbeat = 2 * time.Second
 
-// Next waits for a command of a lane. Errors: ctx's; anything else is a failure of NATS that a
-// later call may overcome.
+// Next waits for a command of a lane. Errors: those of ctx; any other error is a failure of
+// NATS, and a later call may succeed.
 func (b *Bus) Next(ctx context.Context, lane ehi.Lane) (*Delivery, error) {
 	b.pulls.begins(lane)
 	for {
@@ -175,7 +179,7 @@ func delivery(msg jetstream.Msg, lane ehi.Lane) (*Delivery, error) {
 		msg:    msg,
 		lane:   lane,
 	}
-	// ehi.start.<lane>.<job> or ehi.task.<lane>.<job>.<n>: the streams admit nothing else.
+	// The streams accept no other subjects: ehi.start.<lane>.<job> or ehi.task.<lane>.<job>.<n>.
 	parts := strings.Split(msg.Subject(), ".")
 	d.Job = parts[3]
 	if len(parts) == 5 {
@@ -186,14 +190,14 @@ func delivery(msg jetstream.Msg, lane ehi.Lane) (*Delivery, error) {
 	return d, nil
 }
 
-// AckWait is how long a delivery lives without Extend.
+// AckWait is how long a delivery is valid without Extend.
 func (b *Bus) AckWait() time.Duration { return b.cfg.AckWait }
 
-// Extend tells JetStream that the command is being worked on.
+// Extend tells JetStream that the command is still being processed.
 func (d *Delivery) Extend() error { return d.msg.InProgress() }
 
-// Done removes the command from the queue. Where that gets lost the command comes again, for a
-// job that has gone on.
+// Done removes the command from the queue. If the acknowledgement is lost, the command is
+// delivered again for a job that has moved on.
 func (d *Delivery) Done() error {
 	err := d.msg.Ack()
 	if err == nil {
@@ -202,21 +206,21 @@ func (d *Delivery) Done() error {
 	return err
 }
 
-// Retry hands the command back, to be delivered again after a pause.
+// Retry returns the command to the queue, to be delivered again after a pause.
 func (d *Delivery) Retry(after time.Duration) error { return d.msg.NakWithDelay(after) }
 
-// Cancel tells whichever worker runs the job to stop. It is a broadcast; nobody listening is no
-// error.
+// Cancel tells the workers of the job to stop. It is a broadcast, and succeeds if nobody
+// listens.
 func (b *Bus) Cancel(job string) error { return b.link.Publish(cancelSubjects.Of(job), nil) }
 
-// OnCancel calls f with the id of each cancelled job, from one goroutine, until stop is called.
+// OnCancel calls f with the ID of each cancelled job, from one goroutine, until stop is called.
 func (b *Bus) OnCancel(f func(job string)) (stop func() error, err error) {
 	return b.link.Subscribe(cancelSubjects.Under(), func(m *nats.Msg) {
 		f(strings.TrimPrefix(m.Subject, cancelSubjects.String()))
 	})
 }
 
-// PublishProgress tells every API process how far a job is.
+// PublishProgress sends the progress of a job to every API process.
 func (b *Bus) PublishProgress(p ehi.Progress) error {
 	data, err := json.Marshal(p)
 	if err != nil {

@@ -17,16 +17,16 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// embedded is the NATS server in this process. A stream that could not write once writes nothing
-// more, also when its disk has room again, until the server is started anew; so it can be
-// replaced over the same folder. Clients connect to whichever is there.
+// embedded is the NATS server in this process. After a failed write a stream accepts nothing
+// until the server restarts, even if the disk has space again. embedded can therefore replace
+// the server over the same folder. Clients connect to the current one.
 type embedded struct {
 	cfg Config
 
 	mu     sync.RWMutex
 	server *server.Server
-	log    *natsLog   // what it says
-	one    sync.Mutex // is held while it is replaced
+	log    *natsLog   // its log
+	one    sync.Mutex // held while the server is replaced
 }
 
 // newEmbedded starts the server.
@@ -38,18 +38,18 @@ func newEmbedded(cfg Config) (*embedded, error) {
 	return &embedded{cfg: cfg, server: s, log: log}, nil
 }
 
-// begin starts a server, and waits until it is ready, for as long as the folder's size allows.
+// begin starts a server and waits until it is ready. The limit depends on the folder's size.
 func begin(s *server.Server, log *natsLog, dir string) error {
 	return within(startLimit(dir), s, log, dir)
 }
 
-// starting is a server as far as it is started.
+// starting is a server that is being started.
 type starting interface {
 	Start()
 	ReadyForConnections(time.Duration) bool
 }
 
-// errNoStart says that the embedded NATS has given a start up. What is stored is as it was.
+// errNoStart means that the embedded NATS failed to start. Its files are unchanged.
 var errNoStart = errors.New("the embedded NATS cannot start")
 
 func within(limit time.Duration, s starting, log *natsLog, dir string) error {
@@ -72,7 +72,7 @@ func within(limit time.Duration, s starting, log *natsLog, dir string) error {
 		log.last())
 }
 
-// A start may take leastStart, and a second more for each startRate bytes of the folder.
+// A start may take leastStart plus one second per startRate bytes of the folder.
 const (
 	leastStart = 10 * time.Second
 	startRate  = 20 << 20
@@ -81,7 +81,7 @@ const (
 // startLimit is how long a start on a folder may take.
 func startLimit(dir string) time.Duration {
 	bytes := int64(0)
-	// what cannot be seen counts nothing
+	// Unreadable files do not count.
 	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 		if err == nil && e.Type().IsRegular() {
 			if info, err := e.Info(); err == nil {
@@ -93,9 +93,9 @@ func startLimit(dir string) time.Duration {
 	return leastStart + time.Duration(bytes/startRate)*time.Second
 }
 
-// removeProbes removes the empty files by which NATS finds out whether it can write, where it
-// was killed before it removed them itself. It takes one beside the accounts' folders for an
-// account, and never recovers.
+// removeProbes deletes the empty files that NATS creates to test whether it can write, left over
+// if it was killed. NATS takes such a file beside the accounts' folders for an account and never
+// recovers.
 func removeProbes(dir string) error {
 	store := filepath.Join(dir, "jetstream")
 	for _, pattern := range []string{natsProbe, "$G/streams/*/" + natsProbe} {
@@ -106,7 +106,7 @@ func removeProbes(dir string) error {
 		for _, path := range left {
 			info, err := os.Lstat(path)
 			if err != nil || !info.Mode().IsRegular() || info.Size() > 0 {
-				continue // not one of NATS
+				continue // not a file of NATS
 			}
 			if err := os.Remove(path); err != nil {
 				return fmt.Errorf("remove what a start of the embedded NATS has left: %w", err)
@@ -116,7 +116,7 @@ func removeProbes(dir string) error {
 	return nil
 }
 
-// natsProbe is how NATS calls those files.
+// natsProbe is the pattern of those files' names.
 const natsProbe = "_test_*"
 
 func (e *embedded) now() *server.Server {
@@ -125,7 +125,7 @@ func (e *embedded) now() *server.Server {
 	return e.server
 }
 
-// whyUnopened is natsLog.whyUnopened of the server that runs now.
+// whyUnopened is natsLog.whyUnopened of the current server.
 func (e *embedded) whyUnopened(stream string) string {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -135,7 +135,7 @@ func (e *embedded) whyUnopened(stream string) string {
 // InProcessConn implements nats.InProcessConnProvider.
 func (e *embedded) InProcessConn() (net.Conn, error) { return e.now().InProcessConn() }
 
-// stop ends the server. Errors: where it has not ended after stopTime.
+// stop stops the server. It fails if the server has not stopped after stopTime.
 func (e *embedded) stop() error {
 	s, ended := e.now(), make(chan struct{})
 	go func() {
@@ -152,11 +152,11 @@ func (e *embedded) stop() error {
 	}
 }
 
-// stopTime is how long the embedded server may take to end. Then the process ends without it, as
-// if it were killed: nothing is lost by that.
+// stopTime is how long the embedded server may take to stop. After that the process exits
+// without waiting, as if killed, which loses nothing.
 const stopTime = 4 * time.Second
 
-// replace ends the server and starts another one over the same folder, at the same address.
+// replace stops the server and starts another one over the same folder at the same address.
 func (e *embedded) replace() error {
 	e.one.Lock()
 	defer e.one.Unlock()
@@ -181,20 +181,20 @@ func (e *embedded) replace() error {
 	return nil
 }
 
-// ErrBroken says that the embedded NATS takes no more records until it is started anew: it could
-// not write.
+// ErrBroken means that the embedded NATS failed to write and accepts no records until it is
+// restarted.
 var ErrBroken = errors.New("the state cannot be written")
 
-// Broken tells why the embedded NATS takes no more records; nil where it does, or is an external
-// one. Errors: ErrBroken.
+// Broken returns ErrBroken if the embedded NATS accepts no records. It returns nil for an
+// external NATS.
 func (b *Bus) Broken() error {
 	if b.embedded == nil {
 		return nil
 	}
 	health := b.embedded.now().Healthz(&server.HealthzOptions{Details: true})
 	for _, e := range health.Errors {
-		// Whether it takes connections is looked at for a millisecond, which says nothing on a
-		// busy machine.
+		// The check of connections has a timeout of a millisecond, which may fail on a busy
+		// machine.
 		if e.Type != server.HealthzErrorConn {
 			return fmt.Errorf("%w in %s: %s", ErrBroken, b.cfg.StoreDir, e.Error)
 		}
@@ -202,9 +202,8 @@ func (b *Bus) Broken() error {
 	return nil
 }
 
-// Restart starts the embedded NATS anew over the same folder: what is stored is there again, and
-// everybody who was connected reconnects. It returns when this process has. Requests that are on
-// their way fail.
+// Restart restarts the embedded NATS over the same folder. All records are kept, and all clients
+// reconnect. It returns when this process has reconnected. Pending requests fail.
 func (b *Bus) Restart(ctx context.Context) error {
 	if b.embedded == nil {
 		return nil

@@ -22,33 +22,32 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// fileList says what the files of the embedded NATS were when it was stopped in good order. It
-// lies beside the folder, and is removed before NATS opens the folder: while there is one,
-// nobody has written since, so that whatever differs from it is damage, be it to a record that
-// expires or to one that lasts.
+// fileList describes the files of the embedded NATS after its last orderly stop. It is stored
+// beside the folder and deleted before NATS opens the folder. While the list exists nobody has
+// written, so every difference is damage, whether or not the record would expire.
 //
 //	stop: NATS ends -> files are synced -> list is written
 //	start: list is compared, nothing is touched -> list is removed -> NATS opens the folder
 type fileList struct {
 	Stopped time.Time `json:"stopped"`
-	// Files are the files of streams, by their paths below the folder, with slashes.
+	// Files holds the files of streams by their slash-separated paths relative to the folder.
 	Files map[string]fileState `json:"files"`
 }
 
-// fileState is what a file was.
+// fileState describes a file.
 type fileState struct {
 	Size int64 `json:"size"`
-	// Sum is the XXH3 of its bytes in hex; "" where there was no time to read it.
+	// Sum is the XXH3 of the content in hex; "" if there was no time to read the file.
 	Sum string `json:"sum,omitempty"`
 }
 
-// streamsFolder is where the embedded NATS keeps its streams, below its folder.
+// streamsFolder is the folder of the streams within the folder of the embedded NATS.
 const streamsFolder = "jetstream/$G/streams"
 
-// listPath is where the list of a folder of the embedded NATS is.
+// listPath returns the path of the list for a folder of the embedded NATS.
 func listPath(storeDir string) string { return filepath.Clean(storeDir) + ".files.json" }
 
-// readFileList reads a list; nil where there is none.
+// readFileList reads a list. It returns nil if there is none.
 func readFileList(storeDir string) (*fileList, error) {
 	data, err := readWhole(listPath(storeDir))
 	if err != nil || data == nil {
@@ -61,7 +60,7 @@ func readFileList(storeDir string) (*fileList, error) {
 	return l, nil
 }
 
-// write stores the list whole.
+// write stores the list atomically.
 func (l *fileList) write(storeDir string) error {
 	data, err := json.Marshal(l)
 	if err != nil {
@@ -70,7 +69,7 @@ func (l *fileList) write(storeDir string) error {
 	return writeWhole(listPath(storeDir), data)
 }
 
-// removeFileList removes the list for good, which a full disk does not prevent.
+// removeFileList deletes the list durably, even on a full disk.
 func removeFileList(storeDir string) error {
 	err := os.Remove(listPath(storeDir))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -82,7 +81,7 @@ func removeFileList(storeDir string) error {
 	return syncAt(filepath.Dir(listPath(storeDir)))
 }
 
-// streamOf is the stream whose file a path below the folder is; "" for none.
+// streamOf returns the stream of a path relative to the folder, or "".
 func streamOf(name string) string {
 	below, ok := strings.CutPrefix(name, streamsFolder+"/")
 	if !ok {
@@ -92,7 +91,7 @@ func streamOf(name string) string {
 	return stream
 }
 
-// isIndex tells the files that NATS makes anew of a stream's messages.
+// isIndex reports whether NATS rebuilds a file from a stream's messages.
 func isIndex(name string) bool {
 	switch path.Base(name) {
 	case "index.db", "thw.db", "sched.db", "sources.db":
@@ -101,13 +100,13 @@ func isIndex(name string) bool {
 	return false
 }
 
-// isKept tells the files of which a list is made: those of messages, of what a stream is, and of
-// what its durable consumers have seen.
+// isKept reports whether the list includes a file: messages, stream settings and the state of
+// durable consumers.
 func isKept(name string) bool {
 	return streamOf(name) != "" && isOurs(streamOf(name)) && !strings.HasSuffix(name, ".tmp")
 }
 
-// findFiles is all files of streams below a folder.
+// findFiles finds all files of streams below a folder.
 func findFiles(storeDir string) (map[string]fs.FileInfo, error) {
 	found := map[string]fs.FileInfo{}
 	root := filepath.Join(storeDir, filepath.FromSlash(streamsFolder))
@@ -127,7 +126,7 @@ func findFiles(storeDir string) (map[string]fs.FileInfo, error) {
 	return found, err
 }
 
-// sums reads files, and knows those again that have not changed since.
+// sums computes checksums of files and reuses those of files that have not changed.
 type sums struct {
 	mu   sync.Mutex
 	seen map[string]seenFile
@@ -135,15 +134,15 @@ type sums struct {
 
 type seenFile struct {
 	size int64
-	at   time.Time // when the file was changed last
+	at   time.Time // modification time of the file
 	sum  string
 }
 
-// settled is how long a file has to be unchanged for its time to tell that it still is: the
-// clocks of file systems tick every few milliseconds, some every two seconds.
+// settled is how old a modification time must be to prove that a file is unchanged: the
+// timestamps of file systems have a resolution of milliseconds, of some of two seconds.
 const settled = 3 * time.Second
 
-// of is the sum of a file.
+// of returns the checksum of a file.
 func (s *sums) of(ctx context.Context, file string, is fs.FileInfo) (string, error) {
 	s.mu.Lock()
 	was, ok := s.seen[file]
@@ -190,11 +189,11 @@ func sumOf(ctx context.Context, file string) (string, error) {
 	return "", ctx.Err()
 }
 
-// readers is how many files are read at once.
+// readers is how many files are read in parallel.
 const readers = 4
 
-// list makes the list of a folder that nobody writes to. Of what ctx leaves no time to read it
-// has the sizes.
+// list lists a folder that nobody writes to. When ctx ends, it records only the sizes of the
+// remaining files.
 func (s *sums) list(ctx context.Context, storeDir string) (*fileList, error) {
 	found, err := findFiles(storeDir)
 	if err != nil {
@@ -219,16 +218,16 @@ func (s *sums) list(ctx context.Context, storeDir string) (*fileList, error) {
 	return l, group.Wait()
 }
 
-// damagedFile is a file that is not as it was left.
+// damagedFile is a file that differs from the list.
 type damagedFile struct{ path, how string }
 
-// unread begins how a file is that is there, and that the disk does not give.
+// unread is the prefix for a file that exists but that the disk fails to read.
 const unread = "cannot be read"
 
-// isUnread reports whether that is all that is known of a file: it may be whole.
+// isUnread reports whether the file merely could not be read: it may be intact.
 func (d damagedFile) isUnread() bool { return strings.HasPrefix(d.how, unread) }
 
-// compare says which files of a folder are not as they were left, by their streams.
+// compare returns the files of a folder that differ from the list, by stream.
 func (l *fileList) compare(
 	ctx context.Context, s *sums, storeDir string,
 ) (map[string][]damagedFile, error) {
@@ -273,7 +272,7 @@ func (l *fileList) compare(
 	return damaged, err
 }
 
-// differs says how a file is not as it was left; "" where it is.
+// differs returns how a file differs from the list, or "".
 func (s *sums) differs(ctx context.Context, file string, was fileState, is fs.FileInfo) string {
 	switch {
 	case !is.Mode().IsRegular():
@@ -292,9 +291,9 @@ func (s *sums) differs(ctx context.Context, file string, was fileState, is fs.Fi
 	return ""
 }
 
-// checkFiles compares the folder of the embedded NATS with its list before NATS opens it, and
-// touches nothing until it knows that the server may start: a file that is given back makes the
-// state whole again. Errors: ErrLost and ErrUnread, naming the files.
+// checkFiles compares the folder of the embedded NATS with its list before NATS opens it. It
+// changes nothing unless the server may start, so that restoring a file repairs the state.
+// Errors: ErrLost and ErrUnread, with the names of the files.
 func (b *Bus) checkFiles(ctx context.Context) error {
 	list, err := readFileList(b.cfg.StoreDir)
 	if err != nil {
@@ -317,14 +316,15 @@ func (b *Bus) checkFiles(ctx context.Context) error {
 		return err
 	}
 	if b.compared = lost == nil; !b.compared {
-		// the list stays until the server has started: what was accepted is not forgotten before
+		// Keep the list until the server has started, so that what was accepted is not forgotten
+		// earlier.
 		return nil
 	}
 	return removeFileList(b.cfg.StoreDir)
 }
 
-// lostFiles is ErrLost where files are damaged that nothing mends, and ErrUnread where none is
-// known to be.
+// lostFiles returns ErrLost if some files are damaged for good, and ErrUnread if all of them may
+// be intact.
 func (b *Bus) lostFiles(damaged map[string][]damagedFile) error {
 	var lost []string
 	certain := false
@@ -358,8 +358,8 @@ func (b *Bus) lostFiles(damaged map[string][]damagedFile) error {
 		ErrLost, strings.Join(lost, "; "), b.cfg.StoreDir, acceptLoss)
 }
 
-// mayGoFile tells the files of a stream without which it is whole: NATS makes its indexes anew,
-// and readers of the audit trail and of records keep nothing that lasts.
+// mayGoFile reports whether a stream is complete without a file: NATS rebuilds indexes, and
+// consumers of the audit trail and of buckets hold nothing permanent.
 func mayGoFile(name string) bool {
 	return isIndex(name) || strings.Contains(filepath.ToSlash(name), "/obs/")
 }
@@ -367,7 +367,7 @@ func mayGoFile(name string) bool {
 // mostNamed is how many files of a stream a message names.
 const mostNamed = 3
 
-// told is files for people.
+// told lists files for a message.
 func told(files []damagedFile) string {
 	var all []string
 	for _, d := range files[:min(mostNamed, len(files))] {
@@ -379,7 +379,7 @@ func told(files []damagedFile) string {
 	return strings.Join(all, ", ")
 }
 
-// called is a stream for people.
+// called returns a name of a stream for people.
 func called(stream string) string {
 	if stream == auditStream {
 		return "the audit trail"
@@ -387,8 +387,8 @@ func called(stream string) string {
 	return "bucket " + strings.TrimPrefix(stream, "KV_")
 }
 
-// clear takes out of NATS' way what it would trust or stumble over. Its indexes are made anew. A
-// stream that makes itself anew, as mayGo says, is set aside.
+// clear removes files that NATS would trust or fail on: indexes, which it rebuilds. It sets
+// aside streams that are created again, see mayGo.
 func (b *Bus) clear(damaged map[string][]damagedFile) error {
 	for stream, of := range damaged {
 		whole := !slices.ContainsFunc(of, func(d damagedFile) bool { return !isIndex(d.path) })
@@ -411,7 +411,7 @@ func (b *Bus) clear(damaged map[string][]damagedFile) error {
 	return nil
 }
 
-// removeIndexes removes what NATS makes anew of the messages in a folder.
+// removeIndexes deletes the files that NATS rebuilds from the messages in a folder.
 func removeIndexes(dir string) error {
 	names, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -425,10 +425,11 @@ func removeIndexes(dir string) error {
 	return err
 }
 
-// listTime bounds how long a stop reads files. Of what it has not read then only the size is known.
+// listTime bounds the reading of files at a stop. For files that are not read in time only the
+// size is recorded.
 const listTime = 3 * time.Second
 
-// listFiles writes the list of a folder that NATS has left in good order.
+// listFiles writes the list for a folder after an orderly stop of NATS.
 func (b *Bus) listFiles() error {
 	ctx, cancel := context.WithTimeout(context.Background(), listTime)
 	defer cancel()

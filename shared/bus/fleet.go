@@ -15,12 +15,12 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Fleet is what servers and exporters tell each other of themselves. Nothing of it is lasting:
-// whoever is there says it again.
+// Fleet is where servers and exporters announce themselves. Nothing in it is permanent: each
+// process repeats its announcement.
 //
-//	terms                 what the server asks of its exporters
-//	servers.<process>     a server that runs; it goes when that has said nothing for PresenceTTL
-//	exporters.<process>   an exporter that has joined, in the same way
+//	terms                 what the server requires of its exporters
+//	servers.<process>     a running server; expires after PresenceTTL without an announcement
+//	exporters.<process>   an exporter that has joined, likewise
 type Fleet struct{ kv *kv.Bucket }
 
 // The keys of a Fleet.
@@ -30,10 +30,10 @@ var (
 	joinedKeys = subject.KindOf("exporters")
 )
 
-// PresenceTTL is how long it is believed of a process that it is there since it has said so last.
+// PresenceTTL is how long a process counts as present after its last announcement.
 const PresenceTTL = time.Minute
 
-// SetTerms says what a server asks of its exporters from now on.
+// SetTerms publishes what a server requires of its exporters.
 func (f *Fleet) SetTerms(ctx context.Context, t ehi.Terms) error {
 	data, err := json.Marshal(t)
 	if err == nil {
@@ -45,8 +45,8 @@ func (f *Fleet) SetTerms(ctx context.Context, t ehi.Terms) error {
 	return nil
 }
 
-// ReplaceTerms is SetTerms of a server that has just come, where they are still those of a
-// revision; 0: none. Errors: kv.IsConflict where they are not.
+// ReplaceTerms is SetTerms for a server that has just started. It replaces the terms only if
+// they are at the given revision (0: none), and otherwise returns an error of kv.IsConflict.
 func (f *Fleet) ReplaceTerms(ctx context.Context, t ehi.Terms, revision uint64) error {
 	data, err := json.Marshal(t)
 	if err == nil && revision == 0 {
@@ -60,13 +60,13 @@ func (f *Fleet) ReplaceTerms(ctx context.Context, t ehi.Terms, revision uint64) 
 	return nil
 }
 
-// Terms is what a server has said last, nil where none has.
+// Terms returns the latest terms, or nil if no server has published any.
 func (f *Fleet) Terms(ctx context.Context) (*ehi.Terms, error) {
 	t, _, err := f.TermsAt(ctx)
 	return t, err
 }
 
-// TermsAt is Terms with their revision, 0 where there are none.
+// TermsAt returns the latest terms and their revision, 0 if there are none.
 func (f *Fleet) TermsAt(ctx context.Context) (t *ehi.Terms, revision uint64, err error) {
 	e, err := f.kv.Newest(ctx, termsKey)
 	if errors.Is(err, kv.ErrNotFound) {
@@ -87,10 +87,9 @@ func decodeTerms(data []byte) (*ehi.Terms, error) {
 	return t, nil
 }
 
-// FollowTerms calls f with the terms, nil where there are none (any more), and with each change,
-// from one goroutine, until stop is called. It returns when it has told those that are there.
-//
-// The revision grows with everything that the fleet says, see Join.
+// FollowTerms calls tell with the current terms, nil if there are none, and with each change,
+// from one goroutine, until stop is called. It returns after the first call. The revision grows
+// with every announcement in the fleet, see Join.
 func (f *Fleet) FollowTerms(
 	ctx context.Context, tell func(t *ehi.Terms, revision uint64),
 ) (stop func(), err error) {
@@ -110,7 +109,7 @@ func (f *Fleet) FollowTerms(
 	})
 }
 
-// OnJoin calls f with each exporter that is there and each that says something, from one
+// OnJoin calls tell with each present exporter and with each later announcement of one, from one
 // goroutine, until stop is called.
 func (f *Fleet) OnJoin(ctx context.Context, tell func(ehi.Exporter)) (stop func(), err error) {
 	return f.kv.Follow(ctx, joinedKeys.All(), func(e kv.Entry) {
@@ -121,12 +120,12 @@ func (f *Fleet) OnJoin(ctx context.Context, tell func(ehi.Exporter)) (stop func(
 	}, nil)
 }
 
-// ServerIsThere says that a server runs.
+// ServerIsThere announces a running server.
 func (f *Fleet) ServerIsThere(ctx context.Context, id string) error {
 	return f.kv.PutFor(ctx, serverKeys.Of(id), []byte(id), PresenceTTL)
 }
 
-// IsServerThere reports whether a server has said so lately.
+// IsServerThere reports whether a server has announced itself recently.
 func (f *Fleet) IsServerThere(ctx context.Context, id string) (bool, error) {
 	_, err := f.kv.Newest(ctx, serverKeys.Of(id))
 	if errors.Is(err, kv.ErrNotFound) {
@@ -135,12 +134,12 @@ func (f *Fleet) IsServerThere(ctx context.Context, id string) (bool, error) {
 	return err == nil, err
 }
 
-// ServerLeaves says that a server runs no more.
+// ServerLeaves withdraws the announcement of a server.
 func (f *Fleet) ServerLeaves(ctx context.Context, id string) error {
 	return f.kv.Forget(ctx, serverKeys.Of(id))
 }
 
-// Join says that an exporter is there, and in what it differs from the server.
+// Join announces an exporter and its differences from the server.
 func (f *Fleet) Join(ctx context.Context, e ehi.Exporter) (revision uint64, err error) {
 	data, err := json.Marshal(e)
 	if err != nil {
@@ -153,16 +152,16 @@ func (f *Fleet) Join(ctx context.Context, e ehi.Exporter) (revision uint64, err 
 	return written.Revision, err
 }
 
-// Leave says that an exporter is there no more.
+// Leave withdraws the announcement of an exporter.
 func (f *Fleet) Leave(ctx context.Context, id string) error {
 	return f.kv.Forget(ctx, joinedKeys.Of(id))
 }
 
-// Exporters lists those that are there, by their names.
+// Exporters lists the present exporters by name.
 func (f *Fleet) Exporters(ctx context.Context) (out []ehi.Exporter, err error) {
 	err = f.kv.Entries(ctx, joinedKeys.All(), func(e kv.Entry) error {
 		var one ehi.Exporter
-		if json.Unmarshal(e.Value, &one) == nil { // nothing else is written there by this build
+		if json.Unmarshal(e.Value, &one) == nil { // this build writes nothing else there
 			out = append(out, one)
 		}
 		return nil

@@ -18,40 +18,39 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// An external NATS is somebody else's: it may come back with an older copy of its files, and a
-// bucket of it may be purged, made anew, or given a limit that takes records away. Nothing of
-// that is an error to whoever reads and writes. What tells it is
-//   - a record in each lasting bucket that nobody deletes (kv.Bucket.SetFirst),
-//   - another one that processes renew again and again, and only after they have found the state
-//     whole (kv.Bucket.Advance): its revision never goes back, and is kept with the files for
-//     the next start,
-//   - and the revision of the newest record, which never goes back either.
+// An external NATS belongs to somebody else. It may return with an older copy of its files, and
+// a bucket may be purged, recreated, or given a limit that drops records. None of that is an
+// error for readers and writers. Three records reveal it:
+//   - a record in each permanent bucket that nobody deletes (kv.Bucket.SetFirst),
+//   - another one that processes renew regularly, and only after finding the state complete
+//     (kv.Bucket.Advance): its revision never decreases and is stored with the files for the
+//     next start,
+//   - the revision of the newest record, which never decreases either.
 //
-// The embedded NATS has its inventory instead, and while it runs nobody but this process writes
-// its folder. What is removed there under its hands it does not notice: it answers from memory,
-// until it has to write or read.
+// The embedded NATS has its inventory instead. While it runs only this process writes its
+// folder. It does not notice files that are deleted meanwhile: it answers from memory until it
+// has to write or read.
 
 // Pauses of Guard.
 const (
 	guardEvery = 5 * time.Second
-	// doubtEvery is the pause between two looks at what seems to be lost, and doubts how many of
-	// them have to agree: of a cluster, a server that has become the leader may lag behind for a
-	// moment.
+	// doubtEvery is the pause between two checks of an apparent loss, and doubts is how many
+	// must agree: in a cluster a new leader may lag behind for a moment.
 	doubtEvery = time.Second
 	doubts     = 5
 )
 
-// guard is what a process knows of the lasting buckets of an external NATS.
+// guard is what a process knows about the permanent buckets of an external NATS.
 type guard struct {
 	bus     *Bus
-	last    map[string]uint64 // the newest revisions that were seen
-	reached []uint64          // by bucket, what was written down, see keep
+	last    map[string]uint64 // the newest revisions seen
+	reached []uint64          // by bucket: what was stored, see keep
 }
 
-// Guard watches that NATS keeps what it was given, until ctx ends: the embedded one, that its
-// streams have their folders; an external one, as above, and it gives buckets back the settings
-// that somebody has changed. Errors: ErrLost, after which nothing of the state is to be
-// believed: the next start says it again.
+// Guard watches for losses of NATS until ctx ends. For the embedded NATS it checks that the
+// folders of streams exist. For an external one it checks the records above, and restores
+// settings of buckets that somebody changed. Errors: ErrLost. The state is not reliable then,
+// and the next start fails too.
 func (b *Bus) Guard(ctx context.Context) error {
 	if b.embedded != nil {
 		return b.guardFolders(ctx)
@@ -70,7 +69,7 @@ func (b *Bus) Guard(ctx context.Context) error {
 			telemetry.StateLost.Inc()
 			return lost
 		}
-		if whole { // else what is not whole would be made to look so
+		if whole { // otherwise an incomplete state would look complete
 			if err := g.keep(ctx); err != nil && ctx.Err() == nil {
 				b.cfg.Log.Warn("it is not kept how far the state has come", "err", err)
 			}
@@ -80,12 +79,11 @@ func (b *Bus) Guard(ctx context.Context) error {
 	}
 }
 
-// guardFolders watches that the streams of the embedded NATS have their folders, until ctx ends.
-// A lane can be declared anew, and its folder with it, so that several looks have to agree.
-// Errors: ErrLost.
+// guardFolders checks that the streams of the embedded NATS have their folders, until ctx ends.
+// Several checks must agree, because a lane and its folder may be recreated. Errors: ErrLost.
 func (b *Bus) guardFolders(ctx context.Context) error {
 	watched := b.folders()
-	if b.asIs() { // some may never have been made
+	if b.asIs() { // some may never have been created
 		watched = slices.DeleteFunc(watched, isGone)
 	}
 	for missed := 0; ctx.Err() == nil; pause(ctx, doubtEvery) {
@@ -105,10 +103,10 @@ func (b *Bus) guardFolders(ctx context.Context) error {
 	return nil
 }
 
-// folderDoubts is how many looks at a folder that is gone have to agree before it is lost.
+// folderDoubts is how many checks of a missing folder must agree before it counts as lost.
 const folderDoubts = 2
 
-// folders are those in which the streams of the embedded NATS keep their messages.
+// folders returns the folders in which the streams of the embedded NATS store their messages.
 func (b *Bus) folders() (out []string) {
 	var streams []string
 	for _, name := range []string{
@@ -128,14 +126,14 @@ func (b *Bus) folders() (out []string) {
 	return out
 }
 
-// isGone reports whether it is certain that there is nothing of a name.
+// isGone reports whether a path certainly does not exist.
 func isGone(path string) bool {
 	_, err := os.Lstat(path)
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
-// doubted calls f again where it finds a loss in a cluster: a server that has become the leader
-// may lag behind for a moment.
+// doubted repeats f if it finds a loss in a cluster, because a new leader may lag behind for a
+// moment.
 func (b *Bus) doubted(ctx context.Context, f func() error) error {
 	err := f()
 	for n := 1; errors.Is(err, ErrLost) && b.link.Clustered() && n < doubts; n++ {
@@ -145,7 +143,7 @@ func (b *Bus) doubted(ctx context.Context, f func() error) error {
 	return err
 }
 
-// pause waits, or until ctx ends.
+// pause waits for d or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-time.After(d):
@@ -153,8 +151,8 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// look says what is lost, and whether the state is known to be whole: what cannot be asked now
-// says nothing of either.
+// look returns what is lost, and whether the state is known to be complete. A request that fails
+// says nothing about either.
 func (g *guard) look(ctx context.Context) (lost error, whole bool) {
 	whole = true
 	for _, name := range lasting {
@@ -172,7 +170,7 @@ func (g *guard) look(ctx context.Context) (lost error, whole bool) {
 	return nil, whole
 }
 
-// lost says what a bucket has lost, nil where nothing is known to be.
+// lost returns what a bucket has lost, or nil.
 func (g *guard) lost(ctx context.Context, name string) (lost, err error) {
 	ctx, cancel := context.WithTimeout(ctx, guardEvery)
 	defer cancel()
@@ -199,7 +197,7 @@ func (g *guard) lost(ctx context.Context, name string) (lost, err error) {
 	return nil, g.settle(ctx, name)
 }
 
-// lostOr tells a loss from an error that says nothing of one.
+// lostOr separates a loss from other errors.
 func lostOr(err error) (lost, other error) {
 	if errors.Is(err, ErrLost) {
 		return err, nil
@@ -207,7 +205,7 @@ func lostOr(err error) (lost, other error) {
 	return nil, err
 }
 
-// settleOthers gives the buckets back their settings that are not looked at for a loss.
+// settleOthers restores the settings of the buckets that are not checked for losses.
 func (g *guard) settleOthers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, guardEvery)
 	defer cancel()
@@ -218,7 +216,7 @@ func (g *guard) settleOthers(ctx context.Context) {
 	}
 }
 
-// settle gives a bucket back its settings.
+// settle restores the settings of a bucket.
 func (g *guard) settle(ctx context.Context, name string) error {
 	if g.bus.asIs() {
 		return nil
@@ -233,7 +231,7 @@ func (g *guard) settle(ctx context.Context, name string) error {
 	return err
 }
 
-// keep renews what tells how far the state has come, and writes it down with the files.
+// keep advances the progress of the state and stores it with the files.
 func (g *guard) keep(ctx context.Context) error {
 	if g.bus.cfg.Files == nil || g.bus.asIs() {
 		return nil
@@ -251,7 +249,8 @@ func (g *guard) keep(ctx context.Context) error {
 	return g.bus.cfg.Files.SetReached(reached)
 }
 
-// compareReached holds the buckets of an external NATS to how far they had come. Errors: ErrLost.
+// compareReached compares the buckets of an external NATS with the stored progress. Errors:
+// ErrLost.
 func (b *Bus) compareReached(ctx context.Context) error {
 	if b.embedded != nil || b.cfg.Files == nil || b.cfg.Restore {
 		return nil
@@ -278,8 +277,7 @@ func (b *Bus) compareReached(ctx context.Context) error {
 	return b.acceptable(errors.Join(errs...))
 }
 
-// holdsReached holds a bucket, where there is one, to how far all of them had come. Errors:
-// ErrLost.
+// holdsReached compares one bucket, if it exists, with the stored progress. Errors: ErrLost.
 func (b *Bus) holdsReached(ctx context.Context, name string, reached []uint64) error {
 	at := slices.Index(lasting, name)
 	if at >= len(reached) {
@@ -295,10 +293,10 @@ func (b *Bus) holdsReached(ctx context.Context, name string, reached []uint64) e
 	return err
 }
 
-// giveBack is what to do about a state that an external NATS has lost.
+// giveBack is the advice about a state that an external NATS has lost.
 const giveBack = "give its files back, or restore a backup into another NATS, or " + acceptLoss
 
-// wentBack says of a bucket that NATS has come back with an older copy of it.
+// wentBack returns the error for a bucket of which NATS has an older copy.
 func wentBack(name string, now, was uint64) error {
 	return fmt.Errorf("%w: bucket %s at the NATS of --nats lacks its newest records"+
 		" (what came as number %d is there, and not number %d), as of an older copy of its "+
@@ -306,7 +304,8 @@ func wentBack(name string, now, was uint64) error {
 		ErrLost, name, now, was, giveBack)
 }
 
-// holdsFirst holds a bucket of an external NATS to the record that nobody deletes. Errors: ErrLost.
+// holdsFirst checks that a bucket of an external NATS has the record that nobody deletes.
+// Errors: ErrLost.
 func (b *Bus) holdsFirst(ctx context.Context, name string, is kv.Standing) error {
 	if b.embedded != nil || !is.First || b.cfg.AcceptLoss || b.cfg.Restore {
 		return nil
@@ -320,7 +319,8 @@ func (b *Bus) holdsFirst(ctx context.Context, name string, is kv.Standing) error
 	return err
 }
 
-// setFirst stores that record, unless it was: one that is gone since is evidence.
+// setFirst stores that record, unless it was stored before: a missing record is evidence of a
+// loss.
 func (b *Bus) setFirst(ctx context.Context, bucket *kv.Bucket, name string) error {
 	if b.embedded != nil {
 		return nil

@@ -12,40 +12,38 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Identified is what belongs to one state alone, and says to which.
+// Identified is a store that belongs to one state and knows which.
 type Identified interface {
-	// Identity is that of the state, "" where none was set.
+	// Identity returns the identity of the state, or "" if none was set.
 	Identity() (string, error)
-	// SetIdentity keeps it.
+	// SetIdentity stores the identity.
 	SetIdentity(string) error
-	// Empty reports whether there is nothing that could belong to one.
+	// Empty reports whether the store holds nothing.
 	Empty() (bool, error)
-	// Reached is how far the state had come, as SetReached was told last; nil where nothing is
-	// known.
+	// Reached returns the progress of the last SetReached, or nil.
 	Reached() ([]uint64, error)
-	// SetReached keeps that.
+	// SetReached stores the progress of the state.
 	SetReached([]uint64) error
 }
 
-// Errors of Open: files and state do not belong together, or a part of the state is gone. The
-// janitor removes the files that no record names, so that nothing may be served then.
+// Errors of Open: files and state do not belong together, or a part of the state is lost. The
+// janitor would delete files that no record names, so the server must not start.
 var (
 	ErrStranger = errors.New("the exports and the state do not belong together")
 	ErrLost     = errors.New("a part of the state is lost")
-	// ErrUnread is of what is there, and may be whole: the disk, or who may read it, is what is
-	// wrong.
+	// ErrUnread means that a part of the state cannot be read but may be intact: the disk or the
+	// permissions are at fault.
 	ErrUnread = errors.New("a part of the state cannot be read")
 )
 
-// lasting are the buckets without which the state is not whole. Sessions may be lost: everybody
-// logs in again.
+// lasting are the buckets that must be complete. Sessions may be lost: people log in again.
 var lasting = []string{bucketJobs, bucketTasks, bucketAuth}
 
-// identify finds out which state this is, "" for one that has no identity yet. Errors:
-// ErrStranger, ErrLost.
+// identify returns the identity of this state, or "" if it has none yet. Errors: ErrStranger,
+// ErrLost.
 func (b *Bus) identify(ctx context.Context) (string, error) {
 	mine, missing, exports := "", "", uint64(0)
-	theirs, unread := b.theirs() // before the buckets: they are marked first
+	theirs, unread := b.theirs() // before the buckets, which are marked first
 	for _, name := range lasting {
 		is, err := kv.Look(ctx, b.link, name)
 		if err != nil {
@@ -86,7 +84,7 @@ func (b *Bus) identify(ctx context.Context) (string, error) {
 	return cmp.Or(mine, theirs), err
 }
 
-// theirs is whose the files are, "" where there are none or nobody has said so.
+// theirs returns the identity that the files carry, or "".
 func (b *Bus) theirs() (string, error) {
 	if b.cfg.Files == nil {
 		return "", nil
@@ -94,9 +92,9 @@ func (b *Bus) theirs() (string, error) {
 	return b.cfg.Files.Identity()
 }
 
-// Adopt says for good that state and files belong together, and what there is of them: all that
-// was accepted. Open calls it, unless Config.Tentative leaves that to whoever has opened the
-// rest first.
+// Adopt records permanently that state and files belong together, and what they hold: everything
+// that was accepted. Open calls it unless Config.Tentative is set; then the caller does, after
+// opening everything else.
 func (b *Bus) Adopt(ctx context.Context) (err error) {
 	if !b.asIs() {
 		err = b.patiently(ctx, func() error { return b.permitted(ctx, b.mark) })
@@ -108,7 +106,7 @@ func (b *Bus) Adopt(ctx context.Context) (err error) {
 		err = b.restoreGoesOn(ctx)
 	}
 	if err == nil && b.embedded != nil {
-		err = removeFileList(b.cfg.StoreDir) // one that an operator has overruled
+		err = removeFileList(b.cfg.StoreDir) // overruled by an operator
 	}
 	if err == nil {
 		b.stopInventory, err = b.keepInventory(b.identity)
@@ -116,12 +114,12 @@ func (b *Bus) Adopt(ctx context.Context) (err error) {
 	return err
 }
 
-// fewRecords is up to how many records a bucket may hold that are none of a task: marks and
-// probes of processes.
+// fewRecords is how many records a bucket may hold that are not tasks: marks and probes of
+// processes.
 const fewRecords = 100
 
-// exports is how many tasks have a record. What is stored for other ends is told from them where
-// it may be all that there is.
+// exports returns how many tasks have a record. It counts exactly if other records could be all
+// there is.
 func (b *Bus) exports(ctx context.Context, tasks kv.Standing) (uint64, error) {
 	if tasks.Records == 0 || tasks.Records > fewRecords || b.embedded != nil {
 		return tasks.Records, nil
@@ -130,12 +128,11 @@ func (b *Bus) exports(ctx context.Context, tasks kv.Standing) (uint64, error) {
 	return uint64(len(keys)), err
 }
 
-// drawn is under what several processes agree about the identity of a state that they make
-// together.
+// drawn is the key by which several processes agree on the identity of a new state.
 var drawn = subject.KindOf("identity").Of("drawn")
 
-// mark says in each bucket, and then with the files, whose they are: what was not made to its
-// end has no identity.
+// mark stores the identity in each bucket and then with the files. An incomplete state therefore
+// has no identity.
 func (b *Bus) mark(ctx context.Context) error {
 	if b.identity == "" {
 		drawing := rand.Text()
@@ -165,10 +162,10 @@ func (b *Bus) mark(ctx context.Context) error {
 	return b.cfg.Files.SetIdentity(b.identity)
 }
 
-// together holds a state to the files that are to belong to it. missing is a bucket that is not
-// there or does not say whose it is, as after a start that was refused; exports how many of its
-// records name files. What neither has said is as it was made by a build that knew no
-// identities, or by a process that died over it.
+// together checks that state and files belong together. missing names a bucket that does not
+// exist or has no identity, as after a failed start. exports is the number of records that name
+// files. Neither has an identity if an older build created them, or if the process died while
+// marking.
 func (b *Bus) together(mine, theirs, missing string, exports uint64) error {
 	switch {
 	case theirs == "" && mine != "" && exports > 0:
@@ -197,10 +194,10 @@ func (b *Bus) together(mine, theirs, missing string, exports uint64) error {
 	return nil
 }
 
-// acceptLoss is the way out where nothing better is left.
+// acceptLoss is the advice for when nothing better is left.
 const acceptLoss = "start once with --accept-loss to go on with what is there"
 
-// at is where the state is, for people.
+// at returns where the state is, for people.
 func (b *Bus) at() string {
 	if b.cfg.URL != "" {
 		return "the NATS of --nats"

@@ -15,13 +15,13 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Summary is what every process holds in memory of each kept job: enough to list, search, expire
-// and count without reading records. About 350 bytes.
+// Summary is what every process keeps in memory about each job: enough to list, search, expire
+// and count jobs without reading records. It takes about 350 bytes.
 type Summary struct {
 	ID       string
 	Status   ehi.Status
 	Level    ehi.Level
-	Patient  ehi.Patient // none for a population
+	Patient  ehi.Patient // empty for a population
 	Group    string
 	ClientID string
 	// ClientMade is ehi.Job.ClientMade.
@@ -29,55 +29,55 @@ type Summary struct {
 	CreatedAt  time.Time
 	ExpiresAt  time.Time
 	stored     int64
-	running    owner // whose running jobs it counts among; the zero owner while it does not run
-	rev        uint64
+	// the owner whose running jobs include it; the zero owner while it does not run
+	running owner
+	rev     uint64
 }
 
-// Listed reports whether lists show the job at a moment: it is neither deleted nor expired.
+// Listed reports whether lists show the job at a given time: it is neither deleted nor expired.
 func (s Summary) Listed(at time.Time) bool {
 	return s.Status != ehi.Aborted && (s.ExpiresAt.IsZero() || at.Before(s.ExpiresAt))
 }
 
-// Revision names the state of the record that the summary was made of: another one is another
-// state, an equal one is the same. It says nothing of which is newer after NATS lost records.
+// Revision identifies the version of the record behind the summary. Equal revisions mean equal
+// records. It does not order them after NATS has lost records.
 func (s Summary) Revision() uint64 { return s.rev }
 
-// Stored is how many bytes the file store keeps of the job.
+// Stored returns how many bytes of the file store the job uses.
 func (s Summary) Stored() int64 { return s.stored }
 
-// Lane is the lane of a requested job.
+// Lane returns the lane of a requested job.
 func (s Summary) Lane() ehi.Lane { return s.running.lane }
 
-// owner is whose limit on running jobs a job counts against.
+// owner is the client and lane whose limit of running jobs a job counts against.
 type owner struct {
 	lane   ehi.Lane
 	client string
 }
 
-// holder is whose stored bytes are summed up: a client's or, where that is "", a patient's.
+// holder is whose stored bytes are added up: a client or, if client is "", a patient.
 type holder struct{ client, patient string }
 
-// index is the summaries by job, kept by the watch of Jobs.
+// index holds the summaries by job. The watch of Jobs updates it.
 type index struct {
 	mu   sync.RWMutex
 	jobs map[string]Summary
-	// running counts the requested jobs of each client and lane, and those that are about to be
-	// created; queued those of each lane.
+	// running counts the requested jobs of each client and lane, including those about to be
+	// created. queued counts those of each lane.
 	running map[owner]int
 	queued  map[ehi.Lane]int
-	// places are the jobs that are about to be created: each counts until its record is heard
-	// of, and not twice.
+	// places holds the jobs that are about to be created. Each counts until its record arrives,
+	// and only once.
 	places map[string]owner
 	stored int64 // bytes of all jobs
-	// storedOf are those of each client and of each patient that has any.
+	// storedOf is the sum for each client and patient with stored bytes.
 	storedOf map[holder]int64
-	// gone is the latest deleted jobs. Ids are never used again: what is heard of one after its
-	// deletion is old news, of a watch or of a writer in this process that was slower than the
-	// deleter.
+	// gone holds the latest deleted jobs. IDs are never reused, so any later news about such a
+	// job is outdated: from a watch, or from a slower writer in this process.
 	gone *lru.Cache[string, struct{}]
 }
 
-// goneSize is how many deletions are remembered: a minute's, at a hundred a second.
+// goneSize is how many deletions are remembered: a minute's at a hundred a second.
 const goneSize = 8192
 
 func newIndex() (*index, error) {
@@ -92,9 +92,9 @@ func newIndex() (*index, error) {
 	}, err
 }
 
-// apply takes a record in. newest is whether it is the newest that is known: an older one is
-// ignored. changed is whether it says more than what was known: the same revision, read again, or a
-// second word of a deletion, does not.
+// apply adds a record. newest reports whether it is the newest known revision; an older one is
+// ignored. changed reports whether it is news: the same revision again, or a second deletion, is
+// not.
 func (x *index) apply(id string, c cached) (newest, changed bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -134,8 +134,8 @@ func (x *index) apply(id string, c cached) (newest, changed bool) {
 	return true, true
 }
 
-// differing lists the jobs that are not among the keys of a bucket, or are known by a later
-// revision than theirs.
+// differing lists the jobs that are not among the keys of a bucket, or that are known at a later
+// revision.
 func (x *index) differing(keys map[subject.Subject]uint64) (ids []string) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -147,7 +147,7 @@ func (x *index) differing(keys map[subject.Subject]uint64) (ids []string) {
 	return ids
 }
 
-// forget drops a job, as if it had never been heard of.
+// forget removes a job as if it had never been known.
 func (x *index) forget(id string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -163,7 +163,7 @@ func (x *index) drop(s Summary) {
 	delete(x.jobs, s.ID)
 }
 
-// store counts n bytes of a job more, or fewer.
+// store adds n bytes, possibly negative, to the sums of a job.
 func (x *index) store(s Summary, n int64) {
 	x.stored += n
 	for _, h := range []holder{{client: s.ClientID}, {patient: s.Patient.ID}} {
@@ -177,22 +177,22 @@ func (x *index) store(s Summary, n int64) {
 	telemetry.ExportBytes.Set(float64(x.stored))
 }
 
-// Stored is how many bytes the file store keeps of all jobs, by their records.
+// Stored returns how many bytes of the file store all jobs use, by their records.
 func (s *Jobs) Stored() int64 {
 	s.index.mu.RLock()
 	defer s.index.mu.RUnlock()
 	return s.index.stored
 }
 
-// StoredOf is how many bytes the file store keeps of a client's jobs, and of a patient's, by their
-// records.
+// StoredOf returns how many bytes of the file store a client's jobs and a patient's jobs use, by
+// their records.
 func (s *Jobs) StoredOf(client, patient string) (ofClient, ofPatient int64) {
 	s.index.mu.RLock()
 	defer s.index.mu.RUnlock()
 	return s.index.storedOf[holder{client: client}], s.index.storedOf[holder{patient: patient}]
 }
 
-// ran counts a job that runs or does not any more.
+// ran adds n, possibly negative, to the running jobs of an owner.
 func (x *index) ran(o owner, n int) {
 	if o == (owner{}) {
 		return
@@ -203,10 +203,10 @@ func (x *index) ran(o owner, n int) {
 	}
 }
 
-// Admit keeps a place for a job that a client is about to have, until the job is there or
-// release is called. Errors: ehi.Throttled where limit of them are queued or running in the
-// lane, ehi.Transient where the queue is full: both cost nothing but this look. What other
-// processes admit at the same moment is not counted; then it is JetStream that refuses.
+// Admit reserves a place for a job that a client is about to create, until the job exists or
+// release is called. Errors: ehi.Throttled if limit jobs of the client are queued or running in
+// the lane, ehi.Transient if the queue is full. It reads memory only and ignores what other
+// processes admit at the same moment; JetStream rejects those.
 func (s *Jobs) Admit(j *ehi.Job, limit int) (release func(), err error) {
 	x, o := s.index, owner{j.Lane, j.ClientID}
 	x.mu.Lock()
@@ -217,7 +217,7 @@ func (s *Jobs) Admit(j *ehi.Job, limit int) (release func(), err error) {
 				"This client has %d exports running; more are taken when some are done or deleted",
 				n)
 	}
-	// a population's commands are its tasks
+	// The commands of a population are its tasks.
 	if j.Lane == ehi.Interactive && int64(x.queued[j.Lane]) >= s.maxQueue {
 		return nil, ehi.Errorf(ehi.Transient, "The export queue takes no more work at the moment")
 	}
@@ -230,7 +230,7 @@ func (s *Jobs) Admit(j *ehi.Job, limit int) (release func(), err error) {
 	}, nil
 }
 
-// leave gives the place of a job back, if it still has one.
+// leave releases the place of a job, if it still has one.
 func (x *index) leave(id string) {
 	if o, kept := x.places[id]; kept {
 		delete(x.places, id)
@@ -238,7 +238,7 @@ func (x *index) leave(id string) {
 	}
 }
 
-// Summary returns a job's summary, and whether this process knows the job.
+// Summary returns a job's summary. ok is false if this process does not know the job.
 func (s *Jobs) Summary(id string) (Summary, bool) {
 	s.index.mu.RLock()
 	defer s.index.mu.RUnlock()
@@ -246,8 +246,8 @@ func (s *Jobs) Summary(id string) (Summary, bool) {
 	return found, ok
 }
 
-// Gone reports whether this process has heard that a job was deleted, or is about to be. One
-// that it does not know of is not gone.
+// Gone reports whether this process knows that a job was deleted or is being deleted. An unknown
+// job is not gone.
 func (s *Jobs) Gone(id string) bool {
 	s.index.mu.RLock()
 	defer s.index.mu.RUnlock()
@@ -255,13 +255,13 @@ func (s *Jobs) Gone(id string) bool {
 	return known && v.Status == ehi.Aborted || !known && s.index.gone.Contains(id)
 }
 
-// Standing is how many jobs there are in a status, and when the oldest of them was kicked off.
+// Standing is the number of jobs in a status, and when the oldest of them was kicked off.
 type Standing struct {
 	Jobs   int
 	Oldest time.Time
 }
 
-// ByStatus is the standing of each status that some job is in.
+// ByStatus returns the standing of each status with jobs.
 func (s *Jobs) ByStatus() map[ehi.Status]Standing {
 	s.index.mu.RLock()
 	defer s.index.mu.RUnlock()
@@ -284,12 +284,12 @@ func (s *Jobs) IDs() []string {
 	return slices.Collect(maps.Keys(s.index.jobs))
 }
 
-// List returns the summaries that keep admits, newest first.
+// List returns the summaries that keep accepts, newest first.
 func (s *Jobs) List(keep func(Summary) bool) []Summary { return s.Page(keep, "", 0) }
 
-// Page returns at most limit of the summaries that keep admits, newest first, from behind the
-// job after, or from the newest where there is no such job. 0 sets no limit. It sorts no more
-// than it returns: among a hundred thousand jobs that takes milliseconds.
+// Page returns at most limit of the summaries that keep accepts, newest first, starting after
+// the job with the ID after, or with the newest if there is no such job. A limit of 0 means no
+// limit. It sorts only what it returns: for a hundred thousand jobs it takes milliseconds.
 func (s *Jobs) Page(keep func(Summary) bool, after string, limit int) (page []Summary) {
 	s.index.mu.RLock()
 	defer s.index.mu.RUnlock()

@@ -20,21 +20,20 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// inventory is what the embedded NATS held when somebody last looked. It lies beside its folder,
-// so that what is lost in there is missed at the next start. The last sequence of a stream never
-// goes back, whoever dies: it holds always. What the files were at an orderly stop is in a
-// fileList.
+// inventory describes what the embedded NATS held when it was last inspected. It is stored
+// beside its folder, so that the next start notices a loss. The last sequence of a stream never
+// decreases, not even in a crash, so it can always be compared. A fileList describes the files
+// after an orderly stop.
 type inventory struct {
-	// Identity is that of the state.
+	// Identity is the identity of the state.
 	Identity string `json:"identity"`
-	// Stopped is when the server was stopped in good order; zero while it runs, and after it was
-	// killed.
+	// Stopped is when the server stopped in good order; zero while it runs and after a crash.
 	Stopped time.Time `json:"stopped,omitzero"`
-	// Streams is what each of them holds, by its name.
+	// Streams describes each stream by name.
 	Streams map[string]holding `json:"streams"`
 }
 
-// holding is what a stream holds.
+// holding describes what a stream holds.
 type holding struct {
 	First     uint64    `json:"first"`
 	FirstTime time.Time `json:"firstTime,omitzero"`
@@ -44,7 +43,7 @@ type holding struct {
 	maxAge time.Duration
 }
 
-// gaps is how many messages between the first and the last are not there.
+// gaps returns how many messages between the first and the last are missing.
 func (h holding) gaps() uint64 {
 	if h.Last < h.First || h.Messages == 0 {
 		return 0
@@ -52,11 +51,11 @@ func (h holding) gaps() uint64 {
 	return h.Last - h.First + 1 - min(h.Messages, h.Last-h.First+1)
 }
 
-// inventoryFile is where the inventory of a folder of the embedded NATS is.
+// inventoryFile returns the path of the inventory for a folder of the embedded NATS.
 func inventoryFile(storeDir string) string { return filepath.Clean(storeDir) + ".inventory.json" }
 
-// readInventory reads an inventory; nil where there is none. One that cannot be read is an
-// error: it is written whole, or not at all.
+// readInventory reads an inventory. It returns nil if there is none, and an error if the file is
+// unreadable: writes are atomic.
 func readInventory(storeDir string) (*inventory, error) {
 	data, err := readWhole(inventoryFile(storeDir))
 	if err != nil || data == nil {
@@ -69,7 +68,7 @@ func readInventory(storeDir string) (*inventory, error) {
 	return v, nil
 }
 
-// write stores the inventory whole.
+// write stores the inventory atomically.
 func (v *inventory) write(storeDir string) error {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -78,7 +77,7 @@ func (v *inventory) write(storeDir string) error {
 	return writeWhole(inventoryFile(storeDir), data)
 }
 
-// syncAt makes a file, or the names in a folder, survive a power loss.
+// syncAt syncs a file, or the names in a folder.
 func syncAt(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -87,7 +86,7 @@ func syncAt(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// syncBelow is syncAt of all that lies below a folder.
+// syncBelow syncs everything below a folder.
 func syncBelow(dir string) error {
 	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
@@ -97,7 +96,7 @@ func syncBelow(dir string) error {
 	})
 }
 
-// take looks at what every stream holds.
+// take describes every stream.
 func (b *Bus) take(ctx context.Context) (map[string]holding, error) {
 	all, list := map[string]holding{}, b.link.Streams().ListStreams(ctx)
 	for info := range list.Info() {
@@ -111,8 +110,8 @@ func (b *Bus) take(ctx context.Context) (map[string]holding, error) {
 	return all, list.Err()
 }
 
-// unreadable is how many records of a bucket NATS lists and cannot read. Only a count during
-// which nothing expires tells; of a bucket that never rests nothing is said.
+// unreadable returns how many records of a bucket NATS lists but cannot read. Only a count
+// during which nothing expires is reliable; for a bucket that never rests it returns 0.
 func (b *Bus) unreadable(ctx context.Context, stream string) (n uint64, err error) {
 	is, err := b.link.Streams().Stream(ctx, stream)
 	if err != nil {
@@ -138,7 +137,7 @@ func (b *Bus) unreadable(ctx context.Context, stream string) (n uint64, err erro
 	return 0, nil
 }
 
-// each calls f with the messages of a stream that can be read, or with their heads.
+// each calls f with the readable messages of a stream, or with their headers.
 func (b *Bus) each(
 	ctx context.Context, stream string, heads bool, f func(jetstream.Msg) error,
 ) error {
@@ -171,7 +170,7 @@ func (b *Bus) each(
 		if failed != nil {
 			return failed
 		}
-		if got == 0 { // the rest cannot be read, or has expired
+		if got == 0 { // the rest is unreadable or has expired
 			break
 		}
 		left -= min(left, got)
@@ -184,12 +183,12 @@ const (
 	countTime  = time.Minute
 	countBatch = 2000
 	countWait  = time.Second
-	// countRounds is how often a count is begun anew because records have expired meanwhile.
+	// countRounds is how often a count starts again because records have expired meanwhile.
 	countRounds = 10
 )
 
-// compareState compares the state with its inventory. Errors:
-// ErrLost and ErrUnread, with all that is missed, unless an operator has accepted that.
+// compareState compares the state with its inventory. Errors: ErrLost and ErrUnread with all
+// that is missing, unless an operator has accepted the loss.
 func (b *Bus) compareState(ctx context.Context, identity string) error {
 	if b.embedded == nil {
 		return nil
@@ -252,8 +251,7 @@ func (b *Bus) compareState(ctx context.Context, identity string) error {
 		ErrLost, strings.Join(lost, "; "), b.cfg.StoreDir, acceptLoss))
 }
 
-// unopened is why NATS could not open a stream whose files are there; "" where it did, or they
-// are gone.
+// unopened returns why NATS could not open a stream whose files exist, or "".
 func (b *Bus) unopened(stream string, now map[string]holding) string {
 	if _, there := now[stream]; there {
 		return ""
@@ -264,7 +262,7 @@ func (b *Bus) unopened(stream string, now map[string]holding) string {
 	return b.embedded.whyUnopened(stream)
 }
 
-// unreadError is ErrUnread, with what cannot be read and what to do.
+// unreadError returns ErrUnread with what cannot be read and what to do.
 func unreadError(what []string, storeDir string) error {
 	return fmt.Errorf(
 		"%w: %s. Nothing was changed. Is the disk whole, and may the server read and write"+
@@ -274,7 +272,7 @@ func unreadError(what []string, storeDir string) error {
 		ErrUnread, strings.Join(what, "; "), storeDir, acceptLoss)
 }
 
-// acceptable is nil where an operator has accepted what an error says.
+// acceptable returns nil if an operator has accepted the error.
 func (b *Bus) acceptable(err error) error {
 	if err != nil && b.cfg.AcceptLoss {
 		b.cfg.Log.Warn("go on without what is lost, as --accept-loss says", "err", err)
@@ -283,8 +281,8 @@ func (b *Bus) acceptable(err error) error {
 	return err
 }
 
-// setAside moves the remains of streams away that NATS does not know any more: it would make the
-// stream anew in them, and lose it again at the next start.
+// setAside moves away the files of streams that NATS no longer knows. It would create the stream
+// again over them and lose it at the next start.
 func (b *Bus) setAside(was *inventory, now map[string]holding) error {
 	for name := range was.Streams {
 		remains := b.folderOf(name)
@@ -304,7 +302,7 @@ func (b *Bus) setAside(was *inventory, now map[string]holding) error {
 	return nil
 }
 
-// salvageAll is salvage of each bucket of which NATS cannot read all that it lists.
+// salvageAll salvages each bucket with records that NATS lists but cannot read.
 func (b *Bus) salvageAll(ctx context.Context, now map[string]holding) error {
 	for _, bucket := range lasting {
 		if _, there := now[kv.StreamOf(bucket)]; !there {
@@ -321,8 +319,8 @@ func (b *Bus) salvageAll(ctx context.Context, now map[string]holding) error {
 	return nil
 }
 
-// salvage makes a bucket anew of what can be read of it: whoever follows it would wait for the
-// rest for ever. Its files are set aside before.
+// salvage recreates a bucket from its readable records, because followers would wait forever for
+// the others. It first sets the files aside.
 func (b *Bus) salvage(ctx context.Context, bucket string) error {
 	js, stream := b.link.Streams(), kv.StreamOf(bucket)
 	is, err := js.Stream(ctx, stream)
@@ -360,7 +358,7 @@ func (b *Bus) salvage(ctx context.Context, bucket string) error {
 	return nil
 }
 
-// entryOf is a message of a bucket as a record; that of a tombstone has no key.
+// entryOf converts a message of a bucket to a record. For a tombstone the key is empty.
 func entryOf(m jetstream.Msg, bucket string) (Entry, error) {
 	meta, err := m.Metadata()
 	if err != nil || isTombstone(m.Headers()) {
@@ -378,30 +376,30 @@ func entryOf(m jetstream.Msg, bucket string) (Entry, error) {
 	return e, err
 }
 
-// isTombstone tells by its header a message that says that a record is gone.
+// isTombstone reports whether a message marks a deleted record.
 func isTombstone(head nats.Header) bool {
 	return head.Get("KV-Operation") != "" || head.Get(jetstream.MarkerReasonHeader) != ""
 }
 
-// folderOf is where the embedded NATS keeps a stream.
+// folderOf returns the folder of a stream of the embedded NATS.
 func (b *Bus) folderOf(stream string) string {
 	return filepath.Join(b.cfg.StoreDir, "jetstream", "$G", "streams", stream)
 }
 
-// aside is where damaged files of a stream are kept.
+// aside returns the folder for damaged files of a stream.
 func (b *Bus) aside(stream string) string {
 	return filepath.Clean(b.cfg.StoreDir) + ".damaged-" + stream + "-" +
 		time.Now().UTC().Format("20060102T150405.000")
 }
 
-// mayGo tells the streams whose loss mends itself: commands are published again, and people log
-// in again.
+// mayGo reports whether the loss of a stream repairs itself: commands are published again, and
+// people log in again.
 func mayGo(stream string) bool {
 	return stream == kv.StreamOf(bucketSessions) || stream == kv.StreamOf(bucketFleet) ||
 		strings.HasPrefix(stream, streamPrefix) && stream != auditStream
 }
 
-// missed says what of a stream is not there any more, "" where all is.
+// missed returns what a stream has lost, or "".
 func (b *Bus) missed(
 	ctx context.Context, name string, was *inventory, all map[string]holding,
 ) (string, error) {
@@ -426,8 +424,8 @@ func (b *Bus) missed(
 	return "", nil
 }
 
-// missedEvents is missed of the audit trail, of which nobody can delete: it goes from its
-// beginning on, by age or by size.
+// missedEvents is missed for the audit trail, from which nobody can delete. It shrinks only at
+// its beginning, by age or size.
 func missedEvents(what string, was *inventory, then, now holding) string {
 	if now.gaps() > then.gaps() {
 		return fmt.Sprintf("%s lacks %d of its events", what, now.gaps()-then.gaps())
@@ -440,8 +438,8 @@ func missedEvents(what string, was *inventory, then, now holding) string {
 	return ""
 }
 
-// keepInventory writes what the state holds at least, again and again, until stop is called:
-// then it is written as after an orderly stop.
+// keepInventory writes the inventory regularly until stop is called, which writes that of an
+// orderly stop.
 func (b *Bus) keepInventory(identity string) (stop func(), err error) {
 	if b.embedded == nil {
 		return func() {}, nil
@@ -449,9 +447,9 @@ func (b *Bus) keepInventory(identity string) (stop func(), err error) {
 	running := &inventory{Identity: identity, Streams: map[string]holding{}}
 	if was, err := readInventory(b.cfg.StoreDir); err == nil && was != nil &&
 		was.Identity == identity && !b.cfg.AcceptLoss {
-		running.Streams = was.Streams // at least that; it is on the disk
+		running.Streams = was.Streams // a lower bound, already on disk
 	}
-	// there may be no room for it
+	// The disk may be full.
 	if err := running.write(b.cfg.StoreDir); err != nil && !b.cfg.AsIs {
 		return nil, fmt.Errorf("write the inventory of the state: %w", err)
 	}
@@ -464,11 +462,11 @@ func (b *Bus) keepInventory(identity string) (stop func(), err error) {
 	return func() { cancel(); <-ended }, nil
 }
 
-// inventoryEvery is the least pause between two inventories of a running server.
+// inventoryEvery is the shortest pause between two inventories of a running server.
 const inventoryEvery = time.Minute
 
-// refreshInventory writes, at each turn, what the state held at the turn before: by then NATS
-// has synced it, so that a power loss does not make it untrue.
+// refreshInventory writes, each time, what the state held the time before. NATS has synced that
+// by now, so that a power failure does not make it wrong.
 func (b *Bus) refreshInventory(ctx context.Context, running *inventory) {
 	tick := time.NewTicker(max(inventoryEvery, 3*b.cfg.SyncEvery))
 	defer tick.Stop()
@@ -492,10 +490,10 @@ func (b *Bus) refreshInventory(ctx context.Context, running *inventory) {
 	}
 }
 
-// closingTime bounds how long an orderly stop looks at what there is.
+// closingTime bounds the inspection of the state at an orderly stop.
 const closingTime = 5 * time.Second
 
-// closing is what the state holds at an orderly stop; nil where that cannot be told.
+// closing describes the state at an orderly stop. It returns nil if that fails.
 func (b *Bus) closing() map[string]holding {
 	ctx, cancel := context.WithTimeout(context.Background(), closingTime)
 	defer cancel()
@@ -507,8 +505,8 @@ func (b *Bus) closing() map[string]holding {
 	return held
 }
 
-// closed writes what a state that was closed in good order holds, and what its files are. held
-// is nil where the bus was not opened: then the state is what it was before, if that was known.
+// closed writes the inventory and the file list after an orderly stop. held is nil if the bus
+// was never open; the state is then what it was before, if that is known.
 func (b *Bus) closed(held map[string]holding) {
 	if held == nil && !b.compared {
 		return

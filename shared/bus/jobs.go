@@ -17,23 +17,23 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Jobs keeps the job records. Writes are compare-and-set on the record's revision; reads are
-// fresh (Get) or from this process's copy (Peek), which follows the bucket through a watch and
-// is never older than cacheTTL.
+// Jobs stores the job records. Writes are compare-and-set on the record's revision. Get reads
+// the bucket. Peek reads this process's copy, which follows the bucket and is never older than
+// cacheTTL.
 type Jobs struct {
 	kv    *kv.Bucket
 	index *index
 	cache *lru.Cache[string, cached]
-	reads singleflight.Group // reads of Peek under way, by id
+	reads singleflight.Group // ongoing reads of Peek, by ID
 	stop  func()
 	log   *slog.Logger
 	// maxQueue is Config.MaxQueue.
 	maxQueue int64
-	// changes are who is told of each change.
+	// changes holds the listeners of OnChange.
 	changes listeners
 }
 
-// listeners are functions that are told the id of a job.
+// listeners are functions that are called with the ID of a job.
 type listeners struct {
 	mu   sync.RWMutex
 	last int
@@ -48,9 +48,9 @@ func (l *listeners) tell(id string) {
 	}
 }
 
-// OnChange calls f with the id of each job that this process learns to be new, changed or gone,
-// from whichever goroutine learns it, until stop is called. Each revision of a record is told once,
-// however often it is read or heard of. f must not wait.
+// OnChange calls f with the ID of each job that is new, changed or deleted, from the goroutine
+// that learns it, until stop is called. It reports each revision once, however often it is read.
+// f must not block.
 func (s *Jobs) OnChange(f func(id string)) (stop func()) {
 	l := &s.changes
 	l.mu.Lock()
@@ -68,22 +68,23 @@ func (s *Jobs) OnChange(f func(id string)) (stop func()) {
 	}
 }
 
-// cached is a record at a revision; job is nil for a deleted one. It is shared: nobody changes it.
+// cached is a revision of a record; job is nil if it is deleted. It is shared and must not be
+// changed.
 type cached struct {
 	job *ehi.Job
 	rev uint64
-	at  time.Time // when it was read or heard of
+	at  time.Time // when it was read or received
 }
 
 const (
 	cacheSize = 2048
 	cacheTTL  = 5 * time.Second
-	// approvedWait is how long Peek waits for news of an export that was approved.
+	// approvedWait is how long Peek waits for news of an approved export.
 	approvedWait = time.Second
-	// deletedRev outranks every revision: what this process deleted never comes back from a late
-	// watch message.
+	// deletedRev is higher than every revision: a late watch message never restores a job that
+	// this process deleted.
 	deletedRev = ^uint64(0)
-	// casAttempts bounds the retries of Update; each lost race means that somebody else made
+	// casAttempts bounds the retries of Update. Each lost race means that somebody else made
 	// progress.
 	casAttempts = 50
 )
@@ -106,10 +107,10 @@ func openJobs(
 	return s, err
 }
 
-// reloaded brings this process's copy in line with the bucket after the connection was lost:
-// jobs that went meanwhile are forgotten, and where NATS lost what it had told before, what it
-// has now counts. What differs is asked for by name: a record that was changed while the keys
-// came is not among them.
+// reloaded synchronizes this process's copy with the bucket after a reconnection. It forgets
+// jobs that were deleted meanwhile, and adopts the bucket's state if NATS has lost newer
+// records. It reads each difference by name, because a record that changed while the keys
+// arrived is not among them.
 func (s *Jobs) reloaded(keys map[subject.Subject]uint64) {
 	for _, id := range s.index.differing(keys) {
 		c, err := s.fetch(context.Background(), id, s.kv.Newest)
@@ -119,7 +120,7 @@ func (s *Jobs) reloaded(keys map[subject.Subject]uint64) {
 		case err == nil:
 			s.index.forget(id)
 			s.apply(id, c)
-		} // else the next round of the keeper compares again
+		} // on failure the keeper compares again later
 	}
 }
 
@@ -132,7 +133,7 @@ func (s *Jobs) follow(e kv.Entry) {
 		s.apply(e.Key.String(), cached{nil, e.Revision, time.Now()})
 		return
 	}
-	// a record that cannot be read is reported to whoever asks for it
+	// An unreadable record is reported to whoever reads it.
 	if job, err := decodeJob(e.Value); err == nil {
 		s.apply(e.Key.String(), cached{job, e.Revision, time.Now()})
 	}
@@ -144,7 +145,7 @@ func (s *Jobs) close() {
 	}
 }
 
-// apply takes a record into the cache and the index, unless a newer one is known.
+// apply adds a record to the cache and the index, unless a newer one is known.
 func (s *Jobs) apply(id string, c cached) {
 	newest, changed := s.index.apply(id, c)
 	if newest {
@@ -167,7 +168,7 @@ func decodeJob(data []byte) (*ehi.Job, error) {
 	return &j, nil
 }
 
-// Create stores a new job. Errors: ehi.Conflict where the id is taken.
+// Create stores a new job. Errors: ehi.Conflict if the ID exists.
 func (s *Jobs) Create(ctx context.Context, j *ehi.Job) error {
 	data, err := json.Marshal(j)
 	if err != nil {
@@ -197,11 +198,11 @@ func (s *Jobs) Get(ctx context.Context, id string) (*ehi.Job, error) {
 	return c.job, nil
 }
 
-// Peek is Get from this process's copy, for questions that are asked often; the job must not be
-// changed. What this process wrote itself is seen at once; what another one wrote, as soon as
-// NATS brings it. Where the copy is too old, those who ask at the same time share one read.
-// While NATS is away, an export that was approved when it was heard of last is taken to be:
-// nobody can change it by this process, and its files are deleted before anybody is told so.
+// Peek is Get from this process's copy, for frequent reads. The job must not be changed. Peek
+// sees this process's writes immediately, and those of others as soon as NATS delivers them. If
+// the copy is too old, concurrent callers share one read. While NATS is unreachable, an export
+// counts as approved if it was approved last: this process cannot change it, and its files are
+// deleted before anybody learns of the deletion.
 func (s *Jobs) Peek(ctx context.Context, id string) (*ehi.Job, error) {
 	c, ok := s.cache.Get(id)
 	if !ok || time.Since(c.at) > cacheTTL {
@@ -225,9 +226,8 @@ func (s *Jobs) Peek(ctx context.Context, id string) (*ehi.Job, error) {
 	return c.job, nil
 }
 
-// share has those who ask for the same at the same time share one read. It is not the first
-// asker's alone: it goes on without the one whose time is over. Errors: ctx's, and those of
-// read.
+// share lets concurrent callers with the same key share one read. The read continues if the
+// context of the first caller ends. Errors: those of ctx and of read.
 func share[T any](
 	ctx context.Context, reads *singleflight.Group, key string,
 	read func(context.Context) (T, error),
@@ -240,7 +240,7 @@ func share[T any](
 	}
 }
 
-// read reads a job's record, and takes it into this process's copy.
+// read reads a job's record and updates this process's copy.
 func (s *Jobs) read(ctx context.Context, id string) (cached, error) {
 	return s.take(ctx, id, s.kv.Get)
 }
@@ -251,7 +251,7 @@ type getter = func(context.Context, subject.Subject) (kv.Entry, error)
 func (s *Jobs) take(ctx context.Context, id string, get getter) (cached, error) {
 	c, err := s.fetch(ctx, id, get)
 	if was, known := s.Summary(id); known && errors.Is(err, errNotFound) {
-		if was.Status != ehi.Aborted && s.log != nil { // who deletes a job marks it first
+		if was.Status != ehi.Aborted && s.log != nil { // a deletion marks the job first
 			s.log.Warn("a job has no record any more, and nobody is known to have deleted it: "+
 				"another server may have; "+
 				"else its bucket is damaged", "job", id, "was", was.Status)
@@ -281,11 +281,11 @@ func (s *Jobs) fetch(ctx context.Context, id string, get getter) (cached, error)
 	return cached{job, e.Revision, time.Now()}, nil
 }
 
-// Update changes a job by compare-and-set: change is called with the present record, perhaps
-// several times, and its error ends the attempt with nothing written. It replaces maps and
-// slices rather than changing them in place: readers share them. Update returns the record as
-// written. The first try is on this process's copy of the record; where that turns out to be
-// old, by a lost compare-and-set or by change's refusal, the record is read anew.
+// Update changes a job by compare-and-set. It calls change with the current record, possibly
+// several times; an error of change ends the update and nothing is written. change must replace
+// maps and slices instead of changing them, because readers share them. Update returns the
+// record as written. It first tries this process's copy; if that is outdated, shown by a lost
+// compare-and-set or an error of change, it reads the record again.
 func (s *Jobs) Update(
 	ctx context.Context, id string, change func(*ehi.Job) error,
 ) (*ehi.Job, error) {
@@ -330,7 +330,7 @@ func (s *Jobs) tryUpdate(
 	return &next, nil
 }
 
-// Delete forgets a job for good.
+// Delete deletes a job permanently.
 func (s *Jobs) Delete(ctx context.Context, id string) error {
 	if err := s.kv.Forget(ctx, records.Of(id)); err != nil {
 		return fmt.Errorf("delete job %s: %w", id, err)
@@ -339,8 +339,8 @@ func (s *Jobs) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
-// Keys lists the jobs that have a record, also those that this process does not know of: a NATS
-// that was killed can show a record again that was deleted, as aborted.
+// Keys lists the jobs that have a record, including those that this process does not know: a
+// NATS that was killed may show a deleted record again, as aborted.
 func (s *Jobs) Keys(ctx context.Context) (ids []string, err error) {
 	keys, err := s.kv.Keys(ctx)
 	for _, key := range keys {

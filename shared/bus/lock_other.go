@@ -4,5 +4,5 @@ package bus
 
 import "os"
 
-// lock does nothing here: nothing keeps two processes from one folder.
+// lock does nothing on this system: two processes could open the same folder.
 func lock(dir string) (*os.File, error) { return os.Open(os.DevNull) }

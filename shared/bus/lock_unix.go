@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock keeps other processes from a folder of the embedded NATS, which does not do so itself,
-// until the file is closed or the process ends.
+// lock locks a folder of the embedded NATS, which does not do so itself, until the file is
+// closed or the process ends.
 func lock(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err

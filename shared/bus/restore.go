@@ -10,30 +10,29 @@ import (
 	"ehi-server/shared/kv"
 )
 
-// Errors of Open where a backup is, or was, restored into an external NATS.
+// Errors of Open during or after a restore into an external NATS.
 var (
-	// ErrUnfinished says that a part of a backup is there. Nothing else may be made of it.
+	// ErrUnfinished means that NATS holds part of a backup, which cannot be used.
 	ErrUnfinished = errors.New("a restore into the NATS of --nats was not finished: restore the " +
 		"backup again, which begins anew")
-	// ErrHolds says that there is no room for a backup: it would mix with what is there.
+	// ErrHolds means that NATS is not empty: a backup would mix with what is there.
 	ErrHolds = errors.New("a backup is restored into a NATS that holds no state")
 )
 
-// How far a restore into an external NATS has come, in the mark of the jobs' bucket: that stands
-// from before the first record is stored until the data folder is in its place too. So a restore
-// that ends anywhere in between is known to everybody who opens the state, and to the restore
-// that begins anew.
+// The progress of a restore into an external NATS, stored as a mark of the jobs' bucket from
+// before the first record until the data folder is in place. Everybody who opens the state, and
+// a new restore, can therefore detect an interrupted one.
 const (
 	notRestoring = ""
-	restoring    = "begun"  // a part of the records may be there
-	restored     = "loaded" // all of the records are there, and maybe the data folder
+	restoring    = "begun"  // some records may be stored
+	restored     = "loaded" // all records are stored; the data folder may be in place
 )
 
-// resume looks how far a restore has come, if there is one. Only another restore may open what
-// is not finished. Errors: ErrUnfinished, ErrHolds.
+// resume checks the progress of a restore. Only another restore may open an unfinished one.
+// Errors: ErrUnfinished, ErrHolds.
 func (b *Bus) resume(ctx context.Context) error {
 	if b.cfg.URL == "" {
-		return nil // the folder of an embedded NATS is put into its place as a whole
+		return nil // the folder of an embedded NATS is put in place as a whole
 	}
 	is, err := kv.Look(ctx, b.link, bucketJobs)
 	switch b.restore = is.Restore; {
@@ -51,8 +50,8 @@ func (b *Bus) resume(ctx context.Context) error {
 	return nil
 }
 
-// isOwn reports whether the files are those of the state: those of a restore get its identity
-// before they are put into their place.
+// isOwn reports whether the files belong to the state. A restore gives files the identity of the
+// state before it puts them in place.
 func (b *Bus) isOwn(identity string) bool {
 	if b.cfg.Files == nil {
 		return false
@@ -61,7 +60,7 @@ func (b *Bus) isOwn(identity string) bool {
 	return err == nil && theirs != "" && theirs == identity
 }
 
-// holdsNothing reports whether there is room for a backup. Errors: ErrHolds.
+// holdsNothing checks that NATS is empty. Errors: ErrHolds.
 func (b *Bus) holdsNothing(ctx context.Context) error {
 	for _, name := range lasting {
 		is, err := kv.Look(ctx, b.link, name)
@@ -88,8 +87,8 @@ func (b *Bus) holdsNothing(ctx context.Context) error {
 	return err
 }
 
-// wipe removes what a restore has left that was not finished, but for its mark. The audit trail
-// is made anew: nothing can be removed from one.
+// wipe deletes the remains of an unfinished restore, except for its mark. It recreates the audit
+// trail, from which nothing can be deleted.
 func (b *Bus) wipe(ctx context.Context) error {
 	js := b.link.Streams()
 	err := js.DeleteStream(ctx, auditStream)
@@ -111,8 +110,8 @@ func (b *Bus) wipe(ctx context.Context) error {
 	return nil
 }
 
-// restoreGoesOn notes, when everything is declared, that a restore begins, or that one has ended
-// of which state and files are in their places.
+// restoreGoesOn records, after everything is declared, that a restore starts, or that a restore
+// is complete because state and files are in place.
 func (b *Bus) restoreGoesOn(ctx context.Context) error {
 	switch {
 	case b.cfg.URL == "" || b.cfg.AsIs:
@@ -125,8 +124,8 @@ func (b *Bus) restoreGoesOn(ctx context.Context) error {
 	return nil
 }
 
-// Restored notes that all records of a backup are stored. Where they are in an external NATS,
-// Open ends the restore, for whoever opens it together with the files.
+// Restored records that all records of a backup are stored. In an external NATS the restore ends
+// when the state is next opened together with the files.
 func (b *Bus) Restored(ctx context.Context) error {
 	if b.cfg.URL == "" {
 		return nil

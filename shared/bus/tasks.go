@@ -17,19 +17,19 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Tasks keeps the task records. A population's are written by its plan, one patient's when it is
-// taken. Take and Commit are the two compare-and-sets of DESIGN section 3:
+// Tasks stores the task records. The plan writes those of a population; the first Take writes
+// that of one patient. Take and Commit are the two compare-and-sets of the commit protocol:
 //
-//	worker A: Take -> attempt 1 at revision r1 ............................ Commit(r1) -> ErrSuperseded
-//	worker B:                 Take -> attempt 2 at revision r2 .. Commit(r2) -> committed
+//	worker A: Take -> attempt 1 at revision r1 ................... Commit(r1) -> ErrSuperseded
+//	worker B:       Take -> attempt 2 at revision r2 .. Commit(r2) -> committed
 type Tasks struct {
 	kv *kv.Bucket
-	// what is committed stays as it is until the job is made anew
+	// A committed task never changes until the job is remade.
 	committed *lru.Cache[subject.Subject, ehi.Task]
-	reads     *singleflight.Group // reads under way, by key
+	reads     *singleflight.Group // ongoing reads, by key
 }
 
-// committedCache bounds the committed tasks that are remembered: about 3 KiB each.
+// committedCache is how many committed tasks are cached, at about 3 KiB each.
 const committedCache = 2048
 
 func openTasks(bucket *kv.Bucket) (*Tasks, error) {
@@ -37,11 +37,11 @@ func openTasks(bucket *kv.Bucket) (*Tasks, error) {
 	return &Tasks{bucket, cache, &singleflight.Group{}}, err
 }
 
-// ErrSuperseded says that another worker took the task, or that its job was deleted, since this
-// worker took it: what this attempt wrote is garbage and its own to remove.
+// ErrSuperseded means that another worker took the task, or that its job was deleted, after this
+// worker took it. The files of this attempt are garbage, and the worker deletes them.
 var ErrSuperseded = errors.New("the task was taken over or deleted")
 
-// Taken is a task in a worker's hands: the record and the fence.
+// Taken is a task that a worker has taken: the record and its revision, the fence.
 type Taken struct {
 	ehi.Task
 	rev uint64
@@ -49,8 +49,8 @@ type Taken struct {
 
 func taskKey(job string, n int) subject.Subject { return records.Of(job).Number(n) }
 
-// Plan writes the record of a population's task, unless it is there already: a plan that is made
-// again is the same.
+// Plan writes the record of a population's task unless it exists. Planning again gives the same
+// tasks.
 func (s *Tasks) Plan(ctx context.Context, job string, n int, part ehi.Part) error {
 	t := &Taken{Task: ehi.Task{Version: ehi.RecordVersion, Job: job, Number: n, Part: &part}}
 	if err := s.write(ctx, t); !errors.Is(err, ErrSuperseded) {
@@ -59,19 +59,18 @@ func (s *Tasks) Plan(ctx context.Context, job string, n int, part ehi.Part) erro
 	return nil
 }
 
-// TakePlanned starts the next attempt of a population's task, which is a later one than after
-// (see ehi.Job.Attempts). Where the task is committed already it returns that record unchanged.
-// Errors: ErrSuperseded where another worker takes it at the same moment, or its job was
-// deleted.
+// TakePlanned starts the next attempt at a population's task, higher than after (see
+// ehi.Job.Attempts). If the task is committed, it returns the record unchanged. Errors:
+// ErrSuperseded if another worker takes it at the same moment or its job was deleted.
 func (s *Tasks) TakePlanned(
 	ctx context.Context, job string, n, after int, worker string, now time.Time,
 ) (*Taken, error) {
 	return s.takeAgain(ctx, job, n, after, worker, now)
 }
 
-// Take starts the next attempt of a task, which is a later one than after (see
-// ehi.Job.Attempts). Where the task is committed already it returns that record unchanged:
-// nothing is left to do. Errors: ErrSuperseded where another worker takes it at the same moment.
+// Take starts the next attempt at a task, higher than after (see ehi.Job.Attempts). If the task
+// is committed, it returns the record unchanged, and nothing is left to do. Errors:
+// ErrSuperseded if another worker takes it at the same moment.
 func (s *Tasks) Take(
 	ctx context.Context, job string, n, after int, worker string, now time.Time,
 ) (*Taken, error) {
@@ -83,10 +82,10 @@ func (s *Tasks) Take(
 	if !errors.Is(err, ErrSuperseded) {
 		return t, err
 	}
-	return s.takeAgain(ctx, job, n, after, worker, now) // somebody was here before
+	return s.takeAgain(ctx, job, n, after, worker, now) // there was an earlier attempt
 }
 
-// takeAgain takes a task whose record is there.
+// takeAgain takes a task that has a record.
 func (s *Tasks) takeAgain(
 	ctx context.Context, job string, n, after int, worker string, now time.Time,
 ) (*Taken, error) {
@@ -105,21 +104,21 @@ func (s *Tasks) takeAgain(
 	if t.Committed {
 		return t, nil
 	}
-	forgotten := max(0, after-t.Attempt) // nobody knows how they ended
+	forgotten := max(0, after-t.Attempt) // how they ended is unknown
 	t.Attempt += forgotten + 1
 	t.Excused += forgotten
 	t.Worker, t.TakenAt = worker, now
 	return t, s.write(ctx, t)
 }
 
-// Excuse notes that the attempt ended through no fault of its own, and does not count as a
-// failure. Errors: ErrSuperseded.
+// Excuse records that the attempt ended for external reasons and does not count as a failure.
+// Errors: ErrSuperseded.
 func (s *Tasks) Excuse(ctx context.Context, t *Taken) error {
 	t.Excused++
 	return s.write(ctx, t)
 }
 
-// Commit makes the attempt's result the task's. Errors: ErrSuperseded.
+// Commit stores the result of the attempt as that of the task. Errors: ErrSuperseded.
 func (s *Tasks) Commit(ctx context.Context, t *Taken, now time.Time) error {
 	t.Committed, t.CommittedAt = true, now
 	return s.write(ctx, t)
@@ -147,9 +146,8 @@ func (s *Tasks) write(ctx context.Context, t *Taken) error {
 	return nil
 }
 
-// Get reads one task. ok is false where there is no record of it. The task must not be changed.
-// Those who ask for a task at the same time share one read: when a job ends, all its held polls
-// do.
+// Get reads a task. ok is false if it has no record. The task must not be changed. Concurrent
+// callers share one read: all held polls read the tasks when a job ends.
 func (s *Tasks) Get(ctx context.Context, job string, n int) (t ehi.Task, ok bool, err error) {
 	if t, ok := s.committed.Get(taskKey(job, n)); ok {
 		return t, true, nil
@@ -159,19 +157,19 @@ func (s *Tasks) Get(ctx context.Context, job string, n int) (t ehi.Task, ok bool
 			t, ok, err := s.read(ctx, job, n)
 			return taskRead{t, ok}, err
 		})
-	if shared && err == nil && !r.Committed { // it may have been committed since that read began
+	if shared && err == nil && !r.Committed { // it may have been committed after that read started
 		return s.read(ctx, job, n)
 	}
 	return r.Task, r.ok, err
 }
 
-// taskRead is what a read of a task found.
+// taskRead is the result of reading a task.
 type taskRead struct {
 	ehi.Task
 	ok bool
 }
 
-// read reads one task from the bucket, and remembers it if it is committed.
+// read reads a task from the bucket and caches it if it is committed.
 func (s *Tasks) read(ctx context.Context, job string, n int) (t ehi.Task, ok bool, err error) {
 	e, err := s.kv.Get(ctx, taskKey(job, n))
 	if errors.Is(err, kv.ErrNotFound) {
@@ -181,7 +179,7 @@ func (s *Tasks) read(ctx context.Context, job string, n int) (t ehi.Task, ok boo
 		return ehi.Task{}, false, fmt.Errorf("read task %s.%d: %w", job, n, err)
 	}
 	t, err = decodeTask(e.Value)
-	// another server of a cluster may not have heard of the commit yet
+	// Another server of the cluster may not have the commit yet.
 	if err == nil && !t.Committed {
 		if e, err = s.kv.Newest(ctx, taskKey(job, n)); err == nil {
 			t, err = decodeTask(e.Value)
@@ -196,8 +194,8 @@ func (s *Tasks) read(ctx context.Context, job string, n int) (t ehi.Task, ok boo
 	return t, err == nil, err
 }
 
-// Newest reads one task as NATS has it at this moment, whatever this process remembers. ok is
-// false where there is no record of it.
+// Newest reads the current record of a task from NATS, bypassing the cache. ok is false if it
+// has no record.
 func (s *Tasks) Newest(ctx context.Context, job string, n int) (t ehi.Task, ok bool, err error) {
 	e, err := s.kv.Newest(ctx, taskKey(job, n))
 	if errors.Is(err, kv.ErrNotFound) {
@@ -210,7 +208,7 @@ func (s *Tasks) Newest(ctx context.Context, job string, n int) (t ehi.Task, ok b
 	return t, err == nil, err
 }
 
-// forget drops what this process remembers of a job's tasks: the job is exported anew.
+// forget drops the cached tasks of a job that is exported again.
 func (s *Tasks) forget(job string) {
 	for _, key := range s.committed.Keys() {
 		if strings.HasPrefix(key.String(), job+".") {
@@ -219,7 +217,7 @@ func (s *Tasks) forget(job string) {
 	}
 }
 
-// Delete forgets the tasks 0..n-1 of a job. A worker that still runs one of them can no longer
+// Delete deletes the tasks 0..n-1 of a job. A worker that still runs one of them can no longer
 // commit it.
 func (s *Tasks) Delete(ctx context.Context, job string, n int) error {
 	for i := range n {
@@ -230,7 +228,7 @@ func (s *Tasks) Delete(ctx context.Context, job string, n int) error {
 	return nil
 }
 
-// DeleteOne forgets one task.
+// DeleteOne deletes one task.
 func (s *Tasks) DeleteOne(ctx context.Context, job string, n int) error {
 	s.committed.Remove(taskKey(job, n))
 	if err := s.kv.Forget(ctx, taskKey(job, n)); err != nil {
@@ -245,7 +243,7 @@ func (s *Tasks) Keys(ctx context.Context) (map[string][]int, error) {
 	byJob := map[string][]int{}
 	for _, key := range keys {
 		job, number, _ := strings.Cut(key.String(), ".")
-		if n, err := strconv.Atoi(number); err == nil { // nothing else is written here
+		if n, err := strconv.Atoi(number); err == nil { // nothing else is stored here
 			byJob[job] = append(byJob[job], n)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Names of everything that lives in JetStream.
+// The names of all streams and buckets.
 const (
 	streamPrefix    = "EHI_" // + lane in capitals
 	consumerWorkers = "workers"
@@ -29,7 +29,7 @@ const (
 	bucketFleet    = "ehi_fleet"
 )
 
-// Subjects of commands and of news.
+// The subjects of commands and messages.
 var (
 	startSubjects    = subject.KindOf("ehi.start") // + lane.job
 	taskSubjects     = subject.KindOf("ehi.task")  // + lane.job.number
@@ -37,16 +37,17 @@ var (
 	progressSubjects = subject.KindOf("ehi.progress")
 )
 
-// records is the kind of the keys of jobs and tasks: they have no beginning of their own.
+// records is the kind of the keys of jobs and tasks, which have no prefix.
 var records subject.Kind
 
-// lane is the work queue of one lane: a stream and the consumer that all workers of the lane share.
+// lane is the work queue of one lane: a stream, and the consumer that all workers of the lane
+// share.
 type lane struct {
 	stream  jetstream.Stream
 	workers jetstream.Consumer
 }
 
-// lanes are the lanes as they were declared last.
+// lanes holds the lanes as last declared.
 type lanes struct {
 	mu  sync.RWMutex
 	all map[ehi.Lane]lane
@@ -67,10 +68,9 @@ func (l *lanes) set(name ehi.Lane, to lane) {
 	l.all[name] = to
 }
 
-// Mend declares a lane anew whose stream or consumer is not there any more: somebody deleted it.
-// What it held is lost; the reconciler publishes it again. Settings that somebody has changed,
-// so that commands are refused or do not come, are set back. It also gives streams the copies
-// that they could not have before, for lack of servers.
+// Mend recreates the stream or consumer of a lane that somebody deleted. Its commands are lost;
+// the reconciler publishes them again. It also restores changed settings that would stop
+// commands, and adds replicas that were impossible before for lack of servers.
 func (b *Bus) Mend(ctx context.Context) error {
 	for _, name := range ehi.Lanes() {
 		l := b.lanes.get(name)
@@ -103,11 +103,11 @@ func (b *Bus) Mend(ctx context.Context) error {
 	return b.raise(ctx, time.Now())
 }
 
-// laneStream is the stream of a lane.
+// laneStream returns the name of the stream of a lane.
 func laneStream(name ehi.Lane) string { return streamPrefix + strings.ToUpper(string(name)) }
 
-// laneChanged reports whether a lane has other settings than declareLane gives it, of those by
-// which commands are refused or do not come.
+// laneChanged reports whether a lane's settings differ from those of declareLane in a way that
+// stops commands.
 func laneChanged(
 	name ehi.Lane, stream jetstream.StreamConfig, workers jetstream.ConsumerConfig,
 ) bool {
@@ -123,7 +123,7 @@ func laneChanged(
 		workers.MaxRequestMaxBytes != 0
 }
 
-// laneSubjects are those of a lane's commands.
+// laneSubjects returns the subjects of a lane's commands.
 func laneSubjects(name ehi.Lane) []string {
 	return []string{
 		startSubjects.Under(string(name)).String(),
@@ -131,7 +131,7 @@ func laneSubjects(name ehi.Lane) []string {
 	}
 }
 
-// findLane takes a lane as it is.
+// findLane returns a lane without changing it.
 func (b *Bus) findLane(ctx context.Context, name ehi.Lane) (l lane, err error) {
 	if l.stream, err = b.link.Streams().Stream(ctx, laneStream(name)); err != nil {
 		return l, err
@@ -169,7 +169,7 @@ func (b *Bus) declareWorkers(ctx context.Context, l lane, name ehi.Lane) (err er
 		Durable:       consumerWorkers,
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       b.cfg.AckWait,
-		MaxDeliver:    -1, // the worker counts, so that the job is failed in the same step
+		MaxDeliver:    -1, // the worker counts attempts, so that the job fails in the same step
 		MaxAckPending: 10_000,
 	})
 	if err != nil {
@@ -179,23 +179,23 @@ func (b *Bus) declareWorkers(ctx context.Context, l lane, name ehi.Lane) (err er
 	return nil
 }
 
-// isOffline tells an error by which all servers that hold a consumer are away.
+// isOffline reports whether all servers that hold a consumer are offline.
 func isOffline(err error) bool {
 	api, is := errors.AsType[*jetstream.APIError](err)
 	return is && api.ErrorCode == consumerOffline
 }
 
-// consumerOffline is JetStream's error code of that.
+// consumerOffline is the JetStream error code for that.
 const consumerOffline jetstream.ErrorCode = 10119
 
-// offlineFor is for how long the consumer of a lane may be away that has fewer copies than its
-// stream.
+// offlineFor is how long the consumer of a lane may be offline while its stream has more
+// replicas.
 const offlineFor = 10 * time.Second
 
-// remakeWorkers makes the consumer of a lane anew that only servers hold that are away, while
-// the stream is there. A cluster gives a consumer its copies some time after its stream: a
-// server that goes before may take the only one with it, and no worker would get a command until
-// it is back. Nothing is lost: commands that were in hand are delivered again.
+// remakeWorkers recreates the consumer of a lane whose servers are all offline while the stream
+// is available. A cluster replicates a consumer some time after its stream. If the only server
+// of the consumer fails before, no worker would get a command until it is back. Nothing is lost:
+// unfinished commands are delivered again.
 func (b *Bus) remakeWorkers(ctx context.Context, l lane, name ehi.Lane, why error) error {
 	since, now := b.offlineSince(name, time.Now()), time.Now()
 	if now.Sub(since) < offlineFor {
@@ -208,7 +208,7 @@ func (b *Bus) remakeWorkers(ctx context.Context, l lane, name ehi.Lane, why erro
 	defer cancel()
 	if err := l.stream.DeleteConsumer(asked, consumerWorkers); err != nil && !errors.Is(err,
 		jetstream.ErrConsumerNotFound) && !IsAway(err) {
-		// of one whose servers are away, the deletion itself may have no answer
+		// If the servers are offline, the deletion may not be answered either.
 		return errors.Join(why, err)
 	}
 	if err := b.declareWorkers(ctx, l, name); err != nil {
@@ -221,7 +221,7 @@ func (b *Bus) remakeWorkers(ctx context.Context, l lane, name ehi.Lane, why erro
 // deleteTime bounds the deletion of a consumer.
 const deleteTime = 2 * time.Second
 
-// offlineSince is since when the consumer of a lane is known to be away.
+// offlineSince returns since when the consumer of a lane is known to be offline.
 func (b *Bus) offlineSince(name ehi.Lane, now time.Time) time.Time {
 	b.raising.Lock()
 	defer b.raising.Unlock()
@@ -234,14 +234,14 @@ func (b *Bus) offlineSince(name ehi.Lane, now time.Time) time.Time {
 	return b.offline[name]
 }
 
-// online forgets that.
+// online records that the consumer of a lane is available.
 func (b *Bus) online(name ehi.Lane) {
 	b.raising.Lock()
 	defer b.raising.Unlock()
 	delete(b.offline, name)
 }
 
-// stream declares a stream with as many copies as there are to be.
+// stream declares a stream with the configured number of replicas.
 func (b *Bus) stream(
 	ctx context.Context, config jetstream.StreamConfig,
 ) (is jetstream.Stream, err error) {
@@ -253,11 +253,11 @@ func (b *Bus) stream(
 	return is, err
 }
 
-// raiseEvery is the pause between two attempts to give every stream its copies.
+// raiseEvery is the pause between two attempts to add replicas.
 const raiseEvery = time.Minute
 
-// raise gives each stream and bucket as many copies as there are to be: servers may have come
-// since it was declared.
+// raise gives each stream and bucket the configured number of replicas, because servers may have
+// joined since it was declared.
 func (b *Bus) raise(ctx context.Context, now time.Time) error {
 	b.raising.Lock()
 	defer b.raising.Unlock()
@@ -275,13 +275,13 @@ func (b *Bus) raise(ctx context.Context, now time.Time) error {
 	return errors.Join(append(errs, streams.Err())...)
 }
 
-// isOurs tells the streams of this project, those of its buckets among them.
+// isOurs reports whether a stream belongs to this project, including those of its buckets.
 func isOurs(stream string) bool {
 	return strings.HasPrefix(stream, streamPrefix) || strings.HasPrefix(stream, "KV_ehi_")
 }
 
-// declare makes every stream, consumer and bucket, or brings it up to date; it may be run by any
-// process at any time.
+// declare creates or updates every stream, consumer and bucket. Any process may run it at any
+// time.
 func (b *Bus) declare(ctx context.Context) (err error) {
 	if err := b.resume(ctx); err != nil {
 		return err
@@ -334,7 +334,7 @@ func (b *Bus) declare(ctx context.Context) (err error) {
 	return err
 }
 
-// forgetRemade forgets the committed tasks of a job that is exported anew.
+// forgetRemade drops the cached tasks of a job that is exported again.
 func (b *Bus) forgetRemade(id string) {
 	c, ok := b.Jobs.cache.Get(id)
 	if ok && c.job != nil && c.job.Status == ehi.Requested && c.job.Attempts > 0 {
@@ -342,8 +342,7 @@ func (b *Bus) forgetRemade(id string) {
 	}
 }
 
-// fits asks whether this process fits the others, see Config.Fits. Where no server has been
-// there is none.
+// fits calls Config.Fits. If no server has run yet, there are no terms to check.
 func (b *Bus) fits(ctx context.Context) error {
 	if b.cfg.Fits == nil || b.embedded != nil {
 		return nil
@@ -355,7 +354,7 @@ func (b *Bus) fits(ctx context.Context) error {
 	return b.cfg.Fits(ctx, &Fleet{kv.Open(b.link, bucketFleet)})
 }
 
-// bucket declares a bucket, or finds it.
+// bucket declares or finds a bucket.
 func (b *Bus) bucket(ctx context.Context, name, what string) (*kv.Bucket, error) {
 	if !b.asIs() {
 		return kv.Declare(ctx, b.link, name, what)
@@ -365,22 +364,21 @@ func (b *Bus) bucket(ctx context.Context, name, what string) (*kv.Bucket, error)
 	case err != nil || is.There:
 	case b.cfg.Join:
 		err = fmt.Errorf("%w: there is no bucket %s", ErrNoServer, name)
-	case name != bucketFleet: // a former build has made none, and this process cannot
+	case name != bucketFleet: // an older build has not created it, and this process cannot
 		err = fmt.Errorf("%w: %s holds no bucket %s", ErrLost, b.at(), name)
 	}
 	return kv.Open(b.link, name), err
 }
 
-// asIs reports whether this process declares nothing.
+// asIs reports whether this process must not create streams or buckets.
 func (b *Bus) asIs() bool { return b.cfg.AsIs || b.cfg.Join }
 
-// ErrNoServer is returned by Open under Config.Join where no server of this build has worked on
-// the NATS yet.
+// ErrNoServer is returned by Open with Config.Join if no server of this build has used the NATS
+// yet.
 var ErrNoServer = errors.New("no server has made its streams on this NATS: start the server " +
 	"first, of the same build, with the same NATS")
 
-// unmade says of a stream or consumer that is not there what that means to a process that makes
-// none.
+// unmade explains a missing stream or consumer to a process that creates none.
 func (b *Bus) unmade(err error) error {
 	if b.cfg.Join &&
 		(errors.Is(err, jetstream.ErrStreamNotFound) ||
@@ -390,9 +388,8 @@ func (b *Bus) unmade(err error) error {
 	return err
 }
 
-// remakeLane makes a lane anew of which the embedded NATS cannot read what its workers had in
-// hand. Nothing is lost with it: the reconciler publishes again what the records of tasks say is
-// to be done.
+// remakeLane recreates a lane whose consumer state the embedded NATS cannot read. Nothing is
+// lost: the reconciler publishes the commands again from the records of tasks.
 func (b *Bus) remakeLane(ctx context.Context, name ehi.Lane, why error) error {
 	b.cfg.Log.Warn("a lane's files are damaged: it is made anew", "lane", name,
 		"folder", filepath.Join(b.cfg.StoreDir, "jetstream", "$G", "streams", laneStream(name)),
@@ -403,8 +400,8 @@ func (b *Bus) remakeLane(ctx context.Context, name ehi.Lane, why error) error {
 	return b.declareLane(ctx, name)
 }
 
-// declareLanes declares every lane. What is known of them belongs to a connection: over a new
-// one it is asked for anew.
+// declareLanes declares every lane. A lane's handles belong to a connection, so that a new
+// connection declares them again.
 func (b *Bus) declareLanes(ctx context.Context) error {
 	for _, name := range ehi.Lanes() {
 		err := b.declareLane(ctx, name)

@@ -8,8 +8,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// ErrNewer says that a record was written by a newer build, and means what this one cannot know.
-// It is left as it is.
+// ErrNewer means that a newer build wrote the record and this one might misread it. The record
+// stays unchanged.
 var ErrNewer = errors.New("the record is of a newer version than this build reads")
 
 func newerError(what string, version int) error {
@@ -17,25 +17,25 @@ func newerError(what string, version int) error {
 		what, version, ehi.RecordVersion, ErrNewer)
 }
 
-// upgrade brings the record of an older build up to what this one writes. It is stored so when
-// the job changes next.
+// upgrade converts the record of an older build to the current version. The next change of the
+// job stores it.
 func upgrade(j *ehi.Job) {
 	if j.Version < 3 && j.KickOff.ByPatient {
-		delete(j.Counts, "") // it counts headers among the resources
+		delete(j.Counts, "") // it counted headers as resources
 	}
 	if j.Version >= 2 {
 		return
 	}
-	j.Stored = j.Bytes // or less, where it is compressed
+	j.Stored = j.Bytes // an upper bound if the files are compressed
 	for i, a := range j.Attachments {
-		if a.Object == "" { // the file was called by the document's name
+		if a.Object == "" { // the file had the document's name
 			j.Attachments[i].Object = "a." + hex.EncodeToString([]byte(a.Name))
 		}
 	}
 }
 
-// upgradeTask is upgrade of a task: how many resources a file has is unknown where headers were
-// counted with them.
+// upgradeTask converts the record of a task. The number of resources in a file is unknown if
+// headers were counted.
 func upgradeTask(t *ehi.Task) {
 	for i := range t.Files {
 		if t.Version < 3 && t.Files[i].Type == "" {

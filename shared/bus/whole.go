@@ -11,13 +11,14 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// sumLine is what a file of writeWhole ends with: the XXH3 of what is before.
+// sumLine is the last line of a file of writeWhole: the XXH3 of the bytes before it.
 const sumLine = "\nxxh3 %016x\n"
 
-// errNotWhole says that a file of writeWhole is damaged.
+// errNotWhole means that a file of writeWhole is damaged.
 var errNotWhole = errors.New("it is damaged")
 
-// writeWhole stores a file with its sum: a power loss leaves it or the one before.
+// writeWhole writes a file with its checksum, atomically: after a power failure there is either
+// the new file or the previous one.
 func writeWhole(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
@@ -34,8 +35,8 @@ func writeWhole(path string, data []byte) error {
 	return syncAt(filepath.Dir(path))
 }
 
-// readWhole reads a file of writeWhole, or one of a former build without a sum; nil where there
-// is none.
+// readWhole reads a file of writeWhole, or one of an older build without a checksum. It returns
+// nil if there is none.
 func readWhole(path string) ([]byte, error) {
 	all, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

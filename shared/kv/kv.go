@@ -251,8 +251,8 @@ func (b *Bucket) Get(ctx context.Context, key subject.Subject) (Entry, error) {
 	return Entry{key, e.Value(), e.Revision(), e.Created(), false}, nil
 }
 
-// Newest is Get of the record as it is now, in a cluster too: for whoever has lost a
-// compare-and-set.
+// Newest is Get from the leader of the stream: it returns the current record in a cluster too.
+// Use it after a lost compare-and-set.
 func (b *Bucket) Newest(ctx context.Context, key subject.Subject) (Entry, error) {
 	if b.link.Clustered() {
 		return b.newest(ctx, key)
@@ -279,22 +279,23 @@ func (b *Bucket) newest(ctx context.Context, key subject.Subject) (Entry, error)
 	return Entry{key, m.Data, m.Sequence, m.Time, false}, nil
 }
 
-// isTombstone tells by its header a message that says that a record is gone.
+// isTombstone reports whether a message marks a deleted record.
 func isTombstone(head nats.Header) bool {
 	return head.Get(operationHeader) != "" || head.Get(jetstream.MarkerReasonHeader) != ""
 }
 
-// operationHeader is how a bucket tells a deletion from a record.
+// operationHeader is the header that marks deletions in a bucket.
 const operationHeader = "KV-Operation"
 
-// Create stores a record that is new. Errors: IsConflict where there is one.
+// Create stores a new record. It returns an error of IsConflict if the key has a record.
 func (b *Bucket) Create(
 	ctx context.Context, key subject.Subject, value []byte,
 ) (revision uint64, err error) {
 	return b.CreateFor(ctx, key, value, 0)
 }
 
-// CreateFor is Create of a record that vanishes after ttl: whole seconds, rounded up; 0 is never.
+// CreateFor is Create for a record that expires after ttl, rounded up to whole seconds. 0 means
+// never.
 func (b *Bucket) CreateFor(
 	ctx context.Context, key subject.Subject, value []byte, ttl time.Duration,
 ) (revision uint64, err error) {
@@ -313,14 +314,14 @@ func (b *Bucket) CreateFor(
 	return revision, err
 }
 
-// Put stores a record, whatever there was.
+// Put stores a record and replaces an existing one.
 func (b *Bucket) Put(
 	ctx context.Context, key subject.Subject, value []byte,
 ) (revision uint64, err error) {
 	return b.store(ctx, key, value, 0)
 }
 
-// PutFor is Put of a record that vanishes after ttl: whole seconds, rounded up; 0 is never.
+// PutFor is Put for a record that expires after ttl, rounded up to whole seconds. 0 means never.
 func (b *Bucket) PutFor(
 	ctx context.Context, key subject.Subject, value []byte, ttl time.Duration,
 ) error {
@@ -328,22 +329,24 @@ func (b *Bucket) PutFor(
 	return err
 }
 
-// Update stores a record where it is still at a revision. Errors: IsConflict where it is not.
+// Update replaces a record if it is still at the given revision. Otherwise it returns an error
+// of IsConflict.
 func (b *Bucket) Update(
 	ctx context.Context, key subject.Subject, value []byte, revision uint64,
 ) (uint64, error) {
 	return b.UpdateFor(ctx, key, value, revision, 0)
 }
 
-// UpdateFor is Update of a record that vanishes after ttl: whole seconds, rounded up; 0 is never.
+// UpdateFor is Update for a record that expires after ttl, rounded up to whole seconds. 0 means
+// never.
 func (b *Bucket) UpdateFor(
 	ctx context.Context, key subject.Subject, value []byte, revision uint64, ttl time.Duration,
 ) (uint64, error) {
 	return b.store(ctx, key, value, ttl, jetstream.WithExpectLastSequencePerSubject(revision))
 }
 
-// store publishes the message that is a record: the library's KeyValue knows a lifetime for new
-// ones only.
+// store publishes the message of a record. The library's KeyValue supports lifetimes of new
+// records only.
 func (b *Bucket) store(
 	ctx context.Context, key subject.Subject, value []byte, ttl time.Duration,
 	opts ...jetstream.PublishOpt,
@@ -358,7 +361,7 @@ func wholeSeconds(d time.Duration) time.Duration {
 	return (d + time.Second - 1).Truncate(time.Second)
 }
 
-// Forget removes a record; an absent one is no error. Whoever follows the bucket hears of it.
+// Forget deletes a record. It succeeds if there is none. Followers of the bucket are told.
 func (b *Bucket) Forget(ctx context.Context, key subject.Subject) error {
 	kv, err := b.link.KeyValue(ctx, b.name)
 	if err != nil {
@@ -369,16 +372,15 @@ func (b *Bucket) Forget(ctx context.Context, key subject.Subject) error {
 	})
 }
 
-// probes is the kind of the records that Probe writes.
+// probes is the kind of the records of Probe, SetFirst and Advance.
 var probes = subject.KindOf("probe")
 
-// first is under what SetFirst stores.
+// first is the key of SetFirst.
 var first = probes.Of("first")
 
-// SetFirst stores what stays for as long as the bucket holds all that it has been given:
-// whatever takes records away that nobody of this project deletes, a purge or a limit, takes
-// this one too, and takes it first where it goes by age. Like what Probe writes it is no record
-// of anybody's.
+// SetFirst stores a record that this project never deletes. Whatever else removes records, such
+// as a purge or a limit, removes it too, and first if by age. Its absence therefore shows a
+// loss. Lists and backups do not include it.
 func (b *Bucket) SetFirst(ctx context.Context) error {
 	if _, err := b.link.Store(ctx, first.InBucket(b.name), deletion(), nil); err != nil {
 		return fmt.Errorf("write to bucket %s: %w", b.name, err)
@@ -386,18 +388,18 @@ func (b *Bucket) SetFirst(ctx context.Context) error {
 	return b.label(ctx, firstKey, "kept")
 }
 
-// HasFirst reports whether what SetFirst has stored is there.
+// HasFirst reports whether the record of SetFirst exists.
 func (b *Bucket) HasFirst(ctx context.Context) (bool, error) {
 	revision, err := b.revision(ctx, first)
 	return revision > 0, err
 }
 
-// epoch is under what Advance stores.
+// epoch is the key of Advance.
 var epoch = probes.Of("epoch")
 
-// Advance stores what stays, in place of what it stored before, and tells its revision: whoever
-// knows one, and finds an earlier one, has an older copy of the bucket, whatever was written to
-// that since.
+// Advance stores a permanent record, replacing the previous one, and returns its revision. A
+// process that later finds a lower revision has an older copy of the bucket, whatever was
+// written to that copy since.
 func (b *Bucket) Advance(ctx context.Context) (revision uint64, err error) {
 	if revision, err = b.link.Store(ctx, epoch.InBucket(b.name), deletion(), nil); err != nil {
 		return 0, fmt.Errorf("write to bucket %s: %w", b.name, err)
@@ -405,10 +407,10 @@ func (b *Bucket) Advance(ctx context.Context) (revision uint64, err error) {
 	return revision, nil
 }
 
-// Advanced is the revision of what Advance has stored; 0 where there is nothing.
+// Advanced returns the revision of the record of Advance, or 0 if there is none.
 func (b *Bucket) Advanced(ctx context.Context) (uint64, error) { return b.revision(ctx, epoch) }
 
-// revision is that of what is stored under a key, whatever it is; 0 where nothing is.
+// revision returns the revision of a key, or 0 if it has no record.
 func (b *Bucket) revision(ctx context.Context, key subject.Subject) (uint64, error) {
 	m, err := b.link.Newest(ctx, StreamOf(b.name), key.InBucket(b.name))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -420,7 +422,7 @@ func (b *Bucket) revision(ctx context.Context, key subject.Subject) (uint64, err
 	return m.Sequence, nil
 }
 
-// deletion is the header of a message that says that a record was deleted.
+// deletion returns the header of a deletion.
 func deletion() nats.Header {
 	return nats.Header{
 		operationHeader:     {"PURGE"},
@@ -428,11 +430,11 @@ func deletion() nats.Header {
 	}
 }
 
-// IsProbe tells what Probe writes from records.
+// IsProbe reports whether a key is one of Probe, SetFirst or Advance.
 func IsProbe(key subject.Subject) bool { return probes.Parts(key) != nil }
 
-// Entries reads the records of a pattern, in any order and each once, as it was at some moment
-// of the reading. f ends the reading by an error, which is returned.
+// Entries calls f with the records of a pattern, in any order and each once, as of some moment
+// during the call. An error of f ends the listing and is returned.
 func (b *Bucket) Entries(ctx context.Context, p subject.Pattern, f func(Entry) error) error {
 	return b.list(ctx, p, f)
 }
@@ -446,7 +448,7 @@ func (b *Bucket) Keys(ctx context.Context) (all []subject.Subject, err error) {
 	return all, err
 }
 
-// list reads the records that there are, each once, those that were deleted aside.
+// list reads the existing records, each once, without tombstones.
 func (b *Bucket) list(
 	ctx context.Context, p subject.Pattern, f func(Entry) error, opts ...jetstream.WatchOpt,
 ) error {
@@ -462,8 +464,9 @@ func (b *Bucket) list(
 	}
 	defer end(watch)
 	came, told := map[subject.Subject]uint64{}, false
-	given := map[subject.Subject]bool{} // one that changes meanwhile comes again
-	var lacks map[subject.Subject]bool  // of those that there are since the end was told
+	given := map[subject.Subject]bool{} // a record that changes meanwhile arrives again
+	// records that exist and have not arrived, once the end was signalled
+	var lacks map[subject.Subject]bool
 	idle := time.NewTimer(endUntold)
 	defer idle.Stop()
 	for {
@@ -478,7 +481,7 @@ func (b *Bucket) list(
 			case !ok:
 				err := errors.Join(ctx.Err(), jetstream.ErrNoHeartbeat)
 				return fmt.Errorf("list %s of bucket %s: %w", p, b.name, err)
-			case e == nil: // NATS says that all has come
+			case e == nil: // NATS signals that all records have arrived
 				if lacks, err = b.lacks(ctx, p, came); err != nil {
 					return err
 				}
@@ -507,12 +510,12 @@ func (b *Bucket) list(
 	}
 }
 
-// endUntold is after how long a silence the bucket is asked whether all of its records have
-// come. NATS counts those that it is about to give: where one expires meanwhile it tells the end
-// of them too early, or never.
+// endUntold is the length of a silence after which a listing compares itself with the bucket.
+// NATS counts the records that it will send. If one expires meanwhile, it signals the end too
+// early, or never.
 const endUntold = time.Second
 
-// lacks are the records that the bucket holds of a pattern and that have not come.
+// lacks returns the records of a pattern that the bucket has and that have not arrived.
 func (b *Bucket) lacks(
 	ctx context.Context, p subject.Pattern, came map[subject.Subject]uint64,
 ) (map[subject.Subject]bool, error) {
@@ -535,15 +538,14 @@ func (b *Bucket) lacks(
 	return lacks, nil
 }
 
-// endTime bounds how long a watch may take to end. The library never closes the updates of one
-// whose subscription had ended before it was given back; then nothing waits in its goroutine
-// either.
+// endTime bounds the end of a watch. The library never closes the updates of a watch whose
+// subscription ended before it was stopped; its goroutine is not blocked then.
 const endTime = time.Second
 
-// end stops a watch, and takes what it still has to tell: the library's goroutine blocks, for
-// good, once more entries have come than its channel holds and nobody takes them.
+// end stops a watch and drains its updates. Otherwise the library's goroutine blocks forever
+// once its channel is full.
 func end(watch jetstream.KeyWatcher) {
-	_ = watch.Stop() // the connection may be gone already; then the watch is too
+	_ = watch.Stop() // fails if the connection is gone, and the watch with it
 	limit := time.NewTimer(endTime)
 	defer limit.Stop()
 	for {
@@ -558,11 +560,11 @@ func end(watch jetstream.KeyWatcher) {
 	}
 }
 
-// wrongSequenceInCluster is JetStream's error code of a lost compare-and-set where another one
-// is on its way to the other servers of a cluster.
+// wrongSequenceInCluster is JetStream's error code of a compare-and-set that lost against
+// another one that is still being replicated.
 const wrongSequenceInCluster jetstream.ErrorCode = 10164
 
-// IsConflict tells a lost compare-and-set from other errors.
+// IsConflict reports whether an error is a lost compare-and-set.
 func IsConflict(err error) bool {
 	if err == nil {
 		return false

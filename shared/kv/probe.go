@@ -11,16 +11,16 @@ import (
 )
 
 const (
-	// largest is how long a record may be: what NATS takes by default.
+	// largest is the largest record in bytes: the default limit of NATS.
 	largest = 1 << 20
-	// leastRoom is for how many bytes a bucket that has a limit is to have room.
+	// leastRoom is how many bytes a bucket with a limit must have free.
 	leastRoom = 64 << 10
 )
 
-// Probe writes to the bucket, and reads what it wrote, in each way that records are read. What
-// it writes is that a record was deleted which never was: it is no record of anybody's, is in no
-// list and no backup, and vanishes after MarkerTTL. by tells those apart who probe at once.
-// Watch says that the bucket is to be listed too.
+// Probe writes to the bucket and reads back in every way that records are read. It writes a
+// tombstone for a record that never existed, which no list or backup includes and which expires
+// after MarkerTTL. by distinguishes concurrent probes. If watch is set, Probe lists the bucket
+// too.
 func (b *Bucket) Probe(ctx context.Context, by string, watch bool) error {
 	key := probes.Of(by)
 	if err := b.probeWrite(ctx, key); err != nil {
@@ -46,7 +46,7 @@ func (b *Bucket) probeWrite(ctx context.Context, key subject.Subject) error {
 	return b.takesAny(ctx)
 }
 
-// takesAny says why a bucket takes no record that is longer than a probe.
+// takesAny returns why the bucket would reject a record that is larger than a probe.
 func (b *Bucket) takesAny(ctx context.Context) error {
 	var is jetstream.Stream
 	err := b.link.Steady(ctx, func(ctx context.Context) (err error) {
@@ -83,7 +83,7 @@ func (b *Bucket) probeRead(ctx context.Context, key subject.Subject) error {
 		return err
 	}
 	_, err := b.Get(ctx, key)
-	if errors.Is(err, ErrNotFound) { // what is there says that a record was deleted
+	if errors.Is(err, ErrNotFound) { // the record is a tombstone
 		return nil
 	}
 	return err

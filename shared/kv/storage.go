@@ -8,21 +8,20 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Storage is a part of a bucket in the shape of fiber.Storage, so that Fiber's session, CSRF and
-// limiter middleware keep their state where every API process sees it. Its keys may be anything
-// that a request brings. Its interface has no context: storageTimeout bounds each call, and the
-// context of In all of them.
+// Storage implements fiber.Storage on a part of a bucket, so that every API process shares the
+// state of Fiber's session, CSRF and limiter middleware. Keys may be arbitrary input. The
+// interface has no context: each call is bounded by storageTimeout and by the context of In.
 type Storage struct {
 	bucket *Bucket
 	kind   subject.Kind
 	within context.Context //nolint:containedctx // of one request
 }
 
-// Part is a part of the bucket with keys of its own, so that what one middleware keeps is never
-// read by another. The records of different kinds are different.
+// Part returns a part of the bucket with keys of its own kind, so that one middleware never
+// reads the records of another.
 func (b *Bucket) Part(kind subject.Kind) *Storage { return &Storage{b, kind, context.Background()} }
 
-// In is the same part within the time of ctx, as one request uses it.
+// In returns the same part for one request: ctx bounds its calls.
 func (s *Storage) In(ctx context.Context) *Storage { return &Storage{s.bucket, s.kind, ctx} }
 
 const storageTimeout = 5 * time.Second
@@ -31,7 +30,7 @@ func (s *Storage) context() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(s.within, storageTimeout)
 }
 
-// Get returns the value of a key, nil where there is none.
+// Get returns the value of a key, or nil if there is none.
 func (s *Storage) Get(key string) ([]byte, error) {
 	ctx, cancel := s.context()
 	defer cancel()
@@ -42,8 +41,7 @@ func (s *Storage) Get(key string) ([]byte, error) {
 	return e.Value, err
 }
 
-// Set stores a value; it vanishes after exp, where exp is not zero. Lifetimes are whole seconds,
-// rounded up.
+// Set stores a value. It expires after exp, rounded up to whole seconds, unless exp is 0.
 func (s *Storage) Set(key string, val []byte, exp time.Duration) error {
 	if key == "" || len(val) == 0 {
 		return nil
@@ -53,14 +51,14 @@ func (s *Storage) Set(key string, val []byte, exp time.Duration) error {
 	return s.bucket.PutFor(ctx, s.kind.Of(key), val, exp)
 }
 
-// Delete forgets a key; an absent one is no error.
+// Delete deletes a key. It succeeds if there is none.
 func (s *Storage) Delete(key string) error {
 	ctx, cancel := s.context()
 	defer cancel()
 	return s.bucket.Forget(ctx, s.kind.Of(key))
 }
 
-// Reset forgets every key of its part.
+// Reset deletes every key of the part.
 func (s *Storage) Reset() error {
 	ctx, cancel := s.context()
 	defer cancel()
@@ -77,5 +75,5 @@ func (s *Storage) Reset() error {
 	return errors.Join(errs...)
 }
 
-// Close does nothing: whoever opened the connection closes it.
+// Close does nothing. The opener of the connection closes it.
 func (s *Storage) Close() error { return nil }

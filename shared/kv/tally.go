@@ -10,21 +10,21 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Tally counts what somebody does within a window of time. The counts are records of a bucket, changed
-// by compare-and-set, so that they are right for all processes together and outlive each.
+// Tally counts events per key within a window of time. The counts are records that change by
+// compare-and-set, so that they are shared by all processes and survive their ends.
 type Tally struct {
 	Bucket *Bucket
 	Now    func() time.Time
 }
 
-// Window is a count, and when its window ends. The window begins with the first that is counted.
+// Window is a count and the end of its window. The window starts with the first event.
 type Window struct {
 	Count int64     `json:"n"`
 	Until time.Time `json:"until"`
 }
 
-// Add counts n more of who's; a negative n takes back. Where there would be more than limit, nothing is
-// counted, and wait is how long the window lasts still. 0 sets no limit.
+// Add adds n to the count of who; a negative n subtracts. If the count would exceed limit, Add
+// leaves it unchanged and returns how long the window still lasts. A limit of 0 means no limit.
 func (t Tally) Add(
 	ctx context.Context, who subject.Subject, n, limit int64, window time.Duration,
 ) (w Window, wait time.Duration, err error) {
