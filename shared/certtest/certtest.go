@@ -1,4 +1,4 @@
-// Package certtest makes certificates for tests.
+// Package certtest creates certificates for tests.
 package certtest
 
 import (
@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// Files are the names of a pair in a folder.
+// Files returns the names of the certificate and key files in a folder.
 func Files(dir string) (cert, key string) {
 	return filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 }
 
-// SelfSigned writes a certificate for loopback that is good from now until expires, and its key,
-// into a folder.
+// SelfSigned writes a certificate for loopback addresses, valid from now until expires, and its
+// key into a folder.
 func SelfSigned(t *testing.T, dir string, expires time.Time) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -1,5 +1,5 @@
-// Package ending bounds how long a process takes to end that was told to. The commands use it;
-// what they start never knows of it.
+// Package ending bounds how long a process takes to stop after a signal. The commands use it;
+// the packages that they start do not know it.
 package ending
 
 import (
@@ -14,13 +14,12 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Grace is in what time a process ends that was told to, beside what it drains. Whatever it
-// waits for is given up then: what was answered is stored, and the next start finds it as after
-// a kill.
+// Grace is how long a process may take to stop, in addition to draining. Then it abandons all
+// waits: everything acknowledged is stored, and the next start recovers as after a crash.
 const Grace = 9 * time.Second
 
-// OnSignal is a context that ends with the first SIGTERM, SIGINT or SIGHUP; a second one ends
-// the process at once. A SIGHUP that is ignored, as nohup has it, stays so.
+// OnSignal returns a context that ends with the first SIGTERM, SIGINT or SIGHUP. A second signal
+// ends the process immediately. An ignored SIGHUP, as with nohup, stays ignored.
 func OnSignal() context.Context {
 	signals := []os.Signal{syscall.SIGTERM, syscall.SIGINT}
 	if !signal.Ignored(syscall.SIGHUP) {
@@ -31,8 +30,8 @@ func OnSignal() context.Context {
 	return ctx
 }
 
-// Within ends the process with status 1 when ctx has ended and drain and Grace are over, unless
-// it has ended by itself.
+// Within exits with status 1 if the process has not stopped by itself within drain plus Grace
+// after the end of ctx.
 func Within(ctx context.Context, drain time.Duration) {
 	context.AfterFunc(ctx, func() {
 		time.Sleep(drain + Grace)
@@ -43,8 +42,8 @@ func Within(ctx context.Context, drain time.Duration) {
 	})
 }
 
-// Orderly is the error of a process that works until it is told to end: being told so is none,
-// also where the process had not started in full. What went wrong besides stays an error.
+// Orderly returns the error of a process that runs until it is stopped. The stop itself is not
+// an error, not even during the start; any other error is.
 func Orderly(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
 		return err
@@ -58,8 +57,8 @@ func Orderly(ctx context.Context, err error) error {
 	return errors.Join(besides...)
 }
 
-// joined takes apart what errors.Join has put together. An error that wraps others in words of
-// its own is one.
+// joined returns the errors that errors.Join has joined. An error that wraps others with its own
+// text counts as one.
 func joined(err error) (out []error) {
 	several, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // the error itself
 	if !ok || err.Error() != errors.Join(several.Unwrap()...).Error() {
@@ -71,5 +70,5 @@ func joined(err error) (out []error) {
 	return out
 }
 
-// Unheard lets the process go on where nobody reads what it says any more.
+// Unheard lets the process continue when the reader of its output has gone.
 func Unheard() { signal.Ignore(syscall.SIGPIPE) }

@@ -10,9 +10,9 @@ import (
 	"github.com/segmentio/encoding/json"
 )
 
-// Cursor walks the tokens of one JSON document and knows, at each value, under which names it
-// stands. A walk to the end finds every error of syntax (RFC 8259). It builds no values and,
-// once warm, allocates nothing. It is for one goroutine.
+// Cursor walks the tokens of a JSON document and knows the names of the fields around each
+// value. A walk to the end detects every syntax error (RFC 8259). It builds no values and, once
+// warm, allocates nothing. It is not safe for concurrent use.
 //
 //	for c.Reset(line); c.Next(); {
 //		switch c.Kind { case Open: ... case Close: ... case Scalar: ... }
@@ -20,21 +20,21 @@ import (
 //	if err := c.Err(); err != nil { ... }
 type Cursor struct {
 	Kind  Kind
-	Depth int // nesting of the value: 0 for the document itself, 1 for a field of it
-	// Unique makes a name that an object has twice an error (ErrRepeated). RFC 8259 (4) leaves
-	// open which value counts, so that two readers of such an object may read different things.
-	// It is to be set before Reset, and holds for all walks.
+	Depth int // nesting of the value: 0 for the document, 1 for a top-level field
+	// Unique makes a repeated name within an object an error (ErrRepeated). RFC 8259 section 4
+	// leaves open which value counts, so two readers may see different data. Set it before
+	// Reset; it holds for all later walks.
 	Unique bool
 
-	names  names // of the objects that are open, where Unique is set
+	names  names // of the open objects, if Unique is set
 	src    []byte
-	levels []level // what is open: [0] is the document, [1] its outermost container...
-	at     int     // offset of the next byte to look at
+	levels []level // open containers: [0] is the document, [1] its outermost container
+	at     int     // offset of the next byte to read
 	pos    int     // offset of the current token
-	end    int     // offset behind it
+	end    int     // offset after it
 
 	state   state
-	escaped bool // the current token is a string with a backslash
+	escaped bool // the current token is a string with an escape
 	broken  bool // there was a line break between tokens
 	err     error
 }
@@ -42,35 +42,35 @@ type Cursor struct {
 // level is an open container.
 type level struct {
 	array bool
-	names int // how many names the objects around it have
+	names int // how many names the enclosing objects have
 	start int // offset of its opening brace
-	// the name of the latest field, without quotes and escapes; nil where there is none
+	// key is the name of the latest field, unescaped; nil if there is none.
 	key []byte
 	pos int // offset of that name's opening quote
 }
 
-// state says what may come next.
+// state is what may come next.
 type state uint8
 
 const (
 	wantValue   state = iota // a value
-	wantElement              // a value, or the end of an array that is empty so far
-	wantField                // a name, or the end of an object that is empty so far
+	wantElement              // a value, or the end of an empty array
+	wantField                // a name, or the end of an empty object
 	wantMore                 // a comma, or the end of the container
-	wantNothing              // the document is whole
+	wantNothing              // the document is complete
 )
 
 var errGrammar = errors.New("unexpected token")
 
-// MaxDepth is how deep objects and arrays may lie in one another; those of FHIR stay far below.
+// MaxDepth is how deeply objects and arrays may be nested. FHIR stays far below.
 const MaxDepth = 1000
 
 // ErrTooDeep is the error of a document that is nested deeper than MaxDepth.
 var ErrTooDeep = errors.New("nested too deep")
 
-// CheckDepth holds a document to MaxDepth before it is given to a decoder that works by
-// recursion: one of 16 MB that is nothing but brackets would be the end of the process. It costs
-// one look at each byte. Errors: ErrTooDeep.
+// CheckDepth checks that a document is not nested deeper than MaxDepth before it is passed to a
+// recursive decoder: 16 MB of brackets would overflow the stack and end the process. It reads
+// each byte once. Errors: ErrTooDeep.
 func CheckDepth(doc []byte) error {
 	depth := 0
 	for at := 0; at < len(doc); at++ {
@@ -92,7 +92,7 @@ func CheckDepth(doc []byte) error {
 	return nil
 }
 
-// Kind tells what a Cursor stands on.
+// Kind is the kind of the current token of a Cursor.
 type Kind int
 
 const (
@@ -100,11 +100,11 @@ const (
 	Scalar Kind = iota
 	// Open is the start of an object or array.
 	Open
-	// Close is its end; Key and Depth are those of its Open.
+	// Close is its end. Key and Depth are those of its Open.
 	Close
 )
 
-// Reset starts a walk over doc, which must stay unchanged during it.
+// Reset starts a walk over doc, which must not change during the walk.
 func (c *Cursor) Reset(doc []byte) {
 	c.src, c.Depth = doc, 0
 	c.levels = append(c.levels[:0], level{})
@@ -152,7 +152,7 @@ func (c *Cursor) fail() bool {
 	return false
 }
 
-// peek skips white space and gives the next byte; ok is false at the document's end.
+// peek skips white space and returns the next byte; ok is false at the end of the document.
 func (c *Cursor) peek() (b byte, ok bool) {
 	for c.at < len(c.src) {
 		if b = c.src[c.at]; b > ' ' {
@@ -167,7 +167,7 @@ func (c *Cursor) peek() (b byte, ok bool) {
 	return 0, false
 }
 
-// field takes a name, the colon behind it, and the value.
+// field reads a name, its colon and the value.
 func (c *Cursor) field() bool {
 	top := &c.levels[len(c.levels)-1]
 	top.pos = c.at
@@ -191,7 +191,7 @@ func (c *Cursor) field() bool {
 	return ok && c.value(b)
 }
 
-// value takes a scalar or the start of a container.
+// value reads a scalar or the start of a container.
 func (c *Cursor) value(b byte) bool {
 	c.pos = c.at
 	switch b {
@@ -226,7 +226,7 @@ func (c *Cursor) value(b byte) bool {
 	return true
 }
 
-// complete decides what may follow a value.
+// complete sets what may follow a value.
 func (c *Cursor) complete() {
 	c.state = wantMore
 	if len(c.levels) == 1 {
@@ -269,7 +269,7 @@ func (c *Cursor) word(w string) bool {
 	return true
 }
 
-// number takes a number.
+// number reads a number.
 func (c *Cursor) number() bool {
 	end := NumberEnd(c.src, c.at)
 	if end < 0 {
@@ -279,9 +279,9 @@ func (c *Cursor) number() bool {
 	return true
 }
 
-// NumberEnd is the offset behind the number -?(0|[1-9][0-9]*)(.[0-9]+)?([eE][+-]?[0-9]+)? that
-// begins at at in JSON; -1 where none does. What follows decides whether the number is at its
-// end there.
+// NumberEnd returns the offset after the JSON number
+// -?(0|[1-9][0-9]*)(.[0-9]+)?([eE][+-]?[0-9]+)? that starts at the offset at, or -1 if there is
+// none. The caller checks that the number ends there.
 func NumberEnd(src []byte, at int) (end int) {
 	is := func(b byte) bool { return at < len(src) && src[at] == b }
 	digits := func() bool {
@@ -317,7 +317,7 @@ func NumberEnd(src []byte, at int) (end int) {
 	return at
 }
 
-// text takes a string.
+// text reads a string.
 func (c *Cursor) text() bool {
 	src, at := c.src, c.at+1
 	c.escaped = false
@@ -348,9 +348,9 @@ const (
 	highs = 0x8080808080808080
 )
 
-// PlainText finds the next byte of a string that is a quote, a backslash or a control character;
-// len(src) where there is none. It looks at eight bytes at once: (x-n)&^x has the high bit where
-// a byte is below n, and the first such bit is right.
+// PlainText returns the offset of the next quote, backslash or control character of a string, or
+// len(src). It reads eight bytes at once: (x-n)&^x has the high bit set where a byte is below n,
+// and the first such bit is exact.
 func PlainText(src []byte, at int) int {
 	for ; at+8 <= len(src); at += 8 {
 		x := binary.LittleEndian.Uint64(src[at:])
@@ -368,8 +368,8 @@ func PlainText(src []byte, at int) int {
 	return at
 }
 
-// CommonPrefix is how many bytes two texts have in common from their beginning on. It looks at
-// eight bytes at once.
+// CommonPrefix returns the length of the longest common prefix of two texts. It reads eight
+// bytes at once.
 func CommonPrefix(a, b []byte) int {
 	n := min(len(a), len(b))
 	i := 0
@@ -384,7 +384,7 @@ func CommonPrefix(a, b []byte) int {
 	return i
 }
 
-// escapeLen is how long the escape is that p begins with; 0 where it is none.
+// escapeLen returns the length of the escape at the start of p, or 0 if there is none.
 func escapeLen(p []byte) int {
 	if len(p) < 2 {
 		return 0
@@ -400,8 +400,7 @@ func escapeLen(p []byte) int {
 	return 0
 }
 
-// Err returns what was wrong with the JSON, if anything was; it is called when Next has returned
-// false.
+// Err returns the syntax error, if any. Call it after Next has returned false.
 func (c *Cursor) Err() error {
 	if c.err == nil && c.state != wantNothing {
 		return io.ErrUnexpectedEOF
@@ -409,15 +408,15 @@ func (c *Cursor) Err() error {
 	return c.err
 }
 
-// Broken reports, once Next has returned false, whether the document is of several lines.
+// Broken reports whether the document has several lines. Call it after Next has returned false.
 func (c *Cursor) Broken() bool { return c.broken }
 
-// Key is the name of the field that holds the current value, without escapes; elements of an
-// array have the array's name. It is nil for the document itself.
+// Key returns the name of the field of the current value, unescaped. Elements of an array have
+// the array's name. It is nil for the document itself.
 func (c *Cursor) Key() []byte { return c.KeyAt(c.Depth) }
 
-// KeyAt is the name at an outer depth: KeyAt(1) is the top-level field that the current value
-// lies in.
+// KeyAt returns the name at an outer depth: KeyAt(1) is the top-level field that contains the
+// current value.
 func (c *Cursor) KeyAt(depth int) []byte {
 	for ; depth >= 0 && depth < len(c.levels); depth-- {
 		if at := &c.levels[depth]; !at.array {
@@ -440,14 +439,14 @@ func (c *Cursor) IsArray() bool {
 // IsString reports whether the current value is a string.
 func (c *Cursor) IsString() bool { return c.Kind == Scalar && c.src[c.pos] == '"' }
 
-// Raw is the current token as it stands in the document; after Close it is the whole container.
+// Raw returns the current token as it is in the document; after Close, the whole container.
 func (c *Cursor) Raw() []byte { return c.src[c.pos:c.end] }
 
-// Span is where Raw stands in the document.
+// Span returns the start and end offsets of Raw.
 func (c *Cursor) Span() (start, end int) { return c.pos, c.end }
 
-// KeyStart is the offset at which the current value's field begins (its key's opening quote), or
-// -1 in an array.
+// KeyStart returns the offset of the opening quote of the current field's key, or -1 in an
+// array.
 func (c *Cursor) KeyStart() int {
 	if c.InArray() || c.Depth >= len(c.levels) || c.levels[c.Depth].key == nil {
 		return -1
@@ -455,11 +454,12 @@ func (c *Cursor) KeyStart() int {
 	return c.levels[c.Depth].pos
 }
 
-// ParentStart is the offset of the opening brace or bracket of the container that the current
-// value lies in; 0 for the document itself.
+// ParentStart returns the offset of the opening brace or bracket of the container of the current
+// value; 0 for the document itself.
 func (c *Cursor) ParentStart() int { return c.levels[c.Depth].start }
 
-// Text is the current string without quotes and escapes. It may point into the document.
+// Text returns the current string without quotes and escapes. The result may point into the
+// document.
 func (c *Cursor) Text() []byte {
 	if !c.IsString() {
 		return nil
@@ -470,7 +470,8 @@ func (c *Cursor) Text() []byte {
 	return Unquote(c.Raw())
 }
 
-// Unquote gives the text of a JSON string, which may point into it; nil for any other value.
+// Unquote returns the text of a JSON string, or nil for any other value. The result may point
+// into raw.
 func Unquote(raw []byte) []byte {
 	if len(raw) < 2 || raw[0] != '"' {
 		return nil
@@ -487,7 +488,7 @@ func Unquote(raw []byte) []byte {
 }
 
 // AppendPath appends the names from the top down to the current value, joined by dots and
-// without array indices: participant.actor.reference.
+// without array indices, such as participant.actor.reference.
 func (c *Cursor) AppendPath(dst []byte) []byte {
 	for d := 1; d <= c.Depth && d < len(c.levels); d++ {
 		if c.levels[d].array || c.levels[d].key == nil {

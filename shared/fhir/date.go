@@ -7,25 +7,25 @@ import (
 	"time"
 )
 
-// InstantLayout is how the server writes every instant: UTC with milliseconds.
+// InstantLayout is the layout of every instant that the server writes: UTC with milliseconds.
 const InstantLayout = "2006-01-02T15:04:05.000Z"
 
-// FormatInstant writes t as a FHIR instant in UTC with milliseconds.
+// FormatInstant formats t as a FHIR instant in UTC with milliseconds.
 func FormatInstant(t time.Time) string { return t.UTC().Format(InstantLayout) }
 
-// Span is the time that a FHIR date, dateTime or instant covers: a partial one covers the whole
-// of what it names.
+// Span is the time that a FHIR date, dateTime or instant covers. A partial one covers the whole
+// year, month or day.
 type Span struct {
 	Start time.Time // inclusive
 	End   time.Time // exclusive
 }
 
-// ParseSpan reads a FHIR date, dateTime or instant
-// (https://hl7.org/fhir/R4/datatypes.html#dateTime). A partial one is widened to its span: 2019
-// covers the year, 2019-05 the month, 2019-05-07 the day, a time to the second that second and a
-// time with fractions its millisecond. A date without a zone is taken in UTC. A leap second
-// (23:59:60) is the last 100 nanoseconds of the second before it, which keeps it within its day
-// and behind the rest of that second.
+// ParseSpan parses a FHIR date, dateTime or instant
+// (https://hl7.org/fhir/R4/datatypes.html#dateTime). A partial value covers its whole span: 2019
+// the year, 2019-05 the month, 2019-05-07 the day, a time to the second that second, and a time
+// with fractions its millisecond. A date without a zone is in UTC. A leap second (23:59:60) is
+// the last 100 nanoseconds of the second before it: it stays within its day and sorts after the
+// rest of that second.
 func ParseSpan(s string) (Span, error) {
 	switch len(s) {
 	case 4:
@@ -52,14 +52,13 @@ func ParseSpan(s string) (Span, error) {
 	return Span{Start: t, End: t.Add(width)}, nil
 }
 
-// asked is R4's grammar of dateTime, which instant is a part of
+// asked is R4's grammar of dateTime, which includes instant
 // (https://hl7.org/fhir/R4/datatypes.html#dateTime).
 var asked = regexp.MustCompile(`^([0-9]([0-9]([0-9][1-9]|[1-9]0)|[1-9]00)|[1-9]000)(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01])` +
 	`(T([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?(Z|[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00)))?)?)?$`)
 
-// ParseAsked is ParseSpan for what a request says: strict about R4's grammar, but for two things
-// that clients get wrong. A + that is not escaped in a query arrives as a space; t and z may be
-// lower case.
+// ParseAsked is ParseSpan for requests. It is strict about R4's grammar except for two common
+// mistakes of clients: an unescaped + arrives as a space, and t and z may be in lower case.
 func ParseAsked(s string) (Span, error) {
 	s = strings.ToUpper(strings.ReplaceAll(s, " ", "+"))
 	if !asked.MatchString(s) {
@@ -68,10 +67,10 @@ func ParseAsked(s string) (Span, error) {
 	return ParseSpan(s)
 }
 
-// leapWidth is what a leap second takes of the second before it.
+// leapWidth is the part of the preceding second that a leap second takes.
 const leapWidth = 100 * time.Nanosecond
 
-// withoutLeap turns a 60th second, which time.Time does not know, into the 59th.
+// withoutLeap replaces a 60th second, which time.Time does not support, by the 59th.
 func withoutLeap(s string) (plain string, leap bool) {
 	const seconds = len("2006-01-02T15:04:")
 	if len(s) <= seconds+2 || s[seconds-1] != ':' || s[seconds:seconds+2] != "60" {
@@ -88,7 +87,7 @@ func widen(s, layout string, years, months, days int) (Span, error) {
 	return Span{Start: t, End: t.AddDate(years, months, days)}, nil
 }
 
-// Overlaps reports whether the span meets [from, to), where a zero time is open.
+// Overlaps reports whether the span overlaps [from, to). A zero time means no bound.
 func (s Span) Overlaps(from, to time.Time) bool {
 	return (to.IsZero() || s.Start.Before(to)) && (from.IsZero() || s.End.After(from))
 }

@@ -10,7 +10,7 @@ import (
 //
 //go:generate go run ./generate tables.go
 
-// table reads a generated table: the entries of each type.
+// table parses a generated table: the entries of each type.
 func table(text string) func() map[string][]string {
 	return sync.OnceValue(func() map[string][]string {
 		m := map[string][]string{}
@@ -22,7 +22,7 @@ func table(text string) func() map[string][]string {
 	})
 }
 
-// set reads a generated list.
+// set parses a generated list.
 func set(text string) map[string]bool {
 	m := map[string]bool{}
 	for _, word := range strings.Fields(text) {
@@ -48,21 +48,21 @@ var (
 	identifierPaths = table(identifierPathTable)
 )
 
-// ReferenceFields are the names of all fields of type Reference, in whatever type, each with the
-// types to which it may lead; "*" stands for all types. The caller must not change it.
+// ReferenceFields returns the names of all fields of type Reference, of all types, with the
+// types that each may reference; "*" means all types. The caller must not change it.
 func ReferenceFields() map[string][]string { return referenceFields() }
 
-// ReferencePaths are where a resource of type t has References, as dotted paths of JSON fields,
-// but for those within data types (Annotation, Identifier, Extension, ...) and below an element
-// that repeats one above it (Composition.section.section). The caller must not change it.
+// ReferencePaths returns the dotted JSON paths of the References in a resource of type t. It
+// omits those within data types (Annotation, Identifier, Extension, ...) and below an element
+// that repeats an outer one (Composition.section.section). The caller must not change it.
 func ReferencePaths(t string) []string { return referencePaths()[t] }
 
-// CanonicalPaths are where a resource of type t names a definition by its canonical URL, as
-// ReferencePaths has its References. The caller must not change it.
+// CanonicalPaths returns the paths of canonical URLs of definitions in a resource of type t,
+// like ReferencePaths. The caller must not change it.
 func CanonicalPaths(t string) []string { return canonicalPaths()[t] }
 
-// PlainPath is a path of JSON fields without what repeats itself: item.item.item.answerValueSet is
-// item.answerValueSet, and link.target.link.target.profile is link.target.profile.
+// PlainPath returns a path of JSON fields without repetitions: item.item.item.answerValueSet
+// becomes item.answerValueSet, and link.target.link.target.profile becomes link.target.profile.
 func PlainPath(path string) string {
 	var out []string
 	for field := range strings.SplitSeq(path, ".") {
@@ -77,39 +77,39 @@ func PlainPath(path string) string {
 	return strings.Join(out, ".")
 }
 
-// IdentifierPaths are where a resource of type t has Identifiers, as ReferencePaths has its
-// References: its own ones, and those of others. The caller must not change it.
+// IdentifierPaths returns the paths of the Identifiers in a resource of type t, its own and
+// those of others, like ReferencePaths. The caller must not change it.
 func IdentifierPaths(t string) []string { return identifierPaths()[t] }
 
 // KnownType reports whether t is a concrete resource type of R4.
 func KnownType(t string) bool { return resourceTypes[t] }
 
-// Types are the concrete resource types of R4, sorted.
+// Types returns the concrete resource types of R4, sorted.
 func Types() []string { return strings.Fields(typesTable) }
 
-// CompartmentPaths returns where in a resource of type t a reference to a Patient makes it part
-// of that patient's record, as dotted paths of JSON fields; nil for types that belong to no
+// CompartmentPaths returns the dotted JSON paths of the references to a Patient that make a
+// resource of type t part of that patient's record. It is nil for types that belong to no
 // patient. The caller must not change it.
 //
 // It is the patient compartment of R4
-// (https://hl7.org/fhir/R4/compartmentdefinition-patient.html) with two deviations, which
-// generate/tables.go gives reasons for: Patient and Group are left out, and types that the
-// compartment has no rule for, although R4 gives them a search parameter "patient", are taken in
-// (Contract, Device, GuidanceResponse). A third one is the package's that the table is made
-// from: it has Task by patient and focus, which the page of 4.0.1 leaves out of the compartment.
+// (https://hl7.org/fhir/R4/compartmentdefinition-patient.html) with two deviations, whose
+// reasons are in generate/tables.go. Patient and Group are omitted. Types without a compartment
+// rule that R4 gives a search parameter "patient" are included (Contract, Device,
+// GuidanceResponse). A third deviation comes from the package behind the table: it includes Task
+// by patient and focus, which the page of 4.0.1 does not.
 func CompartmentPaths(t string) []string { return compartment[t] }
 
-// MandatoryFields are the top-level JSON fields of a type with a minimum of one; of a choice
-// (medication[x]), each of its fields. The caller must not change it.
+// MandatoryFields returns the top-level JSON fields of a type with a minimum cardinality of one;
+// for a choice (medication[x]), each of its fields. The caller must not change it.
 func MandatoryFields(t string) []string { return mandatory()[t] }
 
-// ModifierFields are the top-level JSON fields of a type that change the meaning of the rest
-// (verificationStatus, doNotPerform...), but for implicitRules and modifierExtension, which
+// ModifierFields returns the top-level JSON fields of a type that change the meaning of the rest
+// (verificationStatus, doNotPerform...), except for implicitRules and modifierExtension, which
 // every type has. The caller must not change it.
 func ModifierFields(t string) []string { return modifiers()[t] }
 
-// Fields are the top-level JSON fields of an element of a type: those of a choice (value:
-// valueQuantity, valueString...), or the name itself.
+// Fields returns the top-level JSON fields of an element of a type: those of a choice (value:
+// valueQuantity, valueString...), or the element's name.
 func Fields(t, element string) []string {
 	for _, choice := range choices()[t] {
 		if name, types, _ := strings.Cut(choice, "="); name == element {
@@ -123,11 +123,11 @@ func Fields(t, element string) []string {
 	return []string{element}
 }
 
-// KnownElement reports whether R4 has a top-level element for a type, by its name or, of a
-// choice, by that of one of its fields (valueQuantity).
+// KnownElement reports whether R4 has a top-level element for a type. A choice may be named by
+// one of its fields (valueQuantity).
 func KnownElement(t, element string) bool {
 	list := elements()[t]
-	if len(list) > 0 && elements()[list[0]] != nil { // what it is based on
+	if len(list) > 0 && elements()[list[0]] != nil { // the base type
 		if KnownElement(list[0], element) {
 			return true
 		}
@@ -138,16 +138,16 @@ func KnownElement(t, element string) bool {
 	})
 }
 
-// Elements are the top-level elements of a type, those that every resource has first; a choice
-// is one element (value, see Fields).
+// Elements returns the top-level elements of a type, starting with those of every resource. A
+// choice is one element (value, see Fields).
 func Elements(t string) (out []string) {
 	list := elements()[t]
-	if len(list) > 0 && elements()[list[0]] != nil { // what it is based on
+	if len(list) > 0 && elements()[list[0]] != nil { // the base type
 		out, list = Elements(list[0]), list[1:]
 	}
 	return append(out, list...)
 }
 
-// AttachmentField reports whether some type has a field of that name that holds an Attachment,
-// whose url may lead to a Binary: photo, content, presentedForm, valueAttachment...
+// AttachmentField reports whether some type has a field of that name with an Attachment, whose
+// url may reference a Binary: photo, content, presentedForm, valueAttachment...
 func AttachmentField(name string) bool { return attachmentFields[name] }

@@ -15,7 +15,7 @@ type Attachment struct {
 	Creation    string `json:"creation"`
 }
 
-// NewAttachment fills an Attachment.
+// NewAttachment returns an Attachment.
 func NewAttachment(
 	title, contentType, url string, size int64, sha1 []byte, created time.Time,
 ) Attachment {
@@ -32,14 +32,14 @@ type Coding struct {
 	Display string `json:"display,omitempty"`
 }
 
-// Reference is the FHIR data type, by a literal reference.
+// Reference is the FHIR data type with a literal reference.
 type Reference struct {
 	Reference string `json:"reference"`
 	Display   string `json:"display,omitempty"`
 }
 
-// DocumentReference is the part of the resource that an EHIDocumentReference of the Argonaut EHI
-// Export API uses (EHI-11).
+// DocumentReference holds the parts of the resource that an EHIDocumentReference of the Argonaut
+// EHI Export API uses (EHI-11).
 type DocumentReference struct {
 	ResourceType string            `json:"resourceType"`
 	ID           string            `json:"id"`
@@ -55,14 +55,14 @@ type Meta struct {
 	Tag []Coding `json:"tag"`
 }
 
-// DocumentContent is one rendering of a document.
+// DocumentContent is one rendition of a document.
 type DocumentContent struct {
 	Attachment Attachment `json:"attachment"`
 	Format     Coding     `json:"format"`
 }
 
-// NewEHIDocument describes one document of an export: its bytes are at a.URL. subject is a
-// reference such as Patient/1 or Group/1; "" where the document is about no one in particular.
+// NewEHIDocument describes one document of an export, whose bytes are at a.URL. subject is a
+// reference such as Patient/1 or Group/1, or "" if the document has no subject.
 func NewEHIDocument(id, subject string, a Attachment) DocumentReference {
 	var about *Reference
 	if subject != "" {

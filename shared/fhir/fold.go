@@ -9,16 +9,16 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// undivided are letters with marks that Unicode does not take apart, and characters that are
-// written for an apostrophe and are no punctuation.
+// undivided maps letters with marks that Unicode does not decompose, and apostrophe-like
+// characters that are not punctuation.
 var undivided = strings.NewReplacer(
 	"ø", "o", "ł", "l", "đ", "d", "ħ", "h", "ŧ", "t", "ı", "i", "æ", "ae", "œ", "oe", "þ", "th",
 	"ð", "d",
 	"`", "", "ʼ", "", "ʻ", "",
 )
 
-// Fold brings a text into the form in which R4 compares strings: without case, accents,
-// punctuation and needless white space (https://hl7.org/fhir/R4/search.html#string).
+// Fold converts a text to the form in which R4 compares strings: without case, accents,
+// punctuation and redundant white space (https://hl7.org/fhir/R4/search.html#string).
 func Fold(s string) string {
 	s = strings.ToLower(s)
 	if strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf || r == '`' }) {

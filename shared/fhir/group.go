@@ -6,42 +6,42 @@ import (
 	"time"
 )
 
-// Group is a Group resource as far as it says who its members are
+// Group is the part of a Group resource that defines its members
 // (https://hl7.org/fhir/R4/group.html).
 type Group struct {
 	// Kind is Group.type: person, animal, practitioner, device, medication or substance.
 	Kind string
-	// Inactive is Group.active: false. Such a group is kept for historical purposes and is not
-	// available for use.
+	// Inactive is true if Group.active is false. Such a group is kept for historical purposes
+	// and is not available for use.
 	Inactive bool
-	// Descriptive is Group.actual: false. Such a group is a description of its members and names
+	// Descriptive is true if Group.actual is false. Such a group describes its members and names
 	// none.
 	Descriptive bool
-	// Members are those of the instant for which the group was read, in the group's order.
+	// Members are the members at the instant for which the group was read, in the group's order.
 	Members []Member
-	// Characteristics are what members have in common, as texts for people; an excluded one
-	// begins with "not".
+	// Characteristics describe what the members have in common, for people. An excluded one
+	// starts with "not".
 	Characteristics []string
-	// Modifiers are the URLs of modifier extensions, of the group and of its members: they may
-	// change who is meant.
+	// Modifiers are the URLs of modifier extensions of the group and of its members. They may
+	// change who is a member.
 	Modifiers []string
-	names     bool // some member is named, at whatever time
+	names     bool // the group names a member, at any time
 }
 
-// Member is a member of a group: a resource of this server by type and id, or another one that
-// Identifier names.
+// Member is a member of a group: a resource of this server by type and ID, or another one by
+// Identifier.
 type Member struct {
 	Type, ID   string
-	Identifier Identifier // of a member that is named by it alone
+	Identifier Identifier // of a member without a reference
 }
 
-// Identifier names a resource by what a system calls it
+// Identifier is a business identifier of a resource
 // (https://hl7.org/fhir/R4/datatypes.html#Identifier).
 type Identifier struct{ System, Value string }
 
-// ReadGroup reads a Group, with the members that it has at an instant: those that are not
-// inactive, and whose period, if they have one, holds the instant. A period with a date that is
-// none holds no instant. Members that are no resource of this server are left out.
+// ReadGroup parses a Group and selects its members at an instant: those that are not inactive
+// and whose period, if any, contains the instant. A period with an invalid date contains no
+// instant. Members that are not resources of this server are omitted.
 func ReadGroup(group []byte, at time.Time) (Group, error) {
 	r := groupReader{at: at}
 	c := &r.cursor
@@ -61,17 +61,17 @@ func ReadGroup(group []byte, at time.Time) (Group, error) {
 	return r.group, c.Err()
 }
 
-// groupReader walks a Group.
+// groupReader parses a Group.
 type groupReader struct {
 	cursor Cursor
 	at     time.Time
 	group  Group
 
-	one                     Member // the member that is being read
+	one                     Member // the current member
 	inactive                bool
 	dates                   period
 	named                   Identifier
-	trait, coded, traitText string // the characteristic that is being read
+	trait, coded, traitText string // the current characteristic
 	excluded                bool
 }
 
@@ -91,7 +91,7 @@ func (r *groupReader) field() {
 	}
 }
 
-// member takes in a token of Group.member.
+// member processes a token of Group.member.
 func (r *groupReader) member() {
 	c := &r.cursor
 	switch {
@@ -128,7 +128,7 @@ func (r *groupReader) endMember() {
 	r.one, r.inactive, r.dates, r.named = Member{}, false, period{}, Identifier{}
 }
 
-// characteristic takes in a token of Group.characteristic.
+// characteristic processes a token of Group.characteristic.
 func (r *groupReader) characteristic() {
 	c := &r.cursor
 	switch {
@@ -156,7 +156,7 @@ func (r *groupReader) endCharacteristic() {
 	r.trait, r.coded, r.traitText, r.excluded = "", "", "", false
 }
 
-// modifier takes in a token of a modifier extension, whose url is at a depth.
+// modifier processes a token of a modifier extension, whose url is at the given depth.
 func (r *groupReader) modifier(depth int) {
 	c := &r.cursor
 	if c.Depth != depth || !c.IsString() || string(c.Key()) != "url" {
@@ -167,7 +167,7 @@ func (r *groupReader) modifier(depth int) {
 	}
 }
 
-// period is a member's period while it is read.
+// period is the period of a member.
 type period struct {
 	start, end   time.Time
 	ended, wrong bool
@@ -191,7 +191,7 @@ func (p *period) holds(at time.Time) bool {
 	return !p.wrong && !at.Before(p.start) && (!p.ended || at.Before(p.end))
 }
 
-// Unusable says why the members of a group cannot be told; "" where they can.
+// Unusable returns why the members of a group cannot be determined, or "".
 func (g Group) Unusable() string {
 	switch {
 	case len(g.Modifiers) > 0:
@@ -211,5 +211,5 @@ func (g Group) Unusable() string {
 	return ""
 }
 
-// OfPatients reports whether members may be patients.
+// OfPatients reports whether the members may be patients.
 func (g Group) OfPatients() bool { return g.Kind == "" || g.Kind == "person" || g.Kind == "animal" }

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// PlainIdentifier is an identifier's value as it is compared where it may be of any system: neither
-// case, width nor space around it counts, nor that it is written as a URN.
+// PlainIdentifier normalizes the value of an identifier for comparisons across systems: it
+// ignores case, width, surrounding space and the form of a URN.
 func PlainIdentifier(value []byte) []byte {
 	for _, c := range value {
 		if c >= 0x80 {
@@ -22,7 +22,8 @@ func PlainIdentifier(value []byte) []byte {
 	return value
 }
 
-// PlainURL is a URL as it is compared: neither case, http or https, nor a slash at its end count.
+// PlainURL normalizes a URL for comparisons: it ignores case, http or https, and a trailing
+// slash.
 func PlainURL(url []byte) []byte {
 	url = bytes.TrimRight(bytes.ToLower(bytes.TrimSpace(url)), "/")
 	if rest, is := bytes.CutPrefix(url, []byte("https:")); is {
@@ -31,8 +32,8 @@ func PlainURL(url []byte) []byte {
 	return url
 }
 
-// PlainCanonical is the canonical URL of a definition, without a version, as a value that is
-// compared with identifiers, and is none of them; nil for an empty one.
+// PlainCanonical normalizes the canonical URL of a definition, without its version, to a value
+// that is compared like an identifier and equals none; nil for an empty URL.
 func PlainCanonical(url []byte) []byte {
 	if url = PlainURL(url); len(url) == 0 {
 		return nil

@@ -11,22 +11,22 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// Matcher matches resources against searches. It is for one goroutine.
+// Matcher matches resources against searches. It is not safe for concurrent use.
 type Matcher struct {
 	searches map[string]*compiled // by type
 	cursor   Cursor
-	found    [][]bool // by search and criterion: matched by what was seen so far
+	found    [][]bool // by search and criterion: whether it has matched so far
 	path     []byte
-	open     []parts // by depth: what is known of the object that is open there
+	open     []parts // by depth: the parts of the open object
 }
 
-// compiled is the searches of a type.
+// compiled holds the searches of a type.
 type compiled struct {
 	criteria [][]Criterion // by search
 	looks    map[string][]look
 }
 
-// look is what one criterion does at a path.
+// look is how one criterion matches the values at a path.
 type look struct {
 	search, criterion int
 	how               shape
@@ -34,7 +34,7 @@ type look struct {
 	match             func(v parts) bool
 }
 
-// shape is which JSON value a look is at.
+// shape is the JSON shape of the values that a look matches.
 type shape uint8
 
 const (
@@ -42,11 +42,11 @@ const (
 	object
 )
 
-// parts is what a value says, or the fields of an object that searches look at.
+// parts holds a value, or the fields of an object that searches use.
 type parts struct{ text, system, code, value, use, start, end string }
 
-// fieldsOf is where the values of a data type stand below its field, and in which shape; nil
-// where searches cannot look at the type.
+// fieldsOf returns where the values of a data type are below its field, and their shape. It is
+// nil for a type that searches do not support.
 func (f ParameterField) fieldsOf() map[string]shape {
 	switch f.Type {
 	case "CodeableConcept":
@@ -78,7 +78,7 @@ func (f ParameterField) fieldsOf() map[string]shape {
 	return nil
 }
 
-// matchable reports whether a Matcher can look for a parameter.
+// matchable reports whether a Matcher supports the parameter.
 func (p SearchParameter) matchable() bool {
 	switch p.Kind {
 	case TokenParameter, DateParameter, StringParameter, ReferenceParameter, URIParameter:
@@ -89,7 +89,7 @@ func (p SearchParameter) matchable() bool {
 	return false
 }
 
-// NewMatcher makes a matcher of searches that ParseSearches has read.
+// NewMatcher returns a matcher for searches of ParseSearches.
 func NewMatcher(searches []Search) *Matcher {
 	m := &Matcher{searches: map[string]*compiled{}}
 	for _, s := range searches {
@@ -122,7 +122,7 @@ func (c *compiled) add(s Search) {
 	c.criteria = append(c.criteria, s.Criteria)
 }
 
-// matcher matches a value of a field against the values of a criterion, one of which must match
+// matcher returns a function that reports whether a value matches one of the criterion's values
 // (https://hl7.org/fhir/R4/search.html#ptypes).
 func (p SearchParameter) matcher(f ParameterField, values []string) func(v parts) bool {
 	var one []func(v parts) bool
@@ -152,9 +152,9 @@ func (p SearchParameter) matcher(f ParameterField, values []string) func(v parts
 	}
 }
 
-// matchToken is https://hl7.org/fhir/R4/search.html#token: code, system|code, |code (no system),
-// system| (any code). What has its system from its definition (code, boolean) matches by the
-// code alone.
+// matchToken implements https://hl7.org/fhir/R4/search.html#token: code, system|code, |code (no
+// system), system| (any code). A value whose system follows from its definition (code, boolean)
+// matches by code alone.
 func matchToken(f ParameterField, token string) func(v parts) bool {
 	system, code, both := cutEscaped(token, '|')
 	if !both {
@@ -176,7 +176,8 @@ func matchToken(f ParameterField, token string) func(v parts) bool {
 	return func(v parts) bool { return v.text == code }
 }
 
-// matchReference is https://hl7.org/fhir/R4/search.html#reference: type/id, an id, or a URL.
+// matchReference implements https://hl7.org/fhir/R4/search.html#reference: type/id, an id, or a
+// URL.
 func matchReference(f ParameterField, want string) func(v parts) bool {
 	typ, id, local := Local([]byte(want))
 	return func(v parts) bool {
@@ -193,8 +194,8 @@ func matchReference(f ParameterField, want string) func(v parts) bool {
 	}
 }
 
-// Match reports whether a resource of type typ is found by one of its type's searches; a type
-// without any is found.
+// Match reports whether a resource of type typ matches one of its type's searches. A type
+// without searches always matches.
 func (m *Matcher) Match(typ string, line []byte) (bool, error) {
 	searches := m.searches[typ]
 	if searches == nil {
@@ -230,7 +231,7 @@ func (m *Matcher) opened(depth int) {
 	m.open[depth] = parts{}
 }
 
-// scalar takes in a field of the object that is open, and a value of its own.
+// scalar processes a field of the open object, and a value of its own.
 func (m *Matcher) scalar(searches *compiled) {
 	c := &m.cursor
 	text := string(c.Raw())
@@ -266,13 +267,13 @@ func (m *Matcher) visit(searches *compiled, how shape, v parts) {
 	}
 }
 
-// beginningOfTime and endOfTime stand for the open ends of a period.
+// beginningOfTime and endOfTime are the bounds of a period without start or end.
 var (
 	beginningOfTime = time.Time{}
 	endOfTime       = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 )
 
-// span is the time of a date or of a period.
+// span returns the span of a date or period.
 func (v parts) span() (Span, bool) {
 	s := Span{beginningOfTime, endOfTime}
 	if v.start != "" {
@@ -292,7 +293,7 @@ func (v parts) span() (Span, bool) {
 	return s, v.start != "" || v.end != ""
 }
 
-// fold makes strings that differ in case and accents alone equal.
+// fold removes differences in case and accents.
 func fold(s string) string {
 	plain, _, err := transform.String(
 		transform.Chain(norm.NFD, runes.Remove(runes.In(unicode.Mn)), norm.NFC), s)
@@ -302,7 +303,7 @@ func fold(s string) string {
 	return strings.ToLower(plain)
 }
 
-// splitEscaped splits at a character that no backslash stands before
+// splitEscaped splits at each occurrence of a character that is not escaped by a backslash
 // (https://hl7.org/fhir/R4/search.html#escaping). The parts keep their escapes.
 func splitEscaped(s string, at byte) (out []string) {
 	for {
@@ -315,7 +316,7 @@ func splitEscaped(s string, at byte) (out []string) {
 	}
 }
 
-// cutEscaped cuts at the first such character, and takes the escapes away.
+// cutEscaped cuts at the first such character and removes the escapes.
 func cutEscaped(s string, at byte) (head, rest string, found bool) {
 	head, rest, found = cutAt(s, at)
 	return unescape(head), unescape(rest), found

@@ -8,17 +8,17 @@ import (
 	"unicode/utf8"
 )
 
-// MaxDisplayName bounds a name that is shown to people, in bytes.
+// MaxDisplayName is the longest name that is shown to people, in bytes.
 const MaxDisplayName = 512
 
-// DisplayName is what a person, group or organization is called at an instant, "" where the
-// resource has no name that could be shown.
+// DisplayName returns the name of a person, group or organization at an instant, or "" if the
+// resource has no name to show.
 //
-// Of several HumanNames (https://hl7.org/fhir/R4/datatypes.html#HumanName) one that is in use
-// comes before one whose period is over, which comes before one whose period has not begun; then
-// official before usual before one without a use before temp, nickname, anonymous, maiden and
-// old; then the first. Of that the text, which is made to be shown, or else given names and
-// family name. A name that has neither is none.
+// Among several HumanNames (https://hl7.org/fhir/R4/datatypes.html#HumanName) a current one
+// precedes an expired one, which precedes a future one. Then official precedes usual, no use,
+// temp, nickname, anonymous, maiden and old; then the first one counts. The result is the name's
+// text, which is intended for display, or else its given and family names. A name with neither
+// is ignored.
 func DisplayName(resource []byte, at time.Time) string {
 	w := nameWalk{at: at}
 	for w.c.Reset(resource); w.c.Next(); {
@@ -29,7 +29,7 @@ func DisplayName(resource []byte, at time.Time) string {
 	return w.best
 }
 
-// nameWalk goes over the names of one resource.
+// nameWalk walks the names of one resource.
 type nameWalk struct {
 	c    Cursor
 	at   time.Time
@@ -38,14 +38,14 @@ type nameWalk struct {
 	humanName
 }
 
-// humanName is the name at hand.
+// humanName is the current name.
 type humanName struct {
 	use, text, family string
 	given             []string
 	start, end        string
 }
 
-// take looks at one value below name.
+// take processes one value below name.
 func (w *nameWalk) take() {
 	c := &w.c
 	switch {
@@ -78,7 +78,7 @@ func (n *humanName) field(key, text string) {
 	}
 }
 
-// offer keeps a name that comes before the best so far.
+// offer keeps a name that precedes the best one so far.
 func (w *nameWalk) offer(name string, rank int) {
 	if name != "" && (w.best == "" || rank < w.rank) {
 		w.best, w.rank = name, rank
@@ -89,19 +89,18 @@ func (n *humanName) shown() string {
 	return cmp.Or(presentable(n.text), presentable(strings.Join(append(n.given, n.family), " ")))
 }
 
-// nameUses orders the uses; those of a code that R4 does not have come with the names without a
-// use.
+// nameUses ranks the uses. An unknown code ranks like a missing use.
 var nameUses = map[string]int{
 	"official": 0, "usual": 1, "temp": 3, "nickname": 4, "anonymous": 5, "maiden": 6, "old": 7,
 }
 
 const (
 	noUse = 2
-	// over and notYet are added to the rank of a name that is not in use at the time.
+	// over and notYet are added to the rank of an expired or future name.
 	over, notYet = 10, 20
 )
 
-// rank orders names: the least comes first.
+// rank returns the rank of a name. The lowest comes first.
 func (n *humanName) rank(at time.Time) int {
 	rank, known := nameUses[n.use]
 	if !known {
@@ -116,9 +115,9 @@ func (n *humanName) rank(at time.Time) int {
 	return rank
 }
 
-// presentable gives text as one line that can be shown anywhere: white space is one space, what
-// controls the terminal or the direction of writing is left out, and what is beyond
-// MaxDisplayName bytes is cut off.
+// presentable returns text as one line that is safe to show: white space becomes one space,
+// control characters and bidirectional controls are removed, and the text is cut to
+// MaxDisplayName bytes.
 func presentable(text string) string {
 	text = strings.Map(func(r rune) rune {
 		switch {
@@ -132,7 +131,7 @@ func presentable(text string) string {
 	return strings.TrimSpace(CutText(strings.Join(strings.Fields(text), " "), MaxDisplayName))
 }
 
-// CutText cuts text to at most n bytes, and no character in two.
+// CutText cuts text to at most n bytes without splitting a character.
 func CutText(text string, n int) string {
 	if len(text) <= n {
 		return text

@@ -7,13 +7,13 @@ import (
 	"fmt"
 )
 
-// ErrRepeated is the error of an object that has two fields of one name, however that is spelled.
+// ErrRepeated is the error for an object that repeats the name of a field, in whatever spelling.
 type ErrRepeated struct{ Name string }
 
 func (e ErrRepeated) Error() string { return fmt.Sprintf("an object has two fields %q", e.Name) }
 
-// CheckNames looks for an object with two fields of one name, of which each reader may take
-// another. What is no JSON is left to who reads it. Errors: ErrRepeated.
+// CheckNames detects an object with a repeated name, for which readers may use either value. It
+// leaves syntax errors to the parser. Errors: ErrRepeated.
 func CheckNames(doc []byte) error {
 	c := Cursor{Unique: true}
 	for c.Reset(doc); c.Next(); {
@@ -24,34 +24,34 @@ func CheckNames(doc []byte) error {
 	return nil
 }
 
-// names are those of the objects that are open, the outer ones first. Objects of FHIR have few
-// fields, which are compared one by one; of a large object they are kept in a set.
+// names holds the names of the open objects, the outer ones first. FHIR objects have few fields,
+// which are compared one by one. The names of a large object are in a set.
 type names struct {
 	list []nameOf
 	sets []nameSet // of the large objects, the outer ones first
 }
 
-// nameSet is the names of an object, which begin at from in the list.
+// nameSet holds the names of an object, which start at from in the list.
 type nameSet struct {
 	from int
 	has  map[string]bool
 }
 
-// nameOf is a name, and a number that differs for nearly all different names.
+// nameOf is a name and a hash.
 type nameOf struct {
 	sum uint64
 	key []byte
 }
 
-// manyNames is from how many names on an object's are kept in a set.
+// manyNames is the number of names from which an object uses a set.
 const manyNames = 64
 
 func (n *names) reset() {
 	n.list, n.sets = n.list[:0], n.sets[:0]
 }
 
-// repeated adds a name to an object, whose names begin at from, and reports whether it has it
-// already.
+// repeated adds a name to an object, whose names start at from, and reports whether the object
+// has it already.
 func (n *names) repeated(from int, key []byte) bool {
 	sum := sumOf(key)
 	own := n.list[from:]
@@ -67,7 +67,7 @@ func (n *names) repeated(from int, key []byte) bool {
 	return false
 }
 
-// inSet is repeated for a large object. The names of those within it are gone.
+// inSet is repeated for a large object. The names of nested objects have been removed.
 func (n *names) inSet(from int, key []byte) bool {
 	if last := len(n.sets) - 1; last < 0 || n.sets[last].from != from {
 		has := map[string]bool{}
@@ -84,7 +84,7 @@ func (n *names) inSet(from int, key []byte) bool {
 	return false
 }
 
-// cut leaves out the names of an object that is closed.
+// cut removes the names of a closed object.
 func (n *names) cut(from int) {
 	if last := len(n.sets) - 1; last >= 0 && n.sets[last].from >= from {
 		n.sets = n.sets[:last]
@@ -92,7 +92,7 @@ func (n *names) cut(from int) {
 	n.list = n.list[:from]
 }
 
-// sumOf is made of the first and the last bytes of a name, and its length.
+// sumOf is a hash of the length of a name and its first and last bytes.
 func sumOf(key []byte) uint64 {
 	if len(key) >= 8 {
 		first, last := binary.LittleEndian.Uint64(key), binary.LittleEndian.Uint64(key[len(key)-8:])

@@ -4,7 +4,8 @@ import (
 	"github.com/segmentio/encoding/json"
 )
 
-// OperationOutcome is FHIR's error answer (https://hl7.org/fhir/R4/operationoutcome.html).
+// OperationOutcome is FHIR's resource for errors
+// (https://hl7.org/fhir/R4/operationoutcome.html).
 type OperationOutcome struct {
 	ResourceType string  `json:"resourceType"`
 	ID           string  `json:"id,omitempty"`
@@ -18,7 +19,7 @@ type Issue struct {
 	Diagnostics string `json:"diagnostics"`
 }
 
-// Outcome makes an OperationOutcome with one issue; severity is fatal, error, warning or
+// Outcome returns an OperationOutcome with one issue. severity is fatal, error, warning or
 // information.
 func Outcome(severity, code, text string) OperationOutcome {
 	return OperationOutcome{
@@ -27,10 +28,10 @@ func Outcome(severity, code, text string) OperationOutcome {
 	}
 }
 
-// Line renders the outcome as one NDJSON line.
+// Line renders the outcome as one line of NDJSON.
 func (o OperationOutcome) Line() []byte {
 	b, err := json.Marshal(o)
-	if err != nil { // strings only: cannot fail
+	if err != nil { // cannot fail: only strings
 		panic(err)
 	}
 	return append(b, '\n')

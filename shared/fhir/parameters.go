@@ -11,29 +11,28 @@ import (
 	"github.com/segmentio/encoding/json"
 )
 
-// Parameter is one name and primitive value of a Parameters resource, or of a query.
+// Parameter is a name and primitive value from a Parameters resource or a query.
 type Parameter struct {
 	Name  string
 	Value string
-	// Problem says why there is no value: it has none, or one that is not primitive. "" where
-	// there is one.
+	// Problem is why there is no value: it is absent or not primitive. It is "" if there is one.
 	Problem string
 }
 
 var errNotParameters = errors.New("the body is not a FHIR Parameters resource")
 
-// ParseParameters reads the primitive parameters of a Parameters resource
-// (https://hl7.org/fhir/R4/parameters.html). Numbers and booleans come as their JSON text, a
-// Reference as its literal reference. Of a parameter with any other complex value, a resource,
-// parts or nothing the Problem says so: whether it matters depends on its name. A body in which
-// two readers may see different things is an error: one with two fields of a name, also in
-// another case, or with two values of a parameter.
+// ParseParameters parses the primitive parameters of a Parameters resource
+// (https://hl7.org/fhir/R4/parameters.html). Numbers and booleans are returned as JSON text, a
+// Reference as its literal reference. A parameter with another complex value, a resource, parts
+// or no value has a Problem; whether that matters depends on its name. A body that readers may
+// interpret differently is an error: one that repeats a field, in any case, or gives a parameter
+// two values.
 func ParseParameters(body []byte) ([]Parameter, error) {
 	var doc struct {
 		ResourceType string                       `json:"resourceType"`
 		Parameter    []map[string]json.RawMessage `json:"parameter"`
 	}
-	// a byte order mark may be ignored (RFC 8259, 8.1)
+	// A byte order mark may be ignored (RFC 8259, 8.1).
 	body = bytes.TrimPrefix(body, []byte("\ufeff"))
 	if err := json.Unmarshal(body, &doc); err != nil {
 		return nil, fmt.Errorf("the body is not valid JSON of a Parameters resource: %w", err)
@@ -55,7 +54,7 @@ func ParseParameters(body []byte) ([]Parameter, error) {
 	return out, nil
 }
 
-// ambiguous says why two readers may see different things in a Parameters.
+// ambiguous returns why readers may interpret a Parameters resource differently.
 func ambiguous(body []byte) error {
 	c := Cursor{Unique: true}
 	for c.Reset(body); c.Next(); {
@@ -87,7 +86,7 @@ func parameter(fields map[string]json.RawMessage) (p Parameter, err error) {
 	raw := fields[values[0]]
 	var v any
 	if err := json.Unmarshal(raw, &v); err != nil {
-		return p, err // the body was read as a whole before
+		return p, err // the whole body has been parsed before
 	}
 	switch v := v.(type) {
 	case string:

@@ -11,34 +11,35 @@ import (
 	"time"
 )
 
-// Search is one search of a _typeFilter (Bulk Data Access 3.0.0, "_typeFilter"): all of its
-// criteria must match.
+// Search is one search of a _typeFilter (Bulk Data Access 3.0.0, "_typeFilter"). A resource must
+// match all criteria.
 type Search struct {
 	Type     string      `json:"type"`
 	Criteria []Criterion `json:"criteria"`
 }
 
-// Criterion is one search parameter; one of its values must match
+// Criterion is one search parameter. A resource must match one of its values
 // (https://hl7.org/fhir/R4/search.html).
 type Criterion struct {
 	Name   string   `json:"name"`
 	Values []string `json:"values"`
 }
 
-// errUnsupported marks a search that is well formed and not supported.
+// errUnsupported is the error for a valid search that is not supported.
 type errUnsupported struct{ what string }
 
 func (e errUnsupported) Error() string { return e.what }
 
-// IsUnsupported tells a search that is well formed and not supported from one that is wrong.
+// IsUnsupported reports whether an error is about a valid search that is not supported.
 func IsUnsupported(err error) bool { _, ok := errors.AsType[errUnsupported](err); return ok }
 
-// nextSearch is where a list of searches goes on; a comma within a search's values is none.
+// nextSearch matches the start of the next search in a list. A comma within the values of a
+// search does not match.
 var nextSearch = regexp.MustCompile(`,([A-Z][A-Za-z]+)\?`)
 
-// ParseSearches reads a _typeFilter: one search such as
-// Observation?category=laboratory&date=ge2019, or several with commas between them. Errors say
-// what is wrong; IsUnsupported is true for what is only not supported.
+// ParseSearches parses a _typeFilter: one search such as
+// Observation?category=laboratory&date=ge2019, or a comma-separated list. IsUnsupported
+// distinguishes unsupported searches from invalid ones.
 func ParseSearches(value string) ([]Search, error) {
 	var out []Search
 	for _, one := range SplitSearches(value) {
@@ -51,7 +52,7 @@ func ParseSearches(value string) ([]Search, error) {
 	return out, nil
 }
 
-// SplitSearches divides the value of a _typeFilter into its searches.
+// SplitSearches splits the value of a _typeFilter into its searches.
 func SplitSearches(value string) (out []string) {
 	for value != "" {
 		at := nextSearch.FindStringIndex(value)
@@ -63,8 +64,8 @@ func SplitSearches(value string) (out []string) {
 	return out
 }
 
-// ParseSearch reads one search of a _typeFilter. Errors are those of ParseSearches; the Search
-// says its type where that is known.
+// ParseSearch parses one search of a _typeFilter. Errors are those of ParseSearches. The Search
+// has its type even after an error, if the type is known.
 func ParseSearch(text string) (Search, error) {
 	typ, query, ok := strings.Cut(text, "?")
 	switch {
@@ -119,12 +120,12 @@ func parseDateSearch(v string) (d dateSearch, err error) {
 	return d, err
 }
 
-// searchTime is a time as a search may give it, where a resource may not: without seconds, or
+// searchTime matches a time that searches allow and resources do not: without seconds, or
 // without a zone (https://hl7.org/fhir/R4/search.html#date).
 var searchTime = regexp.MustCompile(`^([^T]+T[0-9]{2}:[0-9]{2})(:[0-9.]+)?(Z|[+-][0-9:]+)?$`)
 
-// searchSpan is ParseAsked, also for times that leave out the seconds, which then stand for the
-// whole minute, or the zone, which then is UTC.
+// searchSpan is ParseAsked that also accepts times without seconds, which cover the whole
+// minute, and times without a zone, which are in UTC.
 func searchSpan(v string) (Span, error) {
 	t := searchTime.FindStringSubmatch(strings.ToUpper(strings.ReplaceAll(v, " ", "+")))
 	if t == nil || t[2] != "" && t[3] != "" {
@@ -132,7 +133,7 @@ func searchSpan(v string) (Span, error) {
 	}
 	s, err := ParseAsked(t[1] + cmp.Or(t[2], ":00") + cmp.Or(t[3], "Z"))
 	if err != nil {
-		return ParseAsked(v) // refuses it as it was written
+		return ParseAsked(v) // rejects the value in its original form
 	}
 	if t[2] == "" {
 		s.End = s.Start.Add(time.Minute)
@@ -140,7 +141,7 @@ func searchSpan(v string) (Span, error) {
 	return s, nil
 }
 
-// matches reports whether a resource's span s meets the search.
+// matches reports whether a resource's span s matches the search.
 func (d dateSearch) matches(s Span) bool {
 	within := !s.Start.Before(d.Start) && !s.End.After(d.End)
 	switch d.prefix {

@@ -5,7 +5,7 @@ import "strings"
 // ParameterKind is the type of a search parameter (https://hl7.org/fhir/R4/search.html#ptypes).
 type ParameterKind byte
 
-// The kinds of search parameters. Composite and special ones are not known here.
+// The kinds of search parameters. Composite and special ones are not supported.
 const (
 	TokenParameter     ParameterKind = 't'
 	DateParameter      ParameterKind = 'd'
@@ -16,26 +16,26 @@ const (
 	QuantityParameter  ParameterKind = 'q'
 )
 
-// SearchParameter is a search parameter of R4, from the published definitions.
+// SearchParameter is a search parameter of the published R4 definitions.
 type SearchParameter struct {
 	Name   string
 	Kind   ParameterKind
 	Fields []ParameterField
 }
 
-// ParameterField is a field that a search parameter looks at.
+// ParameterField is a field that a search parameter searches.
 type ParameterField struct {
 	Path   string // dotted path of the JSON field: effectiveDateTime, name.family
 	Type   string // its data type: dateTime, CodeableConcept, HumanName...
-	Target string // only references to this resource type, "" for all
-	System string // only contact points of this system, "" for all
+	Target string // only references to this resource type; "" for all
+	System string // only contact points of this system; "" for all
 }
 
 var searches = table(searchTable)
 
-// FindSearchParameter finds the search parameter of a type, or of every type (_id,
-// _lastUpdated...). ok is false where R4 has none, or only a composite one, or one that no paths
-// can express.
+// FindSearchParameter returns the search parameter of a type or of all types (_id,
+// _lastUpdated...). ok is false if R4 has none, or only a composite one or one that paths cannot
+// express.
 func FindSearchParameter(typ, name string) (p SearchParameter, ok bool) {
 	if !KnownType(typ) {
 		return p, false
@@ -50,7 +50,7 @@ func FindSearchParameter(typ, name string) (p SearchParameter, ok bool) {
 	return p, false
 }
 
-// parameterOf reads kind:path=type>target?system,path...
+// parameterOf parses kind:path=type>target?system,path...
 func parameterOf(name, text string) SearchParameter {
 	p := SearchParameter{Name: name, Kind: ParameterKind(text[0])}
 	for _, f := range strings.Split(text[len("t:"):], ",") {

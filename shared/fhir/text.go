@@ -6,14 +6,14 @@ import (
 	"unicode/utf8"
 )
 
-// BOM is the byte order mark that some write before UTF-8. It is no part of the text.
+// BOM is the byte order mark that some systems write before UTF-8. It is not part of the text.
 var BOM = []byte("\ufeff")
 
-// CheckText reports the first place at which a JSON document is no Unicode text: bytes that are
-// not UTF-8 (RFC 8259, 8.1), or the escape of half a surrogate pair, which stands for no
-// character (8.2) and which readers refuse or replace. why is "" where all of it is text.
-// Control characters that are escaped, \u0000 among them, are text: FHIR R4 only says that
-// strings SHOULD NOT contain them.
+// CheckText returns the first offset at which a JSON document is not valid Unicode text: bytes
+// that are not UTF-8 (RFC 8259, 8.1), or an unpaired surrogate escape, which is no character
+// (8.2) and which readers reject or replace. why is "" if the whole document is valid. Escaped
+// control characters such as \u0000 are valid: FHIR R4 only says that strings SHOULD NOT contain
+// them.
 func CheckText(doc []byte) (at int, why string) {
 	if !utf8.Valid(doc) {
 		at := invalidAt(doc)
@@ -24,7 +24,7 @@ func CheckText(doc []byte) (at int, why string) {
 		if n < 0 {
 			return 0, ""
 		}
-		at, from = from+n, from+n+2 // behind what the backslash escapes
+		at, from = from+n, from+n+2 // after the escaped character
 		switch unit := utf16Unit(doc[at:]); {
 		case unit < 0xd800 || unit > 0xdfff:
 		case unit < 0xdc00 && isLow(doc, at+6):
@@ -36,7 +36,7 @@ func CheckText(doc []byte) (at int, why string) {
 	}
 }
 
-// invalidAt finds the first byte that belongs to no character.
+// invalidAt returns the offset of the first byte that is not part of a character.
 func invalidAt(doc []byte) int {
 	for at := 0; at < len(doc); {
 		r, n := utf8.DecodeRune(doc[at:])
@@ -48,7 +48,7 @@ func invalidAt(doc []byte) int {
 	return len(doc)
 }
 
-// isLow reports whether the second half of a surrogate pair is escaped at a place.
+// isLow reports whether the low half of a surrogate pair is escaped at an offset.
 func isLow(doc []byte, at int) bool {
 	if at >= len(doc) {
 		return false
@@ -57,7 +57,7 @@ func isLow(doc []byte, at int) bool {
 	return unit >= 0xdc00 && unit <= 0xdfff
 }
 
-// utf16Unit reads \uXXXX; -1 where p does not begin with that.
+// utf16Unit parses \uXXXX at the start of p, and returns -1 for anything else.
 func utf16Unit(p []byte) int {
 	if len(p) < 6 || p[0] != '\\' || p[1] != 'u' {
 		return -1

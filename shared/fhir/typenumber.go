@@ -1,7 +1,7 @@
 package fhir
 
-// TypeNumber is the place of a concrete resource type of R4 in Types, from 1 on; 0 for any other
-// text. It costs a fraction of what a map does.
+// TypeNumber returns the position of a concrete resource type of R4 in Types, starting at 1, and
+// 0 for any other text. It is several times as fast as a map.
 func TypeNumber(t []byte) int {
 	for at := typeHash(t); ; at++ {
 		switch e := &typeNumbers[at%uint32(len(typeNumbers))]; {
@@ -18,7 +18,7 @@ type numberedType struct {
 	number int
 }
 
-// typeNumbers is an open-addressing table; most of it is empty.
+// typeNumbers is an open-addressing hash table, mostly empty.
 var typeNumbers = func() (table [1 << 10]numberedType) {
 	for i, name := range Types() {
 		at := typeHash([]byte(name)) % uint32(len(table))
@@ -30,7 +30,7 @@ var typeNumbers = func() (table [1 << 10]numberedType) {
 	return table
 }()
 
-// typeHash tells types apart by their length and three of their letters.
+// typeHash hashes the length of a type and three of its letters.
 func typeHash(t []byte) uint32 {
 	n := uint32(len(t))
 	if n == 0 {

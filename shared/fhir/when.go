@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// dateField says what a date of a resource tells about when it happened.
+// dateField is what a date of a resource says about when the event happened.
 type dateField struct {
 	role role
 	part part
 }
 
-// role ranks dates: the first role that a resource has dates of tells when it happened. See
-// generate/dates.go.
+// role ranks dates. The first role for which a resource has dates says when the event happened.
+// See generate/dates.go.
 type role uint8
 
 const (
@@ -29,7 +29,7 @@ const (
 
 var roleNames = [roles]string{"done", "init", "planned", "searched", "recorded", "other"}
 
-// part is what a date is of its element.
+// part is which part of its element a date is.
 type part uint8
 
 const (
@@ -38,7 +38,7 @@ const (
 	end
 )
 
-// dateFields are the generated date fields, by type and dotted path.
+// dateFields holds the generated date fields by type and dotted path.
 var dateFields = sync.OnceValue(func() map[string]map[string]dateField {
 	m := map[string]map[string]dateField{}
 	for typ, entries := range table(dateTable)() {
@@ -54,7 +54,7 @@ var dateFields = sync.OnceValue(func() map[string]map[string]dateField {
 	return m
 })
 
-// addDateField adds a date, or the two of a Period, which is written with a slash at its end.
+// addDateField adds a date field, or the two of a Period, whose path ends in a slash.
 func addDateField(m map[string]dateField, path string, r role) {
 	period, isPeriod := strings.CutSuffix(path, "/")
 	if !isPeriod {
@@ -67,8 +67,8 @@ func addDateField(m map[string]dateField, path string, r role) {
 	m[period+"start"], m[period+"end"] = dateField{r, start}, dateField{r, end}
 }
 
-// Dates finds out, during a walk over a resource, when it happened: from the elements of which
-// R4 says so (http://hl7.org/fhir/fivews). It is for one goroutine.
+// Dates determines, during a walk over a resource, when the event happened, from the elements
+// that R4 maps to the five Ws (http://hl7.org/fhir/fivews). It is not safe for concurrent use.
 //
 //	d.Reset()
 //	for c.Reset(line); c.Next(); {
@@ -77,35 +77,35 @@ func addDateField(m map[string]dateField, path string, r role) {
 //	spans := d.Spans()
 type Dates struct {
 	typ   string
-	known map[string]dateField // of typ; nil as long as it was not read
+	known map[string]dateField // of typ; nil until the type is read
 	found []foundDate
 	early []earlyDate
-	root  int // which of found is a Period of the resource's own, counted from 1; 0 for none
+	root  int // the index in found of a Period of the resource itself, from 1; 0 for none
 	path  []byte
 }
 
-// foundDate is a date, or a Period as far as it was read.
+// foundDate is a date, or a Period as far as it has been read.
 type foundDate struct {
 	dateField
-	// where the object begins that holds it, 0 for the resource: it joins a Period's start and
-	// end
+	// The offset of the enclosing object, 0 for the resource. It joins the start and end of a
+	// Period.
 	object int
 	span   Span
 	wrong  bool
 }
 
-// earlyDate is one found before the resource's type.
+// earlyDate is a date before the resource's type.
 type earlyDate struct {
 	path string
 	foundDate
 }
 
-// Reset begins a new resource.
+// Reset starts a new resource.
 func (d *Dates) Reset() {
 	d.typ, d.known, d.found, d.early, d.root = "", nil, d.found[:0], d.early[:0], 0
 }
 
-// Begin begins a new resource whose type is known. It is for walks without a Cursor:
+// Begin starts a new resource of a known type, for walks without a Cursor:
 //
 //	d.Begin(typ)
 //	for each text { d.Take(path, raw, object) }
@@ -115,8 +115,8 @@ func (d *Dates) Begin(typ []byte) {
 	d.typ, d.known = string(typ), dateFields()[string(typ)]
 }
 
-// Take takes a JSON string in: its dotted path, the string with its quotes, and where the object
-// begins that holds it, 0 for the resource.
+// Take processes a JSON string: its dotted path, the quoted string, and the offset of the
+// enclosing object, 0 for the resource.
 func (d *Dates) Take(path, raw []byte, object int) {
 	field, isKnown := d.known[string(path)]
 	if isKnown && looksLikeDate(raw) {
@@ -129,7 +129,7 @@ func foundAt(field dateField, text []byte, object int) foundDate {
 	return foundDate{dateField: field, object: object, span: span, wrong: err != nil}
 }
 
-// See takes the cursor's present token in.
+// See processes the cursor's current token.
 func (d *Dates) See(c *Cursor) {
 	if c.Depth == 0 || !c.IsString() {
 		return
@@ -162,8 +162,8 @@ func (d *Dates) date(c *Cursor) {
 	d.add(found)
 }
 
-// add keeps a date. Those of a Period are kept as one; they follow one another, but for a Period
-// that is the resource itself (Appointment.start and end).
+// add keeps a date. The two dates of a Period become one entry. They are adjacent, except for
+// the Period of the resource itself (Appointment.start and end).
 func (d *Dates) add(f foundDate) {
 	if f.part == whole {
 		d.found = append(d.found, f)
@@ -191,7 +191,7 @@ func (d *Dates) add(f foundDate) {
 	}
 }
 
-// looksLikeDate tells cheaply whether a JSON string may be a date.
+// looksLikeDate reports cheaply whether a JSON string may be a date.
 func looksLikeDate(raw []byte) bool {
 	if len(raw) < len(`"2006"`) || len(raw) > 64 {
 		return false
@@ -204,9 +204,9 @@ func looksLikeDate(raw []byte) bool {
 	return raw[5] == '-' || raw[5] == '"'
 }
 
-// Spans is when the resource happened: usually one span, several where it says so (Timing.event,
-// the dates of a claim's items), none where it does not say. A Period without an end never ends,
-// one without a start has always been. Dates that are none are passed over.
+// Spans returns when the event happened: usually one span, several if the resource has several
+// dates (Timing.event, the dates of a claim's items), none if it has no date. A Period without
+// an end never ends, and one without a start has no beginning. Invalid dates are ignored.
 func (d *Dates) Spans() Spans {
 	for _, e := range d.early {
 		if field, ok := d.known[e.path]; ok {
@@ -227,7 +227,7 @@ func (d *Dates) Spans() Spans {
 	return nil
 }
 
-// of is the spans of a role.
+// of returns the spans of a role.
 func (d *Dates) of(r role) (out Spans) {
 	for _, f := range d.found {
 		if f.role == r && !f.wrong {
@@ -237,15 +237,15 @@ func (d *Dates) of(r role) (out Spans) {
 	return out
 }
 
-// Spans is the times of a resource that happened more than once.
+// Spans holds the times of an event that happened more than once.
 type Spans []Span
 
-// Overlap reports whether one of the spans meets [from, to), where a zero time is open.
+// Overlap reports whether one of the spans overlaps [from, to). A zero time means no bound.
 func (s Spans) Overlap(from, to time.Time) bool {
 	return slices.ContainsFunc(s, func(one Span) bool { return one.Overlaps(from, to) })
 }
 
-// hull is from the first start to the last end.
+// hull returns the span from the first start to the last end.
 func (s Spans) hull() Span {
 	h := s[0]
 	for _, one := range s[1:] {

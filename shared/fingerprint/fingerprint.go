@@ -1,6 +1,6 @@
-// Package fingerprint tells builds apart by the source text of the packages that decide about
-// something: two processes with equal digests do it in the same way. A package that takes part
-// embeds its own files. Nobody has to remember to count a version up.
+// Package fingerprint identifies builds by the source text of packages that make decisions: two
+// processes with equal digests decide alike. Such a package embeds its own files. Nobody has to
+// maintain a version number.
 package fingerprint
 
 import (
@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// Of is a digest of the Go files of packages, and of the tables that they embed, without their
-// tests.
+// Of returns a digest of the Go files of packages, and of the tables that they embed, without
+// their tests.
 func Of(packages ...fs.FS) string {
 	sum := sha256.New()
 	for _, files := range packages {
@@ -23,8 +23,7 @@ func Of(packages ...fs.FS) string {
 	return hex.EncodeToString(sum.Sum(nil)[:digestBytes])
 }
 
-// digestBytes is how many bytes of a digest are kept: enough that no two builds have the same by
-// chance.
+// digestBytes is how many bytes of the digest are kept: enough to rule out collisions of builds.
 const digestBytes = 8
 
 func add(sum hash.Hash, files fs.FS) error {

@@ -1,4 +1,5 @@
-// Package golden holds files of the tree to what the code says they are. Only tests import it.
+// Package golden compares files of the repository with what the code generates. Only tests
+// import it.
 package golden
 
 import (
@@ -9,7 +10,7 @@ import (
 
 var update = flag.Bool("update", false, "write the files that tests hold to the code anew")
 
-// Check fails the test where a file is not what is wanted; with -update it writes the file.
+// Check fails the test if a file differs from want. With -update it writes the file.
 func Check(t *testing.T, path, want string) {
 	t.Helper()
 	if *update {

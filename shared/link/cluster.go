@@ -13,17 +13,16 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// clusterReplicas is how many copies a cluster keeps where nobody says otherwise: any one server
-// may be lost.
+// clusterReplicas is the default number of replicas in a cluster: any one server may fail.
 const clusterReplicas = 3
 
-// leaderWait bounds how long a call waits for a stream whose leader is being elected. An orderly
-// stop of a server takes less; after a kill it takes the others up to nine seconds to notice.
+// leaderWait bounds how long a call waits for the election of a stream's leader. After an
+// orderly stop of a server it takes less; after a crash the others take up to nine seconds to
+// notice.
 const leaderWait = 2 * time.Second
 
-// Steady calls f again for as long as NATS says that nobody is there to do it, which means that
-// it was not done: the leader of a stream is being elected. It gives up after leaderWait. Each
-// call of f may take askTime.
+// Steady retries f while the stream has no leader, which means that the request was not
+// executed. It gives up after leaderWait. Each call of f may take askTime.
 func (l *Link) Steady(ctx context.Context, f func(context.Context) error) error {
 	for end := time.Now().Add(leaderWait); ; {
 		err := once(ctx, f)
@@ -45,10 +44,10 @@ func once(ctx context.Context, f func(context.Context) error) error {
 	return f(ctx)
 }
 
-// unavailable is JetStream's error code where it has no leader of its own.
+// unavailable is JetStream's error code if the cluster has no JetStream leader.
 const unavailable jetstream.ErrorCode = 10008
 
-// isLeaderless tells an error by which nobody has taken a request.
+// isLeaderless reports whether an error means that no leader took the request.
 func isLeaderless(err error) bool {
 	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) {
 		return true
@@ -57,13 +56,14 @@ func isLeaderless(err error) bool {
 	return ok && api.ErrorCode == unavailable
 }
 
-// Clustered reports whether NATS is several servers: reads may be behind then, see Newest.
+// Clustered reports whether NATS is a cluster. Reads may then be out of date, see Newest.
 func (l *Link) Clustered() bool { return l.session().conn.ConnectedClusterName() != "" }
 
-// KeepReplicas is Config.Replicas of a process that leaves the copies of streams as they are.
+// KeepReplicas is the Config.Replicas that leaves the replicas of streams unchanged.
 const KeepReplicas = -1
 
-// wanted is how many copies there are to be of a stream that has so many; 0: it is not there yet.
+// wanted returns the number of replicas for a stream that has the given number; 0 means that it
+// does not exist yet.
 func (l *Link) wanted(have int) int {
 	want := 1
 	if l.Clustered() {
@@ -78,9 +78,8 @@ func (l *Link) wanted(have int) int {
 	return max(want, have)
 }
 
-// Declare calls declare with how many copies NATS is to keep of a stream. Where a cluster cannot
-// keep as many now, and nobody has asked for them, it is called with as many as there are: Raise
-// makes up for it.
+// Declare calls declare with the number of replicas for a stream. If the cluster has too few
+// servers for the default, it uses the current number instead, and Raise adds replicas later.
 func (l *Link) Declare(ctx context.Context, stream string, declare func(replicas int) error) error {
 	have := 0
 	is, err := l.Streams().Stream(ctx, stream)
@@ -104,7 +103,7 @@ func (l *Link) Declare(ctx context.Context, stream string, declare func(replicas
 	return declare(max(have, 1))
 }
 
-// Raise gives a stream as many copies as there are to be, if it has fewer.
+// Raise adds replicas to a stream that has fewer than configured.
 func (l *Link) Raise(ctx context.Context, config jetstream.StreamConfig) error {
 	if want := l.wanted(config.Replicas); config.Replicas < want {
 		config.Replicas = want
@@ -115,7 +114,7 @@ func (l *Link) Raise(ctx context.Context, config jetstream.StreamConfig) error {
 	return nil
 }
 
-// Error codes of JetStream where there are too few servers for the copies of a stream.
+// The JetStream error codes for too few servers.
 var tooFew = map[jetstream.ErrorCode]bool{
 	10005: true, // no suitable peers for placement
 	10023: true, // insufficient resources
@@ -127,11 +126,11 @@ func isTooFew(err error) bool {
 	return ok && tooFew[api.ErrorCode]
 }
 
-// messageOf is where a stream's leader is asked for a message.
+// messageOf is the subject for requesting a message from a stream's leader.
 var messageOf = subject.KindOf("$JS.API.STREAM.MSG.GET")
 
-// Newest reads the last message of a subject from the stream's leader: other servers of a
-// cluster answer a read too, and may be behind. Errors: jetstream.ErrMsgNotFound.
+// Newest reads the last message of a subject from the stream's leader. Other servers of a
+// cluster answer reads too, and may be out of date. Errors: jetstream.ErrMsgNotFound.
 func (l *Link) Newest(ctx context.Context, stream string, of subject.Subject) (*Message, error) {
 	ask, err := json.Marshal(map[string]string{"last_by_subj": of.String()})
 	if err != nil {
@@ -161,20 +160,19 @@ func (l *Link) Newest(ctx context.Context, stream string, of subject.Subject) (*
 	return answer.Message, nil
 }
 
-// askTime bounds one question to JetStream.
+// askTime bounds one request to JetStream.
 const askTime = 5 * time.Second
 
-// Message is a message as a stream's leader tells it.
+// Message is a message as the leader of a stream returns it.
 type Message struct {
 	Sequence uint64    `json:"seq"`
 	Time     time.Time `json:"time"`
 	Data     []byte    `json:"data"`
-	// Head is its header as it travels; empty for a record that was not deleted and has no
-	// lifetime.
+	// Head is the encoded header; empty for a record without a lifetime that was not deleted.
 	Head []byte `json:"hdrs"`
 }
 
-// Header is the message's header.
+// Header returns the decoded header.
 func (m *Message) Header() (nats.Header, error) {
 	if len(m.Head) == 0 {
 		return nil, nil

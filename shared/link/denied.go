@@ -14,11 +14,11 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Denied says that the permissions of this process's user at NATS lack what it needs. NATS tells
-// so beside the request, which itself has no answer.
+// Denied means that this process's NATS user lacks a permission. NATS reports it separately from
+// the request, which gets no answer.
 type Denied struct {
 	Subject string
-	// Listen is whether it is listening that is denied, else it is publishing.
+	// Listen reports whether subscribing was denied, and not publishing.
 	Listen bool
 }
 
@@ -33,11 +33,11 @@ func (d Denied) Error() string {
 		what, d.Subject, list)
 }
 
-// deniedText is how NATS says it.
+// deniedText matches the message of NATS.
 var deniedText = regexp.MustCompile(
 	`Permissions Violation for (Publish|Subscription) (?:to|with Reply of) "([^"]+)"`)
 
-// deniedBy reads a denial from an error of the connection.
+// deniedBy extracts a denial from an error of the connection.
 func deniedBy(err error) (d Denied, ok bool) {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return d, false
@@ -49,25 +49,25 @@ func deniedBy(err error) (d Denied, ok bool) {
 	return Denied{Subject: m[2], Listen: m[1] == "Subscription"}, true
 }
 
-// denials are what NATS does not let this process listen to, and who is told of each denial.
+// denials holds the subscriptions that NATS denied, and who is told about each denial.
 type denials struct {
 	mu   sync.Mutex
 	deaf map[Denied]bool
 	told map[int]func(Denied)
 	last int
-	// again has the connection made anew: what was not let listen once does not by itself when
-	// it may.
+	// again triggers a reconnection: a denied subscription does not start working by itself when
+	// it is permitted.
 	again *time.Timer
 }
 
 const (
-	// mostDenied bounds how many are kept.
+	// mostDenied is how many denials are kept.
 	mostDenied = 100
-	// listenAgain is after what time it is tried again to listen.
+	// listenAgain is the pause before denied subscriptions are retried.
 	listenAgain = 15 * time.Second
 )
 
-// deny tells of a denial.
+// deny records a denial and reports it.
 func (l *Link) deny(conn *nats.Conn, d Denied) {
 	s := &l.denied
 	s.mu.Lock()
@@ -90,7 +90,7 @@ func (l *Link) deny(conn *nats.Conn, d Denied) {
 	}
 }
 
-// forgive forgets what was not let listen: it was tried again over a new connection.
+// forgive forgets the denied subscriptions: a new connection retries them.
 func (l *Link) forgive() {
 	s := &l.denied
 	s.mu.Lock()
@@ -99,7 +99,7 @@ func (l *Link) forgive() {
 	s.rest()
 }
 
-// rest ends the timer.
+// rest stops the timer.
 func (s *denials) rest() {
 	if s.again != nil {
 		s.again.Stop()
@@ -107,7 +107,7 @@ func (s *denials) rest() {
 	}
 }
 
-// Deaf says what NATS does not let this process listen to; nil where that is nothing.
+// Deaf returns the denied subscriptions as an error, or nil.
 func (l *Link) Deaf() error {
 	s := &l.denied
 	s.mu.Lock()
@@ -122,8 +122,8 @@ func (l *Link) Deaf() error {
 	return errors.Join(all...)
 }
 
-// Permitted returns a context that ends, with a Denied as its cause, as soon as NATS denies what
-// is needed: what is asked for then has no answer. The caller calls done.
+// Permitted returns a context that is cancelled, with a Denied as its cause, when NATS denies a
+// needed operation: its request gets no answer. The caller calls done.
 func (l *Link) Permitted(
 	ctx context.Context, needed func(Denied) bool,
 ) (_ context.Context, done func()) {
@@ -149,7 +149,7 @@ func (l *Link) Permitted(
 	}
 }
 
-// IsDenied tells by its error that NATS has denied something.
+// IsDenied reports whether an error is a denial by NATS.
 func IsDenied(err error) bool {
 	_, is := errors.AsType[Denied](err)
 	return is

@@ -1,10 +1,10 @@
-// Package link is a process's connection to NATS. The client library reconnects by itself for as
-// long as the connection is merely lost, but closes it for good over an error that it does not
-// know, or over credentials that are refused twice. Then a new one is opened here, so that
-// nothing short of NATS itself keeps a process from its state.
+// Package link is a process's connection to NATS. The client library reconnects by itself after
+// a lost connection. It closes the connection permanently after an unknown error, or if its
+// credentials are rejected twice. This package then opens a new one, so that a process keeps its
+// state as long as NATS is available.
 //
-// With the packages kv and bus it is the only one that imports the client library, and it takes
-// subjects of package subject only.
+// Only this package, kv and bus import the client library. It takes subjects of package subject
+// only.
 package link
 
 import (
@@ -24,29 +24,29 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// RetryWait is the pause between two attempts to reach a NATS that is away.
+// RetryWait is the pause between two attempts to reach NATS.
 const RetryWait = 250 * time.Millisecond
 
-// pingEvery is how often NATS is asked whether it is there.
+// pingEvery is the interval of pings to NATS.
 const pingEvery = 5 * time.Second
 
-// writeTime is how long a write to an external NATS may take before the connection is given up.
+// writeTime bounds a write to an external NATS. A slower connection is closed.
 const writeTime = 5 * time.Second
 
-// Config is how to reach NATS.
+// Config configures the connection.
 type Config struct {
-	// URL of NATS, or several of one cluster with commas between them; it may be empty where
-	// Options say otherwise (nats.InProcessServer).
+	// URL is the address of NATS, or comma-separated addresses of one cluster. It may be empty
+	// if Options name a server (nats.InProcessServer).
 	URL string
-	// Options are those of every connection, besides those that this package sets.
+	// Options are additional options of every connection.
 	Options []nats.Option
-	// Replicas is how many copies NATS is to keep of each stream, and of each bucket; 0: three
-	// where it is a cluster, else one, and never fewer than there are; KeepReplicas: as many as
-	// there are.
+	// Replicas is the number of replicas of each stream and bucket. 0 means three in a cluster
+	// and one otherwise, and never reduces existing replicas. KeepReplicas leaves them
+	// unchanged.
 	Replicas int
-	// Lost is told of each message that was published asynchronously and could not be stored.
+	// Lost is called with each message of StoreAsync that could not be stored.
 	Lost func(m *nats.Msg, err error)
-	// Log takes what happens to the connection.
+	// Log receives events of the connection.
 	Log *slog.Logger
 }
 
@@ -56,29 +56,29 @@ type Link struct {
 
 	mu      sync.RWMutex
 	now     *session
-	present context.Context // ends when the connection is lost
+	present context.Context // cancelled when the connection is lost
 	end     context.CancelFunc
-	failed  error // why no new connection could be opened, nil while there is one
+	failed  error // why no new connection could be opened; nil while there is one
 	closed  bool
-	// reopening is set while reopen runs, which alone replaces a closed connection then.
+	// reopening is set while reopen runs. Only reopen replaces a closed connection then.
 	reopening bool
 	stop      chan struct{}
 	reopens   sync.WaitGroup
 	denied    denials
-	// renewed is who is called when a new connection has been opened, by the order of their coming.
+	// renewed holds the functions of OnReopen in the order of registration.
 	renewed map[int]func(context.Context) error
 	last    int
 }
 
-// session is one connection with what was opened over it.
+// session is one connection and what was opened over it.
 type session struct {
 	conn *nats.Conn
 	js   jetstream.JetStream
 	kv   sync.Map // jetstream.KeyValue by the bucket's name
 }
 
-// Open connects. The caller closes the Link. Errors: nats.ErrNoServers where NATS cannot be
-// reached, nats.ErrAuthorization where it does not let this process in.
+// Open connects to NATS. The caller closes the Link. Errors: nats.ErrNoServers if NATS cannot be
+// reached, nats.ErrAuthorization if it rejects the credentials.
 func Open(cfg Config) (*Link, error) {
 	l := &Link{cfg: cfg, stop: make(chan struct{}), renewed: map[int]func(context.Context) error{}}
 	s, err := l.connect()
@@ -94,7 +94,7 @@ func (l *Link) connect() (*session, error) {
 	log := l.cfg.Log
 	opts := append([]nats.Option{
 		nats.Name("ehi-server"), nats.MaxReconnects(-1), nats.ReconnectWait(RetryWait),
-		// what is asked while NATS is away fails at once, and is not done later
+		// Requests fail immediately while NATS is unreachable instead of being sent later.
 		nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil { // nil: closed by this process
@@ -107,7 +107,7 @@ func (l *Link) connect() (*session, error) {
 			l.renew()
 		}),
 		nats.ClosedHandler(l.onClosed),
-		// a server that hangs is left for another
+		// Leave a server that hangs for another one.
 		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(3),
 		nats.ErrorHandler(func(conn *nats.Conn, _ *nats.Subscription, err error) {
 			log.Warn("NATS", "err", err)
@@ -117,12 +117,12 @@ func (l *Link) connect() (*session, error) {
 		}),
 	}, l.cfg.Options...)
 	if l.cfg.URL != "" {
-		// Whoever asks anything waits for the library's lock while it writes, whatever the time
-		// of his context.
+		// The library holds a lock while it writes. Bound that, because other callers wait for
+		// the lock whatever their contexts.
 		opts = append(opts, nats.FlusherTimeout(writeTime), nats.ReconnectOnFlusherError())
 	}
 	conn, err := nats.Connect(l.cfg.URL, opts...)
-	if errors.Is(err, nats.ErrAuthorization) { // it will not be let in later either
+	if errors.Is(err, nats.ErrAuthorization) { // a retry would not help
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
 	if err != nil {
@@ -137,7 +137,7 @@ func (l *Link) connect() (*session, error) {
 	return &session{conn: conn, js: js}, nil
 }
 
-// onClosed opens a new connection in place of one that the client library gave up.
+// onClosed opens a new connection after the client library gave one up.
 func (l *Link) onClosed(conn *nats.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -151,8 +151,8 @@ func (l *Link) onClosed(conn *nats.Conn) {
 	l.reopens.Go(l.reopen)
 }
 
-// reopen tries until a new connection stands, with everything open over it that was open over
-// the old one.
+// reopen retries until a new connection works and everything that was open over the old one is
+// open again.
 func (l *Link) reopen() {
 	for {
 		s, err := l.connect()
@@ -191,7 +191,7 @@ func (l *Link) reopened(s *session) bool {
 	return true
 }
 
-// adopt makes a session the present one, unless the Link is closed.
+// adopt makes a session the current one, unless the Link is closed.
 func (l *Link) adopt(s *session) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -203,7 +203,7 @@ func (l *Link) adopt(s *session) bool {
 	return true
 }
 
-// tell has everybody open anew what was open over the connection before.
+// tell calls the functions of OnReopen.
 func (l *Link) tell() error {
 	l.mu.RLock()
 	renewed := slices.Collect(maps.Values(l.renewed))
@@ -218,11 +218,11 @@ func (l *Link) tell() error {
 	return nil
 }
 
-// renewTime bounds what OnReopen's functions do.
+// renewTime bounds the functions of OnReopen.
 const renewTime = 30 * time.Second
 
-// OnReopen has f called whenever a new connection replaces one that was closed for good, until stop
-// is called: what f opened over the old one, such as a subscription, is gone with it.
+// OnReopen registers f to be called after each new connection that replaces a closed one, until
+// stop is called. f reopens, for example, the subscriptions of the old connection.
 func (l *Link) OnReopen(f func(context.Context) error) (stop func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -236,16 +236,16 @@ func (l *Link) OnReopen(f func(context.Context) error) (stop func()) {
 	}
 }
 
-// Failed tells why there is no connection, and no new one could be opened; nil where there is
-// one, or where the client library is reconnecting.
+// Failed returns why there is no connection and none could be opened. It returns nil while the
+// connection works or the client library is reconnecting.
 func (l *Link) Failed() error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.failed
 }
 
-// renew ends the present connection for those who wait for answers over it: what a lost connection
-// was asked is never answered over the next one.
+// renew cancels the waits that are bound to the current connection: an answer never arrives over
+// another one.
 func (l *Link) renew() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -253,7 +253,7 @@ func (l *Link) renew() {
 }
 
 func (l *Link) renewLocked() {
-	if l.end == nil { // the first connection is not in place yet
+	if l.end == nil { // the first connection is not set up yet
 		return
 	}
 	l.end()
@@ -263,14 +263,15 @@ func (l *Link) renewLocked() {
 	}
 }
 
-// Bind ends a wait together with the present connection; done is called when the wait is over.
+// Bind calls cancel when the current connection ends. The caller calls done when its wait is
+// over.
 func (l *Link) Bind(cancel context.CancelFunc) (done func() bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return context.AfterFunc(l.present, cancel)
 }
 
-// Close ends the connection.
+// Close closes the connection.
 func (l *Link) Close() {
 	l.mu.Lock()
 	if l.closed {
@@ -295,16 +296,16 @@ func (l *Link) session() *session {
 	return l.now
 }
 
-// LocalAddress is this process's end of the connection; "" while there is none.
+// LocalAddress returns the local address of the connection, or "" while there is none.
 func (l *Link) LocalAddress() string { return l.session().conn.LocalAddr() }
 
-// Streams are JetStream's streams over the present connection, to declare and read them by.
+// Streams returns JetStream's streams over the current connection.
 func (l *Link) Streams() Streams { return Streams{l.session().js} }
 
-// Stored is closed once nothing is on its way of what StoreAsync has published.
+// Stored returns a channel that is closed when no message of StoreAsync is pending.
 func (l *Link) Stored() <-chan struct{} { return l.session().js.PublishAsyncComplete() }
 
-// KeyValue is a bucket over the present connection.
+// KeyValue returns a bucket over the current connection.
 func (l *Link) KeyValue(ctx context.Context, bucket string) (jetstream.KeyValue, error) {
 	s := l.session()
 	if kv, ok := s.kv.Load(bucket); ok {
@@ -318,7 +319,7 @@ func (l *Link) KeyValue(ctx context.Context, bucket string) (jetstream.KeyValue,
 	return kv, nil
 }
 
-// Await waits until the connection stands, for at most the time of ctx. Errors: ctx's.
+// Await waits for a working connection. Errors: those of ctx.
 func (l *Link) Await(ctx context.Context) error {
 	tick := time.NewTicker(RetryWait / 10)
 	defer tick.Stop()
@@ -334,26 +335,26 @@ func (l *Link) Await(ctx context.Context) error {
 	}
 }
 
-// answers reports whether NATS answers over the present connection.
+// answers reports whether NATS answers over the current connection.
 func (l *Link) answers(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, RetryWait)
 	defer cancel()
 	return l.session().conn.FlushWithContext(ctx) == nil
 }
 
-// Publish sends a message to whoever listens now.
+// Publish sends a message to the current subscribers.
 func (l *Link) Publish(to subject.Subject, data []byte) error {
 	return l.session().conn.Publish(to.String(), data)
 }
 
-// Ask sends a question to NATS and waits for its answer, for at most askTime.
+// Ask sends a request to NATS and waits for the answer, at most askTime.
 func (l *Link) Ask(ctx context.Context, to subject.Subject, data []byte) (*nats.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	return l.session().conn.RequestWithContext(ctx, to.String(), data)
 }
 
-// MaxPayload is how many bytes a message may have.
+// MaxPayload returns the largest size of a message in bytes.
 func (l *Link) MaxPayload() int64 { return l.session().conn.MaxPayload() }
 
 // Store publishes a message to a stream and waits until it is stored.
@@ -372,15 +373,16 @@ func (l *Link) Store(
 	return revision, err
 }
 
-// StoreAsync publishes a message to a stream; Config.Lost is told where it cannot be stored. It
-// waits for at most stall where very many are on their way.
+// StoreAsync publishes a message to a stream and does not wait. Config.Lost is called if the
+// message cannot be stored. If too many messages are pending, StoreAsync waits for at most
+// stall.
 func (l *Link) StoreAsync(to subject.Subject, data []byte, stall time.Duration) error {
 	_, err := l.session().js.PublishAsync(to.String(), data, jetstream.WithStallWait(stall))
 	return err
 }
 
-// Subscribe calls f with each message of a pattern, from one goroutine, until stop is called,
-// also over the loss of the connection.
+// Subscribe calls f with each message of a pattern, from one goroutine, until stop is called. It
+// survives the loss of the connection.
 func (l *Link) Subscribe(p subject.Pattern, f func(*nats.Msg)) (stop func() error, err error) {
 	s := &subscription{}
 	open := func(context.Context) error {
@@ -406,20 +408,19 @@ func (l *Link) Subscribe(p subject.Pattern, f func(*nats.Msg)) (stop func() erro
 	}, nil
 }
 
-// subscription is one of Subscribe's, over whichever connection.
+// subscription is one of Subscribe, over the current connection.
 type subscription struct {
 	mu  sync.Mutex
 	sub *nats.Subscription
 }
 
-// JetStream's error codes where the servers that hold a stream or consumer are away.
+// JetStream's error codes if the servers of a stream or consumer are offline.
 const (
 	streamOffline   jetstream.ErrorCode = 10118
 	consumerOffline jetstream.ErrorCode = 10119
 )
 
-// IsAway tells an error that is due to NATS, which is away or was, from others: the same call may
-// succeed a moment later.
+// IsAway reports whether an error is due to a lost connection to NATS. A retry may succeed.
 func IsAway(err error) bool {
 	for _, away := range []error{
 		nats.ErrTimeout, nats.ErrNoServers, nats.ErrNoResponders, nats.ErrDisconnected,

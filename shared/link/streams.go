@@ -6,21 +6,21 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Streams declares streams and reads them. It is less than JetStream: that publishes to whatever
-// text it is given as a subject.
+// Streams declares and reads streams. It hides JetStream's publishing methods, which take any
+// text as a subject.
 type Streams struct{ js jetstream.JetStream }
 
-// Stream is a stream by its name. Errors: jetstream.ErrStreamNotFound.
+// Stream returns a stream by name. Errors: jetstream.ErrStreamNotFound.
 func (s Streams) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
 	return s.js.Stream(ctx, name)
 }
 
-// ListStreams lists the streams that there are.
+// ListStreams lists all streams.
 func (s Streams) ListStreams(ctx context.Context) jetstream.StreamInfoLister {
 	return s.js.ListStreams(ctx)
 }
 
-// CreateStream makes a stream. Errors: jetstream.ErrStreamNameAlreadyInUse.
+// CreateStream creates a stream. Errors: jetstream.ErrStreamNameAlreadyInUse.
 func (s Streams) CreateStream(
 	ctx context.Context, c jetstream.StreamConfig,
 ) (jetstream.Stream, error) {
@@ -34,24 +34,24 @@ func (s Streams) UpdateStream(
 	return s.js.UpdateStream(ctx, c)
 }
 
-// CreateOrUpdateStream makes a stream, or changes the one of its name.
+// CreateOrUpdateStream creates a stream or updates an existing one.
 func (s Streams) CreateOrUpdateStream(
 	ctx context.Context, c jetstream.StreamConfig,
 ) (jetstream.Stream, error) {
 	return s.js.CreateOrUpdateStream(ctx, c)
 }
 
-// DeleteStream removes a stream and what it holds. Errors: jetstream.ErrStreamNotFound.
+// DeleteStream deletes a stream and its messages. Errors: jetstream.ErrStreamNotFound.
 func (s Streams) DeleteStream(ctx context.Context, name string) error {
 	return s.js.DeleteStream(ctx, name)
 }
 
-// DeleteConsumer removes a stream's consumer. Errors: jetstream.ErrConsumerNotFound.
+// DeleteConsumer deletes a consumer of a stream. Errors: jetstream.ErrConsumerNotFound.
 func (s Streams) DeleteConsumer(ctx context.Context, stream, name string) error {
 	return s.js.DeleteConsumer(ctx, stream, name)
 }
 
-// DeclareBucket makes a bucket, or changes the one of its name. KeyValue opens it.
+// DeclareBucket creates a bucket or updates an existing one. KeyValue opens it.
 func (s Streams) DeclareBucket(ctx context.Context, c jetstream.KeyValueConfig) error {
 	_, err := s.js.CreateOrUpdateKeyValue(ctx, c)
 	return err

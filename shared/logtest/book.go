@@ -1,4 +1,4 @@
-// Package logtest keeps what is logged, for tests.
+// Package logtest records logs, for tests.
 package logtest
 
 import (

@@ -1,6 +1,6 @@
-// Package plot draws diagrams of lines as SVG inside of an HTML page: no script, nothing from
-// elsewhere. The page's template takes Template's definitions and calls {{template "plot" .}}
-// with a Plot; its style sheet takes {{template "plot style"}}.
+// Package plot draws line charts as SVG within an HTML page, without scripts or external
+// resources. The page's template includes the definitions of Template and calls {{template
+// "plot" .}} with a Plot. Its style sheet includes {{template "plot style"}}.
 package plot
 
 import (
@@ -13,32 +13,32 @@ import (
 	"strings"
 )
 
-// Plot is a diagram of lines.
+// Plot is a line chart.
 type Plot struct {
 	Title  string
 	X, Y   Axis
 	Series []Series
 }
 
-// Axis is what lies along one side.
+// Axis is one axis of a chart.
 type Axis struct {
 	Label string
 	Scale Scale
-	// Format writes a value at its tick; nil: as a plain number.
+	// Format formats the value of a tick; nil means a plain number.
 	Format func(float64) string
 }
 
-// Scale is how values lie along an axis.
+// Scale is the scale of an axis.
 type Scale int
 
 const (
 	Linear Scale = iota
 	Logarithmic
-	Nines // percent: the logarithm of what is left to 100
-	Time  // seconds since the epoch: linear, without its zero
+	Nines // for percentages: the logarithm of the distance to 100
+	Time  // seconds since the epoch: linear, not starting at zero
 )
 
-// Series is a line through points; one whose second coordinate is NaN breaks it.
+// Series is a line through points. A point whose y is NaN interrupts it.
 type Series struct {
 	Name   string
 	Points [][2]float64
@@ -50,21 +50,22 @@ var text string
 // Template defines "plot" and "plot style".
 var Template = template.Must(template.New("").Parse(text))
 
-// Size of the drawing, and the room around the lines for labels.
+// Size of the drawing, and the margins for labels.
 const (
 	plotWidth, plotHeight = 860, 300
 	plotLeft, plotBottom  = 70, 40
 	plotTop, plotRight    = 12, 28
 )
 
-// Colour is that of line i: distinguishable also without red and green (Okabe and Ito).
+// Colour returns the colour of line i. The colours are distinguishable for colour-blind people
+// (Okabe and Ito).
 func (Plot) Colour(i int) string {
 	return []string{
 		"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7f7f7f",
 	}[i%7]
 }
 
-// along puts a value on its scale.
+// along maps a value to its scale.
 func (s Scale) along(v float64) float64 {
 	switch s {
 	case Logarithmic:
@@ -75,7 +76,7 @@ func (s Scale) along(v float64) float64 {
 	return v
 }
 
-// ends are the least and the greatest of all points, on the axis' scale.
+// ends returns the smallest and the largest coordinate of all points, on the axis' scale.
 func (p Plot) ends(coordinate int, s Scale) (low, high float64) {
 	low, high = math.Inf(1), math.Inf(-1)
 	for _, line := range p.Series {
@@ -101,7 +102,7 @@ func (p Plot) ends(coordinate int, s Scale) (low, high float64) {
 	return low, high
 }
 
-// xs puts values where they are drawn.
+// xs returns the mapping from values to x coordinates.
 func (p Plot) xs() func(v float64) float64 {
 	low, high := p.ends(0, p.X.Scale)
 	return func(v float64) float64 {
@@ -117,7 +118,7 @@ func (p Plot) ys() func(v float64) float64 {
 	}
 }
 
-// Paths are a line's points for polylines, one for each part that is not broken.
+// Paths returns the points of a line as polylines, one for each uninterrupted part.
 func (p Plot) Paths(s Series) (parts []string) {
 	var b strings.Builder
 	x, y := p.xs(), p.ys()
@@ -135,21 +136,21 @@ func (p Plot) Paths(s Series) (parts []string) {
 	return parts
 }
 
-// timeSteps are the seconds that may lie between two ticks of time.
+// timeSteps are the possible intervals between two ticks of time, in seconds.
 var timeSteps = []float64{
 	1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400, 7 * 86400,
 }
 
-// tick is a labelled place on an axis.
+// tick is a labelled position on an axis.
 type tick struct {
 	At    float64
 	Label string
 }
 
-// XTicks are the labels below.
+// XTicks returns the ticks of the x axis.
 func (p Plot) XTicks() []tick { return p.X.place(p.ticks(0, p.X.Scale), p.xs()) }
 
-// YTicks are the labels at the left.
+// YTicks returns the ticks of the y axis.
 func (p Plot) YTicks() []tick { return p.Y.place(p.ticks(1, p.Y.Scale), p.ys()) }
 
 func (a Axis) place(values []float64, at func(float64) float64) (out []tick) {

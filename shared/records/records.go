@@ -1,5 +1,5 @@
-// Package records finds the real records that tests of every module read: Synthea bundles kept
-// beside the project. It is for tests only.
+// Package records finds the real records for tests of all modules: Synthea bundles beside the
+// repository. It is for tests only.
 package records
 
 import (
@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Dir returns the folder of the records: $EHI_TEST_RECORDS, or shared/synthea beside the checkout.
-// Where it is absent the test is skipped, or fails under CI=true.
+// Dir returns the folder of the records: $EHI_TEST_RECORDS, or shared/synthea beside the
+// checkout. If it does not exist, the test is skipped, or fails under CI=true.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir := os.Getenv("EHI_TEST_RECORDS")
@@ -21,14 +21,14 @@ func Dir(t testing.TB) string {
 }
 
 // Cases returns the folder of one case, such as history-bundle, of shared/cases beside the
-// checkout: small records that reproduce faults, whose README says the right outcome of each.
-// Where it is absent the test is skipped, or fails under CI=true.
+// checkout: small records that reproduce faults, whose README says the right outcome of each. If
+// it does not exist, the test is skipped, or fails under CI=true.
 func Cases(t testing.TB, name string) string {
 	t.Helper()
 	return present(t, filepath.Join(beside(t, "cases"), name), "they belong in ../shared/cases")
 }
 
-// present returns a folder that is there.
+// present returns a folder if it exists, and otherwise skips or fails the test.
 func present(t testing.TB, dir, otherwise string) string {
 	t.Helper()
 	if _, err := os.Stat(dir); err == nil {
@@ -41,7 +41,7 @@ func present(t testing.TB, dir, otherwise string) string {
 	return ""
 }
 
-// beside returns a folder of shared, next to the workspace's root.
+// beside returns a folder of shared, next to the root of the workspace.
 func beside(t testing.TB, folder string) string {
 	t.Helper()
 	dir, err := os.Getwd()
@@ -56,20 +56,21 @@ func beside(t testing.TB, folder string) string {
 	return filepath.Join("..", "shared", folder)
 }
 
-// Resource is a resource as encoding/json reads it: an oracle that shares no code with the server.
+// Resource is a resource decoded by encoding/json: an oracle that shares no code with the
+// server.
 type Resource = map[string]any
 
 // Bundle is one file of the records.
 type Bundle struct {
 	Path      string
 	Resources []Resource
-	// Names is what the bundle's entries are called: fullUrl -> type/id.
+	// Names maps the entries of the bundle: fullUrl -> type/id.
 	Names map[string]string
-	// Patient is the id of the bundle's patient, "" where it has none.
+	// Patient is the ID of the bundle's patient, or "" if it has none.
 	Patient string
 }
 
-// Bundles reads every bundle of a folder, in the order of their names.
+// Bundles reads every bundle of a folder, ordered by name.
 func Bundles(t testing.TB, dir string) []Bundle {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*.json"))
@@ -104,10 +105,10 @@ func Bundles(t testing.TB, dir string) []Bundle {
 	return out
 }
 
-// Key is type/id of a resource.
+// Key returns type/id of a resource.
 func Key(r Resource) string { return r["resourceType"].(string) + "/" + r["id"].(string) }
 
-// References calls f for each reference in a JSON value; f may return a replacement.
+// References calls f for each reference in a JSON value. f may return a replacement.
 func References(v any, f func(string) string) {
 	switch v := v.(type) {
 	case map[string]any:
@@ -125,7 +126,7 @@ func References(v any, f func(string) string) {
 	}
 }
 
-// Rewrite replaces urn: references of the bundle's resources by what they name, as an import must.
+// Rewrite replaces the urn: references of the bundle's resources by type/id, as an import must.
 func (b Bundle) Rewrite() {
 	for _, r := range b.Resources {
 		References(r, func(ref string) string {

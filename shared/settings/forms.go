@@ -9,21 +9,20 @@ import (
 	"unicode"
 )
 
-// Form is what a text may be.
+// Form is the required form of a text.
 type Form struct {
-	// Name says it, behind "it must be".
+	// Name completes the sentence "it must be ...".
 	Name string
-	// Fits reports whether a text is that. It is not asked about an empty one.
+	// Fits reports whether a text has the form. It is not called for an empty text.
 	Fits func(text string) bool
-	// Why says what is wrong with a text that does not fit; nil where the name says enough.
+	// Why explains why a text does not fit; nil if the name is explanation enough.
 	Why func(text string) error
 }
 
-// anyText is the form of what may be any text, or none.
+// anyText is the form of any text, including the empty one.
 const anyText = "text"
 
-// Forms are forms by the names that tags have for them. A command line may have some of its own
-// beside:
+// Forms holds the forms by the names that tags use. A command line may add its own:
 //
 //	text     any text without control characters, also an empty one
 //	name     the same, but not an empty one where there is a default
@@ -67,8 +66,8 @@ func isPort(text string) bool {
 	return err == nil && n >= 0 && n <= 65535
 }
 
-// IsHost reports whether a text is an IP address, perhaps with a zone, or has the letters of a
-// name.
+// IsHost reports whether a text is an IP address, perhaps with a zone, or consists of the
+// characters of a host name.
 func IsHost(text string) bool {
 	if _, err := netip.ParseAddr(text); err == nil {
 		return true
@@ -79,7 +78,7 @@ func IsHost(text string) bool {
 	})
 }
 
-// web reads an http or https address.
+// web parses an http or https address. It returns nil for anything else.
 func web(text string) *url.URL {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
@@ -100,10 +99,10 @@ func isOrigin(text string) bool {
 		u.Fragment == "" && !strings.HasSuffix(text, "#")
 }
 
-// natsSchemes are those that the client of NATS knows.
+// natsSchemes are the URL schemes of the NATS client.
 var natsSchemes = map[string]bool{"nats": true, "tls": true, "ws": true, "wss": true}
 
-// isNATS takes no mixture of WebSocket and others: the client of NATS refuses it.
+// isNATS rejects a mix of WebSocket and other schemes, as the NATS client does.
 func isNATS(text string) bool {
 	servers, sockets := strings.Split(text, ","), 0
 	for _, each := range servers {

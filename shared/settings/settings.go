@@ -1,13 +1,13 @@
-// Package settings holds flags and environment variables to what their struct tags declare, so
-// that a value that no process could work with is refused before anything is opened, in one
-// sentence each, all at once. Beside kong's own tags (enum, existingfile) there are two:
+// Package settings validates flags and environment variables against their struct tags before
+// the program opens anything. It reports all problems at once, each in one sentence. Besides
+// kong's own tags (enum, existingfile) there are two:
 //
-//	range:"100ms..10m"   the least and the greatest number or duration; either may be left out
-//	form:"origin"        what a text has to be, see Forms; of a list, each of it
+//	range:"100ms..10m"   the smallest and the largest number or duration; either may be omitted
+//	form:"origin"        the form of a text, see Forms; for a list, of each element
 //
-// A text that has a default must not be empty, unless its form is "text".
+// A text with a default must not be empty, unless its form is "text".
 //
-// It knows no flag by its name. What several flags mean together is for who reads them.
+// The package knows no flag by name. The readers of the flags check their combinations.
 package settings
 
 import (
@@ -22,8 +22,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Of lists what is wrong with the values of a configuration, a pointer to a struct with kong's
-// tags. It changes nothing. Errors: the tags cannot be read.
+// Of lists the problems of a configuration, a pointer to a struct with kong's tags. It changes
+// nothing. It returns an error if the tags are invalid.
 func Of(config any, forms ...Forms) ([]string, error) {
 	parser, err := kong.New(config)
 	if err != nil {
@@ -32,7 +32,7 @@ func Of(config any, forms ...Forms) ([]string, error) {
 	return Problems(parser.Model.Flags, forms...), nil
 }
 
-// Refuse makes one error of all problems, nil where there is none.
+// Refuse returns one error for all problems, or nil if there are none.
 func Refuse(problems []string) error {
 	switch len(problems) {
 	case 0:
@@ -44,8 +44,8 @@ func Refuse(problems []string) error {
 		strings.Join(problems, "\n  - "))
 }
 
-// Problems lists what is wrong with the values of flags. Each says which flag it is, what it holds
-// unless that is a secret, and what it has to be.
+// Problems lists the problems of flag values. Each names the flag, its value unless that is
+// secret, and what is required.
 func Problems(flags []*kong.Flag, forms ...Forms) (out []string) {
 	for _, f := range flags {
 		if wants := wanted(f, forms); wants != "" {
@@ -55,8 +55,7 @@ func Problems(flags []*kong.Flag, forms ...Forms) (out []string) {
 	return out
 }
 
-// Limits is what a flag's range or form says of its values, "" where it has none, or takes any
-// text.
+// Limits describes a flag's range or form, or returns "" if it accepts any value.
 func Limits(f *kong.Flag, more ...Forms) string {
 	least, greatest, ranged := strings.Cut(f.Tag.Get("range"), "..")
 	form := f.Tag.Get("form")
@@ -69,7 +68,7 @@ func Limits(f *kong.Flag, more ...Forms) string {
 	return find(form, more).Name
 }
 
-// said is a flag and its value.
+// said returns a flag and its value.
 func said(f *kong.Flag) string {
 	name := "--" + f.Name
 	if len(f.Envs) > 0 {
@@ -85,7 +84,7 @@ func said(f *kong.Flag) string {
 	return name + " is " + value
 }
 
-// wanted is what a flag has to be, "" where it is that.
+// wanted returns what is required of a flag, or "" if its value is valid.
 func wanted(f *kong.Flag, forms []Forms) string {
 	if limits := f.Tag.Get("range"); limits != "" {
 		return outside(f.Target, limits)
@@ -99,7 +98,7 @@ func wanted(f *kong.Flag, forms []Forms) string {
 	return ""
 }
 
-// outside says between what a number has to lie, "" where it does.
+// outside returns the range that a number violates, or "".
 func outside(v reflect.Value, limits string) string {
 	least, greatest, _ := strings.Cut(limits, "..")
 	switch {
@@ -110,7 +109,7 @@ func outside(v reflect.Value, limits string) string {
 	return between(least, greatest)
 }
 
-// between says a range in words.
+// between describes a range in words.
 func between(least, greatest string) string {
 	switch {
 	case greatest == "":
@@ -121,8 +120,8 @@ func between(least, greatest string) string {
 	return "from " + least + " to " + greatest
 }
 
-// compare compares a number with a limit of its tag. A limit that cannot be read is a fault of the
-// program, which its tests find: see Untagged.
+// compare compares a number with a limit of its tag. An invalid limit is a bug, which the tests
+// of Untagged find.
 func compare(v reflect.Value, limit string) int {
 	if d, is := v.Interface().(time.Duration); is {
 		return cmp.Compare(d, must(time.ParseDuration(limit)))
@@ -140,7 +139,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// find is a form by its name.
+// find returns a form by name.
 func find(name string, more []Forms) Form {
 	is := forms[name]
 	for _, m := range more {
@@ -154,8 +153,8 @@ func find(name string, more []Forms) Form {
 	return is
 }
 
-// misshapen says what a text has to be, or each of a list; "" where it is that. An empty text is
-// not set.
+// misshapen returns the form that a text, or an element of a list, violates, or "". An empty
+// text is not set.
 func misshapen(v reflect.Value, is Form) string {
 	var texts []string
 	if v.Kind() == reflect.Slice {
@@ -177,8 +176,8 @@ func misshapen(v reflect.Value, is Form) string {
 	return ""
 }
 
-// Untagged lists the flags that take any number or text because no tag says what they may be. A
-// test of each command line holds it to be empty.
+// Untagged lists the flags that accept any number or text because no tag restricts them. A test
+// of each command line expects an empty list.
 func Untagged(flags []*kong.Flag) (out []string) {
 	for _, f := range flags {
 		if needs(f) && f.Tag.Get("range") == "" && f.Tag.Get("form") == "" {
@@ -188,7 +187,7 @@ func Untagged(flags []*kong.Flag) (out []string) {
 	return out
 }
 
-// needs reports whether a flag takes more than what its type, or kong, limits.
+// needs reports whether a flag needs a tag because neither its type nor kong restricts it.
 func needs(f *kong.Flag) bool {
 	t := f.Target.Type()
 	if t.Kind() == reflect.Slice {

@@ -1,8 +1,8 @@
-// Package subject makes the names by which NATS knows things: the subjects of messages, and the
-// keys of buckets, which are the ends of subjects. A name that NATS cannot read costs more than
-// its own request: the server ends the connection over a line that is too long. So every name is
-// made here, of a constant and of parts, and is valid and bounded whatever the parts are. There
-// is no other way to make one: the fields are unexported, and a Kind takes constants only.
+// Package subject creates names for NATS: the subjects of messages and the keys of buckets,
+// which are the ends of subjects. An invalid name affects more than its own request: the server
+// closes the connection over a line that is too long. Every name is therefore built here from a
+// constant and parts, and is valid and bounded for any parts. There is no other way to create
+// one: the fields are unexported, and a Kind accepts constants only.
 package subject
 
 import (
@@ -12,36 +12,35 @@ import (
 	"strings"
 )
 
-// constant is a string that stands in the source: a variable of type string is not assignable to
-// it.
+// constant is a string literal of the source: a variable of type string is not assignable to it.
 type constant string
 
-// Kind is what a family of subjects begins with, such as "ehi.start". The zero Kind is the empty
-// beginning: its subjects are their parts.
+// Kind is the common prefix of a family of subjects, such as "ehi.start". The zero Kind is the
+// empty prefix: its subjects consist of their parts.
 type Kind struct{ prefix string }
 
-// KindOf makes a kind of a constant, which has to be made of letters, digits, "_", "-" and "$",
-// divided by dots.
+// KindOf returns the kind with a constant name of letters, digits, "_", "-" and "$", separated
+// by dots.
 func KindOf(name constant) Kind { return Kind{string(name) + "."} }
 
-// String is the kind as the beginning of its subjects, with the dot that ends it.
+// String returns the prefix of the kind's subjects, including the final dot.
 func (k Kind) String() string { return k.prefix }
 
-// Within is a kind of which all subjects are k's too.
+// Within returns a kind within k: all its subjects are subjects of k.
 func (k Kind) Within(name constant) Kind { return Kind{k.prefix + string(name) + "."} }
 
-// Of is the subject of a kind that its parts name. A part that is a short token is itself; any
-// other, such as one that somebody outside made up, is replaced by its digest, which no token
-// equals.
+// Of returns the subject with the given parts. A part that is a short valid token stays as it
+// is. Any other part, such as untrusted input, is replaced by its digest, which differs from
+// every token.
 func (k Kind) Of(parts ...string) Subject { return Subject{k.prefix + join(parts)} }
 
-// Join is the subject of a kind that ends in s.
+// Join returns the subject of the kind that ends in s.
 func (k Kind) Join(s Subject) Subject { return Subject{k.prefix + s.name} }
 
-// All matches every subject of a kind, and of a kind within it.
+// All returns a pattern for every subject of the kind and of the kinds within it.
 func (k Kind) All() Pattern { return Pattern{k.prefix + ">"} }
 
-// Under matches the subjects of a kind that have these parts and one more.
+// Under returns a pattern for the subjects with the given parts and one more.
 func (k Kind) Under(parts ...string) Pattern {
 	if len(parts) == 0 {
 		return Pattern{k.prefix + "*"}
@@ -49,7 +48,7 @@ func (k Kind) Under(parts ...string) Pattern {
 	return Pattern{k.prefix + join(parts) + ".*"}
 }
 
-// Match matches the subjects of a kind that have these parts; an empty one stands for any.
+// Match returns a pattern for the subjects with the given parts. An empty part matches any.
 func (k Kind) Match(parts ...string) Pattern {
 	out := make([]string, len(parts))
 	for i, p := range parts {
@@ -60,7 +59,7 @@ func (k Kind) Match(parts ...string) Pattern {
 	return Pattern{k.prefix + strings.Join(out, ".")}
 }
 
-// Parts are those of a subject behind its kind; nil where it is of another kind.
+// Parts returns the parts of a subject after its kind, or nil if it is of another kind.
 func (k Kind) Parts(s Subject) []string {
 	rest, ok := strings.CutPrefix(s.name, k.prefix)
 	if !ok || rest == "" {
@@ -72,21 +71,21 @@ func (k Kind) Parts(s Subject) []string {
 // Subject is the name of a message, or the key of a bucket's record.
 type Subject struct{ name string }
 
-// String is the subject as NATS spells it.
+// String returns the subject as NATS spells it.
 func (s Subject) String() string { return s.name }
 
-// Number is the subject with a number as one more part.
+// Number returns the subject with a number as an additional part.
 func (s Subject) Number(n int) Subject { return Subject{s.name + "." + strconv.Itoa(n)} }
 
-// InBucket is the subject of the record of which s is the key.
+// InBucket returns the subject of the record with the key s.
 func (s Subject) InBucket(bucket string) Subject {
 	return Subject{"$KV." + token(bucket) + "." + s.name}
 }
 
-// Read takes a name that NATS or a backup tells. ok is false where no subject is spelled so.
+// Read parses a name from NATS or from a backup. ok is false if no subject has this name.
 func Read(name string) (s Subject, ok bool) {
 	parts := strings.Split(name, ".")
-	if len(parts) > 2*maxParts { // a kind's parts, and its subjects'
+	if len(parts) > 2*maxParts { // the parts of a kind and of its subjects
 		return Subject{}, false
 	}
 	for _, p := range parts {
@@ -97,16 +96,16 @@ func Read(name string) (s Subject, ok bool) {
 	return Subject{name}, true
 }
 
-// Pattern stands for several subjects.
+// Pattern matches several subjects.
 type Pattern struct{ name string }
 
-// String is the pattern as NATS spells it.
+// String returns the pattern as NATS spells it.
 func (p Pattern) String() string { return p.name }
 
-// MaxPart is the length of the longest part that is kept as it is, in bytes: that of a FHIR id.
+// MaxPart is the longest part that is kept as it is, in bytes: the length of a FHIR ID.
 const MaxPart = 64
 
-// maxParts bounds how many parts a subject has; more than that are one part.
+// maxParts is how many parts a subject may have. Further ones are merged into one.
 const maxParts = 8
 
 func join(parts []string) string {
@@ -120,7 +119,7 @@ func join(parts []string) string {
 	return strings.Join(out, ".")
 }
 
-// token is a part as it stands in a subject.
+// token returns a part as it appears in a subject.
 func token(part string) string {
 	if isToken(part) {
 		return part
@@ -142,8 +141,8 @@ func isToken(part string) bool {
 	return true
 }
 
-// digest is what stands for a part that is no token. The equals sign, which no token has, keeps the
-// two apart.
+// digest returns the replacement of an invalid part. It contains an equals sign, which no token
+// has.
 func digest(part string) string {
 	sum := sha256.Sum256([]byte(part))
 	return "=" + base64.RawURLEncoding.EncodeToString(sum[:])

@@ -2,7 +2,8 @@ package telemetry
 
 import "runtime/debug"
 
-// Version is the module version or VCS revision of the running build, "dev" where neither is known.
+// Version returns the module version or VCS revision of the running build, or "dev" if neither
+// is known.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -13,11 +13,11 @@ type Definition struct {
 	Labels           []string
 }
 
-// definitions is every metric of this project, in the order of metrics.go.
+// definitions holds every metric of this project in the order of metrics.go.
 var definitions []Definition
 
-// Definitions lists every metric of this project, in the order of metrics.go. Besides them there
-// are those of the Go runtime and of the process.
+// Definitions lists every metric of this project in the order of metrics.go. The process also
+// exports the metrics of the Go runtime and of the process.
 func Definitions() []Definition { return definitions }
 
 func define[C prometheus.Collector](c C, typ, name, help string, labels ...string) C {
@@ -46,8 +46,7 @@ func gauge(name, help string) prometheus.Gauge {
 		help)
 }
 
-// nativeFactor is how far the borders of a native histogram's buckets lie apart, where
-// Prometheus asks for them.
+// nativeFactor is the growth factor of the buckets of native histograms.
 const nativeFactor = 1.1
 
 func durations(name, help string, buckets []float64) prometheus.HistogramOpts {
@@ -79,8 +78,8 @@ func histogram(name, help string) prometheus.Histogram {
 	return define(prometheus.NewHistogram(durations(name, help, seconds)), "histogram", name, help)
 }
 
-// Sampled is a metric that something else counts, and that is asked for when Prometheus asks. It
-// is not told before it was set.
+// Sampled is a gauge or counter whose value is read at each scrape. It is not exported before
+// the first Set.
 type Sampled struct {
 	desc  *prometheus.Desc
 	typ   prometheus.ValueType
@@ -88,7 +87,7 @@ type Sampled struct {
 	value atomic.Uint64 // bits of a float64
 }
 
-// Set takes the value of this moment.
+// Set sets the current value.
 func (s *Sampled) Set(v float64) {
 	s.value.Store(math.Float64bits(v))
 	s.set.Store(true)

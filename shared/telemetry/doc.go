@@ -1,4 +1,4 @@
-// Package telemetry is how the server is seen from outside: the logger's set-up, every
-// Prometheus metric in one file (metrics.go), and what build is running. Its metrics are the
+// Package telemetry is how operators observe the server: the set-up of the logger, every
+// Prometheus metric in one file (metrics.go), and the version of the build. The metrics are the
 // only globals of the project.
 package telemetry

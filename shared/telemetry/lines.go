@@ -9,28 +9,26 @@ import (
 	"time"
 )
 
-// Stderr is the process's standard error for those that must not wait for whoever reads it: a
-// pager that is paused or a collector that hangs stops nothing. What is too much for the time
-// being is dropped and counted.
+// Stderr is the standard error of the process without blocking: a paused pager or a hanging log
+// collector stops nothing. It drops and counts what the reader cannot take in time.
 var Stderr = newLines(os.Stderr)
 
-// Exit ends the process, after what AtExit was given and what was written to Stderr, where
-// neither takes longer than exitFlush.
+// Exit runs the functions of AtExit, flushes Stderr and exits. It waits for at most exitFlush.
 func Exit(code int) {
 	atExit.run(exitFlush)
 	Stderr.Flush(exitFlush)
 	os.Exit(code)
 }
 
-// exitFlush is how long the end of a process waits for its last words, and for its last duties.
+// exitFlush bounds how long an exit waits.
 const exitFlush = time.Second
 
-// AtExit has Exit call f, which removes what nobody else would, until done is called.
+// AtExit registers f, a clean-up, to be called by Exit until done is called.
 func AtExit(f func()) (done func()) { return atExit.add(f) }
 
 var atExit duties
 
-// duties are what is to be done before a process ends.
+// duties holds the functions of AtExit.
 type duties struct {
 	mu   sync.Mutex
 	all  map[int]func()
@@ -53,7 +51,7 @@ func (d *duties) add(f func()) (done func()) {
 	}
 }
 
-// run does all of them at once, and waits for limit at most.
+// run calls all functions concurrently and waits for at most limit.
 func (d *duties) run(limit time.Duration) {
 	d.mu.Lock()
 	all := slices.Collect(maps.Values(d.all))
@@ -70,22 +68,22 @@ func (d *duties) run(limit time.Duration) {
 	}
 }
 
-// mostHeld is how many bytes wait for a reader, beside those that are being written.
+// mostHeld is how many bytes may wait for the reader, besides those being written.
 const mostHeld = 1 << 20
 
-// Lines writes what it is given in the background, in order and each Write as a whole or not at
-// all.
+// Lines writes in the background, in order. Each Write is written completely or not at all.
 type Lines struct {
 	to io.Writer
 
 	mu      sync.Mutex
 	waiting []byte
-	idle    chan struct{} // closed when all is written; nil where nothing was to write
+	idle    chan struct{} // closed when everything is written; nil if nothing was written
 }
 
 func newLines(to io.Writer) *Lines { return &Lines{to: to} }
 
-// Write implements io.Writer. It never waits, and does not fail: nobody could be told.
+// Write implements io.Writer. It never blocks and never fails: there would be no place to report
+// a failure.
 func (l *Lines) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -113,11 +111,11 @@ func (l *Lines) drain() {
 			return
 		}
 		l.mu.Unlock()
-		_, _ = l.to.Write(some) // nobody could be told
+		_, _ = l.to.Write(some) // a failure cannot be reported
 	}
 }
 
-// Flush waits until everything is written, for at most limit, and reports whether it is.
+// Flush waits until everything is written, at most limit, and reports whether it is.
 func (l *Lines) Flush(limit time.Duration) bool {
 	l.mu.Lock()
 	idle := l.idle

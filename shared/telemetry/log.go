@@ -6,8 +6,8 @@ import (
 	"log/slog"
 )
 
-// NewLogger makes the process's logger. level may be a *slog.LevelVar, which can be changed
-// later. format is "text" or "json"; anything else is an error.
+// NewLogger returns the logger of the process. level may be a *slog.LevelVar, which can be
+// changed later. format is "text" or "json"; any other value is an error.
 func NewLogger(w io.Writer, format string, level slog.Leveler) (*slog.Logger, error) {
 	opts := &slog.HandlerOptions{Level: level}
 	switch format {

@@ -7,26 +7,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// Registry holds every metric of the process; Handler serves it.
+// Registry holds every metric of the process. Handler serves it.
 var Registry = prometheus.NewRegistry()
 
-// Buckets for latencies: from 100 microseconds to 60 seconds.
+// Buckets for latencies, from 100 microseconds to 60 seconds.
 var seconds = []float64{
 	.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60,
 }
 
-// Buckets for what people and queues take, too: up to a week.
+// Buckets for waits for people and queues, up to a week.
 var longSeconds = []float64{
 	.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600,
 	6 * 3600, 86400, 7 * 86400,
 }
 
-// Buckets a tenth apart for what is compared from run to run: from a tenth of a millisecond to
-// two minutes.
+// Fine buckets, about 10 % apart, for comparing runs: from 0.1 milliseconds to two minutes.
 var fineSeconds = prometheus.ExponentialBucketsRange(.0001, 120, 150)
 
-// The metrics, by Prometheus' conventions: base units, ehi_ prefix, labels of bounded
-// cardinality only (never an id or a path with an id in it).
+// The metrics follow Prometheus' conventions: base units, the prefix ehi_, labels of bounded
+// cardinality only (never an ID or a path with an ID).
 var (
 	HTTPRequests = counters("ehi_http_requests_total",
 		"HTTP requests answered, by route template, method and status.", "route", "method",
@@ -282,8 +281,8 @@ func init() {
 	Registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	buildInfo.WithLabelValues(Version(), runtime.Version()).Set(1)
-	// A counter that first appears with its first event shows no increase: these are there from
-	// the start, at 0.
+	// Initialize counters at 0: a counter that first appears with its first event shows no
+	// increase.
 	kinds, lanes := []string{
 		"patient", "patients", "group", "system",
 	}, []string{"interactive", "bulk"}
@@ -320,7 +319,7 @@ type counterVec interface {
 	WithLabelValues(values ...string) prometheus.Counter
 }
 
-// begin makes a counter of each combination of label values.
+// begin creates a counter for each combination of label values.
 func begin(c counterVec, chosen []string, values [][]string) {
 	if len(values) == 0 {
 		c.WithLabelValues(chosen...)

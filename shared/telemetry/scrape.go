@@ -20,8 +20,8 @@ var samplers struct {
 	of   map[int]func()
 }
 
-// OnScrape calls f before the metrics are told, until stop is called: that is when it sets what
-// is Sampled.
+// OnScrape calls f at each scrape before the metrics are read, until stop is called. f sets
+// Sampled metrics.
 func OnScrape(f func()) (stop func()) {
 	samplers.Lock()
 	defer samplers.Unlock()
@@ -38,13 +38,13 @@ func OnScrape(f func()) (stop func()) {
 	}
 }
 
-// Handler answers GET /metrics, in the text format, as OpenMetrics with exemplars, or as
-// protobuf with native histograms: whichever is asked for.
+// Handler serves GET /metrics as text, as OpenMetrics with exemplars, or as protobuf with native
+// histograms, depending on the Accept header.
 func Handler() http.Handler {
 	return handler(Registry)
 }
 
-// LoadHandler is Handler for the load generator: what is told of a server is left out.
+// LoadHandler is Handler for the load generator, without the metrics of a server.
 func LoadHandler() http.Handler {
 	return handler(prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		all, err := Registry.Gather()
@@ -67,10 +67,10 @@ func handler(g prometheus.Gatherer) http.Handler {
 	})
 }
 
-// headerTime bounds how long the head of a request may take.
+// headerTime bounds how long the header of a request may take.
 const headerTime = 5 * time.Second
 
-// Serve answers requests at an address with h until stop is called.
+// Serve serves h at an address until stop is called.
 func Serve(addr string, h http.Handler) (url string, stop func() error, err error) {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {

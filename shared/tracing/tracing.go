@@ -1,8 +1,8 @@
-// Package tracing makes one OpenTelemetry trace of each export: from the kick-off through the
-// NATS headers to worker, task, actors and files. Its spans go to a collector by OTLP/HTTP
-// (https://opentelemetry.io/docs/specs/otlp/), their context travels as a traceparent
-// (https://www.w3.org/TR/trace-context/). Where no collector is named there is no Tracer, and
-// every function here returns at once.
+// Package tracing creates one OpenTelemetry trace for each export: from the kick-off through
+// NATS headers to worker, task, actors and files. It sends spans to a collector by OTLP/HTTP
+// (https://opentelemetry.io/docs/specs/otlp/). Contexts travel as a traceparent
+// (https://www.w3.org/TR/trace-context/). Without a configured collector there is no Tracer, and
+// every function returns immediately.
 //
 // Spans name routes, resource types, jobs and tasks; never a patient, a path or a token.
 package tracing
@@ -28,23 +28,22 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Config is part of the command lines of server and exporter.
+// Config holds the tracing flags of server and exporter.
 type Config struct {
 	Endpoint string  `help:"URL of an OpenTelemetry collector that takes traces by OTLP/HTTP, without /v1/traces. OTEL_EXPORTER_OTLP_HEADERS, _CERTIFICATE and _TIMEOUT go with it. Default: no traces." env:"EHI_TRACE_ENDPOINT,OTEL_EXPORTER_OTLP_ENDPOINT" form:"url"`
 	Ratio    float64 `help:"Share of the traces that are kept, from 0 to 1; a client that sends a traceparent decides for itself." default:"1" env:"EHI_TRACE_RATIO" range:"0..1"`
 }
 
-// name is this instrumentation's (the scope of its spans).
+// name is the instrumentation scope of the spans.
 const name = "ehi-server"
 
-// maxQueue is how many ended spans wait for the collector; further ones are dropped rather than
-// waited for.
+// maxQueue is how many finished spans may wait for the collector. Further spans are dropped.
 const maxQueue = 16384
 
-// Job is the attribute that names a job.
+// Job is the attribute with the ID of a job.
 const Job = "ehi.job"
 
-// Tracer begins traces. A nil one begins none.
+// Tracer starts traces. A nil Tracer starts none.
 type Tracer struct {
 	provider *sdk.TracerProvider
 	tracer   trace.Tracer
@@ -52,10 +51,10 @@ type Tracer struct {
 	log      *slog.Logger
 }
 
-// Open makes the Tracer of a process; nil where no endpoint is set. service is what its spans
-// are filed under unless OTEL_SERVICE_NAME says otherwise. A collector that is away costs spans
-// and a warning each, nothing else. Errors: an endpoint that is no http(s) URL, a ratio outside
-// of 0 to 1.
+// Open returns the Tracer of a process, or nil if no endpoint is configured. service is the
+// service name unless OTEL_SERVICE_NAME sets another one. An unreachable collector costs only
+// the spans, with a warning each. It returns an error if the endpoint is not an http(s) URL or
+// the ratio is not between 0 and 1.
 func Open(ctx context.Context, c Config, service string, log *slog.Logger) (*Tracer, error) {
 	if c.Endpoint == "" {
 		return nil, nil
@@ -90,11 +89,11 @@ func Open(ctx context.Context, c Config, service string, log *slog.Logger) (*Tra
 	return &Tracer{p, p.Tracer(name), c.Ratio, log}, nil
 }
 
-// flushTime bounds how long the last spans may take to be sent.
+// flushTime bounds the sending of the last spans.
 const flushTime = 5 * time.Second
 
-// Close sends what is left. What cannot be sent is lost, with a warning: that is no failure of
-// the process.
+// Close sends the remaining spans. Spans that cannot be sent are lost with a warning, which is
+// not an error.
 func (t *Tracer) Close() {
 	if t == nil {
 		return
@@ -106,8 +105,8 @@ func (t *Tracer) Close() {
 	}
 }
 
-// Begin begins a span below parent, a client's traceparent; where there is none that can be
-// read, a trace begins here, if its turn comes by the ratio that is kept. End ends the span.
+// Begin starts a span below parent, the traceparent of a client. Without a valid parent it
+// starts a new trace, sampled by the configured ratio. End ends the span.
 func (t *Tracer) Begin(
 	ctx context.Context, parent, what string, kind trace.SpanKind, about ...attribute.KeyValue,
 ) (context.Context, trace.Span) {
@@ -122,8 +121,8 @@ func (t *Tracer) Begin(
 	return t.tracer.Start(ctx, what, trace.WithSpanKind(kind), trace.WithAttributes(about...))
 }
 
-// Continue begins a span below parent, the traceparent of one of our own processes; where there
-// is none nothing is traced. What ctx was part of is linked to. End ends the span.
+// Continue starts a span below parent, the traceparent of one of our own processes. Without a
+// parent nothing is traced. The span links to the span of ctx. End ends the span.
 func (t *Tracer) Continue(
 	ctx context.Context, parent, what string, kind trace.SpanKind, about ...attribute.KeyValue,
 ) (context.Context, trace.Span) {
@@ -141,8 +140,8 @@ func (t *Tracer) Continue(
 	return t.tracer.Start(below, what, opts...)
 }
 
-// Start begins a span below the one of ctx. Where that is not recorded, this one is not either,
-// and ctx is returned as it is.
+// Start starts a span below the span of ctx. If that span is not recorded, Start returns ctx
+// unchanged.
 func Start(
 	ctx context.Context, what string, about ...attribute.KeyValue,
 ) (context.Context, trace.Span) {
@@ -156,7 +155,7 @@ func Start(
 // off is a span that is not recorded.
 var off = trace.SpanFromContext(context.Background())
 
-// End ends a span of Start or Continue, with its outcome.
+// End ends a span of Start or Continue and sets its status from err.
 func End(span trace.Span, err error) {
 	if !span.IsRecording() {
 		return
@@ -167,17 +166,17 @@ func End(span trace.Span, err error) {
 	span.End()
 }
 
-// Traced reports whether the span of ctx is recorded: only then is it worth while to say
-// anything about it.
+// Traced reports whether the span of ctx is recorded. Check it before computing costly
+// attributes.
 func Traced(ctx context.Context) bool { return trace.SpanFromContext(ctx).IsRecording() }
 
-// Note adds to what is known of the span of ctx. Callers whose figures cost something ask Traced
-// before.
+// Note adds attributes to the span of ctx. Callers whose attributes are costly call Traced
+// first.
 func Note(ctx context.Context, about ...attribute.KeyValue) {
 	trace.SpanFromContext(ctx).SetAttributes(about...)
 }
 
-// ID is the id of the trace that ctx belongs to, where it is recorded; else "".
+// ID returns the trace ID of ctx if the span is recorded, or "".
 func ID(ctx context.Context) string {
 	if s := trace.SpanFromContext(ctx); s.IsRecording() {
 		return s.SpanContext().TraceID().String()
@@ -185,10 +184,10 @@ func ID(ctx context.Context) string {
 	return ""
 }
 
-// Header carries the context of a span, over HTTP as in NATS messages.
+// Header is the header with the context of a span, in HTTP and in NATS messages.
 const Header = "traceparent"
 
-// Parent is the traceparent of ctx's span, "" where it has none.
+// Parent returns the traceparent of the span of ctx, or "".
 func Parent(ctx context.Context) string {
 	if !trace.SpanContextFromContext(ctx).IsValid() {
 		return ""
@@ -198,7 +197,7 @@ func Parent(ctx context.Context) string {
 	return carrier[Header]
 }
 
-// WithParent puts a traceparent that came from elsewhere in place of ctx's span.
+// WithParent replaces the span of ctx by that of a traceparent from another process.
 func WithParent(ctx context.Context, parent string) context.Context {
 	if parent == "" {
 		return trace.ContextWithSpan(ctx, off)
@@ -207,7 +206,8 @@ func WithParent(ctx context.Context, parent string) context.Context {
 		propagation.MapCarrier{Header: parent})
 }
 
-// Observe puts a duration into a histogram, with the id of ctx's trace where there is one.
+// Observe records a duration in a histogram, with the trace ID of ctx as an exemplar if there is
+// one.
 func Observe(ctx context.Context, h prometheus.Observer, d time.Duration) {
 	if id := ID(ctx); id != "" {
 		if e, ok := h.(prometheus.ExemplarObserver); ok {

@@ -1,10 +1,10 @@
-// Package weburl reads addresses from outside as browsers do (the WHATWG URL Standard), so that
-// the address that a check looks at is the address that a browser follows. net/url follows RFC
-// 3986, which browsers do not: they repair "http:/host", read "\" as "/", and drop tabs and line
-// breaks. The rule for all who use this package: hand on String or the path of Local, never the
-// text that came in.
+// Package weburl parses untrusted addresses as browsers do (the WHATWG URL Standard), so that a
+// check sees the address that a browser follows. net/url implements RFC 3986, which browsers do
+// not: they repair "http:/host", read "\" as "/", and drop tabs and line breaks. Users of this
+// package must pass on String or the path of Local, never the original text.
 //
-// It neither fetches anything nor knows who may lead where; auth and api/server decide that.
+// The package fetches nothing and does not know which addresses are allowed. auth and the api
+// decide that.
 package weburl
 
 import (
@@ -15,25 +15,24 @@ import (
 	whatwg "github.com/nlnwa/whatwg-url/url"
 )
 
-// maxLength is the longest address that is read, in bytes: about what servers take in a request
-// line. maxAts is how many "@" it may have: the time to read a host grows with the square of
-// them.
+// maxLength is the longest accepted address in bytes, about what servers accept in a request
+// line. maxAts is how many "@" it may have: the time to parse a host grows with their square.
 const (
 	maxLength = 8 << 10
 	maxAts    = 64
 )
 
-// Errors of Parse, beside those of the syntax.
+// Errors of Parse, besides syntax errors.
 var (
 	errTooLong  = errors.New("the address is too long")
 	errUnstable = errors.New("the address changes each time it is read")
 )
 
-// URL is an address as a browser reads it.
+// URL is an address as a browser parses it.
 type URL struct{ u *whatwg.Url }
 
-// Parse reads a whole address. Errors: it names no scheme, is not one that a browser follows, or
-// has more than 8 KiB or 64 "@".
+// Parse parses an absolute address. It returns an error for an address without a scheme, one
+// that browsers do not follow, and one of more than 8 KiB or 64 "@".
 func Parse(raw string) (URL, error) { return parse(raw, nil) }
 
 func parse(raw string, base *whatwg.Url) (URL, error) {
@@ -44,8 +43,7 @@ func parse(raw string, base *whatwg.Url) (URL, error) {
 	if err != nil {
 		return URL{}, err
 	}
-	// What is handed on is read once more, by the browser. It has to find there what was found
-	// here.
+	// The browser parses the result again. It must find the same address.
 	again, err := read(u.Href(false), nil)
 	if err != nil {
 		return URL{}, err
@@ -63,7 +61,7 @@ func read(raw string, base *whatwg.Url) (*whatwg.Url, error) {
 	return base.Parse(raw)
 }
 
-// String is the address as it is handed on.
+// String returns the address to pass on.
 func (u URL) String() string { return u.u.Href(false) }
 
 // IsWeb reports whether a browser opens the address by HTTP. Only such addresses have an Origin.
@@ -71,8 +69,8 @@ func (u URL) IsWeb() bool {
 	return (u.u.Scheme() == "http" || u.u.Scheme() == "https") && u.u.Hostname() != ""
 }
 
-// Origin is scheme, host and port, without the default port, in lower case: what the registered
-// origins of clients are compared with. It is "" unless IsWeb.
+// Origin returns scheme, host and port, without the default port, in lower case, for comparison
+// with the registered origins of clients. It is "" unless IsWeb.
 func (u URL) Origin() string {
 	if !u.IsWeb() {
 		return ""
@@ -80,23 +78,24 @@ func (u URL) Origin() string {
 	return u.u.Scheme() + "://" + u.u.Host()
 }
 
-// IsOf reports whether the address is of an origin, in whichever spelling that is given.
+// IsOf reports whether the address has an origin, which may be in any spelling.
 func (u URL) IsOf(origin string) bool {
 	o, err := Parse(origin)
 	return err == nil && o.IsWeb() && o.Origin() == u.Origin()
 }
 
-// Hostname is the host in lower case without the port, and without the brackets of an IPv6 address.
+// Hostname returns the host in lower case without port and without the brackets of an IPv6
+// address.
 func (u URL) Hostname() string { return strings.Trim(u.u.Hostname(), "[]") }
 
-// HasCredentials reports whether the address names a user or a password, which can make one host
-// look like another.
+// HasCredentials reports whether the address has a user name or password, which can make one
+// host look like another.
 func (u URL) HasCredentials() bool { return u.u.Username() != "" || u.u.Password() != "" }
 
-// With is the address with parameters in its query, in place of those of the same names; without
-// its fragment.
+// With returns the address without its fragment, with the given query parameters. They replace
+// existing ones of the same names.
 func (u URL) With(parameters url.Values) string {
-	q, _ := url.ParseQuery(u.u.Query()) // a pair that cannot be read is left out
+	q, _ := url.ParseQuery(u.u.Query()) // an invalid pair is dropped
 	for name, values := range parameters {
 		q[name] = values
 	}
@@ -104,12 +103,12 @@ func (u URL) With(parameters url.Values) string {
 	return address + "?" + q.Encode()
 }
 
-// Resolve reads a link on the page at this address: whole, or relative to it. Errors are those
-// of Parse.
+// Resolve parses a link on the page at this address: absolute or relative. Errors: those of
+// Parse.
 func (u URL) Resolve(raw string) (URL, error) { return parse(raw, u.u) }
 
-// Segments are the parts of the path between slashes, without the empty ones, percent-decoded.
-// One that cannot be decoded, or would hold a slash then, stays as it is.
+// Segments returns the parts of the path between slashes, without empty ones, percent-decoded. A
+// part that is not decodable, or that would contain a slash, stays encoded.
 func (u URL) Segments() []string {
 	var out []string
 	for part := range strings.SplitSeq(u.u.Pathname(), "/") {
@@ -123,14 +122,14 @@ func (u URL) Segments() []string {
 	return out
 }
 
-// Query is what follows the question mark, still encoded.
+// Query returns the query, still encoded.
 func (u URL) Query() string { return u.u.Query() }
 
-// Fragment is what follows the hash, still encoded.
+// Fragment returns the fragment, still encoded.
 func (u URL) Fragment() string { return u.u.Fragment() }
 
-// Local is the path and query that a browser opens on an origin when it follows raw from the
-// origin's front page. ok is false where raw is empty or leads to another origin.
+// Local returns the path and query that a browser opens on an origin when it follows raw from
+// the origin's front page. ok is false if raw is empty or leads to another origin.
 func Local(origin, raw string) (path string, ok bool) {
 	base, err := Parse(origin)
 	if err != nil || !base.IsWeb() || strings.TrimSpace(raw) == "" {
@@ -140,7 +139,7 @@ func Local(origin, raw string) (path string, ok bool) {
 	if !ok {
 		return "", false
 	}
-	// A path such as //host is another origin by itself.
+	// A path such as //host is itself another origin.
 	again, ok := base.local(path)
 	return path, ok && again == path
 }
@@ -153,8 +152,8 @@ func (u URL) local(raw string) (path string, ok bool) {
 	return to.u.Pathname() + to.u.Search(), true
 }
 
-// Canonical is an address in the one spelling that browsers give it, without slashes at its end;
-// raw where it cannot be read.
+// Canonical returns an address in the spelling of browsers without trailing slashes, or raw if
+// it is invalid.
 func Canonical(raw string) string {
 	if u, err := Parse(raw); err == nil {
 		raw = u.String()

@@ -5,21 +5,20 @@ import (
 	"strings"
 )
 
-// The roles of a date, the best to tell when something happened first. R4 maps its elements to
-// the five Ws (http://hl7.org/fhir/fivews): done and init say it themselves. An element without
-// such a mapping that has a search parameter of type date (DocumentReference.context.period)
-// says it better than one that tells when the resource was recorded; one without either comes
-// last (ImagingStudy.series.started).
+// The roles of a date, in order of preference, that say when the event happened. R4 maps its
+// elements to the five Ws (http://hl7.org/fhir/fivews): done and init say it directly. An
+// element without a mapping that has a search parameter of type date
+// (DocumentReference.context.period) precedes one that says when the resource was recorded. An
+// element with neither comes last (ImagingStudy.series.started).
 var roles = []string{"done", "init", "planned", "searched", "recorded", "other"}
 
-// undated is the names of elements that hold a date and say nothing about when the resource
-// happened.
+// undated lists elements with dates that do not say when the event happened.
 var undated = strings.Fields(
 	`value[x] answer[x] defaultValue[x] value birthDate born[x] deceased[x] internationalBirthDate
 expirationDate expiry validTo approvalDate lastReviewDate publicationDate releaseDate effectivePeriod manufactureDate
 ifModifiedSince lockedDate timestamp nextScheduled notAvailable`)
 
-// datesOf is the fields that say when a resource happened, by role.
+// datesOf returns the fields that say when the event happened, by role.
 func (d *definitions) datesOf(typ string) []string {
 	searched := d.searchedDates(typ)
 	byRole := map[string][]string{}
@@ -31,7 +30,7 @@ func (d *definitions) datesOf(typ string) []string {
 		case role == "" || starts && ends && e.name() == "end":
 			continue
 		case starts && ends && e.name() == "start":
-			// the two are a Period of the resource's own: Appointment, Slot
+			// Together they are a Period of the resource itself: Appointment, Slot.
 			byRole[role] = append(byRole[role], "/")
 			continue
 		}
@@ -48,7 +47,7 @@ func (d *definitions) datesOf(typ string) []string {
 	return out
 }
 
-// dateRole is the role of an element; "" for one that says nothing about when.
+// dateRole returns the role of an element, or "" if it does not say when.
 func dateRole(e element, searched bool) string {
 	name := e.name()
 	if slices.Contains(undated, name[strings.LastIndexByte(name, '.')+1:]) {
@@ -67,7 +66,7 @@ func dateRole(e element, searched bool) string {
 	return "other"
 }
 
-// searchedDates is the elements that a search parameter of type date looks at.
+// searchedDates returns the elements of search parameters of type date.
 func (d *definitions) searchedDates(typ string) []string {
 	var out []string
 	for _, p := range d.parameters {
@@ -84,8 +83,8 @@ func (d *definitions) searchedDates(typ string) []string {
 	return out
 }
 
-// dateParts is the fields of a date: itself, or those of a Period (written path/) or Timing that
-// hold dates.
+// dateParts returns the date fields of a field: itself, or those of a Period (written path/) or
+// Timing.
 func dateParts(f field) []string {
 	switch f.typ {
 	case "date", "dateTime", "instant":

@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// selection is one part of a search parameter's FHIRPath expression, as far as the tables can
-// say it: a path, and what limits it.
+// selection is one part of a search parameter's FHIRPath expression that the tables can express:
+// a path and its restrictions.
 type selection struct {
 	typ    string // resource type
-	path   string // below the type, a choice without [x]
+	path   string // below the type; a choice is without [x]
 	as     string // only values of this data type
 	target string // only references to this resource type
 	system string // only contact points of this system
@@ -23,7 +23,7 @@ var (
 	ofSystem  = regexp.MustCompile(`^(.*)\.where\(system='([a-z]+)'\)$`)
 )
 
-// parse reads an expression. rest is its parts that the tables cannot say, such as
+// parse parses an expression. rest holds the parts that the tables cannot express, such as
 // Bundle.entry[0].resource.
 func parse(expression string) (found []selection, rest []string) {
 	for _, part := range strings.Split(expression, " | ") {
@@ -48,8 +48,8 @@ func parse(expression string) (found []selection, rest []string) {
 	return found, rest
 }
 
-// resolve finds the JSON fields that a selection means in a resource of type typ: it goes
-// through data types (name.family), and names a choice by its types (effectiveDateTime).
+// resolve returns the JSON fields of a selection in a resource of type typ. It follows data
+// types (name.family) and names a choice by its types (effectiveDateTime).
 func (d *definitions) resolve(typ string, s selection) []field {
 	var out []field
 	for _, f := range d.walk(d.types[typ], s.path) {

@@ -23,17 +23,18 @@ const (
 	medplumSum     = "57a2f32c86ad26a1e677f8af4ca77ec3dadf4cf023884b4367e11780376d79d6"
 )
 
-// published is the files that the tables are made of, as they were published.
+// published holds the published files behind the tables.
 type published struct {
 	resources, types []byte // bundles of StructureDefinitions, XML
 	parameters       []byte // bundle of SearchParameters, JSON
 	compartment      []byte // the CompartmentDefinition of Patient, JSON
 }
 
-// errUnreachable says that a registry or its client is not to be had; anything else is wrong.
+// errUnreachable means that a registry or its client is not available.
 var errUnreachable = errors.New("package not available")
 
-// fetch gets the packages into dir by the registries' own clients. Errors: errUnreachable.
+// fetch downloads the packages into dir with the registries' own clients. Errors:
+// errUnreachable.
 func fetch(dir string) (p published, err error) {
 	artifact := "ca.uhn.hapi.fhir:hapi-fhir-validation-resources-r4:" + hapiVersion
 	jar := filepath.Join(dir, "hapi-fhir-validation-resources-r4-"+hapiVersion+".jar")
@@ -59,7 +60,7 @@ func fetch(dir string) (p published, err error) {
 	return p, err
 }
 
-// client runs a registry's client, which writes file, and checks what it wrote.
+// client runs a registry's client, which writes file, and verifies the file.
 func client(dir, file, sum, name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir

@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// definitions is what R4 defines, as far as the tables need it.
+// definitions holds the R4 definitions that the tables need.
 type definitions struct {
 	types      map[string]*structure // resources and data types by name
 	resources  []string              // the concrete resource types, sorted
 	parameters []parameter
-	// by resource type: the search parameters that make it a patient's
+	// By resource type: the search parameters that make a resource part of a patient's record.
 	compartment map[string][]string
 }
 
@@ -86,7 +86,7 @@ func (d *definitions) loadStructures(file []byte) error {
 		}
 		s.Name = s.Type.Value
 		d.types[s.Name] = s
-		// MetadataResource is marked as concrete in R4 by mistake: nothing can have it for a
+		// MetadataResource is marked as concrete in R4 by mistake. No resource has it as its
 		// resourceType.
 		if s.Kind.Value == "resource" && s.Abstract.Value == "false" &&
 			s.Name != "MetadataResource" {
@@ -125,7 +125,7 @@ func (d *definitions) loadSearch(p published) error {
 	return nil
 }
 
-// find gives a type's parameter.
+// find returns a parameter of a type.
 func (d *definitions) find(typ, code string) (parameter, bool) {
 	i := slices.IndexFunc(d.parameters, func(p parameter) bool {
 		return p.Code == code && slices.Contains(p.Base, typ)
@@ -136,7 +136,7 @@ func (d *definitions) find(typ, code string) (parameter, bool) {
 	return d.parameters[i], true
 }
 
-// child gives an element by its path below the structure's name, such as participant.actor; a
+// child returns an element by its path below the structure's name, such as participant.actor. A
 // choice is named without [x].
 func (s *structure) child(path string) (element, bool) {
 	path = s.Name + "." + path
@@ -149,7 +149,7 @@ func (s *structure) child(path string) (element, bool) {
 	return s.Elements[i], true
 }
 
-// name is the path below the structure's name, with [x].
+// name returns the path below the structure's name, with [x].
 func (e element) name() string {
 	_, below, _ := strings.Cut(e.Path.Value, ".")
 	return below
@@ -163,7 +163,7 @@ func (e element) inherited() bool {
 		slices.Contains([]string{"meta", "implicitRules", "language", "text", "contained"}, name)
 }
 
-// field is an element as it stands in JSON: a path for each type of a choice.
+// field is an element in JSON: a path for each type of a choice.
 type field struct {
 	path string // effectiveDateTime
 	typ  string // dateTime
@@ -182,8 +182,8 @@ func (e element) fields() []field {
 	return out
 }
 
-// w5 is what the element tells (http://hl7.org/fhir/fivews): done, init, planned, recorded,
-// context... Empty where R4 does not say.
+// w5 returns which of the five Ws the element maps to (http://hl7.org/fhir/fivews): done, init,
+// planned, recorded, context... It is empty if R4 does not say.
 func (e element) w5() string {
 	for _, m := range e.Mappings {
 		if about, ok := strings.CutPrefix(m.Map.Value, "FiveWs."); ok && m.Identity.Value == "w5" {
@@ -193,7 +193,7 @@ func (e element) w5() string {
 	return ""
 }
 
-// targets is the types that a Reference may lead to; * is every one.
+// targets returns the types that a Reference may reference; * means all.
 func (t dataType) targets() []string {
 	var out []string
 	for _, target := range t.Targets {

@@ -1,4 +1,4 @@
-// Package linktest stands between a process and its NATS, for tests.
+// Package linktest provides a slow connection to NATS, for tests.
 package linktest
 
 import (
@@ -11,23 +11,22 @@ import (
 	"time"
 )
 
-// Wire stands between a server and its NATS. What it is told to be slow it hands on later, in
-// order.
+// Wire is a proxy between a process and NATS that can delay data. It preserves the order.
 type Wire struct {
 	net.Listener
 	to    string
-	delay atomic.Int64 // of each piece, in nanoseconds
-	back  atomic.Int64 // of each piece that NATS sends
+	delay atomic.Int64 // of data in both directions, in nanoseconds
+	back  atomic.Int64 // of data that NATS sends, in addition
 	ends  sync.WaitGroup
 	mu    sync.Mutex
 	open  map[net.Conn]bool
 	done  chan struct{}
 }
 
-// Forever is a delay that no test sees the end of: nothing is handed on.
+// Forever is a delay longer than any test: nothing is forwarded.
 const Forever = time.Hour
 
-// NewWire makes one to the URL of a NATS. It ends with the test.
+// NewWire starts a proxy to a NATS URL. It stops with the test.
 func NewWire(t *testing.T, to string) *Wire {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -55,13 +54,13 @@ func NewWire(t *testing.T, to string) *Wire {
 	return w
 }
 
-// URL is by what NATS is reached over it.
+// URL returns the address of NATS through the proxy.
 func (w *Wire) URL() string { return "nats://" + w.Addr().String() }
 
-// SlowBack makes it slow in what NATS sends alone.
+// SlowBack delays only what NATS sends.
 func (w *Wire) SlowBack(d time.Duration) { w.back.Store(int64(d)) }
 
-// Slow makes it hand each piece on so much later.
+// Slow delays data in both directions.
 func (w *Wire) Slow(d time.Duration) {
 	w.delay.Store(int64(d))
 	w.back.Store(int64(d))
@@ -86,18 +85,18 @@ func (w *Wire) serve() {
 	}
 }
 
-// piece is what came at a moment.
+// piece is data and its time of arrival.
 type piece struct {
 	at   time.Time
 	data []byte
 }
 
-// carry hands on what comes, each piece as late as the wire is slow then.
+// carry forwards data with the current delay.
 func (w *Wire) carry(from, to net.Conn, delay *atomic.Int64) {
 	pieces := make(chan piece, 10_000)
 	w.ends.Go(func() {
-		defer to.Close()   // there is nobody to tell
-		defer from.Close() // and what comes is not read any more
+		defer to.Close()   // errors of closing do not matter
+		defer from.Close() // and later data is not read
 		for p := range pieces {
 			for wait := time.Duration(1); wait > 0; {
 				wait = min(time.Until(p.at.Add(time.Duration(delay.Load()))), 50*time.Millisecond)
