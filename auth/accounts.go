@@ -16,47 +16,48 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Role is what an administrator may do; each may do what the one before may.
+// Role is what an administrator may do. Each role includes the lower ones.
 type Role string
 
 // The roles.
 const (
-	// Viewer sees jobs and how the server does.
+	// Viewer may see jobs and the state of the server.
 	Viewer Role = "viewer"
-	// Reviewer decides about exports, and adds documents to them.
+	// Reviewer may also approve and reject exports, and attach documents to them.
 	Reviewer Role = "reviewer"
-	// Admin does everything: clients, accounts, keys, imports, backups, the audit trail.
+	// Admin may do everything: clients, accounts, keys, imports, backups, the audit trail.
 	Admin Role = "admin"
 )
 
-// Roles lists the roles, least first.
+// Roles lists the roles from the lowest to the highest.
 func Roles() []Role { return []Role{Viewer, Reviewer, Admin} }
 
-// May reports whether the role is at least another.
+// May reports whether the role includes another.
 func (r Role) May(least Role) bool {
 	return slices.Index(Roles(), r) >= slices.Index(Roles(), least) && slices.Contains(Roles(), r)
 }
 
-// Account is who can log in: a patient, or an administrator.
+// Account is an account of a patient or an administrator.
 type Account struct {
-	// Name is 1 to 64 bytes of letters, digits and other ASCII but spaces (RFC 8265 3.3). Case
-	// does not count, nor how a letter is composed.
+	// Name has 1 to 64 bytes of letters, digits and other ASCII characters except spaces (RFC
+	// 8265 3.3). Case and Unicode normalization do not matter.
 	Name string `json:"username"`
-	// Patient is the id of whose record it opens; "" for an administrator.
+	// Patient is the ID of the patient whose record the account opens; "" for an administrator.
 	Patient string `json:"patient,omitempty"`
-	// Role is an administrator's; "" for a patient.
+	// Role is the role of an administrator; "" for a patient.
 	Role Role `json:"role,omitempty"`
-	// Created tells it from another account of the same name, before it or after it.
+	// Created is when the account was created. It distinguishes accounts that have the same name
+	// one after the other.
 	Created time.Time `json:"created"`
-	// Changed is when the password or the second factor was last set: sessions from before are
-	// void.
+	// Changed is when the password or the second factor was last set. Earlier sessions are
+	// invalid.
 	Changed time.Time `json:"changed"`
-	// SecondFactor is whether a second factor is set up. It follows from the record, and is not
-	// set.
+	// SecondFactor reports whether a second factor is set up. It is derived from the record and
+	// cannot be set.
 	SecondFactor bool `json:"second_factor,omitempty"`
 }
 
-// Kind is the directory that the account is in: patient or admin.
+// Kind returns the directory of the account: patient or admin.
 func (a Account) Kind() string {
 	if a.Patient != "" {
 		return "patient"
@@ -66,10 +67,10 @@ func (a Account) Kind() string {
 
 type accountRecord struct {
 	Account
-	// argon2id; "" of who has no account here
+	// PasswordHash is an argon2id hash; "" for somebody without an account here.
 	PasswordHash string        `json:"password_hash,omitempty"`
-	Factor       *secondFactor `json:"totp,omitempty"` // nil where there is none
-	// Configuration is the hash of the mark of one, see Configure.
+	Factor       *secondFactor `json:"totp,omitempty"` // nil if none is set up
+	// Configuration is the hash of the mark of a configuration, see Configure.
 	Configuration string `json:"configuration,omitempty"`
 }
 
@@ -84,27 +85,27 @@ func accountKey(kind, name string) subject.Subject {
 var (
 	ErrNoAccount     = ehi.Errorf(ehi.NotFound, "There is no such account")
 	ErrAccountExists = ehi.Errorf(ehi.Conflict, "There is an account of this name")
-	// ErrLogin is the one answer to an unknown name and to a wrong password.
+	// ErrLogin is returned both for an unknown name and for a wrong password.
 	ErrLogin = ehi.Errorf(ehi.Unauthenticated, "Invalid username or password")
 )
 
-// Locked is the answer to a log-in that comes too soon after wrong passwords, whether the name
-// is known or not.
+// Locked is returned for a log-in too soon after wrong passwords, whether or not the name
+// exists.
 type Locked struct{ For time.Duration }
 
 func (l *Locked) Error() string {
 	return fmt.Sprintf("too many wrong passwords: locked for %v", l.For)
 }
 
-// directory is the administrators as every process knows them: followed, so that who was removed
-// is out at once.
+// directory holds the administrators in this process. It follows the bucket, so that a removal
+// takes effect immediately in every process.
 type directory struct {
 	mu    sync.RWMutex
 	byKey map[subject.Subject]Account
 	stop  func()
 }
 
-// followAdmins follows the accounts of a kind, admin, config or openid.
+// followAdmins follows the accounts of a kind: admin, config or openid.
 func followAdmins(ctx context.Context, kv *kv.Bucket, kind string) (*directory, error) {
 	d := &directory{byKey: map[subject.Subject]Account{}}
 	var err error
@@ -121,8 +122,8 @@ func (d *directory) apply(e kv.Entry) {
 	d.take(e.Key, &a.Account)
 }
 
-// take takes an account in, or forgets it where a is nil: what this process has stored at once,
-// what others have when the news of it comes. Patients' are passed over.
+// take adds an account, or removes it if a is nil. It is called for this process's changes
+// immediately, and for those of others when they arrive. Accounts of patients are ignored.
 func (d *directory) take(key subject.Subject, a *Account) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -133,7 +134,7 @@ func (d *directory) take(key subject.Subject, a *Account) {
 	}
 }
 
-// reloaded forgets the administrators that went while the connection was away.
+// reloaded removes the administrators that were deleted while the connection was lost.
 func (d *directory) reloaded(keys map[subject.Subject]uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -144,13 +145,13 @@ func (d *directory) reloaded(keys map[subject.Subject]uint64) {
 	}
 }
 
-// Administrator finds an administrator by name; ok is false where there is none, or no more.
+// Administrator returns an administrator by name. ok is false if there is none.
 func (s *Server) Administrator(name string) (a Account, ok bool) {
 	return s.admins.find(accountKey(adminKind, name))
 }
 
-// StoredAdministrator is Administrator by the record, which this process may not have heard of yet.
-// Errors: ErrNoAccount.
+// StoredAdministrator is Administrator from the record, which this process may not have received
+// yet. Errors: ErrNoAccount.
 func (s *Server) StoredAdministrator(ctx context.Context, name string) (Account, error) {
 	a, err := s.account(ctx, accountKey(adminKind, name))
 	return a.Account, err
@@ -163,26 +164,27 @@ func (d *directory) find(key subject.Subject) (a Account, ok bool) {
 	return a, ok
 }
 
-// takeAccount takes in what this process has stored of an account; nil is that it was removed.
+// takeAccount applies a change of an account that this process has stored; nil means that it was
+// removed.
 func (s *Server) takeAccount(key subject.Subject, kind string, a *Account) {
 	switch kind {
 	case configuredKind:
 		s.configured.take(key, a)
 	case providedKind:
 		s.provided.take(key, a)
-	case configurationKind: // nobody follows it
+	case configurationKind: // not followed
 	default:
 		s.admins.take(key, a)
 	}
 }
 
-// PatientAccount finds a patient's account by name. Errors: ErrNoAccount.
+// PatientAccount returns a patient's account by name. Errors: ErrNoAccount.
 func (s *Server) PatientAccount(ctx context.Context, name string) (Account, error) {
 	a, err := s.account(ctx, accountKey("patient", name))
 	return a.Account, err
 }
 
-// Administrators lists the administrators' accounts, by name.
+// Administrators lists the administrators' accounts by name.
 func (s *Server) Administrators() []Account {
 	s.admins.mu.RLock()
 	defer s.admins.mu.RUnlock()
@@ -194,7 +196,7 @@ func (s *Server) Administrators() []Account {
 	return out
 }
 
-// Accounts lists all accounts: administrators, and patients by name.
+// Accounts lists all accounts: administrators, then patients, each by name.
 func (s *Server) Accounts(ctx context.Context) ([]Account, error) {
 	out := s.Administrators()
 	at := len(out)
@@ -218,7 +220,7 @@ func (s *Server) account(ctx context.Context, key subject.Subject) (accountRecor
 	return a, err
 }
 
-// accountAt is an account's record and its revision. Errors: ErrNoAccount.
+// accountAt returns an account's record and its revision. Errors: ErrNoAccount.
 func (s *Server) accountAt(
 	ctx context.Context, key subject.Subject,
 ) (a accountRecord, revision uint64, err error) {
@@ -232,7 +234,7 @@ func (s *Server) accountAt(
 	return a, e.Revision, json.Unmarshal(e.Value, &a)
 }
 
-// AddAccount stores an account with its password. Errors: ErrAccountExists; ehi.Invalid, with
+// AddAccount stores an account with its password. Errors: ErrAccountExists; ehi.Invalid with
 // what to change.
 func (s *Server) AddAccount(ctx context.Context, a Account, password string) (Account, error) {
 	switch {
@@ -264,9 +266,10 @@ func (s *Server) AddAccount(ctx context.Context, a Account, password string) (Ac
 	return a, s.aloneOfItsLook(ctx, a)
 }
 
-// aloneOfItsLook takes a new account back whose name looks like that of another administrator.
-// Two that are added at once, in whatever processes, do not know of each other before they are
-// stored: from then on one of them does, at least. Errors: ehi.Conflict.
+// aloneOfItsLook removes a new administrator's account again if its name looks like that of
+// another administrator. Two such accounts that are added at the same time, possibly by
+// different processes, do not see each other before they are stored; afterwards at least one of
+// them does. Errors: ehi.Conflict.
 func (s *Server) aloneOfItsLook(ctx context.Context, a Account) error {
 	if a.Role == "" {
 		return nil
@@ -292,10 +295,9 @@ func easilyTaken(other string) error {
 		other)
 }
 
-// administratorLike finds an administrator whose name looks like that of a new one, and is
-// another: under the one, approvals and the audit trail would read as of the other. Of the
-// configuration's administrator nobody has the very name either: he signs in under it, and it
-// could be no account's.
+// administratorLike returns an administrator whose name looks like that of the new account and
+// who is somebody else. Approvals and audit events of one could be taken for those of the other.
+// The name of the configured administrator is reserved too: he signs in with it.
 func (s *Server) administratorLike(a Account) (name string, ok bool) {
 	if a.Role == "" {
 		return "", false
@@ -308,13 +310,13 @@ func (s *Server) administratorLike(a Account) (name string, ok bool) {
 	return s.Reserved, s.isReserved(a.Name)
 }
 
-// isReserved reports whether a name is that of the configuration's administrator, or looks like it.
+// isReserved reports whether a name equals or looks like that of the configured administrator.
 func (s *Server) isReserved(name string) bool {
 	return s.Reserved != "" && (SameName(s.Reserved, name) || alike(s.Reserved, name))
 }
 
-// Reserving are the administrators' accounts whose names are that of the configuration's
-// administrator, or look like it: they were there before he was called so.
+// Reserving lists the administrators' accounts whose names equal or look like that of the
+// configured administrator, because they were created before he got that name.
 func (s *Server) Reserving() (names []string) {
 	for _, a := range s.Administrators() {
 		if s.isReserved(a.Name) {
@@ -332,7 +334,7 @@ func (s *Server) accountRecord(ctx context.Context, a Account, password string) 
 	return json.Marshal(accountRecord{Account: a, PasswordHash: hashed})
 }
 
-// newPassword is the hash of an account's new password. Errors: ehi.Invalid.
+// newPassword checks a new password of an account and returns its hash. Errors: ehi.Invalid.
 func (s *Server) newPassword(ctx context.Context, a Account, password string) (string, error) {
 	if err := CheckPassword(password, a.Name, wordsOf(s.Issuer)...); err != nil {
 		return "", err
@@ -340,8 +342,8 @@ func (s *Server) newPassword(ctx context.Context, a Account, password string) (s
 	return s.hashes.hash(ctx, password)
 }
 
-// SetPassword gives an account another password; a second factor stays. kind is patient or admin.
-// Errors: ErrNoAccount; ehi.Invalid.
+// SetPassword changes the password of an account; a second factor stays. kind is patient or
+// admin. Errors: ErrNoAccount; ehi.Invalid.
 func (s *Server) SetPassword(ctx context.Context, kind, name, password string) error {
 	key := accountKey(kind, name)
 	a, err := s.account(ctx, key)
@@ -362,16 +364,17 @@ func (s *Server) SetPassword(ctx context.Context, kind, name, password string) e
 	return s.KV.Forget(ctx, failureRecords.Of(hash(key.String())))
 }
 
-// RemoveAccount forgets an account. Its sessions end at once, and so does what applications may
-// that a patient's account has let in. kind is patient or admin. Errors: ErrNoAccount.
+// RemoveAccount deletes an account. Its sessions end immediately, and so does the access of
+// applications that a patient's account has granted. kind is patient or admin. Errors:
+// ErrNoAccount.
 func (s *Server) RemoveAccount(ctx context.Context, kind, name string) error {
 	key := accountKey(kind, name)
 	a, err := s.account(ctx, key)
 	if err != nil {
 		return err
 	}
-	// What it has let in goes first, so that a removal that is cut short leaves an account which
-	// can be removed again, and then what it has let in meanwhile.
+	// Withdraw its grants first, so that an interrupted removal leaves an account that can be
+	// removed again; withdraw them again afterwards for grants made meanwhile.
 	if err := s.disown(ctx, a.Account); err != nil {
 		return err
 	}
@@ -382,8 +385,9 @@ func (s *Server) RemoveAccount(ctx context.Context, kind, name string) error {
 	return s.disown(ctx, a.Account)
 }
 
-// LogIn checks a name and a password. kind is patient or admin. What is wrong shows neither in
-// the answer nor in its time. Errors: ErrLogin; *Locked, also where the password would be right.
+// LogIn checks a name and a password. kind is patient or admin. Neither the error nor the time
+// of a failure shows which of them is wrong. Errors: ErrLogin; *Locked, even if the password is
+// right.
 func (s *Server) LogIn(ctx context.Context, kind, name, password string) (Account, error) {
 	key := accountKey(kind, name)
 	settle, err := s.attempt(ctx, key)
@@ -421,8 +425,8 @@ func (s *Server) checkPassword(
 	return a.Account, right, err
 }
 
-// LogInByConfig is LogIn for the one administrator of the configuration, under the same limits. The
-// account says whether he has a second factor.
+// LogInByConfig is LogIn for the configured administrator, under the same limits. The account
+// reports whether he has a second factor.
 func (s *Server) LogInByConfig(
 	ctx context.Context, wantName, wantPassword, name, password string,
 ) (Account, error) {
@@ -430,7 +434,7 @@ func (s *Server) LogInByConfig(
 	if err != nil {
 		return Account{}, err
 	}
-	if len(password) <= MaxPassword { // it takes as long as an account's
+	if len(password) <= MaxPassword { // takes as long as the check of an account
 		if err := s.hashes.waste(ctx, password); err != nil {
 			return Account{}, err
 		}
@@ -449,8 +453,8 @@ func (s *Server) LogInByConfig(
 	return a.Account, err
 }
 
-// Wrong passwords that are free, and how the pause behind the next ones grows: 1 s, 2 s, 4 s, to
-// 15 minutes. Counts are forgotten after a day without a wrong one.
+// How many wrong passwords have no consequence, and how the pause after further ones grows: 1 s,
+// 2 s, 4 s, up to 15 minutes. A day without a wrong password resets the count.
 const (
 	freeFailures   = 5
 	firstPause     = time.Second
@@ -458,14 +462,14 @@ const (
 	failuresMemory = 24 * time.Hour
 )
 
-// failures is how often a name was given with a wrong password, one after the other.
+// failures counts consecutive wrong passwords of a name.
 type failures struct {
 	Count int       `json:"n"`
-	Until time.Time `json:"until,omitzero"` // no log-in before
+	Until time.Time `json:"until,omitzero"` // earliest time of the next log-in
 }
 
-// attempt begins a log-in under a name: it counts as a failure until it is settled, so that many
-// at once are no more guesses than one after the other. Errors: *Locked.
+// attempt starts a log-in with a name. It counts as a failure until it succeeds, so that
+// concurrent attempts allow no more guesses than sequential ones. Errors: *Locked.
 func (s *Server) attempt(
 	ctx context.Context, account subject.Subject,
 ) (settle func(right bool) error, err error) {
@@ -498,7 +502,7 @@ func (s *Server) attempt(
 		} else {
 			_, err = s.KV.UpdateFor(ctx, key, data, e.Revision, failuresMemory)
 		}
-		if kv.IsConflict(err) { // another attempt came between
+		if kv.IsConflict(err) { // another attempt came in between
 			continue
 		}
 		if err != nil {

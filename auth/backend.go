@@ -28,22 +28,22 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Backend services (SMART Backend Services 2.2): a client without a user authenticates by a
-// secret or by an assertion that it signed, and is given system scopes.
+// Backend services (SMART Backend Services 2.2) are clients without a user. They authenticate
+// with a secret or a signed assertion and receive system scopes.
 
 const (
-	// assertionType is the one of RFC 7523 2.2.
+	// assertionType is the client_assertion_type of RFC 7523 2.2.
 	assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-	// assertionLife is how far ahead an assertion may expire (SMART-5).
+	// assertionLife is how far in the future an assertion may expire (SMART-5).
 	assertionLife = 5 * time.Minute
-	// assertionLeeway forgives clocks that differ (REAL-8).
+	// assertionLeeway is the tolerance for clock differences (REAL-8).
 	assertionLeeway = 30 * time.Second
 )
 
-// AssertionAlgorithms are the signature algorithms of assertions (SMART-1).
+// AssertionAlgorithms lists the signature algorithms of assertions (SMART-1).
 func AssertionAlgorithms() []string { return []string{"RS384", "ES384"} }
 
-// fromClient answers the client_credentials grant.
+// fromClient handles the client_credentials grant.
 func (s *Server) fromClient(ctx context.Context, r TokenRequest) (Tokens, error) {
 	c, err := s.authenticate(ctx, r)
 	if err != nil {
@@ -64,27 +64,27 @@ func (s *Server) fromClient(ctx context.Context, r TokenRequest) (Tokens, error)
 	return s.issue(ctx, g, scopes)
 }
 
-// errClient is the one answer to every failed authentication. Why it failed is nobody's business
-// but the client's developer's, who learns it from the description.
+// errClient returns the error for a failed authentication: always invalid_client. The
+// description tells the client's developer the reason.
 func errClient(format string, args ...any) *Error {
 	return refuse("invalid_client", format, args...)
 }
 
-// errSecret does not tell an unknown client from a wrong secret.
+// errSecret does not reveal whether the client is unknown or the secret is wrong.
 var errSecret = errClient("Unknown client or wrong secret")
 
-// finder finds a client, nil for none.
+// finder returns a client, or nil if there is none.
 type finder func(id string) *clientRecord
 
-// judged is the client of a request, found by what this process has heard of clients. That may
-// be of a moment ago: a refusal is by the client's record as it is stored. An unknown client
-// takes as long as a wrong secret.
+// judged returns the client that judge accepts. It first uses this process's copy of the
+// clients, which may be out of date; before it rejects a request it reads the stored record. An
+// unknown client takes as long as a wrong secret.
 func (s *Server) judged(
 	ctx context.Context, r TokenRequest,
 	by func(context.Context, TokenRequest, finder) (*clientRecord, error),
 ) (*clientRecord, error) {
 	id := r.client()
-	known := s.clients.get(id) // before it is judged: more may be heard meanwhile
+	known := s.clients.get(id) // read first: the copy may change meanwhile
 	c, err := by(ctx, r, s.heard)
 	refused, ok := errors.AsType[*Error](err)
 	if !ok || refused.Code != "invalid_client" || s.isSandbox(id) {
@@ -100,7 +100,7 @@ func (s *Server) judged(
 	return by(ctx, r, func(string) *clientRecord { return stored })
 }
 
-// client is the client that a request says it is of, "" for none.
+// client returns the client ID that a request claims, or "".
 func (r TokenRequest) client() string {
 	switch {
 	case r.HasBasic:
@@ -111,8 +111,8 @@ func (r TokenRequest) client() string {
 	return r.Form.Get("client_id")
 }
 
-// requester is the client of a request: a confidential one authenticates, a public one says its
-// id (RFC 6749 2.3, RFC 7009 2.1).
+// requester returns the client of a request. A confidential client must authenticate, a public
+// one only gives its ID (RFC 6749 2.3, RFC 7009 2.1).
 func (s *Server) requester(ctx context.Context, r TokenRequest) (*clientRecord, error) {
 	return s.judged(ctx, r, s.requesterAmong)
 }
@@ -137,7 +137,7 @@ func (s *Server) requesterAmong(
 	return c, nil
 }
 
-// authenticates counts the ways in which a request shows who its client is.
+// authenticates counts the authentication methods that a request uses.
 func (r TokenRequest) authenticates() (methods int) {
 	f := r.Form
 	for _, used := range []bool{
@@ -152,7 +152,7 @@ func (r TokenRequest) authenticates() (methods int) {
 	return methods
 }
 
-// authenticate finds out who the client is, by exactly one method (RFC 6749 2.3).
+// authenticate authenticates the client by exactly one method (RFC 6749 2.3).
 func (s *Server) authenticate(ctx context.Context, r TokenRequest) (*clientRecord, error) {
 	return s.judged(ctx, r, s.authenticateAmong)
 }
@@ -177,8 +177,8 @@ func (s *Server) authenticateAmong(
 	return s.checkAssertion(ctx, r, find)
 }
 
-// checkSecret is client_secret_basic and client_secret_post. An unknown client takes as long as
-// a wrong secret.
+// checkSecret implements client_secret_basic and client_secret_post. An unknown client takes as
+// long as a wrong secret.
 func (s *Server) checkSecret(
 	ctx context.Context, c *clientRecord, secret string,
 ) (*clientRecord, error) {
@@ -207,7 +207,7 @@ func (s *Server) checkSecret(
 	return c, nil
 }
 
-// checkAssertion is private_key_jwt (SMART-5).
+// checkAssertion implements private_key_jwt (SMART-5).
 func (s *Server) checkAssertion(
 	ctx context.Context, r TokenRequest, find finder,
 ) (*clientRecord, error) {
@@ -250,17 +250,16 @@ func (s *Server) checkAssertion(
 	return c, s.useOnce(ctx, issuer, jti, expires)
 }
 
-// onlyFor reports whether an assertion is meant for this server and for nobody else: a server
-// that it is meant for as well could use it here (draft-ietf-oauth-rfc7523bis).
+// onlyFor reports whether an assertion is addressed to this server only. Another addressee could
+// otherwise use it here (draft-ietf-oauth-rfc7523bis).
 func onlyFor(ours, audience []string) bool {
 	foreign := func(a string) bool { return !slices.Contains(ours, a) }
 	return len(audience) > 0 && !slices.ContainsFunc(audience, foreign)
 }
 
-// claimed is the client that an assertion says it is of, and the key that it says it was signed
-// by. Nothing of it is verified yet, but that the algorithm is one of ours: none, HS256 and the
-// like end here, and so does what is no compact JWS. Headers that bring a key along (jwk, jku,
-// x5c, x5u) are not read at all.
+// claimed returns the client and the key ID that an assertion claims. Nothing is verified yet
+// except the algorithm: none, HS256 and other unsupported ones are rejected here, as is anything
+// that is not a compact JWS. Headers that carry a key (jwk, jku, x5c, x5u) are ignored.
 func claimed(assertion []byte, find finder) (*clientRecord, string, error) {
 	unread := errClient("The assertion cannot be verified")
 	if len(assertion) > maxAssertion {
@@ -277,7 +276,7 @@ func claimed(assertion []byte, find finder) (*clientRecord, string, error) {
 			errClient("The assertion must be signed by %s",
 				strings.Join(AssertionAlgorithms(), " or "))
 	}
-	// no extension is understood here (RFC 7515 4.1.11)
+	// The server supports no critical extensions (RFC 7515 4.1.11).
 	if header.Has("crit") || !isNumeric(assertion) {
 		return nil, "", unread
 	}
@@ -292,8 +291,8 @@ func claimed(assertion []byte, find finder) (*clientRecord, string, error) {
 	return c, kid, nil
 }
 
-// AssertionClient is the client that an assertion says it is of, "" where that cannot be read.
-// Nothing is verified.
+// AssertionClient returns the client that an assertion claims, or "" if it is malformed. Nothing
+// is verified.
 func AssertionClient(assertion string) string {
 	var claims struct {
 		Issuer string `json:"iss"`
@@ -309,8 +308,8 @@ func AssertionClient(assertion string) string {
 	return claims.Issuer
 }
 
-// isNumeric reports whether the times of an assertion are numbers where they are there (RFC 7519
-// 2): the library takes texts as well.
+// isNumeric reports whether the times of an assertion, if present, are numbers (RFC 7519 2). The
+// library accepts strings too.
 func isNumeric(assertion []byte) bool {
 	var claims struct {
 		Expires   *float64 `json:"exp"`
@@ -322,10 +321,10 @@ func isNumeric(assertion []byte) bool {
 	return err == nil && json.Unmarshal(payload, &claims) == nil
 }
 
-// maxAssertion bounds an assertion, in bytes.
+// maxAssertion is the longest assertion in bytes.
 const maxAssertion = 16 << 10
 
-// useOnce refuses an assertion that was used before, by whichever process.
+// useOnce rejects an assertion that was used before, in any process.
 func (s *Server) useOnce(ctx context.Context, client, jti string, expires time.Time) error {
 	ttl := max(expires.Add(assertionLeeway).Sub(s.Now()), time.Second)
 	_, err := s.KV.CreateFor(ctx, jtiRecords.Of(hash(client+" "+jti)), []byte("1"), ttl)
@@ -335,8 +334,8 @@ func (s *Server) useOnce(ctx context.Context, client, jti string, expires time.T
 	return err
 }
 
-// sandboxKeys reads the public keys of the sandbox's client. None is no error: no assertion
-// verifies then.
+// sandboxKeys returns the public keys of the sandbox's client. If there are none, no assertion
+// verifies.
 func (s *Server) sandboxKeys(context.Context) (jwk.Set, error) {
 	private, err := readKeys(s.SandboxKeys)
 	if s.SandboxKeys == "" || errors.Is(err, fs.ErrNotExist) {
@@ -360,8 +359,8 @@ func readKeys(file string) (jwk.Set, error) {
 	return set, nil
 }
 
-// SandboxKeys returns the private JWKS by which the sandbox's client signs assertions: one key for
-// ES384 and one for RS384. It is read from the file, or made and written there with mode 0600.
+// SandboxKeys returns the private JWKS with which the sandbox's client signs assertions: one key
+// for ES384 and one for RS384. It reads the file, or creates it with mode 0600.
 func SandboxKeys(file string) ([]byte, error) {
 	set, err := readKeys(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -386,7 +385,8 @@ func SandboxKeys(file string) ([]byte, error) {
 	return signing(set)
 }
 
-// signing is the JSON of private keys. Some clients take only a key whose key_ops has sign.
+// signing returns the JSON of private keys. Some clients accept only keys whose key_ops include
+// sign.
 func signing(set jwk.Set) ([]byte, error) {
 	for i := range set.Len() {
 		key, _ := set.Key(i)

@@ -8,8 +8,8 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// CheckRecord reports whether a record of the bucket, by its key, is one that this package can
-// read. Of kinds that hold no JSON, or that it does not know, it says nothing.
+// CheckRecord returns an error if this package cannot read a record of the bucket. It accepts
+// records that are not JSON and those of unknown kinds.
 func CheckRecord(key string, value []byte) error {
 	for kind, into := range map[subject.Kind]func() any{
 		accountRecords: func() any { return &accountRecord{} },

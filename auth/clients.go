@@ -24,12 +24,13 @@ import (
 	"ehi-server/shared/weburl"
 )
 
-// Kind is how a client shows who it is (SMART App Launch 2.2, "Client Authentication").
+// Kind is how a client authenticates (SMART App Launch 2.2, "Client Authentication").
 type Kind string
 
 // The kinds of clients.
 const (
-	// Public clients cannot keep a secret: they show the verifier of their challenge.
+	// Public clients cannot keep a secret. They prove themselves by the verifier of their PKCE
+	// challenge.
 	Public Kind = "public"
 	// Symmetric clients have a secret.
 	Symmetric Kind = "confidential-symmetric"
@@ -37,52 +38,55 @@ const (
 	Asymmetric Kind = "confidential-asymmetric"
 )
 
-// Client is a registered application or backend service, in the words of RFC 7591 where it has one.
+// Client is a registered application or backend service. Fields are named as in RFC 7591 where
+// it has them.
 type Client struct {
-	// ID is 1 to 64 characters of A-Z a-z 0-9 _ and -; empty at registration: one is made.
+	// ID has 1 to 64 characters of A-Z a-z 0-9 _ and -. If it is empty at registration, the
+	// server generates one.
 	ID string `json:"client_id"`
-	// Name is what patients read on the consent page.
+	// Name is what patients see on the consent page.
 	Name string `json:"client_name"`
 	Kind Kind   `json:"kind"`
-	// RedirectURIs are where patients may be sent back to: compared exactly, but for the port of
-	// a loopback address (RFC 8252 7.3).
+	// RedirectURIs are the addresses to which patients may be sent back. They are compared
+	// exactly, except for the port of a loopback address (RFC 8252 7.3).
 	RedirectURIs []string `json:"redirect_uris,omitempty"`
-	// RedirectOrigins are where the release form may lead on to, beside RedirectURIs (EHI-7).
+	// RedirectOrigins are the origins to which the release form may redirect, in addition to
+	// RedirectURIs (EHI-7).
 	RedirectOrigins []string `json:"redirect_origins,omitempty"`
-	// Scope is what may be granted at most: scopes with spaces between them.
+	// Scope limits the scopes that may be granted: space-separated.
 	Scope string `json:"scope"`
-	// JWKS or JWKSURI is where the public keys of an Asymmetric client are.
+	// JWKS or JWKSURI gives the public keys of an Asymmetric client.
 	JWKS    json.RawMessage `json:"jwks,omitempty"`
 	JWKSURI string          `json:"jwks_uri,omitempty"`
-	// Introspect lets a resource server ask what tokens are good for that were given to others
-	// (RFC 7662).
+	// Introspect allows a resource server to introspect tokens of other clients (RFC 7662).
 	Introspect bool `json:"introspect,omitempty"`
-	// MaySkipForm and MaySkipReview are an administrator's decisions, by which the client may get
-	// exports that no patient has narrowed by the form, and no administrator has reviewed (EHI-1).
+	// MaySkipForm and MaySkipReview are set by an administrator. They allow the client exports
+	// without the patient's form and without an administrator's review (EHI-1).
 	MaySkipForm   bool `json:"may_skip_form,omitempty"`
 	MaySkipReview bool `json:"may_skip_review,omitempty"`
-	// Created tells it from another client of the same id, before it or after it.
+	// Created is when the client was registered. It distinguishes clients that have the same ID
+	// one after the other.
 	Created time.Time `json:"created"`
-	// CreatedBy is the administrator who registered it, or SelfRegistered.
+	// CreatedBy is the administrator who registered the client, or SelfRegistered.
 	CreatedBy string `json:"created_by,omitempty"`
 }
 
-// SelfRegistered is who registered a client that did it itself (RFC 7591): no administrator has
-// looked at it.
+// SelfRegistered is the CreatedBy of a client that registered itself (RFC 7591), without an
+// administrator.
 const SelfRegistered = "dynamic registration"
 
-// clientRecord is a client as it is stored, or the sandbox's as it is built in.
+// clientRecord is a client as stored, or the built-in client of the sandbox.
 type clientRecord struct {
 	Client
 	SecretHash string `json:"secret_hash,omitempty"` // argon2id
 
-	// What the sandbox's client has, and no registered one.
+	// For the sandbox's client only.
 	anyRedirect, optionalPKCE bool
-	plainSecret               string // "" for none
+	plainSecret               string // "" if there is none
 	keys                      func(context.Context) (jwk.Set, error)
 }
 
-// is reports whether a way to authenticate is open to the client.
+// is reports whether the client may authenticate in a way.
 func (c *clientRecord) is(k Kind) bool { return c.Kind == k || c.anyRedirect }
 
 // Errors of the registries.
@@ -91,7 +95,7 @@ var (
 	ErrClientExists = ehi.Errorf(ehi.Conflict, "There is a client of this id")
 )
 
-// validate brings a registration into its form. Errors: ehi.Invalid, with what to change.
+// validate checks and normalizes a registration. Errors: ehi.Invalid with what to change.
 func (c *Client) validate() error {
 	if c.ID == "" {
 		c.ID = random()[:22]
@@ -115,10 +119,9 @@ func (c *Client) validate() error {
 	return nil
 }
 
-// printable reports whether people see a text as it is. unicode.IsPrint leaves out the
-// categories of controls, formats (bidirectional ones, joiners, tags), private use, surrogates
-// and what is not assigned; the other tables are what is drawn as nothing although it is a
-// letter or a mark.
+// printable reports whether a text is displayed as it is. unicode.IsPrint excludes controls,
+// formats (bidirectional controls, joiners, tags), private use, surrogates and unassigned
+// characters. The other tables are letters and marks that are drawn as nothing.
 func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
 		return !unicode.IsPrint(r) || r == unicode.ReplacementChar || r == brailleBlank ||
@@ -126,21 +129,20 @@ func printable(s string) bool {
 	})
 }
 
-// brailleBlank is a symbol that is drawn as a space.
+// brailleBlank is a symbol that looks like a space.
 const brailleBlank = '\u2800'
 
-// reverseDomain is how a private-use scheme is spelt: a domain of its owner's turned round (RFC
-// 8252 7.1).
+// reverseDomain matches a private-use scheme: the reversed domain of its owner (RFC 8252 7.1).
 var reverseDomain = regexp.MustCompile(
 	`^[a-z][a-z0-9-]*[a-z0-9](\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$`)
 
-// known are top-level domains that are schemes of browsers and systems, too: data.x.y looks like
-// one of those to whoever reads it.
+// known are top-level domains that are also schemes of browsers and systems. People would take
+// data.x.y for one.
 var known = []string{"chrome", "data", "shell", "tel"}
 
-// privateUse reports whether a scheme is a domain turned round that somebody can have
-// registered, by the Public Suffix List: javascript.x.y begins with what is no top-level domain,
-// and uk.co is nobody's alone.
+// privateUse reports whether a scheme is a reversed domain that somebody can have registered, by
+// the Public Suffix List. javascript.x.y does not start with a top-level domain, and uk.co
+// belongs to nobody alone.
 func privateUse(scheme string) bool {
 	labels := strings.Split(scheme, ".")
 	if !reverseDomain.MatchString(scheme) || slices.Contains(known, labels[0]) {
@@ -152,7 +154,7 @@ func privateUse(scheme string) bool {
 	return suffix != domain && (icann || strings.Contains(suffix, "."))
 }
 
-// maxRedirects bounds a registration.
+// maxRedirects is how many redirect URIs a client may have.
 const maxRedirects = 32
 
 func (c *Client) validateRedirects() error {
@@ -163,7 +165,7 @@ func (c *Client) validateRedirects() error {
 	for _, uri := range c.RedirectURIs {
 		u, err := url.Parse(uri)
 		if err == nil {
-			_, err = weburl.Parse(uri) // browsers have to follow it
+			_, err = weburl.Parse(uri) // browsers must be able to follow it
 		}
 		switch {
 		case err != nil, !u.IsAbs(), u.Fragment != "" ||
@@ -193,18 +195,19 @@ func (c *Client) validateRedirects() error {
 	return nil
 }
 
-// hidesControls reports whether control characters are percent-encoded in a URL: what reads it
-// may end at %00, or take %0D%0A for a new line.
+// hidesControls reports whether a URL contains percent-encoded control characters. Its reader
+// may stop at %00 or treat %0D%0A as a line break.
 func hidesControls(uri string) bool {
 	plain, err := url.PathUnescape(uri)
 	for err == nil && plain != uri && !strings.ContainsFunc(plain, unicode.IsControl) {
-		uri = plain // which may be encoded once more
+		uri = plain // it may be encoded twice
 		plain, err = url.PathUnescape(uri)
 	}
 	return strings.ContainsFunc(plain, unicode.IsControl)
 }
 
-// mayLead reports whether patients may be led to an address: over HTTPS, or on their own machine.
+// mayLead reports whether patients may be redirected to an address: over HTTPS, or on their own
+// machine.
 func mayLead(u weburl.URL) bool {
 	return strings.HasPrefix(u.Origin(), "https:") || u.IsWeb() && loopback(u.Hostname())
 }
@@ -239,7 +242,7 @@ func (c *Client) validateScopes() error {
 	return nil
 }
 
-// Privileges says in words what a client may that others may not; "" where that is nothing.
+// Privileges describes what a client may do that others may not, or returns "".
 func (c Client) Privileges() string {
 	var may []string
 	if c.MaySkipForm {
@@ -251,8 +254,8 @@ func (c Client) Privileges() string {
 	return strings.Join(may, ", ")
 }
 
-// splitScopes reads a registration's scopes. Of each as much is registered as can be granted.
-// Errors: ehi.Invalid for one of which nothing can be.
+// splitScopes parses a registration's scopes and reduces each to what can be granted. Errors:
+// ehi.Invalid for a scope of which nothing can be granted.
 func splitScopes(scope string) (patient, system Scopes, err error) {
 	for _, word := range strings.Fields(scope) {
 		ofPatient, ofSystem := ParseScopes(word), ParseSystemScopes(word)
@@ -296,8 +299,8 @@ func (c *Client) validateKeys() error {
 	return nil
 }
 
-// redirectsTo compares a redirect_uri with the registered ones (RFC 9700 2.1): exactly, but for
-// the port of a loopback address. weburl reads every one that it lets through.
+// redirectsTo compares a redirect_uri with the registered ones (RFC 9700 2.1): exactly, except
+// for the port of a loopback address. It accepts only URLs that weburl can parse.
 func (c *clientRecord) redirectsTo(uri string) bool {
 	if _, err := weburl.Parse(uri); err != nil {
 		return false
@@ -327,15 +330,15 @@ func (c *clientRecord) redirectsTo(uri string) bool {
 	})
 }
 
-// isOwn reports whether an address is of this server: no application is there, and a page of it
-// would be opened with parameters of an application's choice.
+// isOwn reports whether an address belongs to this server. No application runs there, and an
+// application could choose the parameters of the server's pages.
 func (s *Server) isOwn(address string) bool {
 	u, err := weburl.Parse(address)
 	return err == nil && u.IsOf(s.Issuer)
 }
 
-// leadsTo reads an address as browsers do, and reports whether the release form may lead on to
-// it: to an origin that is registered, or to a registered redirect_uri. to is where it leads.
+// leadsTo parses an address as browsers do and reports whether the release form may redirect to
+// it: to a registered origin or redirect_uri. to is the address to use.
 func (c *clientRecord) leadsTo(address string) (to string, ok bool) {
 	u, err := weburl.Parse(address)
 	if err != nil || u.HasCredentials() {
@@ -358,9 +361,8 @@ func (c *clientRecord) leadsTo(address string) (to string, ok bool) {
 	return u.String(), true
 }
 
-// grants is what of the scopes asked for the client may be given. Leaving the parameter out
-// stands for nothing, as SMART requires it. Errors: invalid_scope where nothing is left (RFC
-// 6749 3.3).
+// grants returns the scopes to grant of those that were requested. Without the parameter nothing
+// is granted, as SMART requires. Errors: invalid_scope if nothing is left (RFC 6749 3.3).
 func (c *clientRecord) grants(asked string, supported func(string) Scopes) (Scopes, *Error) {
 	out := supported(asked)
 	if !c.anyRedirect {
@@ -381,17 +383,17 @@ func (c *clientRecord) grants(asked string, supported func(string) Scopes) (Scop
 		refuse("invalid_scope", "None of the scopes asked for can be granted to this client")
 }
 
-// registry is the clients as every process knows them: followed, so that a change holds
-// everywhere at once.
+// registry holds the clients in this process. It follows the bucket, so that a change takes
+// effect in every process.
 //
-// What it knows may be of a moment ago, or of the time before NATS went away. It may say yes;
-// that there is no such client, or that it did not show who it is, the record itself says (see
-// stored).
+// Its content may be out of date by a moment, or since the connection was lost. It may accept a
+// request. Before the server rejects a client as unknown or unauthenticated, it reads the stored
+// record.
 type registry struct {
 	kv   *kv.Bucket
 	mu   sync.RWMutex
 	byID map[string]*clientRecord
-	gone map[string]struct{} // those that this process has heard were removed
+	gone map[string]struct{} // clients that are known to be removed
 	stop func()
 }
 
@@ -410,8 +412,8 @@ func (r *registry) apply(e kv.Entry) {
 	r.take(strings.TrimPrefix(e.Key.String(), clientRecords.String()), c)
 }
 
-// take takes a client in, or forgets it where c is nil: what this process has stored at once,
-// what others have when the news of it comes.
+// take adds a client, or removes it if c is nil. It is called for this process's changes
+// immediately, and for those of others when they arrive.
 func (r *registry) take(id string, c *clientRecord) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -424,8 +426,8 @@ func (r *registry) take(id string, c *clientRecord) {
 	r.byID[id] = c
 }
 
-// reloaded forgets the clients that went while the connection was away. It is no word that they
-// were removed: a list may lack what NATS cannot read at the moment.
+// reloaded removes the clients that are not in the list after a reconnection. It does not mark
+// them as removed: the list may lack records that NATS cannot read at the moment.
 func (r *registry) reloaded(keys map[subject.Subject]uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -442,7 +444,7 @@ func (r *registry) get(id string) *clientRecord {
 	return r.byID[id]
 }
 
-// isGone reports whether this process has heard that a client was removed.
+// isGone reports whether a client is known to be removed.
 func (r *registry) isGone(id string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -450,7 +452,7 @@ func (r *registry) isGone(id string) bool {
 	return gone
 }
 
-// stored reads a client's record, nil where there is none.
+// stored reads a client's record. It returns nil if there is none.
 func (r *registry) stored(ctx context.Context, id string) (*clientRecord, error) {
 	if !urlSafe.MatchString(id) {
 		return nil, nil
@@ -466,7 +468,7 @@ func (r *registry) stored(ctx context.Context, id string) (*clientRecord, error)
 	return c, json.Unmarshal(e.Value, c)
 }
 
-// heard finds a client by what this process has heard, nil for none.
+// heard returns a client from this process's copy, or nil.
 func (s *Server) heard(id string) *clientRecord {
 	if s.isSandbox(id) {
 		return s.sandbox
@@ -474,7 +476,8 @@ func (s *Server) heard(id string) *clientRecord {
 	return s.clients.get(id)
 }
 
-// client finds a client, nil for none: by its record where this process has not heard of it.
+// client returns a client, or nil if there is none. It reads the record if this process's copy
+// does not have it.
 func (s *Server) client(ctx context.Context, id string) (*clientRecord, error) {
 	if c := s.heard(id); c != nil || s.clients.isGone(id) {
 		return c, nil
@@ -482,13 +485,15 @@ func (s *Server) client(ctx context.Context, id string) (*clientRecord, error) {
 	return s.clients.stored(ctx, id)
 }
 
-// isSandbox reports whether an id is the sandbox's client, which has no record.
+// isSandbox reports whether an ID is that of the sandbox's client, which has no record.
 func (s *Server) isSandbox(id string) bool { return s.Sandbox && id == SandboxClientID }
 
-// Known reports whether this process has heard of a client. That it has not refuses nobody.
+// Known reports whether this process's copy has a client. A client that it lacks may still
+// exist.
 func (s *Server) Known(id string) bool { return s.heard(id) != nil }
 
-// sandboxClient is the client that exists in sandbox mode (SMART-10): of all kinds at once.
+// sandboxClient returns the client of sandbox mode (SMART-10), which may authenticate in every
+// way.
 func (s *Server) sandboxClient() *clientRecord {
 	return &clientRecord{
 		Client: Client{
@@ -501,7 +506,7 @@ func (s *Server) sandboxClient() *clientRecord {
 	}
 }
 
-// Clients lists the registered clients, by id.
+// Clients lists the registered clients by ID.
 func (s *Server) Clients(context.Context) ([]Client, error) {
 	s.clients.mu.RLock()
 	defer s.clients.mu.RUnlock()
@@ -513,7 +518,7 @@ func (s *Server) Clients(context.Context) ([]Client, error) {
 	return out, nil
 }
 
-// Client is one registered client. Errors: ErrNoClient.
+// Client returns a registered client. Errors: ErrNoClient.
 func (s *Server) Client(ctx context.Context, id string) (Client, error) {
 	c := s.clients.get(id)
 	if c == nil && !s.clients.isGone(id) {
@@ -528,10 +533,10 @@ func (s *Server) Client(ctx context.Context, id string) (Client, error) {
 	return c.Client, nil
 }
 
-// AddClient registers a client and returns it as it was stored, with its secret where it has
-// one: nobody can read it again. One that registers itself has no name that looks like that of
-// one which an administrator registered. Errors: ErrClientExists; ehi.Invalid, with what to
-// change.
+// AddClient registers a client and returns it as stored, with its secret if it has one. The
+// secret cannot be read again. A client that registers itself must not have a name that looks
+// like that of one registered by an administrator. Errors: ErrClientExists; ehi.Invalid with
+// what to change.
 func (s *Server) AddClient(ctx context.Context, c Client) (Client, string, error) {
 	if err := c.validate(); err != nil {
 		return c, "", err
@@ -574,10 +579,10 @@ func (s *Server) AddClient(ctx context.Context, c Client) (Client, string, error
 var errNamedLike = ehi.Errorf(ehi.Invalid,
 	"client_name is easily taken for the name of another client")
 
-// namedLike reports whether the name of a client that registers itself is easily taken for
-// another, among those that administrators registered: patients read names, and tell
-// applications apart by them. Of clients that registered themselves several may have a name, as
-// those of a tool that registers anew for every run.
+// namedLike reports whether the name of a client that registers itself is easily confused with
+// that of a client registered by an administrator: patients distinguish applications by name.
+// Clients that registered themselves may share a name, such as those of a tool that registers
+// for every run.
 func (s *Server) namedLike(c Client) bool {
 	if c.CreatedBy != SelfRegistered {
 		return false
@@ -593,9 +598,9 @@ func (s *Server) namedLike(c Client) bool {
 	return false
 }
 
-// namedLikeNobody is namedLike of a client that is stored, by what else is: it is taken back
-// where another process has registered one of such a name just before, of which this one has not
-// heard yet. Errors: ehi.Invalid.
+// namedLikeNobody is namedLike for a stored client, by reading the records. Another process may
+// just have registered a similar name; the new client is then removed again. Errors:
+// ehi.Invalid.
 func (s *Server) namedLikeNobody(ctx context.Context, c Client) error {
 	if c.CreatedBy != SelfRegistered {
 		return nil
@@ -611,13 +616,13 @@ func (s *Server) namedLikeNobody(ctx context.Context, c Client) error {
 		}
 		return nil
 	})
-	if err != nil { // also where it cannot be told
+	if err != nil { // also if the check fails
 		return errors.Join(err, s.RemoveClient(ctx, c.ID))
 	}
 	return nil
 }
 
-// giveSecret makes a secret of 256 bits for a client that has one.
+// giveSecret generates a secret of 256 bits for a client that needs one.
 func (s *Server) giveSecret(ctx context.Context, c *clientRecord) (secret string, err error) {
 	if c.Kind != Symmetric {
 		return "", nil
@@ -627,8 +632,8 @@ func (s *Server) giveSecret(ctx context.Context, c *clientRecord) (secret string
 	return secret, err
 }
 
-// RotateSecret gives a client a new secret in place of its old one, which is refused from now
-// on. Errors: ErrNoClient; ehi.Conflict for a client that has none.
+// RotateSecret replaces the secret of a client. The old secret is rejected from now on. Errors:
+// ErrNoClient; ehi.Conflict for a client without a secret.
 func (s *Server) RotateSecret(ctx context.Context, id string) (secret string, err error) {
 	if !urlSafe.MatchString(id) {
 		return "", ErrNoClient
@@ -661,8 +666,8 @@ func (s *Server) RotateSecret(ctx context.Context, id string) (secret string, er
 	return secret, nil
 }
 
-// RemoveClient forgets a client. All its tokens are refused from then on, on every process.
-// Errors: ErrNoClient.
+// RemoveClient deletes a client. Every process rejects all its tokens from then on. Errors:
+// ErrNoClient.
 func (s *Server) RemoveClient(ctx context.Context, id string) error {
 	if _, err := s.Client(ctx, id); err != nil {
 		return err
@@ -674,7 +679,7 @@ func (s *Server) RemoveClient(ctx context.Context, id string) error {
 	return nil
 }
 
-// ClientName is what people read of a client: its name, or its id where it is gone.
+// ClientName returns the name of a client for people: its name, or its ID if it was removed.
 func (s *Server) ClientName(id string) string {
 	if c := s.heard(id); c != nil {
 		return c.Name
@@ -682,8 +687,8 @@ func (s *Server) ClientName(id string) string {
 	return id
 }
 
-// MaySkip tells whether a client's exports may do without the patient's form, and without
-// review. The sandbox's client may: the paths for that are an aid for tests.
+// MaySkip reports whether a client's exports may skip the patient's form, and the review. The
+// sandbox's client may skip both, for tests.
 func (s *Server) MaySkip(id string) (form, review bool) {
 	c := s.heard(id)
 	switch {
@@ -695,7 +700,7 @@ func (s *Server) MaySkip(id string) (form, review bool) {
 	return c.MaySkipForm, c.MaySkipReview
 }
 
-// String is one line for a list.
+// String returns one line for a list.
 func (c Client) String() string {
 	return fmt.Sprintf("%-24s %-24s %-24s %s", c.ID, c.Kind, c.Name, c.Scope)
 }

@@ -14,17 +14,18 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Consent is an application that a patient has let in, for as long as it holds tokens.
+// Consent is the access that a patient has granted to an application, for as long as the
+// application holds tokens.
 type Consent struct {
-	// ID names it among the patient's.
+	// ID identifies it among the patient's consents.
 	ID       string    `json:"id"`
 	ClientID string    `json:"client_id"`
 	Scopes   Scopes    `json:"scopes"`
 	Begun    time.Time `json:"begun"`
 	LastUsed time.Time `json:"last_used"` // when tokens were last issued
-	// Account is the patient's account that agreed; "" where there was none, or it was not noted.
+	// Account is the patient's account that agreed; "" if there was none, or in older records.
 	Account string `json:"account,omitempty"`
-	// ClientMade says which client of the id it is, see Origin.
+	// ClientMade identifies the client's registration, see Origin.
 	ClientMade time.Time `json:"client_made,omitzero"`
 }
 
@@ -32,7 +33,8 @@ func consentKey(patient, family string) subject.Subject {
 	return consentRecords.Of(hash(patient), family)
 }
 
-// noteConsent keeps what was just issued, until the last token of it is gone.
+// noteConsent stores the consent behind tokens that were just issued, until the last of them
+// expires.
 func (s *Server) noteConsent(ctx context.Context, g grant) error {
 	if g.Patient == "" {
 		return nil
@@ -57,8 +59,7 @@ func (s *Server) noteConsent(ctx context.Context, g grant) error {
 	return s.KV.PutFor(ctx, consentKey(g.Patient, g.Family), data, ttl)
 }
 
-// Consents lists the applications that a patient has let in and that hold tokens still, the
-// newest first.
+// Consents lists the applications with tokens for a patient, the newest first.
 func (s *Server) Consents(ctx context.Context, patient string) ([]Consent, error) {
 	out := []Consent{}
 	err := s.KV.Entries(ctx, consentRecords.Under(hash(patient)), func(e kv.Entry) error {
@@ -79,11 +80,11 @@ func (s *Server) Consents(ctx context.Context, patient string) ([]Consent, error
 	return out, nil
 }
 
-// ErrNoConsent is the answer to what is not there, and to what is another patient's.
+// ErrNoConsent is returned for a consent that does not exist and for that of another patient.
 var ErrNoConsent = ehi.Errorf(ehi.NotFound, "There is no such application")
 
-// Withdraw ends an application's access at the patient's wish: its tokens are void in every
-// process, and what was begun under them does not stand (see Stands). Errors: ErrNoConsent.
+// Withdraw ends an application's access at the patient's request. Every process rejects its
+// tokens, and exports that it started are cancelled (see Stands). Errors: ErrNoConsent.
 func (s *Server) Withdraw(ctx context.Context, patient, id string) (Consent, error) {
 	var c Consent
 	if !urlSafe.MatchString(id) {
@@ -103,11 +104,11 @@ func (s *Server) Withdraw(ctx context.Context, patient, id string) (Consent, err
 		errors.Join(s.End(ctx, c.ID, Withdrawal{c.ClientID, patient}), s.KV.Forget(ctx, e.Key))
 }
 
-// disown withdraws what an account that is to go has agreed to, and what nobody noted the
-// account of.
+// disown withdraws the consents of an account that is being removed, and those without a
+// recorded account.
 func (s *Server) disown(ctx context.Context, gone Account) error {
 	if gone.Patient == "" {
-		return nil // an administrator agrees to nothing
+		return nil // administrators have no consents
 	}
 	list, err := s.Consents(ctx, gone.Patient)
 	for _, c := range list {

@@ -5,14 +5,16 @@ import (
 	"errors"
 )
 
-// Administrators who have no account here, as far as something of them has to be known: what the
-// OpenID provider said last of those whom it names, and which configuration the configured one
-// is of. What has changed ends their sessions, and what changes back does not begin them again.
+// Some administrators have no account here: those of the OpenID provider, and the one of the
+// configuration. The records keep the role that the provider reported last, and the
+// configuration that the configured one belongs to. A change ends their sessions, and changing
+// back does not revive them.
 
 const (
-	// providedKind is of the persons of the OpenID provider. Their names are told apart as it does.
+	// providedKind is for users of the OpenID provider. Their names are compared as the provider
+	// does.
 	providedKind = "openid"
-	// configurationKind is of one record, whose name is "".
+	// configurationKind is for a single record, whose name is "".
 	configurationKind = "configuration"
 )
 
@@ -21,20 +23,19 @@ func isElsewhere(kind string) bool {
 	return kind == configuredKind || kind == providedKind || kind == configurationKind
 }
 
-// Provided is what the OpenID provider said last of somebody; the zero Account where it has said
-// nothing.
+// Provided returns the role that the OpenID provider last reported for somebody, or the zero
+// Account.
 func (s *Server) Provided(name string) Account {
 	a, _ := s.provided.find(accountKey(providedKind, name))
 	return a
 }
 
-// StoredProvided is Provided by the record, which this process may not have heard of yet.
+// StoredProvided is Provided from the record, which this process may not have received yet.
 func (s *Server) StoredProvided(ctx context.Context, name string) (Account, error) {
 	return s.storedElsewhere(ctx, providedKind, name)
 }
 
-// storedElsewhere is the record of somebody who has no account here, the zero Account where
-// there is none.
+// storedElsewhere returns the record of somebody without an account here, or the zero Account.
 func (s *Server) storedElsewhere(ctx context.Context, kind, name string) (Account, error) {
 	a, err := s.account(ctx, accountKey(kind, name))
 	if errors.Is(err, ErrNoAccount) {
@@ -43,8 +44,8 @@ func (s *Server) storedElsewhere(ctx context.Context, kind, name string) (Accoun
 	return a.Account, err
 }
 
-// Provide takes in which role the OpenID provider gives somebody now, "" for none. Another one
-// than before ends the sessions that he has. Of who never had a role nothing is kept.
+// Provide records the current role of somebody at the OpenID provider, "" for none. A changed
+// role ends his sessions. Nothing is stored about somebody who never had a role.
 func (s *Server) Provide(ctx context.Context, name string, role Role) (Account, error) {
 	known, err := s.StoredProvided(ctx, name)
 	if err != nil || known.Role == role {
@@ -58,8 +59,8 @@ func (s *Server) Provide(ctx context.Context, name string, role Role) (Account, 
 	})
 }
 
-// Configure takes in which configuration the configured administrator is of, by a mark that
-// nobody can guess a password from. The account's Changed is since when it is that one.
+// Configure records the configuration of the configured administrator by a mark from which
+// nobody can guess a password. The account's Changed is when this configuration was first seen.
 func (s *Server) Configure(ctx context.Context, mark string) (Account, error) {
 	a, err := s.account(ctx, accountKey(configurationKind, ""))
 	if err == nil && a.Configuration == hash(mark) || err != nil && !errors.Is(err, ErrNoAccount) {

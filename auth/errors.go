@@ -6,21 +6,21 @@ import "fmt"
 type Error struct {
 	Code        string // invalid_request, invalid_client, ...
 	Description string
-	// Redirectable says that the redirect_uri can be trusted, so that an authorize error goes
-	// back to the client.
+	// Redirectable reports whether the redirect_uri is trusted, so that an authorize error is
+	// sent back to the client.
 	Redirectable bool
 	// Cause is for the log, never for the client.
 	Cause error
-	// Reused is the grant whose code or refresh token was used a second time, by the client or
-	// by who stole it; nil else.
+	// Reused is set if a code or refresh token was used a second time, by the client or by a
+	// thief: the grant.
 	Reused *Reused
 }
 
-// Reused is a grant that was revoked because something of it was used a second time (RFC 9700
-// 4.14.2).
+// Reused identifies a grant that was revoked because its code or refresh token was used twice
+// (RFC 9700 4.14.2).
 type Reused struct{ ClientID, Patient string }
 
-// reused marks the error as one of a reuse.
+// reused adds the grant of a reuse to the error.
 func (e *Error) reused(g grant) *Error {
 	e.Reused = &Reused{g.ClientID, g.Patient}
 	return e
@@ -28,7 +28,7 @@ func (e *Error) reused(g grant) *Error {
 
 func (e *Error) Error() string { return e.Code + ": " + e.Description }
 
-// Status is the HTTP status of the error at the token endpoint (RFC 6749 5.2).
+// Status returns the HTTP status of the error at the token endpoint (RFC 6749 5.2).
 func (e *Error) Status() int {
 	switch e.Code {
 	case "invalid_client", "invalid_token":

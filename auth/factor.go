@@ -19,18 +19,19 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// The second factor of administrators: codes of an authenticator app (TOTP, RFC 6238) and, for
-// who has lost it, recovery codes. Both are kept in the account's record, and each code is used
-// up there by a compare-and-set: of many simultaneous uses one wins, on whatever process.
+// The second factor of administrators: codes of an authenticator app (TOTP, RFC 6238), and
+// recovery codes for those who have lost it. The account's record stores both. Using a code up
+// is a compare-and-set, so that only one of several concurrent uses succeeds, in whatever
+// process.
 
-// The kinds of accounts that a second factor belongs to. The administrator of the configuration
-// has no account until a second factor is set up; the record that is made then has no password.
+// The kinds of accounts with a second factor. The configured administrator has no account until
+// a second factor is set up; the record then has no password.
 const (
 	adminKind      = "admin"
 	configuredKind = "config"
 )
 
-// Proof is by what a second factor was proved.
+// Proof is how a second factor was proved.
 type Proof string
 
 // The proofs.
@@ -40,40 +41,41 @@ const (
 )
 
 const (
-	// totpStep is how long a code of the app is shown; totpSkew how many steps a clock may be off.
+	// totpStep is how long the app shows a code. totpSkew is how many steps a clock may be off.
 	totpStep = 30 * time.Second
 	totpSkew = 1
-	// totpSecret is the length of a secret in bytes, as RFC 4226 4 R6 recommends.
+	// totpSecret is the length of a secret in bytes, as recommended by RFC 4226 4 R6.
 	totpSecret = 20
-	// recoveryCodes is how many there are, recoveryLength their length: 80 random bits.
+	// recoveryCodes is the number of recovery codes, recoveryLength their length: 80 random
+	// bits.
 	recoveryCodes  = 10
 	recoveryLength = 16
 )
 
 // Errors of second factors.
 var (
-	// ErrCode is the one answer to a code that is wrong and to one that was used before.
+	// ErrCode is returned both for a wrong code and for one that was used before.
 	ErrCode = ehi.Errorf(ehi.Unauthenticated, "The code is wrong, or was used before")
-	// ErrNoSecondFactor is the answer where none is set up.
+	// ErrNoSecondFactor is returned if no second factor is set up.
 	ErrNoSecondFactor = ehi.Errorf(ehi.Conflict, "This account has no second factor")
-	// ErrNewCode is the answer where the code of a new app does not fit.
+	// ErrNewCode is returned if the code of a new app is wrong.
 	ErrNewCode = ehi.Errorf(ehi.Invalid,
 		"The code does not fit. Check the clock of your device, and enter the code that the app "+
 			"shows now")
 )
 
-// secondFactor is a second factor as the account's record has it.
+// secondFactor is a second factor in the account's record.
 type secondFactor struct {
 	Secret string    `json:"secret"` // base32
 	Since  time.Time `json:"since"`
-	// LastStep is the last time step of which a code was used: no code up to it is good again.
+	// LastStep is the last time step whose code was used. Codes up to this step are rejected.
 	LastStep uint64 `json:"last_step"`
-	// Recovery are the digests of the recovery codes that are left.
+	// Recovery holds the digests of the unused recovery codes.
 	Recovery []string `json:"recovery,omitempty"`
 }
 
-// NewSecret is a secret for an authenticator app, in base32, and the otpauth URI that says the
-// same to a camera. service and account are what the app shows.
+// NewSecret returns a secret for an authenticator app in base32, and its otpauth URI for a QR
+// code. The app displays service and account.
 func NewSecret(service, account string) (secret, uri string, err error) {
 	key, err := totp.Generate(totp.GenerateOpts{
 		Issuer:      service,
@@ -86,10 +88,10 @@ func NewSecret(service, account string) (secret, uri string, err error) {
 	return key.Secret(), key.URL(), nil
 }
 
-// base32Secret is how a secret is spelled (RFC 4648 6, without padding).
+// base32Secret is the encoding of a secret (RFC 4648 6, without padding).
 var base32Secret = base32.StdEncoding.WithPadding(base32.NoPadding)
 
-// SecretURI is the otpauth URI of a secret that NewSecret made.
+// SecretURI returns the otpauth URI of a secret of NewSecret.
 func SecretURI(secret, service, account string) (string, error) {
 	raw, err := base32Secret.DecodeString(secret)
 	if err != nil {
@@ -102,7 +104,7 @@ func SecretURI(secret, service, account string) (string, error) {
 	return key.URL(), nil
 }
 
-// plainCode is a code without what people write into it.
+// plainCode removes separators from a code.
 func plainCode(code string) string {
 	return strings.ToUpper(strings.Map(func(r rune) rune {
 		if r == ' ' || r == '-' || r == '\u00a0' || r == '\t' {
@@ -112,7 +114,8 @@ func plainCode(code string) string {
 	}, code))
 }
 
-// stepOf is the time step behind last that a code of a secret is of, near an instant; 0 for none.
+// stepOf returns the time step after last that a code of a secret belongs to, near an instant,
+// or 0.
 func stepOf(secret, code string, at time.Time, last uint64) uint64 {
 	around := uint64(at.Unix()) / uint64(totpStep/time.Second)
 	for step := max(around-totpSkew, last+1); step <= around+totpSkew; step++ {
@@ -127,7 +130,7 @@ func stepOf(secret, code string, at time.Time, last uint64) uint64 {
 	return 0
 }
 
-// use uses a code up. "" is that it is not good.
+// use uses a code up. It returns "" if the code is invalid.
 func (f *secondFactor) use(code string, at time.Time) Proof {
 	code = plainCode(code)
 	if step := stepOf(f.Secret, code, at, f.LastStep); step > 0 {
@@ -141,7 +144,7 @@ func (f *secondFactor) use(code string, at time.Time) Proof {
 	return ""
 }
 
-// recover makes new recovery codes in place of those that were left.
+// recover replaces the recovery codes.
 func (f *secondFactor) recover() (codes []string) {
 	f.Recovery = nil
 	for range recoveryCodes {
@@ -152,13 +155,13 @@ func (f *secondFactor) recover() (codes []string) {
 	return codes
 }
 
-// recoveryDigest is what is kept of a recovery code. Its 80 random bits cannot be searched
-// through, so that a fast hash will do; the secret keeps two accounts' digests apart.
+// recoveryDigest returns the stored digest of a recovery code. A fast hash is enough because 80
+// random bits cannot be searched. The secret keeps the digests of different accounts distinct.
 func recoveryDigest(secret, code string) string { return hash(secret + "\x00" + code) }
 
-// Enrol gives an administrator a second factor, in place of any other, once a code shows that
-// the app has the secret. The sessions from before are void. kind is admin or config. It returns
-// the recovery codes, which nobody can read again. Errors: ErrNewCode, ErrNoAccount.
+// Enrol sets up or replaces the second factor of an administrator. code must prove that the app
+// has the secret. Earlier sessions become invalid. kind is admin or config. It returns the
+// recovery codes, which cannot be read again. Errors: ErrNewCode, ErrNoAccount.
 func (s *Server) Enrol(
 	ctx context.Context, kind, name, secret, code string,
 ) (recovery []string, a Account, err error) {
@@ -175,7 +178,8 @@ func (s *Server) Enrol(
 	return recovery, a, err
 }
 
-// RenewRecovery makes new recovery codes; the old ones are good no more. Errors: ErrNoSecondFactor.
+// RenewRecovery generates new recovery codes and invalidates the old ones. Errors:
+// ErrNoSecondFactor.
 func (s *Server) RenewRecovery(
 	ctx context.Context, kind, name string,
 ) (recovery []string, err error) {
@@ -189,8 +193,8 @@ func (s *Server) RenewRecovery(
 	return recovery, err
 }
 
-// ResetSecondFactor takes an administrator's second factor away; his sessions end. kind is admin or
-// config. Errors: ErrNoSecondFactor, ErrNoAccount.
+// ResetSecondFactor removes an administrator's second factor and ends his sessions. kind is
+// admin or config. Errors: ErrNoSecondFactor, ErrNoAccount.
 func (s *Server) ResetSecondFactor(ctx context.Context, kind, name string) error {
 	_, err := s.changeAccount(ctx, kind, name, func(r *accountRecord) error {
 		if r.Factor == nil {
@@ -205,9 +209,9 @@ func (s *Server) ResetSecondFactor(ctx context.Context, kind, name string) error
 	return s.KV.Forget(ctx, failureRecords.Of(hash(guesses(kind, name).String())))
 }
 
-// CheckCode uses up a code of an administrator's second factor. It is held up after wrong ones
-// as a name is after wrong passwords. Errors: ErrCode; ErrNoSecondFactor; *Locked, also where
-// the code would be right.
+// CheckCode uses up a code of an administrator's second factor. Wrong codes delay further
+// attempts like wrong passwords. Errors: ErrCode; ErrNoSecondFactor; *Locked, even if the code
+// is right.
 func (s *Server) CheckCode(ctx context.Context, kind, name, code string) (by Proof, err error) {
 	settle, err := s.attempt(ctx, guesses(kind, name))
 	if err != nil {
@@ -228,10 +232,10 @@ func (s *Server) CheckCode(ctx context.Context, kind, name, code string) (by Pro
 	return by, settle(true)
 }
 
-// guesses is what wrong codes of an account are counted under.
+// guesses returns the key under which wrong codes of an account are counted.
 func guesses(kind, name string) subject.Subject { return accountKey("factor-"+kind, name) }
 
-// RecoveryLeft is how many recovery codes an administrator has left.
+// RecoveryLeft returns how many recovery codes an administrator has left.
 func (s *Server) RecoveryLeft(ctx context.Context, kind, name string) (int, error) {
 	a, err := s.account(ctx, accountKey(kind, name))
 	if errors.Is(err, ErrNoAccount) || err == nil && a.Factor == nil {
@@ -243,21 +247,21 @@ func (s *Server) RecoveryLeft(ctx context.Context, kind, name string) (int, erro
 	return len(a.Factor.Recovery), nil
 }
 
-// Configured is the record of the administrator of the configuration; the zero Account where he
-// never had a second factor.
+// Configured returns the record of the configured administrator, or the zero Account if he never
+// had a second factor.
 func (s *Server) Configured(name string) Account {
 	a, _ := s.configured.find(accountKey(configuredKind, name))
 	return a
 }
 
-// StoredConfigured is Configured by the record, which this process may not have heard of yet.
+// StoredConfigured is Configured from the record, which this process may not have received yet.
 func (s *Server) StoredConfigured(ctx context.Context, name string) (Account, error) {
 	return s.storedElsewhere(ctx, configuredKind, name)
 }
 
-// changeAccount changes an account's record by compare-and-set; change may be called more than
-// once. That of who has no account here is made where there is none. Errors: ErrNoAccount, and
-// change's.
+// changeAccount changes an account's record by compare-and-set; change may be called several
+// times. For somebody without an account here it creates the record. Errors: ErrNoAccount, and
+// those of change.
 func (s *Server) changeAccount(
 	ctx context.Context, kind, name string, change func(*accountRecord) error,
 ) (Account, error) {

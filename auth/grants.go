@@ -18,31 +18,32 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// grant is what a code or a refresh token stands for.
+// grant is the authorization behind a code or a refresh token.
 type grant struct {
 	ClientID    string `json:"client"`
 	RedirectURI string `json:"redirect,omitempty"`
 	Scopes      Scopes `json:"scopes"`
 	Patient     string `json:"patient"`
 	Challenge   string `json:"challenge,omitempty"`
-	Family      string `json:"family"`          // all that came of one authorization, see newFamily
-	Begun       int64  `json:"begun,omitempty"` // when it was authorized, in Unix time
-	// of the request, for the id token (OpenID Connect Core 2)
+	Family      string `json:"family"`          // everything from one authorization, see newFamily
+	Begun       int64  `json:"begun,omitempty"` // when it was authorized, in Unix seconds
+	// Nonce is that of the request, for the ID token (OpenID Connect Core 2).
 	Nonce string `json:"nonce,omitempty"`
-	// Account is the patient's account that agreed; "" where there was none.
+	// Account is the patient's account that agreed; "" if there was none.
 	Account string `json:"account,omitempty"`
-	// ClientMade and AccountMade say which client and account of their names it was, see Origin.
+	// ClientMade and AccountMade identify the registration of the client and the account, see
+	// Origin.
 	ClientMade  time.Time `json:"client_made,omitzero"`
 	AccountMade time.Time `json:"account_made,omitzero"`
 }
 
-// origin is what the grant came of, of what was made at an instant that it notes.
+// origin returns the Origin of the grant for the given time of creation.
 func (g grant) origin(made time.Time) Origin { return Origin{time.Unix(g.Begun, 0), made} }
 
-// random is a URL-safe text of 256 bits (REAL-11).
+// random returns a URL-safe text of 256 random bits (REAL-11).
 func random() string {
 	b := make([]byte, 32)
-	_, _ = rand.Read(b) // never fails (crypto/rand since Go 1.24)
+	_, _ = rand.Read(b) // never fails since Go 1.24
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
@@ -51,7 +52,7 @@ func hash(secret string) string {
 	return base64.RawURLEncoding.EncodeToString(h[:])
 }
 
-// IssueCode gives out a code for a request that the patient agreed to (SMART-3).
+// IssueCode issues a code for a request that the patient approved (SMART-3).
 func (s *Server) IssueCode(ctx context.Context, req Request, patient string) (string, error) {
 	return s.store(ctx, codeRecords, codeTTL, grant{
 		ClientID: req.ClientID, RedirectURI: req.RedirectURI, Scopes: req.Scopes, Patient: patient,
@@ -85,9 +86,9 @@ func (s *Server) load(ctx context.Context, key subject.Subject) (g grant, ok boo
 	return g, true, json.Unmarshal(e.Value, &g)
 }
 
-// redeem marks a secret as used; the first caller wins. A replay revokes everything that the
-// secret led to. refusal is the error for a secret that is unknown or used; check is called
-// before the secret is marked.
+// redeem marks a secret as used. The first caller succeeds; a replay revokes everything that the
+// secret led to. refusal is the error for an unknown or used secret. check is called before the
+// secret is marked.
 func (s *Server) redeem(
 	ctx context.Context, kind subject.Kind, secret string, refusal *Error, check func(grant) *Error,
 ) (grant, error) {
@@ -131,7 +132,7 @@ func (s *Server) redeem(
 	return g, err
 }
 
-// Tokens is the answer of the token endpoint (RFC 6749 5.1, SMART App Launch 2.2 "Response").
+// Tokens is the response of the token endpoint (RFC 6749 5.1, SMART App Launch 2.2 "Response").
 type Tokens struct {
 	AccessToken       string `json:"access_token"`
 	TokenType         string `json:"token_type"`
@@ -146,17 +147,17 @@ type Tokens struct {
 // TokenRequest is a request to the token endpoint.
 type TokenRequest struct {
 	Form url.Values
-	// BasicID and BasicSecret are what an Authorization: Basic header says, decoded as RFC 6749
-	// 2.3.1 says; HasBasic is whether there was one.
+	// BasicID and BasicSecret are those of an "Authorization: Basic" header, decoded as RFC 6749
+	// 2.3.1 requires. HasBasic reports whether there was one.
 	BasicID, BasicSecret string
 	HasBasic             bool
-	// Audiences are the URLs by which an assertion may name this endpoint: its own URL, and the
+	// Audiences are the URLs that an assertion may use for this endpoint: its own URL and the
 	// issuer's.
 	Audiences []string
 }
 
-// Token answers a token request (SMART-4). Errors: *Error for what the client did wrong;
-// anything else is ours.
+// Token handles a token request (SMART-4). Errors: *Error for a fault of the client; any other
+// error is the server's.
 func (s *Server) Token(ctx context.Context, r TokenRequest) (Tokens, error) {
 	t, err := s.token(ctx, r)
 	if e, ok := errors.AsType[*Error](err); ok {
@@ -165,8 +166,8 @@ func (s *Server) Token(ctx context.Context, r TokenRequest) (Tokens, error) {
 	return t, err
 }
 
-// GrantLabel is a grant type, or other: it bounds what clients can bring into metrics and the
-// audit trail.
+// GrantLabel returns a known grant type, or "other". It bounds the values that clients can put
+// into metrics and the audit trail.
 func GrantLabel(grant string) string {
 	switch grant {
 	case "authorization_code", "refresh_token", "client_credentials":
@@ -217,8 +218,8 @@ func (s *Server) fromCode(ctx context.Context, r TokenRequest) (Tokens, error) {
 	return s.issue(ctx, g, g.Scopes)
 }
 
-// checkCode holds a code to the client, redirect_uri and challenge that it was given for
-// (SMART-3, RFC 7636 4.6).
+// checkCode checks that a code was issued for this client, redirect_uri and challenge (SMART-3,
+// RFC 7636 4.6).
 func checkCode(g grant, client string, form url.Values) *Error {
 	switch {
 	case client != g.ClientID:
@@ -270,8 +271,9 @@ func (s *Server) fromRefresh(ctx context.Context, r TokenRequest) (Tokens, error
 	return s.issue(ctx, g, scopes)
 }
 
-// refresher is the client of a refresh request. A public one need not say its id (SMART App
-// Launch 2.2, "Refresh access token", has no such parameter): the token tells whose it is.
+// refresher returns the client of a refresh request. A public client need not give its ID,
+// because SMART App Launch 2.2 ("Refresh access token") has no such parameter: the token
+// identifies it.
 func (s *Server) refresher(
 	ctx context.Context, r TokenRequest, unknown *Error,
 ) (*clientRecord, error) {
@@ -295,8 +297,8 @@ func (s *Server) refresher(
 	return c, nil
 }
 
-// issue makes the tokens of a grant. The next refresh token keeps the whole grant, whatever this
-// access token was narrowed to (RFC 6749 6).
+// issue issues the tokens of a grant. The next refresh token keeps the whole grant, even if this
+// access token has narrower scopes (RFC 6749 6).
 func (s *Server) issue(ctx context.Context, g grant, scopes Scopes) (Tokens, error) {
 	t := Tokens{
 		TokenType:         tokenType(g),
@@ -323,9 +325,9 @@ func (s *Server) issue(ctx context.Context, g grant, scopes Scopes) (Tokens, err
 	return t, s.noteConsent(ctx, g)
 }
 
-// tokenType is spelt as each specification fixes it: Bearer by SMART App Launch 2.2 ("Obtain
-// access token"), bearer by its Backend Services ("Issue access token"). RFC 6749 7.1 takes
-// either for the other.
+// tokenType returns the spelling that each specification requires: Bearer in SMART App Launch
+// 2.2 ("Obtain access token"), bearer in its Backend Services ("Issue access token"). RFC 6749
+// 7.1 treats them as equal.
 func tokenType(g grant) string {
 	if g.Patient == "" {
 		return "bearer"

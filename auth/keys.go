@@ -22,27 +22,26 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// TokenAlgorithms are the algorithms that access tokens may be signed by, the default first
-// (SMART-6). Id tokens are signed by RS256, which OpenID Connect Core 15.1 demands of every
-// provider.
+// TokenAlgorithms lists the signature algorithms of access tokens, the default first (SMART-6).
+// ID tokens use RS256, which OpenID Connect Core 15.1 requires of every provider.
 func TokenAlgorithms() []string { return []string{"ES256", "ES384", "RS256"} }
 
-// IDAlgorithm is what id tokens are signed by.
+// IDAlgorithm is the signature algorithm of ID tokens.
 const IDAlgorithm = "RS256"
 
-// signingKey is a key as it is stored.
+// signingKey is a key as stored.
 type signingKey struct {
 	JWK  json.RawMessage `json:"jwk"` // private
 	Made time.Time       `json:"made"`
-	// Retired is when a newer key took over; zero while it signs. It is published for as long as
-	// tokens may be about that it signed.
+	// Retired is when a newer key replaced it; zero while it signs. It stays published as long
+	// as tokens that it signed may be valid.
 	Retired time.Time `json:"retired,omitzero"`
 
 	key jwk.Key
 	alg jwa.SignatureAlgorithm
 }
 
-// parse reads the JWK.
+// parse parses the JWK.
 func (k *signingKey) parse() (id string, err error) {
 	if k.key, err = jwk.ParseKey(k.JWK); err != nil {
 		return "", err
@@ -56,21 +55,20 @@ func (k *signingKey) parse() (id string, err error) {
 	return id, nil
 }
 
-// ring is the signing keys as every process knows them: followed, so that a rotation holds
-// everywhere at once.
+// ring holds the signing keys in this process. It follows the bucket, so that a rotation takes
+// effect in every process.
 type ring struct {
 	mu     sync.RWMutex
 	keys   map[string]*signingKey     // by kid
-	kids   map[subject.Subject]string // by the key of the record
+	kids   map[subject.Subject]string // by record key
 	public jwk.Set                    // of all keys
-	making sync.Mutex                 // held while a key is made that is not there
+	making sync.Mutex                 // held while a missing key is created
 	stop   func()
-	gone   func() // called when a key was removed: what it signed is void
-	// went are the records of keys that were removed: one that is read late brings none of them
-	// back.
+	gone   func() // called after the removal of a key, whose signatures become invalid
+	// went holds the records of removed keys, so that a late read does not restore one.
 	went map[subject.Subject]struct{}
-	// removed counts the keys that were removed. It rises before gone is called, so that who has
-	// verified a token meanwhile can tell.
+	// removed counts removed keys. It increases before gone is called, so that a concurrent
+	// verification can detect the removal.
 	removed atomic.Uint64
 }
 
@@ -88,13 +86,13 @@ func (r *ring) apply(e kv.Entry) {
 	}
 	id, err := k.parse()
 	if err != nil {
-		return // of a version to come; it signs nothing here
+		return // of a newer version; it does not sign here
 	}
 	r.take(e.Key, id, k)
 }
 
-// take takes a key in: what this process has stored at once, what others have when the news of
-// it comes.
+// take adds a key. It is called for this process's keys immediately, and for those of others
+// when they arrive.
 func (r *ring) take(record subject.Subject, id string, k *signingKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -108,7 +106,7 @@ func (r *ring) take(record subject.Subject, id string, k *signingKey) {
 func (r *ring) forget(record subject.Subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if record != firstKey { // the others' names are of one key each
+	if record != firstKey { // other records hold one key each
 		r.went[record] = struct{}{}
 	}
 	id, known := r.kids[record]
@@ -127,7 +125,7 @@ func (r *ring) forget(record subject.Subject) {
 	r.gone()
 }
 
-// publish makes the set of public keys anew.
+// publish rebuilds the set of public keys.
 func (r *ring) publish() {
 	set := jwk.NewSet()
 	for _, k := range r.keys {
@@ -135,14 +133,14 @@ func (r *ring) publish() {
 		if err == nil {
 			err = set.AddKey(public)
 		}
-		if err != nil { // parse let it through, and ids differ
+		if err != nil { // cannot fail: parse accepted the key, and IDs are unique
 			panic(err)
 		}
 	}
 	r.public = set
 }
 
-// reloaded forgets the keys that went while the connection was away.
+// reloaded removes the keys that were deleted while the connection was lost.
 func (r *ring) reloaded(records map[subject.Subject]uint64) {
 	r.mu.RLock()
 	var went []subject.Subject
@@ -157,14 +155,14 @@ func (r *ring) reloaded(records map[subject.Subject]uint64) {
 	}
 }
 
-// set is the public keys.
+// set returns the public keys.
 func (r *ring) set() jwk.Set {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.public
 }
 
-// newest is the key that signs by an algorithm, nil where there is none.
+// newest returns the signing key for an algorithm, or nil.
 func (r *ring) newest(alg string) (out *signingKey) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -176,7 +174,7 @@ func (r *ring) newest(alg string) (out *signingKey) {
 	return out
 }
 
-// followKeys begins to follow the keys.
+// followKeys starts to follow the keys.
 func (s *Server) followKeys(ctx context.Context) (err error) {
 	s.ring = &ring{
 		keys:   map[string]*signingKey{},
@@ -189,7 +187,7 @@ func (s *Server) followKeys(ctx context.Context) (err error) {
 	return err
 }
 
-// signer is the key that signs by an algorithm; it is made where there is none yet.
+// signer returns the signing key for an algorithm, and creates it if there is none.
 func (s *Server) signer(ctx context.Context, alg string) (*signingKey, error) {
 	if k := s.ring.newest(alg); k != nil {
 		return k, nil
@@ -202,8 +200,8 @@ func (s *Server) signer(ctx context.Context, alg string) (*signingKey, error) {
 	return s.makeKey(ctx, alg)
 }
 
-// makeKey stores a new key, which signs from now on. Two processes that do so at once make two
-// keys, both of which are published.
+// makeKey stores a new key, which signs from now on. Two processes that do so at once create two
+// keys, and both are published.
 func (s *Server) makeKey(ctx context.Context, alg string) (*signingKey, error) {
 	key, err := generate(alg)
 	if err != nil {
@@ -228,7 +226,7 @@ func (s *Server) makeKey(ctx context.Context, alg string) (*signingKey, error) {
 	return k, nil
 }
 
-// generate makes a private key for an algorithm.
+// generate generates a private key for an algorithm.
 func generate(alg string) (jwk.Key, error) {
 	var raw any
 	var err error
@@ -252,7 +250,7 @@ func generate(alg string) (jwk.Key, error) {
 			key.Set(jwk.KeyUsageKey, jwk.ForSignature))
 }
 
-// KeyInfo is a signing key, without the key.
+// KeyInfo describes a signing key without the key itself.
 type KeyInfo struct {
 	ID        string    `json:"kid"`
 	Algorithm string    `json:"alg"`
@@ -272,9 +270,9 @@ func (s *Server) Keys(context.Context) ([]KeyInfo, error) {
 	return out, nil
 }
 
-// RotateKeys makes new keys for all that is signed. The old ones stay published until no token
-// can be about that they signed; with compromised they go at once, and every access and id token
-// with them; refresh tokens are no signatures, and go on.
+// RotateKeys creates new keys for all signatures. The old keys stay published until the tokens
+// that they signed have expired. If compromised is set, they are removed immediately, which
+// invalidates all access and ID tokens. Refresh tokens are not signed and stay valid.
 func (s *Server) RotateKeys(ctx context.Context, compromised bool) ([]KeyInfo, error) {
 	before, err := s.Keys(ctx)
 	if err != nil {
@@ -293,12 +291,12 @@ func (s *Server) RotateKeys(ctx context.Context, compromised bool) ([]KeyInfo, e
 	return s.Keys(ctx)
 }
 
-// algorithms are what this server signs by.
+// algorithms lists the algorithms that this server signs with.
 func (s *Server) algorithms() []string {
 	return slices.Compact([]string{s.Algorithm, IDAlgorithm})
 }
 
-// retire marks a key as one that does not sign any more, or removes it.
+// retire marks a key as retired, or removes it.
 func (s *Server) retire(ctx context.Context, info KeyInfo, remove bool) error {
 	record := s.ring.recordOf(info.ID)
 	if record == (subject.Subject{}) {
@@ -306,7 +304,7 @@ func (s *Server) retire(ctx context.Context, info KeyInfo, remove bool) error {
 	}
 	if remove {
 		err := s.KV.Forget(ctx, record)
-		if err == nil { // here at once; others hear of it
+		if err == nil { // effective here immediately; other processes follow
 			s.ring.forget(record)
 		}
 		return err
@@ -322,7 +320,7 @@ func (s *Server) retire(ctx context.Context, info KeyInfo, remove bool) error {
 	if err != nil {
 		return err
 	}
-	if record == firstKey { // its record has no room for when it was retired
+	if record == firstKey { // its record has no field for the time
 		if _, err := s.KV.Create(ctx, keyRecords.Of(info.ID), data); err != nil {
 			return err
 		}
@@ -335,7 +333,7 @@ func (s *Server) retire(ctx context.Context, info KeyInfo, remove bool) error {
 	return err
 }
 
-// recordOf finds the record of a key, the zero Subject for none.
+// recordOf returns the record of a key, or the zero Subject.
 func (r *ring) recordOf(id string) subject.Subject {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -348,7 +346,7 @@ func (r *ring) recordOf(id string) subject.Subject {
 }
 
 // Tend rotates keys that have signed for longer than Config.KeyAge, and removes those whose
-// tokens are all gone. Every process may call it at any time; one at a time does the work.
+// tokens have all expired. Any process may call it at any time; one at a time does the work.
 func (s *Server) Tend(ctx context.Context) error {
 	keys, err := s.Keys(ctx)
 	if err != nil {
@@ -375,11 +373,11 @@ func (s *Server) Tend(ctx context.Context) error {
 	return err
 }
 
-// urlSafe is what the ids of keys and families are made of: they name records.
+// urlSafe matches the IDs of keys and families, which are parts of record keys.
 var urlSafe = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// fetchKey learns of a key that another process has made a moment ago, before the news of it has
-// come. Errors: ErrToken where there is no such key.
+// fetchKey reads a key that another process has just created, before the watch delivers it.
+// Errors: ErrToken if there is no such key.
 func (s *Server) fetchKey(ctx context.Context, kid string) error {
 	if !urlSafe.MatchString(kid) {
 		return ErrToken
@@ -395,8 +393,8 @@ func (s *Server) fetchKey(ctx context.Context, kid string) error {
 	return nil
 }
 
-// JWKS is the public keys, for /auth/jwks (SMART-1, SMART-6). Those that sign are made before
-// they are first needed, so that clients who keep the set find them.
+// JWKS returns the public keys for /auth/jwks (SMART-1, SMART-6). It creates missing signing
+// keys first, so that clients that cache the set have them.
 func (s *Server) JWKS(ctx context.Context) ([]byte, error) {
 	for _, alg := range s.algorithms() {
 		if _, err := s.signer(ctx, alg); err != nil {

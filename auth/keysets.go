@@ -24,20 +24,21 @@ import (
 	"ehi-server/shared/weburl"
 )
 
-// Limits of fetching a client's keys by its jwks_uri. Whoever may register clients must not make
-// the server ask its neighbours, wait or fill its memory.
+// Limits for fetching a client's keys from its jwks_uri. Whoever may register clients must not
+// be able to make the server call its internal network, wait or exhaust its memory.
 const (
 	keySetBytes    = 64 << 10
 	keySetTimeout  = 5 * time.Second
-	keySetFresh    = 15 * time.Minute // until it is fetched again
-	keySetStale    = 24 * time.Hour   // for how long it serves while it cannot be fetched
-	keySetPause    = 30 * time.Second // between two fetches, whatever is asked
-	keySetMaxCount = 64               // keys of a set that are looked at
+	keySetFresh    = 15 * time.Minute // age at which it is fetched again
+	keySetStale    = 24 * time.Hour   // how long it is used if fetching fails
+	keySetPause    = 30 * time.Second // minimum pause between two fetches
+	keySetMaxCount = 64               // how many keys of a set are read
 )
 
-// assertionKeys reads a JWK set and keeps the public keys that an assertion can be verified by:
-// with a kid, for signatures, RSA of at least 2048 bits for RS384, EC P-384 for ES384. Errors:
-// what is no JWK set, and one with a private or a symmetric key, which nobody should hand out.
+// assertionKeys parses a JWK set and keeps the public keys that can verify assertions: with a
+// kid, for signatures, RSA of at least 2048 bits for RS384, EC P-384 for ES384. It returns an
+// error if the data is not a JWK set, or if it contains a private or symmetric key, which nobody
+// should publish.
 func assertionKeys(data []byte) (jwk.Set, error) {
 	set, err := jwk.Parse(data)
 	if err != nil {
@@ -56,14 +57,14 @@ func assertionKeys(data []byte) (jwk.Set, error) {
 		if err := key.Set(jwk.AlgorithmKey, alg); err != nil {
 			return nil, err
 		}
-		if err := out.AddKey(key); err != nil { // the same key twice
+		if err := out.AddKey(key); err != nil { // a duplicate
 			continue
 		}
 	}
 	return out, nil
 }
 
-// assertionAlgorithm is what a key verifies, by its type and by what it says of itself.
+// assertionAlgorithm returns the algorithm that a key verifies, from its type and attributes.
 func assertionAlgorithm(key jwk.Key) (alg jwa.SignatureAlgorithm, fits bool) {
 	switch key.KeyType() {
 	case jwa.RSA():
@@ -88,7 +89,7 @@ func assertionAlgorithm(key jwk.Key) (alg jwa.SignatureAlgorithm, fits bool) {
 	return alg, !has || said.String() == alg.String()
 }
 
-// keySets fetches and keeps the keys of clients that are registered by a jwks_uri.
+// keySets fetches and caches the keys of clients that are registered with a jwks_uri.
 type keySets struct {
 	http   *http.Client
 	now    func() time.Time
@@ -97,15 +98,15 @@ type keySets struct {
 	byURL  map[string]keySet
 }
 
-// keySet is what was fetched last, and when it was tried.
+// keySet is the last result and the time of the last attempt.
 type keySet struct {
 	keys           jwk.Set // nil until a fetch succeeded
 	fetched, tried time.Time
 }
 
-// newKeySets makes a fetcher that connects to no address but public ones and those of the given
-// ranges. Addresses are looked at when the connection is made, behind the name's resolution, so
-// that a name cannot change its mind in between (DNS rebinding).
+// newKeySets returns a fetcher that connects only to public addresses and to the given private
+// ranges. It checks addresses when it connects, after name resolution, so that a name cannot
+// change its address in between (DNS rebinding).
 func newKeySets(private []netip.Prefix, now func() time.Time) *keySets {
 	dialer := &net.Dialer{
 		Timeout: keySetTimeout,
@@ -124,7 +125,7 @@ func newKeySets(private []netip.Prefix, now func() time.Time) *keySets {
 			TLSHandshakeTimeout:    keySetTimeout,
 			ResponseHeaderTimeout:  keySetTimeout,
 			MaxResponseHeaderBytes: 16 << 10,
-			// no proxy of the environment, no bomb
+			// No proxy from the environment, and no decompression bombs.
 			DisableKeepAlives: true, DisableCompression: true,
 		}},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
@@ -133,7 +134,7 @@ func newKeySets(private []netip.Prefix, now func() time.Time) *keySets {
 	}}
 }
 
-// plainOnlyPrivate lets plain HTTP go to addresses of the private ranges only.
+// plainOnlyPrivate allows plain HTTP to addresses of the private ranges only.
 type plainOnlyPrivate struct {
 	private []netip.Prefix
 	next    *http.Transport
@@ -148,10 +149,10 @@ func (p plainOnlyPrivate) RoundTrip(r *http.Request) (*http.Response, error) {
 	return p.next.RoundTrip(r)
 }
 
-// MayFetchKeys reports whether a client's keys could be fetched from a URL, as far as its
-// spelling tells: of a name it is known when the connection is made.
+// MayFetchKeys reports whether the server could fetch a client's keys from a URL, judged by its
+// text. The address of a host name is only known when the server connects.
 func (s *Server) MayFetchKeys(uri string) bool {
-	u, err := weburl.Parse(uri) // which reads 127.1 and 0x7f000001 as resolvers do
+	u, err := weburl.Parse(uri) // it reads 127.1 and 0x7f000001 as resolvers do
 	if err != nil {
 		return false
 	}
@@ -163,8 +164,8 @@ func (s *Server) MayFetchKeys(uri string) bool {
 	return mayAsk(at, s.PrivateKeySets) && (secure || within(at.Unmap(), s.PrivateKeySets))
 }
 
-// isLocalName reports whether a name is never one of the internet (RFC 6761 6.3, RFC 6762 3, RFC
-// 8375, and what ICANN has set apart for private use).
+// isLocalName reports whether a name never exists on the internet (RFC 6761 6.3, RFC 6762 3, RFC
+// 8375, and names that ICANN reserves for private use).
 func isLocalName(host string) bool {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	if !strings.Contains(host, ".") {
@@ -181,7 +182,7 @@ func within(at netip.Addr, ranges []netip.Prefix) bool {
 	return slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(at) })
 }
 
-// ranges reads address ranges.
+// ranges parses address ranges.
 func ranges(texts ...string) (out []netip.Prefix) {
 	for _, p := range texts {
 		out = append(out, netip.MustParsePrefix(p))
@@ -189,18 +190,18 @@ func ranges(texts ...string) (out []netip.Prefix) {
 	return out
 }
 
-// notPublic are ranges that are not loopback, private, link-local, multicast or unspecified by
-// name, and lead to nobody on the internet either (IANA special-purpose registries).
+// notPublic are ranges outside of the standard classes (loopback, private, link-local,
+// multicast, unspecified) that are not on the internet either (IANA special-purpose registries).
 var notPublic = ranges("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24",
 	"192.88.99.0/24", "198.18.0.0/15",
 	"198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4", "2001::/23", "2001:db8::/32", "2002::/16",
 	"3fff::/20")
 
-// public6 is all of IPv6 that is given out to the internet. Outside lie the ranges that are IPv4
-// in other spellings: ::a.b.c.d, ::ffff:0:a.b.c.d and 64:ff9b::a.b.c.d.
+// public6 is the part of IPv6 that is allocated to the internet. It excludes the ranges that
+// embed IPv4: ::a.b.c.d, ::ffff:0:a.b.c.d and 64:ff9b::a.b.c.d.
 var public6 = netip.MustParsePrefix("2000::/3")
 
-// mayAsk reports whether keys are fetched from an address, whichever way it is written.
+// mayAsk reports whether keys may be fetched from an address, in whatever notation.
 func mayAsk(at netip.Addr, private []netip.Prefix) bool {
 	at = at.Unmap().WithZone("")
 	switch {
@@ -213,7 +214,7 @@ func mayAsk(at netip.Addr, private []netip.Prefix) bool {
 		!at.IsLinkLocalUnicast() && !within(at, notPublic)
 }
 
-// isATAP reports whether the end of an IPv6 address is an IPv4 address in a tunnel (RFC 5214 6.1).
+// isATAP reports whether an IPv6 address embeds an IPv4 address of a tunnel (RFC 5214 6.1).
 func isATAP(at netip.Addr) bool {
 	b := at.As16()
 	return b[8]&^2 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe
@@ -221,15 +222,16 @@ func isATAP(at netip.Addr) bool {
 
 func (k *keySets) close() { k.http.CloseIdleConnections() }
 
-// get is the keys at a URL. They are fetched where they are older than keySetFresh, or do not
-// have the kid, but never twice within keySetPause; old ones serve on while that fails. Errors:
+// get returns the keys at a URL. It fetches them if they are older than keySetFresh or lack the
+// kid, but not more often than every keySetPause. If that fails, it uses the old keys. Errors:
 // why there are none.
 func (k *keySets) get(ctx context.Context, url, kid string) (jwk.Set, error) {
 	set, due := k.look(url, kid)
 	if !due {
 		return set, nil
 	}
-	ctx = context.WithoutCancel(ctx) // others wait for it too; the client has its own time-out
+	// others wait for the result too; the client has its own timeout
+	ctx = context.WithoutCancel(ctx)
 	got, err, _ := k.flight.Do(url, func() (any, error) {
 		if set, due := k.look(url, kid); !due {
 			return set, nil
@@ -245,7 +247,7 @@ func (k *keySets) get(ctx context.Context, url, kid string) (jwk.Set, error) {
 	return got.(jwk.Set), nil
 }
 
-// look is what is kept of a URL, nil for nothing, and whether it is to be fetched.
+// look returns the cached keys of a URL, or nil, and whether to fetch them.
 func (k *keySets) look(url, kid string) (jwk.Set, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -294,7 +296,7 @@ func (k *keySets) download(ctx context.Context, url string) (jwk.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close() // read, or given up
+	defer resp.Body.Close() // read completely, or abandoned
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if resp.StatusCode != http.StatusOK ||
 		media != "application/json" && media != "application/jwk-set+json" {
@@ -310,7 +312,7 @@ func (k *keySets) download(ctx context.Context, url string) (jwk.Set, error) {
 	return assertionKeys(data)
 }
 
-// keysOf is the keys by which a client's assertions are verified.
+// keysOf returns the keys that verify a client's assertions.
 func (s *Server) keysOf(ctx context.Context, c *clientRecord, kid string) (jwk.Set, error) {
 	switch {
 	case c.keys != nil:

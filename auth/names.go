@@ -14,13 +14,13 @@ import (
 	"golang.org/x/text/unicode/runenames"
 )
 
-// Names are compared as people and browsers mean them, not by their bytes. This file alone
-// decides which names are one: folded for accounts, and alike for what people tell apart by
+// Names are compared as people and browsers perceive them, not byte by byte. This file alone
+// decides which names are equal: folded for accounts, alike for what people tell apart by
 // looking.
 
-// folded is the form in which names of accounts are one: without difference of case, of width,
-// and of composed and decomposed letters (RFC 8265 3.3). A name that no account may have is
-// merely in lower case, as accounts of earlier builds were kept.
+// folded returns the form in which names of accounts are compared: without differences of case,
+// width and composition (RFC 8265 3.3). For an invalid name it only converts to lower case, as
+// earlier builds did.
 func folded(name string) string {
 	if out, err := precis.UsernameCaseMapped.String(name); err == nil {
 		return out
@@ -28,23 +28,22 @@ func folded(name string) string {
 	return strings.ToLower(name)
 }
 
-// isUsername reports whether an account may have a name: letters, digits and what ASCII has
-// besides (RFC 8265 3.3), as it is shown. Dots alone are a part of a path that browsers, proxies
-// and programs leave out (RFC 3986 5.2.4), however it is escaped: no route would lead to such an
-// account, not even to remove it.
+// isUsername reports whether a name is valid for an account: letters, digits and the rest of
+// ASCII (RFC 8265 3.3), displayed as it is. Names of dots alone are invalid: browsers and
+// proxies remove such path segments (RFC 3986 5.2.4), even escaped ones, so that no route would
+// reach the account, not even to remove it.
 func isUsername(name string) bool {
 	_, err := precis.UsernameCasePreserved.String(name)
 	return err == nil && printable(name) && name != "." && name != ".."
 }
 
-// look is what a name is to somebody who looks at it. Case, accents, spaces and punctuation do
-// not count, nor of which script a letter is that looks like another one (Unicode Technical
-// Standard 39, section 4).
+// look is the visual appearance of a name. It ignores case, accents, spaces and punctuation, and
+// the script of letters that look alike (Unicode Technical Standard 39, section 4).
 type look []rune
 
-// looks are those of a name. A capital can look like a letter that its small form does not, and
-// a letter like none that it stands for (the lunate sigma is a c to look at, and a sigma in a
-// normalized text), so that there are several.
+// looks returns the looks of a name. There may be several: a capital letter can look like
+// another letter than its small form, and a letter unlike its normalized form (the lunate sigma
+// looks like c).
 func looks(name string) (out []look) {
 	for _, form := range []string{plain(name), norm.NFKC.String(name), name} {
 		shape := confusables.Skeleton(latinised(form))
@@ -56,9 +55,9 @@ func looks(name string) (out []look) {
 	return out
 }
 
-// drawn are the looks of a name with letters and signs that are shaped like Latin ones, and read
-// as them only among them ("Яecord"). They are compared with looks alone: two names of another
-// script are told apart by those who read it.
+// drawn returns the looks of a name with characters that are shaped like Latin letters and read
+// as such only among them ("Яecord"). They are compared with looks only, because readers of
+// another script can tell two of its names apart.
 func drawn(name string) []look {
 	if other := shaped.Replace(name); other != name {
 		return looks(other)
@@ -66,13 +65,13 @@ func drawn(name string) []look {
 	return nil
 }
 
-// near makes one of what is nearly of one form, beside UTS 39: i, l and 1 differ by a dot or a
-// stroke, vv and w by nothing in many fonts.
+// near merges characters that look nearly the same, beyond UTS 39: i, l and 1 differ by a dot or
+// a stroke, and vv equals w in many fonts.
 var near = strings.NewReplacer("i", "l", "1", "l", "|", "l", "ı", "l", "vv", "w", "ĸ", "k", "ə",
 	"e")
 
-// shaped are letters and signs that are put in place of Latin ones for their shape, whatever
-// they stand for.
+// shaped maps characters that are used in place of Latin letters for their shape, whatever they
+// mean.
 var shaped = strings.NewReplacer(
 	"Я", "R", "я", "r", "И", "N", "и", "n", "Э", "E", "э", "e", "Є", "E", "є", "e", "Ш", "W", "ш",
 	"w", "Щ", "W", "щ", "w",
@@ -86,9 +85,8 @@ var shaped = strings.NewReplacer(
 	"E",
 )
 
-// stands are the letters that a digit or a symbol is put in place of. A digit stands for no
-// other digit, so that names that differ by a number are told apart. A symbol may also stand for
-// nothing.
+// stands maps a digit or symbol to the letters that it may replace. A digit replaces no other
+// digit, so that names with different numbers stay distinct. A symbol may also count as nothing.
 var stands = map[rune]string{
 	'0': "o", '2': "zs", '3': "e", '4': "a", '5': "s", '6': "bg", '7': "t", '8': "b", '9': "gq",
 	'$': "s", '§': "s", '@': "a", '£': "l", '¢': "c", '©': "c", '(': "c", '¥': "y", '₩': "w",
@@ -96,16 +94,16 @@ var stands = map[rune]string{
 	'!': "l", '¡': "l", '×': "x", '*': "x", '°': "o", '&': "e",
 }
 
-// isSymbol reports whether a rune counts only where it stands for a letter.
+// isSymbol reports whether a rune counts only in place of a letter.
 func isSymbol(r rune) bool { return stands[r] != "" && !unicode.IsDigit(r) }
 
-// like reports whether two looks are taken for each other: rune by rune, each of which may stand
-// for the other.
+// like reports whether two looks may be confused: rune by rune, each of which may replace the
+// other.
 func (a look) like(b look) bool {
 	if !slices.ContainsFunc(a, isCounted) || !slices.ContainsFunc(b, isCounted) {
 		return slices.Equal(a, b)
 	}
-	// reached are the beginnings of b that the beginning of a up to here is like.
+	// reached holds the lengths of prefixes of b that match the current prefix of a.
 	reached := skipped(b, map[int]bool{0: true})
 	for _, r := range a {
 		next := map[int]bool{}
@@ -124,7 +122,7 @@ func (a look) like(b look) bool {
 	return reached[len(b)]
 }
 
-// skipped adds to beginnings of a look those that are longer by symbols.
+// skipped adds the prefixes of a look that are longer by symbols only.
 func skipped(b look, reached map[int]bool) map[int]bool {
 	for at := range b {
 		if reached[at] && isSymbol(b[at]) {
@@ -140,16 +138,16 @@ func sameShape(a, b rune) bool {
 	return a == b || strings.ContainsRune(stands[a], b) || strings.ContainsRune(stands[b], a)
 }
 
-// latinName is what Unicode calls a variety of a Latin letter: small capitals, turned, reversed,
-// long, with a hook, in a circle.
+// latinName matches the Unicode names of variants of Latin letters: small capital, turned,
+// reversed, long, with hook, circled.
 var latinName = regexp.MustCompile(
 	`^(?:[A-Z]+ )*?(?:LATIN|REGIONAL INDICATOR SYMBOL)(?: CAPITAL| SMALL)? LETTER(?: [A-Z-]+)*? ` +
 		`([A-Z])(?: WITH .*)?$`)
 
-// latinised is a text with each variety of a Latin letter as the letter itself.
+// latinised replaces each variant of a Latin letter by the letter.
 func latinised(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r < utf8.RuneSelf || r == 'ʌ' || r == 'Ʌ' { // which look like an A, and are shaped
+		if r < utf8.RuneSelf || r == 'ʌ' || r == 'Ʌ' { // they look like A, and are in shaped
 			return r
 		}
 		name := latinName.FindStringSubmatch(runenames.Name(r))
@@ -160,13 +158,13 @@ func latinised(text string) string {
 	}, text)
 }
 
-// plain is a text without differences of case, and of forms of a letter for old character sets.
+// plain removes differences of case and of compatibility forms.
 func plain(text string) string {
 	return norm.NFKC.String(cases.Fold().String(norm.NFKC.String(text)))
 }
 
-// bare is a text without accents, spaces and punctuation; the text itself, without its spaces,
-// where that leaves nothing.
+// bare removes accents, spaces and punctuation. If nothing is left, it returns the text without
+// spaces.
 func bare(text string) string {
 	text = strings.Join(strings.Fields(norm.NFKD.String(text)), "")
 	letters := strings.Map(func(r rune) rune {
@@ -181,13 +179,13 @@ func bare(text string) string {
 	return letters
 }
 
-// SameName reports whether two names are one to accounts.
+// SameName reports whether two names denote the same account.
 func SameName(a, b string) bool { return folded(a) == folded(b) }
 
-// alike reports whether two names are easily taken for each other.
+// alike reports whether two names are easily confused.
 func alike(a, b string) bool { return seenAs(a).like(seenAs(b)) }
 
-// seen is what a name is compared by.
+// seen holds the looks by which a name is compared.
 type seen struct{ looks, drawn []look }
 
 func seenAs(name string) seen { return seen{looks(name), drawn(name)} }

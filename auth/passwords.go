@@ -15,8 +15,8 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-// Argon2id as OWASP's password storage cheat sheet asks for at least: 19 MiB, 2 passes, one
-// lane. About 20 ms of one processor.
+// The minimum parameters of argon2id in OWASP's password storage cheat sheet: 19 MiB, 2 passes,
+// one lane. A hash takes about 20 ms of one processor.
 const (
 	argonMemory  = 19 * 1024 // KiB
 	argonPasses  = 2
@@ -25,36 +25,37 @@ const (
 	argonSaltLen = 16
 )
 
-// What a stored hash may ask for at most: a later version may ask for more than this one does.
+// The largest parameters accepted in a stored hash. A later version may use larger ones than
+// this one.
 const (
 	argonMost       = 128 * 1024 // KiB
 	argonMostPasses = 16
 )
 
-// MinPassword is the shortest password that an account may have, in characters (NIST SP
-// 800-63B-4, 3.1.1.2: at least 15 where it is the only factor; 12 with the limits on guessing
-// that there are here). MaxPassword keeps a log-in's work bounded.
+// MinPassword is the shortest password in characters. NIST SP 800-63B-4, 3.1.1.2 requires 15 if
+// it is the only factor; with the rate limits here 12 are enough. MaxPassword bounds the work of
+// a log-in.
 const (
 	MinPassword = 12
 	MaxPassword = 1024
 )
 
-// hasher hashes and checks passwords and secrets. At most as many are worked on at once as there
-// are processors, so that guessing costs the server no more memory than that.
+// hasher hashes and checks passwords and secrets. It works on at most one per processor at a
+// time, which bounds the memory that guessing can use.
 type hasher struct {
 	slots chan struct{}
-	// known are the secrets of clients that were found right, so that a backend service that
-	// comes every second costs no hash each time. What is kept is a digest of the stored hash
-	// and the secret; a rotated secret has another hash.
+	// known caches client secrets that were correct, so that a backend service that requests a
+	// token every second does not cost a hash each time. The key is a digest of the stored hash
+	// and the secret, so that a rotated secret does not match.
 	known *lru.Cache[[sha256.Size]byte, struct{}]
 }
 
-// decoy is what the password of an unknown account is compared with, so that it takes as long as
-// a known one's: random bytes in place of a hash.
+// decoy is the hash that an unknown account's password is compared with, so that the check takes
+// as long as for a known account. It contains random bytes.
 const decoy = "$argon2id$v=19$m=19456,t=2," +
 	"p=1$RmouMDedld804Aki2fr27w$VyeH2NlrOjN7KilcLaYJRqRDB1vh1pxtdn1b4ala3qM"
 
-// knownSecrets bounds the secrets that are remembered as right.
+// knownSecrets is how many correct secrets are cached.
 const knownSecrets = 1024
 
 func newHasher() (*hasher, error) {
@@ -65,7 +66,7 @@ func newHasher() (*hasher, error) {
 	return &hasher{slots: make(chan struct{}, runtime.GOMAXPROCS(0)), known: known}, nil
 }
 
-// enter waits for a slot. Errors: ctx's.
+// enter waits for a free slot. Errors: those of ctx.
 func (h *hasher) enter(ctx context.Context) error {
 	select {
 	case h.slots <- struct{}{}:
@@ -77,24 +78,24 @@ func (h *hasher) enter(ctx context.Context) error {
 
 func (h *hasher) leave() { <-h.slots }
 
-// hash is the PHC string of a secret: $argon2id$v=19$m=19456,t=2,p=1$salt$key.
+// hash returns the PHC string of a secret: $argon2id$v=19$m=19456,t=2,p=1$salt$key.
 func (h *hasher) hash(ctx context.Context, secret string) (string, error) {
 	if err := h.enter(ctx); err != nil {
 		return "", err
 	}
 	defer h.leave()
 	salt := make([]byte, argonSaltLen)
-	_, _ = rand.Read(salt) // never fails (crypto/rand since Go 1.24)
+	_, _ = rand.Read(salt) // never fails since Go 1.24
 	key := argon2.IDKey([]byte(secret), salt, argonPasses, argonMemory, argonLanes, argonKeyLen)
 	b64 := base64.RawStdEncoding
 	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory,
 		argonPasses, argonLanes, b64.EncodeToString(salt), b64.EncodeToString(key)), nil
 }
 
-// errHash is a stored hash that cannot be read.
+// errHash means that a stored hash is malformed.
 var errHash = errors.New("the stored hash of a secret cannot be read")
 
-// check tells whether a secret is the one of a hash, in a time that does not tell how nearly.
+// check reports whether a secret matches a hash, in constant time.
 func (h *hasher) check(ctx context.Context, phc, secret string) (bool, error) {
 	var version int
 	var memory, passes uint32
@@ -108,7 +109,7 @@ func (h *hasher) check(ctx context.Context, phc, secret string) (bool, error) {
 	if err != nil || version != argon2.Version {
 		return false, errHash
 	}
-	// a broken record must not cost the process its memory
+	// A corrupt record must not exhaust the memory of the process.
 	if memory > argonMost || passes < 1 || passes > argonMostPasses || lanes < 1 {
 		return false, errHash
 	}
@@ -125,7 +126,7 @@ func (h *hasher) check(ctx context.Context, phc, secret string) (bool, error) {
 	return subtle.ConstantTimeCompare(got, want) == 1, nil
 }
 
-// checkOften is check for a secret of 256 random bits, which is remembered once it was right.
+// checkOften is check for a secret of 256 random bits, and caches correct ones.
 func (h *hasher) checkOften(ctx context.Context, phc, secret string) (bool, error) {
 	digest := sha256.Sum256([]byte(phc + "\x00" + secret))
 	if h.known.Contains(digest) {
@@ -138,21 +139,21 @@ func (h *hasher) checkOften(ctx context.Context, phc, secret string) (bool, erro
 	return right, err
 }
 
-// waste takes as long as a check does, of what there is no hash of.
+// waste takes as long as check, for a secret without a stored hash.
 func (h *hasher) waste(ctx context.Context, secret string) error {
 	_, err := h.check(ctx, decoy, secret)
 	return err
 }
 
-// Equal compares in constant time, whatever the lengths.
+// Equal compares two texts in constant time, whatever their lengths.
 func Equal(a, b string) bool {
 	ha, hb := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
 	return subtle.ConstantTimeCompare(ha[:], hb[:]) == 1
 }
 
-// SessionMark stands for a password of the configuration in the sessions that it opened: another
-// password, or another circumstance, has another mark. Every process works out the same one; who
-// reads a session has to guess as slowly as at a stored hash.
+// SessionMark returns a mark that ties a session to a configured password: another password or
+// other circumstances give another mark. Every process computes the same mark. Guessing the
+// password from a session is as slow as from a stored hash.
 func SessionMark(password string, circumstances ...string) string {
 	salt := sha256.Sum256([]byte("session\x00" + strings.Join(circumstances, "\x00")))
 	key := argon2.IDKey([]byte(password), salt[:], argonPasses, argonMemory, argonLanes,

@@ -2,8 +2,7 @@ package auth
 
 import "ehi-server/shared/subject"
 
-// The records of the bucket, by the beginning of their keys; the package's comment says what
-// each is.
+// The kinds of records in the bucket, by key prefix. The package comment describes them.
 var (
 	accountRecords = subject.KindOf("account")
 	clientRecords  = subject.KindOf("client")
@@ -15,9 +14,9 @@ var (
 	refreshRecords = subject.KindOf("refresh")
 	revokedRecords = subject.KindOf("revoked")
 	usedRecords    = subject.KindOf("used")
-	// firstKey is where the first version of the server kept its one key. It signs until it is
-	// rotated, so that processes of both versions can work side by side.
+	// firstKey is where the first version of the server stored its single key. It signs until it
+	// is rotated, so that processes of both versions can run side by side.
 	firstKey = keyRecords.Of("current")
-	// rotatingKey is held for a while by the process that rotates.
+	// rotatingKey is a lock that the rotating process holds for a limited time.
 	rotatingKey = subject.Kind{}.Of("rotating")
 )

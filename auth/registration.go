@@ -8,36 +8,37 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// RegistrationLimits are what who holds the initial access token of dynamic registration (RFC
-// 7591) may register. The zero value allows patients' applications of any host, and no backend
-// service.
+// RegistrationLimits limits what holders of the initial access token of dynamic registration
+// (RFC 7591) may register. The zero value allows patients' applications on any host, and no
+// backend services.
 type RegistrationLimits struct {
-	// Scopes is what may be registered at most; none stands for DefaultRegistrationScopes.
+	// Scopes are the scopes that may be registered; empty means DefaultRegistrationScopes.
 	Scopes []string
-	// GrantTypes are those that a client may use; none stands for DefaultRegistrationGrants.
+	// GrantTypes are the allowed grant types; empty means DefaultRegistrationGrants.
 	GrantTypes []string
-	// Hosts are those that https redirect URIs may name: app.example.org, or .example.org for
-	// all below it. None stands for any host.
+	// Hosts are the hosts that https redirect URIs may have: app.example.org, or .example.org
+	// for all of its subdomains. Empty allows any host.
 	Hosts []string
 }
 
-// DefaultRegistrationScopes are those of a patient's application; never one of system/.
+// DefaultRegistrationScopes are the scopes of a patient's application. They never include
+// system/ scopes.
 var DefaultRegistrationScopes = []string{
 	"launch/patient", "openid", "fhirUser", "online_access", "offline_access",
 	"patient/$ehi-export",
 	"patient/*.rs",
 }
 
-// DefaultRegistrationGrants are those of a patient's application.
+// DefaultRegistrationGrants are the grant types of a patient's application.
 var DefaultRegistrationGrants = []string{"authorization_code", "refresh_token"}
 
-// RegistrableGrants are all grant types that a client can register.
+// RegistrableGrants lists all grant types that a client can register.
 func RegistrableGrants() []string {
 	return append(DefaultRegistrationGrants[:2:2], "client_credentials")
 }
 
-// Check holds a registration to the limits. asked are the grant types that it names, which may
-// be none. Errors: ehi.Invalid, with what the token does not allow.
+// Check checks a registration against the limits. asked holds the grant types that it names,
+// possibly none. Errors: ehi.Invalid with what the token does not allow.
 func (l RegistrationLimits) Check(c Client, asked []string) error {
 	scopes, grants := l.Scopes, l.GrantTypes
 	if len(scopes) == 0 {
@@ -69,8 +70,8 @@ func (l RegistrationLimits) Check(c Client, asked []string) error {
 	return nil
 }
 
-// allowsHost is about https alone: a loopback address or a private-use scheme stays on the
-// patient's device, and names no host.
+// allowsHost applies to https URIs only: a loopback address or a private-use scheme stays on the
+// patient's device.
 func (l RegistrationLimits) allowsHost(uri string) bool {
 	u, err := url.Parse(uri)
 	if err != nil {
@@ -87,7 +88,7 @@ func (l RegistrationLimits) allowsHost(uri string) bool {
 	})
 }
 
-// GrantTypes are what a client can use by its registration.
+// GrantTypes returns the grant types that the client's registration allows.
 func (c Client) GrantTypes() []string {
 	patient, system := ParseScopes(c.Scope), ParseSystemScopes(c.Scope)
 	grants := []string{}

@@ -8,10 +8,10 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// RevokeToken ends what a token is part of: the family of the grant, on every process, whether
-// it is an access token or a refresh token, used or not (RFC 7009). A token that is unknown or
-// expired is no error, as the RFC has it. Errors: *Error for a client that is not known or whose
-// token it is not; anything else is ours.
+// RevokeToken revokes the token's whole grant in every process, whether it is an access token or
+// a refresh token, used or not (RFC 7009). An unknown or expired token is no error, as the RFC
+// requires. Errors: *Error if the client is unknown or the token belongs to another client; any
+// other error is the server's.
 func (s *Server) RevokeToken(ctx context.Context, r TokenRequest) error {
 	token := r.Form.Get("token")
 	if token == "" {
@@ -31,7 +31,7 @@ func (s *Server) RevokeToken(ctx context.Context, r TokenRequest) error {
 	return s.Revoke(ctx, family)
 }
 
-// familyOf finds the client and the family of an access or a refresh token.
+// familyOf returns the client and the family of an access or refresh token.
 func (s *Server) familyOf(
 	ctx context.Context, token string,
 ) (client, family string, known bool, err error) {
@@ -58,24 +58,24 @@ func (s *Server) refreshFamily(
 	return "", "", false, nil
 }
 
-// Introspection is what a token is good for (RFC 7662 2.2). Of an inactive one nothing else is
-// said.
+// Introspection is the result of an introspection (RFC 7662 2.2). For an inactive token all
+// other fields are empty.
 type Introspection struct {
 	Active    bool   `json:"active"`
 	Scope     string `json:"scope,omitempty"`
 	ClientID  string `json:"client_id,omitempty"`
 	TokenType string `json:"token_type,omitempty"`
-	Expires   int64  `json:"exp,omitempty"` // seconds since 1970
+	Expires   int64  `json:"exp,omitempty"` // Unix seconds
 	Subject   string `json:"sub,omitempty"`
 	Audience  string `json:"aud,omitempty"`
 	Issuer    string `json:"iss,omitempty"`
 	Patient   string `json:"patient,omitempty"` // SMART App Launch 2.2, "Token Introspection"
 }
 
-// Introspect tells a resource server what an access token is good for. Whoever asks has to
-// authenticate: an answer says whose record a token opens. A client that is no resource server
-// (Client.Introspect) learns of its own tokens only. Errors: *Error for a client that did not;
-// anything else is ours.
+// Introspect returns to a resource server what an access token allows. The caller must
+// authenticate, because the answer says whose record the token opens. A client that is not a
+// resource server (Client.Introspect) can introspect only its own tokens. Errors: *Error if the
+// client is not authenticated; any other error is the server's.
 func (s *Server) Introspect(ctx context.Context, r TokenRequest) (Introspection, error) {
 	c, err := s.authenticate(ctx, r)
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *Server) Introspect(ctx context.Context, r TokenRequest) (Introspection,
 	if err != nil && !errors.Is(err, ErrToken) {
 		return Introspection{}, err
 	}
-	// also a refresh token: it opens nothing at a resource server
+	// This includes refresh tokens, which are useless at a resource server.
 	if err != nil || a.ClientID != c.ID && !c.Introspect {
 		return Introspection{}, nil
 	}

@@ -9,21 +9,20 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Context is whose data a scope opens.
+// Context is whose data a scope covers.
 type Context string
 
 const (
-	// PatientContext is the one patient of the token. Its scopes are not granted to a backend
-	// service.
+	// PatientContext is the patient of the token. Backend services do not receive such scopes.
 	PatientContext Context = "patient"
-	// SystemContext is everybody. Its scopes are granted to backend services alone.
+	// SystemContext is all patients. Only backend services receive such scopes.
 	SystemContext Context = "system"
 )
 
 // Rights is a set of interactions (SMART App Launch 2.2, "Scopes for requesting clinical data").
 type Rights uint8
 
-// The interactions, in the order in which a scope names them: cruds.
+// The interactions, in the order of a scope's suffix: cruds.
 const (
 	Create Rights = 1 << iota
 	Read
@@ -31,7 +30,7 @@ const (
 	Delete
 	Search
 
-	// Export is what a bulk export of a type takes: to find the resources, and to read them.
+	// Export is what a bulk export of a type requires: searching and reading resources.
 	Export = Read | Search
 
 	write = Create | Update | Delete
@@ -40,11 +39,11 @@ const (
 
 const interactions = "cruds"
 
-// v1 are the rights of SMART App Launch 1.0, which servers still take and give back.
+// v1 maps the suffixes of SMART App Launch 1.0, which servers still accept and return.
 var v1 = map[string]Rights{"read": Export, "write": write, "*": all}
 
-// parseRights reads the suffix of a scope. Letters out of order and repeated ones are no rights:
-// .dus could be meant in another way.
+// parseRights parses the suffix of a scope. Letters that are out of order or repeated are
+// invalid: .dus is ambiguous.
 func parseRights(s string) (r Rights, old bool) {
 	if r, old = v1[s]; old {
 		return r, true
@@ -59,7 +58,7 @@ func parseRights(s string) (r Rights, old bool) {
 	return r, false
 }
 
-// String is the rights as the suffix of a scope of SMART App Launch 2.
+// String returns the rights as a scope suffix of SMART App Launch 2.
 func (r Rights) String() string {
 	var b strings.Builder
 	for i := range len(interactions) {
@@ -70,27 +69,27 @@ func (r Rights) String() string {
 	return b.String()
 }
 
-// scope is one word of a scope parameter. Two that are equal are spelt alike.
+// scope is one word of a scope parameter. Equal scopes have equal spellings.
 type scope struct {
-	name string // of a scope that is not clinical, such as openid; "" for one that is
+	name string // of a non-clinical scope such as openid; "" for a clinical one
 
 	context Context
 	typ     string // a resource type of FHIR R4, or anyType
 	rights  Rights
-	old     bool // spelt as by SMART App Launch 1.0
+	old     bool // in the spelling of SMART App Launch 1.0
 }
 
-// anyType is the wildcard: every type that there is, and every one to come.
+// anyType is the wildcard: every type, present or future.
 const anyType = "*"
 
-// names are the scopes that are not clinical. Two of them hold a slash, yet no type (REAL-12).
+// names are the non-clinical scopes. Two of them contain a slash but no type (REAL-12).
 var names = []string{
 	"patient/$ehi-export", "system/$ehi-export", "launch/patient", "openid", "fhirUser",
 	"online_access", "offline_access",
 }
 
-// parseScope reads one word. ok is false for what this server does not know, and for a scope
-// that a search narrows: granted without being enforced it would open more than was asked for
+// parseScope parses one word. ok is false for an unknown scope, and for one with a search
+// restriction: granting it without enforcing the restriction would allow more than requested
 // (SMART App Launch 2.2, "Finer-grained resource constraints").
 func parseScope(word string) (s scope, ok bool) {
 	if slices.Contains(names, word) {
@@ -117,21 +116,21 @@ func (s scope) String() string {
 	return string(s.context) + "/" + s.typ + "." + suffix
 }
 
-// narrowed is s for a type and rights, spelt as s is where that can be said in its version.
+// narrowed returns s for a type and rights, in the spelling of s if its version can express
+// that.
 func (s scope) narrowed(typ string, rights Rights) scope {
 	s.typ, s.rights = typ, rights
 	s.old = s.old && (rights == Export || rights == write || rights == all)
 	return s
 }
 
-// Scopes is a set of permissions (SMART-7). It remembers the words that it was asked for in, so
-// that a client which asks for patient/*.read is told patient/*.read (SMART App Launch 2.2:
-// "return v1 scopes when v1 scopes are requested"). Whatever compares scopes compares
-// permissions: order, repetitions and the version do not count. The zero value is the empty set.
-// Scopes are not changed once they are made.
+// Scopes is a set of permissions (SMART-7). It remembers the words that were requested, so that
+// a client that requests patient/*.read receives patient/*.read (SMART App Launch 2.2: "return
+// v1 scopes when v1 scopes are requested"). Comparisons use permissions: order, repetition and
+// version do not matter. The zero value is the empty set. Scopes are immutable.
 type Scopes struct{ words []scope }
 
-// Permissions that routes ask for.
+// The permissions that routes require.
 var (
 	PatientExport = mustParse("patient/$ehi-export")
 	SystemExport  = mustParse("system/$ehi-export")
@@ -142,20 +141,20 @@ var (
 	Offline       = mustParse("offline_access")
 )
 
-// On is the permission to do something with one type of resources; "*" for all types.
+// On returns the permission to do something with one type of resources; "*" means all types.
 func On(c Context, typ string, r Rights) Scopes {
 	return Scopes{[]scope{{context: c, typ: typ, rights: r}}}
 }
 
-// What is granted at most: nothing can be written here.
+// The most that can be granted: the server has no writable data.
 var (
 	offeredToPatients = mustParse("patient/$ehi-export patient/*.rs launch/patient openid " +
 		"fhirUser online_access offline_access")
 	offeredToServices = mustParse("system/$ehi-export system/*.rs")
 )
 
-// ScopesSupported lists what clients usually ask for of what can be granted (SMART-1). Every
-// resource type may stand for the wildcard or for Patient.
+// ScopesSupported lists the scopes that clients usually request of those that can be granted
+// (SMART-1). Any resource type can replace the wildcard or Patient.
 func ScopesSupported() []string {
 	return []string{
 		"patient/$ehi-export", "patient/*.rs", "patient/*.read", "patient/Patient.rs",
@@ -165,14 +164,14 @@ func ScopesSupported() []string {
 	}
 }
 
-// ParseScopes reads the scope parameter of a patient's application. What is not supported is
-// left out; .cruds is granted down to .rs.
+// ParseScopes parses the scope parameter of a patient's application. It drops unsupported scopes
+// and reduces .cruds to .rs.
 func ParseScopes(s string) Scopes { return parse(s).Intersect(offeredToPatients) }
 
 // ParseSystemScopes does the same for a backend service.
 func ParseSystemScopes(s string) Scopes { return parse(s).Intersect(offeredToServices) }
 
-// parse reads what is known of a scope parameter.
+// parse parses the known words of a scope parameter.
 func parse(s string) Scopes {
 	var out collector
 	for _, word := range strings.Fields(s) {
@@ -191,7 +190,7 @@ func mustParse(s string) Scopes {
 	return out
 }
 
-// collector makes Scopes of words and drops repetitions.
+// collector builds Scopes from words and drops repetitions.
 type collector struct {
 	Scopes
 	seen map[scope]bool
@@ -206,10 +205,10 @@ func (c *collector) add(s scope) {
 	}
 }
 
-// String is the set in the words in which it was asked for.
+// String returns the scopes in the words that were requested.
 func (s Scopes) String() string { return strings.Join(s.Words(), " ") }
 
-// Words are the scopes one by one, in the order in which they were asked for.
+// Words returns the scopes one by one, in the order in which they were requested.
 func (s Scopes) Words() []string {
 	out := make([]string, len(s.words))
 	for i, w := range s.words {
@@ -218,10 +217,10 @@ func (s Scopes) Words() []string {
 	return out
 }
 
-// Empty reports whether there is no permission in the set.
+// Empty reports whether the set has no permissions.
 func (s Scopes) Empty() bool { return len(s.words) == 0 }
 
-// rights is what the set allows on a type; on anyType, what it allows on every type to come.
+// rights returns what the set allows on a type; for anyType, what it allows on every type.
 func (s Scopes) rights(c Context, typ string) (r Rights) {
 	for _, w := range s.words {
 		if w.context == c && (w.typ == typ || w.typ == anyType) {
@@ -231,7 +230,7 @@ func (s Scopes) rights(c Context, typ string) (r Rights) {
 	return r
 }
 
-// allows reports whether the set holds all that one word says.
+// allows reports whether the set includes everything that one scope allows.
 func (s Scopes) allows(w scope) bool {
 	if w.name != "" {
 		return slices.ContainsFunc(s.words, func(have scope) bool { return have.name == w.name })
@@ -239,7 +238,7 @@ func (s Scopes) allows(w scope) bool {
 	return w.rights&^s.rights(w.context, w.typ) == 0
 }
 
-// Contains reports whether every permission of o is one of s.
+// Contains reports whether s includes every permission of o.
 func (s Scopes) Contains(o Scopes) bool {
 	for _, w := range o.words {
 		if !s.allows(w) {
@@ -252,7 +251,7 @@ func (s Scopes) Contains(o Scopes) bool {
 // Can reports whether the set allows something on a type, "*" for all types.
 func (s Scopes) Can(c Context, typ string, r Rights) bool { return r&^s.rights(c, typ) == 0 }
 
-// Union is the permissions of either set.
+// Union returns the permissions of either set.
 func (s Scopes) Union(o Scopes) Scopes {
 	var out collector
 	for _, w := range slices.Concat(s.words, o.words) {
@@ -261,7 +260,7 @@ func (s Scopes) Union(o Scopes) Scopes {
 	return out.Scopes
 }
 
-// Intersect is the permissions that are in both sets, in the words of s where they say it.
+// Intersect returns the permissions of both sets, in the words of s if possible.
 func (s Scopes) Intersect(o Scopes) Scopes {
 	var out collector
 	for _, w := range s.words {
@@ -278,7 +277,7 @@ func (s Scopes) Intersect(o Scopes) Scopes {
 		if w.typ != anyType {
 			continue
 		}
-		for _, one := range o.words { // a wildcard also holds what o says of single types
+		for _, one := range o.words { // a wildcard also includes what o allows on single types
 			if one.context != w.context || one.typ == anyType {
 				continue
 			}
@@ -290,7 +289,7 @@ func (s Scopes) Intersect(o Scopes) Scopes {
 	return out.Scopes
 }
 
-// Types is the types on which the set allows something; all is true where those are all types.
+// Types returns the types on which the set allows something. all is true if these are all types.
 func (s Scopes) Types(c Context, r Rights) (types []string, all bool) {
 	if s.Can(c, anyType, r) {
 		return nil, true
@@ -304,22 +303,21 @@ func (s Scopes) Types(c Context, r Rights) (types []string, all bool) {
 	return types, false
 }
 
-// Narrow returns what a refresh asks for of s. What is not offered is left out, as it was when s
-// was granted: clients send the scope of their first request again. ok is false where nothing is
-// left, or where s does not hold all of it (RFC 6749 6).
+// Narrow returns the scopes that a refresh requests out of s. It drops unsupported scopes, as
+// the first grant did, because clients repeat the scope of their first request. ok is false if
+// nothing is left, or if s does not include all of it (RFC 6749 6).
 func (s Scopes) Narrow(asked string) (out Scopes, ok bool) {
 	out = ParseScopes(asked)
 	return out, !out.Empty() && s.Contains(out)
 }
 
-// Refreshable reports whether a refresh token goes with the grant.
+// Refreshable reports whether the grant includes a refresh token.
 func (s Scopes) Refreshable() bool { return s.Contains(Offline) || s.Contains(Online) }
 
-// MarshalJSON writes the words as a list.
+// MarshalJSON encodes the words as a list.
 func (s Scopes) MarshalJSON() ([]byte, error) { return json.Marshal(s.Words()) }
 
-// UnmarshalJSON reads what MarshalJSON has written. Words of another build that this one does
-// not know are left out.
+// UnmarshalJSON decodes the result of MarshalJSON. It drops words that this build does not know.
 func (s *Scopes) UnmarshalJSON(data []byte) error {
 	var words []string
 	if err := json.Unmarshal(data, &words); err != nil {

@@ -15,57 +15,58 @@ import (
 	"ehi-server/shared/weburl"
 )
 
-// SandboxClientID is the public client that exists in sandbox mode (SMART-10).
+// SandboxClientID is the ID of the public client of sandbox mode (SMART-10).
 const SandboxClientID = "test_client_id"
 
-// Config sets up a Server.
+// Config configures a Server.
 type Config struct {
-	// KV is the bucket of the package comment.
+	// KV is the bucket that the package comment describes.
 	KV *kv.Bucket
-	// Issuer is the origin that clients see; tokens carry it as iss, and Issuer + "/fhir" as aud.
+	// Issuer is the public origin of the server. Tokens have it as iss, and Issuer + "/fhir" as
+	// aud.
 	Issuer string
-	// CheckIssuer makes tokens of another issuer invalid. Off where the issuer is only the
-	// listener's address, which may be another one after a restart; the signing key tells our
-	// tokens from others' in any case.
+	// CheckIssuer rejects tokens of another issuer. It is off if the issuer is only the
+	// listener's address, which may change at a restart. The signing key identifies our tokens
+	// in any case.
 	CheckIssuer bool
-	// Sandbox lets SandboxClientID in: any http(s) redirect_uri, PKCE checked only where it is
-	// used.
+	// Sandbox enables SandboxClientID: any http(s) redirect_uri, PKCE checked only if used.
 	Sandbox bool
-	// ByAccounts voids what no account of the patient's has agreed to, such as what a sandbox of
-	// the same state has let in, where anybody may choose a patient.
+	// ByAccounts rejects grants that no account of the patient has approved, such as those of a
+	// sandbox on the same state, where anybody may choose a patient.
 	ByAccounts bool
-	// SandboxSecret is by what SandboxClientID may authenticate as a backend service; "" for by
-	// no secret.
+	// SandboxSecret is the secret of SandboxClientID as a backend service; "" means none.
 	SandboxSecret string
-	// SandboxKeys is the file of the keys by which SandboxClientID signs assertions, see
-	// SandboxKeys; it may be absent.
+	// SandboxKeys is the file of the keys with which SandboxClientID signs assertions, see
+	// SandboxKeys. It need not exist.
 	SandboxKeys string
-	// Algorithm is what access tokens are signed by, one of TokenAlgorithms. Default ES256.
+	// Algorithm is the signature algorithm of access tokens, one of TokenAlgorithms. Default
+	// ES256.
 	Algorithm string
 	// KeyAge is how long a key signs before Tend rotates it. Default 90 days.
 	KeyAge time.Duration
-	// PrivateKeySets are address ranges of private networks from which clients' keys may be
-	// fetched by jwks_uri, also over plain HTTP.
+	// PrivateKeySets are address ranges of private networks from which the server may fetch
+	// clients' keys (jwks_uri), also over plain HTTP.
 	PrivateKeySets []netip.Prefix
-	// AccessTTL is the life of an access token. Default 1 h.
+	// AccessTTL is the lifetime of an access token. Default 1 h.
 	AccessTTL time.Duration
-	// RefreshTTL is the life of a refresh token, counted anew at each rotation. Default 90 days.
+	// RefreshTTL is the lifetime of a refresh token, which restarts at each rotation. Default 90
+	// days.
 	RefreshTTL time.Duration
-	// Lasts is how long something may last that was begun under an authorization: it is
-	// remembered for that long that the authorization has ended. Default RefreshTTL; less than
-	// that counts as that.
+	// Lasts is how long something that was started under an authorization, such as an export,
+	// may last. The end of an authorization is remembered for that long. Default and minimum:
+	// RefreshTTL.
 	Lasts time.Duration
-	// Reserved is the name of the configuration's administrator, which is no account's: no
-	// administrator's account may have it, or one that looks like it. "" reserves none.
+	// Reserved is the name of the configured administrator. No administrator's account may have
+	// this name or one that looks like it. "" reserves none.
 	Reserved string
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 }
 
-// codeTTL is the life of an authorization code (SMART-3).
+// codeTTL is the lifetime of an authorization code (SMART-3).
 const codeTTL = time.Minute
 
-// cachedTokens bounds the access tokens whose signature checks are remembered.
+// cachedTokens is how many access tokens have their signature check cached.
 const cachedTokens = 16384
 
 // Server is the authorization server. It is safe for concurrent use.
@@ -74,20 +75,20 @@ type Server struct {
 	ring    *ring
 	clients *registry
 	admins  *directory
-	// configured has the administrator of the configuration, where a second factor is set up.
+	// configured holds the configured administrator, if a second factor is set up.
 	configured *directory
-	// provided has those whom the OpenID provider has named.
+	// provided holds the users that the OpenID provider has reported.
 	provided *directory
 	sandbox  *clientRecord
 	hashes   *hasher
 	keySets  *keySets
 	verified *lru.Cache[string, *Access]
-	revoked  sync.Map // family -> Withdrawal, the zero one where its tokens alone are void
+	revoked  sync.Map // family -> Withdrawal; the zero Withdrawal if only its tokens are revoked
 	stop     func()
 }
 
-// New begins to follow what is registered, the signing keys and revocations. The caller closes
-// the Server.
+// New starts to follow clients, accounts, signing keys and revocations. The caller closes the
+// Server.
 func New(ctx context.Context, c Config) (*Server, error) {
 	if c.AccessTTL <= 0 {
 		c.AccessTTL = time.Hour
@@ -140,7 +141,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	return s, nil
 }
 
-// Close ends the watches.
+// Close stops the watches.
 func (s *Server) Close() {
 	if s.ring != nil && s.ring.stop != nil {
 		s.ring.stop()
@@ -159,29 +160,30 @@ func (s *Server) Close() {
 	s.keySets.close()
 }
 
-// Request is an authorization request that may be shown to the patient.
+// Request is a valid authorization request that may be shown to the patient.
 type Request struct {
 	ClientID    string
 	RedirectURI string
 	Scopes      Scopes
 	State       string
-	Challenge   string // S256 code challenge, "" where the client uses no PKCE
-	Nonce       string // for the id token, may be empty
-	// ClientName is what the patient reads of the client.
+	Challenge   string // S256 code challenge; "" if the client does not use PKCE
+	Nonce       string // for the ID token; may be empty
+	// ClientName is the client's name for the patient.
 	ClientName string
-	// Issuer goes back with every answer, so that the client knows whose it is (RFC 9207).
+	// Issuer is returned with every answer, so that the client can identify the server (RFC
+	// 9207).
 	Issuer string
-	// Account is the patient's account that agreed; "" where there are none, in the sandbox.
+	// Account is the patient's account that agreed; "" in the sandbox, which has none.
 	Account string
 	// AccountMade is Account.Created of it.
 	AccountMade time.Time
-	// clientMade says which client of the id it is, see Origin.
+	// clientMade identifies the client's registration, see Origin.
 	clientMade time.Time
 }
 
 // Check validates the parameters of /auth/authorize (SMART-2). audiences are the FHIR bases that
-// aud may name, the main one first. Errors: *Error, Redirectable once client and redirect_uri
-// are known good; req holds what is needed for that. Anything else is ours.
+// aud may name, the main one first. Errors: *Error, which is Redirectable once client and
+// redirect_uri are valid; req then has what the redirect needs. Any other error is the server's.
 func (s *Server) Check(
 	ctx context.Context, q url.Values, audiences []string,
 ) (req Request, err error) {
@@ -222,8 +224,8 @@ func (s *Server) checkClient(c *clientRecord, req Request, q url.Values) *Error 
 	return nil
 }
 
-// LeadsTo reports whether the browser may be sent to an address on behalf of a client, behind the
-// release form (EHI-7). to is the address as browsers read it, "" where it may not.
+// LeadsTo reports whether the release form may redirect the browser to an address on behalf of a
+// client (EHI-7). to is the address as browsers parse it, or "" if it is not allowed.
 func (s *Server) LeadsTo(ctx context.Context, clientID, address string) (to string, ok bool) {
 	c, err := s.client(ctx, clientID)
 	if err != nil || c == nil || !c.anyRedirect && s.isOwn(address) {
@@ -234,7 +236,7 @@ func (s *Server) LeadsTo(ctx context.Context, clientID, address string) (to stri
 
 func (s *Server) checkRest(c *clientRecord, req *Request, q url.Values, audiences []string) *Error {
 	for name, values := range q {
-		if len(values) > 1 { // RFC 6749 3.1: parameters must not be repeated
+		if len(values) > 1 { // parameters must not be repeated (RFC 6749 3.1)
 			return refuse("invalid_request", "Repeated %q parameter", name)
 		}
 	}
@@ -254,7 +256,7 @@ func (s *Server) checkRest(c *clientRecord, req *Request, q url.Values, audience
 	if req.Scopes, e = c.grants(q.Get("scope"), ParseScopes); e != nil {
 		return e
 	}
-	// RFC 9101 6.1: what is not understood must not be passed over
+	// A request object must not be ignored (RFC 9101 6.1).
 	if q.Has("request") || q.Has("request_uri") {
 		return refuse("request_not_supported", "Request objects are not supported")
 	}
@@ -264,7 +266,7 @@ func (s *Server) checkRest(c *clientRecord, req *Request, q url.Values, audience
 	return checkChallenge(c, req, q)
 }
 
-// maxEcho bounds what is sent back as it came.
+// maxEcho is the longest value that is returned unchanged, in bytes.
 const maxEcho = 2048
 
 func checkChallenge(c *clientRecord, req *Request, q url.Values) *Error {
@@ -274,7 +276,8 @@ func checkChallenge(c *clientRecord, req *Request, q url.Values) *Error {
 		return nil
 	case challenge == "":
 		return missing("code_challenge")
-	case method != "S256": // RFC 7636 4.3 would default to plain, which is refused (SMART-2)
+	// without a method RFC 7636 4.3 assumes plain, which is rejected (SMART-2)
+	case method != "S256":
 		return invalid("code_challenge_method")
 	case len(challenge) != 43:
 		return invalid("code_challenge")
@@ -283,10 +286,10 @@ func checkChallenge(c *clientRecord, req *Request, q url.Values) *Error {
 	return nil
 }
 
-// Redirect builds the way back to the client with the given parameters and the request's state.
+// Redirect returns the redirect_uri with the given parameters and the request's state.
 func (r Request) Redirect(params url.Values) string {
 	u, err := weburl.Parse(r.RedirectURI)
-	if err != nil { // Check let it through, so it parses
+	if err != nil { // cannot fail: Check parsed it
 		panic(err)
 	}
 	all := maps.Clone(params)
@@ -297,7 +300,7 @@ func (r Request) Redirect(params url.Values) string {
 	return u.With(all)
 }
 
-// ErrorRedirect builds the way back with an OAuth error.
+// ErrorRedirect returns the redirect_uri with an OAuth error.
 func (r Request) ErrorRedirect(e *Error) string {
 	return r.Redirect(url.Values{"error": {e.Code}, "error_description": {e.Description}})
 }

@@ -11,22 +11,21 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// leastScore is the lowest score of zxcvbn, from 0 to 4, that a password may have: more than
-// 10^8 guesses by who knows how people choose them.
+// leastScore is the lowest zxcvbn score of a valid password, from 0 to 4: more than 10^8 guesses
+// by somebody who knows how people choose passwords.
 const leastScore = 3
 
-// scoredLength is how much of a password is scored, in bytes: what is longer is no weaker, and
-// scoring takes more than twice as long for twice as much.
+// scoredLength is how many bytes of a password are scored. A longer password is not weaker, and
+// scoring takes more than linear time.
 const scoredLength = 64
 
-// leastDistinct is how many different characters a password has at least.
+// leastDistinct is how many different characters a password must have.
 const leastDistinct = 6
 
-// CheckPassword says what is wrong with a new password of an account, if anything: ehi.Invalid.
-// It scores it as guessers would work: lists of common passwords, words and names, also of the
-// account itself and the given known words, dates, keyboard patterns, repetitions and sequences.
-// The lists are of Latin letters without marks: what is written otherwise is scored as it would
-// be in these, too.
+// CheckPassword returns ehi.Invalid with the reason if a new password is too weak. It estimates
+// guesses from lists of common passwords, words and names, including those of the account and
+// the words in known, and from dates, keyboard patterns, repetitions and sequences. The lists
+// contain unaccented Latin letters; other passwords are also scored in a transcription.
 func CheckPassword(password, account string, known ...string) error {
 	text := norm.NFKC.String(strings.ToValidUTF8(password, ""))
 	if utf8.RuneCountInString(text) < MinPassword || len(password) > MaxPassword {
@@ -47,19 +46,19 @@ func CheckPassword(password, account string, known ...string) error {
 	return nil
 }
 
-// start is as much of a password as is scored, whole characters.
+// start returns the scored part of a password, in whole characters.
 func start(text string) string {
 	return strings.ToValidUTF8(text[:min(len(text), scoredLength)], "")
 }
 
-// wordsOf are the parts of a name, of letters and digits.
+// wordsOf splits a name into parts of letters and digits.
 func wordsOf(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r)
 	})
 }
 
-// withoutMarks leaves out accents and the like: contraseña becomes contrasena.
+// withoutMarks removes accents: contraseña becomes contrasena.
 func withoutMarks(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.Is(unicode.Mn, r) {
@@ -69,7 +68,7 @@ func withoutMarks(text string) string {
 	}, norm.NFKD.String(text))
 }
 
-// The keys of the Russian layout, and what they are in the American one.
+// The keys of the Russian layout, and their characters in the American layout.
 var latinKeys = func() map[rune]rune {
 	out := map[rune]rune{}
 	latin := []rune("qwertyuiop[]asdfghjkl;'zxcvbnm,.`")
@@ -79,8 +78,8 @@ var latinKeys = func() map[rune]rune {
 	return out
 }()
 
-// onLatinKeys is what the same keys type in the American layout: lists of common passwords have
-// Russian words so.
+// onLatinKeys returns what the same keys type in the American layout: lists of common passwords
+// contain Russian words in this form.
 func onLatinKeys(text string) string {
 	return strings.Map(func(r rune) rune {
 		if latin, found := latinKeys[unicode.ToLower(r)]; found {
@@ -90,7 +89,7 @@ func onLatinKeys(text string) string {
 	}, text)
 }
 
-// onceOf is what a text is a repetition of, and the text itself where it is of nothing.
+// onceOf returns the unit that a text repeats, or the text itself.
 func onceOf(text string) string {
 	if at := strings.Index((text + text)[min(1, len(text)):], text) + 1; at > 0 && at < len(text) {
 		return text[:at]
@@ -98,8 +97,8 @@ func onceOf(text string) string {
 	return text
 }
 
-// withoutRepetition is the word that a text repeats with anything between that is no letter or
-// digit, and the text itself where it does not.
+// withoutRepetition returns the word that a text repeats with separators other than letters and
+// digits, or the text itself.
 func withoutRepetition(text string) string {
 	words := wordsOf(text)
 	for _, w := range words {

@@ -11,31 +11,31 @@ import (
 	"github.com/lestrrat-go/jwx/v3/jwt"
 )
 
-// accessType marks our JWTs as access tokens (RFC 9068 2.1), so that an id token, signed by the
-// same key, is no bearer.
+// accessType is the typ of our access tokens (RFC 9068 2.1). It prevents the use of an ID token,
+// which the same key signs, as a bearer token.
 const accessType = "at+jwt"
 
-// unaskedClaim is true in a token that came of no account's word.
+// unaskedClaim is true in a token that no account has approved.
 const unaskedClaim = "unasked"
 
 // madeClaim is when the token's client was registered (Origin.Made), in nanoseconds since 1970
-// to the base of 36.
+// in base 36.
 const madeClaim = "of"
 
-// Access is what a valid access token opens.
+// Access is what a valid access token allows.
 type Access struct {
 	ClientID string
-	// the one patient whose record it opens; "" for a backend service, which is bound to none
+	// Patient is the patient whose record the token opens; "" for a backend service.
 	Patient string
 	Scopes  Scopes
 	issued  time.Time
 	expires time.Time
 	Origin
 	family  string
-	unasked bool // no account of the patient's has agreed to it
+	unasked bool // no account of the patient has approved it
 }
 
-// Grant is the patient's authorization that the token came of; "" of a backend service's.
+// Grant returns the patient's authorization behind the token, or "" for a backend service.
 func (a *Access) Grant() string {
 	if a.System() {
 		return ""
@@ -46,7 +46,7 @@ func (a *Access) Grant() string {
 // System reports whether the token belongs to a backend service.
 func (a *Access) System() bool { return a.Patient == "" }
 
-// ErrToken is returned by Verify for anything that is not a valid access token of ours.
+// ErrToken is returned by Verify for anything but a valid access token of this server.
 var ErrToken = errors.New("invalid token")
 
 func (s *Server) signAccess(ctx context.Context, g grant, scopes Scopes) (string, error) {
@@ -106,9 +106,9 @@ func (s *Server) sign(ctx context.Context, tok jwt.Token, alg, typ string) (stri
 	return string(out), err
 }
 
-// Verify checks a bearer token (SMART-6). A signature is checked once a token; expiry and
-// revocation every time. Errors: ErrToken; any other says that it cannot be told at the moment,
-// since NATS is away.
+// Verify checks a bearer token (SMART-6). The result of the signature check is cached; expiry
+// and revocation are checked every time. Errors: ErrToken; any other error means that NATS is
+// unreachable and the token cannot be checked now.
 func (s *Server) Verify(ctx context.Context, bearer string) (*Access, error) {
 	a, known := s.verified.Get(bearer)
 	if !known {
@@ -117,8 +117,8 @@ func (s *Server) Verify(ctx context.Context, bearer string) (*Access, error) {
 			return nil, err
 		}
 		s.verified.Add(strings.Clone(bearer), a)
-		// its key may have gone while it was looked at, and the memory of tokens been emptied
-		// before this one came
+		// The key may have been removed, and the cache emptied, while this token was being
+		// verified.
 		if s.ring.removed.Load() != removed {
 			s.verified.Remove(bearer)
 			return s.Verify(ctx, bearer)
@@ -137,17 +137,17 @@ func (s *Server) Verify(ctx context.Context, bearer string) (*Access, error) {
 	return a, nil
 }
 
-// clockSlack is by how much the clocks of servers that share a state may differ, and one may be
-// set back.
+// clockSlack is how much the clocks of servers with shared state may differ, and how far a clock
+// may be set back.
 const clockSlack = time.Minute
 
-// lives reports whether a token is good at an instant, as far as time goes. One that was issued
-// while a clock was ahead, for ever maybe, is no token once the clock is right again.
+// lives reports whether a token is within its lifetime. A token that was issued while a clock
+// was ahead, possibly with a very late expiry, is invalid once the clock is right.
 func (a *Access) lives(now time.Time) bool {
 	return now.Before(a.expires) && !a.issued.After(now.Add(clockSlack))
 }
 
-// ahead reports whether something was begun, in Unix time, while a clock was ahead of this one.
+// ahead reports whether a time, in Unix seconds, lies in the future because a clock was ahead.
 func (s *Server) ahead(begun int64) bool {
 	return time.Unix(begun, 0).After(s.Now().Add(clockSlack))
 }
@@ -186,12 +186,12 @@ func (s *Server) parse(ctx context.Context, bearer string) (*Access, error) {
 	if tok.Has(unaskedClaim) {
 		err = errors.Join(err, tok.Get(unaskedClaim, &a.unasked))
 	}
-	if tok.Has("begun") { // not of a token of the first version
+	if tok.Has("begun") { // absent in tokens of the first version
 		var begun float64
 		err = errors.Join(err, tok.Get("begun", &begun))
 		a.Begun = time.Unix(int64(begun), 0)
 	}
-	if tok.Has(madeClaim) { // not of a token of an older build, nor of the sandbox's client
+	if tok.Has(madeClaim) { // absent in tokens of older builds and of the sandbox's client
 		var made string
 		err = errors.Join(err, tok.Get(madeClaim, &made))
 		nanoseconds, unread := strconv.ParseInt(made, 36, 64)
