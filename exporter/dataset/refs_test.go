@@ -79,7 +79,7 @@ func TestIN1ReferencesInEverySpellingLeadToTheirResource(t *testing.T) {
 			"ffffffff-0000-4000-8000-00000000000a": "Patient/FFFFFFFF-0000-4000-8000-00000000000A",
 		"urn:uuid:" +
 			"FFFFFFFF-0000-4000-8000-00000000000a/" +
-				"_history/1/": "Patient/FFFFFFFF-0000-4000-8000-00000000000A/_history/1/",
+			"_history/1/": "Patient/FFFFFFFF-0000-4000-8000-00000000000A/_history/1/",
 	}
 	dir := t.TempDir()
 	patients := write(t, dir, "1.ndjson",

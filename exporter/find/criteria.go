@@ -8,13 +8,12 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Criterion is one search parameter with its alternatives: a resource is found that meets one of
-// them.
+// Criterion is one search parameter with alternatives. A resource must match one of them.
 type Criterion []Range
 
-// Range is an alternative: the entries e for which From <= e < To and, where there is an Accept,
-// Accept(e). Accept is given the entry alone. To every entry a zero byte belongs as its end:
-// "e\x00" is what is compared.
+// Range is an alternative: the entries e with From <= e < To for which Accept, if not nil,
+// returns true. Accept receives the bare entry. The comparison uses the entry with a zero byte
+// at its end, "e\x00".
 type Range struct {
 	From, To string
 	Accept   func(entry string) bool
@@ -25,8 +24,8 @@ func (r Range) admits(entry string) bool {
 	return r.From <= entry+sep && entry+sep < r.To && (r.Accept == nil || r.Accept(entry))
 }
 
-// Tokens is the values of a token parameter that are searched for; only is false where the
-// criterion is another one, or would be met by other values.
+// Tokens returns the values of a token parameter. only is false if the criterion is for another
+// parameter, or if other values would match too.
 func (c Criterion) Tokens(parameter string) (values []string, only bool) {
 	for _, r := range c {
 		rest, ok := strings.CutPrefix(r.From, entry(ofToken, parameter, ""))
@@ -39,8 +38,8 @@ func (c Criterion) Tokens(parameter string) (values []string, only bool) {
 	return values, true
 }
 
-// NarrowFirst orders criteria by how few resources they are likely to find: tokens, then
-// strings, then dates.
+// NarrowFirst orders criteria by the number of expected matches: tokens, then strings, then
+// dates.
 func NarrowFirst(criteria []Criterion) []Criterion {
 	out := slices.Clone(criteria)
 	slices.SortStableFunc(out, func(a, b Criterion) int { return a.width() - b.width() })
@@ -54,7 +53,7 @@ func (c Criterion) width() int {
 	return strings.Index(ofToken+ofSystem+ofString+ofDate, c[0].From[:1])
 }
 
-// Matches reports whether a resource with the given entries meets all criteria.
+// Matches reports whether a resource with the given entries matches all criteria.
 func Matches(criteria []Criterion, entries []string) bool {
 	for _, c := range criteria {
 		if !slices.ContainsFunc(c,
@@ -65,9 +64,9 @@ func Matches(criteria []Criterion, entries []string) bool {
 	return true
 }
 
-// Parse reads a search parameter of a type. known is false where it is not supported. Errors:
-// ehi.Invalid for a value that is wrong, ehi.Unsupported for a modifier: R4 has servers reject
-// those that they do not support, however lenient they are.
+// Parse parses a search parameter of a type. known is false if the parameter is not supported.
+// Errors: ehi.Invalid for an invalid value, ehi.Unsupported for a modifier: R4 requires servers
+// to reject unsupported modifiers, even with lenient handling.
 func Parse(typ, name, value string) (c Criterion, known bool, err error) {
 	name, modifier, modified := strings.Cut(name, ":")
 	if !slices.Contains(parameters[typ], name) {
@@ -104,7 +103,8 @@ func parseValue(p fhir.SearchParameter, v string) (Range, error) {
 	return begins(entry(ofString, p.Name, text)), nil
 }
 
-// token reads value, system|value, |value and system| (https://hl7.org/fhir/R4/search.html#token).
+// token parses value, system|value, |value and system|
+// (https://hl7.org/fhir/R4/search.html#token).
 func token(name, v string) (Range, error) {
 	system, value, both := cut(v, '|')
 	switch {
@@ -119,7 +119,7 @@ func token(name, v string) (Range, error) {
 	return begins(entry(ofToken, name, unescape(value), unescape(system)) + sep), nil
 }
 
-// date reads a date with a prefix. What can match begins in a year that the prefix admits.
+// date parses a date with a prefix. Matches start in a year that the prefix admits.
 func date(name, v string) (Range, error) {
 	search, err := fhir.ParseDateSearch(v)
 	if err != nil {
@@ -139,7 +139,7 @@ func date(name, v string) (Range, error) {
 	from := len(entry(ofDate, name, ""))
 	all.Accept = func(entry string) bool {
 		if len(entry) >= from+4 && entry[from:from+4] != search.Year() && search.Prefix() != "eq" {
-			return true // another year, on the side that the range admits; for ne, on any
+			return true // another year, on the admitted side; for ne, on either
 		}
 		span, err := fhir.ParseSpan(entry[from:])
 		return err == nil && search.Matches(span)
@@ -147,7 +147,7 @@ func date(name, v string) (Range, error) {
 	return all, nil
 }
 
-// begins is the range of what begins with a text.
+// begins returns the range of the texts with a prefix.
 func begins(prefix string) Range {
 	end := []byte(prefix)
 	for i := len(end) - 1; i >= 0; i-- {
@@ -155,13 +155,12 @@ func begins(prefix string) Range {
 			return Range{From: prefix, To: string(end[:i+1])}
 		}
 	}
-	// a text of \xff alone: kinds are letters, so this never happens
+	// Only for a text of \xff alone, which never happens: kinds are letters.
 	return Range{From: prefix, To: "\xff\xff"}
 }
 
-// Alternatives divides a value at its commas; one behind a backslash is part of a value
-// (https://hl7.org/fhir/R4/search.html#escaping). Empty ones are left out. They are still
-// escaped.
+// Alternatives splits a value at its commas. A comma after a backslash is part of the value
+// (https://hl7.org/fhir/R4/search.html#escaping). It drops empty parts and keeps the escapes.
 func Alternatives(value string) (out []string) {
 	for more := true; more; {
 		var one string

@@ -1,8 +1,8 @@
 // Package find searches resources by the parameters of R4 (https://hl7.org/fhir/R4/search.html).
-// A resource has entries, texts that say what it can be found by; a search is criteria over
-// entries. A store that keeps entries in order answers a criterion by a few short ranges of
-// them; one that keeps none compares the entries of a resource at hand. Both give the same, as
-// both use this package alone.
+// A resource has entries, which are the texts that searches match; a search consists of criteria
+// over entries. A store with sorted entries answers a criterion by a few short ranges. A store
+// without them computes the entries of each resource. Both give the same results because both
+// use this package.
 //
-// It knows nothing of stores or HTTP. Sources use it, and the search routes of the server.
+// The package does not know stores or HTTP. Sources and the server's search routes use it.
 package find

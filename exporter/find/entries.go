@@ -10,14 +10,14 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// parameters are the names of the search parameters that are supported beside _id, by resource
-// type. What they look at is generated from R4.
+// parameters lists the supported search parameters besides _id, by resource type. The fields
+// that they search are generated from R4.
 var parameters = map[string][]string{
 	"Patient": {"birthdate", "family", "given", "identifier", "name"},
 	"Group":   {"identifier"},
 }
 
-// Parameters are the search parameters of a type that are supported beside _id.
+// Parameters returns the supported search parameters of a type besides _id.
 func Parameters(typ string) (out []fhir.SearchParameter) {
 	for _, name := range parameters[typ] {
 		if p, ok := fhir.FindSearchParameter(typ, name); ok {
@@ -43,8 +43,8 @@ const (
 	ofDate   = "d"
 )
 
-// maxPart bounds what of a text an entry holds, in bytes. A longer one is found by its first
-// bytes, and as a whole.
+// maxPart is the longest part of an entry in bytes. A longer text is found by its first bytes,
+// and as a whole.
 const (
 	maxPart   = 512
 	firstPart = maxPart - 2*sha256.Size
@@ -57,7 +57,7 @@ func entry(kind string, parts ...string) string {
 	return kind + strings.Join(parts, sep)
 }
 
-// part is a text as a part of an entry.
+// part returns a text as part of an entry.
 func part(s string) string {
 	s = strings.ReplaceAll(s, sep, "\uFFFD")
 	if len(s) <= maxPart {
@@ -67,7 +67,7 @@ func part(s string) string {
 	return s[:firstPart] + hex.EncodeToString(sum[:])
 }
 
-// Entries are what a resource can be found by, each once.
+// Entries returns the distinct entries of a resource.
 func Entries(typ string, line []byte) ([]string, error) {
 	var resource map[string]any
 	if err := json.Unmarshal(line, &resource); err != nil {
@@ -82,7 +82,7 @@ func Entries(typ string, line []byte) ([]string, error) {
 	return c.list, nil
 }
 
-// each visits the values of a path; lists stand for each of their items.
+// each visits the values of a path, and each item of lists.
 func each(v any, path []string, visit func(any)) {
 	switch v := v.(type) {
 	case []any:
@@ -120,7 +120,7 @@ func (c *collector) add(e string) {
 	}
 }
 
-// value takes in one value of a parameter.
+// value adds one value of a parameter.
 func (c *collector) value(p fhir.SearchParameter, typ string, v any) {
 	text, _ := v.(string)
 	object, _ := v.(map[string]any)
@@ -146,7 +146,7 @@ func (c *collector) value(p fhir.SearchParameter, typ string, v any) {
 	}
 }
 
-// words adds a text, and what is left of it from each of its words on.
+// words adds a text, and its rest from each word on.
 func (c *collector) words(parameter, text string) {
 	for words := strings.FieldsFunc(text,
 		func(r rune) bool {
@@ -157,8 +157,8 @@ func (c *collector) words(parameter, text string) {
 	c.text(parameter, text)
 }
 
-// spellings are the parts of a HumanName, and the name as people write it: R4 leaves to servers
-// what "name" finds.
+// spellings returns the parts of a HumanName, and the name as people write it. R4 lets servers
+// decide what "name" searches.
 func spellings(name map[string]any) []string {
 	given, family := children(name, "given"), child(name, "family")
 	out := append(children(name, "prefix"), children(name, "suffix")...)

@@ -19,22 +19,22 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// reader turns a record into slabs. It owns those that it fills, one of each type.
+// reader divides a record into slabs, one per type at a time.
 type reader struct {
 	task  *Task
 	out   *turns
 	open  map[kind]*slab
-	last  *slab   // the slab that was filled last
-	large passage // of the slab with a large line that is on its way; made for the first
-	read  int     // resources since the metrics were told
-	of    string  // the patient whose block is open, where the files are organized by patient
-	// targets decides whether what a Provenance is about is released; made when the first is
-	// asked about.
+	last  *slab   // the slab filled last
+	large passage // of a slab with a large line in the pipeline; created for the first
+	read  int     // resources since the metrics were updated
+	of    string  // the patient of the open block, if the files are organized by patient
+	// targets decides whether the targets of a Provenance are released; created when first
+	// needed.
 	targets release.Releaser
 	loose
 }
 
-// Run ends when the record is read, and closes the releasers' mailboxes in any case.
+// Run ends when the record has been read. It always closes the releasers' mailboxes.
 func (r *reader) Run(ctx context.Context) error {
 	defer r.out.close()
 	err := r.task.Record.Scan(ctx, r.task.Query, func(res source.Resource) error {
@@ -51,13 +51,13 @@ func (r *reader) Run(ctx context.Context) error {
 	return err
 }
 
-// tell counts in the metrics what was read.
+// tell updates the metrics of what was read.
 func (r *reader) tell() {
 	telemetry.SourceResources.Add(float64(r.read))
 	r.read = 0
 }
 
-// take puts one resource into its slab.
+// take adds one resource to its slab.
 func (r *reader) take(ctx context.Context, res source.Resource) error {
 	r.task.Read.Add(1)
 	r.read++
@@ -85,9 +85,9 @@ func (r *reader) take(ctx context.Context, res source.Resource) error {
 	return r.put(ctx, s, line)
 }
 
-// put adds a line to an open slab. One that alone fills a slab goes on at once, and the next
-// such waits until it is written: of large resources a pipeline holds one, whatever its
-// mailboxes could take.
+// put adds a line to an open slab. A line that fills a slab by itself is sent immediately, and
+// the next such line waits until it is written: a pipeline holds at most one large resource,
+// whatever the capacity of its mailboxes.
 func (r *reader) put(ctx context.Context, s *slab, line []byte) error {
 	if len(line) < SlabBytes {
 		s.add(line)
@@ -106,7 +106,8 @@ func (r *reader) put(ctx context.Context, s *slab, line []byte) error {
 	return r.flush(ctx, s)
 }
 
-// relevant reports whether something is read because of what it is about, and that goes out.
+// relevant reports whether a resource that is read only for its targets has a target that is
+// released.
 func (r *reader) relevant(ctx context.Context, res source.Resource) (bool, error) {
 	if r.task.Associated == nil || res.Unchecked && !wellFormed(res) {
 		return false, nil
@@ -123,7 +124,7 @@ func (r *reader) relevant(ctx context.Context, res source.Resource) (bool, error
 	})
 }
 
-// slab finds the slab for a line of a kind: the open one while it has room.
+// slab returns the slab for a line of a kind: the open one if the line fits.
 func (r *reader) slab(ctx context.Context, k kind, size int) (*slab, error) {
 	s := r.last
 	if s == nil || s.kind != k {
@@ -157,8 +158,8 @@ func (r *reader) flush(ctx context.Context, s *slab) error {
 	return r.out.send(ctx, s)
 }
 
-// organize puts a line into the block of its patient. A block begins a slab, so that a file can
-// begin with it.
+// organize adds a line to the block of its patient. A block starts a slab, so that a file can
+// start with it.
 func (r *reader) organize(ctx context.Context, patient string, line []byte) error {
 	s := r.open[kind{}]
 	if patient != r.of || s != nil && len(s.data)+len(line) >= SlabBytes {
@@ -180,17 +181,17 @@ func (r *reader) organize(ctx context.Context, patient string, line []byte) erro
 	return r.put(ctx, s, line)
 }
 
-// sharing shares the lines of a record out among those that observe it.
+// sharing distributes the lines of a record among several observers.
 type sharing struct {
-	in     mailbox // of the others; with nobody to receive from it where there are none
+	in     mailbox // of the other observers; without a receiver if there are none
 	own    *release.Observer
 	record source.Record
-	// open is the slab that is filled for the others; nil while they have no room for one.
+	// open is the slab being filled for the others; nil while their mailbox is full.
 	open  *slab
-	bytes int // that are observed before it is looked for room again
+	bytes int // observed here since the last check of the mailbox
 }
 
-// take takes one line, which is valid during the call only.
+// take processes one line, which is valid during the call only.
 func (s *sharing) take(ctx context.Context, line []byte) error {
 	if s.open != nil && s.open.lines > 0 && len(s.open.data)+len(line) >= SlabBytes {
 		if err := s.send(ctx); err != nil {
@@ -211,14 +212,14 @@ func (s *sharing) take(ctx context.Context, line []byte) error {
 	return s.own.Observe(line)
 }
 
-// look begins a slab where there is room for it: nobody else sends any.
+// look starts a slab if the mailbox has room. Only this goroutine sends to it.
 func (s *sharing) look() {
 	if s.bytes = lookedFor; deciders() > 1 && len(s.in.slabs) < cap(s.in.slabs) {
 		s.open = newSlab(kind{})
 	}
 }
 
-// lookedFor is how many bytes are observed before it is looked for room again.
+// lookedFor is how many bytes are observed between two checks of the mailbox.
 const lookedFor = SlabBytes / 8
 
 func (s *sharing) send(ctx context.Context) error {
@@ -227,7 +228,7 @@ func (s *sharing) send(ctx context.Context) error {
 	return s.in.send(ctx, full)
 }
 
-// end ends with the last line, or with an error.
+// end sends or observes the rest after the last line, or after an error.
 func (s *sharing) end(ctx context.Context, err error) error {
 	switch {
 	case s.open == nil:
@@ -239,14 +240,14 @@ func (s *sharing) end(ctx context.Context, err error) error {
 	return s.send(ctx)
 }
 
-// observer shows a review some lines of a record.
+// observer shows a review some of the lines of a record.
 type observer struct {
 	in     mailbox
 	of     *release.Observer
 	record source.Record
 }
 
-// Run ends with its mailbox.
+// Run ends when its mailbox is closed.
 func (o *observer) Run(ctx context.Context) error {
 	return o.in.each(ctx, func(s *slab) error {
 		defer s.recycle()
@@ -259,9 +260,9 @@ func (o *observer) Run(ctx context.Context) error {
 	})
 }
 
-// releaser lets through what was selected and released, rewritten where it must be. It sends one
-// slab on for each that it receives, be it an empty one, so that the order stays. Without
-// decisions and selection it passes slabs on as they are.
+// releaser passes on what is selected and released, rewritten where necessary. It sends one slab
+// for each that it receives, possibly an empty one, which preserves the order. Without decisions
+// and selection it passes slabs on unchanged.
 type releaser struct {
 	in       mailbox
 	out      mailbox
@@ -271,7 +272,7 @@ type releaser struct {
 	cursor   fhir.Cursor
 }
 
-// Run ends with its mailbox, and closes the router's.
+// Run ends when its mailbox is closed, and closes the router's.
 func (r *releaser) Run(ctx context.Context) error {
 	defer close(r.out.slabs)
 	return r.in.each(ctx, func(s *slab) error {
@@ -287,7 +288,8 @@ func (r *releaser) Run(ctx context.Context) error {
 	})
 }
 
-// filter gives what may leave of s, and takes s: it is the same slab where that is all of it.
+// filter returns what may leave of s and takes ownership of s. It returns s itself if everything
+// may leave.
 func (r *releaser) filter(s *slab) (*slab, error) {
 	f := filtering{from: s, kept: s}
 	defer f.end()
@@ -305,9 +307,9 @@ func (r *releaser) filter(s *slab) (*slab, error) {
 	return f.kept, nil
 }
 
-// line is what may leave of a line; it is valid until the next call. What is decided is decided
-// about all of the line: elements that nobody asked for may be what it depends on. A search
-// finds nothing by what is masked.
+// line returns what may leave of a line; the result is valid until the next call. Decisions use
+// the whole line, because they may depend on elements that were not requested. Searches apply
+// after masking, so that they do not find masked content.
 func (r *releaser) line(typ string, line []byte) (out []byte, ok bool, err error) {
 	if r.selector == nil {
 		return r.decide.Release(line)
@@ -335,16 +337,16 @@ func (r *releaser) line(typ string, line []byte) (out []byte, ok bool, err error
 	return r.selected, err == nil, err
 }
 
-// filtering makes a slab of what is kept of another one. Nothing is copied before the first line
-// that does not stay as it is, and the lines between two such are copied together.
+// filtering builds a slab of the kept parts of another one. It copies nothing before the first
+// line that changes, and copies unchanged lines in between together.
 type filtering struct {
 	from, kept *slab
-	lines      int64 // that were kept
-	at         int   // behind the last line
-	copied     int   // up to there kept has what it gets of from
+	lines      int64 // lines kept
+	at         int   // offset after the last line
+	copied     int   // offset up to which kept has its parts of from
 }
 
-// take keeps out in the place of the next line of from, or leaves it out.
+// take replaces the next line of from by out, or drops it.
 func (f *filtering) take(line, out []byte, ok bool) {
 	start := f.at
 	f.at += len(line) + 1
@@ -365,10 +367,10 @@ func (f *filtering) take(line, out []byte, ok bool) {
 	f.copied = f.at
 }
 
-// same reports whether two texts are the same piece of memory.
+// same reports whether two slices share the same memory.
 func same(a, b []byte) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
 
-// end copies what is left.
+// end copies the rest.
 func (f *filtering) end() {
 	if f.kept == f.from {
 		return
@@ -379,16 +381,16 @@ func (f *filtering) end() {
 	f.from.recycle()
 }
 
-// router hands each slab of which something is left to the writer of its kind, and starts that
-// writer when its first slab comes.
+// router sends each slab that is not empty to the writer of its kind, and starts the writer at
+// its first slab.
 type router struct {
 	in      *turns
 	start   func(kind) mailbox
 	writers map[kind]mailbox
-	header  *slab // of a patient's block of which nothing was kept so far; nil for none
+	header  *slab // the header of a patient's block of which nothing has been kept yet; nil if none
 }
 
-// Run ends with its mailboxes, and closes all writers'.
+// Run ends when its mailboxes are closed, and closes those of all writers.
 func (r *router) Run(ctx context.Context) error {
 	defer func() {
 		r.dropHeader()
@@ -413,9 +415,9 @@ func (r *router) Run(ctx context.Context) error {
 	})
 }
 
-// headed keeps the header of a patient's block back until something of the block is kept: a
-// block, or a file, of nothing but headers says nothing. It returns nil where there is nothing
-// to send yet.
+// headed holds back the header of a patient's block until something of the block is kept: a
+// block or a file must not consist of headers alone. It returns nil if there is nothing to send
+// yet.
 func (r *router) headed(s *slab) *slab {
 	switch {
 	case s.begins:
@@ -443,7 +445,8 @@ func (r *router) dropHeader() {
 	}
 }
 
-// writer owns the files of one kind: one after the other, none with more resources than the limit.
+// writer writes the files of one kind, one after the other, each with at most the limit of
+// resources.
 type writer struct {
 	in mailbox
 	kind
@@ -451,17 +454,18 @@ type writer struct {
 	compression ehi.Compression
 	limit       int64
 	files       []written
-	out         io.WriteCloser // of the last file; nil before the first
+	out         io.WriteCloser // of the current file; nil before the first
 }
 
-// written is one file: its place in the batch, its resources, and the bytes of all its lines.
+// written is one file: its index in the batch, its resources, and the size of all its lines.
 type written struct {
 	output    int
 	resources int64
 	bytes     int64
 }
 
-// Run ends with its mailbox. What it wrote is durable only once the batch is committed.
+// Run ends when its mailbox is closed. What it writes is durable only after the commit of the
+// batch.
 func (w *writer) Run(ctx context.Context) error {
 	resources := telemetry.PipelineResources.WithLabelValues(w.label())
 	bytes := telemetry.PipelineBytes.WithLabelValues(w.label())
@@ -494,7 +498,7 @@ func (w *writer) Run(ctx context.Context) error {
 	return errors.Join(err, w.end())
 }
 
-// label is what the writer's kind is called in metrics and traces.
+// label returns the name of the writer's kind in metrics and traces.
 func (w *writer) label() string {
 	if w.typ == "" {
 		return "by-patient"
@@ -502,7 +506,7 @@ func (w *writer) label() string {
 	return w.typ
 }
 
-// note adds to the trace what was written.
+// note adds the result to the trace.
 func (w *writer) note(ctx context.Context) {
 	var resources, bytes int64
 	for _, f := range w.files {
@@ -512,7 +516,7 @@ func (w *writer) note(ctx context.Context) {
 		attribute.Int64("ehi.resources", resources), attribute.Int64("ehi.bytes", bytes))
 }
 
-// end ends the file that is open.
+// end closes the open file.
 func (w *writer) end() error {
 	if w.out == nil {
 		return nil
@@ -520,7 +524,7 @@ func (w *writer) end() error {
 	return w.out.Close()
 }
 
-// full reports whether s has to begin a new file. A patient's block is never divided between files.
+// full reports whether s must start a new file. A patient's block is never split between files.
 func (w *writer) full(s *slab) bool {
 	if w.out == nil {
 		return true

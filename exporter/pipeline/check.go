@@ -10,8 +10,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// header begins the block of a patient (Bulk Data Access 3.0.0, "Bulk Data Output File
-// Organization").
+// header returns the header line of a patient's block (Bulk Data Access 3.0.0, "Bulk Data Output
+// File Organization").
 func header(patient string) []byte {
 	return []byte(`{"resourceType":"Parameters","parameter":[{"name":"header",` +
 		`"valueReference":{"reference":"Patient/` + patient + `"}}]}`)
@@ -27,9 +27,8 @@ func wellFormed(r source.Resource) bool {
 	return err == nil && typ == r.Type && fhir.ValidID(id)
 }
 
-// malformed is what the error file says of a resource that is none (BULK-6). Where not
-// everything is released it does not say of which type: what cannot be read may be what was
-// withheld (EHI-9).
+// malformed returns the entry of the error file for a malformed resource (BULK-6). In a filtered
+// export it omits the type: an unreadable resource may be one that was withheld (EHI-9).
 func malformed(r source.Resource, everything bool) []byte {
 	what := "resource"
 	if everything {
@@ -47,14 +46,14 @@ func malformed(r source.Resource, everything bool) []byte {
 // loose repairs references that lead out of a population's export.
 type loose struct {
 	cursor fhir.Cursor
-	starts []bool // by depth: whether the object that is open there has to be replaced
+	starts []bool // by depth: whether the open object must be replaced
 	edits  []fhir.Edit
 	fixed  []byte
 }
 
-// fix replaces each Reference that leads nowhere by one that says so (DESIGN section 4: every
-// reference in a full export resolves inside it); where everything goes, its display and
-// identifier stay. The result is valid until the next call.
+// fix replaces each Reference without a target in the export by one that says so, because every
+// reference in a full export resolves inside it. In an unfiltered export the display and
+// identifier of the Reference stay. The result is valid until the next call.
 func (l *loose) fix(record source.Record, line []byte, everything bool) ([]byte, error) {
 	l.edits, l.starts = l.edits[:0], l.starts[:0]
 	c := &l.cursor
@@ -65,7 +64,7 @@ func (l *loose) fix(record source.Record, line []byte, everything bool) ([]byte,
 		case c.Kind == fhir.Close:
 			start, end := c.Span()
 			if l.starts[len(l.starts)-1] {
-				// what is inside goes with it
+				// The replacement includes the edits inside the object.
 				for len(l.edits) > 0 && l.edits[len(l.edits)-1].Start > start {
 					l.edits = l.edits[:len(l.edits)-1]
 				}

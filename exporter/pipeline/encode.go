@@ -11,13 +11,13 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// encode gives the way into an output that stores it compressed. What is written is compressed
-// slab by slab, without memory in between: a task may have dozens of files open.
+// encode returns a writer that stores what is written in compressed form. It compresses slab by
+// slab without buffering, because a task may have dozens of open files.
 func encode(c ehi.Compression, out io.Writer) io.WriteCloser {
 	switch c {
 	case ehi.Gzip:
 		w, err := gzip.NewWriterLevel(out, gzip.StatelessCompression)
-		if err != nil { // the level is a constant
+		if err != nil { // cannot fail: the level is a constant
 			panic(err)
 		}
 		return w
@@ -29,10 +29,10 @@ func encode(c ehi.Compression, out io.Writer) io.WriteCloser {
 
 type plain struct{ io.Writer }
 
-// Close has nothing to end.
+// Close does nothing.
 func (plain) Close() error { return nil }
 
-// frames writes each slab as a Zstandard frame of its own; a file of several is a valid one (RFC
+// frames writes each slab as a separate Zstandard frame. A file of several frames is valid (RFC
 // 8878 3).
 type frames struct{ out io.Writer }
 
@@ -40,7 +40,7 @@ var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)),
 		zstd.WithWindowSize(SlabBytes), zstd.WithLowerEncoderMem(true))
-	if err != nil { // the options are constants
+	if err != nil { // cannot fail: the options are constants
 		panic(err)
 	}
 	return e
@@ -48,7 +48,7 @@ var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
 
 var frameBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// Write writes a frame.
+// Write writes one frame.
 func (f frames) Write(p []byte) (int, error) {
 	buf := frameBuffers.Get().(*[]byte)
 	defer frameBuffers.Put(buf)
@@ -59,5 +59,5 @@ func (f frames) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close has nothing to end.
+// Close does nothing.
 func (frames) Close() error { return nil }

@@ -22,42 +22,43 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// Task is what one pipeline does.
+// Task describes the work of one pipeline.
 type Task struct {
 	Record   source.Record
 	Query    source.Query
 	Policy   *release.Policy
-	Selector *selection.Selector // nil: everything
-	// Associated decides about what Query.Also reads; nil where that is nothing.
+	Selector *selection.Selector // nil selects everything
+	// Associated decides about what Query.Also reads; nil if that is empty.
 	Associated *selection.Associated
-	// Population says that the record is a part of a population's: its resources come patient by
-	// patient, and one at a time is decided about.
+	// Population means that the record is part of a population: its resources are ordered by
+	// patient, and decisions look at one resource at a time.
 	Population bool
 	// ByPatient organizes the files by patient, with a header line before each patient's block,
 	// instead of by type.
 	ByPatient bool
-	// FileResources is how many resources a file may hold; 0 sets no limit.
+	// FileResources is the most resources of a file; 0 means no limit.
 	FileResources int64
 	// Compression is how the files are stored; "" is ehi.Identity.
 	Compression ehi.Compression
 	Batch       files.Batch
-	// Yield is called before each slab that is read; it waits while others go first. It may be nil.
+	// Yield, if not nil, is called before each slab is read. It blocks while other work has
+	// priority.
 	Yield func(ctx context.Context) error
-	// Large is called where a review has to keep something of very many resources: the process
-	// may want to be frugal with memory until the pipeline ends. It may be nil.
+	// Large, if not nil, is called when a review must keep data about very many resources. The
+	// process may then save memory until the pipeline ends.
 	Large func()
-	// Read counts the resources read so far; others may look at it while the pipeline runs. It
-	// may be nil.
+	// Read, if not nil, counts the resources read so far. Others may read it while the pipeline
+	// runs.
 	Read *atomic.Int64
 }
 
-// Result is what a pipeline wrote; the files are durable.
+// Result is the result of a pipeline. The files are durable.
 type Result struct {
-	Files    []ehi.File // sorted by type, then in the order of writing; none of them empty (REAL-3)
+	Files    []ehi.File // sorted by type, then by order of writing; none is empty (REAL-3)
 	Withheld map[string]int64
 }
 
-// Run exports one task. After an error, or when ctx ends, nothing of the batch may be used; the
+// Run exports one task. After an error, including the end of ctx, the batch is unusable and the
 // caller discards it.
 func Run(ctx context.Context, t Task) (Result, error) {
 	if t.Read == nil {
@@ -75,7 +76,8 @@ func Run(ctx context.Context, t Task) (Result, error) {
 	if decisions != nil {
 		res.Withheld = decisions.Withheld()
 		for reason, n := range res.Withheld {
-			kind, _, _ := strings.Cut(reason, ".") // metrics do not tell what is in whose record
+			// metrics must not reveal the content of a record
+			kind, _, _ := strings.Cut(reason, ".")
 			telemetry.PipelineWithheld.WithLabelValues(kind).Add(float64(n))
 		}
 	}
@@ -85,15 +87,16 @@ func Run(ctx context.Context, t Task) (Result, error) {
 	return res, err
 }
 
-// decisions says what of a record may leave: a Review of one patient's, a Filter of a population's.
+// decisions decides what of a record may leave: a Review for one patient, a Filter for a
+// population.
 type decisions interface {
-	// Releaser makes what decides, for one goroutine.
+	// Releaser returns a releaser for one goroutine.
 	Releaser() release.Releaser
-	// Withheld is how many resources stay, by reason.
+	// Withheld returns the number of withheld resources by reason.
 	Withheld() map[string]int64
 }
 
-// decide prepares the decisions about the record; nil where nothing has to be decided.
+// decide prepares the decisions about the record; nil if everything may leave.
 func (t *Task) decide(ctx context.Context) (_ decisions, err error) {
 	if t.Population {
 		if t.Policy.Everything() {
@@ -101,8 +104,8 @@ func (t *Task) decide(ctx context.Context) (_ decisions, err error) {
 		}
 		return t.Policy.Filter(), nil
 	}
-	// An export that asks for some types or dates only is no full export; its references stay as
-	// they are.
+	// An export of some types or dates only is not a full export. Its references stay as they
+	// are.
 	whole := len(t.Query.Types) == 0 && !t.Query.Timed()
 	if t.Policy.Everything() && (t.Record.Complete() || !whole) {
 		return nil, nil
@@ -112,10 +115,10 @@ func (t *Task) decide(ctx context.Context) (_ decisions, err error) {
 	return t.review(ctx)
 }
 
-// manyResources are what a review keeps some ten MB of.
+// manyResources is the number of resources from which a review keeps about ten MB.
 const manyResources = 250_000
 
-// review goes through the whole record: once, unless the review wants it to be repeated.
+// review walks the whole record: once, unless the review asks for a repetition.
 func (t *Task) review(ctx context.Context) (*release.Review, error) {
 	large := sync.OnceFunc(func() {
 		if t.Large != nil {
@@ -137,13 +140,14 @@ func (t *Task) review(ctx context.Context) (*release.Review, error) {
 	}
 }
 
-// seeker is told what is beside a record, see release.Review.Beside.
+// seeker receives what is beside a record, see release.Review.Beside.
 type seeker interface {
 	Sought() []release.Name
 	Beside(line []byte) error
 }
 
-// seek shows a seeker what its record may mean, and what that may mean.
+// seek shows a seeker what the names in its record may refer to, and in turn what those refer
+// to.
 func seek(ctx context.Context, record source.Record, s seeker) error {
 	for sought := s.Sought(); len(sought) > 0; sought = s.Sought() {
 		names := make([]source.Name, len(sought))
@@ -157,9 +161,9 @@ func seek(ctx context.Context, record source.Record, s seeker) error {
 	return nil
 }
 
-// observe shows the whole record to a review. The reader hands lines to the other observers
-// while they have room for them, and observes what it reads by itself while they have not:
-// nothing waits, and half of a record is not copied. large is called where it is.
+// observe shows the whole record to a review. The reader passes lines to the other observers
+// while their mailbox has room, and otherwise observes them itself: nothing waits, and half of a
+// record need not be copied. It calls large if there are many resources.
 func (t *Task) observe(ctx context.Context, review *release.Review, large func()) error {
 	in, whole := newMailbox(ofReviewer, mailboxCapacity), t.Record.Complete()
 	group, ctx := errgroup.WithContext(ctx)
@@ -176,7 +180,7 @@ func (t *Task) observe(ctx context.Context, review *release.Review, large func()
 			}
 			if r.Unchecked && !wellFormed(r) {
 				whole = false
-				return nil // the reader reports it
+				return nil // the reader reports the error
 			}
 			return sharing.take(ctx, r.Line)
 		})
@@ -190,7 +194,7 @@ func (t *Task) observe(ctx context.Context, review *release.Review, large func()
 	return err
 }
 
-// actors wires the picture of doc.go, runs it and waits for all of it.
+// actors connects the actors as drawn in doc.go, runs them and waits for all.
 func (t *Task) actors(ctx context.Context, d decisions) ([]*writer, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	releasers := t.releasers(d)
@@ -229,7 +233,7 @@ func (t *Task) actors(ctx context.Context, d decisions) ([]*writer, error) {
 	return writers, err
 }
 
-// releasers makes those among which the record is shared out; one where there is nothing to decide.
+// releasers returns the releasers that share the record; only one if there is nothing to decide.
 func (t *Task) releasers(d decisions) []*releaser {
 	if d == nil && t.Selector == nil {
 		return []*releaser{{}}
@@ -244,8 +248,8 @@ func (t *Task) releasers(d decisions) []*releaser {
 	return out
 }
 
-// deciders is how many actors share out what is decided about each resource: that takes longer
-// than to read and to write it.
+// deciders is the number of actors that share the decisions, which take longer than reading and
+// writing.
 func deciders() int { return min(runtime.GOMAXPROCS(0), 4) }
 
 // actor is one goroutine of a pipeline.
@@ -253,14 +257,13 @@ type actor interface {
 	Run(ctx context.Context) error
 }
 
-// actorFunc is an actor without state of its own.
+// actorFunc is an actor that is a function.
 type actorFunc func(ctx context.Context) error
 
-// Run is the function.
+// Run calls the function.
 func (f actorFunc) Run(ctx context.Context) error { return f(ctx) }
 
-// guard traces an actor, and turns its panic into an error, so that it fails its own task and no
-// other.
+// guard traces an actor and converts its panic to an error, so that it fails only its own task.
 func guard(ctx context.Context, what string, a actor) func() error {
 	return func() (err error) {
 		ctx, span := tracing.Start(ctx, what)
@@ -274,7 +277,7 @@ func guard(ctx context.Context, what string, a actor) func() error {
 	}
 }
 
-// commit makes the batch durable and builds its file table.
+// commit makes the batch durable and returns its file table.
 func commit(batch files.Batch, writers []*writer) ([]ehi.File, error) {
 	start := time.Now()
 	extents, err := batch.Commit()

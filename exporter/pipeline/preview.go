@@ -9,8 +9,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// TaskOf is what a job's form and kick-off say about the export of a record; what the writers
-// need is the caller's to fill in.
+// TaskOf returns the task for a job's form and kick-off on a record. The caller sets the fields
+// of the output.
 func TaskOf(job *ehi.Job, policy *release.Policy, record source.Record) Task {
 	k := job.KickOff
 	return Task{
@@ -23,9 +23,9 @@ func TaskOf(job *ehi.Job, policy *release.Policy, record source.Record) Task {
 	}
 }
 
-// Summarize goes through the record once and sums up what any form would release of what the job
-// asks for. It writes nothing. pause is called after each slab; it may be nil. Errors:
-// release.ErrTooVaried; pause's.
+// Summarize walks the record once and summarizes what any form could release of what the job
+// requests. It writes nothing. pause, if not nil, is called after each slab. Errors:
+// release.ErrTooVaried and those of pause.
 func Summarize(
 	ctx context.Context, rules *release.Rules, job *ehi.Job, record source.Record,
 	pause func(context.Context) error,
@@ -76,7 +76,7 @@ func Summarize(
 			selected, goes, err = task.Selector.Apply(selected[:0], r.Type, r.Line)
 		}
 		if err != nil || !goes {
-			return err // what nobody asked for is no matter of the form
+			return err // the form does not concern what was not requested
 		}
 		return s.Select(r.Line)
 	}

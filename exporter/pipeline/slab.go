@@ -12,32 +12,32 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// SlabBytes is how many bytes of lines a slab gathers before it is sent on.
+// SlabBytes is the size of a slab in bytes before it is sent.
 const SlabBytes = 256 << 10
 
-// mailboxCapacity is how many slabs wait for an actor, or for all that share its work.
+// mailboxCapacity is how many slabs may wait for an actor, or for all actors that share its
+// work.
 const mailboxCapacity = 4
 
-// kind is what a file holds: resources of one type; with errors OperationOutcomes about what
-// could not be exported; with an empty type the blocks of an export that is organized by
-// patient.
+// kind is the content of a file: resources of one type. If errors is set, OperationOutcomes
+// about what could not be exported. If the type is empty, the blocks of an export by patient.
 type kind struct {
 	typ    string
 	errors bool
 }
 
-// slab is whole lines of one kind.
+// slab holds complete lines of one kind.
 type slab struct {
 	kind
 	data  []byte
 	lines int64
-	// where each line ends that was added, before its newline; nothing of what was put together
-	// otherwise
+	// ends holds the end of each line of add, before its newline; it is empty for a slab that
+	// was built otherwise.
 	ends []int
-	// passage is held by a slab of one large line until it is recycled; nil for any other.
+	// passage is held by a slab with one large line until it is recycled; nil for other slabs.
 	passage passage
-	// begins says that the first line is the header of a patient's block: a new file may begin
-	// here.
+	// begins means that the first line is the header of a patient's block, so a new file may
+	// start here.
 	begins bool
 }
 
@@ -56,7 +56,7 @@ func (s *slab) add(line []byte) {
 	s.lines++
 }
 
-// added iterates over the lines that were added, without their newlines.
+// added iterates over the lines of add without their newlines.
 func (s *slab) added() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		from := 0
@@ -69,10 +69,10 @@ func (s *slab) added() iter.Seq[[]byte] {
 	}
 }
 
-// passage lets one slab with a large line through a pipeline at a time.
+// passage is a semaphore that admits one slab with a large line to a pipeline.
 type passage chan struct{}
 
-// leave lets the next large line through.
+// leave releases the passage.
 func (s *slab) leave() {
 	if s.passage != nil {
 		<-s.passage
@@ -80,7 +80,8 @@ func (s *slab) leave() {
 	}
 }
 
-// resources is how many lines are resources of the export: the header of a patient's block is none.
+// resources returns the number of lines that are resources. The header of a patient's block is
+// not.
 func (s *slab) resources() int64 {
 	if s.begins {
 		return s.lines - 1
@@ -88,7 +89,7 @@ func (s *slab) resources() int64 {
 	return s.lines
 }
 
-// recycle gives a slab back; one that a huge line has blown up goes to the heap instead.
+// recycle returns a slab to the pool, unless a huge line has made it too large.
 func (s *slab) recycle() {
 	s.leave()
 	if cap(s.data) <= 2*SlabBytes {
@@ -96,13 +97,13 @@ func (s *slab) recycle() {
 	}
 }
 
-// mailbox is an actor's bounded inbox. Its upstream sends and closes; the actor receives.
+// mailbox is the bounded queue of an actor. Its upstream sends and closes; the actor receives.
 type mailbox struct {
 	slabs chan *slab
 	meters
 }
 
-// meters are the metrics of the mailboxes of one kind of actor.
+// meters holds the metrics of the mailboxes of one kind of actor.
 type meters struct {
 	depth, capacity   prometheus.Gauge
 	blocked, received prometheus.Counter
@@ -125,7 +126,7 @@ func newMailbox(m meters, capacity int) mailbox {
 	return mailbox{make(chan *slab, capacity), m}
 }
 
-// send gives s away. When ctx ends first, s is recycled and ctx's error returned.
+// send transfers s. If ctx ends first, send recycles s and returns the error of ctx.
 func (m mailbox) send(ctx context.Context, s *slab) error {
 	m.depth.Inc() // before it can be received
 	select {
@@ -145,8 +146,8 @@ func (m mailbox) send(ctx context.Context, s *slab) error {
 	}
 }
 
-// each calls f with every slab until the upstream closes the mailbox, f fails or ctx ends. f
-// owns its slab.
+// each calls f with every slab until the mailbox is closed, f fails or ctx ends. f takes
+// ownership of its slab.
 func (m mailbox) each(ctx context.Context, f func(*slab) error) error {
 	for {
 		s, err := m.receive(ctx)
@@ -159,7 +160,7 @@ func (m mailbox) each(ctx context.Context, f func(*slab) error) error {
 	}
 }
 
-// receive takes the next slab; nil where there is none any more.
+// receive returns the next slab, or nil after the last one.
 func (m mailbox) receive(ctx context.Context) (*slab, error) {
 	select {
 	case s, open := <-m.slabs:
@@ -174,7 +175,7 @@ func (m mailbox) receive(ctx context.Context) (*slab, error) {
 	}
 }
 
-// drain recycles what nobody received; both ends have returned.
+// drain recycles the slabs that nobody received, after both sides have returned.
 func (m mailbox) drain() {
 	m.capacity.Sub(float64(cap(m.slabs)))
 	for s := range m.slabs {
@@ -183,9 +184,9 @@ func (m mailbox) drain() {
 	}
 }
 
-// turns is the mailboxes of several actors that share work out: each gets a slab in its turn.
-// Where each sends one slab on for every one that it received, whoever receives from them in
-// their turn has all slabs in the order of the first sender.
+// turns distributes slabs round-robin among the mailboxes of several actors. If each actor sends
+// one slab for every one that it receives, a receiver that reads from them in the same order
+// gets the slabs in the sender's order.
 type turns struct {
 	mailboxes []mailbox
 	next      int
@@ -199,7 +200,7 @@ func newTurns(m meters, n int) *turns {
 	return t
 }
 
-// turn is the mailbox whose turn it is.
+// turn returns the next mailbox.
 func (t *turns) turn() mailbox {
 	m := t.mailboxes[t.next]
 	t.next = (t.next + 1) % len(t.mailboxes)
@@ -208,15 +209,15 @@ func (t *turns) turn() mailbox {
 
 func (t *turns) send(ctx context.Context, s *slab) error { return t.turn().send(ctx, s) }
 
-// close says that nothing more is sent.
+// close closes all mailboxes.
 func (t *turns) close() {
 	for _, m := range t.mailboxes {
 		close(m.slabs)
 	}
 }
 
-// each is that of a mailbox. It ends with the first one that is closed: after that one's last
-// slab no other has any.
+// each calls f with every slab in order. It ends at the first closed mailbox: no other one has
+// slabs after its last.
 func (t *turns) each(ctx context.Context, f func(*slab) error) error {
 	for {
 		s, err := t.turn().receive(ctx)

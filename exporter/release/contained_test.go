@@ -152,8 +152,8 @@ func TestEHI9WhatIsContainedIsTreatedAsItsContainer(t *testing.T) {
 		`{"resourceType":"Observation","id":"x","contained":[{"resourceType":"List","id":"l",` +
 			`"title":"LEAK","entry":[{"item":` + withheldRef + `}]}],` +
 			`"extension":[{"url":"urn:x","valueReference":{"reference":"#l",` +
-				`"display":"LEAK"}}]}`: `{"resourceType":"Observation","id":"x","extension":[{"url":"urn:x",` +
-				`"valueReference":` +
+			`"display":"LEAK"}}]}`: `{"resourceType":"Observation","id":"x","extension":[{"url":"urn:x",` +
+			`"valueReference":` +
 			masked + `}]}`,
 		`{"resourceType":"List","id":"x","contained":[{"resourceType":"Provenance","id":"p",` +
 			`"reason":[{"text":"LEAK"}],"target":[` + withheldRef + `]}],` +
@@ -201,12 +201,12 @@ func TestEHI9AResourceAloneContainsNothing(t *testing.T) {
 	for line, want := range map[string]string{
 		`{"resourceType":"Patient","id":"x","contained":[{"resourceType":"Condition","id":"c",` +
 			`"code":{"text":"LEAK"}}],"text":{"div":"LEAK"},` +
-				`"active":true}`: `{"resourceType":"Patient","id":"x",` +
-				`"active":true}`,
+			`"active":true}`: `{"resourceType":"Patient","id":"x",` +
+			`"active":true}`,
 		`{"cont\u0061ined":[{"code":{"text":"LEAK"}}],` +
 			`"resourceType":"Patient","id":"x"}`: `{"resourceType":"Patient","id":"x"}`,
 		`{"resourceType":"Patient","id":"x","text":{"div":"\u0061"},` +
-			`"contained":[]}`:      `{"resourceType":"Patient","id":"x","text":{"div":"\u0061"},` +
+			`"contained":[]}`: `{"resourceType":"Patient","id":"x","text":{"div":"\u0061"},` +
 			`"contained":[]}`,
 	} {
 		if got, err := rules(t).Alone([]byte(line)); err != nil || string(got) != want {
@@ -267,7 +267,7 @@ func TestEHI9ThePatientGoesWithoutWhatIsSensitive(t *testing.T) {
 			`}`: head + `,"meta":{"security":[` + normal + `]},"text":{"div":"goes"},` + name + `}`,
 		`{"c\u006fntact":[{"relationship":[` + hiv +
 			`]}],"id":"x" , "resourceType":"Patient",` +
-				`"te\u0078t":{"div":"LEAK"}}`: `{"id":"x","resourceType":"Patient"}`,
+			`"te\u0078t":{"div":"LEAK"}}`: `{"id":"x","resourceType":"Patient"}`,
 		// A code of the Patient's own, with its system: R4 has none.
 		head + `,"code":"042","system":"http://hl7.org/fhir/sid/icd-9-cm",` + name + `}`: head +
 			`}`,

@@ -61,13 +61,13 @@ func TestEHI9EntriesThatReferToTheWithheldAreLeftOut(t *testing.T) {
 			`"id":"x","related":[{"relationship":{"text":"a"},"claim":` + masked + `}]}`,
 		`{"resourceType":"Claim","id":"x",` +
 			`"item":[{"encounter":[{"reference":"https://e.example/Encounter/` +
-				`visit-0123456789"}]}]}`: `{"resourceType":"Claim","id":"x",` +
-				`"item":[{"encounter":[` +
+			`visit-0123456789"}]}]}`: `{"resourceType":"Claim","id":"x",` +
+			`"item":[{"encounter":[` +
 			masked + `]}]}`,
 		`{"resourceType":"Claim","id":"x","item":[{"sequence":1,` +
 			`"encounter":[{"reference":"Encounter/` +
-				`visit-0123456789"}]}]}`: `{"resourceType":"Claim","id":"x","item":[{"sequence":1,` +
-				`"encounter":[` +
+			`visit-0123456789"}]}]}`: `{"resourceType":"Claim","id":"x","item":[{"sequence":1,` +
+			`"encounter":[` +
 			masked + `]}]}`,
 	} {
 		for _, short := range []bool{false, true} {

@@ -324,7 +324,7 @@ func TestEHI8Documents(t *testing.T) {
 			`"code":"LAB"}]}]}`: ehi.Labs,
 		`{"resourceType":"Observation","id":"d",` +
 			`"category":[{"coding":[{"system":"http://terminology.hl7.org/` +
-				`CodeSystem/observation-category","code":"laboratory"}]}]}`: ehi.Labs,
+			`CodeSystem/observation-category","code":"laboratory"}]}]}`: ehi.Labs,
 		`{"resourceType":"Immunization","id":"d"}`: ehi.MedicalRecord,
 		`{"resourceType":"Coverage","id":"d"}`:     ehi.Billing,
 		`{"resourceType":"Procedure","id":"d"}`:    ehi.Visits,

@@ -8,9 +8,9 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Query says what of a record has to be read for a kick-off. Where the Provenance of what is
-// exported is asked for, every Provenance is read: Associated decides about those that were not
-// asked for by their own type and time.
+// Query returns what to read of a record for a kick-off. If the Provenance of the exported
+// resources is requested, it reads every Provenance; Associated decides about those that are not
+// requested by their own type and time.
 func Query(k ehi.KickOff) source.Query {
 	q := source.Query{Types: k.Types, Since: k.Since, Until: k.Until}
 	if k.Provenance && (q.Timed() || !q.Names(provenanceType)) {
@@ -19,8 +19,8 @@ func Query(k ehi.KickOff) source.Query {
 	return q
 }
 
-// Associated finds out which Provenance is about a resource that is exported (Bulk Data Access
-// 3.0.0, "includeAssociatedData": RelevantProvenanceResources). It is for one goroutine.
+// Associated determines which Provenance has an exported target (Bulk Data Access 3.0.0,
+// "includeAssociatedData": RelevantProvenanceResources). It is not safe for concurrent use.
 type Associated struct {
 	record  source.Record
 	query   source.Query
@@ -31,8 +31,8 @@ type Associated struct {
 
 type target struct{ typ, id string }
 
-// NewAssociated makes one for a kick-off's export of a record, nil where all that is read was
-// asked for.
+// NewAssociated returns an Associated for an export of a record, or nil if everything that is
+// read was requested.
 func NewAssociated(k ehi.KickOff, record source.Record) *Associated {
 	q := Query(k)
 	if q.Also == "" {
@@ -42,9 +42,9 @@ func NewAssociated(k ehi.KickOff, record source.Record) *Associated {
 	return &Associated{record: record, query: q, matcher: fhir.NewMatcher(k.TypeFilters)}
 }
 
-// Relevant reports whether a Provenance has a target that is exported: of a type and time that
-// were asked for, found by a search of its type, and released. released decides about a line;
-// nil releases all.
+// Relevant reports whether a Provenance has an exported target: of a requested type and time,
+// matched by a search of its type, and released. released decides about a line; nil releases
+// everything.
 func (a *Associated) Relevant(
 	ctx context.Context, provenance []byte, released func(line []byte) (bool, error),
 ) (bool, error) {
@@ -73,7 +73,7 @@ func (a *Associated) Relevant(
 	return false, nil
 }
 
-// read finds the targets of a Provenance.
+// read reads the targets of a Provenance.
 func (a *Associated) read(provenance []byte) error {
 	a.targets = a.targets[:0]
 	c := &a.cursor

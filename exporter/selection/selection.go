@@ -1,6 +1,6 @@
-// Package selection narrows an export to what the application asked for: searches (_typeFilter),
-// elements (_elements) and the Provenance of what is exported (includeAssociatedData). What the
-// patient released is the business of package release.
+// Package selection narrows an export to what the application requested: searches (_typeFilter),
+// elements (_elements) and the Provenance of exported resources (includeAssociatedData). Package
+// release decides what the patient has released.
 package selection
 
 import (
@@ -12,15 +12,15 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Selector decides about one resource at a time. It is for one goroutine; a nil Selector keeps
-// everything as it is.
+// Selector decides about one resource at a time. It is not safe for concurrent use. A nil
+// Selector keeps everything unchanged.
 type Selector struct {
 	asked    ehi.KickOff
 	matcher  *fhir.Matcher
 	elements *elements
 }
 
-// Types is which resource types have to be read; none means all.
+// Types returns the resource types to read; none means all.
 func Types(k ehi.KickOff) []string {
 	if k.Provenance && len(k.Types) > 0 && !slices.Contains(k.Types, provenanceType) {
 		return append(slices.Clone(k.Types), provenanceType)
@@ -30,7 +30,7 @@ func Types(k ehi.KickOff) []string {
 
 const provenanceType = "Provenance"
 
-// New makes the selector of a kick-off, nil where there is nothing to select.
+// New returns the selector of a kick-off, or nil if it selects everything.
 func New(k ehi.KickOff) *Selector {
 	if len(k.TypeFilters) == 0 && len(k.Elements) == 0 {
 		return nil
@@ -42,7 +42,7 @@ func New(k ehi.KickOff) *Selector {
 	return s
 }
 
-// Another makes one that selects the same, for another goroutine.
+// Another returns an equal selector for another goroutine.
 func (s *Selector) Another() *Selector {
 	if s == nil {
 		return nil
@@ -50,8 +50,8 @@ func (s *Selector) Another() *Selector {
 	return New(s.asked)
 }
 
-// Apply appends the resource as it is exported to dst. ok is false where it is left out; dst is
-// unchanged then.
+// Apply appends the exported form of a resource to dst. ok is false if the resource is not
+// selected; dst is unchanged then.
 func (s *Selector) Apply(dst []byte, typ string, line []byte) (out []byte, ok bool, err error) {
 	if ok, err := s.Finds(typ, line); err != nil || !ok {
 		return dst, false, err
@@ -60,12 +60,12 @@ func (s *Selector) Apply(dst []byte, typ string, line []byte) (out []byte, ok bo
 	return out, err == nil, err
 }
 
-// Finds reports whether one of the searches finds the resource.
+// Finds reports whether one of the searches matches the resource.
 func (s *Selector) Finds(typ string, line []byte) (bool, error) {
 	return s.matcher.Match(typ, line)
 }
 
-// Reduce appends what was asked for of the resource to dst.
+// Reduce appends the requested elements of the resource to dst.
 func (s *Selector) Reduce(dst []byte, typ string, line []byte) ([]byte, error) {
 	if s.elements == nil {
 		return append(dst, line...), nil
@@ -75,9 +75,9 @@ func (s *Selector) Reduce(dst []byte, typ string, line []byte) ([]byte, error) {
 
 // elements reduces resources to some of their elements.
 type elements struct {
-	all    []string            // elements of every type
-	byType map[string][]string // further ones of a type
-	keep   map[string][]string // what is kept of a type, once it was asked for
+	all    []string            // elements for every type
+	byType map[string][]string // additional ones by type
+	keep   map[string][]string // the kept elements of a type, cached
 	cursor fhir.Cursor
 }
 
@@ -93,9 +93,9 @@ func newElements(asked []string) *elements {
 	return e
 }
 
-// of lists what is kept of a type; nil where nothing was asked of it, so that it stays whole.
-// What is mandatory stays, so that the resource is valid, and what modifies the meaning of the
-// rest, so that it does not say the opposite (MedicationRequest.doNotPerform).
+// of lists the kept elements of a type; nil keeps the whole resource. It adds mandatory
+// elements, which keep the resource valid, and modifiers of the meaning
+// (MedicationRequest.doNotPerform), without which it could say the opposite.
 func (e *elements) of(typ string) []string {
 	keep, known := e.keep[typ]
 	if known {
@@ -113,12 +113,11 @@ func (e *elements) of(typ string) []string {
 	return keep
 }
 
-// subsetted is the tag of a resource that is not whole
-// (https://hl7.org/fhir/R4/search.html#elements).
+// subsetted is the tag of an incomplete resource (https://hl7.org/fhir/R4/search.html#elements).
 const subsetted = `{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue",` +
 	`"code":"SUBSETTED"}`
 
-// reduce appends the resource with the kept elements only, tagged as subsetted.
+// reduce appends the resource with only the kept elements and the tag subsetted.
 func (e *elements) reduce(dst []byte, typ string, line []byte) ([]byte, error) {
 	keep := e.of(typ)
 	if keep == nil {
@@ -149,12 +148,12 @@ func (e *elements) reduce(dst []byte, typ string, line []byte) ([]byte, error) {
 	return append(out, '}'), c.Err()
 }
 
-// keeps reports whether a field is kept, also as the sibling of a primitive (_birthDate).
+// keeps reports whether a field is kept, including the sibling of a primitive (_birthDate).
 func keeps(keep []string, key string) bool {
 	return slices.Contains(keep, strings.TrimPrefix(key, "_"))
 }
 
-// appendTagged appends a meta with the tag added.
+// appendTagged appends a meta element with the tag added.
 func appendTagged(dst, meta []byte) []byte {
 	var c fhir.Cursor
 	for c.Reset(meta); c.Next(); {

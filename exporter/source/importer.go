@@ -11,50 +11,51 @@ import (
 	"time"
 )
 
-// Importer is a Source that takes records.
+// Importer is a Source that can import records.
 type Importer interface {
-	// ImportFrom reads a stream: NDJSON, gzipped or not, or one document. name is what problems
-	// call it. A bad line or bundle entry is reported and the rest imported. Errors: ErrBusy,
-	// ErrBad, ErrUnplaced; others are the store's or the reader's. What came before an error
-	// stays imported.
+	// ImportFrom imports a stream: NDJSON, optionally gzipped, or one document. Problems are
+	// reported under name. An invalid line or bundle entry is reported and the rest is imported.
+	// Errors: ErrBusy, ErrBad, ErrUnplaced, and those of the store and the reader. What was read
+	// before an error stays imported.
 	ImportFrom(ctx context.Context, name string, r io.Reader, o ImportOptions) (Report, error)
 }
 
-// ErrBusy is returned under ImportOptions.NoWait while another import runs.
+// ErrBusy is returned with ImportOptions.NoWait while another import runs.
 var ErrBusy = errors.New("another import is running")
 
-// Busy is how a server that imports tells another importer to wait, by 503.
+// Busy is the message with which an importing server answers 503 to another importer.
 const Busy = "Another import is running; try again when it is done"
 
-// ErrBad is returned under ImportOptions.Strict for a bad line or entry.
+// ErrBad is returned with ImportOptions.Strict for an invalid line or entry.
 var ErrBad = errors.New("bad input")
 
-// ErrUnplaced is returned under ImportOptions.Strict where resources belong to no patient.
+// ErrUnplaced is returned with ImportOptions.Strict if resources belong to no patient.
 var ErrUnplaced = errors.New("resources belong to no known patient")
 
-// ImportOptions tune an import.
+// ImportOptions configures an import.
 type ImportOptions struct {
-	// Strict stops at the first bad line or bundle entry, and makes an error of resources that
-	// belong to no known patient.
+	// Strict stops at the first invalid line or bundle entry, and treats resources that belong
+	// to no known patient as an error.
 	Strict bool
-	// Document says that a stream is one JSON document, a Bundle or a resource, and not NDJSON.
+	// Document means that a stream is a single JSON document, a Bundle or a resource, and not
+	// NDJSON.
 	Document bool
-	// Charset is what text that is not UTF-8 is in, by its name in the WHATWG encoding standard:
-	// latin1, windows-1252, utf-16... Default: such text is a problem.
+	// Charset is the encoding of text that is not UTF-8, by its name in the WHATWG encoding
+	// standard: latin1, windows-1252, utf-16... By default such text is a problem.
 	Charset string
-	// MaxResource is the size of the largest resource, in bytes as they stand in the input; a
-	// larger one is skipped and reported. Default MaxResource.
+	// MaxResource is the size of the largest resource in the input, in bytes. Larger ones are
+	// skipped and reported. Default MaxResource.
 	MaxResource int64
-	// LeastFree is how many bytes an import leaves free on the store's disk. Where it would not
-	// it ends by an error that is syscall.ENOSPC, in time: a store has to write what it has in
-	// memory, and without room for that whoever writes waits without end. 0: it fills the disk.
+	// LeastFree is how many bytes an import must leave free on the store's disk. Otherwise it
+	// ends with syscall.ENOSPC, early enough for the store to flush its memory, without which
+	// its writers would block forever. 0 disables the check.
 	LeastFree int64
-	// NoWait refuses to wait for another import to end.
+	// NoWait fails with ErrBusy instead of waiting for another import.
 	NoWait bool
-	// Progress is told how many of the input's bytes are read; total is 0 where that is unknown.
-	// It may be nil.
+	// Progress, if not nil, is called with the bytes read and the total, which is 0 if unknown.
 	Progress func(done, total int64)
-	// Settled is told how many patients' records are made ready after that; it may be nil.
+	// Settled, if not nil, is called after that with the number of patients whose records have
+	// been prepared.
 	Settled func(patients int)
 	// Now is the time of import that the resources get.
 	Now time.Time
@@ -63,28 +64,29 @@ type ImportOptions struct {
 // MaxResource is the default size of the largest resource that an import takes, in bytes.
 const MaxResource = 64 << 20
 
-// Report says what an import did.
+// Report is the result of an import.
 type Report struct {
 	Files int `json:"files"` // files read
-	// files that were imported before and have not changed
+	// Skipped counts unchanged files that were imported before.
 	Skipped  int              `json:"skipped"`
 	Counts   map[string]int64 `json:"counts"`            // resources read, by type
 	Problems int64            `json:"problems"`          // lines and entries that could not be imported
 	Bad      []Problem        `json:"bad"`               // the first MaxBad of them
-	Ignored  []Ignored        `json:"ignored,omitempty"` // files that were left out, and lines
-	// Unplaced is what the store holds after the import that is in nobody's record, although its
-	// type belongs to patients: it names no patient, or one who has not come yet.
+	Ignored  []Ignored        `json:"ignored,omitempty"` // ignored files and lines
+	// Unplaced counts what the store holds after the import that is in no patient's record
+	// although its type belongs to patients: it names no patient, or one who has not been
+	// imported yet.
 	Unplaced Unplaced `json:"unplaced,omitempty"`
-	// Renamed are resources, by type, that a Bundle asked a server to create: their own ids do
-	// not count.
+	// Renamed counts, by type, resources that a Bundle asked the server to create. They get new
+	// IDs.
 	Renamed map[string]Renamed `json:"renamed,omitempty"`
 }
 
-// Renamed counts resources of one type that were given other ids than they came with.
+// Renamed counts the resources of one type that got new IDs.
 type Renamed struct {
 	Count int64  `json:"count"`
-	From  string `json:"from"` // the id that the first of them came with
-	To    string `json:"to"`   // the one that it got
+	From  string `json:"from"` // the original ID of the first one
+	To    string `json:"to"`   // its new ID
 }
 
 // Unplaced counts resources by type.
@@ -104,7 +106,7 @@ func (u Unplaced) String() string {
 	return strings.Join(out, ", ")
 }
 
-// Ignored is a file or folder that was left out.
+// Ignored is a file or folder that was not imported.
 type Ignored struct {
 	File string `json:"file"`
 	Why  string `json:"why"`
@@ -122,14 +124,14 @@ type Problem struct {
 
 func (p Problem) String() string { return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Why) }
 
-// Add counts what another report counts.
+// Add adds the figures of another report.
 func (r *Report) Add(other Report) {
 	r.Files += other.Files
 	r.Skipped += other.Skipped
 	r.Problems += other.Problems
 	r.Bad = append(r.Bad, other.Bad[:min(len(other.Bad), MaxBad-len(r.Bad))]...)
 	r.Ignored = append(r.Ignored, other.Ignored...)
-	r.Unplaced = other.Unplaced // the store's state behind the later import
+	r.Unplaced = other.Unplaced // the state of the store after the later import
 	if r.Counts == nil {
 		r.Counts = map[string]int64{}
 	}
@@ -141,7 +143,7 @@ func (r *Report) Add(other Report) {
 	}
 }
 
-// Rename counts resources of a type that got other ids.
+// Rename counts resources of a type that got new IDs.
 func (r *Report) Rename(typ string, of Renamed) {
 	if r.Renamed == nil {
 		r.Renamed = map[string]Renamed{}
@@ -152,7 +154,7 @@ func (r *Report) Rename(typ string, of Renamed) {
 	r.Renamed[typ] = of
 }
 
-// Resources is how many resources were read.
+// Resources returns how many resources were read.
 func (r *Report) Resources() (n int64) {
 	for _, of := range r.Counts {
 		n += of

@@ -9,25 +9,25 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Membership is who belongs to a Group at one instant.
+// Membership is the members of a Group at one instant.
 type Membership struct {
-	Patients []string // ids, sorted; some may not be there
-	Groups   []string // the Group itself and those nested in it, sorted
+	Patients []string // IDs, sorted; the patients need not exist
+	Groups   []string // the Group and the Groups nested in it, sorted
 }
 
-// Groups reads what Members needs from a source.
+// Groups provides what Members needs from a source.
 type Groups struct {
 	// Read reads a Group as a line of JSON. Errors: ehi.NotFound.
 	Read func(id string) ([]byte, error)
-	// Identified finds the id of the patient that has an identifier; "" for none. It may be nil.
+	// Identified returns the ID of the patient with an identifier, or "". It may be nil.
 	Identified func(fhir.Identifier) (string, error)
 }
 
-// Members tells who belongs to a Group at an instant: the patients that it and the groups within
-// it name as members then. A nested group that is absent, inactive or has no patients adds
-// nobody; groups that contain one another are read once. Errors: ehi.NotFound for a Group that
-// is absent, ehi.Invalid for one whose members cannot be told, with the reason: such as one that
-// is, or contains, a group defined by characteristics.
+// Members returns the patients of a Group at an instant, including those of nested Groups. A
+// nested Group that does not exist, is inactive or has no patients adds nobody. Cycles are
+// allowed. Errors: ehi.NotFound for a Group that does not exist; ehi.Invalid, with the reason,
+// for one whose members cannot be determined, such as one that is or contains a Group defined by
+// characteristics.
 func Members(from Groups, id string, at time.Time) (Membership, error) {
 	m := Membership{}
 	seen := map[string]bool{id: true}
@@ -70,7 +70,7 @@ func Members(from Groups, id string, at time.Time) (Membership, error) {
 	return m, nil
 }
 
-// find turns a member that is named by an identifier alone into the patient that has it.
+// find resolves a member that is given by an identifier to the patient with this identifier.
 func (from Groups) find(m fhir.Member) (fhir.Member, error) {
 	if m.Identifier.Value == "" || from.Identified == nil {
 		return m, nil

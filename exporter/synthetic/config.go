@@ -8,21 +8,21 @@ import (
 	"time"
 )
 
-// Config says what is made up.
+// Config configures the generated population.
 type Config struct {
-	// Patients is how many there are. Default 100.
+	// Patients is the number of patients. Default 100.
 	Patients int
-	// Seed tells one population from another. Default 1.
+	// Seed selects the population. Default 1.
 	Seed uint64
-	// Resources is how many resources each patient has, shared ones aside; 0 leaves it to
-	// chance, 300 to 900.
+	// Resources is the number of resources of each patient, without shared ones. 0 draws it,
+	// from 300 to 900.
 	Resources int
-	// Size is how many bytes a resource has at least: it is filled up by a narrative. Default:
-	// as it comes, about 700.
+	// Size is the minimum size of a resource in bytes; a narrative fills it up. By default a
+	// resource has about 700 bytes.
 	Size int
-	// Errors is the share of resources that are malformed, 0 to 1; a Patient never is.
+	// Errors is the share of malformed resources, from 0 to 1. A Patient is never malformed.
 	Errors float64
-	// Delay is a pause before each patient is made, as of a slow source.
+	// Delay is a pause before each patient, which simulates a slow source.
 	Delay time.Duration
 }
 
@@ -33,9 +33,9 @@ const (
 	maxSize      = 5_000_000
 )
 
-// ParseConfig reads settings such as
-// "patients=1000000,seed=7,resources=100,size=600,errors=0.001,delay=1ms"; what is not named has
-// its default.
+// ParseConfig parses settings such as
+// "patients=1000000,seed=7,resources=100,size=600,errors=0.001,delay=1ms". Missing settings have
+// their defaults.
 func ParseConfig(text string) (Config, error) {
 	c := Config{Patients: 100, Seed: 1}
 	for setting := range strings.SplitSeq(text, ",") {
@@ -71,7 +71,7 @@ func (c *Config) set(name, value string) (err error) {
 	return err
 }
 
-// Canonical spells the settings that decide about what is made up, in one way only.
+// Canonical returns a unique text of the settings that determine the population.
 func (c Config) Canonical() string {
 	return fmt.Sprintf("patients=%d,seed=%d,resources=%d,size=%d,errors=%s", c.Patients, c.Seed,
 		c.Resources, c.Size,

@@ -12,5 +12,5 @@ import (
 //go:embed *.go
 var Text embed.FS
 
-// generator tells versions of the generator apart.
+// generator identifies the version of the generator.
 var generator = sync.OnceValue(func() string { return fingerprint.Of(Text) })

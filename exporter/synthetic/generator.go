@@ -13,33 +13,35 @@ import (
 
 const day = 24 * time.Hour
 
-// Emit takes one resource. Its line is valid during the call only.
+// Emit receives one resource. Its line is valid during the call only.
 type Emit func(source.Resource) error
 
-// Generator makes the patients of a Config, 0 to Patients-1. It is for one goroutine.
+// Generator generates the patients of a Config, numbered from 0. It is not safe for concurrent
+// use.
 type Generator struct {
 	cfg  Config
 	emit Emit
-	// wants tells which types are made; nil: all. The rest of a record does not depend on it.
+	// wants reports whether a type is emitted; nil means all. The rest of a record does not
+	// depend on it.
 	wants  func(typ string) bool
 	err    error
 	line   []byte
 	shared *commons
-	values [slots][]byte // what the slots are filled with
+	values [slots][]byte // the values of the slots
 	pcg    rand.PCG
 	rnd    *rand.Rand
 
-	// of the patient in the making
+	// The current patient.
 	k      uint64
-	name   string // the Patient's id
+	name   string // the Patient's ID
 	id     [idSize]byte
-	number uint32 // of the last id
-	made   int    // resources so far, wanted or not
+	number uint32 // of the last ID
+	made   int    // resources so far, emitted or not
 	at     time.Time
-	used   sharedSet // what of the shared resources is referred to
+	used   sharedSet // the referenced shared resources
 }
 
-// NewGenerator makes a generator.
+// NewGenerator returns a generator.
 func NewGenerator(c Config) *Generator {
 	g := &Generator{cfg: c, shared: newCommons(c.Seed)}
 	g.rnd = rand.New(&g.pcg)
@@ -56,10 +58,10 @@ func mix(x uint64) uint64 {
 // idSize is the length of an id.
 const idSize = 36
 
-// nobody is the patient whose ids shared resources have.
+// nobody is the patient number in the IDs of shared resources.
 const nobody = 1<<48 - 1
 
-// makeID writes the id of resource n of patient k; see the picture in doc.go.
+// makeID writes the ID of resource n of patient k, as drawn in doc.go.
 func makeID(id *[idSize]byte, seed, k uint64, n uint32) {
 	var raw [16]byte
 	binary.BigEndian.PutUint64(raw[8:], mix(seed^mix(k)))
@@ -73,7 +75,7 @@ func makeID(id *[idSize]byte, seed, k uint64, n uint32) {
 	numberID(id, n)
 }
 
-// numberID turns an id into that of resource n of the same patient.
+// numberID changes an ID to that of resource n of the same patient.
 func numberID(id *[idSize]byte, n uint32) {
 	const digits = "0123456789abcdef"
 	id[14], id[15], id[16], id[17] = '4', digits[n>>22&15], digits[n>>18&15], digits[n>>14&15]
@@ -81,14 +83,14 @@ func numberID(id *[idSize]byte, n uint32) {
 		digits[8+n>>12&3], digits[n>>8&15], digits[n>>4&15], digits[n&15]
 }
 
-// PatientID is the id of patient k.
+// PatientID returns the ID of patient k.
 func (c Config) PatientID(k int) string {
 	var id [idSize]byte
 	makeID(&id, c.Seed, uint64(k), 0)
 	return string(id[:])
 }
 
-// Number finds which patient has an id; ok is false where none has.
+// Number returns the number of the patient with an ID. ok is false if there is none.
 func (c Config) Number(id string) (k int, ok bool) {
 	if len(id) != idSize {
 		return 0, false
@@ -97,7 +99,8 @@ func (c Config) Number(id string) (k int, ok bool) {
 	return int(n), err == nil && n < uint64(c.Patients) && c.PatientID(int(n)) == id
 }
 
-// owner finds which patient a resource's id was made for; ok is false for a shared resource.
+// owner returns the number of the patient to whom a resource's ID belongs. ok is false for a
+// shared resource.
 func (c Config) owner(id string) (k int, ok bool) {
 	if len(id) != idSize {
 		return 0, false
@@ -106,12 +109,12 @@ func (c Config) owner(id string) (k int, ok bool) {
 	if err != nil || n >= uint64(c.Patients) {
 		return 0, false
 	}
-	// All but the number of the resource, see the picture in doc.go.
+	// Compare all but the number of the resource, see doc.go.
 	of := c.PatientID(int(n))
 	return int(n), id[:14] == of[:14] && id[23:] == of[23:]
 }
 
-// put emits the resource of a template. The first error ends all further ones.
+// put emits the resource of a template. The first error suppresses all further ones.
 func (g *Generator) put(t *template) {
 	if g.err != nil || g.full() {
 		return
@@ -139,12 +142,12 @@ func (g *Generator) put(t *template) {
 // full reports whether the patient has all resources.
 func (g *Generator) full() bool { return g.cfg.Resources > 0 && g.made >= g.cfg.Resources }
 
-// unlucky decides whether a resource is malformed.
+// unlucky draws whether a resource is malformed.
 func (g *Generator) unlucky() bool {
 	return g.made > 1 && float64(mix(g.cfg.Seed^mix(g.k)^uint64(g.made))>>11)/(1<<53) < g.cfg.Errors
 }
 
-// spoil makes a line malformed, in one of three ways.
+// spoil makes a line malformed in one of three ways.
 func spoil(line []byte, way int) []byte {
 	switch way % 3 {
 	case 0:
@@ -156,11 +159,11 @@ func spoil(line []byte, way int) []byte {
 	return append(line, line...)
 }
 
-// Narratives are made of these words.
+// The words of narratives.
 const prose = "The patient was seen, examined and advised; the findings and the plan were " +
 	"discussed, understood and agreed upon, and a next visit was arranged. "
 
-// narrate fills a resource up to a size by a narrative.
+// narrate extends a resource to a size with a narrative.
 func narrate(line []byte, size int) []byte {
 	const begin, finish = `,"text":{"status":"generated",` +
 		`"div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">`, `</div>"}}`
@@ -172,33 +175,33 @@ func narrate(line []byte, size int) []byte {
 	return append(line, finish...)
 }
 
-// text fills a slot by a word.
+// text sets a slot to a word.
 func (g *Generator) text(s slot, word string) { g.values[s] = append(g.values[s][:0], word...) }
 
-// draw fills a slot by a number of low to low+spread-1.
+// draw sets a slot to a number from low to low+spread-1.
 func (g *Generator) draw(s slot, low, spread int) {
 	g.values[s] = strconv.AppendInt(g.values[s][:0], int64(low+g.rnd.IntN(spread)), 10)
 }
 
-// time fills a slot by an instant.
+// time sets a slot to an instant.
 func (g *Generator) time(s slot, t time.Time) {
 	g.values[s] = t.AppendFormat(g.values[s][:0], "2006-01-02T15:04:05Z")
 }
 
-// dated sets when the following resources were last updated.
+// dated sets the last update of the following resources.
 func (g *Generator) dated(t time.Time) {
 	g.at = t
 	g.time(updated, t)
 }
 
-// next fills a slot by a fresh id.
+// next sets a slot to a new ID.
 func (g *Generator) next(s slot) {
 	g.number++
 	numberID(&g.id, g.number)
 	g.values[s] = append(g.values[s][:0], g.id[:]...)
 }
 
-// fresh makes a resource with a fresh id, which is also kept in the given slots.
+// fresh emits a resource with a new ID, and also stores the ID in the given slots.
 func (g *Generator) fresh(t *template, keep ...slot) {
 	g.next(self)
 	for _, s := range keep {
@@ -207,7 +210,7 @@ func (g *Generator) fresh(t *template, keep ...slot) {
 	g.put(t)
 }
 
-// share fills a slot by the id of a shared resource, drawn from those of its kind.
+// share sets a slot to the ID of a random shared resource of a kind.
 func (g *Generator) share(s slot, of kind) {
 	i := of.first + g.rnd.IntN(of.count)
 	g.used[i] = true
@@ -216,11 +219,11 @@ func (g *Generator) share(s slot, of kind) {
 
 func pick(r *rand.Rand, list []string) string { return list[r.IntN(len(list))] }
 
-// others is how many resources documents and sensitive make; a record of a given size leaves
-// room for them.
+// others is the number of resources of documents and sensitive. A record of a given size
+// reserves room for them.
 const others = 22
 
-// begin turns to patient k and draws who it is.
+// begin starts patient k and draws the person.
 func (g *Generator) begin(k int) {
 	g.k, g.number, g.made, g.err = uint64(k), 0, 0, nil
 	g.used = sharedSet{}
@@ -232,7 +235,8 @@ func (g *Generator) begin(k int) {
 	g.text(family, pick(g.rnd, families))
 }
 
-// Patient emits the record of patient k, the Patient first. It refers to what Shared emits.
+// Patient emits the record of patient k, starting with the Patient. It references resources of
+// Shared.
 func (g *Generator) Patient(k int, emit Emit) error {
 	g.begin(k)
 	g.emit = emit
@@ -257,7 +261,7 @@ func (g *Generator) Patient(k int, emit Emit) error {
 	return g.err
 }
 
-// drawStart draws when the record begins.
+// drawStart draws the start of the record.
 func (g *Generator) drawStart() time.Time {
 	return time.Date(2012, 1, 9, 8, 0, 0, 0, time.UTC).Add(time.Duration(g.rnd.IntN(300)) * day)
 }
@@ -348,7 +352,8 @@ func (g *Generator) laboratory() {
 	g.fresh(panelT)
 }
 
-// documents emits one document of each group, an imaging study with its report, and a photograph.
+// documents emits one document of each group, an imaging study with its report, and a
+// photograph.
 func (g *Generator) documents(at time.Time) {
 	for i, d := range documents {
 		then := at.Add(time.Duration(i) * 30 * day)
@@ -365,7 +370,7 @@ func (g *Generator) documents(at time.Time) {
 	g.fresh(photographT)
 }
 
-// write fills the payload of a document.
+// write sets the payload of a document.
 func (g *Generator) write(text string) {
 	g.values[payload] = base64.StdEncoding.AppendEncode(g.values[payload][:0], []byte(text))
 }

@@ -12,9 +12,9 @@ import (
 	"ehi-server/exporter/source"
 )
 
-// lookedAt bounds how many patients are made up for one page of a search. In a larger population
-// a page may be short of its limit, or empty, although there is a next one, and nobody knows how
-// many there are in all.
+// lookedAt bounds how many patients are generated for one page of a search. In a larger
+// population a page may have fewer matches than its limit although there is a next one, and the
+// total is unknown.
 const lookedAt = 20_000
 
 // FindPatients implements source.Source.
@@ -57,7 +57,7 @@ func (s *Source) FindPatients(ctx context.Context, q source.Search) (out source.
 	return out, nil
 }
 
-// firstOf is the number of the first patient of a page.
+// firstOf returns the number of the first patient of a page.
 func (s *Source) firstOf(q source.Search) (int, error) {
 	if q.After == "" {
 		return 0, nil
@@ -69,7 +69,7 @@ func (s *Source) firstOf(q source.Search) (int, error) {
 	return k + 1, nil
 }
 
-// page lists patients, all of which are found.
+// page lists patients without a restriction.
 func (s *Source) page(first, limit int) (out source.Found, err error) {
 	g := NewGenerator(s.cfg)
 	out.Total = s.cfg.Patients
@@ -86,7 +86,7 @@ func (s *Source) page(first, limit int) (out source.Found, err error) {
 	return out, nil
 }
 
-// look makes patients up until the page is full or enough were made.
+// look generates patients until the page is full or the limit is reached.
 func (s *Source) look(
 	ctx context.Context, q source.Search, first int,
 ) (out source.Found, err error) {
@@ -113,8 +113,8 @@ func (s *Source) look(
 	return out, nil
 }
 
-// candidates are the only patients that can be found, sorted; narrow is false where that may be
-// any.
+// candidates returns the only patients that can match, sorted. narrow is false if any patient
+// can.
 func (s *Source) candidates(q source.Search) (among []int, narrow bool) {
 	if q.IDs != nil {
 		for _, id := range q.IDs {
@@ -142,8 +142,8 @@ func (s *Source) candidates(q source.Search) (among []int, narrow bool) {
 	return nil, false
 }
 
-// found makes patient k up and looks whether the search finds it. One that is malformed is not
-// found.
+// found generates patient k and reports whether the search matches. A malformed patient does not
+// match.
 func (g *Generator) found(
 	ctx context.Context, k int, q source.Search,
 ) (line []byte, found bool, err error) {
@@ -159,7 +159,7 @@ func (g *Generator) found(
 
 var errMade = errors.New("made")
 
-// patientLine makes the Patient resource of patient k alone.
+// patientLine generates only the Patient resource of patient k.
 func (g *Generator) patientLine(k int) (line []byte, err error) {
 	g.begin(k)
 	g.drawStart()

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// kind is a range of the shared resources: those of one type.
+// kind is the range of the shared resources of one type.
 type kind struct{ first, count int }
 
-// What all patients share, in the order in which it is emitted.
+// The shared resources, in the order in which they are emitted.
 var (
 	organizations = kind{0, 8}
 	locations     = kind{8, 8}
@@ -19,10 +19,10 @@ var (
 
 const sharedResources = 72
 
-// sharedSet is some of them.
+// sharedSet is a set of shared resources.
 type sharedSet [sharedResources]bool
 
-// whole is all of them.
+// whole is the set of all shared resources.
 var whole = func() (s sharedSet) {
 	for i := range s {
 		s[i] = true
@@ -36,7 +36,7 @@ func (s *sharedSet) add(other *sharedSet) {
 	}
 }
 
-// commons is the ids of the shared resources.
+// commons holds the IDs of the shared resources.
 type commons struct{ ids [sharedResources][]byte }
 
 func newCommons(seed uint64) *commons {
@@ -49,16 +49,16 @@ func newCommons(seed uint64) *commons {
 	return c
 }
 
-// founded is when the shared resources were last updated.
+// founded is the last update of the shared resources.
 var founded = time.Date(2010, 1, 4, 9, 0, 0, 0, time.UTC)
 
 // Shared emits the organizations, locations, practitioners, roles and medications that patients
-// refer to.
+// reference.
 func (g *Generator) Shared(emit Emit) error {
 	return g.emitShared(whole, func(string) bool { return true }, emit)
 }
 
-// emitShared emits those of the shared resources that are used, directly or by other shared ones.
+// emitShared emits the used shared resources, including those that other used ones reference.
 func (g *Generator) emitShared(used sharedSet, wants func(typ string) bool, emit Emit) error {
 	for i := range roles.count {
 		if used[roles.first+i] {
@@ -84,7 +84,7 @@ func (g *Generator) emitShared(used sharedSet, wants func(typ string) bool, emit
 	return s.err
 }
 
-// sharedTemplate fills the slots of shared resource i.
+// sharedTemplate sets the slots of shared resource i.
 func (g *Generator) sharedTemplate(i int) *template {
 	switch {
 	case i < locations.first:

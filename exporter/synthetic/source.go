@@ -14,21 +14,20 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Source makes its patients up while they are read. Whatever is exported, it keeps nothing but a
-// few buffers for each record that is being read, and what it says of its population's size is
-// estimated from the first patients.
+// Source generates its patients while they are read. It stores nothing but a few buffers for
+// each open record. It estimates sizes from the first patients.
 type Source struct {
 	cfg Config
-	// of an average patient
+	// averages per patient
 	bytes, resources int64
 }
 
 var _ source.Source = (*Source)(nil)
 
-// sampled is how many patients tell the average.
+// sampled is how many patients the averages are computed from.
 const sampled = 32
 
-// NewSource makes a source.
+// NewSource returns a source.
 func NewSource(c Config) (*Source, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -69,7 +68,7 @@ func (s *Source) Patient(_ context.Context, id string) (ehi.Patient, error) {
 	return g.who(k), nil
 }
 
-// who names patient k.
+// who returns the ID and name of patient k.
 func (g *Generator) who(k int) ehi.Patient {
 	g.begin(k)
 	return ehi.Patient{ID: g.name, Name: string(g.values[given]) + " " + string(g.values[family])}
@@ -101,8 +100,9 @@ func (s *Source) Open(_ context.Context, id string) (source.Record, error) {
 	}, nil
 }
 
-// Resource implements source.Source: the patient's resources of the type are made until it
-// comes. None is found without the patient, since all of them would have to be made.
+// Resource implements source.Source. It generates the patient's resources of the type until it
+// finds the resource. Without a patient it finds none, since it would have to generate all of
+// them.
 func (s *Source) Resource(ctx context.Context, patient, typ, id string) (line []byte, err error) {
 	r, err := s.Open(ctx, patient)
 	if err != nil {
@@ -111,7 +111,7 @@ func (s *Source) Resource(ctx context.Context, patient, typ, id string) (line []
 	err = r.Scan(ctx, source.Query{Types: []string{typ}}, func(res source.Resource) error {
 		var c fhir.Cursor
 		if _, found, err := c.Identify(res.Line); err != nil || found != id {
-			return nil // a malformed one is not it
+			return nil // a malformed one does not count
 		}
 		line = bytes.Clone(res.Line)
 		return errFound
@@ -127,12 +127,12 @@ var (
 	errNoResource = ehi.Errorf(ehi.NotFound, "Resource not found")
 )
 
-// Cohort is the id of the only Group: the first tenth of the patients, 10,000 at most.
+// Cohort is the ID of the only Group: the first tenth of the patients, at most 10,000.
 const Cohort = "cohort"
 
 func (c Config) cohort() int { return min((c.Patients+9)/10, 10_000) }
 
-// CohortGroup is the Group resource.
+// CohortGroup returns the Group resource.
 func (c Config) CohortGroup() []byte {
 	line := []byte(`{"resourceType":"Group","id":"` + Cohort + `","meta":{"lastUpdated":"` +
 		founded.Format(time.RFC3339) +
@@ -158,7 +158,7 @@ func (s *Source) Group(_ context.Context, id string) ([]byte, error) {
 	return s.cfg.CohortGroup(), nil
 }
 
-// Size implements source.Source, by the average.
+// Size implements source.Source, using the average.
 func (s *Source) Size(_ context.Context, patients []string) (n int64, err error) {
 	if patients == nil {
 		return s.bytes * int64(s.cfg.Patients), nil
@@ -171,7 +171,7 @@ func (s *Source) Size(_ context.Context, patients []string) (n int64, err error)
 	return n, nil
 }
 
-// Freeze implements source.Source. Nothing ever changes, so nothing has to be kept.
+// Freeze implements source.Source. The population never changes, so nothing is stored.
 func (s *Source) Freeze(context.Context, string) (source.Population, error) {
 	return &population{source: s, taken: time.Now().UTC()}, nil
 }
@@ -182,12 +182,12 @@ func (s *Source) Thaw(string) error { return nil }
 // Frozen implements source.Source.
 func (s *Source) Frozen() ([]string, error) { return nil, nil }
 
-// Records implements source.Source: they are what the settings and the generator make.
+// Records implements source.Source. The settings and the generator identify the records.
 func (s *Source) Records() ehi.Records {
 	return ehi.Records{Identity: "synthetic:" + s.cfg.Canonical(), Version: generator()}
 }
 
-// OnRecords implements source.Source. Nothing ever changes.
+// OnRecords implements source.Source. The records never change.
 func (s *Source) OnRecords(func()) (stop func()) { return func() {} }
 
 // Check implements source.Source.
@@ -196,7 +196,7 @@ func (s *Source) Check(context.Context) error { return nil }
 // Close implements source.Source.
 func (s *Source) Close() error { return nil }
 
-// population is all patients.
+// population is the snapshot of all patients.
 type population struct {
 	source *Source
 	taken  time.Time
@@ -211,8 +211,7 @@ func (p *population) Records() ehi.Records { return p.source.Records() }
 // Close implements source.Population.
 func (p *population) Close() error { return nil }
 
-// chosen is the patients of a selection by their numbers: the first of all, or those of a sorted
-// list.
+// chosen is the selected patients by number: the first of all, or a sorted list.
 type chosen struct {
 	first int
 	list  []int
@@ -220,7 +219,7 @@ type chosen struct {
 
 func (c chosen) len() int { return max(c.first, len(c.list)) }
 
-// at is the number of the i-th patient.
+// at returns the number of the i-th patient.
 func (c chosen) at(i int) int {
 	if c.list != nil {
 		return c.list[i]
@@ -255,7 +254,8 @@ func (p *population) chosen(sel source.Selection) (chosen, error) {
 	return c, nil
 }
 
-// Plan implements source.Population. A part's ends are places in the selection, as decimals.
+// Plan implements source.Population. The bounds of a part are positions in the selection, in
+// decimal.
 func (p *population) Plan(
 	_ context.Context, sel source.Selection, target int64,
 ) ([]ehi.Part, error) {
@@ -323,17 +323,17 @@ func (p *population) Open(
 	return r, nil
 }
 
-// record is what is made for one export, or for one task of it.
+// record is what is generated for one export, or for one task of it.
 type record struct {
 	source   *Source
 	taken    time.Time
 	of       chosen // the patients of the whole export
-	from, to int    // those of this record, by their places
-	own      bool   // their own resources
-	blocks   bool   // after each patient the shared resources that it refers to
-	referred bool   // at the end the shared resources that any of them refers to
-	all      bool   // all shared resources
-	group    bool   // the cohort
+	from, to int    // the positions of this record's patients
+	own      bool   // include the patients' own resources
+	blocks   bool   // after each patient, include the shared resources that it references
+	referred bool   // at the end, include the shared resources that any of them references
+	all      bool   // include all shared resources
+	group    bool   // include the cohort
 }
 
 // TakenAt implements source.Record.
@@ -342,23 +342,23 @@ func (r *record) TakenAt() time.Time { return r.taken }
 // Records implements source.Record.
 func (r *record) Records() ehi.Records { return r.source.Records() }
 
-// Total implements source.Record: it is not known before the record is made.
+// Total implements source.Record. It is unknown before generation.
 func (r *record) Total() int64 { return 0 }
 
-// Complete implements source.Record: whatever a patient refers to is in the record.
+// Complete implements source.Record. The record contains everything that a patient references.
 func (r *record) Complete() bool { return true }
 
-// Beside implements source.Record: References lead to what is made up with them alone.
+// Beside implements source.Record. There is nothing outside of a record.
 func (r *record) Beside(context.Context, []source.Name, func([]byte) error) error { return nil }
 
-// Resolves implements source.Record. The cohort alone is asked about.
+// Resolves implements source.Record. Only references of the cohort are checked.
 func (r *record) Resolves(_, id string) (bool, error) {
 	k, ok := r.source.cfg.Number(id)
 	return ok && r.of.has(k), nil
 }
 
-// Find implements source.Record: it makes the patient of the resource's id anew, or the shared
-// resources.
+// Find implements source.Record. It generates the patient of the resource's ID again, or the
+// shared resources.
 func (r *record) Find(
 	ctx context.Context, q source.Query, typ, id string,
 ) (line []byte, err error) {
@@ -431,7 +431,7 @@ func (r *record) Scan(
 	return nil
 }
 
-// patients emits the patients, and finds what they refer to.
+// patients emits the patients and records what they reference.
 func (r *record) patients(
 	ctx context.Context, g *Generator, q source.Query, emit Emit,
 ) (used sharedSet, err error) {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// slot is a place in a template that is filled for each resource.
+// slot is a place in a template with a different value for each resource.
 type slot uint8
 
 const (
@@ -13,13 +13,13 @@ const (
 	self
 	patient
 	updated
-	// times, as FHIR instants; born is a date
+	// Times, as FHIR instants; born is a date.
 	born
 	since
 	start
 	end
 	moment
-	// ids of the patient's own resources
+	// IDs of the patient's own resources.
 	coverage
 	careTeam
 	goal
@@ -30,19 +30,19 @@ const (
 	claim
 	target // of a Provenance
 	study
-	result // the ids of a panel's results, in this order
+	result // the IDs of a panel's results, in this order
 	_
 	_
 	_
 	_
 	prescription
-	// ids of shared resources
+	// IDs of shared resources.
 	organization
 	practitioner
 	role
 	location
 	medication
-	// words and numbers
+	// Words and numbers.
 	number
 	family
 	given
@@ -85,11 +85,11 @@ type part struct {
 	slot slot // none at the end
 }
 
-// resource makes the template of a type: id and meta, then the given elements, in which {{name}}
-// is a slot.
+// resource returns the template of a type: ID and meta, followed by the given elements, in which
+// {{name}} is a slot.
 func resource(typ, elements string) *template { return labelled(typ, "", elements) }
 
-// labelled is resource with a security label in the meta.
+// labelled is resource with a security label in meta.
 func labelled(typ, security, elements string) *template {
 	if security != "" {
 		security = `,"security":[` + security + `]`
@@ -113,7 +113,7 @@ func labelled(typ, security, elements string) *template {
 	}
 }
 
-// fill appends the resource.
+// fill appends the resource to dst.
 func (t *template) fill(dst []byte, values *[slots][]byte) []byte {
 	for i := range t.parts {
 		p := &t.parts[i]

@@ -18,10 +18,10 @@ func coding(system, code, display string) string {
 	return fmt.Sprintf(`{"coding":[{"system":%q,"code":%q,"display":%q}]}`, system, code, display)
 }
 
-// to is a Reference to the resource whose id is in a slot.
+// to returns a Reference to the resource whose ID is in a slot.
 func to(typ, slot string) string { return `{"reference":"` + typ + `/{{` + slot + `}}"}` }
 
-// References that many templates have.
+// References of many templates.
 var (
 	aPatient      = to("Patient", "patient")
 	anEncounter   = to("Encounter", "encounter")
@@ -31,7 +31,7 @@ var (
 	aCoverage     = to("Coverage", "coverage")
 )
 
-// each makes a template of every item of a list.
+// each returns a template for every item of a list.
 func each[T any](list []T, of func(T) *template) []*template {
 	out := make([]*template, 0, len(list))
 	for _, item := range list {
@@ -40,7 +40,7 @@ func each[T any](list []T, of func(T) *template) []*template {
 	return out
 }
 
-// What patients share.
+// Shared by all patients.
 var (
 	organizationT = resource("Organization",
 		`"active":true,"type":[`+coding(hl7+"organization-type", "prov", "Healthcare Provider")+
@@ -61,7 +61,7 @@ var (
 	})
 )
 
-// What a whole record has once.
+// Once per record.
 var (
 	patientT = resource("Patient",
 		`"identifier":[{"system":"urn:oid:2.16.840.1.113883.19.5","value":"MRN{{number}}"}],`+
@@ -112,7 +112,7 @@ var (
 			coding(sct, "43770009", "Sphygmomanometer")+`,"patient":`+aPatient)
 )
 
-// What a visit leaves behind.
+// The resources of a visit.
 var (
 	encounterT = resource("Encounter",
 		`"status":"finished","class":{"system":"`+hl7+`v3-ActCode","code":"AMB"},"type":[`+
@@ -229,7 +229,7 @@ var (
 			`"title":"Skin of the left forearm","data":"iVBORw0KGgo="}`)
 )
 
-// Something of each category that the release form withholds.
+// Examples of each category that the release form withholds.
 var (
 	sensitiveTs = each([]concept{
 		{"86406008", "Human immunodeficiency virus infection"},
@@ -264,7 +264,7 @@ func observed(category, display string, c concept) string {
 		`,"effectiveDateTime":"{{start}}"`
 }
 
-// measure is something with a plausible range: low to low+spread-1.
+// measure is a quantity with a plausible range: low to low+spread-1.
 type measure struct {
 	concept
 	unit        string

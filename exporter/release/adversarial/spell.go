@@ -128,7 +128,7 @@ func (m *Resource) classes(s *speller) (fields []string) {
 		fields = append(fields, `"category":[{"text":"Laboratory"}]`)
 	case m.laboratory && m.Type == "Observation":
 		fields = append(fields,
-			`"category":[{"coding":[{"system":"http://terminology.hl7.org/` +
+			`"category":[{"coding":[{"system":"http://terminology.hl7.org/`+
 				`CodeSystem/observation-category","code":"laboratory"}]}]`)
 	case m.laboratory:
 		fields = append(fields,

@@ -14,7 +14,7 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// small makes plans of as many parts as there are patients.
+// small is a target size that gives one part per patient.
 const small = 1
 
 func populations(t *testing.T, s source.Source, want Expect) {
@@ -73,7 +73,7 @@ func populations(t *testing.T, s source.Source, want Expect) {
 	names(t, s, all)
 }
 
-// absent checks which patients of a selection are said to be absent.
+// absent checks Absent.
 func absent(t *testing.T, all source.Population, want Expect) {
 	for name, c := range map[string]struct {
 		sel  source.Selection
@@ -113,7 +113,7 @@ func absent(t *testing.T, all source.Population, want Expect) {
 	}
 }
 
-// finding checks that Find gives what Scan visits, in whatever part, and nothing else.
+// finding checks that Find returns exactly what Scan visits, in any part.
 func finding(t *testing.T, all source.Population, want Expect) {
 	sel := source.Selection{Level: ehi.OneGroup, Group: want.Group}
 	exported := map[string]string{} // one of each type
@@ -161,7 +161,8 @@ func finding(t *testing.T, all source.Population, want Expect) {
 	}
 }
 
-// byPatient checks that each patient's block is that patient's record, the Patient first.
+// byPatient checks that each patient's block is that patient's record, starting with the
+// Patient.
 func byPatient(t *testing.T, s source.Source, all source.Population, want Expect) {
 	sel := source.Selection{Level: ehi.AllPatients, ByPatient: true}
 	blocks := map[string]map[string]string{}
@@ -184,7 +185,7 @@ func byPatient(t *testing.T, s source.Source, all source.Population, want Expect
 	}
 }
 
-// names checks how frozen populations are remembered and forgotten.
+// names checks how snapshots are stored and deleted.
 func names(t *testing.T, s source.Source, all source.Population) {
 	again := freeze(t, s, "all")
 	sel := source.Selection{Level: ehi.System}
@@ -244,7 +245,7 @@ func plan(t *testing.T, p source.Population, sel source.Selection, target int64)
 	return parts
 }
 
-// open visits the resources of a part as "type/id".
+// open visits the resources of a part and returns "type/id".
 func open(
 	t *testing.T, p source.Population, sel source.Selection, part ehi.Part,
 	visit func(key, line, patient string),
@@ -268,7 +269,7 @@ func open(
 	}
 }
 
-// read gathers all parts of a plan; no resource may come twice.
+// read reads all parts of a plan. No resource may occur twice.
 func read(t *testing.T, p source.Population, sel source.Selection, target int64) map[string]string {
 	t.Helper()
 	got := map[string]string{}

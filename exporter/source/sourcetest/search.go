@@ -11,7 +11,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// searches checks that the patients that are found are those whose Patient resource matches.
+// searches checks that a search returns exactly the patients whose Patient resource matches.
 func searches(t *testing.T, s source.Source, want Expect) {
 	lines, entries := map[string]string{}, map[string][]string{}
 	for _, p := range want.Patients {
@@ -48,7 +48,7 @@ func searches(t *testing.T, s source.Source, want Expect) {
 	pages(t, s, source.Search{IDs: []string{"nobody", "../x", "a\x00b", ""}}, nil, lines)
 }
 
-// questions are searches that the patient of a line is found by, or just not.
+// questions returns searches that match the patient of a line, and some that barely do not.
 func questions(t *testing.T, line string) (out [][][2]string) {
 	var p struct {
 		BirthDate  string
@@ -90,7 +90,7 @@ func questions(t *testing.T, line string) (out [][][2]string) {
 	return out
 }
 
-// pages reads a search page by page, in several sizes.
+// pages runs a search page by page, with several page sizes.
 func pages(t *testing.T, s source.Source, q source.Search, want []string, lines map[string]string) {
 	t.Helper()
 	for _, q.Limit = range []int{1, 2, 1000} {

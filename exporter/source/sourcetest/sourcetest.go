@@ -1,4 +1,4 @@
-// Package sourcetest is the conformance test of source.Source: every kind passes it.
+// Package sourcetest is the conformance test that every kind of source.Source passes.
 package sourcetest
 
 import (
@@ -15,14 +15,14 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Expect is what the source holds.
+// Expect describes the content of the source.
 type Expect struct {
 	Patient  string   // a patient
-	Name     string   // and that patient's name
-	Types    []string // the types of that patient's record, sorted
+	Name     string   // the patient's name
+	Types    []string // the types of the patient's record, sorted
 	Patients []string // all patients, sorted
 	Group    string   // the only group
-	Members  []string // and its patients, sorted; not all
+	Members  []string // its patients, sorted; not all patients
 }
 
 // Run checks that s keeps the contract of source.Source.
@@ -72,8 +72,8 @@ func patients(t *testing.T, s source.Source, want Expect) {
 	}
 }
 
-// sizes holds the size of all to be that of each, and of one patient to be that of the record,
-// more or less.
+// sizes checks that the size of all patients is the sum of their sizes, and that the size of one
+// is about that of the record.
 func sizes(t *testing.T, s source.Source, want Expect) {
 	size := func(patients []string) int64 {
 		t.Helper()
