@@ -8,16 +8,16 @@ import (
 	"ehi-server/shared/weburl"
 )
 
-// meaning is what a reference means by the place where it stands.
+// meaning is what a reference refers to, given the place where it stands.
 type meaning struct {
 	kind     refKind
-	external bool   // it leads to another server, or into the resource itself
-	text     string // what it has to say instead; "" where it can stay as it is
+	external bool   // it refers to another server, or into the resource itself
+	text     string // its replacement; "" if it stays unchanged
 }
 
-// read tells what a reference means. However it is spelled, what leads to a resource of this
-// store is a type/id, perhaps with a version and a fragment, or a name that parseName reads:
-// nobody behind the import has to know other spellings.
+// read determines what a reference refers to. Whatever the spelling, a reference to a resource
+// of this store becomes type/id, perhaps with a version and a fragment, or a name that parseName
+// reads. Code after the import need not know other spellings.
 func (s *scope) read(text []byte) meaning {
 	if typ, id, ok := fhir.Local(text); ok {
 		return s.relative(text, typ, id)
@@ -46,11 +46,11 @@ func (s *scope) read(text []byte) meaning {
 	return s.unusual(t)
 }
 
-// longestReference bounds what is looked at closely, in bytes; package weburl reads no longer
-// address.
+// longestReference is the longest reference that is parsed, in bytes. Package weburl parses no
+// longer address.
 const longestReference = 8 << 10
 
-// unusual reads what is spelled in an unusual way, as browsers read it.
+// unusual parses an unusual spelling as browsers do.
 func (s *scope) unusual(text string) meaning {
 	if trimmed := trim(text); trimmed != text && trimmed != "" {
 		m := s.read([]byte(trimmed))
@@ -80,7 +80,7 @@ func (s *scope) unusual(text string) meaning {
 	return meaning{kind: refStrange}
 }
 
-// absolute reads a URL that is written as plainURL writes it.
+// absolute parses a URL in the spelling of plainURL.
 func (s *scope) absolute(url, query, fragment string) meaning {
 	whole, ver, versioned := strings.Cut(url, "/_history/")
 	if versioned {
@@ -99,8 +99,7 @@ func (s *scope) absolute(url, query, fragment string) meaning {
 	return meaning{kind: refStrange, external: true}
 }
 
-// entry reads what an entry of the bundle is called, and what stands behind that: a version, a
-// fragment.
+// entry looks up the name of a bundle's entry, followed by a version or a fragment.
 func (s *scope) entry(called, behind string) (m meaning, ok bool) {
 	if len(s.names) == 0 {
 		return m, false
@@ -115,7 +114,7 @@ func (s *scope) entry(called, behind string) (m meaning, ok bool) {
 	return meaning{text: target + behind}, true
 }
 
-// below reads what stands behind a base: a resource, or a search for one.
+// below parses what follows a base URL: a resource, or a search for one.
 func (s *scope) below(path, query, fragment string) (m meaning, ok bool) {
 	if typ, id, ok := fhir.Local([]byte(path)); ok {
 		if m = s.relative([]byte(path), typ, id); m.text == "" {
@@ -136,7 +135,7 @@ func (s *scope) below(path, query, fragment string) (m meaning, ok bool) {
 	return m, false
 }
 
-// with adds a fragment to what a reference has to say: the page of a document, for example.
+// with appends a fragment to the replacement, such as the page of a document.
 func (m meaning) with(fragment string) meaning {
 	if fragment != "" && m.kind == refLocal && m.text != "" {
 		m.text += "#" + fragment
@@ -144,18 +143,19 @@ func (m meaning) with(fragment string) meaning {
 	return m
 }
 
-// relative reads type/id by the rules of R4 for bundles
-// (https://hl7.org/fhir/R4/bundle.html#references): it is relative to the base of its entry.
-// Where the bundle's entries come from several servers and only another one's is called so, it
-// leads out.
+// relative resolves type/id by R4's rules for bundles
+// (https://hl7.org/fhir/R4/bundle.html#references): relative to the base of its entry. If the
+// bundle's entries come from several servers and only another server has such an entry, the
+// reference is external.
 func (s *scope) relative(ref, typ, id []byte) meaning {
-	if len(s.names) == 0 { // as of most
+	if len(s.names) == 0 { // the usual case
 		return meaning{}
 	}
 	text := string(ref)
 	self := string(typ) + "/" + string(id)
 	rest := text[len(self):]
-	if m, ok := s.entry(self, rest); ok && m.text != text { // of a bundle that calls its entries so
+	// the bundle has an entry with this name
+	if m, ok := s.entry(self, rest); ok && m.text != text {
 		return m
 	}
 	if s.base == "" {
@@ -171,19 +171,18 @@ func (s *scope) relative(ref, typ, id []byte) meaning {
 	return meaning{}
 }
 
-// address is a URL, taken apart.
+// address is a parsed URL.
 type address struct {
-	origin   string   // scheme and host; "" where it is relative
+	origin   string   // scheme and host; "" for a relative URL
 	segments []string // of its path
-	query    string   // as it stands there: some write a # into an identifier
+	query    string   // not decoded: some systems write a # into an identifier
 	fragment string
 }
 
-// here is where relative addresses are.
+// here is the base of relative addresses.
 var here, _ = weburl.Parse("https://here.invalid/")
 
-// readAddress reads a URL as browsers do. ok is false where none can, or where it is not one of
-// HTTP.
+// readAddress parses a URL as browsers do. ok is false if it is invalid or not an HTTP URL.
 func readAddress(text string) (a address, ok bool) {
 	text = trim(text)
 	if at := strings.IndexAny(text, "?#"); at >= 0 && text[at] == '?' {
@@ -203,16 +202,16 @@ func readAddress(text string) (a address, ok bool) {
 	return a, true
 }
 
-// trim leaves out what browsers leave out around an address.
+// trim removes what browsers ignore around an address.
 func trim(text string) string {
 	return strings.TrimFunc(text, func(r rune) bool { return r <= ' ' })
 }
 
-// url is the address without query and fragment.
+// url returns the address without query and fragment.
 func (a address) url() string { return a.origin + "/" + strings.Join(a.segments, "/") }
 
-// isPlain reports whether an absolute URL is one that plainURL certainly leaves as it is. Most
-// are, and need no closer look.
+// isPlain reports whether plainURL certainly leaves an absolute URL unchanged, which is the
+// usual case.
 func isPlain(url string) bool {
 	rest, found := strings.CutPrefix(url, "https://")
 	if !found {
@@ -239,8 +238,9 @@ func isPlain(url string) bool {
 	return before != '/'
 }
 
-// plainURL writes the absolute URL of a resource, or of a server, in one way: as browsers write
-// it, without escapes, empty parts, query and fragment. Any other text stays as it is.
+// plainURL returns a canonical spelling of the absolute URL of a resource or a server: as
+// browsers write it, without escapes, empty segments, query and fragment. It returns any other
+// text unchanged.
 func plainURL(url string) string {
 	if isPlain(url) {
 		return url
@@ -251,7 +251,7 @@ func plainURL(url string) string {
 	return url
 }
 
-// plainName writes what a bundle calls an entry in one way: without a version, too.
+// plainName returns a canonical spelling of an entry's fullUrl, without a version.
 func plainName(fullURL string) string {
 	if n, ok := parseName(fullURL); ok && n.urn != "" {
 		return n.urn
@@ -260,8 +260,8 @@ func plainName(fullURL string) string {
 	return whole
 }
 
-// restful takes the URL of a resource on a server apart, with or without a version. base has a
-// final slash.
+// restful splits the URL of a resource on a server, with or without a version. base ends in a
+// slash.
 func restful(url string) (base, typ, id string, ok bool) {
 	url = plainName(url)
 	if !fhir.External([]byte(url)) {
@@ -276,8 +276,7 @@ func restful(url string) (base, typ, id string, ok bool) {
 	return url[:slash+1], string(t), string(i), ok
 }
 
-// onServer is what an address asks of a server, by whatever base it is called: type/id, or
-// type?search, or a type.
+// onServer parses an address relative to any base URL: type/id, type?search, or a type.
 func onServer(text string) (typ, id, query string) {
 	if _, typ, id, ok := restful(text); ok {
 		return typ, id, ""
@@ -287,7 +286,7 @@ func onServer(text string) (typ, id, query string) {
 		return "", "", ""
 	}
 	if n := len(a.segments); n > 1 {
-		for _, from := range []int{n - 2, max(n-4, 0)} { // with a version before the end
+		for _, from := range []int{n - 2, max(n-4, 0)} { // the version, if any, precedes the end
 			t, i, ok := fhir.Local([]byte(strings.Join(a.segments[from:], "/")))
 			if ok {
 				return string(t), string(i), ""
@@ -304,7 +303,7 @@ func onServer(text string) (typ, id, query string) {
 	return typ, "", a.query
 }
 
-// operationOf is the operation that an address asks a server for: $match, or a search by POST.
+// operationOf returns the operation in an address: $match, or a search by POST.
 func operationOf(text string) (name string, ok bool) {
 	a, ok := readAddress(text)
 	if !ok || len(a.segments) == 0 {
@@ -314,7 +313,7 @@ func operationOf(text string) (name string, ok bool) {
 	return name, name[0] == '$' || name == "_search"
 }
 
-// searchByID reads Type?_id=x as type/id.
+// searchByID converts Type?_id=x to type/id.
 func searchByID(text string) (target string, ok bool) {
 	typ, search, found := strings.Cut(text, "?")
 	if !found || !fhir.KnownType(typ) {

@@ -11,8 +11,9 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// plain is an identifier by its value as that is compared in any system. differs says that it is
-// written in another way: then it has a P key. Patients have none, as References to them go.
+// plain returns the identifier with its value normalized for comparison across systems. differs
+// means that the value is written differently; the resource then has a P key. Patients have
+// none, because References to them are resolved otherwise.
 func (i identifier) plain(typ string) (plain identifier, differs bool) {
 	if typ == "Patient" {
 		return plain, false
@@ -21,7 +22,7 @@ func (i identifier) plain(typ string) (plain identifier, differs bool) {
 	return plain, plain.value != i.value && plain.value != ""
 }
 
-// definition is what a definition is called by its canonical URL (fhir.PlainCanonical).
+// definition returns the identifier of a definition: its canonical URL (fhir.PlainCanonical).
 func (f *facts) definition() identifier {
 	if fhir.CompartmentPaths(f.typ) != nil {
 		return identifier{}
@@ -62,10 +63,10 @@ func (r *record) read(k []byte, visit func(line []byte) error) error {
 	return err
 }
 
-// beside finds what names may mean outside of a record.
+// beside finds what names refer to outside of a record.
 type beside struct {
 	record *record
-	types  map[byte][]string // those that have identifiers, by the kind of their keys
+	types  map[byte][]string // types with identifiers, by the kind of their keys
 	seen   map[string]bool   // by type and id, as in a key
 	keys   [][]byte
 }
@@ -88,7 +89,7 @@ func (b *beside) find(n source.Name) error {
 	})
 }
 
-// byValue finds the resources that have a value of whatever system in keys of a kind.
+// byValue finds the resources with a value, in any system, in keys of a kind.
 func (b *beside) byValue(kind byte, value string) error {
 	types, err := b.typesOf(kind)
 	for _, typ := range types {
@@ -102,7 +103,7 @@ func (b *beside) byValue(kind byte, value string) error {
 	return err
 }
 
-// typesOf are the types that have keys of a kind, of which a type is the first part.
+// typesOf returns the types with keys of a kind. The type is the first part of such a key.
 func (b *beside) typesOf(kind byte) (types []string, err error) {
 	if types, known := b.types[kind]; known {
 		return types, nil
@@ -128,7 +129,7 @@ func (b *beside) typesOf(kind byte) (types []string, err error) {
 	return types, readError(errors.Join(it.Error(), it.Close()))
 }
 
-// take takes a resource in that is in the store, and not in the record.
+// take adds a resource of the store that is not in the record.
 func (b *beside) take(typ, id string) error {
 	target := typ + "\x00" + id
 	if b.seen[target] || typ == "Patient" {

@@ -17,20 +17,20 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// bundleRules are how a type of Bundle says what is to be done with its entries
+// bundleRules says how to process the entries of a type of Bundle
 // (https://hl7.org/fhir/R4/bundle.html).
 type bundleRules struct {
-	requests bool // entries ask for changes; their method says for which
-	together bool // ... which are made together: whatever deletes comes first
-	// entries are states of resources, the newest first; DELETE says that one was deleted
+	requests bool // entries request changes; their method says which
+	together bool // the changes are one transaction: deletions come first
+	// Entries are versions of resources, the newest first; DELETE marks a deletion.
 	history   bool
-	responses bool // entries answer requests
-	search    bool // entries are matches, what goes with them, and outcomes
-	copies    bool // entries are copies: a document or a message keeps what was true once
+	responses bool // entries are responses to requests
+	search    bool // entries are matches, included resources and outcomes
+	copies    bool // entries are copies: a document or a message keeps a former state
 }
 
-// rulesOf gives the rules of a Bundle.type. One without a type, which R4 does not allow, is
-// taken for changes.
+// rulesOf returns the rules for a Bundle.type. A Bundle without a type, which R4 does not allow,
+// counts as changes.
 func rulesOf(typ string) (r bundleRules, ok bool) {
 	switch typ {
 	case "batch":
@@ -51,40 +51,40 @@ func rulesOf(typ string) (r bundleRules, ok bool) {
 	return r, true
 }
 
-// step is what one entry asks for.
+// step is what one entry requests.
 type step struct {
 	entry
 	typ, id string
-	// was is the id of the resource as it came, where that is not the id that it gets.
+	// was is the original ID of the resource, if it gets another one.
 	was    string
 	delete bool
 	// query is the search of a conditional delete, or of a conditional create or update whose
-	// resource has no id of its own.
+	// resource has no ID of its own.
 	query string
-	// create is a conditional create, which changes nothing where its search finds something.
+	// create marks a conditional create, which changes nothing if its search matches.
 	create bool
-	// nameless is set where the entry has to be given an id.
+	// nameless means that the entry needs a new ID.
 	nameless bool
 	skip     bool
-	why      string // what is wrong with it
+	why      string // what is wrong with the entry
 }
 
-// bundleImport imports one Bundle, in two passes: first all entries are named, so that
-// references among them resolve, then stored.
+// bundleImport imports one Bundle in two passes: it first names all entries, so that references
+// among them resolve, and then stores them.
 type bundleImport struct {
 	*importer
 	bundle
 	rules    bundleRules
-	given    map[int]string  // the ids of nameless entries, by their place
-	patients []string        // the ids of its Patients
-	seen     map[string]bool // of a history: the resources of which a newer state came before
-	bases    map[string]bool // the servers that its entries are from
-	// type/id that several servers' entries have -> the first one's base
+	given    map[int]string  // IDs of nameless entries, by position
+	patients []string        // IDs of its Patients
+	seen     map[string]bool // in a history: resources whose newer version came before
+	bases    map[string]bool // the servers of its entries
+	// mixed maps type/id that entries of several servers have to the first server's base.
 	mixed     map[string]string
 	elsewhere map[string]bool // see scope
-	deletes   bool            // some entry deletes
-	// former is type/id that resources came with and did not keep -> what their entries mean, or
-	// "".
+	deletes   bool            // an entry deletes a resource
+	// former maps a type/id that a resource did not keep to what its entry is now, or to "" if
+	// ambiguous.
 	former map[string]string
 }
 
@@ -113,7 +113,7 @@ func (im *importer) bundle(ctx context.Context, b bundle) error {
 	return bi.takeAll(ctx, func(step) bool { return true })
 }
 
-// takeAll does what some entries ask for.
+// takeAll processes the entries that which selects.
 func (bi *bundleImport) takeAll(ctx context.Context, which func(step) bool) error {
 	n := 0
 	return bi.each(func(e entry) error {
@@ -128,7 +128,7 @@ func (bi *bundleImport) takeAll(ctx context.Context, which func(step) bool) erro
 	})
 }
 
-// name gives each entry its id, and remembers what it is called.
+// name determines the ID of each entry and records its name.
 func (bi *bundleImport) name() error {
 	var nameless []step
 	var places []int
@@ -162,7 +162,7 @@ func (bi *bundleImport) name() error {
 	return err
 }
 
-// origin remembers from which server an entry is.
+// origin records the server of an entry.
 func (bi *bundleImport) origin(byID map[string]string, s step) {
 	base, ok := bi.server(s.FullURL)
 	if !ok {
@@ -189,7 +189,7 @@ func (bi *bundleImport) origin(byID map[string]string, s step) {
 	}
 }
 
-// server is the base of a fullUrl; all own bases are one.
+// server returns the base of a fullUrl. All own bases count as one.
 func (bi *bundleImport) server(fullURL string) (base string, ok bool) {
 	base, _, _, ok = restful(fullURL)
 	if slices.Contains(bi.w.scope.own, base) {
@@ -198,7 +198,7 @@ func (bi *bundleImport) server(fullURL string) (base string, ok bool) {
 	return base, ok
 }
 
-// call remembers what an entry is called, for the references of this bundle and of others.
+// call records the name of an entry, for references in this bundle and in others.
 func (bi *bundleImport) call(s step) error {
 	if s.typ == "Patient" && s.query == "" && !s.delete && !slices.Contains(bi.patients, s.id) &&
 		len(bi.patients) < 2 {
@@ -221,7 +221,7 @@ func (bi *bundleImport) call(s step) error {
 	}
 	names, called := bi.w.scope.names, plainName(s.FullURL)
 	if before, found := names[called]; found && before != target {
-		target = "" // two entries of one name: it means neither
+		target = "" // the name is ambiguous
 	}
 	names[called] = target
 	if own, ok := idOfURN(called); !isURN(called) || ok && own == s.id {
@@ -230,7 +230,7 @@ func (bi *bundleImport) call(s step) error {
 	return bi.w.name(s.FullURL, s.typ, s.id)
 }
 
-// wasCalled remembers which entry a resource's former id means: none where several had it.
+// wasCalled records which entry had a former ID. The ID becomes ambiguous if several had it.
 func (bi *bundleImport) wasCalled(former, target string) {
 	if bi.former == nil {
 		bi.former = map[string]string{}
@@ -241,8 +241,8 @@ func (bi *bundleImport) wasCalled(former, target string) {
 	bi.former[former] = target
 }
 
-// callFormer lets the bundle's references by a former id lead to what has it no more. Where an
-// entry has that id for good, they mean that one.
+// callFormer resolves the bundle's references by former IDs. An entry that keeps such an ID
+// takes precedence.
 func (bi *bundleImport) callFormer() error {
 	n := 0
 	err := bi.each(func(e entry) error {
@@ -260,8 +260,8 @@ func (bi *bundleImport) callFormer() error {
 	return err
 }
 
-// give gives ids to entries that have none: the same ones whenever the same bundle comes, and
-// others for any other bundle.
+// give gives IDs to entries without one: the same IDs whenever the same bundle is imported, and
+// different ones for any other bundle.
 func (bi *bundleImport) give(nameless []step, places []int) error {
 	h := sha256.New()
 	if err := bi.each(func(e entry) error { return digestEntry(h, e) }); err != nil {
@@ -285,13 +285,13 @@ func digestEntry(h hash.Hash, e entry) error {
 	return nil
 }
 
-// madeID makes a valid id that is as good as unique to what it is made of.
+// madeID returns a valid ID that is derived from its arguments and practically unique.
 func madeID(of ...string) string {
 	d := digestOf(of...)
 	return hex.EncodeToString(d[:])
 }
 
-// read finds out what an entry asks for. place counts the entries from 1.
+// read determines what an entry requests. place counts the entries from 1.
 func (bi *bundleImport) read(e entry, place int) step {
 	s := step{entry: e}
 	if e.err != nil {
@@ -328,8 +328,8 @@ func (bi *bundleImport) read(e entry, place int) step {
 	return s
 }
 
-// skips reports whether an entry has nothing to store. It says of those that delete, and of
-// those that cannot be taken.
+// skips reports whether an entry has nothing to store. This includes deletions and invalid
+// entries.
 func (bi *bundleImport) skips(s *step) bool {
 	method := strings.ToUpper(s.Request.Method)
 	switch {
@@ -355,7 +355,7 @@ func (bi *bundleImport) skips(s *step) bool {
 // empty reports whether an entry has no resource.
 func (s *step) empty() bool { return len(s.Resource) == 0 || string(s.Resource) == "null" }
 
-// refusal says why a request cannot be imported; "" where it can.
+// refusal returns why a request cannot be imported, or "".
 func refusal(method, url string) string {
 	_, operation := operationOf(url)
 	switch {
@@ -369,7 +369,7 @@ func refusal(method, url string) string {
 	return ""
 }
 
-// target finds what a DELETE is about.
+// target determines what a DELETE deletes.
 func (bi *bundleImport) target(s *step) {
 	typ, id, query := onServer(s.Request.URL)
 	if id == "" {
@@ -395,9 +395,9 @@ func (bi *bundleImport) target(s *step) {
 	s.query = n.String()
 }
 
-// identify finds the id of an entry's resource: its own, that of the request or of its answer,
-// or that by which the entry is called. A conditional create or update gets one that is made of
-// its search, any other entry one that is made for it.
+// identify determines the ID of an entry's resource: its own, that of the request or the
+// response, or that of the fullUrl. A conditional create or update gets an ID derived from its
+// search, any other entry a new one.
 func (bi *bundleImport) identify(s *step, place int) {
 	typ, id, query := onServer(s.Request.URL)
 	put := strings.EqualFold(s.Request.Method, "PUT")
@@ -425,7 +425,7 @@ func (bi *bundleImport) identify(s *step, place int) {
 	if id == "" && query != "" {
 		s.query = s.typ + "?" + query
 		if n, ok := parseName(s.query); ok {
-			s.query = n.String() // in the same words, however it is spelled
+			s.query = n.String() // in canonical spelling
 		}
 		id = madeID(s.query)
 	}
@@ -437,16 +437,15 @@ func (bi *bundleImport) identify(s *step, place int) {
 	}
 }
 
-// keeps reports whether a resource's id is that under which it is stored. A server that is asked
-// to create a resource ignores its id and gives it another
-// (https://hl7.org/fhir/R4/http.html#create), and one that is asked for a conditional update
-// stores what its search finds: so two senders may give one id to two resources. Where the
-// request, its answer or the name of the entry have that id, too, it is one that was meant to
-// last. typ, id and query are what the request's url says.
+// keeps reports whether a resource is stored under its own ID. A server that creates a resource
+// replaces its ID (https://hl7.org/fhir/R4/http.html#create), and a conditional update stores
+// what its search finds, so two senders may use one ID for two resources. If the request, the
+// response or the fullUrl has the ID too, it is permanent. typ, id and query come from the
+// request's URL.
 func (bi *bundleImport) keeps(s *step, typ, id, query string) bool {
 	switch {
 	case strings.EqualFold(s.Request.Method, "POST"):
-		if bi.rules.history { // the state that the server made
+		if bi.rules.history { // the version that the server created
 			_, at, _ := onServer(s.Response.Location)
 			return at == "" || at == s.id
 		}
@@ -454,14 +453,14 @@ func (bi *bundleImport) keeps(s *step, typ, id, query string) bool {
 		return true
 	default:
 		if n, ok := parseName(typ + "?" + query); !ok || n.urn != "" {
-			return true // a search that finds nothing here
+			return true // a search without a match here
 		}
 	}
 	if !bi.rules.requests {
 		return true
 	}
 	before, ends := strings.CutSuffix(s.FullURL, s.id)
-	// as in most
+	// The usual case.
 	if s.Response.Location == "" && ends && strings.EqualFold(before, "urn:uuid:") && isUUID(s.id) {
 		return true
 	}
@@ -474,7 +473,7 @@ func (bi *bundleImport) keeps(s *step, typ, id, query string) bool {
 	return id == s.id || ends && strings.HasSuffix(before, "/") && fhir.External([]byte(s.FullURL))
 }
 
-// called is the id in response.location or fullUrl.
+// called returns the ID in response.location or fullUrl.
 func (s *step) called() string {
 	for _, url := range []string{s.Response.Location, s.FullURL} {
 		if isURN(url) {
@@ -487,7 +486,7 @@ func (s *step) called() string {
 	return ""
 }
 
-// unique is an id that no other resource has.
+// unique returns an ID that no other resource has.
 func (bi *bundleImport) unique(s *step, place int) (id string, nameless bool) {
 	if id, ok := idOfURN(s.FullURL); ok {
 		return id, false
@@ -495,7 +494,7 @@ func (bi *bundleImport) unique(s *step, place int) (id string, nameless bool) {
 	return bi.given[place], true
 }
 
-// withID gives a resource an id, in place of the one that it has, if any.
+// withID sets the ID of a resource and replaces an existing one.
 func (bi *bundleImport) withID(resource []byte, was, id string) []byte {
 	if was != "" {
 		if out, has := renamed(&bi.w.cursor, resource, id); has {
@@ -508,7 +507,7 @@ func (bi *bundleImport) withID(resource []byte, was, id string) []byte {
 	return append(out, resource[open+1:]...)
 }
 
-// take does what an entry asks for.
+// take does what an entry requests.
 func (bi *bundleImport) take(ctx context.Context, s step) error {
 	base, _ := bi.server(s.FullURL)
 	self := s.typ + "/" + s.id
@@ -544,7 +543,7 @@ func (bi *bundleImport) take(ctx context.Context, s step) error {
 	return err
 }
 
-// older reports whether a newer state of a resource came before, in a history.
+// older reports whether a newer version of a resource came before, in a history.
 func (bi *bundleImport) older(self string) bool {
 	if !bi.rules.history {
 		return false
@@ -554,7 +553,7 @@ func (bi *bundleImport) older(self string) bool {
 	return before
 }
 
-// remove deletes a resource as of the time that the entry tells.
+// remove deletes a resource as of the time of its entry.
 func (bi *bundleImport) remove(s step) error {
 	v := s.version()
 	v.untimed = v.updated.IsZero()
@@ -569,7 +568,7 @@ func (bi *bundleImport) remove(s step) error {
 	return bi.w.remove(s.typ, s.id, v, bi.older(s.typ+"/"+s.id))
 }
 
-// version is what an entry says about the state that it made, or is
+// version returns what an entry says about the version that it is or created
 // (https://hl7.org/fhir/R4/http.html#versioning).
 func (s *step) version() version {
 	_, id, _ := strings.Cut(s.Response.Location, "/_history/")
@@ -579,7 +578,7 @@ func (s *step) version() version {
 	return version{updated: parseUpdated(s.Response.LastModified), id: id}
 }
 
-// nested imports a Bundle that is an entry: the answer to a search in a batch, for example.
+// nested imports a Bundle within an entry, such as the response to a search in a batch.
 func (bi *bundleImport) nested(ctx context.Context, s step) error {
 	return bi.document(ctx, input{name: bi.bundle.name, line: s.line, text: s.Resource})
 }

@@ -12,14 +12,14 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// A resource names the definition that it was made by, a questionnaire or a protocol, by that
-// one's canonical URL (https://hl7.org/fhir/R4/references.html#canonical). Where the store has
-// it, it goes with the resource as what a Reference leads to does.
+// A resource names the questionnaire or protocol that it is based on by the definition's
+// canonical URL (https://hl7.org/fhir/R4/references.html#canonical). If the store has the
+// definition, the record includes it like a referenced resource.
 
-// canonicalField is an element of type canonical: its name, and its path.
+// canonicalField is an element of type canonical: its name and path.
 type canonicalField struct{ name, path string }
 
-// canonicalFields are those of each type, by the types' numbers.
+// canonicalFields holds the canonical elements by type number.
 var canonicalFields = func() [][]canonicalField {
 	of := make([][]canonicalField, len(fhir.Types())+1)
 	for i, typ := range fhir.Types() {
@@ -33,7 +33,7 @@ var canonicalFields = func() [][]canonicalField {
 	return of
 }()
 
-// definitionTypes are the types of resources that have a canonical URL, and belong to no patient.
+// definitionTypes are the types that have a canonical URL and belong to no patient.
 var definitionTypes = func() (types []string) {
 	for _, typ := range fhir.Types() {
 		if fhir.KnownElement(typ, "url") && fhir.CompartmentPaths(typ) == nil {
@@ -43,8 +43,7 @@ var definitionTypes = func() (types []string) {
 	return types
 }()
 
-// canonicalAt takes in the scalar where a walk stands, in a field of a name, where it names a
-// definition.
+// canonicalAt processes the current scalar if it names a definition. name is that of its field.
 func (x *examiner) canonicalAt(name []byte, made *making) {
 	c := &x.cursor
 	for _, f := range x.canonicals {
@@ -60,14 +59,15 @@ func (x *examiner) canonicalAt(name []byte, made *making) {
 	}
 }
 
-// canonical takes in the text of a string, from start to end in the line, that names a definition.
+// canonical processes a string that names a definition. start and end are its bounds in the
+// line.
 func (x *examiner) canonical(text []byte, start, end int) {
 	url, _ := cutCanonical(string(text))
 	if url == "" || len(url) > longestReference {
 		return
 	}
 	r := ref{start: start + x.shift, end: end + x.shift, kind: refCanonical}
-	// What a URN means does not depend on the file.
+	// The meaning of a URN does not depend on the file.
 	if m := x.scope.read([]byte(url)); !isURN(url) && m.kind == refLocal && !m.external {
 		if typ, id, ok := fhir.Local([]byte(cmp.Or(m.text, url))); ok {
 			r.original = []byte(string(typ) + "/" + string(id))
@@ -77,8 +77,7 @@ func (x *examiner) canonical(text []byte, start, end int) {
 	x.last = r.end
 }
 
-// cutCanonical takes the version and the fragment off a canonical; url is "" where it is a
-// fragment.
+// cutCanonical removes version and fragment from a canonical. url is "" for a bare fragment.
 func cutCanonical(canonical string) (url, version string) {
 	url = canonical
 	if at := strings.IndexAny(canonical, "|#"); at >= 0 {
@@ -89,8 +88,8 @@ func cutCanonical(canonical string) (url, version string) {
 	return strings.TrimSpace(url), strings.TrimSpace(version)
 }
 
-// canonical takes in a canonical, and the resource that it leads to where no definition is
-// called so.
+// canonical adds a canonical. otherwise is the resource that it refers to if no definition has
+// this URL.
 func (l *linker) canonical(text, otherwise string) error {
 	url, _ := cutCanonical(text)
 	l.names = append(l.names, definedDigest(fhir.PlainCanonical([]byte(url))))
@@ -113,8 +112,7 @@ func (l *linker) canonical(text, otherwise string) error {
 	return nil
 }
 
-// shared takes in a type/id that leads to a shared resource, or nowhere: nobody's record is
-// incomplete without it.
+// shared adds a type/id of a shared resource, or of none: no record is incomplete without it.
 func (l *linker) shared(target string) error {
 	typ, id, _ := strings.Cut(target, "/")
 	l.names = append(l.names, literalDigest(typ, id))
@@ -125,11 +123,11 @@ func (l *linker) shared(target string) error {
 	return err
 }
 
-// definedDigest stands for a canonical URL, as fhir.PlainCanonical gives it, among the names on
-// which something depends.
+// definedDigest is the digest of a canonical URL, normalized by fhir.PlainCanonical, as a name
+// to depend on.
 func definedDigest(plain []byte) digest { return digestOf("", string(plain)) }
 
-// wakeDefined wakes what depends on the definition of a canonical URL.
+// wakeDefined marks what depends on the definition with a canonical URL.
 func (w *writer) wakeDefined(called identifier) error {
 	if !w.store.waiting.some {
 		return nil
@@ -137,8 +135,8 @@ func (w *writer) wakeDefined(called identifier) error {
 	return w.wake(definedDigest([]byte(called.value)))
 }
 
-// definition gives the type/id of the definition that a canonical names; "" where the store has
-// none. The answer does not depend on what came first.
+// definition returns the type/id of the definition that a canonical names, or "" if the store
+// has none. The answer does not depend on the order of the import.
 func (r *resolver) definition(canonical string) (string, error) {
 	if target, found := r.defined[canonical]; found {
 		return target, nil
@@ -159,14 +157,14 @@ func (r *resolver) definition(canonical string) (string, error) {
 	return target, nil
 }
 
-// defined is a definition of the store, as far as canonicals tell definitions apart.
+// defined is a stored definition, as far as canonicals distinguish definitions.
 type defined struct {
 	target             string // type/id
 	url, version, date string
-	numbers            []int // of the version; nil where that is not numbers and dots
+	numbers            []int // of the version; nil if it is not numeric with dots
 }
 
-// definitions are those of a canonical URL.
+// definitions returns the definitions with a canonical URL.
 func (r *resolver) definitions(url string) (all []defined, err error) {
 	called := identifier{value: string(fhir.PlainCanonical([]byte(url)))}
 	if called.value == "" {
@@ -198,7 +196,7 @@ func (r *resolver) describe(typ, id string) (d defined, err error) {
 	}
 	v := decode(b)
 	if _, err := json.Parse(v.line, &says, json.DontMatchCaseInsensitiveStructFields); err != nil {
-		says.Version, says.Date = "", "" // of another type than R4 gives them
+		says.Version, says.Date = "", "" // not of the types that R4 defines
 	}
 	d = defined{target: typ + "/" + id, url: says.URL, version: says.Version, date: says.Date}
 	for part := range strings.SplitSeq(says.Version, ".") {
@@ -212,8 +210,8 @@ func (r *resolver) describe(typ, id string) (d defined, err error) {
 	return d, nil
 }
 
-// chosenDefinition is which one of several a canonical means: of those whose URL is written like
-// it, if there are some, those of its version, if there are some, and of these the latest one.
+// chosenDefinition selects the definition that a canonical means: it prefers an equal spelling
+// of the URL, then an equal version, then the latest version.
 func chosenDefinition(all []defined, url, version string) defined {
 	prefer := func(is func(defined) bool) {
 		some := slices.DeleteFunc(slices.Clone(all), func(d defined) bool { return !is(d) })

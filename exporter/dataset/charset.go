@@ -15,11 +15,11 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// charset converts what is no UTF-8. The zero value converts nothing.
+// charset converts text that is not UTF-8. The zero value converts nothing.
 //
-// Where a character is one byte (latin1 and its kin), only lines and entries that are not UTF-8
-// are converted, since files of both kinds lie side by side. In the other charsets a quote can
-// be part of a character: everything is converted as it is read, unless a byte order mark says
+// If a character is one byte (latin1 and similar), only lines and entries that are not UTF-8 are
+// converted, since files of both kinds occur together. In other charsets a quote can be part of
+// a character, so everything is converted while it is read, unless a byte order mark says
 // otherwise.
 type charset struct {
 	name    string
@@ -27,8 +27,8 @@ type charset struct {
 	several encoding.Encoding
 }
 
-// charsetOf finds a charset by a name of the WHATWG encoding standard, such as latin1,
-// windows-1252, utf-16 or shift_jis. "" is none. Errors: ehi.Invalid.
+// charsetOf returns a charset by its name in the WHATWG encoding standard, such as latin1,
+// windows-1252, utf-16 or shift_jis. "" means none. Errors: ehi.Invalid.
 func charsetOf(name string) (charset, error) {
 	if name == "" || strings.EqualFold(name, "utf-8") {
 		return charset{}, nil
@@ -43,13 +43,13 @@ func charsetOf(name string) (charset, error) {
 	return charset{name: name, several: e}, nil
 }
 
-// wide are the encodings of Unicode that JSON may not be in (RFC 8259, 8.1), by their byte order
-// marks, or by where the zero bytes of the first two characters lie, which are ASCII in JSON.
-// The longer come first: FF FE begins both.
+// wide are the Unicode encodings that JSON must not use (RFC 8259, 8.1). They are detected by
+// their byte order marks, or by the positions of the zero bytes in the first two characters,
+// which are ASCII in JSON. Longer marks come first, because FF FE is a prefix of two.
 var wide = []struct {
 	name     string
 	mark     string
-	zero     string // a pattern: 0 is a zero byte, x is none
+	zero     string // pattern: 0 is a zero byte, x any other
 	encoding encoding.Encoding
 }{
 	{"UTF-32BE", "\x00\x00\xfe\xff", "000x", nil},
@@ -58,7 +58,7 @@ var wide = []struct {
 	{"UTF-16LE", "\xff\xfe", "x0x0", unicode.UTF16(unicode.LittleEndian, unicode.UseBOM)},
 }
 
-// text gives the UTF-8 of an input that begins with head, without a byte order mark. Errors:
+// text returns the UTF-8 of an input that starts with head, without a byte order mark. Errors:
 // errInput.
 func (c charset) text(head []byte, r io.Reader) (io.Reader, error) {
 	if bytes.HasPrefix(head, fhir.BOM) {
@@ -86,7 +86,7 @@ func (c charset) text(head []byte, r io.Reader) (io.Reader, error) {
 	return r, nil
 }
 
-// zeros draws where the zero bytes of the first four lie.
+// zeros returns the pattern of the first four bytes.
 func zeros(head []byte) string {
 	if len(head) < 4 {
 		return ""
@@ -100,7 +100,7 @@ func zeros(head []byte) string {
 	return string(drawing)
 }
 
-// line gives a line or an entry as UTF-8. Errors: errResource.
+// line returns a line or an entry as UTF-8. Errors: errResource.
 func (c charset) line(line []byte) ([]byte, error) {
 	at, why := fhir.CheckText(line)
 	switch {
@@ -126,5 +126,5 @@ func (c charset) line(line []byte) ([]byte, error) {
 	return converted, nil
 }
 
-// replacement is what a decoder makes of bytes that stand for no character.
+// replacement is what decoders emit for invalid bytes.
 var replacement = []byte("\ufffd")

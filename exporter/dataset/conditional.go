@@ -13,45 +13,44 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// conditional is what conditional creates and updates of one search brought, for a resource that
-// has no id of its own (https://hl7.org/fhir/R4/http.html#ccreate, #cond-update). It is kept
-// apart from the resources, since what becomes of it depends on what its search finds, and that
-// can change with every import:
+// conditional holds what conditional creates and updates with one search brought, for a resource
+// without an ID of its own (https://hl7.org/fhir/R4/http.html#ccreate, #cond-update). It is
+// stored apart from the resources, because the result depends on the matches of the search,
+// which can change with every import:
 //
-//   - One resource: a create changes nothing there, an update is a state of that resource.
-//     References to the entry mean that resource.
-//   - None, or several: it is a resource of its own, whose id is made of the search.
+//   - One match: a create changes nothing, an update is a version of the match. References to
+//     the entry refer to the match.
+//   - No match, or several: it is a resource of its own, with an ID derived from the search.
 //
-// What was deleted is found by what came before the deletion.
+// For a deleted resource, the search matches its last state.
 type conditional struct {
-	typ, id string // the id is made of the search
+	typ, id string // the ID is derived from the search
 	conditionalHead
-	target string // the id of the resource that it is
-	dead   bool   // ... which was deleted
+	target string // the ID of the matching resource
+	dead   bool   // which was deleted
 }
 
-// conditionalHead is what has to be known of all conditionals at once.
+// conditionalHead is the part that is needed of all conditionals at once.
 type conditionalHead struct {
 	Query       string       `json:"query,omitempty"`
 	Create      bool         `json:"create,omitempty"`
 	Hints       []string     `json:"hints,omitempty"`
 	Identifiers []identifier `json:"identifiers,omitempty"`
 	Version     string       `json:"version,omitempty"`
-	// Found and Over are the id of the one resource that the search found when it came, and the
-	// digest of that one's state: where nothing else tells which is newer, it came later than
-	// that.
+	// Found is the ID of the single match when the conditional arrived, and Over the digest of
+	// its state. If nothing else orders them, the conditional is newer than that state.
 	Found string `json:"found,omitempty"`
 	Over  string `json:"over,omitempty"`
-	// Bound is target once it has been settled; "" where the resource is deleted, so that it is
-	// looked at again. Fresh says that it came since.
+	// Bound is the target after the last settlement; "" if it was deleted, so that it is checked
+	// again. Fresh means that the conditional has arrived since.
 	Bound string `json:"bound,omitempty"`
 	Fresh bool   `json:"fresh,omitempty"`
-	// Back says of a resource's own state that it is that of the resource again.
+	// Back means that the resource's own state is its current state again.
 	Back bool `json:"back,omitempty"`
 }
 
-// searched is the identifier that the search is for, by which the resource is found whatever it
-// says of itself.
+// searched returns the identifier of the search, which identifies the resource whatever its
+// content says.
 func (c *conditional) searched() identifier {
 	n, _ := parseName(c.Query) // it was one
 	return identifier{n.system, n.value}
@@ -67,7 +66,7 @@ func (h *conditionalHead) encode(v *value) (string, error) {
 	return string(v.encode(appendPart(nil, head))), nil
 }
 
-// decodeConditional reads what encode wrote; the value shares its bytes.
+// decodeConditional decodes the result of encode. The value shares its bytes.
 func decodeConditional(b []byte) (h conditionalHead, v value, err error) {
 	head, rest := cutPart(b)
 	if err := json.Unmarshal(head, &h); err != nil {
@@ -91,8 +90,8 @@ func conditions(r pebble.Reader, kind byte) (all []*conditional, err error) {
 	return all, err
 }
 
-// condition keeps what a conditional create or update brought. settle says what becomes of it.
-// Errors about the resource itself are errResource.
+// condition stores what a conditional create or update brought; settling decides what becomes of
+// it. Errors about the resource itself are errResource.
 func (w *writer) condition(query, fullURL string, create bool, p prepared) error {
 	if p.err != nil {
 		return p.err
@@ -122,7 +121,8 @@ func (w *writer) condition(query, fullURL string, create bool, p prepared) error
 	return errors.Join(err, w.set(key(kConditional, f.typ, f.id), text))
 }
 
-// conditionComes reports whether what was deleted, or came before by the same search, is newer.
+// conditionComes reports whether a deletion or an earlier conditional with the same search is
+// newer.
 func (w *writer) conditionComes(h *conditionalHead, p prepared) (done bool, err error) {
 	f := &p.facts
 	deleted, err := w.get(key(kTombstone, f.typ, f.id))
@@ -145,7 +145,7 @@ func (w *writer) conditionComes(h *conditionalHead, p prepared) (done bool, err 
 	}
 	h.Bound = before.Bound
 	c := p.version().compare(decodeVersion(before.Version))
-	if before.Create != h.Create { // a create changes nothing that an update made
+	if before.Create != h.Create { // a create does not change the result of an update
 		c = 1
 		if h.Create {
 			c = -1
@@ -161,12 +161,13 @@ func (w *writer) conditionComes(h *conditionalHead, p prepared) (done bool, err 
 	return c < 0 || c == 0 && p.older, nil
 }
 
-// cameOver notes what the search finds now, where time does not tell what is newer.
+// cameOver records the current match if time does not order the two.
 func (w *writer) cameOver(h *conditionalHead, typ string) error {
 	if !decodeVersion(h.Version).updated.IsZero() {
 		return nil
 	}
-	if err := w.flush(pebble.NoSync); err != nil { // which looking for identifiers takes
+	// the lookup of identifiers needs the batch in the store
+	if err := w.flush(pebble.NoSync); err != nil {
 		return err
 	}
 	n, _ := parseName(h.Query) // it was one
@@ -187,8 +188,8 @@ func stateDigest(line []byte) string {
 	return hex.EncodeToString(d[:])
 }
 
-// removedCondition takes back what conditional creates and updates of a search brought, when
-// that is deleted.
+// removedCondition removes what conditional creates and updates with a search brought, when it
+// is deleted.
 func (w *writer) removedCondition(typ, id string, v version) error {
 	k := key(kConditional, typ, id)
 	b, err := w.get(k)
@@ -203,7 +204,7 @@ func (w *writer) removedCondition(typ, id string, v version) error {
 	return errors.Join(w.delete(k), w.rename(&c, ""))
 }
 
-// rename says which resource a search stands for now; "" for none.
+// rename records which resource a search stands for now; "" for none.
 func (w *writer) rename(c *conditional, now string) error {
 	if c.Bound == now {
 		return nil
@@ -223,7 +224,8 @@ func (w *writer) rename(c *conditional, now string) error {
 	return errors.Join(err, e)
 }
 
-// boundTo is the id of the resource that a made id stands for; any other id stands for itself.
+// boundTo returns the ID of the resource that a derived ID stands for. Any other ID stands for
+// itself.
 func boundTo(r pebble.Reader, typ, id string) (string, error) {
 	b, err := get(r, key(kConditional, typ, id))
 	if err != nil || b == nil {
@@ -233,7 +235,7 @@ func boundTo(r pebble.Reader, typ, id string) (string, error) {
 	return cmp.Or(h.Bound, id), err
 }
 
-// unite says anew what the conditional creates and updates are, by what their searches find by now.
+// unite recomputes the results of all conditional creates and updates from the current matches.
 func (w *writer) unite() error {
 	all, err := conditions(w.store.db, kConditional)
 	if err != nil {
@@ -259,7 +261,7 @@ func (w *writer) unite() error {
 type union struct {
 	*writer
 	all    []*conditional          // sorted by type and id
-	own    map[target]*conditional // the states over which an update stands, or stood
+	own    map[target]*conditional // own states under a conditional update, now or before
 	groups map[target][]*conditional
 }
 
@@ -310,8 +312,8 @@ func sortedTargets(set map[target]bool) []target {
 	return list
 }
 
-// aim finds the target of each conditional. What it finds depends on the resources' own states and
-// on the other conditionals alone.
+// aim determines the target of each conditional. It depends only on the resources' own states
+// and on the other conditionals.
 func (u *union) aim() error {
 	made := map[target]*conditional{}
 	byIdentifier := map[name][]*conditional{}
@@ -345,7 +347,8 @@ func (u *union) aim() error {
 			c.target, c.dead = found[0], dead
 		}
 	}
-	// one may be another one that is a third: at most one of a circle is found by the others
+	// A target may itself have a target. In a cycle at most one conditional is the target of the
+	// others.
 	for _, c := range u.all {
 		for steps := 0; steps < len(u.all); steps++ {
 			next := made[target{c.typ, c.target}]
@@ -358,8 +361,8 @@ func (u *union) aim() error {
 	return nil
 }
 
-// found lists the resources with an id of their own that a search finds by their own states, and
-// those deleted ones that it found once. dead says that there is only one, and that it was deleted.
+// found returns the resources with an ID of their own whose own states match a search, including
+// deleted ones that once matched. dead means that the single match was deleted.
 func (u *union) found(
 	c *conditional, n name, made map[target]*conditional,
 ) (ids []string, dead bool, err error) {
@@ -393,15 +396,15 @@ func (u *union) found(
 	return ids, alive == 0 && len(ids) == 1, nil
 }
 
-// of reports whether a resource with these identifiers is called so.
+// of reports whether the identifiers include the name's.
 func (n name) of(identifiers []identifier) bool {
 	return slices.ContainsFunc(identifiers, func(i identifier) bool {
 		return i.value == n.value && (n.anySystem || i.system == n.system)
 	})
 }
 
-// deletedAfter reports whether a resource was found by a search when a conditional came, and was
-// deleted since.
+// deletedAfter reports whether a resource matched when a conditional arrived and was deleted
+// since.
 func (u *union) deletedAfter(c *conditional, id string, n name) (bool, error) {
 	if _, there, err := u.ownersOf(c.typ, id); err != nil || there {
 		return false, err
@@ -421,7 +424,8 @@ func (u *union) deletedAfter(c *conditional, id string, n name) (bool, error) {
 	return mine.compare(deleted) <= 0, nil
 }
 
-// hide takes away the resource that a conditional was so far: it is another one.
+// hide removes the resource that a conditional was so far: it has become a version of another
+// one.
 func (u *union) hide(c *conditional) error {
 	s, err := u.find(c.typ, c.id)
 	if err != nil || !s.there {
@@ -430,8 +434,7 @@ func (u *union) hide(c *conditional) error {
 	return u.takeOut(c.typ, c.id, s)
 }
 
-// state gives a resource its newest state, of its own and those by conditional updates that are
-// its.
+// state sets the newest state of a resource, from its own state and its conditional updates.
 func (u *union) state(t target, group []*conditional) error {
 	for _, c := range group {
 		if c.dead {
@@ -482,7 +485,7 @@ func (u *union) state(t target, group []*conditional) error {
 	return u.standOver(t, best, s, isMade)
 }
 
-// base is the conditional that is the resource itself, where one is.
+// base returns the conditional that is the resource itself, if there is one.
 func (u *union) base(t target, group []*conditional) (c *conditional, found bool) {
 	for _, c := range group {
 		if c.id == t.id {
@@ -492,7 +495,7 @@ func (u *union) base(t target, group []*conditional) (c *conditional, found bool
 	return nil, false
 }
 
-// lineOf reads the line of a conditional, or of an own state, as it came.
+// lineOf reads the original line of a conditional, or of an own state.
 func (u *union) lineOf(kind byte, c *conditional) ([]byte, error) {
 	b, err := u.get(key(kind, c.typ, c.id))
 	if err != nil {
@@ -502,8 +505,8 @@ func (u *union) lineOf(kind byte, c *conditional) ([]byte, error) {
 	return v.original(), err
 }
 
-// standOver makes a conditional the state of a resource. The own state of one that has an id of
-// its own is kept.
+// standOver makes a conditional the state of a resource. The own state of a resource with an ID
+// of its own is kept.
 func (u *union) standOver(t target, c *conditional, s stored, isMade bool) error {
 	b, err := u.get(key(kConditional, c.typ, c.id))
 	if err != nil {
@@ -528,7 +531,7 @@ func (u *union) standOver(t target, c *conditional, s stored, isMade bool) error
 	return u.replace(p, s, c.Hints)
 }
 
-// setAside keeps a resource's own state.
+// setAside stores a resource's own state.
 func (u *union) setAside(t target, s stored) error {
 	f, err := u.reader.examine(s.original())
 	if err != nil {
@@ -562,7 +565,7 @@ func (u *union) dropOwn(t target) error {
 	return u.delete(key(kOwn, t.typ, t.id))
 }
 
-// restore makes the own state of a resource, where it is kept, its state again.
+// restore makes the stored own state of a resource, if any, its state again.
 func (w *writer) restore(t target, s stored) error {
 	b, err := w.get(key(kOwn, t.typ, t.id))
 	if err != nil || b == nil {
@@ -582,7 +585,7 @@ func (w *writer) restore(t target, s stored) error {
 	return errors.Join(err, w.set(key(kOwn, t.typ, t.id), text))
 }
 
-// replace writes a state over whatever is there.
+// replace writes a state over the existing one.
 func (w *writer) replace(p prepared, before stored, hints []string) error {
 	if p.err != nil {
 		return p.err
@@ -602,7 +605,7 @@ func (w *writer) replace(p prepared, before stored, hints []string) error {
 	return nil
 }
 
-// bind notes what a conditional is now.
+// bind records the current target of a conditional.
 func (u *union) bind(c *conditional) error {
 	bound := c.target
 	if c.dead {
@@ -628,7 +631,7 @@ func (u *union) bind(c *conditional) error {
 	return errors.Join(err, u.set(k, text))
 }
 
-// last is what a deleted resource was last.
+// last is the last state of a deleted resource.
 type last struct {
 	Version     string       `json:"version,omitempty"`
 	Identifiers []identifier `json:"identifiers,omitempty"`
@@ -642,8 +645,8 @@ func (w *writer) lastState(typ, id string) (l last, err error) {
 	return l, err
 }
 
-// setLast notes a state of a resource that is deleted: what was found by its identifiers was
-// that resource.
+// setLast records the last state of a deleted resource, so that its identifiers still identify
+// it.
 func (w *writer) setLast(typ, id string, v version, identifiers []identifier) error {
 	before, err := w.lastState(typ, id)
 	if err != nil || v.compare(decodeVersion(before.Version)) < 0 {
@@ -657,10 +660,11 @@ func (w *writer) setLast(typ, id string, v version, identifiers []identifier) er
 	return err
 }
 
-// removeFound deletes what a search finds, where that is one resource, and tells how many it finds.
-// What it found at another time nobody knows any more: the store keeps no former states.
+// removeFound deletes the single match of a search and returns the number of matches. Former
+// matches are unknown, because the store keeps no old versions.
 func (w *writer) removeFound(typ, query string) (found int, err error) {
-	if err := w.flush(pebble.NoSync); err != nil { // which looking for identifiers takes
+	// the lookup of identifiers needs the batch in the store
+	if err := w.flush(pebble.NoSync); err != nil {
 		return 0, err
 	}
 	n, _ := parseName(query) // it was one
@@ -679,8 +683,8 @@ func (w *writer) removeFound(typ, query string) (found int, err error) {
 	return len(ids), errors.Join(err, w.removeMade(typ, made, v))
 }
 
-// removeMade deletes what conditional creates and updates brought; it is no resource with an id of
-// its own, which a tombstone is for.
+// removeMade deletes what conditional creates and updates brought. It has no tombstone, because
+// it is not a resource with an ID of its own.
 func (w *writer) removeMade(typ, made string, v version) error {
 	s, err := w.find(typ, made)
 	if err == nil && s.there {
@@ -689,7 +693,7 @@ func (w *writer) removeMade(typ, made string, v version) error {
 	return errors.Join(err, w.removedCondition(typ, made, v))
 }
 
-// renamed gives a resource another id. has is false for one that has none.
+// renamed replaces the ID of a resource. has is false if it has none.
 func renamed(c *fhir.Cursor, resource []byte, id string) (out []byte, has bool) {
 	for c.Reset(resource); c.Next(); {
 		if c.Depth == 1 && c.Kind == fhir.Scalar && string(c.Key()) == "id" {

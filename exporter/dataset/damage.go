@@ -18,31 +18,30 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Pebble's errors, events and log lines may hold keys, and keys hold the ids of patients. It marks
-// what is safe to be told, so
-// everything else of them is left out before it goes anywhere.
+// Pebble's errors, events and log lines may contain keys, which contain patients' IDs. Pebble
+// marks what is safe to report. Everything else is removed before a message leaves this package.
 
-// leftOut is what stands in a message for what may name a patient.
+// leftOut replaces what may identify a patient.
 const leftOut = "(...)"
 
-// told is the part of a message or an error of Pebble's that names nobody.
+// told returns the part of a Pebble message or error that identifies nobody.
 func told(format string, a ...any) string {
 	return strings.ReplaceAll(string(redact.Sprintf(format, a...).Redact()),
 		string(redact.RedactedMarker()), leftOut)
 }
 
-// damage is what has been found to be damaged of the files of a store and of its frozen ones.
+// damage records the damaged files of a store and of its snapshots.
 type damage struct {
 	log *slog.Logger
 	dir string // of the store
 	mu  sync.Mutex
-	// files are the paths, with what is wrong.
+	// files maps paths to what is wrong.
 	files map[string]string
-	// last is the latest background error, told at lastAt.
+	// last is the latest background error, reported at lastAt.
 	last   string
 	lastAt time.Time
-	// stuck is Config.Stuck, or nil; failing is since when no memtable could be written, zero
-	// while it can.
+	// stuck is Config.Stuck, or nil. failing is since when memtables cannot be flushed; zero if
+	// they can.
 	stuck   func(error)
 	failing time.Time
 }
@@ -51,8 +50,8 @@ func newDamage(dir string, log *slog.Logger) *damage {
 	return &damage{log: log, dir: filepath.Clean(dir), files: map[string]string{}}
 }
 
-// found takes note of a damaged file, and says so the first time. A frozen store's files are
-// those of the store that it was taken of, for as long as that has them.
+// found records a damaged file and logs it once. A file of a snapshot counts as a file of the
+// store as long as the store has it.
 func (d *damage) found(info pebble.DataCorruptionInfo) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -71,10 +70,10 @@ func (d *damage) found(info pebble.DataCorruptionInfo) {
 		"file", path, "damage", what)
 }
 
-// repeated is the time for which a background error that goes on is not told again.
+// repeated is how long a persistent background error is not logged again.
 const repeated = time.Minute
 
-// background tells of an error of Pebble's own work, which it tries again for ever.
+// background reports an error of Pebble's background work, which Pebble retries forever.
 func (d *damage) background(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -86,12 +85,12 @@ func (d *damage) background(err error) {
 	d.log.Error("the record store cannot tidy up its files, and tries again", "err", what)
 }
 
-// stuckAfter is for how long Pebble may try to write a memtable in vain before a process that
-// only writes gives up.
+// stuckAfter is how long Pebble may fail to flush a memtable before a process that only writes
+// gives up.
 const stuckAfter = 5 * time.Second
 
-// flushed is told how each try to write a memtable ended. Pebble tries again for ever, and
-// whoever writes waits.
+// flushed receives the result of each flush of a memtable. Pebble retries forever, and writers
+// wait.
 func (d *damage) flushed(info pebble.FlushInfo) {
 	d.mu.Lock()
 	if info.Err == nil {
@@ -107,8 +106,8 @@ func (d *damage) flushed(info pebble.FlushInfo) {
 	}
 }
 
-// err is an error that names a damaged file of the store itself, not only of a frozen one; nil
-// where there is none. Errors: ErrDamaged.
+// err returns an error that names a damaged file of the store itself, not of a snapshot only, or
+// nil. Errors: ErrDamaged.
 func (d *damage) err() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -120,14 +119,14 @@ func (d *damage) err() error {
 	return nil
 }
 
-// sameFile reports whether two names are of one file.
+// sameFile reports whether two names denote the same file.
 func sameFile(a, b string) bool {
 	x, err := os.Stat(a)
 	y, err2 := os.Stat(b)
 	return err == nil && err2 == nil && os.SameFile(x, y)
 }
 
-// listener has Pebble tell d.
+// listener returns an event listener that reports to d.
 func (d *damage) listener() *pebble.EventListener {
 	return &pebble.EventListener{
 		DataCorruption:  d.found,
@@ -136,7 +135,7 @@ func (d *damage) listener() *pebble.EventListener {
 	}
 }
 
-// openError is why a store in a folder cannot be opened. Errors: ErrDamaged.
+// openError returns why a store cannot be opened. Errors: ErrDamaged.
 func openError(dir string, err error) error {
 	if pebble.IsCorruptionError(err) {
 		return fmt.Errorf("%w: %s: %s", ErrDamaged, dir, told("%v", err))
@@ -144,8 +143,8 @@ func openError(dir string, err error) error {
 	return fmt.Errorf("open record store: %s: %w", dir, plainError(err))
 }
 
-// readError is an error of reading a store, without the keys that Pebble may name; it keeps
-// pebble.ErrNotFound. Errors: ErrDamaged.
+// readError removes keys from an error of reading a store. It preserves pebble.ErrNotFound.
+// Errors: ErrDamaged.
 func readError(err error) error {
 	switch {
 	case err == nil, errors.Is(err, pebble.ErrNotFound):
@@ -159,8 +158,8 @@ func readError(err error) error {
 	return fmt.Errorf("%w: %s", ErrDamaged, told("%v", err))
 }
 
-// plainError is an error of Pebble's without keys. One of the operating system stays what it is:
-// it names a file.
+// plainError removes keys from a Pebble error. It keeps errors of the operating system, which
+// name a file.
 func plainError(err error) error {
 	if path, is := errors.AsType[*os.PathError](err); is {
 		return path
@@ -168,7 +167,7 @@ func plainError(err error) error {
 	return hidden{err, told("%v", err)}
 }
 
-// hidden says of an error what is safe to be told, and is that error.
+// hidden is an error with a message that is safe to report.
 type hidden struct {
 	error
 	text string
@@ -177,7 +176,7 @@ type hidden struct {
 func (h hidden) Error() string { return h.text }
 func (h hidden) Unwrap() error { return h.error }
 
-// quiet passes Pebble's errors on to the log and keeps its chatter out.
+// quiet logs Pebble's errors and drops its other messages.
 type quiet struct{ log *slog.Logger }
 
 func (q quiet) Infof(string, ...any) {}
@@ -186,7 +185,7 @@ func (q quiet) Errorf(format string, a ...any) {
 	q.log.Error("record store", "err", told(format, a...))
 }
 
-// Fatalf ends the process: Pebble calls it where it cannot go on without harm to what it holds, and
+// Fatalf ends the process. Pebble calls it if it cannot continue without damaging data, and
 // expects it not to return.
 func (q quiet) Fatalf(format string, a ...any) {
 	q.log.Error(

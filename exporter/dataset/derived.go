@@ -11,13 +11,13 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// derived is how a resource that names no patient by id found its owners. They are a function of
-// what the store holds, whatever came first: the patients that its references lead to, by
-// conditional references or through the resources that it is about; where these lead to nobody,
-// the patients of the bundles that it came in.
+// derived says how the owners of a resource that names no patient by ID were determined. They
+// depend only on the content of the store, not on the order of the import: the patients to whom
+// its references lead, by conditional references or through other resources; if they lead to
+// nobody, the patients of the bundles that contained it.
 type derived struct {
 	there    bool
-	grounded bool // its references led to somebody
+	grounded bool // its references led to a patient
 	hints    []string
 }
 
@@ -49,13 +49,13 @@ func (w *writer) derivedOf(typ, id string) (derived, error) {
 	return decodeDerived(b), err
 }
 
-// setDerived notes that a resource's owners have to be derived, and from what.
+// setDerived records that a resource's owners must be derived, and from what.
 func (w *writer) setDerived(f *facts, d derived) error {
 	return errors.Join(w.noteDerived(f, d), w.set(key(kPlace, f.typ, f.id), ""))
 }
 
-// noteDerived notes from what a resource's owners were derived. What changes one of these later
-// finds it.
+// noteDerived records the sources of a resource's owners, so that a later change of one of them
+// finds the resource.
 func (w *writer) noteDerived(f *facts, d derived) error {
 	k := key(kDerived, f.typ, f.id)
 	w.store.waiting.add(k)
@@ -66,15 +66,16 @@ func (w *writer) noteDerived(f *facts, d derived) error {
 	return err
 }
 
-// noteAbout notes that a resource is about what is called so.
+// noteAbout records that a resource is about what has a name.
 func (w *writer) noteAbout(d digest, typ, id string) error {
 	w.store.waiting.add(d[:])
 	w.pending.add(d[:])
 	return w.set(digestKey(kAbout, d, typ, id), "")
 }
 
-// ownersNow is what derive would find for a resource that is about others, where that needs no
-// look beyond those: each is there and its own owners are not derived. none where they may be.
+// ownersNow returns the result of derive for a resource that is about others, if it needs no
+// further lookups: each of them exists and its owners are not derived. none is true if there may
+// be no owners.
 func (w *writer) ownersNow(f *facts) (owners []string, err error) {
 	if len(f.owners) > 0 {
 		return nil, nil
@@ -102,7 +103,7 @@ func (w *writer) unsetDerived(typ, id string, f facts) error {
 	return err
 }
 
-// addHint takes in that a resource that is there came again, in a bundle of a patient.
+// addHint records that an existing resource arrived again, in a bundle of a patient.
 func (w *writer) addHint(f *facts, before stored, hint string) error {
 	if hint == "" || f.stranger || len(f.owners) > 0 || fhir.CompartmentPaths(f.typ) == nil ||
 		slices.Contains(before.derived.hints, hint) {
@@ -114,7 +115,7 @@ func (w *writer) addHint(f *facts, before stored, hint string) error {
 	return w.setDerived(f, d)
 }
 
-// place gives each resource whose owners have to be derived, or may have changed, to its owners.
+// place updates the owners of each resource whose owners must be derived or may have changed.
 func (w *writer) place() error {
 	for {
 		targets, err := first(w.store.db, []byte{kPlace}, placeAtOnce)
@@ -136,8 +137,8 @@ func (w *writer) place() error {
 // placeAtOnce is how many resources place looks up at a time.
 const placeAtOnce = 4096
 
-// placeOne finds the owners of one resource. Where they have changed, so may have those of what
-// is about it.
+// placeOne determines the owners of one resource. If they changed, those of the resources about
+// it may have changed too.
 func (w *writer) placeOne(typ, id string) error {
 	s, err := w.find(typ, id)
 	if err != nil || !s.there || !s.derived.there {
@@ -162,8 +163,8 @@ func (w *writer) placeOne(typ, id string) error {
 	return w.keep(typ, id, v, s.owners, true, owners)
 }
 
-// derive follows what a stored resource is about until it comes to patients. grounded is false
-// where it comes to none, and the owners are those that bundles hint at.
+// derive follows what a stored resource is about until it reaches patients. grounded is false if
+// it reaches none; the owners are then those that bundles hint at.
 func (w *writer) derive(typ, id string, self stored) (owners []string, grounded bool, err error) {
 	seen := map[string]bool{}
 	var hints []string
@@ -207,9 +208,9 @@ func (w *writer) derive(typ, id string, self stored) (owners []string, grounded 
 	return slices.Compact(owners), grounded, nil
 }
 
-// follow notes which resources the names mean that another one is about. Some of these, a urn: for
-// example, are not told to announce where the resource that is called so gets other owners. A note
-// that outlives its cause only has the owners derived once more.
+// follow records which resources the names refer to that another resource is about. For some
+// names, such as a urn:, announce is not told when the named resource gets other owners. An
+// outdated record only causes an unnecessary derivation.
 func (w *writer) follow(typ, id string, others []about) error {
 	for _, a := range others {
 		if a.name == "" {
@@ -222,7 +223,7 @@ func (w *writer) follow(typ, id string, others []about) error {
 	return nil
 }
 
-// findDerived looks a resource up; its value is there only where its owners are derived.
+// findDerived looks a resource up. Its value is returned only if its owners are derived.
 func (w *writer) findDerived(typ, id string) (s stored, err error) {
 	if s.derived, err = w.derivedOf(typ, id); err != nil || s.derived.there {
 		return w.find(typ, id)
@@ -231,7 +232,7 @@ func (w *writer) findDerived(typ, id string) (s stored, err error) {
 	return s, err
 }
 
-// aboutWhom is what a stored resource is about: patients, and other resources.
+// aboutWhom returns what a stored resource is about: patients and other resources.
 func (w *writer) aboutWhom(line []byte) (patients []string, others []about, err error) {
 	f, err := w.reader.examine(line)
 	if err != nil {
@@ -258,7 +259,7 @@ func (w *writer) aboutWhom(line []byte) (patients []string, others []about, err 
 	return patients, others, nil
 }
 
-// first lists the ends of up to limit keys that begin with prefix.
+// first lists the suffixes of up to limit keys with a prefix.
 func first(r pebble.Reader, prefix []byte, limit int) (ends []string, err error) {
 	err = each(r, prefix, func(k, _ []byte) error {
 		ends = append(ends, string(k[len(prefix):]))
@@ -273,7 +274,7 @@ func first(r pebble.Reader, prefix []byte, limit int) (ends []string, err error)
 	return ends, err
 }
 
-// announce wakes all that waits for a resource, by whatever name.
+// announce marks everything that waits for a resource, by any of its names.
 func (w *writer) announce(typ, id string, identifiers []identifier) error {
 	if !w.store.waiting.some {
 		return nil
@@ -288,16 +289,16 @@ func (w *writer) announce(typ, id string, identifiers []identifier) error {
 	return err
 }
 
-// wakeCalled wakes what depends on an identifier of a resource.
+// wakeCalled marks what depends on an identifier of a resource.
 func (w *writer) wakeCalled(typ string, i identifier) error {
 	return errors.Join(
 		w.wakeAs(typ, name{typ: typ, system: i.system, value: i.value}.digest()),
 		w.wakeAs(typ, name{typ: typ, value: i.value, anySystem: true}.digest()))
 }
 
-// wakeAs wakes what depends on a name of a resource. Of several patients with one identifier, a
-// link by a name may say who goes on: what depends on that identifier depends on the name in the
-// link, too.
+// wakeAs marks what depends on a name of a resource. If several patients share an identifier, a
+// link by a name may decide who replaces whom, so what depends on the identifier also depends on
+// the name in the link.
 func (w *writer) wakeAs(typ string, d digest) error {
 	if err := w.wake(d); err != nil || typ != "Patient" || w.store.waiting.lacks(d[:]) {
 		return err
@@ -311,7 +312,7 @@ func (w *writer) wakeAs(typ string, d digest) error {
 	return err
 }
 
-// wakeLinked wakes what depends on the identifiers of a patient who has a link by a name.
+// wakeLinked marks what depends on the identifiers of a patient who has a link by a name.
 func (w *writer) wakeLinked(patient string, linked digest) error {
 	b, err := w.get(key(kCompartment, patient, "Patient", patient))
 	if err != nil || b == nil {
@@ -333,8 +334,8 @@ func (w *writer) wakeLinked(patient string, linked digest) error {
 	return err
 }
 
-// wake marks what depends on a name for the settling: patients whose references it is among,
-// shared resources, and resources whose owners it decides about.
+// wake marks for settling what depends on a name: patients whose references include it, shared
+// resources, and resources whose owners it decides.
 func (w *writer) wake(d digest) error {
 	if w.store.waiting.lacks(d[:]) {
 		return nil
@@ -358,8 +359,8 @@ func (w *writer) wake(d digest) error {
 	}))
 }
 
-// waitFor says which names a patient's record, or a shared resource, depends on: those of what
-// it lacks, and those by which it calls what it has.
+// waitFor records which names a patient's record or a shared resource depends on: those of
+// missing resources, and those that it uses for existing ones.
 func (w *writer) waitFor(names []digest, who ...string) error {
 	k := key(kWaitsFor, who...)
 	if err := w.see(k); err != nil {
@@ -384,7 +385,7 @@ func (w *writer) waitFor(names []digest, who ...string) error {
 	return err
 }
 
-// waits compares the names that somebody depends on with those noted so far, the value of an e key.
+// waits compares the names that somebody depends on with those recorded, the value of an e key.
 func waits(old []byte, names []digest) (add, gone []digest, list string) {
 	names = compactDigests(names)
 	var before []digest
@@ -418,8 +419,8 @@ func containsDigest(sorted []digest, d digest) bool {
 	return found
 }
 
-// loadWaiting fills the filter of all names that somebody waits for, and of the r keys, once for
-// an open store.
+// loadWaiting fills the filter of all names that are waited for, and of the r keys, once per
+// open store.
 func (s *Store) loadWaiting() error {
 	if s.waiting != nil {
 		return nil

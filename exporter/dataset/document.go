@@ -13,8 +13,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// document imports a file of JSON: one resource or Bundle, or an array of them. What follows it
-// is read as NDJSON: some write that under the name of a document.
+// document imports a JSON file: a resource, a Bundle, or an array of them. What follows is read
+// as NDJSON, because some systems write NDJSON under the name of a document.
 func (im *importer) document(ctx context.Context, in input) error {
 	typ, of, err := im.kind(in)
 	if _, broken := errors.AsType[errSyntax](err); err != nil && (!broken || typ != "Bundle") {
@@ -49,8 +49,7 @@ func (im *importer) single(ctx context.Context, in input, s *scanner) error {
 	return im.following(ctx, in, s)
 }
 
-// following imports what comes behind a document: more documents that are written in several
-// lines, or NDJSON.
+// following imports what follows a document: more multi-line documents, or NDJSON.
 func (im *importer) following(ctx context.Context, in input, s *scanner) error {
 	for {
 		if _, err := s.peek(); err != nil {
@@ -65,7 +64,7 @@ func (im *importer) following(ctx context.Context, in input, s *scanner) error {
 	}
 }
 
-// resource imports the resource that comes next.
+// resource imports the next resource.
 func (im *importer) resource(in input, s *scanner) error {
 	raw, line, err := s.value(im.o.MaxResource, false)
 	if errors.Is(err, errTooLarge) {
@@ -77,7 +76,7 @@ func (im *importer) resource(in input, s *scanner) error {
 	return im.put(in.name, line, im.prepared(raw))
 }
 
-// element imports what comes next: a resource, a Bundle, or an array of them.
+// element imports the next element: a resource, a Bundle, or an array of them.
 func (im *importer) element(ctx context.Context, in input, s *scanner) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -96,7 +95,7 @@ func (im *importer) element(ctx context.Context, in input, s *scanner) error {
 	return im.put(in.name, line, it.prepared)
 }
 
-// prepared looks at a resource as it stands in the input.
+// prepared examines a resource from the input.
 func (im *importer) prepared(raw []byte) prepared {
 	text, err := im.charset.line(raw)
 	if err != nil {
@@ -105,13 +104,13 @@ func (im *importer) prepared(raw []byte) prepared {
 	return im.w.prepare(text)
 }
 
-// place is where something begins in an input.
+// place is a position in an input.
 type place struct {
 	offset int64
 	line   int
 }
 
-// behind imports the lines that follow a bundle; a place without an offset says that none do.
+// behind imports the lines after a bundle, if place has an offset.
 func (im *importer) behind(ctx context.Context, in input, at place) error {
 	if at.offset == 0 {
 		return nil
@@ -137,7 +136,7 @@ func (im *importer) behind(ctx context.Context, in input, at place) error {
 	return im.following(ctx, in, s)
 }
 
-// problem reports what is wrong with an input as a whole; other errors come back.
+// problem reports a problem of a whole input, and returns other errors.
 func (im *importer) problem(in input, err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil
@@ -156,7 +155,7 @@ func (im *importer) problem(in input, err error) error {
 	return err
 }
 
-// kind reads resourceType and type of a document, and no further than it has to.
+// kind reads resourceType and type of a document, and no more than necessary.
 func (im *importer) kind(in input) (typ, of string, err error) {
 	s, file, err := im.scanner(in, false)
 	if err != nil {
@@ -186,18 +185,18 @@ func (im *importer) kind(in input) (typ, of string, err error) {
 	return typ, of, err
 }
 
-// bundle is a Bundle that is read entry by entry, as often as somebody asks, and never held as a
-// whole.
+// bundle is a Bundle that is read entry by entry, repeatedly if necessary, and never held in
+// memory as a whole.
 type bundle struct {
 	name string // of its file
-	line int    // where it begins there
+	line int    // first line in the file
 	typ  string // Bundle.type
-	// each visits the entries in their order. Those that cannot be read come with an error. It
-	// stops at the first error of visit; its own is what is wrong with the bundle.
+	// each visits the entries in order. An unreadable entry has an error. It stops at the first
+	// error of visit. Its own errors are about the bundle.
 	each func(visit func(entry) error) error
 }
 
-// entry is one entry of a Bundle. It is valid during the visit.
+// entry is one entry of a Bundle, valid during the visit only.
 type entry struct {
 	FullURL  string          `json:"fullUrl"`
 	Resource json.RawMessage `json:"resource"`
@@ -214,12 +213,12 @@ type entry struct {
 	Search struct {
 		Mode string `json:"mode"`
 	} `json:"search"`
-	line int   // where the resource begins in its file
-	err  error // errResource: why the entry cannot be read
+	line int   // first line of the resource in its file
+	err  error // errResource: why the entry is unreadable
 }
 
-// bundleOf makes a bundle of an input that holds one. Once its entries were visited, behind is
-// where something follows the bundle.
+// bundleOf returns the bundle of an input. After a visit of the entries, behind is the position
+// of what follows the bundle.
 func (im *importer) bundleOf(in input, typ string) (b bundle, behind *place) {
 	b, behind = bundle{name: in.name, line: in.line, typ: typ}, &place{}
 	first := true
@@ -241,7 +240,7 @@ func (im *importer) bundleOf(in input, typ string) (b bundle, behind *place) {
 	return b, behind
 }
 
-// entries visits the entries of the bundle that a scanner stands at.
+// entries visits the entries of the bundle at the scanner's position.
 func (im *importer) entries(s *scanner, visit func(entry) error) error {
 	if _, err := s.begin(); err != nil {
 		return err
@@ -249,14 +248,14 @@ func (im *importer) entries(s *scanner, visit func(entry) error) error {
 	var seen []string
 	return s.fields(func(name string) error {
 		switch name {
-		case "resourceType", "type", "entry": // what is read of a Bundle itself
+		case "resourceType", "type", "entry": // the fields that are read of a Bundle itself
 			if slices.Contains(seen, name) {
 				return errInput{fhir.ErrRepeated{Name: name}.Error()}
 			}
 			seen = append(seen, name)
 		}
 		b, err := s.peek()
-		if err == nil && name == "entry" && b != '[' && b != 'n' { // null is none
+		if err == nil && name == "entry" && b != '[' && b != 'n' { // null counts as absent
 			return errInput{"not a valid Bundle: its entry is no array"}
 		}
 		if err != nil || b != '[' || name != "entry" {
@@ -280,13 +279,13 @@ func (im *importer) entries(s *scanner, visit func(entry) error) error {
 	})
 }
 
-// entryBytes is what an entry may hold beside its resource.
+// entryBytes is how much an entry may hold besides its resource.
 const entryBytes = 64 << 10
 
-// entry reads one entry that begins in the given line.
+// entry parses one entry that starts in the given line.
 func (im *importer) entry(raw []byte, line int) entry {
 	e := entry{}
-	// The resource stays a slice of raw, so that its line can be told.
+	// The resource remains a slice of raw, so that its line can be determined.
 	_, err := json.Parse(raw, &e, json.DontCopyRawMessage|json.DontMatchCaseInsensitiveStructFields)
 	at := offset(raw, e.Resource)
 	e.line = line + bytes.Count(raw[:at], []byte{'\n'})
@@ -301,8 +300,8 @@ func (im *importer) entry(raw []byte, line int) entry {
 	return e
 }
 
-// repeats reports whether an entry, beside its resource, has an object with two fields of one
-// name. im.around tells which.
+// repeats reports whether an entry, apart from its resource, has an object with a repeated
+// field. im.around says which.
 func (im *importer) repeats(raw []byte, at, size int) bool {
 	doc := append(append(append([]byte{}, raw[:at]...), "null"...), raw[at+size:]...)
 	if size == 0 {
@@ -316,12 +315,12 @@ func (im *importer) repeats(raw []byte, at, size int) bool {
 	return repeated
 }
 
-// tooLarge says why a resource is skipped.
+// tooLarge returns why a resource is skipped.
 func tooLarge(limit int64) error {
 	return errResource{fmt.Sprintf("larger than %d bytes, the limit of a resource", limit)}
 }
 
-// offset is where part, a slice of data, begins in it; 0 where it is not one.
+// offset returns the offset of part, a slice of data, or 0 if it is not one.
 func offset(data, part []byte) int {
 	at := cap(data) - cap(part)
 	if len(part) > 0 && at >= 0 && at < len(data) && data[at] == part[0] {

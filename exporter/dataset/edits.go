@@ -11,12 +11,11 @@ import (
 	"strings"
 )
 
-// A manifest of Pebble's is a log of edits in LevelDB's format: blocks of 32 KiB, each a row of
-// chunks of a checksum (4 bytes), a length (2) and a kind (1), and as many bytes of data. Pebble
-// takes a chunk whose checksum is wrong for the log's end: it would open the store as it was
-// before that edit, and remove the tables that only later ones name. A log that was being
-// written when power was lost ends in the midst of a chunk, or in zeros; a whole chunk with a
-// wrong checksum is damage.
+// A Pebble manifest is a log of edits in LevelDB's format: blocks of 32 KiB with chunks of a
+// checksum (4 bytes), a length (2), a kind (1) and data. Pebble treats a chunk with a wrong
+// checksum as the end of the log. It would open the store as it was before that edit, and delete
+// the tables of later edits. A log that was being written during a power failure ends within a
+// chunk or in zeros. A complete chunk with a wrong checksum is damage.
 const (
 	editBlock  = 32 << 10
 	editHeader = 7
@@ -24,13 +23,13 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checkManifest looks at the manifest that a folder's marker names. Errors: ErrDamaged.
+// checkManifest checks the manifest that a folder's marker names. Errors: ErrDamaged.
 func checkManifest(dir, marker string) error {
 	name := marker[strings.LastIndexByte(marker, '.')+1:]
 	path := filepath.Join(dir, name)
 	f, err := os.Open(path)
 	if err != nil {
-		return nil // which Pebble says
+		return nil // Pebble reports this
 	}
 	at, err := wrongEdit(f)
 	err = errors.Join(err, f.Close())
@@ -43,7 +42,7 @@ func checkManifest(dir, marker string) error {
 	return nil
 }
 
-// wrongEdit is where the first whole chunk with a wrong checksum begins, -1 where there is none.
+// wrongEdit returns the offset of the first complete chunk with a wrong checksum, or -1.
 func wrongEdit(r io.Reader) (at int64, err error) {
 	block := make([]byte, editBlock)
 	for base := int64(0); ; base += editBlock {
@@ -58,11 +57,11 @@ func wrongEdit(r io.Reader) (at int64, err error) {
 			sum, length, kind := binary.LittleEndian.Uint32(block[i:]),
 				int(binary.LittleEndian.Uint16(block[i+4:])), block[i+6]
 			end := i + editHeader + length
-			if sum == 0 && length == 0 && kind == 0 { // zeros up to the block's end
+			if sum == 0 && length == 0 && kind == 0 { // zeros up to the end of the block
 				break
 			}
 			if end > n {
-				if n == editBlock { // no chunk goes beyond its block
+				if n == editBlock { // a chunk does not cross blocks
 					return base + int64(i), nil
 				}
 				return -1, nil
@@ -75,5 +74,5 @@ func wrongEdit(r io.Reader) (at int64, err error) {
 	}
 }
 
-// masked is how LevelDB writes a checksum.
+// masked masks a checksum as LevelDB does.
 func masked(sum uint32) uint32 { return (sum>>15 | sum<<17) + 0xa282ead8 }

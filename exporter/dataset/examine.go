@@ -15,33 +15,33 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// facts is what one walk over a resource finds out.
+// facts is the result of one walk over a resource.
 type facts struct {
 	typ, id string
 	refs    refTable
-	owners  []string // patients whose compartment it is in
-	// what it is about, where that is no patient's id: whoever's that is, its owners are theirs
+	owners  []string // patients whose compartment contains it
+	// about is what it is about, apart from patients by ID. It belongs to the owners of those.
 	about       []about
-	stranger    bool // it names a patient whom nothing here is called
+	stranger    bool // it names a patient who is unknown here
 	identifiers []identifier
 	updated     string // meta.lastUpdated
 	versionID   string // meta.versionId
 	url         string // of a definition
 }
 
-// about is a reference to what decides about the owner: a resource, or a name.
+// about is a reference that decides the owner: to a resource, or by name.
 type about struct {
 	typ, id string // of a resource; empty for a name
 	name    string
 }
 
-// maybePatient reports whether it is a name that a patient may have.
+// maybePatient reports whether the name may be a patient's.
 func (a about) maybePatient() bool {
 	n, ok := parseName(a.name)
 	return ok && (n.urn != "" || n.typ == "Patient")
 }
 
-// version is what meta says about the resource's state.
+// version returns what meta says about the resource's version.
 func (f *facts) version() version {
 	return version{updated: parseUpdated(f.updated), id: f.versionID}
 }
@@ -54,26 +54,27 @@ func (a about) digest() digest {
 	return n.digest()
 }
 
-// errResource says what is wrong with a resource; the rest of its file is fine.
+// errResource is an error of one resource; the rest of its file is valid.
 type errResource struct{ why string }
 
 func (e errResource) Error() string { return e.why }
 
-// scope says what references mean by the place where they stand.
+// scope defines what references mean in one place.
 type scope struct {
-	// own are the bases of this server and of the systems that the records came from, each with
-	// a final slash.
+	// own are the base URLs of this server and of the systems of origin, each with a trailing
+	// slash.
 	own []string
-	// names are what a bundle calls its entries: fullUrl -> type/id.
+	// names maps the names of a bundle's entries: fullUrl -> type/id.
 	names map[string]string
-	// base is that of the entry's fullUrl, with a final slash; "" where that is no URL of a server.
+	// base is the base of the entry's fullUrl, with a trailing slash; "" if it is not a URL of a
+	// server.
 	base string
-	// elsewhere is type/id of the bundle's entries, where those come from several servers.
+	// elsewhere holds the type/id of the bundle's entries if they come from several servers.
 	elsewhere map[string]bool
 }
 
-// incoming is an examiner of what comes in: one object with two fields of a name makes a
-// resource unfit, since importer, release filter and client could each read another one.
+// incoming returns an examiner for the import. It rejects a resource with a repeated field,
+// because importer, release filter and client might read different values.
 func incoming(s scope) examiner {
 	return examiner{
 		scope:  s,
@@ -82,34 +83,34 @@ func incoming(s scope) examiner {
 	}
 }
 
-// examiner reads resources. It is for one goroutine.
+// examiner examines resources. It is not safe for concurrent use.
 type examiner struct {
 	scope
 	cursor fhir.Cursor
 	path   []byte
-	words  map[string]string // types and paths, each made a string once
-	moulds []*moulds         // by the type's number; nil where none are made
-	walked bool              // the resource at hand was walked over
+	words  map[string]string // interned types and paths
+	moulds []*moulds         // by type number; nil if none are made
+	walked bool              // the current resource was walked
 
-	// of the resource at hand
+	// The current resource.
 	refs     refTable
 	edits    []fhir.Edit
-	shift    int // how much longer the line gets by the edits so far
-	last     int // where the last reference ends then
+	shift    int // how much the edits so far lengthen the line
+	last     int // where the last reference then ends
 	subjects []subject
 	owners   []string
 	abouts   []about
 	called   logical
-	// canonicals are where one of its type names definitions, as far as its type is known.
+	// canonicals are the fields of its type that name definitions, if its type is known.
 	canonicals []canonicalField
 
-	before []string    // the owners of the last resource that had some
-	ids    [256]string // that came lately, so that each is made a string once
-	slab   []byte      // room for tables of references
+	before []string    // the owners of the last resource with owners
+	ids    [256]string // recent IDs, interned
+	slab   []byte      // memory for tables of references
 }
 
-// id makes a string of an id. Most resources name the patient whom the one before named, and a
-// visit that came lately.
+// id interns an ID. Most resources name the same patient as the previous one, and a recent
+// encounter.
 func (x *examiner) id(b []byte) string {
 	if len(b) == 0 {
 		return ""
@@ -136,17 +137,17 @@ func (x *examiner) keep(t refTable) refTable {
 	return x.slab[from:len(x.slab):len(x.slab)]
 }
 
-// slabBytes is the room for tables of references that is made at once.
+// slabBytes is the allocation unit for tables of references.
 const slabBytes = 16 << 10
 
-// logical is the identifier of a Reference, while it is read
+// logical is the identifier of a Reference being read
 // (https://hl7.org/fhir/R4/references.html#logical).
 type logical struct {
 	identifier
 	depth int // of the Reference
 }
 
-// wordsKept bounds what an examiner remembers.
+// wordsKept bounds the interned strings of an examiner.
 const wordsKept = 10_000
 
 func (x *examiner) word(b []byte) string {
@@ -161,9 +162,9 @@ func (x *examiner) word(b []byte) string {
 	return w
 }
 
-// compact gives a resource as one line of JSON with the references resolved that its place
-// decides about, and what is found out about that. The line is the argument where it is that
-// already; of one in several lines all space between tokens is left out.
+// compact returns a resource as one line of JSON, with the references resolved that depend on
+// the place, and the facts about it. It returns the argument itself if it is one line already;
+// otherwise it removes the space between tokens.
 func (x *examiner) compact(resource []byte) ([]byte, facts, error) {
 	line := resource
 	if len(line) > 1 && (line[1] == '\n' || line[1] == '\r') {
@@ -183,7 +184,7 @@ func (x *examiner) compact(resource []byte) ([]byte, facts, error) {
 	return line, f, err
 }
 
-// squeeze leaves out the space between the tokens of JSON.
+// squeeze removes the space between the tokens of JSON.
 func squeeze(doc []byte) []byte {
 	out := make([]byte, 0, len(doc))
 	for at := 0; at < len(doc); {
@@ -193,7 +194,7 @@ func squeeze(doc []byte) []byte {
 		case '"':
 			n := endOfString(doc[at+1:])
 			if n < 0 {
-				return append(out, doc[at:]...) // a syntax error, which the walk over it finds
+				return append(out, doc[at:]...) // a syntax error, which the walk reports
 			}
 			out = append(out, doc[at:at+1+n]...)
 			at += 1 + n
@@ -205,7 +206,7 @@ func squeeze(doc []byte) []byte {
 	return out
 }
 
-// unfit says why a walk over a resource ended early.
+// unfit returns why a walk over a resource ended early.
 func unfit(resource []byte, why error) error {
 	if repeated, ok := errors.AsType[fhir.ErrRepeated](why); ok {
 		return errResource{repeated.Error()}
@@ -213,7 +214,7 @@ func unfit(resource []byte, why error) error {
 	return notJSON(resource, why)
 }
 
-// notJSON tells what is wrong in the words of the standard library, which name the place.
+// notJSON describes a syntax error in the words of the standard library, which give the offset.
 func notJSON(resource []byte, err error) error {
 	var any stdjson.RawMessage
 	if e := stdjson.Unmarshal(resource, &any); e != nil {
@@ -222,8 +223,7 @@ func notJSON(resource []byte, err error) error {
 	return errResource{fmt.Sprintf("not valid JSON: %v", err)}
 }
 
-// endOfString finds how far behind its opening quote a string's closing quote stands, counted
-// from the opening one; -1 where there is none.
+// endOfString returns the distance from the opening to the closing quote of a string, or -1.
 func endOfString(s []byte) int {
 	for at := 0; ; {
 		n := bytes.IndexByte(s[at:], '"')
@@ -241,8 +241,8 @@ func endOfString(s []byte) int {
 	}
 }
 
-// examine finds the facts of a resource. The places of references are those in the line with the
-// edits made. Where the line is like one before, it is not walked over.
+// examine returns the facts of a resource. The positions of references are those after the
+// edits. A line like an earlier one is not walked.
 func (x *examiner) examine(line []byte) (f facts, err error) {
 	x.begin()
 	x.walked = true
@@ -282,13 +282,13 @@ func (x *examiner) examine(line []byte) (f facts, err error) {
 	return f, nil
 }
 
-// begin forgets the resource before.
+// begin resets the examiner for a new resource.
 func (x *examiner) begin() {
 	x.refs, x.edits, x.subjects, x.shift, x.last = x.refs[:0], x.edits[:0], x.subjects[:0], 0, 0
 	x.called = logical{}
 }
 
-// walk finds what a resource says, and makes a mould of it on the way, unless made is nil.
+// walk examines a resource, and makes a mould of it unless made is nil.
 func (x *examiner) walk(line []byte, f *facts, made *making) {
 	if x.walkAs(f.typ, line, f, made) {
 		return
@@ -299,8 +299,8 @@ func (x *examiner) walk(line []byte, f *facts, made *making) {
 	x.walkAs(typ, line, f, made)
 }
 
-// walkAs walks over a resource of a type, "" for one that is not known yet. It reports whether that
-// was soon enough.
+// walkAs walks over a resource of a type, "" if unknown. It reports whether the type was known
+// early enough.
 func (x *examiner) walkAs(typ string, line []byte, f *facts, made *making) bool {
 	var ident identifier
 	x.canonicals = canonicalFields[fhir.TypeNumber([]byte(typ))]
@@ -386,16 +386,16 @@ func (x *examiner) walkAs(typ string, line []byte, f *facts, made *making) bool 
 	return known || f.typ == "" || c.Err() != nil
 }
 
-// ofIdentifier reports whether the current value is a field of the resource's identifier, of
-// which there may be one or a list.
+// ofIdentifier reports whether the current value is a field of the resource's identifier or
+// identifiers.
 func (x *examiner) ofIdentifier() bool {
 	c := &x.cursor
 	return (c.Depth == 2 || c.Depth == 3) && string(c.KeyAt(1)) == "identifier" && c.IsString()
 }
 
-// ofReference reports whether the current value is a field of a Reference's identifier. Those
-// within the resource's own identifiers, and of elements in lists that have one, mean nothing to
-// place.
+// ofReference reports whether the current value is a field of a Reference's identifier. It
+// excludes those within the resource's own identifiers and within listed elements, which place
+// does not use.
 func (x *examiner) ofReference() bool {
 	c := &x.cursor
 	if c.Depth < 3 || !c.IsString() || string(c.KeyAt(c.Depth-1)) != "identifier" ||
@@ -408,8 +408,8 @@ func (x *examiner) ofReference() bool {
 	return true
 }
 
-// byIdentifier takes in a Reference that ends, and has an identifier. That is what it means
-// where it has no reference that leads to something here.
+// byIdentifier processes the end of a Reference with an identifier, which counts if its
+// reference leads to nothing here.
 func (x *examiner) byIdentifier() {
 	c, called := &x.cursor, x.called
 	x.called = logical{}
@@ -446,8 +446,8 @@ func (x *examiner) byIdentifier() {
 	}
 }
 
-// goesAlong takes in what a Reference that ends names by an identifier, where it is of a type
-// that no record is about: it goes out with this resource.
+// goesAlong processes the end of a Reference that names, by identifier, a resource of a type
+// without a patient: the record includes it.
 func (x *examiner) goesAlong(typ string, by identifier) {
 	if !fhir.KnownType(typ) || typ == "Patient" || fhir.CompartmentPaths(typ) != nil {
 		return
@@ -459,7 +459,7 @@ func (x *examiner) goesAlong(typ string, by identifier) {
 	x.last = at
 }
 
-// referenceAt takes in the string where a walk stands, which refers to something.
+// referenceAt processes the current string, which is a reference.
 func (x *examiner) referenceAt(flag refKind, made *making) {
 	c := &x.cursor
 	if !c.IsString() {
@@ -475,8 +475,8 @@ func (x *examiner) referenceAt(flag refKind, made *making) {
 	x.reference(flag, c.Text(), start, end, path)
 }
 
-// reference takes in the text of a string, from start to end in the line, that refers to
-// something; path is that of a Reference.
+// reference processes the text of a reference. start and end are its bounds in the line; path is
+// that of a Reference.
 func (x *examiner) reference(flag refKind, text []byte, start, end int, path string) {
 	m := x.scope.read(text)
 	if flag == refURL && (m.kind == refStrange || m.external && m.text == "") {
@@ -500,17 +500,17 @@ func (x *examiner) reference(flag refKind, text []byte, start, end int, path str
 	x.last = r.end
 }
 
-// quote makes a JSON string of a text.
+// quote returns a text as a JSON string.
 func quote(text string) []byte {
 	plain := func(r rune) bool { return r >= ' ' && r != '"' && r != '\\' }
 	if strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
 		return []byte(`"` + text + `"`)
 	}
-	out, _ := stdjson.Marshal(text) // a string can always be
+	out, _ := stdjson.Marshal(text) // strings always can be encoded
 	return out
 }
 
-// subject is a Reference that may decide about the owner, and the path of its field.
+// subject is a Reference that may decide the owner, with the path of its field.
 type subject struct {
 	path string
 	about
@@ -529,7 +529,7 @@ func (x *examiner) subject(m meaning, text []byte, path string) {
 	x.subjects = append(x.subjects, subject{path, a})
 }
 
-// aboutPaths is where a resource says whose it is.
+// aboutPaths returns the paths that say whom a resource is about.
 func aboutPaths(typ string) []string {
 	if paths := fhir.CompartmentPaths(typ); paths != nil {
 		return paths
@@ -537,10 +537,10 @@ func aboutPaths(typ string) []string {
 	return besideCompartment[typ]
 }
 
-// besideCompartment adds to fhir.CompartmentPaths, which tells what of R4 it leaves out and
-// takes in: it is where resources that R4's patient compartment leaves out say what they are
-// about. Where that is a patient's, they are part of the record, too: an export is all of it.
-// PaymentReconciliation, which lists the claims of many patients, is none of them.
+// besideCompartment extends fhir.CompartmentPaths: it has the paths by which resources outside
+// of R4's patient compartment say what they are about. If that is a patient's, they are part of
+// the record too, because an export must be complete. PaymentReconciliation, which lists the
+// claims of many patients, is excluded.
 var besideCompartment = map[string][]string{
 	"Binary":                     {"securityContext"},
 	"BiologicallyDerivedProduct": {"collection.source"},
@@ -552,12 +552,11 @@ var besideCompartment = map[string][]string{
 	"VerificationResult":         {"target"},
 }
 
-// errParameters is why a Parameters is not stored: resources may be in it, which would be in
-// nobody's record.
+// errParameters is why a Parameters is rejected: it may contain resources, which would be in no
+// record.
 var errParameters = errResource{"a Parameters cannot be imported: take the resources out of it"}
 
-// aside says why a resource is none of the record: it belongs to the way that the records came. It
-// gives nil for any other.
+// aside returns why a resource is not part of the record but belongs to its transport, or nil.
 func aside(f *facts, line []byte) error {
 	switch {
 	case f.typ == "OperationOutcome" && f.id == "":
@@ -572,9 +571,9 @@ func aside(f *facts, line []byte) error {
 	return nil
 }
 
-// isHeader reports whether a Parameters is the header of a block of a bulk export, which names
-// what the block is about and holds nothing else (Bulk Data Access 3.0.0, "Bulk Data Output File
-// Organization").
+// isHeader reports whether a Parameters is the header of a block in a bulk export, which names
+// the subject of the block and holds nothing else (Bulk Data Access 3.0.0, "Bulk Data Output
+// File Organization").
 func isHeader(line []byte) bool {
 	var p struct {
 		Parameter []struct {
@@ -592,7 +591,7 @@ func isHeader(line []byte) bool {
 	return err == nil && len(p.Parameter) > 0
 }
 
-// place finds what decides about the owner among a resource's references.
+// place determines what decides the owner among a resource's references.
 func (x *examiner) place(f *facts) {
 	if f.typ == "Patient" {
 		f.owners = []string{f.id}
@@ -617,7 +616,7 @@ func (x *examiner) place(f *facts) {
 		}
 	}
 	slices.Sort(x.owners)
-	// what else it is about decides nothing, unless that may be another patient
+	// Other references decide nothing, unless they may refer to another patient.
 	if len(x.owners) > 0 {
 		f.owners = x.ownedBy(x.owners)
 		x.abouts = slices.DeleteFunc(x.abouts, func(a about) bool { return !a.maybePatient() })
@@ -629,8 +628,8 @@ func (x *examiner) place(f *facts) {
 		slices.ContainsFunc(f.about, func(a about) bool { return a.typ == "" })
 }
 
-// ownedBy is a list of owners of its own, or that of the resource before, whose owners are most
-// often the same. Nobody changes it.
+// ownedBy returns the owners as a list of their own, or that of the previous resource if it is
+// equal, as it usually is. Nobody changes it.
 func (x *examiner) ownedBy(owners []string) []string {
 	if !slices.Equal(x.before, owners) {
 		x.before = slices.Clip(slices.Clone(owners))

@@ -5,26 +5,25 @@ import (
 	"math/bits"
 )
 
-// filter says which keys are certainly not in the store: a Bloom filter whose bits of one key
-// lie in one cache line. Its size is bounded, so that what an import takes is; beyond some 15
-// million keys it is wrong more often than once in a hundred times, and a look into the store
-// decides.
+// filter is a Bloom filter whose bits for a key are in one cache line. It reports keys that are
+// certainly not in the store. Its size is bounded, which bounds the memory of an import. Beyond
+// 15 million keys it has more than 1 % false positives, for which the store is read.
 //
-// It begins small, since each look into a large one waits for the memory. Once it has enough
-// keys, those that follow go into a large one beside it.
+// It starts small, because each access to a large filter waits for memory. When it is full,
+// later keys go into a large one beside it.
 type filter struct {
 	seed  maphash.Seed
 	words []uint64
-	older []uint64 // of the keys from before it grew; nil before
-	room  int      // how many keys it takes until it grows; 0 where it does not
-	some  bool     // whether any key was added
+	older []uint64 // the keys from before it grew; nil before
+	room  int      // how many more keys fit before it grows; 0 if it does not grow
+	some  bool     // whether a key was added
 }
 
 const (
 	filterBytes      = 16 << 20
 	smallFilterBytes = 2 << 20
-	// smallFilterKeys has twenty bits for each key: the small one answers for ever, and so has
-	// to be wrong more rarely than the large one.
+	// smallFilterKeys allows twenty bits for each key: the small filter is used forever and
+	// needs fewer false positives than the large one.
 	smallFilterKeys = smallFilterBytes * 8 / 20
 
 	lineWords = 8 // a cache line of 64 bytes
@@ -37,13 +36,13 @@ func newFilter() *filter {
 	return f
 }
 
-// newFilterOf makes a filter of a size in bytes: with ten bits a key it is wrong once in a
-// hundred times.
+// newFilterOf returns a filter of a size in bytes. With ten bits per key it has 1 % false
+// positives.
 func newFilterOf(size int) *filter {
 	return &filter{seed: maphash.MakeSeed(), words: make([]uint64, size/8)}
 }
 
-// clear forgets all keys of a filter that does not grow.
+// clear removes all keys of a filter that does not grow.
 func (f *filter) clear() {
 	if f.some {
 		clear(f.words)
@@ -53,7 +52,7 @@ func (f *filter) clear() {
 
 func (f *filter) hash(k []byte) uint64 { return maphash.Bytes(f.seed, k) }
 
-// line finds the words of a key, by its hash, and the bits to look at.
+// line returns the words of a key and the bits to test, by its hash.
 func line(all []uint64, h uint64) (words []uint64, probe uint64) {
 	at, _ := bits.Mul64(h, uint64(len(all)/lineWords))
 	return all[at*lineWords : (at+1)*lineWords], h * 0x9e3779b97f4a7c15
@@ -77,7 +76,7 @@ func (f *filter) add(k []byte) {
 	}
 }
 
-// lacks reports whether a key was never added.
+// lacks reports whether a key was certainly never added.
 func (f *filter) lacks(k []byte) bool {
 	if !f.some {
 		return true
@@ -97,7 +96,7 @@ func lacks(all []uint64, h uint64) bool {
 	return false
 }
 
-// near loads the words of a key, by its hash.
+// near prefetches the words of a key, by its hash.
 func (f *filter) near(h uint64) uint64 {
 	words, _ := line(f.words, h)
 	if f.older == nil {

@@ -16,13 +16,12 @@ import (
 type Input struct {
 	Path string
 	Info fs.FileInfo
-	// Document says that its name is one of a JSON document rather than of NDJSON.
+	// Document means that its name is that of a JSON document rather than NDJSON.
 	Document bool
 }
 
-// Inputs lists the files to read, each folder's with those of the folders in it, in the order of
-// names, and what of them is left out. A path that is a file is read as NDJSON unless its name
-// says otherwise.
+// Inputs lists the files to import, including those of nested folders, sorted by name, and the
+// ignored files. A path that is a file is read as NDJSON unless its name says otherwise.
 func Inputs(paths []string) (files []Input, ignored []source.Ignored, err error) {
 	for _, root := range paths {
 		n := len(files)
@@ -50,8 +49,8 @@ func Inputs(paths []string) (files []Input, ignored []source.Ignored, err error)
 	return files, ignored, nil
 }
 
-// followed is a path that is walked through where it is a link to a folder: a walk follows none,
-// but who names one means what is in it.
+// followed resolves a path that is a link to a folder. A walk does not follow links, but whoever
+// names one means its target.
 func followed(path string) string {
 	link, err := os.Lstat(path)
 	if err != nil || link.Mode()&fs.ModeSymlink == 0 {
@@ -65,8 +64,8 @@ func followed(path string) string {
 
 const wanted = "file named .json, .ndjson or .jsonl, gzipped (.gz) or not"
 
-// examineFile decides about what a walk comes by: an input, or why it is left out, or neither
-// for a folder to walk through.
+// examineFile classifies a path of a walk: an input, an ignored file with the reason, or neither
+// for a folder to enter.
 func examineFile(root, path string, d fs.DirEntry, err error) (in Input, why string) {
 	name := filepath.Base(path)
 	known, document := kindOfName(name)
@@ -90,7 +89,7 @@ func examineFile(root, path string, d fs.DirEntry, err error) (in Input, why str
 	return Input{path, info, document}, ""
 }
 
-// reason is an error of a file without its path.
+// reason returns an error without its path.
 func reason(err error) string {
 	if of, ok := errors.AsType[*fs.PathError](err); ok {
 		err = of.Err
@@ -98,7 +97,7 @@ func reason(err error) string {
 	return "cannot be read: " + err.Error()
 }
 
-// kindOfName tells by a file's name, in any case, whether it holds resources, and whether as a
+// kindOfName returns by a file's name, in any case, whether it holds resources, and whether as a
 // document.
 func kindOfName(name string) (known, document bool) {
 	switch strings.ToLower(filepath.Ext(strings.TrimSuffix(strings.ToLower(name), ".gz"))) {
@@ -110,13 +109,13 @@ func kindOfName(name string) (known, document bool) {
 	return false, false
 }
 
-// errIgnored says why an input, or a resource, that can be read is left out.
+// errIgnored is why a readable input or resource is ignored.
 type errIgnored struct{ why string }
 
 func (e errIgnored) Error() string { return e.why }
 
-// besides recognises by its beginning what clients of bulk exports keep beside the resources:
-// the manifest, and the log of the download (log.ndjson). It gives "" for anything else.
+// besides recognizes by their start the files that clients of bulk exports store beside the
+// resources: the manifest, and the download log (log.ndjson). It returns "" for anything else.
 func besides(head []byte) string {
 	seen := map[string]bool{}
 	var c fhir.Cursor

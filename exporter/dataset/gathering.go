@@ -6,20 +6,19 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// gathering is a batch whose writes are put in the order of their keys' kinds before they go
-// into the store, all at once. A memtable finds the place of a key fast where that is beside the
-// key before: resources come in the order of their patients, but each of them writes keys of
-// several kinds.
+// gathering is a batch that orders its writes by kind of key before it commits them together.
+// Inserting into a memtable is fast if a key is next to the previous one; resources arrive
+// ordered by patient, but each writes keys of several kinds.
 type gathering struct {
 	store *Store
-	all   *pebble.Batch // writes of compartments' keys, and at a commit all others
+	all   *pebble.Batch // writes of compartment keys; at a commit, all writes
 	kinds ['z' + 1]*pebble.Batch
-	used  []*pebble.Batch // those of kinds that are there
+	used  []*pebble.Batch // those of the kinds in use
 }
 
 func (s *Store) newGathering() gathering { return gathering{store: s, all: s.newBatch()} }
 
-// of is where the writes of a key go. Those of one key stay in their order.
+// of returns the batch for a key. Writes of one key keep their order.
 func (g *gathering) of(k []byte) *pebble.Batch {
 	if k[0] == kCompartment {
 		return g.all
@@ -36,7 +35,7 @@ func (g *gathering) set(k, v []byte) error { return g.of(k).Set(k, v, nil) }
 
 func (g *gathering) delete(k []byte) error { return g.of(k).Delete(k, nil) }
 
-// size is how much is gathered, in bytes.
+// size returns the size of the writes in bytes.
 func (g *gathering) size() int {
 	n := g.all.Len()
 	for _, b := range g.used {
@@ -45,7 +44,7 @@ func (g *gathering) size() int {
 	return n
 }
 
-// commit writes all of it to the store, or nothing, and begins anew.
+// commit writes everything to the store atomically and starts again.
 func (g *gathering) commit(opt *pebble.WriteOptions) error {
 	for _, b := range g.used {
 		if err := g.all.Apply(b, nil); err != nil {
@@ -60,7 +59,7 @@ func (g *gathering) commit(opt *pebble.WriteOptions) error {
 	return nil
 }
 
-// close gives its memory back.
+// close releases the memory.
 func (g *gathering) close() error {
 	err := g.all.Close()
 	for _, b := range g.used {

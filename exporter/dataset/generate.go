@@ -11,8 +11,8 @@ import (
 	"ehi-server/exporter/synthetic"
 )
 
-// Generate writes the synthetic patients of a configuration into the store, what they share and
-// their group included; nothing is malformed there. progress is told how many patients are made.
+// Generate stores the synthetic patients of a configuration, with their shared resources and
+// their group. No resource is malformed. progress is called with the number of patients.
 func (s *Store) Generate(
 	ctx context.Context, c synthetic.Config, now time.Time, progress func(done, total int),
 ) error {

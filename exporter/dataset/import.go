@@ -14,11 +14,10 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Import reads files and folders of bundles and single resources (.json) and NDJSON (.ndjson,
-// .jsonl), gzipped (.gz) or not, in the order of their names. What else is in a folder is left
-// out, and listed in the report. A bad line or entry is reported and the rest imported. Files
-// that were imported whole and have not changed since are skipped, so that an interrupted import
-// can be started again.
+// Import imports files and folders of bundles and single resources (.json) and of NDJSON
+// (.ndjson, .jsonl), optionally gzipped (.gz), sorted by name. It ignores other files and lists
+// them in the report. An invalid line or entry is reported and the rest imported. It skips
+// unchanged files that were imported completely, so that an interrupted import can be repeated.
 func (s *Store) Import(
 	ctx context.Context, paths []string, o source.ImportOptions,
 ) (source.Report, error) {
@@ -62,7 +61,7 @@ func (s *Store) ImportFrom(
 	})
 }
 
-// load runs an import and settles what it brought, also where it was cut off.
+// load runs an import and settles its result, even if it was interrupted.
 func (s *Store) load(
 	ctx context.Context, o source.ImportOptions, read func(*importer) error,
 ) (source.Report, error) {
@@ -100,11 +99,11 @@ func (s *Store) load(
 		charset: cs,
 		report:  source.Report{Counts: map[string]int64{}},
 	}
-	defer im.w.close() // everything that counts was flushed by settle
+	defer im.w.close() // settle has flushed everything that counts
 	err = read(&im)
 	if err != nil {
 		ctx = context.WithoutCancel(ctx)
-		// what has come is settled, also where there is no room for more
+		// Settle what was imported even if there is no space for more.
 		im.w.floor = min(im.w.floor, toFlush)
 	}
 	err = errors.Join(err, im.w.settle(ctx, o.Settled), s.ends())
@@ -122,20 +121,20 @@ type importer struct {
 	w       *writer
 	o       source.ImportOptions
 	charset charset
-	around  fhir.Cursor // of what stands around a bundle's resources
+	around  fhir.Cursor // for the parts of a bundle around its resources
 	report  source.Report
-	left    bool // the file at hand was left out
+	left    bool // the current file was ignored
 	total   int64
 	done    atomic.Int64 // bytes read
 }
 
-// file imports one file and remembers it where all of it went in.
+// file imports one file and records it if everything was imported.
 func (im *importer) file(ctx context.Context, f Input) error {
 	abs, err := filepath.Abs(f.Path)
 	if err != nil {
 		return err
 	}
-	// What a reference means depends on the bases, too.
+	// The meaning of references depends on the base URLs too.
 	mark := fmt.Appendf(nil, "%d %d %x", f.Info.Size(), f.Info.ModTime().UnixNano(),
 		digestOf(im.store.own...))
 	seen, err := get(im.store.db, key(kFile, abs))
@@ -164,7 +163,7 @@ func (im *importer) file(ctx context.Context, f Input) error {
 
 func (im *importer) advance() { im.o.Progress(im.done.Load(), im.total) }
 
-// counting counts what is read.
+// counting counts the bytes read.
 type counting struct {
 	r io.Reader
 	n *atomic.Int64
@@ -187,13 +186,13 @@ func (im *importer) read(ctx context.Context, f Input) (err error) {
 		return im.problem(in, err)
 	}
 	defer r.Close()                                   // read only
-	if _, err := s.begin(); err == nil && s.opens() { // a document by another name
+	if _, err := s.begin(); err == nil && s.opens() { // a document with another name
 		return im.document(ctx, in)
 	}
-	return im.lines(ctx, in.name, s.line, s.rest()) // which tells what cannot be read
+	return im.lines(ctx, in.name, s.line, s.rest()) // reports what is unreadable
 }
 
-// bad records a problem; under Strict it ends the import.
+// bad records a problem. With Strict it ends the import.
 func (im *importer) bad(file string, line int, why string) error {
 	p := source.Problem{File: file, Line: line, Why: why}
 	if im.report.Problems++; len(im.report.Bad) < source.MaxBad {
@@ -205,7 +204,7 @@ func (im *importer) bad(file string, line int, why string) error {
 	return nil
 }
 
-// leaves lists what of an input is left out, each reason once.
+// leaves records what of an input is ignored, each reason once.
 func (im *importer) leaves(name string, why errIgnored) {
 	left := source.Ignored{File: name, Why: why.why}
 	for _, before := range slices.Backward(im.report.Ignored) {
@@ -223,7 +222,7 @@ func (im *importer) put(path string, line int, p prepared) error {
 	return im.keep(path, line, p, im.w.put)
 }
 
-// keep stores a resource by put, and counts it, or what is wrong with it.
+// keep stores a resource by put and counts it, or records its problem.
 func (im *importer) keep(path string, line int, p prepared, put func(prepared) error) error {
 	err := put(p)
 	if why, ok := errors.AsType[errResource](err); ok {

@@ -15,53 +15,53 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// batchBytes is how much is gathered before it is written to the store.
+// batchBytes is the size from which a batch is written to the store.
 const batchBytes = 2 << 20
 
-// writer puts resources into the store. It is for one goroutine, which holds Store.writing. What
-// it wrote is in exports once settle has run.
+// writer stores resources. It is used by one goroutine, which holds Store.writing. What it wrote
+// is in exports after settle.
 type writer struct {
 	store *Store
 	batch gathering
-	floor int64 // of bytes free on the disk, below which nothing is written; 0: there is none
-	// sorter has all c keys, where the store had none when the import began; nil where they are in
-	// the batch and the store.
+	floor int64 // free bytes of the disk below which it does not write; 0 for no limit
+	// sorter receives all c keys if the store had none at the start of the import. If it is nil,
+	// they are in the batch and the store.
 	sorter *sorter
-	marks  []keyValue // of files that were imported, while the resources are in the sorter
-	// pending has the keys that the batch sets or deletes, and the digests of its a keys; but for
-	// those of resources with an o key, the t keys, and the o keys that it sets. What is read
-	// through get sees them.
+	marks  []keyValue // of imported files, while the resources are in the sorter
+	// pending holds the keys that the batch sets or deletes and the digests of its a keys,
+	// except for those of resources with an o key, the t keys, and the o keys that it sets.
+	// Reads through get see them.
 	pending *filter
-	// the resources, by type and id as in a key, of which the batch sets x keys
+	// linked holds the resources, by type and id as in a key, of which the batch sets x keys.
 	linked  map[string]bool
 	touched map[string]bool // the patients whose t key the batch sets
-	// placed is the values of the o keys that the batch sets, until lately has them: what follows a
-	// resource often asks whose that is.
+	// placed holds the values of the o keys that the batch sets, until lately has them: the next
+	// resource often asks for the same.
 	placed map[string]string
-	// owned holds all o keys, once enough of them were looked for in vain.
+	// owned holds all o keys, once enough lookups were in vain.
 	owned  *filter
 	lately *owners // from then on
 	misses int
-	warmed uint64 // of no use: it keeps the loads of warm from being left out
-	// buried is whether the store has tombstones, covered whether it has resources over which a
-	// conditional update stands.
+	warmed uint64 // unused; it keeps the compiler from removing the loads of warm
+	// buried reports whether the store has tombstones, covered whether it has resources under a
+	// conditional update.
 	buried, covered bool
-	// gone are the resources, by type and id as in a key, that were shared and are not any more.
+	// gone holds the resources, by type and id as in a key, that are no longer shared.
 	gone     map[string]bool
 	now      time.Time
-	gen      []byte   // the generation of shared resources that this writer makes
-	examiner          // of what comes in
-	reader   examiner // of what is stored
+	gen      []byte   // the generation of shared resources that this writer creates
+	examiner          // for the import
+	reader   examiner // for stored resources
 	resolver
 	key         []byte
-	room, value []byte // for a key that is being written, and what it gets
+	room, value []byte // scratch memory for keys and values
 }
 
-// pendingBytes is the size of a filter for the keys of a batch.
+// pendingBytes is the size of the filter for the keys of a batch.
 const pendingBytes = 64 << 10
 
-// newWriter starts writing; now is the time of import that new and changed resources get. The
-// caller closes it.
+// newWriter starts writing. now is the import time of new and changed resources. The caller
+// closes it.
 func (s *Store) newWriter(now time.Time) (*writer, error) {
 	w := &writer{
 		store:   s,
@@ -94,16 +94,16 @@ func (s *Store) newWriter(now time.Time) (*writer, error) {
 	}
 	owned, err := some(s.db, []byte{kOwner})
 	if err == nil && !owned {
-		err = w.filterOwned() // of nothing: all that comes is new
+		err = w.filterOwned() // nothing: all resources are new
 	}
 	return w, err
 }
 
-// warmAtOnce is for how many resources the memory is loaded at once that put looks at.
+// warmAtOnce is for how many resources at a time memory is prefetched.
 const warmAtOnce = 32
 
-// warm loads what put will look at into the processor's caches, for some resources at once. One
-// by one, put would wait for the memory each time.
+// warm prefetches what put will read, for several resources at once. Otherwise put would wait
+// for memory each time.
 func (w *writer) warm(items []item) {
 	if w.owned == nil {
 		return
@@ -119,14 +119,14 @@ func (w *writer) warm(items []item) {
 	}
 }
 
-// prepared is a resource as far as it can be looked at without the store.
+// prepared is the result of examining a resource without the store.
 type prepared struct {
 	line   []byte // compact
 	facts  facts
 	told   version // what its entry says of it
-	copied bool    // it is a copy of a resource, see copyFlag
-	older  bool    // where versions are equal, what is there is the newer one
-	hint   string  // the patient to whom it belongs where it says nothing about that; "" for none
+	copied bool    // it is a copy, see copyFlag
+	older  bool    // if versions are equal, the stored one is newer
+	hint   string  // the patient that it belongs to by default; "" for none
 	err    error   // errResource
 }
 
@@ -135,10 +135,10 @@ func (x *examiner) prepare(resource []byte) (p prepared) {
 	return p
 }
 
-// version is which state of the resource it is: what it says of itself, or else its entry.
+// version returns the resource's version: its own statement, or else its entry's.
 func (p *prepared) version() version { return p.facts.version().or(p.told) }
 
-// stored is what the store holds of a resource.
+// stored is what the store holds for a resource.
 type stored struct {
 	value
 	there   bool
@@ -146,12 +146,12 @@ type stored struct {
 	derived derived
 }
 
-// versionOf is which state is stored; f is what its line says.
+// versionOf returns the stored version; f holds the facts of its line.
 func (s *stored) versionOf(f *facts) version {
 	return f.version().or(decodeVersion(string(s.version)))
 }
 
-// put stores one resource, unless what is there is newer. Errors about the resource itself are
+// put stores a resource unless the stored version is newer. Errors about the resource itself are
 // errResource; others end the import.
 func (w *writer) put(p prepared) error {
 	if p.err != nil {
@@ -175,7 +175,7 @@ func (w *writer) put(p prepared) error {
 	return w.flushFull()
 }
 
-// flushFull writes what is gathered to the store once there is enough of it.
+// flushFull writes the batch to the store once it is large enough.
 func (w *writer) flushFull() error {
 	if w.batch.size() >= batchBytes {
 		return w.flush(pebble.NoSync)
@@ -183,7 +183,7 @@ func (w *writer) flushFull() error {
 	return nil
 }
 
-// superseded reports whether a resource that is there stays as it is.
+// superseded reports whether the stored version of a resource stays.
 func (w *writer) superseded(before stored, p prepared) (bool, error) {
 	same := before.cameAs(p.line)
 	of := p.facts
@@ -207,7 +207,7 @@ func (w *writer) superseded(before stored, p prepared) (bool, error) {
 	return false, nil
 }
 
-// respell writes a line that says the same as what is there, and comes from there as well.
+// respell rewrites a line that says the same as the stored one and has the same origin.
 func (w *writer) respell(p prepared, before stored) error {
 	p.copied = p.copied && before.copied
 	hints := slices.Clone(before.derived.hints)
