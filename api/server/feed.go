@@ -9,6 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/progress"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
@@ -18,7 +19,7 @@ import (
 // changes within gather is one event, made once for all pages. It names jobs by id and says how they stand, and nothing of patients.
 type feed struct {
 	jobs     *bus.Jobs
-	progress *progressBook
+	progress *progress.Book
 
 	mu      sync.Mutex
 	changed map[string]struct{}
@@ -45,9 +46,9 @@ const (
 )
 
 // newFeed starts to follow jobs; stop ends it and all pages' streams.
-func newFeed(jobs *bus.Jobs, progress *progressBook) *feed {
+func newFeed(jobs *bus.Jobs, progress *progress.Book) *feed {
 	f := &feed{jobs: jobs, progress: progress, changed: map[string]struct{}{}, pages: map[chan []byte]struct{}{}, wake: make(chan struct{}, 1), done: make(chan struct{})}
-	f.stops = []func(){jobs.OnChange(f.note), progress.onNews(f.note)}
+	f.stops = []func(){jobs.OnChange(f.note), progress.OnNews(f.note)}
 	go f.run()
 	return f
 }
@@ -121,7 +122,7 @@ func (f *feed) standing(id string) change {
 		return change{ID: id}
 	}
 	c := change{ID: id, Status: s.Status}
-	if p, running := f.progress.of(id); running && s.Status == ehi.Requested {
+	if p, running := f.progress.Of(id); running && s.Status == ehi.Requested {
 		c.Percent = p.Percent()
 	}
 	return c

@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/progress"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 )
@@ -19,13 +19,13 @@ func TestEHI14AnApplicationNeverLearnsThatSomethingIsWithheld(t *testing.T) {
 	if !whole.whole {
 		t.Fatal("the token does not open its export")
 	}
-	book, err := lru.New[string, ehi.Progress](1)
+	book, err := progress.NewBook()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{progress: &progressBook{book: book}}
+	s := &Server{progress: book}
 	render := func(j ehi.Job, total int64) string {
-		book.Add(j.ID, ehi.Progress{Job: j.ID, Done: total / 2, Total: total})
+		book.Note(ehi.Progress{Job: j.ID, Done: total / 2, Total: total})
 		sent := s.jobJSON(&j, reach{})
 		sent.Parameters, sent.Authorizations = nil, nil // the sender's own words
 		told, err := json.Marshal([]any{

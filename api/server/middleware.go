@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"ehi-server/api/content"
+	"ehi-server/api/progress"
 	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
@@ -74,11 +75,11 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	}
 	m := s.meters.of(c)
 	m.answered(c.Response().StatusCode()).Inc()
-	took := time.Since(start) - heldFor(c)
+	took := time.Since(start) - progress.Held(c)
 	tracing.Observe(c.UserContext(), m.seconds, took)
 	if s.Log.Enabled(context.Background(), slog.LevelDebug) { // the template only: a path may name a patient
 		s.Log.Debug("request", "method", m.method, "route", m.template,
-			"status", c.Response().StatusCode(), "took", took, "held", heldFor(c),
+			"status", c.Response().StatusCode(), "took", took, "held", progress.Held(c),
 			"request", request.ID(c), "trace", tracing.ID(c.UserContext()))
 	}
 	return nil

@@ -97,7 +97,7 @@ func (s *Server) handleRequest(c *fiber.Ctx) error {
 	}
 	switch j.Status {
 	case ehi.Requested:
-		p, known := s.progress.of(j.ID)
+		p, known := s.progress.Of(j.ID)
 		page["Percent"], page["Known"] = p.Percent(), known
 	case ehi.Rejected:
 		page["Ending"], page["Reason"], page["Next"] = "ending.rejected", j.Reason, "ending.rejected.next"

@@ -28,6 +28,7 @@ import (
 	"ehi-server/api/faulty"
 	"ehi-server/api/listener"
 	"ehi-server/api/openid"
+	"ehi-server/api/progress"
 	"ehi-server/api/request"
 	"ehi-server/api/trail"
 	"ehi-server/api/web"
@@ -155,9 +156,9 @@ type Server struct {
 	admins   *session.Store
 	// adminMark is configured, worked out once.
 	adminMark func() string
-	progress  *progressBook
+	progress  *progress.Book
 	polls     *abuse.Paces
-	holds     *holds
+	holds     *progress.Holds
 	failures  *abuse.Failures
 	conns     *listener.Conns
 	trail     *trail.Recorder
@@ -197,7 +198,7 @@ func New(c Config, d Deps) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{Config: c, Deps: d, clock: now}
-	if s.progress, err = followProgress(d.Bus); err != nil {
+	if s.progress, err = progress.Follow(d.Bus); err != nil {
 		return nil, fmt.Errorf("follow progress: %w", err)
 	}
 	if s.polls, err = abuse.NewPaces(c.PollBurst); err != nil {
@@ -215,7 +216,7 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.texts, err = web.ReadCatalogues(); err != nil {
 		return nil, err
 	}
-	if s.holds, err = newHolds(d.Bus.Jobs, c.MaxHeld); err != nil {
+	if s.holds, err = progress.NewHolds(d.Bus.Jobs, c.MaxHeld); err != nil {
 		return nil, err
 	}
 	s.feed, s.samples = newFeed(d.Bus.Jobs, s.progress), takeSamples()
@@ -306,13 +307,13 @@ func (s *Server) Serve(ln net.Listener) error {
 // held; everything else is answered as before.
 func (s *Server) Drain() {
 	s.jobs.Drain()
-	s.holds.release()
+	s.holds.Release()
 }
 
 // Shutdown stops taking requests and waits for those under way, for at most d. Handlers work on Fiber's user context: fasthttp's own ends
 // with the beginning of the shutdown, and would break off what is to be ended.
 func (s *Server) Shutdown(d time.Duration) error {
-	s.holds.release()
+	s.holds.Release()
 	s.feed.stop() // streams that have no end of their own
 	return errors.Join(s.app.ShutdownWithTimeout(d), s.conns.Close())
 }
@@ -322,10 +323,10 @@ func (s *Server) Close() error {
 	s.jobs.Close()
 	s.rechecks.stop()
 	s.samples.stop()
-	s.holds.close()
+	s.holds.Close()
 	s.feed.stop()
 	s.failures.Stop()
-	return s.progress.stop()
+	return s.progress.Stop()
 }
 
 // bases are the path variants of the FHIR base (EHI-1).

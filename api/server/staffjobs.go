@@ -137,7 +137,7 @@ func (s *Server) row(c *fiber.Ctx, v bus.Summary, at time.Time) jobRow {
 // percent is how much of a running job is done: told by its worker, or by the tasks that are committed.
 func (s *Server) percent(j *ehi.Job) int {
 	if j.Level == ehi.OnePatient {
-		p, _ := s.progress.of(j.ID)
+		p, _ := s.progress.Of(j.ID)
 		return p.Percent()
 	}
 	p := ehi.Progress{Done: int64(j.Done.Count()), Total: int64(j.Tasks)}

@@ -4,15 +4,12 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"sync/atomic"
 
 	"github.com/gofiber/fiber/v2"
-	lru "github.com/hashicorp/golang-lru/v2"
 
 	"ehi-server/api/content"
 	"ehi-server/api/faulty"
 	"ehi-server/api/request"
-	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 )
 
@@ -76,7 +73,7 @@ func (s *Server) progressText(j *ehi.Job, r reach) string {
 	if j.Level != ehi.OnePatient {
 		return populationProgress(j, r.whole)
 	}
-	p, known := s.progress.of(j.ID)
+	p, known := s.progress.Of(j.ID)
 	return patientProgress(p, known, r.counts(j))
 }
 
@@ -130,34 +127,3 @@ func (s *Server) handleDelete(c *fiber.Ctx) error {
 	}
 	return content.Outcome(c, http.StatusAccepted, "information", "informational", "The export was deleted")
 }
-
-// progressBook is the latest news of running exports, as workers publish them. It is bounded; a job that falls out of it
-// shows 0 % until its next message.
-type progressBook struct {
-	book *lru.Cache[string, ehi.Progress]
-	stop func() error
-	news atomic.Pointer[func(job string)]
-}
-
-func followProgress(b *bus.Bus) (*progressBook, error) {
-	book, err := lru.New[string, ehi.Progress](4096)
-	if err != nil {
-		return nil, err
-	}
-	out := &progressBook{book: book}
-	out.stop, err = b.OnProgress(func(p ehi.Progress) {
-		book.Add(p.Job, p)
-		if tell := out.news.Load(); tell != nil {
-			(*tell)(p.Job)
-		}
-	})
-	return out, err
-}
-
-// onNews calls f with the job of each message from now on, until stop is called. There is one such listener at a time.
-func (p *progressBook) onNews(f func(job string)) (stop func()) {
-	p.news.Store(&f)
-	return func() { p.news.Store(nil) }
-}
-
-func (p *progressBook) of(job string) (ehi.Progress, bool) { return p.book.Peek(job) }
