@@ -8,9 +8,9 @@ import (
 )
 
 // A narrative may show an image that is a Binary, and link documents
-// (https://hl7.org/fhir/R4/narrative.html#id). They are of the record as what an attachment's url
-// leads to. Nothing else is: what a release form decides about by what refers to it, such as a
-// questionnaire, is asked for by elements alone.
+// (https://hl7.org/fhir/R4/narrative.html#id). They belong to the record, like the target of an
+// attachment's url. Other targets do not: a release form decides about a resource such as a
+// questionnaire by the elements that reference it.
 
 var (
 	srcName    = []byte("src")
@@ -18,7 +18,7 @@ var (
 	escapedTag = []byte(`\u`)
 )
 
-// narrativeAt takes in the narrative where a walk stands.
+// narrativeAt processes the current narrative.
 func (x *examiner) narrativeAt(made *making) {
 	c := &x.cursor
 	raw := c.Raw()
@@ -29,13 +29,13 @@ func (x *examiner) narrativeAt(made *making) {
 			made.fails()
 		}
 	}
-	if bytes.IndexByte(raw, '\\') < 0 { // else lines like this one have the same narrative
+	if bytes.IndexByte(raw, '\\') < 0 { // otherwise lines like this one have the same narrative
 		made.event(isNarrative, c, "")
 	}
 }
 
-// narrative takes in what a narrative, a string that ends at end in the line, shows and links. It
-// reports whether some of that is of a store.
+// narrative processes what a narrative shows and links. end is its end in the line. It reports
+// whether the store may have some of it.
 func (x *examiner) narrative(text []byte, end int) (some bool) {
 	for _, name := range [][]byte{srcName, hrefName} {
 		for rest := text; ; {
@@ -53,7 +53,7 @@ func (x *examiner) narrative(text []byte, end int) (some bool) {
 	return some
 }
 
-// attribute is the value of an attribute, behind whose name rest stands.
+// attribute returns the value of an attribute; rest follows its name.
 func attribute(rest []byte) (value []byte, ok bool) {
 	rest, ok = bytes.CutPrefix(bytes.TrimLeft(rest, " \t\r\n"), []byte("="))
 	if rest = bytes.TrimLeft(rest, " \t\r\n"); !ok || len(rest) == 0 ||
@@ -69,7 +69,7 @@ func attribute(rest []byte) (value []byte, ok bool) {
 
 func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
-// shows takes in the address of an image or a link.
+// shows processes the address of an image or a link.
 func (x *examiner) shows(address []byte, end int) bool {
 	if len(address) > longestReference {
 		return false

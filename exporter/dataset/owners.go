@@ -5,15 +5,15 @@ import (
 	"slices"
 )
 
-// owners remembers whose the resources are that were written last, since what follows them asks. It
-// has a fixed size: of the resources that share a group of slots it remembers the latest ones. A
-// resource is known by 88 bits of seeded hashes of its o key.
+// owners caches the owners of the resources that were written last, because the following ones
+// ask for them. It has a fixed size: each group of slots keeps its latest resources. A resource
+// is identified by 88 bits of seeded hashes of its o key.
 type owners struct {
-	batch    uint8 // counts those that were written
-	lost     bool  // something of the present batch is not remembered
+	batch    uint8 // number of batches written
+	lost     bool  // something of the current batch was dropped
 	seeds    [2]maphash.Seed
 	slots    []ownerSlot
-	patients []string // by number; the first is "", the owner of what is shared
+	patients []string // by number; the first is "", the owner of shared resources
 	numbers  map[string]uint32
 }
 
@@ -23,15 +23,15 @@ type ownerSlot struct {
 	patient uint32 // its number + 1; 0 for an empty slot
 }
 
-// batch is the one that sets the o key, or set it 256 batches ago.
+// batch returns the batch that sets the o key, modulo 256.
 func (s *ownerSlot) batch() uint8 { return uint8(s.second) }
 
 const (
 	ownerSlots = 1 << 19 // of 16 bytes
-	// ownerGroup is how many slots a resource may have: a cache line. With one slot for each,
-	// half of the resources of a full table would have pushed others out.
+	// ownerGroup is how many slots a resource may use: a cache line. With a single slot, half of
+	// the resources of a full table would have displaced others.
 	ownerGroup = 4
-	// ownerPatients bounds the patients that are numbered; of more, all is forgotten.
+	// ownerPatients is how many patients can be numbered. Beyond that the cache is cleared.
 	ownerPatients = 100_000
 )
 
@@ -48,12 +48,12 @@ func (o *owners) forget() {
 
 func (o *owners) hash(k []byte) uint64 { return maphash.Bytes(o.seeds[0], k) }
 
-// near loads the slots where a resource is remembered, by the hash of its o key.
+// near prefetches the slots of a resource, by the hash of its o key.
 func (o *owners) near(h uint64) uint64 {
 	return o.slots[h%(ownerSlots/ownerGroup)*ownerGroup].first
 }
 
-// group is the slots where a resource is remembered, the latest first, and by what.
+// group returns the slots of a resource, the latest first, and the slot to look for.
 func (o *owners) group(k []byte) (slots []ownerSlot, want ownerSlot) {
 	want.first = o.hash(k)
 	want.second = uint32(maphash.Bytes(o.seeds[1], k))&^0xff | uint32(o.batch)
@@ -61,14 +61,14 @@ func (o *owners) group(k []byte) (slots []ownerSlot, want ownerSlot) {
 	return o.slots[at : at+ownerGroup], want
 }
 
-// slotOf is the index of a resource's slot; -1 where it is not remembered.
+// slotOf returns the index of a resource's slot, or -1.
 func slotOf(slots []ownerSlot, want ownerSlot) int {
 	return slices.IndexFunc(slots, func(s ownerSlot) bool {
 		return s.patient != 0 && s.first == want.first && s.second>>8 == want.second>>8
 	})
 }
 
-// set remembers the value of an o key.
+// set caches the value of an o key.
 func (o *owners) set(k []byte, patient string) {
 	number, known := o.numbers[patient]
 	if !known {
@@ -82,7 +82,7 @@ func (o *owners) set(k []byte, patient string) {
 	slots, want := o.group(k)
 	at := slotOf(slots, want)
 	if at < 0 {
-		at = len(slots) - 1 // the oldest one goes
+		at = len(slots) - 1 // replaces the oldest
 		o.lost = o.lost || slots[at].patient != 0 && slots[at].batch() == o.batch
 	}
 	copy(slots[1:at+1], slots[:at])
@@ -90,7 +90,7 @@ func (o *owners) set(k []byte, patient string) {
 	slots[0] = want
 }
 
-// delete forgets an o key.
+// delete removes an o key.
 func (o *owners) delete(k []byte) {
 	slots, want := o.group(k)
 	if at := slotOf(slots, want); at >= 0 {
@@ -98,7 +98,7 @@ func (o *owners) delete(k []byte) {
 	}
 }
 
-// maySet reports whether the present batch may set an o key.
+// maySet reports whether the current batch may set an o key.
 func (o *owners) maySet(k []byte) bool {
 	slots, want := o.group(k)
 	if at := slotOf(slots, want); at >= 0 {
@@ -107,10 +107,10 @@ func (o *owners) maySet(k []byte) bool {
 	return o.lost
 }
 
-// written takes in that the batch is in the store.
+// written records that the batch is in the store.
 func (o *owners) written() { o.batch, o.lost = o.batch+1, false }
 
-// get gives the value of an o key; ok is false where it is not remembered.
+// get returns the value of an o key. ok is false if it is not cached.
 func (o *owners) get(k []byte) (patient string, ok bool) {
 	slots, want := o.group(k)
 	at := slotOf(slots, want)

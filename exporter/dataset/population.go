@@ -23,12 +23,13 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// frozen are the checkpoints of a store: hard links to its files, made in milliseconds, that
-// later imports do not touch. Each is a folder named after the job for which it was made:
+// frozen manages the snapshots of a store. They are Pebble checkpoints: hard links to its files
+// that take milliseconds and that later imports do not change. Each is a folder named after its
+// job:
 //
 //	<records>.frozen/<name>/         a Pebble folder, opened read-only
 //	<records>.frozen/<name>/TAKEN    the instant, RFC 3339
-//	<records>.frozen/.<name>.<n>     one in the making, renamed when it is whole
+//	<records>.frozen/.<name>.<n>     an incomplete one, renamed when it is complete
 type frozen struct {
 	mu   sync.Mutex
 	open map[string]*population
@@ -68,12 +69,12 @@ func validName(name string) bool {
 	return name != "" && name[0] != '.' && name == filepath.Base(name)
 }
 
-// checkpoint makes the folder of a name; where another process is faster, its folder stands.
+// checkpoint creates the folder of a name. If another process is faster, its folder is used.
 func (s *Store) checkpoint(name string) error {
 	if err := os.MkdirAll(s.frozenDir(), 0o700); err != nil {
 		return err
 	}
-	taken := time.Now().UTC() // what is written from here on may or may not show
+	taken := time.Now().UTC() // writes from here on may or may not be included
 	if err := s.db.Flush(); err != nil {
 		return err
 	}
@@ -92,9 +93,9 @@ func (s *Store) checkpoint(name string) error {
 	return errors.Join(err, os.RemoveAll(making))
 }
 
-// Checkpoint keeps the store as it is now in a folder of its own, for a backup. remove deletes
-// that. What a process leaves that dies before goes when the store is opened again. A store that
-// is open read-only does not change: its own folder is given, and nothing is written.
+// Checkpoint creates a snapshot of the store in a folder of its own, for a backup. remove
+// deletes it. If the process dies first, the next opening of the store deletes it. For a
+// read-only store, which does not change, it returns the store's own folder and writes nothing.
 func (s *Store) Checkpoint() (dir string, remove func() error, err error) {
 	if s.reads {
 		return s.dir, func() error { return nil }, nil
@@ -110,8 +111,8 @@ func (s *Store) Checkpoint() (dir string, remove func() error, err error) {
 	return dir, remove, nil
 }
 
-// Verify reads a checkpoint whole, so that the sums of its blocks are checked. A file that is
-// damaged is told of as the store's own. Errors: ErrDamaged, ctx's.
+// Verify reads a whole checkpoint, which checks the checksums of its blocks. A damaged file is
+// reported as the store's own. Errors: ErrDamaged, those of ctx.
 func (s *Store) Verify(ctx context.Context, dir string) error {
 	opts := options(s.log, s.harm)
 	opts.ReadOnly, opts.FS = true, lockless{vfs.Default}
@@ -141,10 +142,10 @@ func readAll(ctx context.Context, db *pebble.DB) error {
 	return readError(it.Error())
 }
 
-// lockless opens a folder without its lock: a frozen store is read by any number of processes.
+// lockless opens a folder without its lock: any number of processes may read a snapshot.
 type lockless struct{ vfs.FS }
 
-// Lock takes nothing.
+// Lock does nothing.
 func (lockless) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
 
 func (s *Store) openFrozen(name string) (*population, error) {
@@ -170,7 +171,7 @@ func (s *Store) openPopulation(name string, taken time.Time) (*population, error
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	if of.changing { // what is under this version changes
+	if of.changing { // an older layout, which a later version changes
 		of.Version += "." + strconv.FormatInt(taken.UnixNano(), 36)
 	}
 	return &population{
@@ -183,7 +184,7 @@ func (s *Store) openPopulation(name string, taken time.Time) (*population, error
 	}, nil
 }
 
-// Thaw implements source.Source. A population in use goes with its last user.
+// Thaw implements source.Source. The last user of a population closes it.
 func (s *Store) Thaw(name string) error {
 	if !validName(name) {
 		return nil
@@ -212,7 +213,7 @@ func (s *Store) Frozen() ([]string, error) {
 	return names, err
 }
 
-// removeUnfinished removes checkpoints that a crash left in the making.
+// removeUnfinished deletes incomplete checkpoints after a crash.
 func (s *Store) removeUnfinished() error {
 	left, err := filepath.Glob(filepath.Join(s.frozenDir(), ".*"))
 	for _, path := range left {
@@ -221,7 +222,7 @@ func (s *Store) removeUnfinished() error {
 	return err
 }
 
-// population is one frozen store.
+// population is one snapshot.
 type population struct {
 	of      *Store
 	name    string
@@ -232,10 +233,10 @@ type population struct {
 	thawed  bool // under frozen.mu
 
 	membersMu sync.Mutex
-	membersOf map[string]source.Membership // by Group: each part of an export asks for the same
+	membersOf map[string]source.Membership // by Group: all parts of an export need the same
 }
 
-// members tells who belongs to a Group at the population's instant.
+// members returns the members of a Group at the population's instant.
 func (p *population) members(group string) (source.Membership, error) {
 	p.membersMu.Lock()
 	defer p.membersMu.Unlock()
@@ -277,8 +278,8 @@ func (p *population) Close() error {
 	return err
 }
 
-// Plan implements source.Population: it goes through the directory of patients, and adds up what
-// each record holds.
+// Plan implements source.Population. It adds up the sizes of records in the directory of
+// patients.
 func (p *population) Plan(
 	ctx context.Context, sel source.Selection, target int64,
 ) ([]ehi.Part, error) {
@@ -319,7 +320,7 @@ func (p *population) Plan(
 	return append(parts, ehi.Part{Shared: true}), nil
 }
 
-// chosen is the patients of a selection, sorted; nil for all.
+// chosen holds the patients of a selection, sorted; nil for all.
 type chosen []string
 
 func (c chosen) has(id string) bool {
@@ -413,7 +414,7 @@ type partRecord struct {
 	selection  source.Selection
 	part       ehi.Part
 	chosen     chosen
-	groups     []string // of ehi.OneGroup: the one that was asked for and those within it
+	groups     []string // for ehi.OneGroup: the requested Group and those nested in it
 }
 
 // TakenAt implements source.Record.
@@ -483,8 +484,8 @@ func (r *partRecord) own(v *scan, k, val []byte) error {
 	return v.resource(typ, val)
 }
 
-// begin turns to the next patient. One whose Patient resource never came is nobody's record: it
-// goes with the system alone.
+// begin starts the next patient. A patient without a Patient resource is only part of an export
+// of the system.
 func (r *partRecord) begin(v *scan, patient string) error {
 	v.patient = patient
 	store := r.population.store
@@ -501,8 +502,9 @@ func (r *partRecord) begin(v *scan, patient string) error {
 	return err
 }
 
-// countsHere decides which of its patients a resource of several comes with: the first of those
-// that are exported. One whose Patient resource never came is not, unless the whole system is.
+// countsHere decides which of its patients a resource with several patients is exported with:
+// the first exported one. A patient without a Patient resource counts only in an export of the
+// system.
 func (r *partRecord) countsHere(patient, typ, id string) (bool, error) {
 	if r.selection.ByPatient {
 		return true, nil
@@ -558,8 +560,8 @@ func (r *partRecord) scanPatients(v *scan) error {
 	})
 }
 
-// block reads one patient's whole record: the Patient first, then the compartment, then the
-// shared resources that it refers to.
+// block reads one patient's whole record: the Patient, the compartment, and the shared resources
+// that it references.
 func (r *partRecord) block(v *scan, id string) error {
 	store := r.population.store
 	self := key(kCompartment, id, "Patient", id)
@@ -614,8 +616,8 @@ func (r *partRecord) sharedOne(v *scan, typ, id string, val []byte) error {
 	return v.resource([]byte(typ), val)
 }
 
-// scanShared reads what belongs to no patient, each once: all of it, or for a group what its
-// members' records refer to.
+// scanShared reads what belongs to no patient, each resource once: everything, or for a Group
+// what its members' records reference.
 func (r *partRecord) scanShared(v *scan) error {
 	store := r.population.store
 	if r.chosen != nil {
@@ -640,13 +642,14 @@ func (r *partRecord) scanShared(v *scan) error {
 	})
 }
 
-// admitsShared reports whether shared resources of a type go out. A Group names patients: it
-// goes with the system, or is the one that was asked for, or is nested in that.
+// admitsShared reports whether shared resources of a type are exported. A Group names patients:
+// it is only part of an export of the system, or if it was requested or is nested in the
+// requested one.
 func (r *partRecord) admitsShared(typ string) bool {
 	return r.selection.Level == ehi.System || typ != "Group"
 }
 
-// closures is the shared resources of all chosen patients.
+// closures returns the shared resources of all chosen patients.
 func (r *partRecord) closures() ([]string, error) {
 	seen := map[string]bool{}
 	var keys []string
@@ -678,7 +681,7 @@ func (r *partRecord) Find(ctx context.Context, q source.Query, typ, id string) (
 	}
 	k := key(kShared, typ, id)
 	if len(owners) > 0 {
-		k = key(kCompartment, owners[0], typ, id) // the same line for each of them
+		k = key(kCompartment, owners[0], typ, id) // the line is the same for all owners
 	}
 	return admitted(ctx, q, typ, store.db, k)
 }

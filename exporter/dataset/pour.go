@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// imported notes that all of a file went in. It goes into the store with the resources, or
-// behind them.
+// imported records that a file was imported completely. The record is stored with the resources
+// or after them.
 func (w *writer) imported(file, mark []byte) error {
 	if w.sorter == nil {
 		return w.set(file, string(mark))
@@ -22,7 +22,7 @@ func (w *writer) imported(file, mark []byte) error {
 	return nil
 }
 
-// unsort puts what the sorter has into the store as it is, where the import goes on without.
+// unsort writes the sorter's content to the store unchanged if the import continues without it.
 func (w *writer) unsort() error {
 	sorted := w.sorter
 	err := w.pour(context.Background(), nil)
@@ -30,7 +30,7 @@ func (w *writer) unsort() error {
 	return errors.Join(err, sorted.close(), w.setMarks())
 }
 
-// setMarks notes the files whose resources are in the store by now.
+// setMarks records the files whose resources are now in the store.
 func (w *writer) setMarks() error {
 	marks := w.marks
 	w.marks = nil
@@ -42,8 +42,8 @@ func (w *writer) setMarks() error {
 	return nil
 }
 
-// settleSorted settles all patients, and puts their records into the store in their final form.
-// Meanwhile Pebble merges all else.
+// settleSorted settles all patients and stores their records in the final form. Meanwhile Pebble
+// merges everything else.
 func (w *writer) settleSorted(ctx context.Context, settled func(patients int)) error {
 	group, merging := errgroup.WithContext(ctx)
 	group.Go(func() error { return w.store.mergeOthers(merging) })
@@ -57,11 +57,11 @@ func (w *writer) settleSorted(ctx context.Context, settled func(patients int)) e
 	return errors.Join(sorted.close(), w.setMarks(), w.flush(pebble.NoSync), w.store.db.Flush())
 }
 
-// pour puts what the sorter has into the store, part by part, on all processors. With done it
-// settles the patients on the way, and tells of each.
+// pour writes the sorter's content to the store, part by part, on all processors. If done is not
+// nil, it settles the patients on the way and calls done for each.
 //
-// What says whose a resource is, is on the disk before the resource, and what is found out about a
-// patient behind: a record that a crash cut off is one that was not imported.
+// The owner of a resource is written to disk before the resource, and what is derived about a
+// patient after it: a record that a crash truncated counts as not imported.
 func (w *writer) pour(ctx context.Context, done func()) (err error) {
 	if err := errors.Join(w.flush(pebble.NoSync), w.store.db.Flush(), w.sorter.seal()); err != nil {
 		return err
@@ -101,11 +101,11 @@ func (w *writer) pour(ctx context.Context, done func()) (err error) {
 	return group.Wait()
 }
 
-// pouring carries parts over. It is for one goroutine.
+// pouring writes parts. It is not safe for concurrent use.
 type pouring struct {
 	*writer
-	settler *settler         // nil where the patients are settled later
-	touched *pebble.Snapshot // where the t keys are read
+	settler *settler         // nil if the patients are settled later
+	touched *pebble.Snapshot // source of the t keys
 	done    func()
 }
 
@@ -150,7 +150,7 @@ func (p *pouring) settle(ctx context.Context, of part, from *merging, to *tables
 	return from.before(end, func(_, _ []byte) error { return errUnsettled })
 }
 
-// ingest makes the tables a part of the store.
+// ingest adds the tables to the store.
 func (t *tables) ingest(ctx context.Context) error {
 	if err := t.end(); err != nil || len(t.paths) == 0 {
 		return err
@@ -161,7 +161,7 @@ func (t *tables) ingest(ctx context.Context) error {
 	return nil
 }
 
-// mergeOthers merges the tables of all keys but those of the compartments.
+// mergeOthers merges the tables of all keys except those of compartments.
 func (s *Store) mergeOthers(ctx context.Context) error {
 	err := s.db.Compact(ctx, []byte{0}, []byte{kCompartment}, true)
 	return errors.Join(err, s.db.Compact(ctx, []byte{kCompartment + 1}, []byte{0xff}, true))

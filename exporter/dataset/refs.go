@@ -8,52 +8,51 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// refKind says what a reference is, as far as that can be told without the store.
+// refKind is the kind of a reference, as far as the text tells.
 type refKind byte
 
 const (
 	refLocal   refKind = iota // type/id
-	refName                   // what some resource of the store may be called: urn: or Type?identifier=
-	refStrange                // leads nowhere, and never will
-	// refLogical is a Reference that names a resource by an identifier alone. It stands behind
-	// that Reference and is no text of the line: its original is the name.
+	refName                   // a name of some resource in the store: urn: or Type?identifier=
+	refStrange                // it never resolves
+	// refLogical is a Reference with an identifier only. It is positioned after that Reference
+	// and is not text of the line: its original is the name.
 	refLogical
-	// refURL is added for an attachment's url and its like: one that leads nowhere is no
-	// Reference that must be repaired.
+	// refURL is added for an attachment's url and similar fields, which need no repair if they
+	// lead nowhere.
 	refURL refKind = 4
-	// refCanonical is the canonical URL of a definition, which stays as it is. Its original is the
-	// type/id that it leads to where no definition has that URL; "" for none.
+	// refCanonical is the canonical URL of a definition, which stays unchanged. Its original is
+	// the type/id that it refers to if no definition has that URL; "" for none.
 	refCanonical refKind = 8
-	// refShown is what a narrative shows or links, in its text, which stays as it is: it stands
-	// behind that, and its original is the type/id.
+	// refShown is an address in the text of a narrative, which stays unchanged. It is positioned
+	// after the narrative, and its original is the type/id.
 	refShown refKind = 9
 )
 
 func (k refKind) url() bool     { return k&refURL != 0 }
 func (k refKind) base() refKind { return k &^ refURL }
 
-// named reports whether it has an original.
+// named reports whether the reference has an original.
 func (k refKind) named() bool { return k.base() == refName || k == refLogical || k >= refCanonical }
 
-// ref is a string of a resource that refers to another one; absolute URLs of other servers and
-// fragments are none.
+// ref is a string in a resource that refers to another one. Absolute URLs of other servers and
+// fragments do not count.
 type ref struct {
-	start, end int // of the string in the line, with its quotes
+	start, end int // bounds of the quoted string in the line
 	kind       refKind
-	// original is the JSON string that stood there when the resource came, where a refName was
-	// resolved since.
+	// original is the imported JSON string of a refName that has been resolved since.
 	original []byte
 }
 
-// resolved reports whether another text stands there than the one that came.
+// resolved reports whether the text differs from the imported one.
 func (r *ref) resolved() bool { return r.kind.base() == refName && len(r.original) > 0 }
 
-// refTable is the references of a line in their order. Each is, as varints: its distance from
-// the one before it, its length; then a byte for its kind, and for one that is named the length
-// of its original and that.
+// refTable encodes the references of a line in order. Each has, as varints, its distance from
+// the previous one and its length, then a byte for its kind and, if it is named, the length of
+// its original and the original.
 type refTable []byte
 
-// append adds a reference that follows one that ended at last.
+// append adds a reference that follows one ending at last.
 func (t refTable) append(last int, r ref) refTable {
 	t = binary.AppendUvarint(t, uint64(r.start-last))
 	t = binary.AppendUvarint(t, uint64(r.end-r.start))
@@ -88,7 +87,7 @@ func (t refTable) each(visit func(ref)) {
 	}
 }
 
-// original is the line before its references were resolved.
+// original returns the line before its references were resolved.
 func (v *value) original() []byte {
 	var edits []fhir.Edit
 	refTable(v.refs).each(func(r ref) {
@@ -102,20 +101,20 @@ func (v *value) original() []byte {
 	return fhir.Apply(nil, v.line, edits)
 }
 
-// says reports whether a line says what the stored one did before its references were resolved,
-// with whatever space between its tokens.
+// says reports whether a line equals the stored one before its references were resolved, apart
+// from white space.
 func (v *value) says(line []byte) bool {
 	return v.cameAs(line) || bytes.Equal(squeeze(line), squeeze(v.original()))
 }
 
-// longer reports whether a line that says the same says it with less space, so that it is kept in
-// whatever order both come.
+// longer reports whether an equal line has less white space. The shortest one is kept, so that
+// the order of the import does not matter.
 func (v *value) longer(line []byte) bool {
 	mine := v.original()
 	return cmp.Or(cmp.Compare(len(mine), len(line)), bytes.Compare(mine, line)) > 0
 }
 
-// cameAs reports whether a line is what the stored one was before its references were resolved.
+// cameAs reports whether a line is the stored one before its references were resolved.
 func (v *value) cameAs(line []byte) bool {
 	same, at, from := true, 0, 0 // at is in line, from in v.line
 	refTable(v.refs).each(func(r ref) {

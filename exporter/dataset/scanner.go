@@ -9,20 +9,20 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// scanner takes JSON apart value by value as it comes from a reader, and holds no more of it
-// than the value at hand. It finds where values end; whether they are valid inside is for others
-// to say. It is for one goroutine.
+// scanner splits JSON from a reader into values and holds only the current one in memory. It
+// finds the ends of values and does not validate their content. It is not safe for concurrent
+// use.
 type scanner struct {
 	r       io.Reader
 	buf     []byte
-	at, end int   // buf[at:end] is read and not yet taken
-	line    int   // the line that at stands in, from 1
+	at, end int   // buf[at:end] has been read and not consumed
+	line    int   // line number at the offset at, from 1
 	taken   int64 // bytes before at
-	most    int   // how large buf gets, unless a value needs more
+	most    int   // maximum size of buf, unless a value needs more
 	err     error // of r
 }
 
-// errSyntax says where a document stops being JSON.
+// errSyntax is the position of a syntax error in a document.
 type errSyntax struct {
 	line int
 	why  string
@@ -33,10 +33,10 @@ func (e errSyntax) Error() string { return "not valid JSON: " + e.why }
 // errTooLarge is the error of a value that was skipped.
 var errTooLarge = errors.New("value too large")
 
-// scannerBytes is how much a scanner reads at once.
+// scannerBytes is the size of a read.
 const scannerBytes = 64 << 10
 
-// more reads on, keeping buf[at:], and reports whether anything came.
+// more reads more data, keeping buf[at:], and reports whether there was any.
 func (s *scanner) more() bool {
 	if s.err != nil {
 		return false
@@ -46,7 +46,8 @@ func (s *scanner) more() bool {
 	case len(held) > 0 && len(held) >= cap(s.buf)-scannerBytes/2:
 		size := max(len(held)+scannerBytes, min(2*len(held)+scannerBytes, s.most))
 		s.buf = append(make([]byte, 0, size), held...)
-	case len(held) == 0 && cap(s.buf) > 16*scannerBytes, s.buf == nil: // a large value has gone
+	// release the memory of a large value
+	case len(held) == 0 && cap(s.buf) > 16*scannerBytes, s.buf == nil:
 		s.buf = make([]byte, 0, scannerBytes)
 	default:
 		copy(s.buf[:cap(s.buf)], held)
@@ -64,14 +65,14 @@ func (s *scanner) more() bool {
 	return false
 }
 
-// take moves on by n bytes.
+// take consumes n bytes.
 func (s *scanner) take(n int) {
 	s.line += bytes.Count(s.buf[s.at:s.at+n], []byte{'\n'})
 	s.at += n
 	s.taken += int64(n)
 }
 
-// peek skips white space and returns the byte that comes next; io.EOF where none does.
+// peek skips white space and returns the next byte, or io.EOF at the end.
 func (s *scanner) peek() (byte, error) {
 	for {
 		for i, b := range s.buf[s.at:s.end] {
@@ -87,8 +88,7 @@ func (s *scanner) peek() (byte, error) {
 	}
 }
 
-// begin skips what may stand before a document, and returns the byte that comes next; io.EOF
-// where none does.
+// begin skips what may precede a document and returns the next byte, or io.EOF at the end.
 func (s *scanner) begin() (byte, error) {
 	for {
 		b, err := s.peek()
@@ -101,8 +101,8 @@ func (s *scanner) begin() (byte, error) {
 	}
 }
 
-// opens reports whether a document is written in several lines: its first one is a bracket
-// alone. A line of NDJSON never is.
+// opens reports whether a document spans several lines: its first line is a single bracket,
+// which a line of NDJSON never is.
 func (s *scanner) opens() bool {
 	for s.end-s.at < 3 && s.more() {
 	}
@@ -111,7 +111,7 @@ func (s *scanner) opens() bool {
 	return len(line) == 1 && (line[0] == '{' || line[0] == '[')
 }
 
-// rest reads what is not yet taken. The scanner is not used any more then.
+// rest returns a reader of the remaining data. The scanner must not be used afterwards.
 func (s *scanner) rest() io.Reader {
 	held := bytes.NewReader(s.buf[s.at:s.end])
 	if s.r == nil {
@@ -120,7 +120,7 @@ func (s *scanner) rest() io.Reader {
 	return io.MultiReader(held, s.r)
 }
 
-// next takes one byte behind white space, which has to be one of want.
+// next consumes one byte after white space, which must be one of want.
 func (s *scanner) next(want string) (byte, error) {
 	b, err := s.peek()
 	if err != nil {
@@ -136,7 +136,7 @@ func (s *scanner) next(want string) (byte, error) {
 	return b, nil
 }
 
-// broken is the error of a document that ends within.
+// broken returns the error of a document that ends prematurely.
 func (s *scanner) broken(err error) error {
 	if errors.Is(err, io.EOF) {
 		return errSyntax{s.line, "unexpected end of JSON input"}
@@ -144,9 +144,9 @@ func (s *scanner) broken(err error) error {
 	return err
 }
 
-// value takes the next value, and says in which line it begins. The bytes are valid until the
-// next call; none come where skip is set. Errors: errTooLarge for one of more than limit bytes,
-// behind which it goes on; errSyntax; those of the reader.
+// value returns the next value and its line number. The bytes are valid until the next call;
+// with skip it returns none. Errors: errTooLarge for a value of more than limit bytes, after
+// which the scan continues; errSyntax; those of the reader.
 func (s *scanner) value(limit int64, skip bool) (raw []byte, line int, err error) {
 	if _, err := s.peek(); err != nil {
 		return nil, s.line, s.broken(err)
@@ -191,7 +191,7 @@ func (s *scanner) taking(n, line int, skip, large bool) ([]byte, int, error) {
 	return raw, line, nil
 }
 
-// text takes a string; any other value gives "".
+// text returns a string, or "" for any other value.
 func (s *scanner) text() (string, error) {
 	raw, _, err := s.value(maxName, false)
 	if errors.Is(err, errTooLarge) {
@@ -200,8 +200,7 @@ func (s *scanner) text() (string, error) {
 	return string(fhir.Unquote(raw)), err
 }
 
-// fields takes an object apart: visit is called with each field's name while its value comes
-// next, and takes that value.
+// fields splits an object. It calls visit with each field's name; visit consumes the value.
 func (s *scanner) fields(visit func(name string) error) error {
 	if _, err := s.next("{"); err != nil {
 		return err
@@ -235,7 +234,7 @@ func (s *scanner) fields(visit func(name string) error) error {
 // maxName is the longest name of a field, in bytes.
 const maxName = 1 << 16
 
-// elements takes an array apart: visit takes each element.
+// elements splits an array. visit consumes each element.
 func (s *scanner) elements(visit func() error) error {
 	if _, err := s.next("["); err != nil {
 		return err
@@ -261,17 +260,17 @@ func (s *scanner) ended(err error) error {
 	return nil
 }
 
-// extent finds the end of a value that comes in pieces.
+// extent finds the end of a value that arrives in pieces.
 type extent struct {
-	scalar  bool   // a number or word: what follows ends it
+	scalar  bool   // a number or literal: the next token ends it
 	quoted  bool   // within a string
-	escaped bool   // behind a backslash
-	open    []byte // the brackets that are open
+	escaped bool   // after a backslash
+	open    []byte // the open brackets
 	bad     string
 }
 
-// scan looks at the next piece: used bytes of it belong to the value, which is done or goes on
-// in another piece.
+// scan processes the next piece. used bytes of it belong to the value. done reports whether the
+// value ends there.
 func (e *extent) scan(p []byte) (used int, done bool) {
 	for i := 0; i < len(p); i++ {
 		if e.escaped {
@@ -333,11 +332,11 @@ func (e *extent) scan(p []byte) (used int, done bool) {
 	return len(p), false
 }
 
-// textWindow bounds how far endOfText looks for a quote at once, so that a long string full of
-// escapes costs no more than its length.
+// textWindow bounds each search of endOfText for a quote, so that a long string with many
+// escapes takes linear time.
 const textWindow = 1 << 10
 
-// endOfText finds the next quote or backslash of a string; len(p) where it has none.
+// endOfText returns the offset of the next quote or backslash of a string, or len(p).
 func endOfText(p []byte) (n int) {
 	for n < len(p) {
 		window := p[n:min(n+textWindow, len(p))]

@@ -16,7 +16,7 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// The search index, kept beside the directory of patients: whoever writes an entry of the
+// The search index is stored beside the directory of patients. Whoever writes an entry of the
 // directory calls reindex.
 //
 //	S <entry> <patient>   ->              the patient is found by the entry, see package find
@@ -30,11 +30,11 @@ const (
 	indexVersion = "2"
 )
 
-// maxFound is how many patients a search sorts in memory: some 15 MB.
+// maxFound is how many patients a search sorts in memory: about 15 MB.
 const maxFound = 250_000
 
-// reindex writes the entries of a patient whose Patient resource is line, nil where there is
-// none any more. indexed is the value of the patient's K key so far, nil where there is none.
+// reindex updates the entries of a patient. line is the Patient resource, or nil if it was
+// removed; indexed is the current value of the patient's K key, or nil.
 func reindex(batch *pebble.Batch, patient string, indexed, line []byte) error {
 	var before, now []string
 	if line != nil {
@@ -65,7 +65,7 @@ func reindex(batch *pebble.Batch, patient string, indexed, line []byte) error {
 	return errors.Join(err, errList, batch.Set(key(kEntries, patient), list, nil))
 }
 
-// completeIndex makes the index of a store that has none, or one of another version.
+// completeIndex builds the index of a store without one, or with one of another version.
 func (s *Store) completeIndex() (err error) {
 	v, err := get(s.db, key(kIndex))
 	if err != nil || string(v) == indexVersion {
@@ -100,7 +100,7 @@ func (s *Store) completeIndex() (err error) {
 	return batch.Commit(&pebble.WriteOptions{Sync: !s.bulk})
 }
 
-// patientLine is a Patient resource, nil where there is none.
+// patientLine returns a Patient resource, or nil.
 func (s *Store) patientLine(r pebble.Reader, id string) (line []byte, err error) {
 	err = view(r, key(kCompartment, id, "Patient", id), func(v []byte) error {
 		_, l := decodeValue(v)
@@ -136,7 +136,7 @@ func (s *Store) FindPatients(ctx context.Context, q source.Search) (out source.F
 	return out, s.readPatients(snap, ids[from:to], &out)
 }
 
-// matching is the ids of the patients that a search finds, sorted.
+// matching returns the IDs of the matching patients, sorted.
 func (s *Store) matching(
 	ctx context.Context, r pebble.Reader, q source.Search,
 ) (ids []string, err error) {
@@ -174,8 +174,8 @@ func (s *Store) inDirectory(r pebble.Reader, id string) (bool, error) {
 	return !gone, err
 }
 
-// meeting is the ids of the patients that meet a criterion, sorted, of those in among (sorted)
-// where that is not nil.
+// meeting returns the IDs of the patients that match a criterion, sorted. If among is not nil,
+// only those in among, which is sorted.
 func (s *Store) meeting(
 	ctx context.Context, r pebble.Reader, c find.Criterion, among []string,
 ) ([]string, error) {
@@ -226,11 +226,11 @@ func (s *Store) meeting(
 	return ids, nil
 }
 
-// oneByOne is up to how many patients are looked at one by one, rather than all that meet a
-// criterion.
+// oneByOne is up to how many patients are checked individually instead of listing all matches of
+// a criterion.
 const oneByOne = 5000
 
-// meets reports whether a patient meets a criterion.
+// meets reports whether a patient matches a criterion.
 func (s *Store) meets(r pebble.Reader, id string, c find.Criterion) (found bool, err error) {
 	err = view(r, key(kEntries, id), func(v []byte) error {
 		var entries []string
@@ -247,7 +247,7 @@ func (s *Store) meets(r pebble.Reader, id string, c find.Criterion) (found bool,
 var errTooMany = ehi.Errorf(ehi.TooCostly, "The search finds more than %d patients; narrow it down",
 	maxFound)
 
-// everyPatient goes on in the directory.
+// everyPatient lists the directory.
 func (s *Store) everyPatient(
 	ctx context.Context, r pebble.Reader, q source.Search,
 ) (out source.Found, err error) {
@@ -289,7 +289,7 @@ func (s *Store) readPatients(r pebble.Reader, ids []string, out *source.Found) e
 	return nil
 }
 
-// patientCount remembers how many patients there were at one state of the store.
+// patientCount caches the number of patients for one state of the store.
 type patientCount struct {
 	mu    sync.Mutex
 	known bool
@@ -301,7 +301,7 @@ type patientCount struct {
 func (s *Store) patients(ctx context.Context) (int, error) {
 	s.count.mu.Lock()
 	defer s.count.mu.Unlock()
-	// before it is counted: what is written meanwhile makes another state
+	// Read this before counting: concurrent writes give another state.
 	at := s.db.Metrics().WAL.BytesIn
 	if s.count.known && s.count.at == at {
 		return s.count.n, nil

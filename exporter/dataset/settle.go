@@ -20,9 +20,9 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// settle makes what is derived from the resources true again for everything that changed, or
-// that waited for what came. It is safe to interrupt and to repeat; the store is durable when it
-// returns. settled is told how many patients are done.
+// settle updates everything derived from resources that changed, or that waited for new ones. It
+// may be interrupted and repeated. The store is durable when it returns. settled is called with
+// the number of settled patients.
 func (w *writer) settle(ctx context.Context, settled func(patients int)) error {
 	if err := w.flush(pebble.NoSync); err != nil {
 		return err
@@ -44,13 +44,13 @@ func (w *writer) settle(ctx context.Context, settled func(patients int)) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if w.store.bulk { // there is no log that could be synced
+	if w.store.bulk { // there is no log to sync
 		return errors.Join(w.flush(pebble.NoSync), w.store.db.Flush())
 	}
 	return errors.Join(w.flush(pebble.NoSync), w.store.sync())
 }
 
-// miss marks all that refers to shared resources that are gone.
+// miss marks everything that references shared resources that no longer exist.
 func (w *writer) miss() error {
 	if len(w.gone) == 0 {
 		return nil
@@ -71,8 +71,7 @@ func (w *writer) miss() error {
 	return errors.Join(err, w.flush(pebble.NoSync))
 }
 
-// relink looks at what shared resources refer to: those that changed, and those that waited for
-// what came.
+// relink updates the references of shared resources that changed, or that waited for new ones.
 func (w *writer) relink() error {
 	for {
 		targets, err := first(w.store.db, []byte{kRelink}, placeAtOnce)
@@ -134,28 +133,28 @@ func (w *writer) relinkOne(typ, id string) error {
 	return err
 }
 
-// some reports whether there is a key that begins with prefix.
+// some reports whether there is a key with a prefix.
 func some(r pebble.Reader, prefix []byte) (bool, error) {
 	ends, err := first(r, prefix, 1)
 	return len(ends) > 0, err
 }
 
-// target is a resource that is referred to.
+// target is a referenced resource.
 type target struct{ typ, id string }
 
-// linker goes over the references of stored resources. It is for one goroutine.
+// linker resolves the references of stored resources. It is not safe for concurrent use.
 type linker struct {
 	*resolver
-	local func(typ, id []byte) // is told of each reference that leads to a resource
+	local func(typ, id []byte) // called with each reference that resolves
 
-	// of the resource at hand
-	names   []digest // by which it calls resources
-	strange bool     // some Reference leads nowhere
+	// The current resource.
+	names   []digest // the names that it uses for other resources
+	strange bool     // some Reference does not resolve
 	table   refTable
 	edits   []fhir.Edit
 }
 
-// link resolves a resource's references anew. changed says that its line is another one now.
+// link resolves a resource's references again. changed means that its line has changed.
 func (l *linker) link(v *value) (changed bool, err error) {
 	l.names, l.strange, l.edits, l.table = l.names[:0], false, l.edits[:0], l.table[:0]
 	shift, last := 0, 0
@@ -199,7 +198,7 @@ func (l *linker) link(v *value) (changed bool, err error) {
 	return true, nil
 }
 
-// logical takes in a Reference by an identifier alone.
+// logical processes a Reference with an identifier only.
 func (l *linker) logical(named []byte) error {
 	n, _ := parseName(string(named)) // it was one when it came
 	l.names = append(l.names, n.digest())
@@ -210,7 +209,7 @@ func (l *linker) logical(named []byte) error {
 	return err
 }
 
-// name says what has to stand in place of a reference by name.
+// name returns the replacement of a reference by name.
 func (l *linker) name(r *ref, before []byte) (now []byte, err error) {
 	as := r.original
 	if len(as) == 0 {
@@ -229,7 +228,8 @@ func (l *linker) name(r *ref, before []byte) (now []byte, err error) {
 	return []byte(`"` + target + n.behind + `"`), nil
 }
 
-// settlePatients settles all patients who changed, or who waited for what came, on all processors.
+// settlePatients settles all patients who changed, or who waited for new resources, on all
+// processors.
 func (w *writer) settlePatients(ctx context.Context, settled func(patients int)) error {
 	group, ctx := errgroup.WithContext(ctx)
 	patients := make(chan string, 64)
@@ -256,15 +256,16 @@ func (w *writer) settlePatients(ctx context.Context, settled func(patients int))
 	return group.Wait()
 }
 
-// unsettled visits each patient who changed once, in the order of their ids. What is settled
-// meanwhile does not come again.
+// unsettled visits each changed patient once, ordered by ID. Patients that are settled meanwhile
+// are not repeated.
 func (w *writer) unsettled(visit func(patient string) error) (err error) {
 	snapshot := w.store.db.NewSnapshot()
 	defer func() { err = errors.Join(err, snapshot.Close()) }()
 	return each(snapshot, []byte{kTouched}, func(k, _ []byte) error { return visit(string(k[1:])) })
 }
 
-// settler settles patients. It is for one goroutine; different settlers write different keys.
+// settler settles patients. It is not safe for concurrent use. Different settlers write
+// different keys.
 type settler struct {
 	store   *Store
 	batch   *pebble.Batch
@@ -274,25 +275,25 @@ type settler struct {
 	waiting *sync.Mutex // of store.waiting
 	sweeps  map[byte]*sweep
 	records records // c keys
-	out     *tables // where these go, where they are not in the store yet; else nil
+	out     *tables // the destination of c keys that are not in the store yet, or nil
 	resolver
 	linker linker
 
-	// of the patient at hand
+	// The current patient.
 	patient string
-	own     keyList             // of the compartment, by type and id, as in a key
-	linked  map[string]struct{} // what that refers to, likewise
-	names   []digest            // by which the record calls resources
-	strange bool                // some reference leads nowhere
+	own     keyList             // of the compartment, by type and id as in a key
+	linked  map[string]struct{} // the resources that it references, likewise
+	names   []digest            // the names that the record uses for resources
+	strange bool                // some reference does not resolve
 	self    []byte              // the Patient's line
-	merged  []merge             // what it says about records that go on as others
+	merged  []merge             // the merges that it declares
 	total   int64
 	bytes   int64
 	changed []keyValue
 	key     []byte
 }
 
-// keyList is keys, or ends of keys, that come in their order.
+// keyList is a sorted list of keys, or of their ends.
 type keyList struct {
 	all  []byte
 	ends []int
@@ -316,10 +317,10 @@ func (l *keyList) has(k []byte) bool {
 	return found
 }
 
-// keyValue is what is to be written. It holds bytes of its own: what a sweep gave is gone by then.
+// keyValue is a pending write. It owns its bytes, because those of a sweep do not last.
 type keyValue struct{ key, value []byte }
 
-// newSettler makes a settler. The caller closes it.
+// newSettler returns a settler. The caller closes it.
 func (w *writer) newSettler(waiting *sync.Mutex) *settler {
 	s := &settler{
 		store:   w.store,
@@ -343,13 +344,14 @@ func (s *settler) close() error {
 	return err
 }
 
-// records reads c keys, a patient's after those of the one before.
+// records reads c keys. Patients must be requested in order.
 type records interface {
-	// each calls f for every key below prefix. What f is given is valid during the call only.
+	// each calls f for every key with a prefix. The arguments of f are valid during the call
+	// only.
 	each(prefix []byte, f func(k, v []byte) error) error
 }
 
-// begin makes a settler ready: what it reads of the store from here on changes only by itself.
+// begin prepares a settler. From here on only the settler changes what it reads.
 func (s *settler) begin() (err error) {
 	if s.gen, err = get(s.store.db, key(kGeneration)); err != nil {
 		return err
@@ -363,7 +365,7 @@ func (s *settler) begin() (err error) {
 	return nil
 }
 
-// run settles the patients of a channel, which come in the order of their ids.
+// run settles the patients of a channel, which are ordered by ID.
 func (s *settler) run(patients <-chan string, done func()) (err error) {
 	if err := s.begin(); err != nil {
 		return err
@@ -419,7 +421,7 @@ func (s *settler) settle(patient string) error {
 	return s.write()
 }
 
-// resource looks at one resource of the compartment, and returns its line.
+// resource processes one resource of the compartment and returns its line.
 func (s *settler) resource(k, b []byte) ([]byte, error) {
 	v := decode(b)
 	changed, err := s.linker.link(&v)
@@ -445,10 +447,10 @@ func (s *settler) resource(k, b []byte) ([]byte, error) {
 	return v.line, err
 }
 
-// namesAtOnce is how many names gather before those that come twice are left out.
+// namesAtOnce is how many names are collected before duplicates are removed.
 const namesAtOnce = 4096
 
-// refer takes in that the record refers to a resource.
+// refer records that the record references a resource.
 func (s *settler) refer(typ, id []byte) {
 	s.key = append(append(append(s.key[:0], typ...), 0), id...)
 	if _, known := s.linked[string(s.key)]; !known {
@@ -456,7 +458,7 @@ func (s *settler) refer(typ, id []byte) {
 	}
 }
 
-// links is everything outside of the compartment that is referred to, sorted.
+// links returns the referenced resources outside of the compartment, sorted.
 func (s *settler) links() (out []string) {
 	for target := range s.linked {
 		if s.key = append(s.key[:0], target...); !s.own.has(s.key) {
@@ -467,7 +469,7 @@ func (s *settler) links() (out []string) {
 	return out
 }
 
-// write stores what was found out about the patient.
+// write stores the results for the patient.
 func (s *settler) write() error {
 	for _, c := range s.changed {
 		if err := s.batch.Set(c.key, c.value, nil); err != nil {
@@ -500,7 +502,7 @@ func (s *settler) write() error {
 		err = errors.Join(err, e)
 		missing = missing || !at.there
 		typ, id, _ := strings.Cut(t, "\x00")
-		if !at.there || fhir.CompartmentPaths(typ) != nil { // which unplaced asks for
+		if !at.there || fhir.CompartmentPaths(typ) != nil { // needed by unplaced
 			s.names = append(s.names, literalDigest(typ, id))
 		}
 	}
@@ -523,7 +525,7 @@ func (s *settler) mark(k []byte, on bool) error {
 	return s.batch.Delete(k, nil)
 }
 
-// waitFor notes on which names the record depends.
+// waitFor records the names that the record depends on.
 func (s *settler) waitFor() error {
 	k := key(kWaitsFor, s.patient)
 	old, err := s.sweeps[kWaitsFor].get(k)
@@ -546,8 +548,8 @@ func (s *settler) waitFor() error {
 	return s.batch.Set(k, []byte(list), nil)
 }
 
-// enter writes the patient into the directory, or takes it out where the Patient is not there:
-// resources can come before it, and stay behind.
+// enter adds the patient to the directory, or removes it if there is no Patient resource: other
+// resources may arrive before it and remain after it.
 func (s *settler) enter(links []string, dangling bool) error {
 	old, indexed, err := s.entered()
 	if err != nil {
@@ -584,7 +586,7 @@ func (s *settler) enter(links []string, dangling bool) error {
 		reindex(s.batch, s.patient, indexed, s.self))
 }
 
-// entered is what the directory and the search index hold of the patient so far.
+// entered returns the patient's current entries in the directory and the search index.
 func (s *settler) entered() (e patientEntry, indexed []byte, err error) {
 	v, err := s.sweeps[kPatient].get(key(kPatient, s.patient))
 	if err == nil && v != nil {
@@ -597,7 +599,7 @@ func (s *settler) entered() (e patientEntry, indexed []byte, err error) {
 	return e, indexed, err
 }
 
-// merge notes which patients' records go on as others', as this Patient says.
+// merge records the merges that this Patient declares.
 func (s *settler) merge(before, now []merge) (err error) {
 	for _, m := range before {
 		err = errors.Join(err, s.batch.Delete(key(kMerged, m.Survivor, m.Replaced, s.patient), nil))

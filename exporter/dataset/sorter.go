@@ -17,32 +17,33 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// sorter keeps what an import writes to c keys beside a store that has none yet. It sorts that
-// piece by piece into files, from which the settling reads each patient's record once, in the
-// order of the keys, and writes the store's tables in their final form. Pebble would sort,
-// compress and write everything twice before, and be read once more.
+// sorter collects the c keys of an import into an empty store. It sorts them in pieces into
+// files. Settling reads each patient's record from them once, in the order of the keys, and
+// writes the tables of the store in their final form. Without it, Pebble would sort, compress
+// and write everything twice first, and be read once more.
 //
-// A sorter is for one goroutine until it is sealed, and for any number from then on. Nothing of
-// it outlives the process: its files have no names.
+// A sorter is used by one goroutine until it is sealed, and is safe for concurrent use
+// afterwards. Its files have no names, so that nothing outlives the process.
 type sorter struct {
 	dir     string
 	limits  sorting
 	filling *pile
 	spare   *pile
 	runs    []*run
-	writing chan error // of the run that is being written; nil where none is
-	bytes   int64      // all that came
-	looked  int        // how many keys were looked up
+	writing chan error // the result of writing the current run; nil if none is being written
+	bytes   int64      // total size of the keys and values
+	looked  int        // number of lookups
 }
 
-// sorting bounds what a sorter does.
+// sorting holds the limits of a sorter.
 type sorting struct {
-	pile  int // how many bytes are sorted at once; there are two piles
-	block int // about how many bytes of a run are read at once
-	// how many bytes it takes: what a crash loses, and the room that it needs beside the store
+	pile  int // bytes that are sorted at once; there are two piles
+	block int // approximate bytes of a run that are read at once
+	// all is the capacity in bytes: what a crash loses, and the space that the sorter needs
+	// beside the store.
 	all   int64
-	looks int // how many keys may be looked up, which takes a search through all runs
-	// how many bytes are carried over at least at once: each time the disk is waited for
+	looks int // maximum number of lookups, each of which searches all runs
+	// part is the minimum size of a transfer in bytes, because each transfer waits for the disk.
 	part int64
 }
 
@@ -55,21 +56,21 @@ var usualSorting = sorting{
 }
 
 const (
-	// sortedPrefix is how the names of tables begin that are not in the store yet.
+	// sortedPrefix is the prefix of tables that are not in the store yet.
 	sortedPrefix = "ehi.sorted."
-	// gone is the length of the value of a key that was deleted.
+	// gone is the length of the value of a deleted key.
 	gone = 1<<32 - 1
 )
 
-// pile is what is gathered until it is sorted.
+// pile collects keys until it is sorted.
 type pile struct {
-	bytes []byte // each key with its value behind it
+	bytes []byte // each key followed by its value
 	keys  []pileKey
 }
 
-// pileKey says where a key stands in a pile, and how long it and its value are.
+// pileKey is the position of a key in a pile and the lengths of the key and its value.
 type pileKey struct {
-	head  uint64 // the first bytes behind the kind, as a number that sorts as they do
+	head  uint64 // the first bytes after the kind, as a number with the same order
 	at    uint32
 	value uint32
 	key   uint16
@@ -86,7 +87,7 @@ func newSorter(dir string, limits sorting) *sorter {
 	}
 }
 
-// headOf is what pileKey has of a key.
+// headOf returns the head of a key.
 func headOf(k []byte) uint64 {
 	var head [8]byte
 	copy(head[:], k[1:])
@@ -95,7 +96,7 @@ func headOf(k []byte) uint64 {
 
 func (p *pile) keyOf(k *pileKey) []byte { return p.bytes[k.at : k.at+uint32(k.key)] }
 
-// valueOf is nil for a key that was deleted.
+// valueOf returns the value, or nil for a deleted key.
 func (p *pile) valueOf(k *pileKey) []byte {
 	if k.value == gone {
 		return nil
@@ -104,7 +105,7 @@ func (p *pile) valueOf(k *pileKey) []byte {
 	return p.bytes[from : from+k.value : from+k.value]
 }
 
-// compare orders keys, and of equal ones the older first.
+// compare orders keys, and equal keys by age, the oldest first.
 func (p *pile) compare(a, b pileKey) int {
 	if a.head != b.head {
 		if a.head < b.head {
@@ -118,13 +119,12 @@ func (p *pile) compare(a, b pileKey) int {
 	return int(int64(a.at) - int64(b.at))
 }
 
-// takes reports whether there is room for a resource. The store keeps the lines of large ones
-// apart.
+// takes reports whether a resource fits. The store keeps large lines apart.
 func (s *sorter) takes(line []byte) bool {
 	return len(line) < largeValue/2 && s.bytes < s.limits.all
 }
 
-// set takes in a key's value.
+// set stores a key's value.
 func (s *sorter) set(k []byte, v *value) error {
 	size := v.size()
 	if err := s.makeRoom(len(k) + size); err != nil {
@@ -136,7 +136,7 @@ func (s *sorter) set(k []byte, v *value) error {
 	return nil
 }
 
-// delete takes in that a key is deleted.
+// delete records the deletion of a key.
 func (s *sorter) delete(k []byte) error {
 	if err := s.makeRoom(len(k)); err != nil {
 		return err
@@ -150,7 +150,7 @@ func (p *pile) add(k []byte, value uint32) {
 	p.bytes = append(p.bytes, k...)
 }
 
-// makeRoom sees to it that the next key and value fit into the pile.
+// makeRoom makes room for the next key and value in the pile.
 func (s *sorter) makeRoom(n int) error {
 	if len(s.filling.bytes)+n <= s.limits.pile {
 		return nil
@@ -158,7 +158,7 @@ func (s *sorter) makeRoom(n int) error {
 	return s.turn()
 }
 
-// turn begins to write the pile that is full, and goes on with the other one.
+// turn starts to write the full pile and continues with the other one.
 func (s *sorter) turn() error {
 	if err := s.await(); err != nil || len(s.filling.keys) == 0 {
 		return err
@@ -177,7 +177,7 @@ func (s *sorter) turn() error {
 	return nil
 }
 
-// await waits until the spare pile is written, and can be filled again.
+// await waits until the spare pile is written and can be reused.
 func (s *sorter) await() error {
 	if s.writing == nil {
 		return nil
@@ -188,7 +188,7 @@ func (s *sorter) await() error {
 	return err
 }
 
-// seal ends the gathering: everything is in runs then.
+// seal ends the collection: everything is in runs afterwards.
 func (s *sorter) seal() error {
 	if err := errors.Join(s.turn(), s.await()); err != nil {
 		return err
@@ -197,7 +197,7 @@ func (s *sorter) seal() error {
 	return nil
 }
 
-// get looks a key up: nil where it is not there.
+// get looks a key up. It returns nil if there is none.
 func (s *sorter) get(k []byte) ([]byte, error) {
 	p, head := s.filling, headOf(k)
 	for i := len(p.keys) - 1; i >= 0; i-- {
@@ -225,20 +225,20 @@ func (s *sorter) close() error {
 	return err
 }
 
-// run is a file of sorted keys, in blocks. A block begins with its length and a sum of what
-// follows; a key is preceded by its length and that of its value, each a varint, the latter one
-// more, and 0 for a key that was deleted.
+// run is a file of sorted keys in blocks. A block starts with its length and a checksum of the
+// rest. A key is preceded by varints: its length, and one more than the length of its value, or
+// 0 for a deleted key.
 type run struct {
 	file   *os.File
 	blocks []runBlockAt
-	firsts []byte // the first key of each block, one behind the other
+	firsts []byte // the first keys of the blocks, concatenated
 }
 
-// runBlockAt says where a block begins, and how long it is.
+// runBlockAt is the position and length of a block.
 type runBlockAt struct {
 	at    int64
 	size  int
-	first int // where its first key ends in firsts
+	first int // the end of its first key in firsts
 }
 
 const runHeader = 8
@@ -248,13 +248,14 @@ func newRun(dir string) (*run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sort an import: %w", err)
 	}
-	if err := os.Remove(f.Name()); err != nil { // it is there for as long as it is open
+	if err := os.Remove(f.Name()); err != nil { // it exists as long as it is open
 		return nil, fmt.Errorf("sort an import: %w", errors.Join(err, f.Close()))
 	}
 	return &run{file: f}, nil
 }
 
-// write sorts a pile and writes it in blocks of about so many bytes, of equal keys the newest.
+// write sorts a pile and writes it in blocks of about the given size. Of equal keys it keeps the
+// newest.
 func (r *run) write(p *pile, blockBytes int) error {
 	slices.SortFunc(p.keys, p.compare)
 	block := make([]byte, runHeader, 2*blockBytes)
@@ -302,7 +303,7 @@ func (r *run) write(p *pile, blockBytes int) error {
 	return nil
 }
 
-// first is the first key of a block.
+// first returns the first key of a block.
 func (r *run) first(block int) []byte {
 	from := 0
 	if block > 0 {
@@ -311,9 +312,9 @@ func (r *run) first(block int) []byte {
 	return r.firsts[from:r.blocks[block].first]
 }
 
-// from reads a run from the first key that is not less than k. ok is false where there is none.
+// from reads a run from the first key that is not less than k. ok is false if there is none.
 func (r *run) from(k []byte) (reader *runReader, ok bool, err error) {
-	// The block before the first one that begins behind k may have k.
+	// The block before the first one that starts after k may contain k.
 	behind := sort.Search(len(r.blocks), func(i int) bool {
 		return bytes.Compare(r.first(i), k) > 0
 	})
@@ -336,13 +337,13 @@ func (r *run) get(k []byte) (v []byte, found bool, err error) {
 // runReader reads a run. Key and value are valid until it advances.
 type runReader struct {
 	run        *run
-	age        int // the place of the run among all
+	age        int // the position of the run: later ones are newer
 	next       int // block
 	room, rest []byte
-	key, value []byte // value is nil for a key that was deleted
+	key, value []byte // value is nil for a deleted key
 }
 
-// advance goes to the next key; ok is false behind the last one.
+// advance goes to the next key. ok is false after the last one.
 func (r *runReader) advance() (ok bool, err error) {
 	if len(r.rest) == 0 {
 		if r.next == len(r.run.blocks) {
@@ -389,13 +390,13 @@ var errChanged = errors.New(
 	"the disk gave back other bytes than the import had written for sorting: " +
 		"look at the disk, and import again")
 
-// merging reads all runs at once, in the order of the keys, of equal ones the newest alone.
+// merging reads all runs in the order of the keys, and of equal keys only the newest.
 type merging struct {
-	heap []*runReader // the one with the least key first, of equal keys the newest
-	last []byte       // the key that was given last
+	heap []*runReader // the run with the smallest key first; of equal keys the newest
+	last []byte       // the last key returned
 }
 
-// merging begins at a key.
+// merging starts at a key.
 func (s *sorter) merging(from []byte) (*merging, error) {
 	m := &merging{}
 	for age, r := range s.runs {
@@ -420,7 +421,7 @@ func (m *merging) less(a, b *runReader) bool {
 	return a.age > b.age
 }
 
-// sink moves a reader down to where it belongs.
+// sink restores the heap order below i.
 func (m *merging) sink(i int) {
 	h := m.heap
 	for {
@@ -439,7 +440,7 @@ func (m *merging) sink(i int) {
 	}
 }
 
-// advance goes on from the present key.
+// advance continues after the current key.
 func (m *merging) advance() error {
 	ok, err := m.heap[0].advance()
 	if err != nil {
@@ -456,7 +457,7 @@ func (m *merging) advance() error {
 	return nil
 }
 
-// before calls f for each key that is less than upper, nil for all. What f is given is valid
+// before calls f for each key less than upper; nil means all. The arguments of f are valid
 // during the call only.
 func (m *merging) before(upper []byte, f func(k, v []byte) error) error {
 	for len(m.heap) > 0 {
@@ -464,7 +465,7 @@ func (m *merging) before(upper []byte, f func(k, v []byte) error) error {
 		if upper != nil && bytes.Compare(top.key, upper) >= 0 {
 			return nil
 		}
-		if bytes.Equal(top.key, m.last) { // an older one
+		if bytes.Equal(top.key, m.last) { // an older version
 			if err := m.advance(); err != nil {
 				return err
 			}
@@ -483,7 +484,7 @@ func (m *merging) before(upper []byte, f func(k, v []byte) error) error {
 	return nil
 }
 
-// each implements records: prefixes come in their order, and none is left out.
+// each implements records. Prefixes must be in order and complete.
 func (m *merging) each(prefix []byte, f func(k, v []byte) error) error {
 	if err := m.before(prefix, func(k, _ []byte) error { return errUnsettled }); err != nil {
 		return err
@@ -493,10 +494,10 @@ func (m *merging) each(prefix []byte, f func(k, v []byte) error) error {
 
 var errUnsettled = errors.New("a record has changed and is not marked so")
 
-// part is a range of patients: from the first one to before the end, "" for no end.
+// part is a range of patients: first <= ID < end. An empty end means no upper bound.
 type part struct{ first, end string }
 
-// parts cuts what a sealed sorter has into ranges of about so many bytes.
+// parts divides the content of a sealed sorter into ranges of about the given size.
 func (s *sorter) parts(size int64) (out []part) {
 	type blockAt struct {
 		patient string
@@ -524,7 +525,7 @@ func (s *sorter) parts(size int64) (out []part) {
 	return out
 }
 
-// keys is the range of a kind's keys that belong to the part's patients.
+// keys returns the range of a kind's keys for the part's patients.
 func (p part) keys(kind byte) (lower, upper []byte) {
 	if p.end == "" {
 		return key(kind, p.first), []byte{kind + 1}
@@ -532,23 +533,23 @@ func (p part) keys(kind byte) (lower, upper []byte) {
 	return key(kind, p.first), key(kind, p.end)
 }
 
-// tables writes sorted keys into tables of the store.
+// tables writes sorted keys into new tables.
 type tables struct {
 	store *Store
 	out   *sstable.Writer
-	bytes int64 // that went into out
+	bytes int64 // written to out
 	paths []string
 }
 
-// tableBytes is about how large a table gets: that of the lowest level. How large it is by now
-// takes a look at all that is compressed meanwhile, and it is no larger than what went in.
+// tableBytes is the approximate size of a table, that of the lowest level. The compressed size
+// is only known later, and is not larger than the input.
 const tableBytes = 64 << 20
 
-// syncedBytes is after how much of a table the disk is told to begin: at its end less is waited
-// for.
+// syncedBytes is how much of a table is written before the disk is told to start writing it
+// back, which shortens the final sync.
 const syncedBytes = 1 << 20
 
-// set writes a key behind those before it.
+// set writes a key. Keys must be in order.
 func (t *tables) set(k, v []byte) error {
 	if t.out != nil && t.bytes >= tableBytes && t.out.Raw().EstimatedSize() >= tableBytes {
 		if err := t.end(); err != nil {
@@ -595,7 +596,7 @@ func (t *tables) end() error {
 	return nil
 }
 
-// close removes what did not get into the store.
+// close deletes the tables that are not in the store.
 func (t *tables) close() error {
 	err := t.end()
 	for _, path := range t.paths {
@@ -607,7 +608,7 @@ func (t *tables) close() error {
 	return err
 }
 
-// removeSorted removes what an import that died has left.
+// removeSorted deletes the remains of an interrupted import.
 func removeSorted(dir string) error {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {

@@ -26,14 +26,14 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Folder is the store's name in a data folder.
+// Folder is the name of the store's folder within the data folder.
 const Folder = "records"
 
-// layoutVersion is what a store's v key holds; a store of another layout is refused.
+// layoutVersion is the value of the v key. A store with another layout is rejected.
 const layoutVersion = "4"
 
-// Store is an open record store. It is safe for concurrent use; one process at a time may have
-// it open.
+// Store is an open record store. It is safe for concurrent use. Only one process at a time may
+// have it open.
 type Store struct {
 	dir   string
 	fresh bool
@@ -43,31 +43,31 @@ type Store struct {
 	// tableOptions are those of the lowest level's tables.
 	tableOptions sstable.WriterOptions
 	sorting      sorting
-	// unwatch ends the telling of Pebble's metrics.
+	// unwatch stops the export of Pebble's metrics.
 	unwatch func()
 	log     *slog.Logger
 	harm    *damage
 	disk    disk.Probe
 	armed   *atomic.Bool // see journal
 	bulk    bool
-	reads   bool // and never writes
+	reads   bool // read-only
 	frozen  frozen
 	own     []string // see Config.OwnBases
-	bases   []string // as they were given
-	// waiting has the digests of all names that something depends on, and the r keys; under
+	bases   []string // as given
+	// waiting holds the digests of all names that something depends on, and the r keys; under
 	// writing.
 	waiting *filter
 	count   patientCount
-	// lineage is which records the store holds.
+	// lineage identifies the records of the store.
 	lineage atomic.Pointer[lineage]
-	// turning guards watchers, who are told that the records are others; watched numbers them.
+	// turning guards watchers, who are told when the records change; watched numbers them.
 	turning  sync.Mutex
 	watchers map[int]func()
 	watched  int
-	// writing is held by the one writer.
+	// writing is held by the single writer.
 	writing sync.Mutex
-	// idle flushes when nothing has been written for a while, unless closing, which is under
-	// ending; nothing is written read-only.
+	// idle flushes after a pause in writing, unless closing, which is under ending. It is unused
+	// if the store is read-only.
 	idle    *time.Timer
 	ending  sync.Mutex
 	closing bool
@@ -75,35 +75,32 @@ type Store struct {
 
 var _ source.Source = (*Store)(nil)
 
-// Config sets up a Store.
+// Config configures a Store.
 type Config struct {
-	// Dir is the store's folder; it is made where it is absent.
+	// Dir is the store's folder. Open creates it if it does not exist.
 	Dir string
-	// CacheBytes is how much memory blocks of the store may take. Default 32 MiB.
+	// CacheBytes is the size of the block cache in bytes. Default 32 MiB.
 	CacheBytes int64
-	// Bulk is for a process that only imports: it keeps no write-ahead log, and sorts what it
-	// gathered once instead of all the time. What a crash loses is the newest part of what was
-	// written; the import, run again, brings it. The first import into a store needs room for up to
-	// 4 GiB beside it.
+	// Bulk is for a process that only imports. It writes no log, and sorts once at the end. A
+	// crash loses the newest part of the import; running the import again restores it. The first
+	// import into a store needs up to 4 GiB beside it.
 	Bulk bool
-	// ReadOnly opens a store that is there and writes nothing to its disk, which may be full.
-	// Imports, and what freezes a population, fail.
+	// ReadOnly opens an existing store and writes nothing to its disk, which may be full.
+	// Imports and snapshots fail.
 	ReadOnly bool
-	// OwnBases are FHIR bases under which resources of the store may be referred to by absolute
-	// URLs: this server's, and those of the systems that the records came from. A reference to
-	// any other server leads out of the store.
+	// OwnBases are FHIR base URLs whose resources are in this store: this server's, and those of
+	// the systems that the records come from. References to other servers lead out of the store.
 	OwnBases []string
-	// Stuck is called where what was written has not got to the disk for some seconds, which is
-	// full or broken: whoever writes waits until it does, so that a command has nothing left but
-	// to end. nil: the store tries without end.
+	// Stuck is called if the disk, full or broken, has not accepted writes for several seconds.
+	// Writers block until it does, so a command can only exit. nil: the store retries forever.
 	Stuck func(error)
 	Log   *slog.Logger
 }
 
-// ErrInUse is returned by Open where another process holds the store.
+// ErrInUse is returned by Open if another process holds the store.
 var ErrInUse = errors.New("the record store is held by another process (a running server?)")
 
-// Open opens or makes a store. The caller closes it. Errors: ErrInUse, ErrDamaged.
+// Open opens or creates a store. The caller closes it. Errors: ErrInUse, ErrDamaged.
 func Open(c Config) (*Store, error) {
 	if c.CacheBytes <= 0 {
 		c.CacheBytes = 32 << 20
@@ -142,7 +139,7 @@ func Open(c Config) (*Store, error) {
 		opts.Levels[0].Compression = opts.Levels[1].Compression
 	}
 	opts.EnsureDefaults()
-	// Pebble takes the memory of memtables from it
+	// Pebble allocates memtables from the cache.
 	cache := pebble.NewCache(c.CacheBytes + 2*int64(opts.MemTableSize))
 	opts.Cache = cache
 	db, err := pebble.Open(c.Dir, opts)
@@ -155,7 +152,7 @@ func Open(c Config) (*Store, error) {
 	}
 	armed.Store(true)
 	tableOptions := opts.MakeWriterOptions(len(opts.Levels)-1, db.TableFormat())
-	tableOptions.WritingToLowestLevel = false // which a table that is being written does not know
+	tableOptions.WritingToLowestLevel = false // unknown to a table that is being written
 	s := &Store{
 		armed: armed,
 		dir:   filepath.Clean(c.Dir), harm: harm, fresh: fresh, held: held, db: db, cache: cache,
@@ -183,18 +180,18 @@ func Open(c Config) (*Store, error) {
 	return s, nil
 }
 
-// Fresh reports whether Open made the store: there was none, nor anything else in its folder.
+// Fresh reports whether Open created the store in a folder without files.
 func (s *Store) Fresh() bool { return s.fresh }
 
-// AlsoOwn adds to Config.OwnBases what is known only once a server listens. It is called before
-// anything is imported.
+// AlsoOwn adds to Config.OwnBases what is only known once a server listens. Call it before the
+// first import.
 func (s *Store) AlsoOwn(bases ...string) {
 	s.bases = append(s.bases, bases...)
 	s.own = ownBases(s.bases)
 }
 
-// ownBases writes each base as plainURL does, and a final slash, and puts those first that lie
-// below others.
+// ownBases normalizes each base like plainURL, adds a trailing slash, and puts nested bases
+// first.
 func ownBases(bases []string) []string {
 	var out []string
 	for _, b := range bases {
@@ -207,22 +204,20 @@ func ownBases(bases []string) []string {
 	return slices.Compact(out)
 }
 
-// bloomBits a key of a table's filter: what is not there is found missing in 99 of 100 tables
-// without a look into them.
+// bloomBits is the size of a table's Bloom filter per key: 99 of 100 lookups of missing keys
+// need no read of the table.
 const bloomBits = 10
 
-// blockBytes is how much is compressed and read at once. Records are read whole, so large blocks
-// cost a look-up of one resource some microseconds and make a scan twice as fast as Pebble's
-// default of 4 KiB.
+// blockBytes is the size of a compressed block. Records are read as a whole: large blocks cost a
+// lookup some microseconds, and make a scan twice as fast as Pebble's default of 4 KiB.
 const blockBytes = 32 << 10
 
-// largeValue is the size from which a value is kept apart from its key, in bytes. A merge of n
-// sorted runs holds a block of each: with values of 8 MB within the blocks that would be
-// hundreds of megabytes.
+// largeValue is the size in bytes from which a value is stored apart from its key. A merge of n
+// sorted runs holds a block of each, which would be hundreds of megabytes with values of 8 MB
+// inside.
 const largeValue = 256 << 10
 
-// memTableBytes is how much is sorted in memory before it becomes a table; there may be two of
-// them.
+// memTableBytes is the size of a memtable. There may be two.
 const memTableBytes = 8 << 20
 
 func options(log *slog.Logger, harm *damage) *pebble.Options {
@@ -250,11 +245,11 @@ func options(log *slog.Logger, harm *damage) *pebble.Options {
 			TargetGarbageRatio:    0.3,
 		}
 	}
-	// Resources have tables of their own, to which an import can add those that it has sorted.
+	// Resources have separate tables, so that an import can add sorted tables.
 	resources := pebble.KeyRange{Start: []byte{kCompartment}, End: []byte{kCompartment + 1}}
 	o.Experimental.SpanPolicyFunc = pebble.MakeStaticSpanPolicyFunc(bytes.Compare, resources,
 		pebble.SpanPolicy{})
-	// it is not there for long
+	// It is short-lived.
 	o.Levels[0].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 	o.Levels[1].Compression = func() *sstable.CompressionProfile {
 		return sstable.FastestCompression
@@ -266,11 +261,11 @@ func options(log *slog.Logger, harm *damage) *pebble.Options {
 	return o
 }
 
-// bulkRuns is how many sorted runs, of a memtable each, a bulk import gathers before they are
-// merged.
+// bulkRuns is how many sorted runs, each of a memtable, a bulk import collects before it merges
+// them.
 const bulkRuns = 64
 
-// merge merges the runs that were gathered.
+// merge merges the collected runs.
 func (s *Store) merge(ctx context.Context) error {
 	if err := s.db.Flush(); err != nil {
 		return err
@@ -278,10 +273,10 @@ func (s *Store) merge(ctx context.Context) error {
 	return s.db.Compact(ctx, []byte{0}, []byte{0xff}, true)
 }
 
-// sync makes what was written durable. Pebble syncs nothing for a batch that is empty, so that
-// the last one cannot stand for those before it. A while later the log's content goes into a
-// table: Pebble takes a log that is damaged, or has lost its end, for one that was being
-// written, and a table it does not.
+// sync makes all writes durable. Pebble does not sync an empty batch, so a final empty one
+// cannot cover the earlier ones. After a pause, the content of the log is flushed to a table:
+// Pebble mistakes a damaged or truncated log for one that was being written, but detects damage
+// in a table.
 func (s *Store) sync() error {
 	if err := s.db.LogData([]byte{0}, pebble.Sync); err != nil {
 		return err
@@ -290,10 +285,10 @@ func (s *Store) sync() error {
 	return nil
 }
 
-// flushIdle is the pause in writing after which the log's content goes into a table.
+// flushIdle is the pause in writing after which the log is flushed.
 const flushIdle = time.Second
 
-// flushIdly begins to write a table, unless the store is being closed.
+// flushIdly starts to flush, unless the store is being closed.
 func (s *Store) flushIdly() {
 	s.ending.Lock()
 	defer s.ending.Unlock()
@@ -310,8 +305,8 @@ func (s *Store) flushIdly() {
 	}
 }
 
-// canBegin tells why no further log can be begun, as far as that can be known before: there is
-// no room, or the folder takes no file.
+// canBegin returns why Pebble could not start another log, as far as can be known: the disk is
+// full, or the folder accepts no file.
 func (s *Store) canBegin() error {
 	if !s.roomy() {
 		return errors.New("its disk has too little room")
@@ -319,11 +314,11 @@ func (s *Store) canBegin() error {
 	return takesFiles(s.dir)
 }
 
-// roomy reports whether there is room to turn the log into a table. Pebble ends the process
-// where it cannot begin another log; what the log has is as safe there.
+// roomy reports whether there is space to flush the log. Pebble ends the process if it cannot
+// start another log; the content of the log is just as safe there.
 func (s *Store) roomy() bool { return s.hasFree(toFlush) }
 
-// toFlush is how much room Pebble may need for what is in memory.
+// toFlush is how much space Pebble may need to flush its memory.
 const toFlush = 4 * memTableBytes
 
 func (s *Store) hasFree(bytes int64) bool {
@@ -331,7 +326,7 @@ func (s *Store) hasFree(bytes int64) bool {
 	return err != nil || free >= bytes
 }
 
-// newBatch has room for the resource with which a batch exceeds batchBytes.
+// newBatch returns a batch with room for the resource that exceeds batchBytes.
 func (s *Store) newBatch() *pebble.Batch {
 	return s.db.NewBatch(pebble.WithInitialSizeBytes(batchBytes+batchBytes/4),
 		pebble.WithMaxRetainedSizeBytes(4*batchBytes))
@@ -366,7 +361,7 @@ func (s *Store) Close() error {
 			err = s.db.Flush() // so that nothing depends on the log
 		}
 	}
-	s.armed.Store(false) // what fails from here on is told by an error
+	s.armed.Store(false) // later failures return errors
 	err = errors.Join(err, s.db.Close())
 	s.cache.Unref()
 	if err == nil && !s.reads {
@@ -375,7 +370,7 @@ func (s *Store) Close() error {
 	return errors.Join(err, s.held.Close())
 }
 
-// sample tells what Pebble knows of itself.
+// sample exports Pebble's metrics.
 func (s *Store) sample() {
 	m := s.db.Metrics()
 	telemetry.StoreBytes.Set(float64(m.DiskSpaceUsage()))
@@ -391,8 +386,8 @@ func (s *Store) sample() {
 	telemetry.StoreSnapshots.Set(float64(m.Snapshots.Count))
 }
 
-// Check implements source.Source: it reads, from the disk as well, and no file of the store's
-// has been found damaged. Errors: ErrDamaged.
+// Check implements source.Source. It reads from the disk, and fails if a file of the store is
+// known to be damaged. Errors: ErrDamaged.
 func (s *Store) Check(context.Context) error {
 	_, err := get(s.db, key(kVersion))
 	if disk := s.disk.Read(); disk != nil {
@@ -401,13 +396,13 @@ func (s *Store) Check(context.Context) error {
 	return errors.Join(err, s.harm.err())
 }
 
-// each calls f for every key below prefix. What f is given is valid during the call only.
+// each calls f for every key with a prefix. The arguments of f are valid during the call only.
 func each(r pebble.Reader, prefix []byte, f func(k, v []byte) error) error {
 	return between(r, prefix, after(prefix), f)
 }
 
-// between calls f for every key from lower to before upper. What it took of the store is given
-// back also where f panics.
+// between calls f for every key with lower <= key < upper. It releases its resources even if f
+// panics.
 func between(r pebble.Reader, lower, upper []byte, f func(k, v []byte) error) (err error) {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
@@ -430,7 +425,8 @@ func between(r pebble.Reader, lower, upper []byte, f func(k, v []byte) error) (e
 	return nil
 }
 
-// view calls f with a key's value, which is valid during the call only. Errors: pebble.ErrNotFound.
+// view calls f with a key's value, which is valid during the call only. Errors:
+// pebble.ErrNotFound.
 func view(r pebble.Reader, k []byte, f func(v []byte) error) (err error) {
 	v, closer, err := r.Get(k)
 	if err != nil {
@@ -440,17 +436,17 @@ func view(r pebble.Reader, k []byte, f func(v []byte) error) (err error) {
 	return f(v)
 }
 
-// patientEntry is the directory's value.
+// patientEntry is an entry of the directory.
 type patientEntry struct {
 	Name  string `json:"name"`
 	Total int64  `json:"total"` // resources of a full export
 	Own   int64  `json:"own"`   // resources of the compartment
 	Bytes int64  `json:"bytes"` // of the compartment's lines, newlines included
-	// Whole is whether every reference of the record resolves; it and the h key hold for
-	// Generation.
+	// Whole reports whether every reference of the record resolves. It and the h key are valid
+	// for Generation.
 	Whole      bool   `json:"whole"`
 	Generation string `json:"gen"`
-	// Merges is what the Patient says about records that go on as others.
+	// Merges holds the merges that the Patient declares.
 	Merges []merge `json:"merges,omitempty"`
 }
 
@@ -476,7 +472,7 @@ func (s *Store) patient(r pebble.Reader, id string) (e patientEntry, err error) 
 	return s.entry(r, id)
 }
 
-// entry reads a patient's entry of the directory; it is zero where there is none.
+// entry returns a patient's entry of the directory, or the zero entry.
 func (s *Store) entry(r pebble.Reader, id string) (e patientEntry, err error) {
 	v, err := get(r, key(kPatient, id))
 	if err != nil || v == nil {
@@ -533,7 +529,7 @@ func (s *Store) Patients(_ context.Context, limit int) ([]ehi.Patient, error) {
 	return out, err
 }
 
-// Size implements source.Source, by the directory: it is what the last import has made ready.
+// Size implements source.Source, from the directory as of the last settled import.
 func (s *Store) Size(ctx context.Context, patients []string) (n int64, err error) {
 	if patients == nil {
 		return n, each(s.db, []byte{kPatient}, func(_, v []byte) error {
@@ -582,11 +578,11 @@ func (s *Store) Open(_ context.Context, patient string) (source.Record, error) {
 type record struct {
 	store    *Store
 	snap     *pebble.Snapshot
-	patients []string // whose compartments it is made of, see recordOf
+	patients []string // whose compartments it consists of, see recordOf
 	taken    time.Time
 	records  ehi.Records
 	total    int64
-	shared   []string // keys of the shared resources that belong to the record, in order
+	shared   []string // sorted keys of the shared resources of the record
 	complete bool
 }
 
@@ -632,8 +628,8 @@ func (r *record) load(patient string) (err error) {
 	return nil
 }
 
-// state tells whether what was found out about shared resources still holds, and whether an
-// import has touched the record and not settled it yet.
+// state reports whether the derived data about shared resources is up to date, and whether an
+// import has changed the record and not settled it yet.
 func (r *record) state(generation string) (fresh, touched bool, err error) {
 	gen, err := get(r.snap, key(kGeneration))
 	for _, p := range r.patients {
@@ -644,7 +640,7 @@ func (r *record) state(generation string) (fresh, touched bool, err error) {
 	return string(gen) == generation, touched, err
 }
 
-// sharedOf reads what closure found when the patient was settled.
+// sharedOf reads the closure that was stored when the patient was settled.
 func (s *Store) sharedOf(r pebble.Reader, patient string) (keys []string, err error) {
 	v, err := get(r, key(kSharedOf, patient))
 	if err != nil || v == nil {
@@ -653,10 +649,9 @@ func (s *Store) sharedOf(r pebble.Reader, patient string) (keys []string, err er
 	return keys, json.Unmarshal(v, &keys)
 }
 
-// closure finds the shared resources that a patient's record refers to, directly or through
-// other shared ones. whole is false where a reference of one of them, or of the record, leads
-// out, or where a Group is referred to: it names other patients, and is part of no patient's
-// record.
+// closure returns the shared resources that a patient's record references, directly or through
+// others. whole is false if a reference leads out of the record, or to a Group, which names
+// other patients and is part of no patient's record.
 func closure(r pebble.Reader, patient string) (keys []string, whole bool, err error) {
 	links, err := below(r, key(kLink, patient, ""))
 	if err != nil {
@@ -665,7 +660,7 @@ func closure(r pebble.Reader, patient string) (keys []string, whole bool, err er
 	return newNetwork(r).closure(links)
 }
 
-// below lists the ends of all keys that begin with prefix.
+// below lists the suffixes of all keys with a prefix.
 func below(r pebble.Reader, prefix []byte) (ends []string, err error) {
 	err = each(r, prefix, func(k, _ []byte) error {
 		ends = append(ends, string(k[len(prefix):]))
@@ -674,14 +669,14 @@ func below(r pebble.Reader, prefix []byte) (ends []string, err error) {
 	return ends, err
 }
 
-// network is the shared resources and how they refer to one another, as far as it was asked
-// about; nothing of that may change while it is in use. It is for one goroutine.
+// network caches the references among shared resources, which must not change while it is used.
+// It is not safe for concurrent use.
 type network struct {
 	reader pebble.Reader
 	nodes  map[string]node // by type and id, as in a key
 }
 
-// networkNodes is how many nodes a network remembers.
+// networkNodes is how many nodes a network caches.
 const networkNodes = 100_000
 
 type node struct {
@@ -710,7 +705,7 @@ func (n *network) node(target string) (node, error) {
 	return out, err
 }
 
-// closure follows links. The keys come sorted.
+// closure follows links. The keys are sorted.
 func (n *network) closure(links []string) (keys []string, whole bool, err error) {
 	seen := map[string]bool{}
 	whole = true
@@ -770,7 +765,7 @@ func (r *record) Resolves(typ, id string) (bool, error) {
 	return k != nil, err
 }
 
-// find gives the key of a resource of the record; nil where it is none.
+// find returns the key of a resource of the record, or nil.
 func (r *record) find(typ, id string) ([]byte, error) {
 	for _, p := range r.patients {
 		k := key(kCompartment, p, typ, id)
@@ -797,7 +792,7 @@ func (r *record) Find(ctx context.Context, q source.Query, typ, id string) ([]by
 	return admitted(ctx, q, typ, r.snap, k)
 }
 
-// admitted is the line of a stored resource, if a query admits it.
+// admitted returns the line of a stored resource if a query admits it.
 func admitted(
 	ctx context.Context, q source.Query, typ string, db pebble.Reader, k []byte,
 ) (line []byte, _ error) {
@@ -848,8 +843,8 @@ func (r *record) Scan(
 	return nil
 }
 
-// scan visits the resources of one compartment, of one type or "" for all, but for those that
-// are also in one of the compartments before it.
+// scan visits the resources of one compartment, of one type or of all if it is "", except for
+// those in a compartment of before.
 func (r *record) scan(v *scan, before []string, compartment []byte, typ string) error {
 	prefix := compartment
 	if typ != "" {
@@ -886,8 +881,8 @@ func (s *Store) Resource(ctx context.Context, patient, typ, id string) ([]byte, 
 
 var errNoResource = ehi.Errorf(ehi.NotFound, "Resource not found")
 
-// locate gives the key of a resource of a patient's record, or with "" of anybody's; nil where
-// there is none.
+// locate returns the key of a resource of a patient's record, or of anybody's if patient is "",
+// or nil.
 func (s *Store) locate(ctx context.Context, patient, typ, id string) ([]byte, error) {
 	if patient == "" {
 		owners, there, err := ownersIn(s.db, typ, id)
@@ -913,14 +908,14 @@ type scan struct {
 	ctx    context.Context
 	query  source.Query
 	visit  func(source.Resource) error
-	typ    string // the type of the last resource, kept so that it is made a string once a type
-	skip   bool   // whether that type is not wanted
-	also   bool   // whether Query.Also alone wants it
+	typ    string // the type of the last resource, to convert it to a string once per type
+	skip   bool   // the type is not wanted
+	also   bool   // only Query.Also wants the type
 	cursor fhir.Cursor
 
-	// of a population
+	// For a population.
 	patient string // whose compartment is being read
-	absent  bool   // whether that patient's resources stay out
+	absent  bool   // that patient's resources are not exported
 	loose   bool   // see source.Resource
 }
 
@@ -953,7 +948,7 @@ func (s *scan) resource(typ, val []byte) error {
 	})
 }
 
-// updated is meta.lastUpdated, or the time of import where the resource has none.
+// updated returns meta.lastUpdated, or the time of the import if the resource has none.
 func updated(c *fhir.Cursor, line []byte, imported time.Time) time.Time {
 	for c.Reset(line); c.Next(); {
 		if c.Depth == 2 && c.IsString() && string(c.Key()) == "lastUpdated" &&

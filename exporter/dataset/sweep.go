@@ -7,15 +7,15 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// sweep reads the keys of one kind from the first to the last, a prefix at a time. It keeps its
-// place in each table, so that the next prefix costs no search through all of them, and sees the
-// store as it was when the sweep began. It is for one goroutine.
+// sweep reads the keys of one kind in order, one prefix at a time. It keeps its position in each
+// table, so that the next prefix needs no search. It sees the store as of its start. It is not
+// safe for concurrent use.
 type sweep struct {
 	it    *pebble.Iterator
-	large bool // it has come by a large value
+	large bool // it has read a large value
 }
 
-// newSweep begins a sweep. The caller closes it.
+// newSweep starts a sweep. The caller closes it.
 func newSweep(r pebble.Reader, kind byte) (*sweep, error) {
 	it, err := r.NewIter(&pebble.IterOptions{
 		LowerBound: []byte{kind},
@@ -27,7 +27,7 @@ func newSweep(r pebble.Reader, kind byte) (*sweep, error) {
 	return &sweep{it: it}, nil
 }
 
-// each calls f for every key below prefix. What f is given is valid during the call only.
+// each calls f for every key with a prefix. The arguments of f are valid during the call only.
 func (s *sweep) each(prefix []byte, f func(k, v []byte) error) error {
 	if err := s.release(); err != nil {
 		return err
@@ -45,8 +45,8 @@ func (s *sweep) each(prefix []byte, f func(k, v []byte) error) error {
 	return readError(s.it.Error())
 }
 
-// release gives back the large values that the iterator holds: it keeps the latest few blocks of
-// those for as long as it is open.
+// release frees the large values that the iterator holds: it keeps the latest blocks of them
+// while it is open.
 func (s *sweep) release() error {
 	if !s.large {
 		return nil

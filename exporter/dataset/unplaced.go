@@ -10,9 +10,9 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// unplaced counts what is in nobody's record although its type belongs to patients: what names
-// no patient, and what names one who is not there. What a patient's record refers to, directly
-// or by way of shared resources, is in that record.
+// unplaced counts what is in no record although its type belongs to patients: it names no
+// patient, or one who does not exist. A resource that a patient's record references, directly or
+// through shared resources, is in that record.
 func (s *Store) unplaced() (source.Unplaced, error) {
 	c := census{store: s, out: source.Unplaced{}}
 	err := each(s.db, []byte{kUnplaced}, func(k, _ []byte) error {
@@ -25,20 +25,19 @@ func (s *Store) unplaced() (source.Unplaced, error) {
 	return c.out, c.strays()
 }
 
-// census counts what is in nobody's record.
+// census counts what is in no record.
 type census struct {
 	store *Store
 	out   source.Unplaced
-	// patient -> those as whose records that one's goes on; nil until it is asked for
+	// goes maps a patient to the patients whose records include his; nil until needed.
 	goes map[string][]string
 
-	open     []target         // are in a record where one of their carriers is
-	found    []bool           // ... and are
-	carriers map[target][]int // resources by way of which open ones are referred to, these sorted
+	open     []target         // they are in a record if one of their carriers is
+	found    []bool           // whether they are
+	carriers map[target][]int // shared resources that lead to open ones, whose indexes are sorted
 }
 
-// openAtOnce is how many resources are open before they are decided about: each decision reads
-// all links.
+// openAtOnce is how many open resources are collected for one decision, which reads all links.
 const openAtOnce = 50_000
 
 func (c *census) count(typ, id string) {
@@ -49,8 +48,8 @@ func (c *census) count(typ, id string) {
 	c.out[typ] = u
 }
 
-// known reports whether a patient's record is somebody's: the Patient is there, or one as whose
-// record it goes on.
+// known reports whether a patient's record exists: there is the Patient, or one into whose
+// record it was merged.
 func (c *census) known(patient string) (bool, error) {
 	if there, err := has(c.store.db, key(kPatient, patient)); err != nil || there {
 		return there, err
@@ -78,8 +77,8 @@ func (c *census) known(patient string) (bool, error) {
 	return false, nil
 }
 
-// strays counts the resources of patients who are not there, but for those that are another
-// one's, too.
+// strays counts the resources of patients who do not exist, except for those with another
+// patient.
 func (c *census) strays() error {
 	strays, err := below(c.store.db, []byte{kStray})
 	if err != nil {
@@ -109,8 +108,8 @@ func (c *census) strays() error {
 	return nil
 }
 
-// firstOf reports whether a resource is of nobody who is known, and the patient is the first
-// whom it names.
+// firstOf reports whether a resource has no known patient, and the given one is the first that
+// it names.
 func (c *census) firstOf(patient, typ, id string) (bool, error) {
 	owners, _, err := ownersIn(c.store.db, typ, id)
 	if err != nil || len(owners) > 0 && owners[0] != patient {
@@ -124,9 +123,9 @@ func (c *census) firstOf(patient, typ, id string) (bool, error) {
 	return true, nil
 }
 
-// loose takes in a resource that is in no compartment. Whatever refers to it waits for it (w
-// keys), and so on; but nothing waits for a resource that is there and whose type belongs to
-// nobody. By way of which of those it is in a record is found out for many at once.
+// loose processes a resource outside of all compartments. Whatever references it depends on it
+// (w keys), directly or not; but nothing waits for an existing resource of a type without
+// patients. The references through those are followed for many resources at once.
 func (c *census) loose(t target) error {
 	seen := []target{t}
 	var carriers []target
@@ -164,10 +163,10 @@ func (c *census) loose(t target) error {
 	return c.decide()
 }
 
-// longestChain bounds how many resources are looked at that refer to one.
+// longestChain is how many referencing resources are followed for one resource.
 const longestChain = 1000
 
-// refer finds what refers to a resource. in is set where the record of somebody who is known does.
+// refer returns what references a resource. in is true if the record of a known patient does.
 func (c *census) refer(t target) (in bool, from []target, err error) {
 	d := literalDigest(t.typ, t.id)
 	if c.store.waiting.lacks(d[:]) {
@@ -180,7 +179,7 @@ func (c *census) refer(t target) (in bool, from []target, err error) {
 		if shared {
 			f := target{who, string(id)}
 			refers, err := has(c.store.db, key(kSharedLink, f.typ, f.id, t.typ, t.id))
-			if refers && f.typ != "Group" { // through which nothing goes out
+			if refers && f.typ != "Group" { // whose members are not exported through it
 				from = append(from, f)
 			}
 			return err
@@ -200,7 +199,7 @@ func (c *census) refer(t target) (in bool, from []target, err error) {
 	return in, from, err
 }
 
-// decide counts those open resources none of whose carriers is in a record.
+// decide counts the open resources without a carrier in a record.
 func (c *census) decide() error {
 	if len(c.open) == 0 {
 		return nil
@@ -230,7 +229,7 @@ func (c *census) decide() error {
 	return err
 }
 
-// widen makes carriers of all shared resources that refer to carriers.
+// widen adds all shared resources that reference carriers to the carriers.
 func (c *census) widen() error {
 	for more := true; more; {
 		more = false
@@ -256,7 +255,7 @@ func (c *census) widen() error {
 	return nil
 }
 
-// cutLink reads a key of a patient's link.
+// cutLink parses a key of a patient's link.
 func cutLink(k []byte) (patient string, to target) {
 	parts := split(k)
 	return string(parts[0]), target{string(parts[1]), string(parts[2])}

@@ -8,16 +8,16 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// version tells which of two states of a resource is the newer one (IN-3).
+// version decides which of two versions of a resource is newer (IN-3).
 type version struct {
-	updated time.Time // meta.lastUpdated or response.lastModified; zero where neither can be read
+	updated time.Time // meta.lastUpdated or response.lastModified; zero if invalid or absent
 	id      string    // meta.versionId, or that of response.etag or response.location
-	// untimed is a DELETE that does not say when it was: its time is that of what it meets.
+	// untimed marks a DELETE without a time. It has the time of what it deletes.
 	untimed bool
 }
 
-// compare is positive where v is newer than o, and 0 where the order of arrival decides: by the
-// later lastUpdated, none being the oldest, then by the higher versionId.
+// compare returns a positive number if v is newer than o, and 0 if the order of arrival decides.
+// The later lastUpdated is newer, none being the oldest, and then the higher versionId.
 func (v version) compare(o version) int {
 	if !v.untimed && !o.untimed {
 		if c := v.updated.Compare(o.updated); c != 0 {
@@ -30,7 +30,7 @@ func (v version) compare(o version) int {
 	return compareIDs(v.id, o.id)
 }
 
-// or fills in what v lacks.
+// or fills in the missing parts of v.
 func (v version) or(o version) version {
 	if v.updated.IsZero() {
 		v.updated = o.updated
@@ -39,7 +39,7 @@ func (v version) or(o version) version {
 	return v
 }
 
-// compareIDs orders versionIds: none, then numbers by their value, then other texts.
+// compareIDs orders versionIds: none, then numbers by value, then other texts.
 func compareIDs(a, b string) int {
 	na, nb := isNumber(a), isNumber(b)
 	switch {
@@ -54,7 +54,7 @@ func compareIDs(a, b string) int {
 	return 1
 }
 
-// higherID is the higher of two versionIds.
+// higherID returns the higher of two versionIds.
 func higherID(a, b string) string {
 	if compareIDs(a, b) < 0 {
 		return b
@@ -66,7 +66,7 @@ func isNumber(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-// parseUpdated reads an instant; zero where it is none.
+// parseUpdated parses an instant. It returns the zero time if it is invalid.
 func parseUpdated(text string) time.Time {
 	span, err := fhir.ParseSpan(text)
 	if err != nil {
@@ -75,8 +75,8 @@ func parseUpdated(text string) time.Time {
 	return span.Start
 }
 
-// encode writes a version as the store keeps it: that of a tombstone, or of what an entry said of
-// its resource, "" for nothing.
+// encode returns the stored form of a version: of a tombstone, or of what an entry said about
+// its resource; "" for nothing.
 func (v version) encode() string {
 	switch {
 	case v == version{}:

@@ -20,32 +20,31 @@ import (
 	"ehi-server/shared/disk"
 )
 
-// Pebble trusts its folder: where its marker is missing it makes a new store and removes
-// whatever lies there, and a log that is missing was empty. So the folder is looked at before.
-// What must hold: what is missing beside other files is damage, and never newness.
+// Pebble trusts its folder: if the marker is missing it creates a new store and deletes the
+// other files, and it takes a missing log for an empty one. The folder is therefore checked
+// first. A file that is missing beside others means damage, never a new store.
 const (
-	// manifestMarker is how the name of the file begins that says which manifest of Pebble's is
-	// the present one.
+	// manifestMarker is the prefix of the file whose name says which Pebble manifest is current.
 	manifestMarker = "marker.manifest."
-	// closedList is a list of all files that a store had when it was closed. While it is open
-	// there is none.
+	// closedList is a list of all files that the store had when it was closed. It does not exist
+	// while the store is open.
 	closedList = "ehi.closed"
-	// logless says that the store is, or was when its process died, written to without a log.
+	// logless marks a store that is, or was when its process died, written without a log.
 	logless = "ehi.logless"
 )
 
-// ErrDamaged is returned by Open where the folder has lost a file, or a part of one.
+// ErrDamaged is returned by Open if the folder has lost a file or a part of one.
 var ErrDamaged = errors.New("the record store is damaged; it is left as it is: put the file " +
 	"back, or restore a backup into another folder")
 
-// ErrNewer is returned by Open where another version of this project has closed the store, in
-// words that this one does not know.
+// ErrNewer is returned by Open if a newer version has closed the store and wrote a list that
+// this one cannot read.
 var ErrNewer = errors.New(
 	"the record store was closed by another version of the server, a newer one as a rule; " +
 		"it is left as it is: start that version")
 
-// hold makes a store's folder, or looks at the one that is there, and keeps it to this process.
-// fresh is whether nothing of a store was there. Errors: ErrInUse, ErrDamaged.
+// hold creates a store's folder, or checks the existing one, and locks it. fresh reports whether
+// it had no store. Errors: ErrInUse, ErrDamaged.
 func hold(c Config) (lock *pebble.Lock, fresh bool, err error) {
 	dir := c.Dir
 	if c.ReadOnly {
@@ -57,7 +56,7 @@ func hold(c Config) (lock *pebble.Lock, fresh bool, err error) {
 		return nil, false, fmt.Errorf("open record store: %w", err)
 	}
 	lock, err = pebble.LockDirectory(dir, vfs.Default)
-	var unopened *fs.PathError // the lock's file itself
+	var unopened *fs.PathError // the lock file itself
 	if errors.As(err, &unopened) {
 		return nil, false, fmt.Errorf("open record store: %w", err)
 	}
@@ -81,8 +80,8 @@ func hold(c Config) (lock *pebble.Lock, fresh bool, err error) {
 	return lock, fresh, nil
 }
 
-// inspect looks at a folder before Pebble does. fresh is whether nothing of a store is there.
-// Errors: ErrDamaged.
+// inspect checks a folder before Pebble opens it. fresh reports whether it has no store. Errors:
+// ErrDamaged.
 func inspect(dir string) (fresh bool, err error) {
 	sizes, err := sizesOf(dir)
 	if err != nil {
@@ -104,7 +103,7 @@ func inspect(dir string) (fresh bool, err error) {
 	_, unlogged := sizes[logless]
 	_, closed := sizes[closedList]
 	switch {
-	case marker == "" && other == "": // a store was being made, and is made anew
+	case marker == "" && other == "": // an interrupted creation, which is repeated
 		return true, nil
 	case marker == "":
 		return false,
@@ -115,23 +114,23 @@ func inspect(dir string) (fresh bool, err error) {
 	return false, checkManifest(dir, marker)
 }
 
-// None reports whether a folder holds no store, or is not there. Errors: ErrDamaged.
+// None reports whether a folder has no store, or does not exist. Errors: ErrDamaged.
 func None(dir string) (bool, error) { return inspect(dir) }
 
-// precedesMarker reports whether a file may be written before Pebble sets a store's first marker.
+// precedesMarker reports whether Pebble may write a file before the first marker of a store.
 func precedesMarker(name string) bool {
 	return slices.Contains([]string{"LOCK", logless, "MANIFEST-000001"}, name) ||
 		strings.HasPrefix(name, "marker.format-version.") || strings.HasPrefix(name, "temporary.")
 }
 
-// closedFile is what is known of a file of a closed store.
+// closedFile describes a file of a closed store.
 type closedFile struct {
 	Size int64 `json:"size"` // in bytes
-	// SHA256 is of what it holds; nil for a table, of which Pebble sums every block.
+	// SHA256 is the digest of the content; nil for a table, which has its own checksums.
 	SHA256 []byte `json:"sha256,omitempty"`
 }
 
-// UnmarshalJSON also reads a bare size, which is all that builds before this one said.
+// UnmarshalJSON also accepts a bare size, as older builds wrote it.
 func (c *closedFile) UnmarshalJSON(text []byte) error {
 	if json.Unmarshal(text, &c.Size) == nil {
 		return nil
@@ -140,7 +139,7 @@ func (c *closedFile) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, (*plain)(c))
 }
 
-// closedFileOf looks at a file that nobody writes to.
+// closedFileOf describes a file that nobody writes to.
 func closedFileOf(dir, name string, size int64) (closedFile, error) {
 	c := closedFile{Size: size}
 	if name == "LOCK" || strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob") {
@@ -156,7 +155,7 @@ func closedFileOf(dir, name string, size int64) (closedFile, error) {
 	return c, errors.Join(err, f.Close())
 }
 
-// sizesOf is the size of each file of a folder, in bytes; none where there is no folder.
+// sizesOf returns the size of each file of a folder in bytes; none if there is no folder.
 func sizesOf(dir string) (map[string]int64, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -164,7 +163,7 @@ func sizesOf(dir string) (map[string]int64, error) {
 	}
 	sizes := map[string]int64{}
 	for _, e := range entries {
-		if e.Name() == "lost+found" { // the folder is a disk of its own
+		if e.Name() == "lost+found" { // the folder is a mount point
 			continue
 		}
 		info, err := e.Info()
@@ -179,7 +178,7 @@ func sizesOf(dir string) (map[string]int64, error) {
 	return sizes, nil
 }
 
-// compareClosed holds a folder to what it held when the store was closed. Errors: ErrDamaged.
+// compareClosed compares a folder with its list. Errors: ErrDamaged.
 func compareClosed(dir string, sizes map[string]int64) error {
 	text, err := os.ReadFile(filepath.Join(dir, closedList))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -190,7 +189,7 @@ func compareClosed(dir string, sizes map[string]int64) error {
 	}
 	closed := map[string]closedFile{}
 	err = json.Unmarshal(text, &closed)
-	// no damage makes that
+	// Damage does not cause this.
 	if _, other := errors.AsType[*json.UnmarshalTypeError](err); other && json.Valid(text) {
 		return fmt.Errorf("%w: %s: %w", ErrNewer, filepath.Join(dir, closedList), err)
 	}
@@ -205,7 +204,7 @@ func compareClosed(dir string, sizes map[string]int64) error {
 	return nil
 }
 
-// compare holds a file to what it was. Errors: ErrDamaged.
+// compare compares a file with its description. Errors: ErrDamaged.
 func (c closedFile) compare(dir, name string, sizes map[string]int64) error {
 	path := filepath.Join(dir, name)
 	size, there := sizes[name]
@@ -228,7 +227,7 @@ func (c closedFile) compare(dir, name string, sizes map[string]int64) error {
 	return nil
 }
 
-// begin says that the store is open: what its folder held is not what it will hold.
+// begin records that the store is open, so that its list of files no longer applies.
 func begin(dir string, unlogged bool) error {
 	err := remove(dir, closedList)
 	if unlogged {
@@ -237,10 +236,10 @@ func begin(dir string, unlogged bool) error {
 	return errors.Join(err, disk.OS().SyncDir(dir))
 }
 
-// logs says that the store is written to with a log from here on.
+// logs records that the store is written with a log from here on.
 func logs(dir string) error { return remove(dir, logless) }
 
-// finish says what the folder holds now that the store is closed.
+// finish writes the list of files after the store was closed.
 func finish(dir string) error {
 	if err := remove(dir, logless); err != nil {
 		return err
