@@ -724,17 +724,20 @@ func TestGuessesAtOnceCountEach(t *testing.T) {
 	}
 }
 
-// An unknown name takes as long as a wrong password does: the least of several times of each, so that a busy machine does not count.
+// An unknown name takes as long as a wrong password does. Of each, the least of several times counts, and
+// on a busy machine they are taken again, at another server: what gives a name away is there each time.
 func TestAnUnknownNameTakesAsLongAsAWrongPassword(t *testing.T) {
-	p := startProduction(t, nil)
-	known, unknown, configured := p.timings(12)
-	t.Logf("a wrong password %v, an unknown name %v, the configuration's administrator %v", known, unknown, configured)
-	for _, other := range []time.Duration{known, configured} {
-		if unknown < other/2 || other < unknown/2 {
-			t.Errorf("a wrong password takes %v, of the configuration's administrator %v, an unknown name %v",
-				known, configured, unknown)
+	alike := func(a, b time.Duration) bool { return a >= b/2 && b >= a/2 }
+	for range 5 {
+		p := startProduction(t, nil)
+		known, unknown, configured := p.timings(12)
+		t.Logf("a wrong password %v, an unknown name %v, the configuration's administrator %v",
+			known, unknown, configured)
+		if alike(known, unknown) && alike(configured, unknown) {
+			return
 		}
 	}
+	t.Error("in none of five rounds they take alike")
 }
 
 // timings are how long log-ins take at least: with a wrong password, with an unknown name, and with a wrong
