@@ -37,6 +37,10 @@ func (f *findings) add(s string) {
 	f.list = append(f.list, s)
 }
 
+// browsers bounds how many browsers run at once: each is several processes, and more of them starve
+// one another on two processors.
+var browsers = make(chan struct{}, 2)
+
 // openBrowser starts a headless Chromium, or skips where there is none; CI has one.
 func openBrowser(t *testing.T, origins ...string) (context.Context, *findings) {
 	t.Helper()
@@ -47,6 +51,8 @@ func openBrowser(t *testing.T, origins ...string) (context.Context, *findings) {
 	if err != nil {
 		t.Skipf("no Chromium on this machine: %v", err)
 	}
+	browsers <- struct{}{}
+	t.Cleanup(func() { <-browsers })
 	alloc, stopAlloc := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox,
 		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("ignore-certificate-errors", true), // of servers that have signed theirs themselves
@@ -68,7 +74,7 @@ func openBrowser(t *testing.T, origins ...string) (context.Context, *findings) {
 			}
 		}
 	}))
-	ctx, stopTime := context.WithTimeout(ctx, 3*time.Minute)
+	ctx, stopTime := context.WithTimeout(ctx, 6*time.Minute)
 	t.Cleanup(func() {
 		stopTime()
 		stop()
@@ -217,7 +223,7 @@ func tabTo(t *testing.T, ctx context.Context, selector string) {
 }
 
 // stepTime is how long a step of a browser may take.
-const stepTime = 20 * time.Second
+const stepTime = time.Minute
 
 // do does steps in the browser; what does not come about fails the test, with what the page shows instead.
 func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {

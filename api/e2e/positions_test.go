@@ -42,8 +42,9 @@ var (
 // setters are the methods whose first argument is the name of something that is sent, not read.
 var setters = []string{"Set", "Add", "Append", "GetRespHeader", "Vary"}
 
-// readPositions reads the names of headers, cookies and fields from the source of packages server and
-// auth, and of those headers that Fiber reads for them. A new one is a position without anybody's doing.
+// readPositions reads the names of headers, cookies and fields from the source of package auth and of
+// the packages of api that handle requests, and of those headers that Fiber reads for them. A new name
+// is a position at once.
 func readPositions(t *testing.T) positions {
 	t.Helper()
 	fiber, err := gobuild.Import("github.com/gofiber/fiber/v2", ".", gobuild.FindOnly)
@@ -64,22 +65,21 @@ func readPositions(t *testing.T) positions {
 		}
 		return true
 	})
-	var parsed []*ast.File
-	for _, dir := range []string{filepath.Join("..", "server"), filepath.Join("..", "..", "auth")} {
-		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
-		if err != nil || len(files) == 0 {
-			t.Fatalf("%d files in %s: %v", len(files), dir, err)
-		}
-		for _, path := range files {
-			if !strings.HasSuffix(path, "_test.go") {
-				file := s.parse(path)
-				s.declared("", file)
-				parsed = append(parsed, file)
-			}
+	packages := s.packages(filepath.Join("..", "*"), filepath.Join("..", "..", "auth"))
+	for name, files := range packages {
+		for _, file := range files {
+			s.declared(name+".", file)
 		}
 	}
-	for _, file := range parsed {
-		s.read(file)
+	shared := s.constants
+	for _, files := range packages {
+		s.constants = maps.Clone(shared) // of its own constants a package says the bare names
+		for _, file := range files {
+			s.declared("", file)
+		}
+		for _, file := range files {
+			s.read(file)
+		}
 	}
 	out := positions{headers: slices.Sorted(maps.Keys(s.headers)), fields: slices.Sorted(maps.Keys(s.fields))}
 	for _, name := range slices.Sorted(maps.Keys(s.cookies)) {
@@ -91,7 +91,7 @@ func readPositions(t *testing.T) positions {
 // scan is the reading of source.
 type scan struct {
 	t                        *testing.T
-	constants                map[string]string // of strings, by name; Fiber's with "fiber." before it
+	constants                map[string]string // of strings, by name; another package's as in pkg.Name
 	headers, cookies, fields map[string]bool
 }
 
@@ -102,6 +102,37 @@ func (s *scan) parse(path string) *ast.File {
 		s.t.Fatal(err)
 	}
 	return file
+}
+
+// packages parses the packages of these folders, by name, of api only those that use Fiber.
+func (s *scan) packages(folders ...string) map[string][]*ast.File {
+	s.t.Helper()
+	out := map[string][]*ast.File{}
+	for _, folder := range folders {
+		paths, err := filepath.Glob(filepath.Join(folder, "*.go"))
+		if err != nil || len(paths) == 0 {
+			s.t.Fatalf("%d files in %s: %v", len(paths), folder, err)
+		}
+		for _, path := range paths {
+			if !strings.HasSuffix(path, "_test.go") {
+				file := s.parse(path)
+				out[file.Name.Name] = append(out[file.Name.Name], file)
+			}
+		}
+	}
+	maps.DeleteFunc(out, func(name string, files []*ast.File) bool {
+		return name != "auth" && !slices.ContainsFunc(files, usesFiber)
+	})
+	if len(out) < 8 {
+		s.t.Fatalf("only %d packages handle requests", len(out))
+	}
+	return out
+}
+
+func usesFiber(file *ast.File) bool {
+	return slices.ContainsFunc(file.Imports, func(i *ast.ImportSpec) bool {
+		return strings.HasPrefix(i.Path.Value, `"github.com/gofiber/fiber/v2`)
+	})
 }
 
 // declared notes a file's constants.
@@ -179,7 +210,7 @@ func (s *scan) call(call *ast.CallExpr, sent map[ast.Node]bool) {
 	switch method := of.Sel.Name; {
 	case slices.Contains(setters, method):
 		sent[call.Args[0]] = true
-	case name != "" && (method == "Cookies" || method == "cookie"):
+	case name != "" && (method == "Cookies" || method == "Cookie"):
 		s.cookies[name] = true
 	case name != "" && slices.Contains([]string{"Get", "Query", "QueryInt", "Peek", "FormValue", "Has"}, method):
 		if fieldName.MatchString(name) {
