@@ -37,9 +37,24 @@ func (f *findings) add(s string) {
 	f.list = append(f.list, s)
 }
 
-// browsers bounds how many browsers run at once: each is several processes, and more of them starve
-// one another on two processors.
-var browsers = make(chan struct{}, 2)
+// browsing bounds how many tests have browsers at once: each browser is several processes, and more of
+// them starve one another on two processors. Its holders are those tests; one may open several.
+var browsing = struct {
+	slots   chan struct{}
+	holders sync.Map
+}{slots: make(chan struct{}, 2)}
+
+// takeTurn waits until a test may open browsers; it may until it ends.
+func takeTurn(t *testing.T) {
+	if _, has := browsing.holders.LoadOrStore(t, true); has {
+		return
+	}
+	browsing.slots <- struct{}{}
+	t.Cleanup(func() {
+		browsing.holders.Delete(t)
+		<-browsing.slots
+	})
+}
 
 // openBrowser starts a headless Chromium, or skips where there is none; CI has one.
 func openBrowser(t *testing.T, origins ...string) (context.Context, *findings) {
@@ -51,8 +66,7 @@ func openBrowser(t *testing.T, origins ...string) (context.Context, *findings) {
 	if err != nil {
 		t.Skipf("no Chromium on this machine: %v", err)
 	}
-	browsers <- struct{}{}
-	t.Cleanup(func() { <-browsers })
+	takeTurn(t)
 	alloc, stopAlloc := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox,
 		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("ignore-certificate-errors", true), // of servers that have signed theirs themselves

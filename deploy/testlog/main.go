@@ -51,8 +51,8 @@ func read(r io.Reader, w io.Writer) (skipped string, failed bool, err error) {
 	for {
 		line, err := lines.ReadBytes('\n')
 		if len(line) == 0 {
-			if err == io.EOF {
-				return grouped(reasons), failed, nil
+			if err == io.EOF { // a test that has no end says where its process ended
+				return grouped(reasons), failed, unfinished(w, said)
 			}
 			return "", failed, err
 		}
@@ -68,6 +68,17 @@ func read(r io.Reader, w io.Writer) (skipped string, failed bool, err error) {
 		}
 		failed = failed || e.Action == "fail" || e.Action == "build-fail"
 	}
+}
+
+// unfinished passes on what tests said that never ended: a timeout or a panic in one of them.
+func unfinished(w io.Writer, said map[[2]string]*strings.Builder) error {
+	byName := func(a, b [2]string) int { return strings.Compare(a[0]+" "+a[1], b[0]+" "+b[1]) }
+	for _, key := range slices.SortedFunc(maps.Keys(said), byName) {
+		if _, err := io.WriteString(w, said[key].String()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // handle keeps what a test says until it ends.

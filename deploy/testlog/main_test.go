@@ -47,6 +47,21 @@ func TestTestlogTellsFailuresAndListsSkippedTests(t *testing.T) {
 	}
 }
 
+// A process that a timeout or a panic ends leaves tests without an end. What they said is all that
+// tells why.
+func TestTestlogPrintsTestsThatNeverEnded(t *testing.T) {
+	in := `{"Action":"output","Package":"p/a","Test":"TestHung","Output":"panic: timed out\n"}` + "\n" +
+		`{"Action":"output","Package":"p/a","Output":"FAIL\tp/a\t60s\n"}` + "\n" +
+		`{"Action":"fail","Package":"p/a"}` + "\n"
+	var out strings.Builder
+	if _, failed, err := read(strings.NewReader(in), &out); err != nil || !failed {
+		t.Errorf("failed is %v, %v", failed, err)
+	}
+	if d := cmp.Diff("FAIL\tp/a\t60s\npanic: timed out\n", out.String()); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestTestlogTakesAGoodRun(t *testing.T) {
 	var out strings.Builder
 	skipped, failed, err := read(strings.NewReader(`{"Action":"pass","Package":"p"}`), &out)
