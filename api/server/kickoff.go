@@ -17,8 +17,8 @@ import (
 	"ehi-server/shared/weburl"
 )
 
-// kickOff answers the kick-off of an operation on one patient or a population: it creates a job and answers at once; the
-// export runs in a worker (EHI-1, 2, 6; BULK-1, 2).
+// kickOff answers the kick-off of an operation on one patient or a population. It creates a job and
+// answers at once; a worker runs the export (EHI-1, 2, 6; BULK-1, 2).
 func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		if err := s.failures.LimitClient(c, request.Access(c).ClientID); err != nil {
@@ -41,21 +41,26 @@ func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 		status := jobURL(s.Origins.Base(c), j.ID, "/status")
 		c.Set(fiber.HeaderContentLocation, status)
 		s.setLink(c, j)
-		return content.Outcome(c, http.StatusAccepted, "information", "informational", "The export was accepted; its status is at "+status)
+		return content.Outcome(c, http.StatusAccepted, "information", "informational",
+			"The export was accepted; its status is at "+status)
 	}
 }
 
 // kickOffAsk reads what a kick-off asks for. What it can read of that is returned with an error, too.
-func (s *Server) kickOffAsk(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (ask jobs.Ask, err error) {
+func (s *Server) kickOffAsk(
+	c *fiber.Ctx, level ehi.Level, op ehi.Operation,
+) (ask jobs.Ask, err error) {
 	a := request.Access(c)
 	base, _, _ := strings.Cut(c.Path(), "/fhir/")
 	ask = jobs.Ask{
 		Level: level, Operation: op, Subject: c.Params("id"),
 		URL: s.Origins.Base(c) + c.OriginalURL(), Base: s.Origins.Base(c) + "/fhir",
-		SkipForm: strings.Contains(base, "/no-form"), SkipReview: strings.Contains(base, "/auto-approve"),
-		Lenient: content.Preferred(c).Lenient(), SeparateStatus: content.Preferred(c).Has("separate-export-status"),
-		Own:      s.ownBase(c),
-		BareLink: s.BareLink || s.Sandbox && a.ClientID == auth.SandboxClientID,
+		SkipForm:       strings.Contains(base, "/no-form"),
+		SkipReview:     strings.Contains(base, "/auto-approve"),
+		Lenient:        content.Preferred(c).Lenient(),
+		SeparateStatus: content.Preferred(c).Has("separate-export-status"),
+		Own:            s.ownBase(c),
+		BareLink:       s.BareLink || s.Sandbox && a.ClientID == auth.SandboxClientID,
 	}
 	ask.Types, ask.AllTypes = a.Scopes.Types(auth.SystemContext, auth.Export)
 	if err = content.Negotiate(c); err != nil {
@@ -98,7 +103,9 @@ func kickOffParameters(c *fiber.Ctx) ([]fhir.Parameter, error) {
 		switch {
 		case p.Name == "_format", p.Name == "_pretty": // of the answer
 		case p.Name == "patient" && c.Method() != fiber.MethodPost:
-			return nil, ehi.Errorf(ehi.Invalid, "The parameter patient needs a POST request") // Bulk Data Access 3.0.0, "Query Parameters"
+			return nil,
+				ehi.Errorf(ehi.Invalid,
+					"The parameter patient needs a POST request") // Bulk Data Access 3.0.0, "Query Parameters"
 		default:
 			params = append(params, p)
 		}
@@ -108,7 +115,9 @@ func kickOffParameters(c *fiber.Ctx) ([]fhir.Parameter, error) {
 		return params, nil
 	}
 	if !strings.HasSuffix(content.MediaType(c), "json") {
-		return nil, ehi.Errorf(ehi.Invalid, "The body must be a Parameters resource in application/fhir+json")
+		return nil,
+			ehi.Errorf(ehi.Invalid,
+				"The body must be a Parameters resource in application/fhir+json")
 	}
 	more, err := fhir.ParseParameters(body)
 	if err != nil {

@@ -43,7 +43,9 @@ func (s *Service) mayGoOn(ctx context.Context, j *ehi.Job) error {
 		return err
 	}
 	if !stands {
-		return ehi.Errorf(ehi.Conflict, "The application may not have this export any more: its access was withdrawn, or its registration removed")
+		return ehi.Errorf(ehi.Conflict,
+			"The application may not have this export any more: its access was withdrawn, or its "+
+				"registration removed")
 	}
 	return nil
 }
@@ -52,7 +54,9 @@ func (s *Service) mayGoOn(ctx context.Context, j *ehi.Job) error {
 // application's access, or its registration is gone. What ends an authorization calls EndNow; the keeper calls this
 // for what was ended elsewhere. A finished export stays for its patient, and is closed to its application.
 func (s *Service) EndWhatDoesNotStand(ctx context.Context) error {
-	return s.endWhatDoesNotStand(ctx, ended{ehi.Actor{Kind: ehi.ActorServer}, "its authorization has ended"})
+	return s.endWhatDoesNotStand(ctx, ended{
+		ehi.Actor{Kind: ehi.ActorServer}, "its authorization has ended",
+	})
 }
 
 // ended is who has ended an authorization, and how the trail says why its jobs are gone.
@@ -68,7 +72,11 @@ func (s *Service) endWhatDoesNotStand(ctx context.Context, as ended) error {
 		if j.Status.Settled() || s.Authority.Dormant(j.ClientID) {
 			return false
 		}
-		stands, _ := s.Authority.StandsAsHeard(Authorization{Client: j.ClientID, Begun: j.CreatedAt, ClientMade: j.ClientMade})
+		stands, _ := s.Authority.StandsAsHeard(Authorization{
+			Client:     j.ClientID,
+			Begun:      j.CreatedAt,
+			ClientMade: j.ClientMade,
+		})
 		return !stands || withdrawn(j.ClientID, j.Patient.ID)
 	})
 	var (

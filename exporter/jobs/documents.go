@@ -22,12 +22,14 @@ import (
 // maxAttachmentName is the longest name of a document, in bytes.
 const maxAttachmentName = 180
 
-// formEscapes is what the forms of browsers write for characters that a header cannot hold (WHATWG HTML, multipart/form-data).
+// formEscapes undoes the escapes of browsers' forms for characters that a header cannot hold (WHATWG
+// HTML, multipart/form-data).
 var formEscapes = strings.NewReplacer("%22", `"`, "%0D", "\r", "%0A", "\n")
 
-// UniqueName cleans an uploaded name and numbers it where it is taken. Letters of every script stay, in the form NFC; paths, quotes,
-// and what is not shown but changes how the rest is (control and bidi characters, zero widths) go. What other systems read as something
-// else than a name is changed (see portable).
+// UniqueName cleans the name of an uploaded file, and numbers it if taken has it already. It keeps
+// letters of every script, in the form NFC. It removes paths, quotes, and invisible characters that
+// change how the rest looks: control and bidi characters, zero widths. It changes names that other
+// systems do not read as plain names (see portable).
 func UniqueName(name string, taken map[string]bool) string {
 	name = formEscapes.Replace(name)
 	name = strings.Map(visible, name[strings.LastIndexAny(name, `/\`)+1:])
@@ -49,7 +51,8 @@ func UniqueName(name string, taken map[string]bool) string {
 }
 
 // devices are names that Windows takes for devices, with any ending and in any case.
-var devices = regexp.MustCompile(`(?i)^(con|prn|aux|nul|clock\$|conin\$|conout\$|(com|lpt)[0-9])[ .]*(\.|$)`)
+var devices = regexp.MustCompile(
+	`(?i)^(con|prn|aux|nul|clock\$|conin\$|conout\$|(com|lpt)[0-9])[ .]*(\.|$)`)
 
 // joiners are what visible leaves of characters that are not seen.
 var joiners = strings.NewReplacer("\u200c", "", "\u200d", "")
@@ -74,18 +77,22 @@ func visible(r rune) rune {
 		return '_'
 	case r == '"', r == unicode.ReplacementChar, unicode.IsControl(r):
 		return -1
-	case r == '\u200c', r == '\u200d': // Persian, and several scripts of India, are written with them
+	case r == '\u200c',
+		r == '\u200d': // Persian, and several scripts of India, are written with them
 		return r
-	case unicode.Is(unicode.Cf, r), unicode.Is(unicode.Zl, r), unicode.Is(unicode.Zp, r), unicode.Is(unicode.Co, r):
+	case unicode.Is(unicode.Cf, r), unicode.Is(unicode.Zl, r), unicode.Is(unicode.Zp, r),
+		unicode.Is(unicode.Co, r):
 		return -1
-	case unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r): // drawn as nothing although a letter or a mark
+	case unicode.Is(unicode.Other_Default_Ignorable_Code_Point,
+		r): // drawn as nothing although a letter or a mark
 		return -1
 	}
 	return r
 }
 
-// sniff tells a content type by the bytes, and by the name's ending where they say nothing particular. What the uploader claims is not
-// asked. It is the true type also where a browser would run it: documents are sent so that nothing in them runs (inert).
+// sniff finds a content type by the bytes, or by the name's extension if the bytes fit many types. It
+// ignores what the uploader claims. It names types that a browser would run, too: documents are sent
+// in such a way that nothing in them runs (content.Inert).
 func sniff(head []byte, name string) string {
 	t := http.DetectContentType(head)
 	_, charset, _ := strings.Cut(t, "; ")
@@ -109,7 +116,8 @@ func sniff(head []byte, name string) string {
 // is not said to be: it is in the charset that the uploader declared, if one is known by that name.
 func charsetOf(t string, isUTF8 bool, declared string) string {
 	of, params, err := mime.ParseMediaType(t)
-	if err != nil || isUTF8 || !strings.HasPrefix(of, "text/") || !strings.EqualFold(params["charset"], "utf-8") {
+	if err != nil || isUTF8 || !strings.HasPrefix(of, "text/") ||
+		!strings.EqualFold(params["charset"], "utf-8") {
 		return t
 	}
 	_, params, _ = mime.ParseMediaType(declared) // what cannot be read declares nothing

@@ -83,10 +83,15 @@ func (s *Service) endNow(ctx context.Context, as ended) error {
 // Withdraw ends what an application has begun for a patient who has withdrawn its access. What it may do by another
 // authorization that the patient has not withdrawn goes on; what it began by an older one that ran out does not.
 // valid are the authorizations of that application that the patient has not withdrawn, and end ends another one.
-func (s *Service) Withdraw(ctx context.Context, a ehi.Actor, client string, valid map[string]bool, end func(grant string) error) error {
+func (s *Service) Withdraw(
+	ctx context.Context, a ehi.Actor, client string, valid map[string]bool,
+	end func(grant string) error,
+) error {
 	patient := a.Name
 	var errs []error
-	for _, v := range s.Bus.Jobs.List(func(j bus.Summary) bool { return j.ClientID == client && j.Patient.ID == patient }) {
+	for _, v := range s.Bus.Jobs.List(func(j bus.Summary) bool {
+		return j.ClientID == client && j.Patient.ID == patient
+	}) {
 		j, err := s.Bus.Jobs.Get(ctx, v.ID)
 		switch {
 		case err != nil:
@@ -95,7 +100,8 @@ func (s *Service) Withdraw(ctx context.Context, a ehi.Actor, client string, vali
 			}
 		case j.Grant != "" && !valid[j.Grant] && !s.HasEnded(j):
 			errs = append(errs, end(j.Grant))
-		case j.Grant == "" && !j.ByService && len(valid) == 0 && !j.Status.Settled(): // of an older build
+		case j.Grant == "" && !j.ByService && len(valid) == 0 &&
+			!j.Status.Settled(): // of an older build
 			errs = append(errs, s.Remove(ctx, j.ID))
 		}
 	}

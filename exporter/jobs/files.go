@@ -17,8 +17,9 @@ import (
 var ErrFileNotFound = ehi.Errorf(ehi.NotFound, "There is no such file in this export")
 
 // ErrDamaged is the answer where a file cannot be sent because of what the disk has done to it.
-var ErrDamaged = ehi.Errorf(ehi.Internal, "This file is damaged on the server's disk and cannot be sent. "+
-	"Delete the export (DELETE its status URL) and ask for it again")
+var ErrDamaged = ehi.Errorf(ehi.Internal,
+	"This file is damaged on the server's disk and cannot be sent. "+
+		"Delete the export (DELETE its status URL) and ask for it again")
 
 // Released finds a client's own job, where its files may be had (EHI-12). Errors: ehi.NotFound.
 func (s *Service) Released(ctx context.Context, a ehi.Actor, id string) (*ehi.Job, error) {
@@ -32,7 +33,8 @@ func (s *Service) Released(ctx context.Context, a ehi.Actor, id string) (*ehi.Jo
 		return nil, err
 	}
 	if j.Status != ehi.Approved {
-		return nil, ehi.Errorf(ehi.NotFound, "There are no files of an export in %q state", j.Status)
+		return nil,
+			ehi.Errorf(ehi.NotFound, "There are no files of an export in %q state", j.Status)
 	}
 	return j, nil
 }
@@ -44,17 +46,21 @@ func (s *Service) Task(ctx context.Context, j *ehi.Job, n int) (ehi.Task, error)
 	if err != nil || ok && t.Committed {
 		return t, err
 	}
-	if _, err = s.Bus.Jobs.Get(ctx, j.ID); err == nil { // else another process has deleted it since its record was read
+	if _, err = s.Bus.Jobs.Get(ctx,
+		j.ID); err == nil { // else another process has deleted it since its record was read
 		s.Doubt(j.ID)
 		err = errors.Join(
-			ehi.Errorf(ehi.Transient, "The server has lost a part of this export and makes it anew; try again"),
+			ehi.Errorf(ehi.Transient,
+				"The server has lost a part of this export and makes it anew; try again"),
 			fmt.Errorf("job %s is %s, its task %d is not committed", j.ID, j.Status, n))
 	}
 	return t, err
 }
 
 // EachFile calls visit with each file of an export and its name, task by task, until it has seen enough.
-func (s *Service) EachFile(ctx context.Context, j *ehi.Job, visit func(name string, f ehi.File) (more bool)) error {
+func (s *Service) EachFile(
+	ctx context.Context, j *ehi.Job, visit func(name string, f ehi.File) (more bool),
+) error {
 	for n := range j.Tasks {
 		t, err := s.Task(ctx, j, n)
 		if err != nil {
@@ -87,7 +93,8 @@ func FileName(j *ehi.Job, t ehi.Task, i int) string {
 
 // alone reports whether a file is the only one of its type; those of a type are beside each other.
 func alone(all []ehi.File, i int) bool {
-	return (i == 0 || all[i-1].Type != all[i].Type) && (i+1 == len(all) || all[i+1].Type != all[i].Type)
+	return (i == 0 || all[i-1].Type != all[i].Type) &&
+		(i+1 == len(all) || all[i+1].Type != all[i].Type)
 }
 
 // FindFile looks a name up in the job's own tables: nothing of it becomes a path. The bare type name works too
@@ -125,7 +132,10 @@ type Stored struct {
 
 // StoredFile is where a file of an export is kept.
 func StoredFile(j *ehi.Job, f ehi.File) Stored {
-	return Stored{j.ID, files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length, Sum: files.Sum(f.Sum)}}
+	return Stored{
+		j.ID,
+		files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length, Sum: files.Sum(f.Sum)},
+	}
 }
 
 // StoredDocument is where a document of an export is kept.
@@ -133,9 +143,9 @@ func StoredDocument(j *ehi.Job, a ehi.Attachment) Stored {
 	return Stored{j.ID, files.Extent{Object: a.Object, Length: a.Size, Sum: files.SHA1Sum(a.SHA1)}}
 }
 
-// OpenFile opens a file or document, so that what is damaged is said to be damaged: one that the store lost is not taken
-// for one of a job that was deleted. Errors: ErrNotFound and ErrFileNotFound where it was deleted since its record was
-// read; ErrDamaged.
+// OpenFile opens a file or a document. It tells a file that the store lost from one whose job was
+// deleted. Errors: ErrNotFound or ErrFileNotFound if the file was deleted after its record was read,
+// ErrDamaged if the store lost it.
 func (s *Service) OpenFile(ctx context.Context, of Stored) (files.Reader, error) {
 	r, err := s.Files.Open(of.Job, of.Extent)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -180,7 +190,9 @@ func (s *Service) DamagedName(ctx context.Context, d files.Damage) string {
 		return d.Object
 	}
 	t, _, err := s.Bus.Tasks.Get(ctx, d.Job, n)
-	i := slices.IndexFunc(t.Files, func(f ehi.File) bool { return f.Object == d.Object && f.Offset == d.Offset })
+	i := slices.IndexFunc(t.Files, func(f ehi.File) bool {
+		return f.Object == d.Object && f.Offset == d.Offset
+	})
 	if err != nil || i < 0 {
 		return d.Object
 	}

@@ -45,7 +45,8 @@ func (s *Service) FindOwn(ctx context.Context, a ehi.Actor, id string) (*ehi.Job
 }
 
 func owns(a ehi.Actor, j *ehi.Job) bool {
-	return j.ClientID == a.ClientID && (a.Service || j.Patient.ID == a.Patient) && j.ByService == a.Service
+	return j.ClientID == a.ClientID && (a.Service || j.Patient.ID == a.Patient) &&
+		j.ByService == a.Service
 }
 
 // Record returns a job as the bucket has it at this moment: what administrators see and decide by, at whichever

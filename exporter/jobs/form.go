@@ -16,7 +16,9 @@ import (
 //
 // Errors: ehi.Conflict where the form was sent before, ehi.NotFound where the job's authorization has ended,
 // ehi.Throttled, ehi.Forbidden.
-func (s *Service) Submit(ctx context.Context, a ehi.Actor, j *ehi.Job, form ehi.ReleaseForm) (*ehi.Job, error) {
+func (s *Service) Submit(
+	ctx context.Context, a ehi.Actor, j *ehi.Job, form ehi.ReleaseForm,
+) (*ehi.Job, error) {
 	done, err := s.submit(ctx, a, j, form)
 	e := ehi.About(ehi.ActionForm, j)
 	if a.Kind == ehi.ActorClient { // it sends the form as itself, whoever its token is about
@@ -34,7 +36,9 @@ func sender(a ehi.Actor) string {
 	return "patient"
 }
 
-func (s *Service) submit(ctx context.Context, a ehi.Actor, to *ehi.Job, form ehi.ReleaseForm) (*ehi.Job, error) {
+func (s *Service) submit(
+	ctx context.Context, a ehi.Actor, to *ehi.Job, form ehi.ReleaseForm,
+) (*ehi.Job, error) {
 	switch {
 	case a.Kind == ehi.ActorPatient && to.IsOf(a.Name):
 	case a.Kind == ehi.ActorClient && owns(a, to) && s.Sandbox:
@@ -61,8 +65,10 @@ func (s *Service) submit(ctx context.Context, a ehi.Actor, to *ehi.Job, form ehi
 		return nil, err
 	}
 	s.Log.Log(ctx, j.Level.LogLevel(), "form submitted", "job", j.ID, "request", a.Request)
-	tracing.Observe(ctx, telemetry.JobPhase.WithLabelValues("form", string(j.Lane)), j.RequestedAt.Sub(j.CreatedAt))
-	ctx, span := s.Tracer.Continue(ctx, j.Trace, "submit form", trace.SpanKindInternal, attribute.String(tracing.Job, j.ID))
+	tracing.Observe(ctx, telemetry.JobPhase.WithLabelValues("form", string(j.Lane)),
+		j.RequestedAt.Sub(j.CreatedAt))
+	ctx, span := s.Tracer.Continue(ctx, j.Trace, "submit form", trace.SpanKindInternal,
+		attribute.String(tracing.Job, j.ID))
 	defer span.End()
 	if err := s.Bus.PublishStart(ctx, j.Lane, j.ID, j.Starts); err != nil {
 		// The choices are stored: the reconciler publishes the command.
@@ -73,4 +79,5 @@ func (s *Service) submit(ctx context.Context, a ehi.Actor, to *ehi.Job, form ehi
 
 // ErrPatientsForm is the answer to who sends somebody else's form.
 var ErrPatientsForm = ehi.Errorf(ehi.Forbidden,
-	"The patient alone fills in this form, signed in on its page. Lead them to the address of the Link header.")
+	"The patient alone fills in this form, signed in on its page. Lead them to the address of "+
+		"the Link header.")

@@ -119,9 +119,16 @@ func newHouse(t *testing.T, change func(*Config)) *house {
 		change(&cfg)
 	}
 	h.Service, err = New(cfg, Deps{
-		Bus: b, Source: store, Rules: rules, Files: exports, Authority: h.authority, Reviewers: h.reviewers,
-		Remove: func(ctx context.Context, job string) error { return worker.Delete(ctx, b, exports, job, nil) },
-		Doubt:  func(string) {}, Log: slog.New(slog.DiscardHandler),
+		Bus:       b,
+		Source:    store,
+		Rules:     rules,
+		Files:     exports,
+		Authority: h.authority,
+		Reviewers: h.reviewers,
+		Remove: func(ctx context.Context, job string) error {
+			return worker.Delete(ctx, b, exports, job, nil)
+		},
+		Doubt: func(string) {}, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +139,13 @@ func newHouse(t *testing.T, change func(*Config)) *house {
 
 // The actors of tests.
 func (h *house) app() ehi.Actor {
-	return ehi.Actor{Kind: ehi.ActorClient, ClientID: "app", Patient: h.patient.ID, Address: "192.0.2.1", Request: "r1"}
+	return ehi.Actor{
+		Kind:     ehi.ActorClient,
+		ClientID: "app",
+		Patient:  h.patient.ID,
+		Address:  "192.0.2.1",
+		Request:  "r1",
+	}
 }
 
 var (
@@ -180,12 +193,13 @@ func (h *house) trail(job string) (said []string) {
 	if err := h.Bus.Audit.Flush(h.t.Context()); err != nil {
 		h.t.Fatal(err)
 	}
-	err := h.Bus.Audit.Read(h.t.Context(), bus.AuditFilter{}, func(_ uint64, e ehi.Event) (bool, error) {
-		if e.Job == job {
-			said = append(said, string(e.Action)+" by "+e.Agent+": "+string(e.Outcome))
-		}
-		return true, nil
-	})
+	err := h.Bus.Audit.Read(h.t.Context(), bus.AuditFilter{},
+		func(_ uint64, e ehi.Event) (bool, error) {
+			if e.Job == job {
+				said = append(said, string(e.Action)+" by "+e.Agent+": "+string(e.Outcome))
+			}
+			return true, nil
+		})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -195,7 +209,8 @@ func (h *house) trail(job string) (said []string) {
 func (h *house) wantTrail(job string, want ...string) {
 	h.t.Helper()
 	if got := h.trail(job); !slices.Equal(got, want) {
-		h.t.Errorf("the trail says\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+		h.t.Errorf("the trail says\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"),
+			strings.Join(want, "\n\t"))
 	}
 }
 
@@ -214,7 +229,12 @@ func TestEHI7AFormIsItsPatientsAlone(t *testing.T) {
 		t.Fatalf("the job is %+v", j)
 	}
 	stranger := ehi.Actor{Kind: ehi.ActorPatient, Name: h.other.ID}
-	for name, a := range map[string]ehi.Actor{"another patient": stranger, "its client": h.app(), "staff": chief, "nobody": {}} {
+	for name, a := range map[string]ehi.Actor{
+		"another patient": stranger,
+		"its client":      h.app(),
+		"staff":           chief,
+		"nobody":          {},
+	} {
 		_, err := h.Submit(t.Context(), a, j, ehi.ReleaseForm{})
 		wantCode(t, name, err, ehi.Forbidden)
 	}
@@ -226,7 +246,8 @@ func TestEHI7AFormIsItsPatientsAlone(t *testing.T) {
 	wantCode(t, "a second time", err, ehi.Conflict)
 	said := h.trail(j.ID)
 	if len(said) != 7 || said[0] != "kick-off by patient "+h.patient.ID+": ok" ||
-		said[5] != "form by patient "+h.patient.ID+": ok" || said[6] != "form by patient "+h.patient.ID+": refused" {
+		said[5] != "form by patient "+h.patient.ID+": ok" ||
+		said[6] != "form by patient "+h.patient.ID+": refused" {
 		t.Errorf("the trail says %q", said)
 	}
 }
@@ -256,7 +277,11 @@ func TestSomebodyElsesIsAbsent(t *testing.T) {
 	j := h.kicked()
 	other := h.app()
 	other.Patient = h.other.ID
-	for name, a := range map[string]ehi.Actor{"another patient's token": other, "a service": service, "nobody": {}} {
+	for name, a := range map[string]ehi.Actor{
+		"another patient's token": other,
+		"a service":               service,
+		"nobody":                  {},
+	} {
 		_, err := h.FindOwn(t.Context(), a, j.ID)
 		wantCode(t, name, err, ehi.NotFound)
 	}
@@ -277,19 +302,34 @@ func TestEHI1WhoMaySkipFormAndReview(t *testing.T) {
 		ask    Ask
 		want   ehi.Code
 	}{
-		"a client":                     {ask: both, want: ehi.Forbidden},
-		"a client, review":             {ask: Ask{SkipReview: true}, want: ehi.Forbidden},
-		"one who is let":               {ask: both, skips: true},
-		"the sandbox":                  {ask: both, change: func(c *Config) { c.Sandbox = true }},
-		"four eyes":                    {ask: both, skips: true, change: func(c *Config) { c.FourEyes = true }, want: ehi.Forbidden},
-		"four eyes, the form":          {ask: Ask{SkipForm: true}, skips: true, change: func(c *Config) { c.FourEyes = true }},
-		"four eyes, even in a sandbox": {ask: both, change: func(c *Config) { c.FourEyes, c.Sandbox = true, true }, want: ehi.Forbidden},
+		"a client":         {ask: both, want: ehi.Forbidden},
+		"a client, review": {ask: Ask{SkipReview: true}, want: ehi.Forbidden},
+		"one who is let":   {ask: both, skips: true},
+		"the sandbox":      {ask: both, change: func(c *Config) { c.Sandbox = true }},
+		"four eyes": {
+			ask:    both,
+			skips:  true,
+			change: func(c *Config) { c.FourEyes = true },
+			want:   ehi.Forbidden,
+		},
+		"four eyes, the form": {
+			ask:    Ask{SkipForm: true},
+			skips:  true,
+			change: func(c *Config) { c.FourEyes = true },
+		},
+		"four eyes, even in a sandbox": {
+			ask:    both,
+			change: func(c *Config) { c.FourEyes, c.Sandbox = true, true },
+			want:   ehi.Forbidden,
+		},
 	} {
 		h := newHouse(t, as.change)
 		h.authority.skips, as.ask.Subject = as.skips, h.patient.ID
 		j, err := h.KickOff(t.Context(), h.app(), as.ask)
 		wantCode(t, name, err, as.want)
-		if err == nil && (j.WithForm == as.ask.SkipForm || j.AutoApprove != as.ask.SkipReview || j.Status != ehi.Requested) {
+		if err == nil &&
+			(j.WithForm == as.ask.SkipForm || j.AutoApprove != as.ask.SkipReview ||
+				j.Status != ehi.Requested) {
 			t.Errorf("%s: the job is %+v", name, j)
 		}
 	}
@@ -313,7 +353,12 @@ func TestAKickOffThatIsRefusedLeavesNoJob(t *testing.T) {
 func TestAReviewIsForReviewers(t *testing.T) {
 	h := newHouse(t, nil)
 	j := h.retrieved()
-	for name, a := range map[string]ehi.Actor{"a viewer": viewer, "the patient": h.self(), "the client": h.app(), "nobody": {}} {
+	for name, a := range map[string]ehi.Actor{
+		"a viewer":    viewer,
+		"the patient": h.self(),
+		"the client":  h.app(),
+		"nobody":      {},
+	} {
 		_, err := h.Approve(t.Context(), a, j, Decision{})
 		wantCode(t, name+" approves", err, ehi.Forbidden)
 		_, err = h.Reject(t.Context(), a, j, Decision{})
@@ -321,14 +366,21 @@ func TestAReviewIsForReviewers(t *testing.T) {
 	}
 	_, err := h.Approve(t.Context(), reviewer, j, Decision{Contents: "another"})
 	wantCode(t, "of something else", err, ehi.Conflict)
-	done, err := h.Approve(t.Context(), reviewer, j, Decision{Contents: j.Contents(), Reason: "fine"})
-	if err != nil || done.Status != ehi.Approved || done.DecidedBy != "rita" || done.Reason != "fine" {
+	done, err := h.Approve(t.Context(), reviewer, j, Decision{
+		Contents: j.Contents(),
+		Reason:   "fine",
+	})
+	if err != nil || done.Status != ehi.Approved || done.DecidedBy != "rita" ||
+		done.Reason != "fine" {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	_, err = h.Reject(t.Context(), reviewer, j, Decision{})
 	wantCode(t, "after that", err, ehi.Conflict)
 	said := h.trail(j.ID)
-	want := []string{"approve by admin rita: refused", "approve by admin rita: ok", "reject by admin rita: refused"}
+	want := []string{
+		"approve by admin rita: refused", "approve by admin rita: ok",
+		"reject by admin rita: refused",
+	}
 	if len(said) < 3 || !slices.Equal(said[len(said)-3:], want) {
 		t.Errorf("the trail says %q", said)
 	}
@@ -340,7 +392,8 @@ func TestTwoApproveWhoMayStill(t *testing.T) {
 	j := h.retrieved()
 	seen := Decision{Contents: j.Contents()}
 	first, err := h.Approve(t.Context(), reviewer, j, seen)
-	if err != nil || first.Status != ehi.Retrieved || !slices.Equal(h.Approvers(first), []string{"rita"}) {
+	if err != nil || first.Status != ehi.Retrieved ||
+		!slices.Equal(h.Approvers(first), []string{"rita"}) {
 		t.Fatalf("%+v, %v", first, err)
 	}
 	again := reviewer
@@ -350,12 +403,14 @@ func TestTwoApproveWhoMayStill(t *testing.T) {
 		wantCode(t, a.Name+" again", err, ehi.Conflict)
 	}
 	h.reviewers.gone = []string{"rita"}
-	if half, err := h.Approve(t.Context(), second, j, seen); err != nil || half.Status != ehi.Retrieved {
+	half, err := h.Approve(t.Context(), second, j, seen)
+	if err != nil || half.Status != ehi.Retrieved {
 		t.Fatalf("beside one who is gone: %+v, %v", half, err)
 	}
 	h.reviewers.gone = nil
 	third := ehi.Actor{Kind: ehi.ActorStaff, Name: "theo", Duty: ehi.DutyReview, Mark: "3"}
-	if done, err := h.Approve(t.Context(), third, j, seen); err != nil || done.Status != ehi.Approved {
+	done, err := h.Approve(t.Context(), third, j, seen)
+	if err != nil || done.Status != ehi.Approved {
 		t.Fatalf("%+v, %v", done, err)
 	}
 }
@@ -367,7 +422,8 @@ func TestWhatDoesNotStandIsNotApproved(t *testing.T) {
 	h.authority.end("app")
 	_, err := h.Approve(t.Context(), reviewer, j, Decision{})
 	wantCode(t, "approved", err, ehi.Conflict)
-	if done, err := h.Reject(t.Context(), reviewer, j, Decision{}); err != nil || done.Status != ehi.Rejected {
+	done, err := h.Reject(t.Context(), reviewer, j, Decision{})
+	if err != nil || done.Status != ehi.Rejected {
 		t.Errorf("rejected: %+v, %v", done, err)
 	}
 }
@@ -390,7 +446,10 @@ func TestEHI11AnUploadIsAllOrNothing(t *testing.T) {
 	_, err = u.Commit(t.Context(), tooLarge)
 	wantCode(t, "the upload", err, ehi.TooLarge)
 	stored := 0
-	if err := h.Files.(files.Store).Walk(func(string, []files.Stored) error { stored++; return nil }); err != nil || stored != 0 {
+	if err := h.Files.(files.Store).Walk(func(string, []files.Stored) error {
+		stored++
+		return nil
+	}); err != nil || stored != 0 {
 		t.Errorf("%d jobs have files, %v", stored, err)
 	}
 	if u, err = h.Upload(reviewer, j); err != nil {
@@ -406,14 +465,17 @@ func TestEHI11AnUploadIsAllOrNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wantCode(t, "more than a call may have", u.Add("letter.txt", "", strings.NewReader("")), ehi.Invalid)
+	wantCode(t, "more than a call may have", u.Add("letter.txt", "", strings.NewReader("")),
+		ehi.Invalid)
 	after, err := u.Commit(t.Context(), nil)
-	if err != nil || len(after.Attachments) != 2 || after.Attachments[0].Name == after.Attachments[1].Name {
+	if err != nil || len(after.Attachments) != 2 ||
+		after.Attachments[0].Name == after.Attachments[1].Name {
 		t.Fatalf("%+v, %v", after, err)
 	}
 	_, err = h.Detach(t.Context(), reviewer, after, "none")
 	wantCode(t, "a document that is not there", err, ehi.NotFound)
-	if after, err = h.Detach(t.Context(), reviewer, after, "letter.txt"); err != nil || len(after.Attachments) != 1 {
+	if after, err = h.Detach(t.Context(), reviewer, after, "letter.txt"); err != nil ||
+		len(after.Attachments) != 1 {
 		t.Errorf("%+v, %v", after, err)
 	}
 }
@@ -481,7 +543,8 @@ func TestAQuotaThatIsUsedUp(t *testing.T) {
 	h.kicked()
 	_, err = h.KickOff(t.Context(), h.app(), Ask{Subject: h.patient.ID})
 	wantCode(t, "the third", err, ehi.Throttled)
-	if e, ok := errors.AsType[*ehi.Error](err); !ok || e.RetryAfter <= 0 || e.RetryAfter > time.Hour {
+	e, ok := errors.AsType[*ehi.Error](err)
+	if !ok || e.RetryAfter <= 0 || e.RetryAfter > time.Hour {
 		t.Errorf("it says %+v", err)
 	}
 }

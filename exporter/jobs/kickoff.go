@@ -111,7 +111,8 @@ func (s *Service) start(ctx context.Context, j *ehi.Job) error {
 	if ehi.CodeOf(err) == ehi.Conflict {
 		return err // the job that is there is another one
 	}
-	if err == nil { // the authorization may have ended meanwhile, and whoever ended it have missed this job
+	if err ==
+		nil { // the authorization may have ended meanwhile, and whoever ended it have missed this job
 		err = s.mayBegin(ctx, j)
 	}
 	if err == nil && j.Status == ehi.Requested {
@@ -147,25 +148,41 @@ func (s *Service) newJob(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, e
 	at := now()
 	j := &ehi.Job{
 		Version: ehi.RecordVersion, ID: NewID(), Level: ask.Level, Operation: ask.Operation,
-		ClientID: a.ClientID, ClientMade: a.ClientMade, ByService: a.Service, Grant: a.Grant, Lane: ehi.Interactive,
-		Status: ehi.AwaitingInput, WithForm: !ask.SkipForm, AutoApprove: ask.SkipReview, BareLink: ask.BareLink,
-		Request: ask.URL, CreatedAt: at, ExpiresAt: at.Add(s.JobTTL), Tasks: 1,
-		Trace: tracing.Parent(ctx), Faults: ask.Faults, Records: s.Source.Records(), Rules: s.Rules.Digest(),
+		ClientID:    a.ClientID,
+		ClientMade:  a.ClientMade,
+		ByService:   a.Service,
+		Grant:       a.Grant,
+		Lane:        ehi.Interactive,
+		Status:      ehi.AwaitingInput,
+		WithForm:    !ask.SkipForm,
+		AutoApprove: ask.SkipReview,
+		BareLink:    ask.BareLink,
+		Request:     ask.URL, CreatedAt: at, ExpiresAt: at.Add(s.JobTTL), Tasks: 1,
+		Trace:   tracing.Parent(ctx),
+		Faults:  ask.Faults,
+		Records: s.Source.Records(),
+		Rules:   s.Rules.Digest(),
 	}
-	if ask.Level != ehi.OnePatient { // no patient, no form; and a bulk export is a machine's business from end to end
+	if ask.Level !=
+		ehi.OnePatient { // no patient, no form; and a bulk export is a machine's business from end to end
 		j.Lane, j.Tasks, j.WithForm = ehi.Bulk, 0, false
 		j.AutoApprove = j.AutoApprove || ask.Operation != ehi.EHIExport
 		j.SeparateStatus = ask.Operation == ehi.BulkExportV4 && ask.SeparateStatus
 	}
 	if !j.WithForm {
-		j.Status, j.RequestedAt, j.RequestedBy, j.Starts = ehi.Requested, at, "client "+a.ClientID, 1
+		j.Status, j.RequestedAt, j.RequestedBy, j.Starts = ehi.Requested, at, "client "+
+			a.ClientID, 1
 	}
 	if err := s.aim(ctx, a, j, ask.Subject); err != nil {
 		return nil, err
 	}
 	var err error
 	j.KickOff, err = ehi.ParseKickOff(ehi.Asked{
-		Level: ask.Level, Operation: ask.Operation, Parameters: ask.Parameters, Lenient: ask.Lenient, Own: ask.Own,
+		Level:      ask.Level,
+		Operation:  ask.Operation,
+		Parameters: ask.Parameters,
+		Lenient:    ask.Lenient,
+		Own:        ask.Own,
 	})
 	if err != nil {
 		return nil, err
@@ -186,11 +203,14 @@ func (s *Service) skips(client string, ask Ask) error {
 	mayForm, mayReview := s.MaySkip(client)
 	switch {
 	case ask.SkipForm && !mayForm:
-		return ehi.Errorf(ehi.Forbidden, "This client may not skip the patient's form: kick off at %s", ask.Base)
+		return ehi.Errorf(ehi.Forbidden,
+			"This client may not skip the patient's form: kick off at %s", ask.Base)
 	case ask.SkipReview && s.FourEyes:
-		return ehi.Errorf(ehi.Forbidden, "Two administrators have to approve every export here: review cannot be skipped")
+		return ehi.Errorf(ehi.Forbidden,
+			"Two administrators have to approve every export here: review cannot be skipped")
 	case ask.SkipReview && !mayReview:
-		return ehi.Errorf(ehi.Forbidden, "This client may not skip review: kick off without /auto-approve")
+		return ehi.Errorf(ehi.Forbidden,
+			"This client may not skip review: kick off without /auto-approve")
 	}
 	return nil
 }
@@ -201,7 +221,8 @@ func (s *Service) MaySkip(client string) (form, review bool) {
 	return form || s.Sandbox, (review || s.Sandbox) && !s.FourEyes
 }
 
-// aim finds the patient or group that is asked for. Another patient than the token's is as absent as one that never was.
+// aim finds the patient or group of a kick-off. A patient other than the token's gets the same answer
+// as one that does not exist.
 func (s *Service) aim(ctx context.Context, a ehi.Actor, j *ehi.Job, subject string) (err error) {
 	switch j.Level {
 	case ehi.OnePatient:

@@ -99,7 +99,8 @@ func (s *Service) take(ctx context.Context, against []quota) (undo func(), err e
 		defer cancel()
 		for _, q := range against[:taken] {
 			if _, _, err := s.tally.Add(ctx, q.key(), -1, 0, s.Quotas.Window); err != nil {
-				s.Log.Warn("take back what was counted against a quota", "quota", q.name, "err", err)
+				s.Log.Warn("take back what was counted against a quota", "quota", q.name, "err",
+					err)
 			}
 		}
 	}
@@ -122,7 +123,8 @@ func (s *Service) take(ctx context.Context, against []quota) (undo func(), err e
 // usedUp is the answer where a quota is used up until its window ends.
 func usedUp(q quota, wait time.Duration) error {
 	telemetry.QuotaRefused.WithLabelValues(q.name).Inc()
-	return ehi.Throttle(wait, "The quota "+q.name+" is used up: "+strconv.FormatInt(q.limit, 10)+" in a window")
+	return ehi.Throttle(wait,
+		"The quota "+q.name+" is used up: "+strconv.FormatInt(q.limit, 10)+" in a window")
 }
 
 // digest stands for whose a quota is in the keys of records, which name nobody.

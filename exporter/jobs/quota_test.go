@@ -167,7 +167,9 @@ func TestAQuotaIsRightForAllProcessesAndEndsWithItsWindow(t *testing.T) {
 	if n, _ := round(); n != limit {
 		t.Errorf("in the next window: %d", n)
 	}
-	if _, wait, err := one.Add(t.Context(), quota{name: "client-kick-offs", whose: "another"}.key(), 1, limit, time.Hour); err != nil || wait != 0 {
+	_, wait, err := one.Add(t.Context(), quota{name: "client-kick-offs", whose: "another"}.key(), 1,
+		limit, time.Hour)
+	if err != nil || wait != 0 {
 		t.Errorf("another one: %s, %v", wait, err)
 	}
 }

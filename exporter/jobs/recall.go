@@ -42,7 +42,9 @@ type recallNotes interface {
 }
 
 // newRecalls begins with what the process before this one has left. Errors: where that cannot be read.
-func newRecalls(end func(ctx context.Context, job string) error, kept recallNotes) (*recalls, error) {
+func newRecalls(
+	end func(ctx context.Context, job string) error, kept recallNotes,
+) (*recalls, error) {
 	r := &recalls{end: end, kept: kept, jobs: map[string]bool{}, more: make(chan struct{}, 1)}
 	left, err := kept.Recalls()
 	if err != nil {
@@ -138,9 +140,11 @@ func (s *Service) recall(ctx context.Context, job string) {
 	case errors.Is(kept, errTooManyRecalls):
 		s.Log.Error("an export that was refused may be made", "job", job, "err", err, "cause", kept)
 	case kept != nil:
-		s.Log.Error("an export that was refused may be made if this process ends before NATS answers", "job", job,
+		s.Log.Error("an export that was refused may be made if this process ends before NATS "+
+			"answers", "job", job,
 			"err", err, "cause", kept)
 	default:
-		s.Log.Warn("an export that was refused is deleted as soon as NATS answers", "job", job, "err", err)
+		s.Log.Warn("an export that was refused is deleted as soon as NATS answers", "job", job,
+			"err", err)
 	}
 }

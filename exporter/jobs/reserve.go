@@ -33,7 +33,10 @@ const beforeKnown = time.Minute
 
 // storing are the quotas of stored bytes that a job counts against.
 func (s *Service) storing(j *ehi.Job) (out []quota) {
-	for _, q := range []quota{{"client-bytes", j.ClientID, s.Quotas.ClientBytes}, {"patient-bytes", j.Patient.ID, s.Quotas.PatientBytes}} {
+	for _, q := range []quota{
+		{"client-bytes", j.ClientID, s.Quotas.ClientBytes},
+		{"patient-bytes", j.Patient.ID, s.Quotas.PatientBytes},
+	} {
 		if q.limit > 0 && q.whose != "" {
 			out = append(out, q)
 		}
@@ -65,7 +68,9 @@ func (s *Service) mayStore(j *ehi.Job) error {
 // tooMuch is the answer where a quota of stored bytes is used up.
 func tooMuch(q quota) error {
 	telemetry.QuotaRefused.WithLabelValues(q.name).Inc()
-	return ehi.Errorf(ehi.Throttled, "The quota %s is used up: %d bytes of exports may be stored, with those that are being made; more are taken when some are deleted or have expired", q.name, q.limit)
+	return ehi.Errorf(ehi.Throttled,
+		"The quota %s is used up: %d bytes of exports may be stored, with those that are being "+
+			"made; more are taken when some are deleted or have expired", q.name, q.limit)
 }
 
 // reserve reserves the bytes that an export is expected to store. undo gives them back where it does not
@@ -97,7 +102,8 @@ func (s *Service) reserve(ctx context.Context, j *ehi.Job) (undo func(), err err
 		done, err := s.changeReserved(ctx, q, func(all map[string]reservation) bool {
 			pending := s.underWay(all) // before what is stored: an export that ends between counts twice, not never
 			stored := s.storedFor(q, j)
-			telemetry.QuotaUse.WithLabelValues(q.name).Set(float64(stored+pending) / float64(q.limit))
+			telemetry.QuotaUse.WithLabelValues(q.name).Set(
+				float64(stored+pending) / float64(q.limit))
 			if stored+pending >= q.limit || pending > 0 && stored+pending+size > q.limit {
 				return false
 			}
@@ -142,7 +148,9 @@ func (s *Service) underWay(all map[string]reservation) (n int64) {
 	for id, r := range all {
 		job, known := s.Bus.Jobs.Summary(id)
 		switch {
-		case known && job.Status == ehi.Requested, !s.Bus.Jobs.Gone(id) && now().Sub(r.At) < beforeKnown && (!known || job.Status == ehi.AwaitingInput):
+		case known && job.Status == ehi.Requested,
+			!s.Bus.Jobs.Gone(id) && now().Sub(r.At) < beforeKnown &&
+				(!known || job.Status == ehi.AwaitingInput):
 			n += max(0, r.Bytes-job.Stored())
 		default:
 			delete(all, id)
@@ -153,7 +161,9 @@ func (s *Service) underWay(all map[string]reservation) (n int64) {
 
 // changeReserved changes the reservations of a quota's holder. change may be called several times; where
 // it reports false nothing is changed.
-func (s *Service) changeReserved(ctx context.Context, q quota, change func(map[string]reservation) bool) (done bool, err error) {
+func (s *Service) changeReserved(
+	ctx context.Context, q quota, change func(map[string]reservation) bool,
+) (done bool, err error) {
 	who := reservedRecords.Of(q.name, digest(q.whose))
 	for {
 		e, err := s.Bus.Auth.Get(ctx, who)

@@ -19,9 +19,12 @@ type Decision struct {
 	Contents string
 }
 
-// Approve releases the files of an export, or notes the first of two approvals. Errors: ehi.Conflict where the export is
-// not to be approved, has changed, or may not be had any more; ehi.Forbidden; ehi.Invalid.
-func (s *Service) Approve(ctx context.Context, a ehi.Actor, j *ehi.Job, d Decision) (*ehi.Job, error) {
+// Approve releases the files of an export, or records the first of two approvals. Errors: ehi.Conflict
+// if the export does not wait for approval, has changed, or has lost its authorization; ehi.Forbidden;
+// ehi.Invalid.
+func (s *Service) Approve(
+	ctx context.Context, a ehi.Actor, j *ehi.Job, d Decision,
+) (*ehi.Job, error) {
 	return s.decide(ctx, a, j, ehi.ActionApprove, d, func(j *ehi.Job) error {
 		if err := s.mayGoOn(ctx, j); err != nil {
 			return err
@@ -37,12 +40,17 @@ func (s *Service) Approve(ctx context.Context, a ehi.Actor, j *ehi.Job, d Decisi
 }
 
 // Reject closes an export without a release. Errors: those of Approve.
-func (s *Service) Reject(ctx context.Context, a ehi.Actor, j *ehi.Job, d Decision) (*ehi.Job, error) {
-	return s.decide(ctx, a, j, ehi.ActionReject, d, func(j *ehi.Job) error { return j.Reject(a.Name, now()) })
+func (s *Service) Reject(
+	ctx context.Context, a ehi.Actor, j *ehi.Job, d Decision,
+) (*ehi.Job, error) {
+	return s.decide(ctx, a, j, ehi.ActionReject, d, func(j *ehi.Job) error {
+		return j.Reject(a.Name, now())
+	})
 }
 
 func (s *Service) decide(
-	ctx context.Context, a ehi.Actor, before *ehi.Job, action ehi.Action, d Decision, do func(*ehi.Job) error,
+	ctx context.Context, a ehi.Actor, before *ehi.Job, action ehi.Action, d Decision,
+	do func(*ehi.Job) error,
 ) (j *ehi.Job, err error) {
 	var retrieved time.Time
 	if err = a.May(ehi.DutyReview); err == nil {
@@ -60,8 +68,10 @@ func (s *Service) decide(
 	s.audit(a, err, ehi.About(action, before))
 	if err == nil && j.Status != ehi.Retrieved { // not the first of two approvals
 		telemetry.JobsEnded.WithLabelValues(j.Level.Kind(), string(j.Status)).Inc()
-		s.Log.Info("job decided", "job", j.ID, "status", j.Status, "by", a.Name, "request", a.Request)
-		tracing.Observe(ctx, telemetry.JobPhase.WithLabelValues("review", string(j.Lane)), now().Sub(retrieved))
+		s.Log.Info("job decided", "job", j.ID, "status", j.Status, "by", a.Name, "request",
+			a.Request)
+		tracing.Observe(ctx, telemetry.JobPhase.WithLabelValues("review", string(j.Lane)),
+			now().Sub(retrieved))
 	}
 	return j, err
 }
@@ -98,7 +108,8 @@ func (s *Service) Delete(ctx context.Context, a ehi.Actor, j *ehi.Job) error {
 	case ehi.ActorStaff:
 		s.Log.Info("job deleted", "job", j.ID, "by", a.Name, "request", a.Request)
 	case ehi.ActorClient:
-		s.Log.Log(ctx, j.Level.LogLevel(), "job deleted", "job", j.ID, "client", j.ClientID, "request", a.Request)
+		s.Log.Log(ctx, j.Level.LogLevel(), "job deleted", "job", j.ID, "client", j.ClientID,
+			"request", a.Request)
 	}
 	return nil
 }
@@ -114,7 +125,9 @@ func mayDelete(a ehi.Actor, j *ehi.Job) error {
 }
 
 // Detach takes documents away by their names (EHI-11). Errors: ehi.Conflict, ehi.NotFound, ehi.Forbidden.
-func (s *Service) Detach(ctx context.Context, a ehi.Actor, before *ehi.Job, names ...string) (j *ehi.Job, err error) {
+func (s *Service) Detach(
+	ctx context.Context, a ehi.Actor, before *ehi.Job, names ...string,
+) (j *ehi.Job, err error) {
 	var removed []string
 	if err = a.May(ehi.DutyReview); err == nil {
 		j, err = s.Bus.Jobs.Update(ctx, before.ID, func(j *ehi.Job) (err error) {

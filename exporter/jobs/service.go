@@ -178,9 +178,12 @@ func (s *Service) Working() error {
 
 var (
 	// ErrNoSpace is the answer to what would be stored while the disk is full.
-	ErrNoSpace  = ehi.Errorf(ehi.Transient, "The disk is full; more is taken when there is space again")
+	ErrNoSpace = ehi.Errorf(ehi.Transient,
+		"The disk is full; more is taken when there is space again")
 	errDraining = ehi.Errorf(ehi.Transient, "The server is being stopped; try again in a moment")
-	errNoRoom   = ehi.Errorf(ehi.Transient, "As much is stored of exports as may be; more are taken when some are deleted or have expired")
+	errNoRoom   = ehi.Errorf(ehi.Transient,
+		"As much is stored of exports as may be; more are taken when some are deleted or have "+
+			"expired")
 	// ErrNotFound is the answer to who asks for a job that is not there, or not theirs.
 	ErrNotFound = ehi.Errorf(ehi.NotFound, "Export job not found!")
 	// ErrPatientNotFound is the answer to who asks for a patient who is not there, or not the one of their token.

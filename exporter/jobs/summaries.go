@@ -17,9 +17,10 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// summaries goes through patients' records for the forms that are open, in the background and once for all who ask at the same
-// time, and keeps what it finds for a while. A page never waits for it longer than it wants to. A record that takes
-// longer than a moment has to wait for its turn and goes at half speed, so that exports keep the processors.
+// summaries reads patients' records in the background for the forms that are open. It reads a record
+// once for all who ask at the same time, and keeps the result for a while. A page decides how long it
+// waits. A record that takes longer than a moment waits for its turn and is read at half speed, so
+// that exports keep the processors.
 type summaries struct {
 	source Source
 	rules  *release.Rules
@@ -79,8 +80,11 @@ func (s *summaries) stop() {
 	s.running.Wait()
 }
 
-// of is the summary of a job's record, which is at most keptFor old. Errors: ErrCounting where it is not made within wait.
-func (s *summaries) of(ctx context.Context, j *ehi.Job, wait time.Duration) (*release.Summary, error) {
+// of returns the summary of a job's record, at most keptFor old. Errors: ErrCounting if it is not ready
+// within wait.
+func (s *summaries) of(
+	ctx context.Context, j *ehi.Job, wait time.Duration,
+) (*release.Summary, error) {
 	asked, err := json.Marshal(j.KickOff)
 	if err != nil {
 		return nil, err
@@ -116,7 +120,8 @@ func (s *summaries) begin(key string, j *ehi.Job) *counting {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		c.found, c.err, c.until = found, err, time.Now().Add(min(keptFor, keptFactor*time.Since(began)))
+		c.found, c.err, c.until =
+			found, err, time.Now().Add(min(keptFor, keptFactor*time.Since(began)))
 		close(c.done)
 	})
 	return c
@@ -213,7 +218,9 @@ func (t *turn) end() {
 
 // Preview counts what a form would release of a job's record. It waits for a record that is still being counted for so
 // long at most. Errors: ErrCounting.
-func (s *Service) Preview(ctx context.Context, j *ehi.Job, form ehi.ReleaseForm, wait time.Duration) (n release.Counts, err error) {
+func (s *Service) Preview(
+	ctx context.Context, j *ehi.Job, form ehi.ReleaseForm, wait time.Duration,
+) (n release.Counts, err error) {
 	policy, err := s.Rules.Policy(&form, ehi.KickOff{})
 	if err != nil {
 		return n, err

@@ -43,7 +43,8 @@ func (s *Service) Upload(a ehi.Actor, j *ehi.Job) (*Upload, error) {
 func (u *Upload) Add(name, declared string, content io.Reader) error {
 	s := u.service
 	if len(u.added) == s.AttachmentsPerCall || len(u.taken) == ehi.MaxAttachments {
-		return ehi.Errorf(ehi.Invalid, "At most %d attachments a call and %d an export can be added",
+		return ehi.Errorf(ehi.Invalid,
+			"At most %d attachments a call and %d an export can be added",
 			s.AttachmentsPerCall, ehi.MaxAttachments)
 	}
 	head := make([]byte, sniffed)
@@ -52,13 +53,18 @@ func (u *Upload) Add(name, declared string, content io.Reader) error {
 		return err
 	}
 	name = UniqueName(name, u.taken)
-	a := ehi.Attachment{Name: name, ContentType: sniff(head[:n], name), CreatedAt: now().Truncate(time.Millisecond)}
+	a := ehi.Attachment{
+		Name:        name,
+		ContentType: sniff(head[:n], name),
+		CreatedAt:   now().Truncate(time.Millisecond),
+	}
 	text := utf8Reader{Reader: io.MultiReader(strings.NewReader(string(head[:n])), content)}
 	a.Object, a.Size, a.SHA1, err = s.Files.PutAttachment(u.job.ID, &text, s.AttachmentBytes)
 	a.ContentType = charsetOf(a.ContentType, text.valid(), declared)
 	switch {
 	case errors.Is(err, files.ErrTooLarge):
-		return ehi.Errorf(ehi.TooLarge, "The file %q is larger than %d bytes", name, s.AttachmentBytes)
+		return ehi.Errorf(ehi.TooLarge, "The file %q is larger than %d bytes", name,
+			s.AttachmentBytes)
 	case disk.IsFull(err):
 		return errors.Join(ErrNoSpace, err)
 	case err != nil:
@@ -81,14 +87,21 @@ func (u *Upload) Commit(ctx context.Context, failed error) (*ehi.Job, error) {
 	}
 	var j *ehi.Job
 	if err == nil {
-		j, err = s.Bus.Jobs.Update(ctx, u.job.ID, func(j *ehi.Job) error { return j.Attach(u.added...) })
+		j, err = s.Bus.Jobs.Update(ctx, u.job.ID, func(j *ehi.Job) error {
+			return j.Attach(u.added...)
+		})
 	}
-	if err != nil && !bus.IsAway(err) { // where NATS did not answer, the job may list them: then the janitor sees to it
+	if err != nil &&
+		!bus.IsAway(err) { // where NATS did not answer, the job may list them: then the janitor sees to it
 		for _, a := range u.added {
 			err = errors.Join(err, s.Files.RemoveAttachment(u.job.ID, a.Object))
 		}
 	}
-	s.audit(u.actor, err, ehi.Event{Action: ehi.ActionAttach, Job: u.job.ID, Patient: u.job.Patient.ID})
+	s.audit(u.actor, err, ehi.Event{
+		Action:  ehi.ActionAttach,
+		Job:     u.job.ID,
+		Patient: u.job.Patient.ID,
+	})
 	return j, err
 }
 
