@@ -9,11 +9,11 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// aboutPaths are the elements that say what a resource is about: where they lead to withheld
-// resources alone, it is withheld too (EHI-9). A type has one or more groups of elements; of a
-// group the first element that leads anywhere counts, and each group decides by itself. What
-// refers to others beside saying something of its own (Condition.evidence, Encounter.diagnosis)
-// is not here: of that the References are masked.
+// aboutPaths are the elements that say what a resource is about. If they point only to withheld
+// resources, the resource is withheld too (EHI-9). A type has one or more groups of elements.
+// Within a group, only the first element that points anywhere counts; each group decides
+// independently. Elements that refer to other resources in addition to the resource's own
+// content (Condition.evidence, Encounter.diagnosis) are not listed: their References are masked.
 var aboutPaths = map[string][][]string{
 	"AdverseEvent":         {{"suspectEntity.instance"}, {"resultingCondition"}},
 	"AuditEvent":           {{"entity.what"}},
@@ -62,12 +62,12 @@ var aboutPaths = map[string][][]string{
 	"VerificationResult":       {{"target"}},
 }
 
-// whyPaths are the elements that say why a resource is, to what it answers, or of what it is
-// made: where they lead to resources alone that stay for more than an unticked line of the form,
-// it stays too. A report says in its conclusion what its results are, a panel is its members, a
-// document that relates to others signs, changes or replaces them. Of what is only not ticked
-// the References are masked: a bill goes without the prescription that it is for. Groups are
-// those of aboutPaths.
+// whyPaths are the elements that say why a resource exists, what it answers, or what it consists
+// of. If they point only to resources that are withheld for a reason other than an unticked form
+// line, the resource is withheld too. The conclusion of a report describes its results, a panel
+// consists of its members, and a document that relates to others signs, changes or replaces
+// them. If the targets are merely unticked, the References are masked: a bill is released
+// without its prescription. Groups work as in aboutPaths.
 var whyPaths = map[string][][]string{
 	"Account":              {{"partOf"}},
 	"ActivityDefinition":   {{"productReference"}},
@@ -122,22 +122,22 @@ var whyPaths = map[string][][]string{
 	"Task":                  {{"partOf"}},
 }
 
-// sums are types of whyPaths most resources of which are made of nothing: what they are made of is
-// never one of occasions, or a supporting resource, so that quick need not look where these stand.
+// sums are types of whyPaths most of whose resources have no parts. Their parts are never
+// occasions or supporting resources, so quick does not search for references to those.
 var sums = typeSet("DiagnosticReport", "DocumentReference", "Observation")
 
-// occasions are types of which nothing is made.
+// occasions are types that are never part of another resource.
 var occasions = typeSet("Encounter", "Patient")
 
-// isOccasion reports whether nothing is made of resources of a type.
+// isOccasion reports whether resources of a type are never part of another resource.
 func isOccasion(typ []byte) bool {
 	n := fhir.TypeNumber(typ)
 	return occasions[n] || supporting[n]
 }
 
-// madeOfPaths are the elements that say what a resource is made of. They are like whyPaths, but
-// each target decides by itself: a drug tells of each of its ingredients, and so does what is
-// written of a drug.
+// madeOfPaths are the elements that name the ingredients of a resource. They work like whyPaths,
+// but each target decides independently: a drug reveals each of its ingredients, and so does a
+// text about a drug.
 var madeOfPaths = map[string][][]string{
 	"CatalogEntry":                      {{"referencedItem"}},
 	"Medication":                        {{"ingredient.itemReference"}},
@@ -154,31 +154,32 @@ var madeOfPaths = map[string][][]string{
 // madeOf are the types of madeOfPaths.
 var madeOf = typeSet(slices.Collect(maps.Keys(madeOfPaths))...)
 
-// uses are the types of aboutPaths that use what they are about: it goes with them. The others only
-// tell of it.
+// uses are the types of aboutPaths that use what they are about, so that their release also
+// releases it. The other types only describe it.
 var uses = typeSet("MedicationRequest", "MedicationDispense", "MedicationAdministration",
 	"MedicationStatement",
 	"DeviceUseStatement", "DeviceRequest", "SupplyDelivery", "SupplyRequest")
 
-// place is where in aboutPaths or whyPaths a path stands: groups of whyPaths follow those of
-// aboutPaths, from firstWhy on.
+// place is the position of a path in aboutPaths or whyPaths. The groups of whyPaths follow those
+// of aboutPaths and start at firstWhy.
 type place struct{ group, rank uint8 }
 
-// firstWhy is the first group of whyPaths, and groups how many numbers there are. The last one
-// of either kind is that of what a resource is a copy of, and of the resources within it.
+// firstWhy is the first group of whyPaths, and groups is the number of groups. The last group of
+// each kind is reserved: copyOf for the original of a copy, madeOfInner for the resources inside
+// a resource.
 const firstWhy, groups = 4, 10
 const copyOf, madeOfInner = firstWhy - 1, groups - 1
 
-// why reports whether a place says why a resource is.
+// why reports whether a place belongs to whyPaths.
 func (p place) why() bool { return p.group >= firstWhy }
 
-// onlyTells reports whether what a place of aboutPaths leads to is only told of, and not used:
-// neither are its subject and the one for whom it is, of whatever type it is.
+// onlyTells reports whether a place of aboutPaths only describes its target and does not use it.
+// "subject" and "for" count as use for every type.
 func onlyTells(typ uint16, where place, at []byte) bool {
 	return !where.why() && !uses[typ] && string(at) != "subject" && string(at) != "for"
 }
 
-// aboutPlaces is aboutPaths, whyPaths and madeOfPaths by type and path.
+// aboutPlaces combines aboutPaths, whyPaths and madeOfPaths by type and path.
 var aboutPlaces = func() map[string]map[string]place {
 	m := map[string]map[string]place{}
 	for i, table := range []map[string][][]string{aboutPaths, whyPaths, madeOfPaths} {
@@ -213,9 +214,9 @@ var aboutPlaces = func() map[string]map[string]place {
 	return m
 }()
 
-// addCodeable gives the elements that are CodeableReferences in R5 the places of what they were in
-// R4: a Reference of that name (addresses), or one of a choice (medication, in place of
-// medicationReference).
+// addCodeable adds the elements that are CodeableReferences in R5, in the places of their R4
+// equivalents: a Reference of the same name (addresses), or one of a choice (medication instead
+// of medicationReference).
 func addCodeable(places map[string]place) {
 	for path, at := range maps.Clone(places) {
 		whole := codeable(path)
@@ -227,14 +228,14 @@ func addCodeable(places map[string]place) {
 	}
 }
 
-// codeable is the name of a CodeableReference that was the Reference of a name before.
+// codeable returns the R5 name of a CodeableReference that is a Reference in R4.
 func codeable(path string) string { return strings.TrimSuffix(path, "Reference") }
 
-// definedBy are the elements by which what is done, or was answered, names what it follows: a
-// plan, a form. Like an order of whyPaths, that keeps it.
+// definedBy are the elements by which a resource names the plan or form that it follows. Like an
+// order in whyPaths, a withheld plan or form withholds the resource.
 var definedBy = []string{"questionnaire", "instantiatesCanonical"}
 
-// definedPaths are those of a type.
+// definedPaths returns the paths of definedBy that a type has.
 func definedPaths(typ string) []string {
 	if roles[fhir.TypeNumber([]byte(typ))] != statement {
 		return nil
@@ -244,7 +245,7 @@ func definedPaths(typ string) []string {
 	})
 }
 
-// addDefined gives those of a type a group of their own.
+// addDefined gives the paths of definedBy a group of their own.
 func addDefined(places map[string]place, paths []string) {
 	next := uint8(firstWhy)
 	for _, p := range places {
@@ -255,23 +256,24 @@ func addDefined(places map[string]place, paths []string) {
 	}
 }
 
-// otherNames are elements that name by an Identifier what another element of a choice names by a
-// Reference: they have its place.
+// otherNames are elements of a choice that name a target by an Identifier instead of a
+// Reference. They share the place of the Reference.
 var otherNames = map[string]map[string]string{
 	"Composition": {"relatesTo.targetIdentifier": "relatesTo.targetReference"},
 }
 
-// pointing is a Reference at a place of aboutPaths. to has no type where it names nothing.
+// pointing is a Reference at a place of aboutPaths. to has no type if the Reference names
+// nothing.
 type pointing struct {
 	at place
 	to target
 }
 
-// abouts calls visit with what each group of a resource is about, or why it is; not with groups
-// that are about something that names no resource.
+// abouts calls visit with the targets of each group. It skips groups in which a Reference names
+// no resource.
 func (f *facts) abouts(visit func(targets []target, why bool)) {
 	targets := f.targets
-	if len(f.content) == 1 { // as of most
+	if len(f.content) == 1 { // most resources have one
 		if p := f.content[0]; p.to.typ != nil {
 			targets = append(targets[:0], p.to)
 			visit(targets, p.at.why())
@@ -309,8 +311,8 @@ func (f *facts) abouts(visit func(targets []target, why bool)) {
 	f.targets = targets[:0]
 }
 
-// shown calls visit with each resource of which the report's presentedForm tells: what the
-// report is made of.
+// shown calls visit with each resource that the report's presentedForm describes: the parts of
+// the report.
 func (f *facts) shown(visit func(target)) {
 	if !f.presents || f.number != reportNumber {
 		return
@@ -322,7 +324,7 @@ func (f *facts) shown(visit func(target)) {
 	}
 }
 
-// pointer reports whether what a resource is about may keep it.
+// pointer reports whether the resource may be withheld because of what it is about.
 func (f *facts) pointer() (is bool) {
 	if len(f.content) > 0 {
 		f.abouts(func([]target, bool) { is = true })
@@ -330,22 +332,23 @@ func (f *facts) pointer() (is bool) {
 	return is
 }
 
-// support is what is known of who refers to supporting resources. It has an entry for each
-// supporting resource that is referred to, and an edge for each reference of a resource about which
-// is not decided at once to one that was not known to go.
+// support records which resources refer to supporting resources. It has an entry for each
+// supporting resource that is referred to. It has an edge for each reference from a resource
+// whose decision is pending to one that is not yet known to be released.
 type support struct {
-	used      map[resource]struct{} // by what goes
-	denied    map[resource]struct{} // by what stays for more than an unticked line of the form
-	unticked  map[resource]struct{} // by what else stays; no parts
-	mentioned map[resource]struct{} // by what stays, which only tells of it
-	tells     []*list               // in turn what only tells of something, and that
-	edges     []*list               // in turn a resource and what it refers to
-	open      *list                 // those to what is not in used; nil before they are asked for
-	loose     []resource            // of selves those that are not in used; nil likewise
-	names     []*list               // in turn a name and a resource that has it
-	leads     map[resource]leading  // what the names may lead to that are leads
+	used map[resource]struct{} // by released resources
+	// by resources that are withheld for a reason other than an unticked form line
+	denied    map[resource]struct{}
+	unticked  map[resource]struct{} // by other withheld resources; never contains parts
+	mentioned map[resource]struct{} // by withheld resources that only describe it
+	tells     []*list               // pairs: a resource that only describes, and its target
+	edges     []*list               // pairs: a resource, and its target
+	open      *list                 // the edges whose target is not in used; nil until first needed
+	loose     []resource            // the selves that are not in used; nil until first needed
+	names     []*list               // pairs: a name, and a resource that has it
+	leads     map[resource]leading  // the possible targets of those names that are leads
 	selves    map[resource]struct{} // the supporting resources of the record
-	owned     map[resource]struct{} // the things among them that have a patient, see isOwned
+	owned     map[resource]struct{} // the things among them that belong to a patient, see isOwned
 }
 
 func newSupport() support {
@@ -362,7 +365,7 @@ func newSupport() support {
 	}
 }
 
-// merge takes in what an observer gathered, which is used no more.
+// merge adds what an observer gathered. The observer is not used afterwards.
 func (s *support) merge(o support) {
 	s.used, s.denied = united(s.used, o.used), united(s.denied, o.denied)
 	s.unticked, s.mentioned = united(s.unticked, o.unticked), united(s.mentioned, o.mentioned)
@@ -373,7 +376,8 @@ func (s *support) merge(o support) {
 	s.names = append(s.names, o.names...)
 }
 
-// united is all that is in one of two maps; it may be one of them. What is in both is the same.
+// united returns the union of two maps, and may modify and return one of them. Keys in both have
+// the same value.
 func united[V any](a, b map[resource]V) map[resource]V {
 	if len(a) < len(b) {
 		a, b = b, a
@@ -382,7 +386,7 @@ func united[V any](a, b map[resource]V) map[resource]V {
 	return a
 }
 
-// resolveNames lets names lead to what has them, where something refers to a name.
+// resolveNames makes names point to the resources that have them, if anything refers to a name.
 func (s *support) resolveNames() {
 	isName := func(of resource) bool { return of.typ == nameType }
 	named := false
@@ -401,7 +405,7 @@ func (s *support) resolveNames() {
 	s.names = nil
 }
 
-// resolveTold lets what is told of by a name be what has it.
+// resolveTold replaces described names by the resources that have them.
 func (s *support) resolveTold() {
 	owners := map[resource][]resource{}
 	for _, l := range s.names {
@@ -426,8 +430,8 @@ func (s *support) resolveTold() {
 	}
 }
 
-// isOwned reports whether a resource goes where nothing refers to it: a part, or a Device that
-// has a patient.
+// isOwned reports whether a resource is released even if nothing refers to it: a part, or a
+// Device that belongs to a patient.
 func (s *support) isOwned(self resource) bool {
 	if isPart(self.typ) {
 		return true
@@ -436,8 +440,8 @@ func (s *support) isOwned(self resource) bool {
 	return is
 }
 
-// withholdUnused withholds the supporting resources to which nothing that goes refers, and reports
-// whether there were some.
+// withholdUnused withholds the supporting resources that no released resource refers to, and
+// reports whether there were any.
 func (r *Review) withholdUnused() (some bool) {
 	reached, denied := r.reachedSupport()
 	for _, self := range r.support.looseSelves() {
@@ -460,9 +464,9 @@ func (r *Review) withholdUnused() (some bool) {
 	return some
 }
 
-// reachedSupport are the supporting resources that go, beside those in used: what goes leads to
-// them, by way of others, or they are owned, or told of, and nothing that stays leads to them,
-// or those lead to them.
+// reachedSupport returns the supporting resources that are released in addition to those in
+// used. Released resources refer to them, possibly through others. Owned or described ones are
+// included too, unless a withheld resource refers to them. So is everything that these refer to.
 func (r *Review) reachedSupport() (reached map[resource]struct{}, denied *denial) {
 	s := &r.support
 	reached = map[resource]struct{}{}
@@ -480,12 +484,12 @@ func (r *Review) reachedSupport() (reached map[resource]struct{}, denied *denial
 		}
 	}
 	r.reach(reached)
-	maps.Copy(denied.telling, mentioned) // what is owned goes all the same
+	maps.Copy(denied.telling, mentioned) // owned resources are released regardless
 	return reached, denied
 }
 
-// told are the supporting resources of which something tells that goes, and nothing that stays; and
-// those of which something tells that stays.
+// told returns the supporting resources that a released resource describes and no withheld
+// resource does, and those that a withheld resource describes.
 func (r *Review) told() (told, mentioned map[resource]struct{}) {
 	told, mentioned = map[resource]struct{}{}, maps.Clone(r.support.mentioned)
 	for _, l := range r.support.tells {
@@ -505,21 +509,23 @@ func (r *Review) told() (told, mentioned map[resource]struct{}) {
 	return told, mentioned
 }
 
-// reach adds what the resources lead to that go in any case, and those that are reached.
+// reach adds the targets of resources that are released in any case, and of resources already
+// reached.
 func (r *Review) reach(reached map[resource]struct{}) {
 	spread(reached, []*list{r.support.openEdges()}, func(from resource) bool {
 		return r.confers(from, reached)
 	})
 }
 
-// goes reports whether a supporting resource is in used, or reached beside that.
+// goes reports whether a supporting resource is in used or in reached.
 func (s *support) goes(self resource, reached map[resource]struct{}) bool {
 	_, used := s.used[self]
 	_, is := reached[self]
 	return used || is
 }
 
-// looseSelves are the supporting resources of the record that are not in used, where most are.
+// looseSelves returns the supporting resources of the record that are not in used. Most are in
+// used.
 func (s *support) looseSelves() []resource {
 	if s.loose != nil {
 		return s.loose
@@ -533,7 +539,8 @@ func (s *support) looseSelves() []resource {
 	return s.loose
 }
 
-// openEdges are the edges that may add something to used, which most lead to.
+// openEdges returns the edges that may add something to used. Most edges point to resources
+// already there.
 func (s *support) openEdges() *list {
 	if s.open != nil {
 		return s.open
@@ -550,12 +557,13 @@ func (s *support) openEdges() *list {
 	return s.open
 }
 
-// denial is the supporting resources, and names, that stay unless something that goes leads to
-// them: what stays leads to them, for more than an unticked line of the form, or for that.
+// denial holds the supporting resources and names that are withheld unless a released resource
+// refers to them, because withheld resources do: telling if one of those is withheld for a
+// reason other than an unticked form line, else unticked.
 type denial struct{ telling, unticked map[resource]struct{} }
 
-// keeps reports whether a resource stays unless something that goes leads to it. What is only
-// not ticked keeps no part.
+// keeps reports whether a resource is withheld unless a released resource refers to it. Unticked
+// form lines alone never withhold a part.
 func (d *denial) keeps(self resource) bool {
 	_, is := d.telling[self]
 	if !is && self.typ != nameType && !isPart(self.typ) {
@@ -564,12 +572,13 @@ func (d *denial) keeps(self resource) bool {
 	return is
 }
 
-// deniedSupport finds what stays leads to, by way of others that are not reached.
+// deniedSupport finds what withheld resources refer to, directly or through resources that are
+// not reached.
 func (r *Review) deniedSupport(reached map[resource]struct{}) *denial {
 	s := &r.support
 	d := &denial{maps.Clone(s.denied), maps.Clone(s.unticked)}
 	falls := func(from resource) bool {
-		return d.keeps(from) && !s.goes(from, reached) // few are kept
+		return d.keeps(from) && !s.goes(from, reached) // rarely true, so it comes first
 	}
 	byUnticked := func(from resource) bool {
 		_, is := d.unticked[from]
@@ -588,7 +597,8 @@ func (r *Review) deniedSupport(reached map[resource]struct{}) *denial {
 	return d
 }
 
-// spread adds to a set what the edges lead to that pass, until nothing changes.
+// spread adds the targets of all edges whose source passes, and repeats this until nothing
+// changes.
 func spread(set map[resource]struct{}, edges []*list, pass func(from resource) bool) {
 	for again := true; again; {
 		again = false
@@ -604,7 +614,7 @@ func spread(set map[resource]struct{}, edges []*list, pass func(from resource) b
 	}
 }
 
-// confers reports whether a resource about which was not decided at once goes.
+// confers reports whether a resource whose decision was pending is released.
 func (r *Review) confers(from resource, reached map[resource]struct{}) bool {
 	if r.standing(from).withheld() {
 		return false

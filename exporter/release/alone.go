@@ -2,10 +2,10 @@ package release
 
 import "ehi-server/shared/fhir"
 
-// Alone is a Patient for somebody to whom nothing else of the record was released: whatever it
-// says of other resources is masked, References of any kind and texts that name one by type and
-// id. It goes without the resources that it contains, and without what needs an authorization.
-// Errors: the line is not JSON.
+// Alone returns a Patient for an application to which nothing else of the record was released.
+// It masks everything that the Patient says about other resources: References of any kind, and
+// texts that name a resource by type and id. It also removes contained resources and everything
+// that needs an authorization. Errors: the line is not JSON.
 func (r *Rules) Alone(line []byte) ([]byte, error) {
 	p := &Policy{sensitive: r.sensitive, documents: r.documents}
 	line, _, err := p.cleaner().clean(line)
@@ -23,7 +23,7 @@ func (r *Rules) Alone(line []byte) ([]byte, error) {
 	return x.pruner.bare(out)
 }
 
-// bare leaves out all that a resource contains, as nothing refers to it any longer, and its text.
+// bare removes all contained resources, because nothing refers to them any longer, and the text.
 func (p *pruner) bare(line []byte) ([]byte, error) {
 	if err := p.gather([]string{contained}, line); err != nil {
 		return nil, err
@@ -39,8 +39,8 @@ func (p *pruner) bare(line []byte) ([]byte, error) {
 	return fhir.Apply(nil, line, p.edits), p.walk.err
 }
 
-// inRecords reports whether records hold resources of a type: URLs of code systems and profiles
-// name types, too.
+// inRecords reports whether records contain resources of a type. URLs of code systems and
+// profiles contain names of types too.
 func inRecords(typ []byte) bool {
 	switch roles[fhir.TypeNumber(typ)] {
 	case thing, part:

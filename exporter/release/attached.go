@@ -7,17 +7,17 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// attachedTo knows what refers to each Binary of a record. What must hold: a Binary is the
-// content of the documents that refer to it, by an attachment's url or by a Reference, so it is
-// released exactly where one of them is released together with that attachment, and every url
-// that leads to a withheld Binary is masked. What only tells of a Binary (a Provenance, a List)
-// is no document of it: it decides where nothing else refers to it. One to which nothing refers
-// goes where its securityContext leads to something that goes.
+// attachedTo records what refers to each Binary of a record. The invariant: a Binary is the
+// content of the documents that refer to it, by an attachment's url or by a Reference. So it is
+// released exactly if one of them is released together with that attachment, and every url that
+// points to a withheld Binary is masked. A resource that only describes a Binary (a Provenance,
+// a List) is not its document: it decides only if nothing else refers to the Binary. A Binary
+// without any reference is released if its securityContext points to something released.
 //
-// A URL of the source's own, or a text, that has a Binary's id in it keeps the Binary where its
-// resource stays, and takes it along nowhere: it may mean something else. Where a link of what
-// stays leads to nothing that is known, it may lead to any Binary: those of the patient to which
-// nothing else refers stay.
+// A URL of the source's own, or a text, that contains a Binary's id withholds the Binary if its
+// resource is withheld, but never releases it, because it may mean something else. If a link of
+// a withheld resource points to nothing known, it may point to any Binary: then all Binaries of
+// the patient without other references are withheld.
 type attachedTo struct {
 	holders []holder
 	hints   []hint
@@ -25,24 +25,25 @@ type attachedTo struct {
 	selves  []resource // the Binaries of the record
 }
 
-// hint is what may lead to a Binary.
+// hint is a text or link that may point to a Binary.
 type hint struct {
 	lead, self resource
-	presented  bool // in its presentedForm, which may be stripped
-	link       bool // it leads somewhere, and is no text
+	presented  bool // in its presentedForm, which may be removed
+	link       bool // it is a link, not a text
 }
 
-// some reports whether there is something to follow.
+// some reports whether there is anything to follow.
 func (a *attachedTo) some() bool { return len(a.holders)+len(a.selves) > 0 }
 
 // holder refers to a Binary.
 type holder struct {
 	binary, self resource
-	presented    bool // in its presentedForm, which may be stripped
-	tells        bool // and says nothing else, see uses
+	presented    bool // in its presentedForm, which may be removed
+	tells        bool // it only describes the Binary, see uses
 }
 
-// deciding are the holders that decide about Binaries: not those that tell of one that others use.
+// deciding returns the holders that decide about Binaries. Holders that only describe a Binary
+// are dropped if other holders use it.
 func deciding(holders []holder) []holder {
 	used := map[resource]bool{}
 	for _, h := range holders {
@@ -61,12 +62,12 @@ type attachment struct {
 	hint, link       bool // see hint
 }
 
-// attachmentTo is a Binary to which something may lead that is no type and id.
+// attachmentTo returns a possible reference to a Binary that is not by type and id.
 func attachmentTo(to target, presented, tells bool) attachment {
 	return attachment{to, presented, tells, !to.exactly(), !bytes.HasPrefix(to.id, onlyIdentifier)}
 }
 
-// attachmentsTo are the Binaries to which a reference may lead that is no type and id.
+// attachmentsTo returns the Binaries that a reference may point to, if it is not by type and id.
 func attachmentsTo(to target, presented, tells bool) []attachment {
 	all := []attachment{attachmentTo(to, presented, tells)}
 	ref, _, _ := bytes.Cut(bytes.TrimPrefix(to.id, leadMark), []byte{0})
@@ -80,11 +81,11 @@ func attachmentsTo(to target, presented, tells bool) []attachment {
 	return all
 }
 
-// attaches are the types that hold documents, and go for themselves.
+// attaches are the types that hold documents and are released independently.
 var attaches = typeSet("Communication", "Consent", "DiagnosticReport", "DocumentReference", "Media",
 	"Patient", "QuestionnaireResponse")
 
-// leads reports whether a field of that name may lead to a Binary, as a Reference may.
+// leads reports whether a field of that name may point to a Binary, as a Reference may.
 func leads(key []byte) bool {
 	switch string(key) {
 	case "url", "valueUrl", "valueUri", "valueCanonical":
@@ -93,7 +94,7 @@ func leads(key []byte) bool {
 	return false
 }
 
-// attach keeps what a resource has to do with Binaries.
+// attach records how a resource relates to Binaries.
 func (o *Observer) attach(self resource, f *facts) {
 	r := o.review
 	for _, b := range f.binaries {
@@ -110,7 +111,7 @@ func (o *Observer) attach(self resource, f *facts) {
 	}
 }
 
-// holds keeps that a resource, or an entry, leads to a Binary.
+// holds records that a resource, or an entry, refers to a Binary.
 func (o *Observer) holds(self resource, b attachment) {
 	a, to := &o.review.attached, o.resource(b.target)
 	if to.typ == nameType {
@@ -121,7 +122,7 @@ func (o *Observer) holds(self resource, b attachment) {
 	}
 }
 
-// resolveHolders lets leads be the Binaries to which they lead.
+// resolveHolders replaces leads by the Binaries that they point to.
 func (r *Review) resolveHolders() {
 	var named []holder
 	for _, h := range r.attached.holders {
@@ -138,8 +139,8 @@ func (r *Review) resolveHolders() {
 	r.attached.holders = named
 }
 
-// followHints withholds the Binaries to which something that stays may lead. It reports whether
-// some of that leads to nothing that is known.
+// followHints withholds the Binaries that a withheld resource may point to. It reports whether
+// any such link points to nothing known.
 func (r *Review) followHints() (unread bool) {
 	for _, h := range r.attached.hints {
 		of := r.standing(h.self)
@@ -151,7 +152,7 @@ func (r *Review) followHints() (unread bool) {
 			binary := resource{binaryNumber, w.id}
 			v, known := r.index.at(binary)
 			if read = read || known; !known || binary == h.self || v&held != 0 && !v.withheld() {
-				continue // or it goes with what leads to it for certain
+				continue // or a certain reference releases it
 			}
 			if !v.kept() {
 				r.index.set(binary, because[referenceOnlyName])
@@ -164,8 +165,8 @@ func (r *Review) followHints() (unread bool) {
 	return unread
 }
 
-// followDocuments decides about Binaries by what refers to them; a Binary that needs an
-// authorization itself stays as it is.
+// followDocuments decides about Binaries by what refers to them. A Binary that itself needs an
+// authorization keeps its verdict.
 func (r *Review) followDocuments() {
 	r.attached.holders = deciding(r.attached.holders)
 	for _, h := range r.attached.holders {
@@ -174,9 +175,9 @@ func (r *Review) followDocuments() {
 			r.index.mark(h.binary, held)
 		}
 	}
-	// whatever the order of the record, what goes comes first
+	// released holders come first, so that the result does not depend on the order of the record
 	for _, keeps := range []bool{false, true} {
-		for again := true; again; { // a Binary may hold another one
+		for again := true; again; { // a Binary may refer to another one
 			again = false
 			for _, h := range r.attached.holders {
 				again = r.follow(h, keeps) || again
@@ -186,9 +187,8 @@ func (r *Review) followDocuments() {
 	r.followContexts(r.followHints())
 }
 
-// followContexts decides about Binaries that nothing holds by their securityContext: one of the
-// Patient leaves it to the line of the form, unless something that stays has a link that is
-// unread.
+// followContexts decides about Binaries without holders by their securityContext. If that is the
+// Patient, the form line decides, unless a withheld resource has an unresolved link.
 func (r *Review) followContexts(unread bool) {
 	wanted := map[resource]bool{}
 	for _, s := range r.attached.secured {
@@ -220,7 +220,8 @@ func (r *Review) followContexts(unread bool) {
 	}
 }
 
-// secures tells what was decided about what a securityContext leads to. A lead becomes that.
+// secures returns the verdict on the target of a securityContext. It replaces a lead by its
+// target.
 func (r *Review) secures(by *resource) (v verdict, known bool) {
 	if by.typ != nameType {
 		return r.index.at(*by)
@@ -238,9 +239,9 @@ func (r *Review) isKept(of resource) bool {
 	return v.kept()
 }
 
-// follow decides about a Binary by one holder: where that goes, the Binary goes; where it is
-// kept, so is the Binary, unless another holder goes. It reports whether that changed what
-// depends on the Binary.
+// follow decides about a Binary by one holder. If the holder is released, so is the Binary. If
+// the holder is withheld, so is the Binary, unless another holder is released. follow reports
+// whether the change affects what depends on the Binary.
 func (r *Review) follow(h holder, keeps bool) (changed bool) {
 	v, known := r.index.at(h.binary)
 	if !known || v&sensitive != 0 || !v.withheld() {
@@ -265,9 +266,9 @@ func (r *Review) follow(h holder, keeps bool) (changed bool) {
 	return true
 }
 
-// binaryNames calls visit with the id of each Binary that a URL names, in whatever spelling: by
-// type and id in any place of it, percent-encoded or not, or by a search. exact is false for an
-// id that is only part of what stands there.
+// binaryNames calls visit with the id of each Binary that a URL names, in any spelling: by type
+// and id anywhere in the URL, percent-encoded or not, or by a search. exact is false for an id
+// that is only part of the text at that place.
 func binaryNames(url []byte, visit func(id []byte, exact bool)) {
 	url = revealed(url)
 	for at := 0; ; {
@@ -301,7 +302,7 @@ func binaryNames(url []byte, visit func(id []byte, exact bool)) {
 		if end == 0 || len(rest) == len(url)-at { // no slash between
 			continue
 		}
-		// without the ending of a file
+		// a file extension may follow the id
 		for id, exact := rest[:end], true; len(id) > 0; exact = false {
 			visit(id, exact)
 			id = id[:max(0, bytes.LastIndexByte(id, '.'))]

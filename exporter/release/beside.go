@@ -10,50 +10,50 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// A Reference may mean a resource that the store holds and the record does not: a drug by
-// another system's URL, a device by an identifier without a system. Nothing of such a resource
-// goes, but what leads to a sensitive one shows it. So the first pass gathers what leads to
-// nothing that is certainly of the record; the store tells what that may mean, and of this what
-// is sensitive counts as withheld: References to it are masked, and what is wholly about it
-// stays.
+// A Reference may point to a resource that is in the store but not in the record: a drug by
+// another system's URL, a device by an identifier without a system. Such a resource is never
+// released, but a reference to a sensitive one reveals it. So the first pass gathers references
+// that do not certainly point into the record. The store finds their possible targets, and
+// sensitive targets count as withheld: References to them are masked, and resources wholly about
+// them are withheld.
 //
-// An id that is a short number is one of every system's. By that alone a Reference is masked,
-// and no other resource stays.
+// An id that is a short number occurs in every system. Such an id alone masks a Reference but
+// withholds no other resource.
 
-// Name is what may name a resource: an id, of a type or, where that is "", of any; or the value
-// of an identifier, in whatever system, as it is spelled where it names one.
+// Name is a possible name of a resource: an id, of a type or, if Type is "", of any type; or the
+// value of an identifier in any system, as spelled in the reference.
 type Name struct{ Type, ID, Value string }
 
-// stray is a target that may be of no record.
+// stray records a target that may be outside the record.
 func (f *facts) stray(to target) {
 	if to.typ != nil {
 		f.strays = append(f.strays, to)
 	}
 }
 
-// leadsOut reports whether a reference that names a target by type and id names it on a server.
+// leadsOut reports whether a reference that names a target by type and id also names a server.
 func leadsOut(ref []byte, to target) bool {
 	return len(to.typ)+1+len(to.id) != len(ref) && bytes.IndexByte(ref, ':') >= 0
 }
 
-// seeking gathers strays. It is for one goroutine. What it holds does not grow with their
-// number: before there are too many it is looked for what they may mean. Nothing is decided by
-// that, since the record is not through: of what may stay the name is kept, by which it is
-// looked for again. What is found twice, with many others between, is looked for twice.
+// seeking gathers strays. It is for one goroutine. Its size is bounded: once it holds too many,
+// their possible targets are looked up early. Such a lookup decides nothing, because the record
+// is incomplete; it keeps the names of targets that may be withheld, which are looked up again
+// later. A stray that recurs after many others is looked up twice.
 type seeking struct {
 	found []target
-	known []idHash // those that were found last; nil before the first is
+	known []idHash // the most recent strays; nil until the first
 	meant map[idHash]Name
 	seeds [2]maphash.Seed
 	key   []byte
-	few   bool // it is looked for each at once, for tests
+	few   bool // tests only: look up each stray at once
 }
 
-// mostSought is how many strays are gathered before it is looked for what they may mean, and
-// mostKnown how many are not gathered again.
+// mostSought is the number of gathered strays that triggers a lookup. mostKnown is the number of
+// recent strays that are not gathered again.
 const mostSought, mostKnown = 4096, 1 << 13
 
-// add takes in what a line says that is valid until the next one.
+// add gathers strays. Their bytes are valid only until the next line.
 func (s *seeking) add(strays []target) {
 	for _, t := range strays {
 		hash := s.hash(t)
@@ -67,8 +67,8 @@ func (s *seeking) add(strays []target) {
 	}
 }
 
-// hash is that of a target, which is spelled in key from then on. Before the first, nothing is
-// known.
+// hash returns the hash of a target and leaves its spelling in key. The first call creates the
+// table of known strays.
 func (s *seeking) hash(t target) idHash {
 	if s.known == nil {
 		s.known, s.seeds = make([]idHash, mostKnown), [2]maphash.Seed{
@@ -79,10 +79,10 @@ func (s *seeking) hash(t target) idHash {
 	return idHash{maphash.Bytes(s.seeds[0], s.key), maphash.Bytes(s.seeds[1], s.key)}
 }
 
-// full reports whether it is time to look for what was found.
+// full reports whether a lookup is due.
 func (s *seeking) full() bool { return len(s.found) >= mostSought || s.few && len(s.found) > 0 }
 
-// early are the names of what was found, where it is time to look for it.
+// early returns the names of the gathered strays if a lookup is due.
 func (s *seeking) early() []Name {
 	if !s.full() {
 		return nil
@@ -90,7 +90,7 @@ func (s *seeking) early() []Name {
 	return compactNames(s.foundNames())
 }
 
-// glance keeps the name of what is not in the record, where that may stay for something.
+// glance keeps the name of a resource outside the record that may be withheld.
 func (s *seeking) glance(f *facts, stays authorizations) {
 	if f.number == patientNumber || stays == 0 && !f.pointer() {
 		return
@@ -101,7 +101,8 @@ func (s *seeking) glance(f *facts, stays authorizations) {
 	s.meant[s.hash(target{f.typ, f.id})] = Name{Type: string(f.typ), ID: string(f.id)}
 }
 
-// names are what was found since the last call, and what that meant of what was looked for early.
+// names returns the names of strays gathered since the last call, and the names kept from early
+// lookups.
 func (s *seeking) names() (names []Name) {
 	names = slices.AppendSeq(s.foundNames(), maps.Values(s.meant))
 	s.meant = nil
@@ -116,7 +117,7 @@ func (s *seeking) foundNames() (names []Name) {
 	return names
 }
 
-// names are what may name a target.
+// names returns the possible names of a target.
 func (t target) names() (names []Name) {
 	rest, is := bytes.CutPrefix(t.id, leadMark)
 	if !bytes.Equal(t.typ, nameTyp) || !is {
@@ -138,7 +139,7 @@ func (t target) names() (names []Name) {
 	return names
 }
 
-// compactNames are names, each once.
+// compactNames sorts names and removes duplicates.
 func compactNames(names []Name) []Name {
 	slices.SortFunc(names, func(a, b Name) int {
 		return strings.Compare(a.Type+"/"+a.ID+"/"+a.Value, b.Type+"/"+b.ID+"/"+b.Value)
@@ -146,8 +147,8 @@ func compactNames(names []Name) []Name {
 	return slices.Compact(names)
 }
 
-// Sought are names by which References may mean what is not in the record, since the last call;
-// none where there are none. It is called when the observers are through, and again after
+// Sought returns the names, gathered since the last call, by which References may point outside
+// the record; none if there are none. Call it after the observers are done, and again after
 // Beside.
 func (r *Review) Sought() (names []Name) {
 	r.flush()
@@ -157,11 +158,11 @@ func (r *Review) Sought() (names []Name) {
 	return compactNames(names)
 }
 
-// Sought is that of a Review before the observer is through: none before there are many. It is
-// called now and then, so that very many take no memory.
+// Sought is Review.Sought before the observer is done. It returns nothing until there are many
+// names. Call it regularly to bound memory.
 func (o *Observer) Sought() []Name { return o.seeking.early() }
 
-// Beside takes in what Sought may mean. It is looked for again by the Review.
+// Beside takes a possible target of a name of Sought. The Review looks it up again.
 func (o *Observer) Beside(line []byte) error {
 	f, err := o.examine.examine(line)
 	if err == nil {
@@ -170,7 +171,7 @@ func (o *Observer) Beside(line []byte) error {
 	return err
 }
 
-// Beside takes a resource in that the record does not hold, and that something of it may mean.
+// Beside takes a resource outside the record that a reference in the record may point to.
 // Errors: the line is not JSON.
 func (r *Review) Beside(line []byte) error {
 	if r.beside == nil {
@@ -211,7 +212,7 @@ func (r *Review) Beside(line []byte) error {
 	return nil
 }
 
-// isOutside reports whether a resource is not of the record, see Beside.
+// isOutside reports whether a resource was added by Beside and is not in the record.
 func (r *Review) isOutside(of resource) bool {
 	_, is := r.outside[of]
 	return is

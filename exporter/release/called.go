@@ -8,28 +8,28 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// A Reference may name what it leads to by a business identifier alone, and a canonical URL
-// names a definition. Such a name is a resource of its own to the review's search for what is
-// referred to: whatever is called so refers to it, and it leads to the supporting resources that
-// have the name.
+// A Reference may name its target only by a business identifier, and a canonical URL names a
+// definition. The review treats such a name as a resource of its own: references by name point
+// to it, and it points to the supporting resources that have the name.
 //
-// An identifier counts here with its system: one value may be a number of several systems. Where
-// one of both lacks a system, the value alone counts if it is no short number. What is masked is
-// less sure of itself: there a value counts in any system, see identified.
+// Here an identifier counts with its system, because several systems may use the same value. If
+// one side lacks a system, the value alone counts unless it is a short number. Masking is
+// stricter: a value counts in any system, see identified.
 
-// nameType is the type of the resources that names are to a review; no type has that number.
+// nameType is the type number of the resources that stand for names. No FHIR type has this
+// number.
 const nameType uint16 = takerType + 1
 
-// nameTyp is how targets that are names spell their type.
+// nameTyp is the type in targets that are names.
 var nameTyp = []byte("|")
 
-// Names by an identifier without a system, for those that have one, and the other way round.
+// Prefixes of names that match across identifiers with and without a system.
 var (
 	withoutOne  = []byte("-|")
 	whateverOne = []byte("*|")
 )
 
-// sameSystems are identifier systems by the object identifiers of R4's registry of them
+// sameSystems maps object identifiers of identifier systems to their URLs, by R4's registry
 // (https://hl7.org/fhir/R4/identifier-registry.html).
 var sameSystems = map[string]string{
 	"urn:oid:2.16.840.1.113883.4.6":   "http://hl7.org/fhir/sid/us-npi",
@@ -38,8 +38,8 @@ var sameSystems = map[string]string{
 	"urn:oid:2.16.840.1.113883.4.927": "http://hl7.org/fhir/sid/us-mbi",
 }
 
-// identifierNames are the names that an identifier gives: own ones to a resource that has it,
-// others to one that refers by it.
+// identifierNames returns the names that an identifier gives: to a resource that has it (own),
+// or to one that refers by it.
 func identifierNames(system, value []byte, own bool) (names [][]byte) {
 	if value = normal(value); len(value) == 0 {
 		return nil
@@ -61,8 +61,8 @@ func identifierNames(system, value []byte, own bool) (names [][]byte) {
 	return names
 }
 
-// normalSystem is an identifier's system as it is compared. What says that a value is a URI says
-// nothing of whose it is.
+// normalSystem returns an identifier's system in its compared form. The system that only says
+// that a value is a URI counts as none.
 func normalSystem(system []byte) []byte {
 	s := fhir.PlainURL(system)
 	if known := sameSystems[string(s)]; known != "" {
@@ -77,7 +77,7 @@ func normalSystem(system []byte) []byte {
 	return s
 }
 
-// canonicalName is the name by a definition's URL, whatever version it is asked for.
+// canonicalName returns the name for a definition's URL, without its version.
 func canonicalName(url []byte) []byte {
 	if end := bytes.IndexAny(url, "|#"); end >= 0 {
 		url = url[:end]
@@ -85,7 +85,8 @@ func canonicalName(url []byte) []byte {
 	return fhir.PlainCanonical(url)
 }
 
-// namingFields are the fields of R4 that are References and may lead to supporting resources.
+// namingFields are the Reference fields of R4 and whether they may point to supporting
+// resources.
 var namingFields = func() map[string]bool {
 	m := map[string]bool{}
 	for field, targets := range fhir.ReferenceFields() {
@@ -95,7 +96,7 @@ var namingFields = func() map[string]bool {
 	return m
 }()
 
-// canonicals are where resources of each type name definitions, by their numbers.
+// canonicals are the paths, by type number, at which resources name definitions.
 var canonicals = func() (of [256]map[string]bool) {
 	for _, typ := range fhir.Types() {
 		for _, path := range fhir.CanonicalPaths(typ) {
@@ -109,8 +110,8 @@ var canonicals = func() (of [256]map[string]bool) {
 	return of
 }()
 
-// canonicalEnds are the ends of the names of those fields, with the quote behind them: from a
-// letter on that is rare.
+// canonicalEnds are the last parts of those field names with their closing quote, starting at a
+// rare letter.
 var canonicalEnds = func() (of [256][][]byte) {
 	for n, paths := range canonicals {
 		for path := range paths {
@@ -127,9 +128,9 @@ var canonicalEnds = func() (of [256][][]byte) {
 	return of
 }()
 
-// mayCall reports whether a line of a type may name a supporting resource by something else than
-// its type and id: by an identifier, which is an object in a Reference and a list in a resource,
-// or by a canonical URL.
+// mayCall reports whether a line of a type may name a supporting resource other than by type and
+// id: by an identifier, which is an object in a Reference and a list in a resource, or by a
+// canonical URL.
 func mayCall(typ int, line []byte) bool {
 	for _, end := range canonicalEnds[typ] {
 		if bytes.Contains(line, end) {
@@ -139,11 +140,12 @@ func mayCall(typ int, line []byte) bool {
 	return oddTypes[typ] || identifierObject(line)
 }
 
-// identifierObject reports whether a line may hold an identifier that is an object, or that
-// begins one: in a resource's own field it is a list, and behind its type and id.
+// identifierObject reports whether a line may contain an identifier that is an object, or that
+// is the first field of an object. A resource's own identifier is a list and follows its type
+// and id.
 func identifierObject(line []byte) bool {
 	for {
-		at := bytes.IndexByte(line, 'f') // it is rare
+		at := bytes.IndexByte(line, 'f') // a rare letter
 		if at < 0 {
 			return false
 		}
@@ -156,17 +158,17 @@ func identifierObject(line []byte) bool {
 			continue
 		}
 		isList := bytes.HasPrefix(afterSpace(rest[1:]), []byte("["))
-		if !isList || capital || begins { // in another's field, see foreignIdentifiers
+		if !isList || capital || begins { // of another resource, see foreignIdentifiers
 			return true
 		}
 	}
 }
 
-// identifier is what an object says that is called so.
+// identifier is the content of an Identifier.
 type identifier struct{ system, value []byte }
 
-// called takes in what the identifier says that closes: of the resource at hand, or of the
-// object that it stands in, which may be a Reference.
+// called handles an Identifier that ends here. It belongs to the resource or to the enclosing
+// object, which may be a Reference.
 func (x *examiner) called(f *facts, c *coding) {
 	w := &x.walk
 	switch {
@@ -180,16 +182,15 @@ func (x *examiner) called(f *facts, c *coding) {
 	}
 }
 
-// isOwn reports whether the Identifier at hand says what the resource is called, or something in
-// it.
+// isOwn reports whether the current Identifier names the resource itself, or something in it.
 func (x *examiner) isOwn(f *facts) bool {
 	x.path = x.walk.appendPath(x.path[:0])
 	kind := identifierAt(f.number, x.path)
 	return kind == ownIdentifier || kind == sharedIdentifier
 }
 
-// namesForeign takes an Identifier in that stands for a Reference: it leads to whatever is
-// called so.
+// namesForeign handles an Identifier that stands for a Reference: it points to everything that
+// has the identifier.
 func (x *examiner) namesForeign(f *facts, c *coding) {
 	if x.path = x.walk.appendPath(x.path[:0]); namesAnother(f.number, x.path, x.walk.key()) {
 		f.stray(leadTo(nil, c.value))
@@ -200,15 +201,15 @@ func (x *examiner) namesForeign(f *facts, c *coding) {
 	}
 }
 
-// inExtension reports whether a path is of the value of an extension.
+// inExtension reports whether a path is inside the value of an extension.
 func inExtension(path []byte) bool {
 	return bytes.HasPrefix(path, []byte("extension.")) ||
 		bytes.Contains(path, []byte(".extension.")) ||
 		bytes.Contains(path, []byte("modifierExtension."))
 }
 
-// refersByName takes a Reference in that closes and names its target by something else than a
-// type and an id, or by more than that.
+// refersByName handles a Reference that ends here and names its target by something other than,
+// or in addition to, a type and id.
 func (x *examiner) refersByName(f *facts, c *coding) {
 	supports, isReference := namingFields[string(x.walk.key())]
 	if c.ref == nil && !isReference {
@@ -239,8 +240,8 @@ func (x *examiner) refersByName(f *facts, c *coding) {
 	}
 }
 
-// leadsTo keeps a supporting resource to which the resource, or the entry, at hand refers, or of
-// which it only tells.
+// leadsTo records a supporting resource that the current resource, or entry, refers to or only
+// describes.
 func (x *examiner) leadsTo(f *facts, to target, tells bool) {
 	switch {
 	case tells && x.in != nil:
@@ -257,8 +258,8 @@ func (x *examiner) leadsTo(f *facts, to target, tells bool) {
 	}
 }
 
-// definition takes a text in that names a definition by its canonical URL, or is the URL of the
-// one at hand.
+// definition handles a text that is a canonical URL: of a named definition, or of the current
+// resource.
 func (x *examiner) definition(f *facts) {
 	w := &x.walk
 	if w.depth == 1 && roles[f.number] == definition && string(w.key()) == "url" {

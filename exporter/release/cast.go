@@ -6,15 +6,15 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// The second pass knows lines that are spelled alike, too, see mould. Where a line was released
-// quickly, no text of it but a reference had to be masked. Of one that differs from it within
-// texts alone those are looked at; what is between them is what it was.
+// The second pass also recognizes lines with the same structure, see mould. If a line was
+// released quickly, nothing but its references had to be masked. In a line that differs from it
+// only within texts, it is enough to check these texts; everything between them is identical.
 
-// wholeReference is how an object begins that has a reference alone.
+// wholeReference is the beginning of an object that contains only a reference.
 const wholeReference = `{"reference":"`
 
-// castOf reports whether a line is spelled like one that was released quickly, and gathers its
-// edits. rest is what follows its type, of that number, and id.
+// castOf reports whether a line has the structure of a line that was released quickly, and
+// gathers its edits. number is the line's type, and rest follows its type and id.
 func (r *reviewed) castOf(number uint16, rest []byte) bool {
 	if int(number) >= len(r.casts) {
 		return false
@@ -26,7 +26,7 @@ func (r *reviewed) castOf(number uint16, rest []byte) bool {
 	return all.fitting(rest, r, &r.latest) != nil
 }
 
-// fill implements filler, as plan does it.
+// fill implements filler, with the same result as plan.
 func (r *reviewed) fill(m *mould, rest []byte) bool {
 	r.edits = r.edits[:0]
 	for i, at := range m.stops {
@@ -63,7 +63,7 @@ func (r *reviewed) fill(m *mould, rest []byte) bool {
 	return true
 }
 
-// maskFound is mask for a reference that was found.
+// maskFound is mask for a reference that a mould found.
 func (r *reviewed) maskFound(s *spot, f *found, text []byte) []byte {
 	if f.id == 0 || r.alone || r.called != nil {
 		return r.mask(text)
@@ -80,7 +80,7 @@ func (r *reviewed) maskFound(s *spot, f *found, text []byte) []byte {
 	return known.mask
 }
 
-// knownMask is what takes the place of a Reference to a resource; nil leaves it.
+// knownMask is the replacement for References to a resource; nil means that they are not masked.
 type knownMask struct {
 	typ  uint16
 	id   []byte
@@ -120,7 +120,7 @@ func (r *reviewed) cast(number uint16, rest []byte) {
 	all.add(made)
 }
 
-// castSpot makes a spot of a reference of the cast that is being made.
+// castSpot adds a reference to the mould that is being made.
 func (x *examiner) castSpot(text, rest []byte) {
 	s := x.spot(referenceText, text, rest)
 	if s == nil {

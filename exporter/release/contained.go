@@ -7,20 +7,20 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// A contained resource is pruned as its container is. It is left out where it is wholly about
-// something withheld, as a resource of its own would be. What refers to a contained resource
-// that is left out is masked, and counts as what refers to any that stays. One goes with the
-// last Reference to it: where the line of a bill is left out, so is the clinic that it names,
-// wherever that stands.
+// A contained resource is pruned like its container. It is left out if it is wholly about
+// something withheld, as a resource of its own would be. References to a contained resource that
+// is left out are masked and count like references to any withheld resource. A contained
+// resource is also left out with the last Reference to it: if a line of a bill is left out, so
+// is the clinic that only this line names, wherever it is contained.
 
 // containedOut are the contained resources of one line that are left out.
 type containedOut struct {
-	places map[int]bool // by their places among all of them
+	places map[int]bool // their indexes in contained
 	ids    map[string]bool
-	more   bool // some were found out by the last prune
+	more   bool // the last prune added some
 }
 
-// add leaves one out, and reports whether that is new.
+// add marks a contained resource as left out.
 func (c *containedOut) add(place int, id []byte) {
 	if c.places[place] {
 		return
@@ -37,7 +37,7 @@ func (c *containedOut) add(place int, id []byte) {
 	}
 }
 
-// concerns reports whether something of a masked line may have to be left out.
+// concerns reports whether parts of a masked line may have to be left out.
 func (p *pruner) concerns(typ, line []byte) bool {
 	return entryPaths[string(typ)] != nil || wholeTexts[string(typ)] != nil ||
 		sums[fhir.TypeNumber(typ)] || mayContain(line) || len(p.hits) > 0 && textName.in(line)
@@ -52,7 +52,7 @@ var textName = newNeedle(`"text"`)
 
 var containedName = newNeedle(`"` + contained + `"`)
 
-// pruneContained prunes the contained resources, and reports whether something of one is left out.
+// pruneContained prunes the contained resources, and reports whether part of one is left out.
 func (p *pruner) pruneContained(line []byte) (some bool, err error) {
 	place := -1
 	p.each(func(e *entry) {
@@ -83,8 +83,8 @@ func (p *pruner) pruneContained(line []byte) (some bool, err error) {
 	return some, err
 }
 
-// tellsOfWithheldAlone is what Review decides of resources by aboutPaths and whyPaths, of a
-// contained one whose References are masked.
+// tellsOfWithheldAlone applies the rules of aboutPaths and whyPaths to a contained resource
+// whose References are masked, as Review does to others.
 func (p *pruner) tellsOfWithheldAlone(typ string, line []byte) bool {
 	var counts [groups]struct{ rank, all, masked, hits int }
 	w := &p.walk
@@ -119,8 +119,8 @@ func (p *pruner) tellsOfWithheldAlone(typ string, line []byte) bool {
 	return false
 }
 
-// orphan leaves out the contained resources to which a line referred before something of it was
-// left out, and refers no longer.
+// orphan leaves out the contained resources that the line referred to before it was pruned and
+// no longer refers to.
 func (p *pruner) orphan(before, after []byte) error {
 	used, err := p.used(before)
 	if err != nil {
@@ -147,10 +147,10 @@ func (p *pruner) orphan(before, after []byte) error {
 	return w.err
 }
 
-// used are the ids of the contained resources to which something else of the line refers.
+// used returns the ids of the contained resources that another part of the line refers to.
 func (p *pruner) used(line []byte) (map[string]bool, error) {
 	used := map[string]bool{}
-	var own string // the id of the contained resource at hand
+	var own string // the id of the current contained resource
 	var within []string
 	w := &p.walk
 	for w.reset(line); w.next(); {
@@ -178,7 +178,7 @@ func (p *pruner) used(line []byte) (map[string]bool, error) {
 	return used, w.err
 }
 
-// pruned is the line without what tells of something withheld.
+// pruned returns the line without the parts that describe something withheld.
 func (r *reviewed) pruned(line []byte, v verdict) (out []byte, err error) {
 	p := &r.pruner
 	for {
@@ -194,7 +194,7 @@ func (r *reviewed) pruned(line []byte, v verdict) (out []byte, err error) {
 		if err != nil || !p.fallen.more {
 			return out, err
 		}
-		// what refers to one that is left out is masked, too
+		// mask references to what was just left out
 		if err := r.plan(line, v); err != nil {
 			return nil, err
 		}

@@ -12,21 +12,20 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// An id, a number or a code may be disguised: by character references of a narrative (&#110;), by
-// percent-encoding (B%32%30), by what cannot be seen within it (a space of no width), by forms of
-// letters that are ASCII's to who reads them (full-width ones). Few texts hold any of that: what it
-// stands for is looked at beside the text itself.
+// An id, number or code may be disguised: by HTML character references in a narrative (&#110;),
+// by percent-encoding (B%32%30), by invisible characters (a zero-width space), or by characters
+// that look like ASCII to a reader (full-width letters). Few texts contain any of these, so the
+// decoded text is checked in addition to the text itself.
 
-// isDisguised reports whether something of a text, or of a line, stands for other characters.
+// isDisguised reports whether a text, or a line, contains encoded or look-alike characters.
 func isDisguised(text []byte) bool {
 	return hasEscapedNames(text) || holdsCharacterReference(text) || holdsHidingRune(text)
 }
 
-// mayHide reports whether that may be so of a text with certain marks.
+// mayHide reports whether a text with these marks may be disguised.
 func (m marks) mayHide() bool { return m&(percentMark|disguiseMark) != 0 }
 
-// revealed is a text without disguise, as often as it was disguised. What is no escape stays as it
-// is.
+// revealed returns a text without disguises, including nested ones. Invalid escapes remain.
 func revealed(text []byte) []byte {
 	for range 4 {
 		plain := unescapedOnce(text)
@@ -44,8 +43,8 @@ func revealed(text []byte) []byte {
 	return text
 }
 
-// undisguised is a code without character references and percent-encoding: the tables take care of
-// the letters themselves. is reports whether it had some.
+// undisguised decodes the character references and percent-encoding of a code. The tables handle
+// look-alike letters. is reports whether there was anything to decode.
 func undisguised(code []byte) (plain []byte, is bool) {
 	if bytes.IndexByte(code, '%') < 0 && bytes.IndexByte(code, '&') < 0 {
 		return nil, false
@@ -54,8 +53,8 @@ func undisguised(code []byte) (plain []byte, is bool) {
 	return plain, !bytes.Equal(plain, code)
 }
 
-// holdsCharacterReference reports whether a text may hold a character reference of HTML besides
-// those that every narrative has.
+// holdsCharacterReference reports whether a text may contain an HTML character reference other
+// than those common in narratives.
 func holdsCharacterReference(text []byte) bool {
 	for {
 		at := bytes.IndexByte(text, '&')
@@ -79,10 +78,11 @@ func holdsCharacterReference(text []byte) bool {
 	}
 }
 
-// longestReference is how long the names of character references are at most, with what ends them.
+// longestReference is the maximum length of a character reference's name, including the
+// semicolon.
 const longestReference = 33
 
-// plainReferences are names of characters that stand in no id.
+// plainReferences are names of characters that never occur in an id.
 var plainReferences = map[string]bool{
 	"lt":   true,
 	"gt":   true,
@@ -91,8 +91,8 @@ var plainReferences = map[string]bool{
 	"nbsp": true,
 }
 
-// holdsHidingRune reports whether a text holds a character that cannot be seen, or that stands for
-// one of ASCII.
+// holdsHidingRune reports whether a text contains a character that is invisible or looks like an
+// ASCII character.
 func holdsHidingRune(text []byte) bool {
 	for {
 		at := indexWide(text)
@@ -107,7 +107,7 @@ func holdsHidingRune(text []byte) bool {
 	}
 }
 
-// indexWide is where the first byte stands that is not ASCII's; -1 where there is none.
+// indexWide returns the index of the first non-ASCII byte, or -1.
 func indexWide(text []byte) int {
 	at := 0
 	for ; at+16 <= len(text); at += 16 {
@@ -124,8 +124,8 @@ func indexWide(text []byte) int {
 	return -1
 }
 
-// hides reports whether a character cannot be seen, or stands for one of ASCII (Unicode's
-// compatibility mapping).
+// hides reports whether a character is invisible or stands for an ASCII character by Unicode's
+// compatibility mapping.
 func hides(r rune) bool {
 	switch {
 	case r == utf8.RuneError:
@@ -136,7 +136,7 @@ func hides(r rune) bool {
 	return isUnseen(r) || seen(r) != r
 }
 
-// hiding are those of 16 bits.
+// hiding is the set of such characters up to U+FFFF.
 var hiding = sync.OnceValue(func() *bitmap {
 	b := &bitmap{}
 	for r := rune(utf8.RuneSelf); r <= 0xffff; r++ {
@@ -147,8 +147,8 @@ var hiding = sync.OnceValue(func() *bitmap {
 	return b
 })
 
-// seen is the first letter or digit of ASCII, or sign of an id, that a character stands for; itself
-// where it stands for none.
+// seen returns the ASCII letter, digit or id character that a character stands for, or the
+// character itself if there is none.
 func seen(r rune) rune {
 	if r == '\u2010' || r == '\u2011' {
 		return '-'
@@ -161,7 +161,7 @@ func seen(r rune) rune {
 	return r
 }
 
-// seenRune is what is left of a character in a text; -1 for nothing.
+// seenRune returns the replacement of a character in a text; -1 removes it.
 func seenRune(r rune) rune {
 	switch {
 	case r < utf8.RuneSelf:
@@ -174,7 +174,7 @@ func seenRune(r rune) rune {
 	return r
 }
 
-// isUnseen reports whether a character shows nothing and takes no space that is seen as one.
+// isUnseen reports whether a character is invisible and takes no visible space.
 func isUnseen(r rune) bool {
 	switch r {
 	case 0x034f, 0x115f, 0x1160, 0x17b4, 0x17b5, 0x180b, 0x180c, 0x180d, 0x180f, 0x2800, 0x3164,

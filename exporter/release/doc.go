@@ -1,23 +1,27 @@
-// Package release decides what may leave: it turns the patient's form (and what an application
-// asked for) into a decision about each resource of a record, and removes from the released ones
-// every trace of the withheld ones. It reads and rewrites lines; it knows nothing of files,
-// jobs' states or where a record comes from.
+// Package release decides what may be released. It combines the patient's form with the
+// application's request into a decision about each resource of a record, and removes every trace
+// of withheld resources from the released ones. It reads and rewrites lines. It knows nothing of
+// files, states of jobs or where a record comes from.
 //
-// A decision needs the whole record, because a released resource may point at a withheld one. So
-// a record is gone through twice:
+// A decision needs the whole record, because a released resource may refer to a withheld one. So
+// there are two passes over a record:
 //
 //	policy, err := rules.Policy(form, kickOff)
 //	review := policy.Review()
-//	for each resource { observer.Observe(line) } // first pass, review.Observer(): facts and hashes of ids, no line is kept
-//	review.Conclude() // it may ask for another review, see there
-//	for each resource { releaser.Release(line) } // second pass, review.Releaser(): the line as it may leave, or nothing
 //
-// Each pass may be shared out among several observers, or releasers.
+//	// First pass, by review.Observer(): facts and hashes of ids. No line is kept.
+//	for each resource { observer.Observe(line) }
+//	review.Conclude() // may ask for another review, see its comment
 //
-// A population's export, in which nobody withholds anything from anybody, takes each line by
-// itself (Filter). What any form would release of one record is counted from its Summary.
+//	// Second pass, by review.Releaser(): the line as released, or nothing.
+//	for each resource { releaser.Release(line) }
 //
-// facts.go is the one place where something is derived from a line, policy.go, observer.go,
-// review.go and attached.go are where it is decided upon. Whatever is faster than that
-// (quick.go, skim.go, mould.go, cast.go, reviewed.quick) answers what is certain, or nothing.
+// Several observers, or releasers, may share a pass.
+//
+// A population's export, in which nothing is withheld, needs no review: Filter handles each line
+// independently. Summary counts what each possible form would release of one record.
+//
+// facts.go is the only place that derives facts from a line. policy.go, observer.go, review.go
+// and attached.go decide. The fast paths (quick.go, skim.go, mould.go, cast.go, reviewed.quick)
+// either give the certain answer or none.
 package release

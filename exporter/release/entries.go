@@ -9,11 +9,11 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// entryPaths are the elements that say something of what they refer to: one that refers to
-// something sensitive is left out, not its Reference alone (EHI-9). Of a bill, and of the answer
-// to one, what names a left-out element by its number is left out as well. What stays only
-// because its line of the form is not ticked is no secret of that kind: of it the Reference is
-// masked.
+// entryPaths are the elements that say something about their target. An element that refers to
+// something sensitive is left out as a whole; masking its Reference is not enough (EHI-9). In a
+// bill, and in the answer to one, everything that names a left-out element by its number is left
+// out as well. If the target is withheld only because its form line is not ticked, only the
+// Reference is masked.
 var entryPaths = map[string][]string{
 	"AdverseEvent": {"suspectEntity"},
 	"AuditEvent":   {"entity"},
@@ -46,8 +46,8 @@ var entryPaths = map[string][]string{
 	"Task":                       {"input", "output"},
 }
 
-// wholeTexts are the elements that tell of a resource as a whole, besides its text: where
-// something of it is left out, so are they.
+// wholeTexts are the elements, besides text, that describe a resource as a whole. They are left
+// out if any part of the resource is.
 var wholeTexts = map[string][]string{
 	"Appointment":                 {"description", "comment", "patientInstruction"},
 	"AppointmentResponse":         {"comment"},
@@ -63,26 +63,26 @@ var wholeTexts = map[string][]string{
 	"Provenance":                  {"reason", "activity"},
 }
 
-// besideMasked are the elements of a list that tell of what a Reference beside them leads to:
-// they go where that is masked for more than an unticked line of the form. What else stands
-// there stays: each bill has an insurance.
+// besideMasked are the elements of a list that describe the target of a Reference beside them.
+// They are left out if the Reference is masked for a reason other than an unticked form line.
+// The other elements of the entry remain: each bill has an insurance.
 var besideMasked = map[string][]string{
 	"insurance": {"preAuthRef", "businessArrangement", "identifier"},
 }
 
-// worded are types of wholeTexts whose texts are of what they refer to: they go with the first
-// Reference that is masked.
+// worded are types of wholeTexts whose texts describe their References. The texts are left out
+// as soon as one Reference is masked.
 var worded = typeSet("Appointment", "AppointmentResponse", "Communication", "MessageHeader",
 	"CommunicationRequest", "DetectedIssue", "Provenance")
 
-// processNote is what a bill says in words of the lines that name it by its number.
+// processNote holds the notes of a bill on the lines that name them by number.
 const processNote = "processNote"
 
-// careTeam are those who did what a bill is for. A line names them by their number.
+// careTeam lists who provided the billed services. Lines name its members by number.
 const careTeam = "careTeam"
 
-// subordinate are the lists of a bill of which an entry is there for the lines that name it: it
-// goes with the last of them. One that no line names is of the whole bill.
+// subordinate are the lists of a bill whose entries serve the lines that name them. An entry is
+// left out with the last of these lines. An entry that no line names belongs to the whole bill.
 var subordinate = map[string]bool{
 	"diagnosis":      true,
 	"procedure":      true,
@@ -90,11 +90,11 @@ var subordinate = map[string]bool{
 	careTeam:         true,
 }
 
-// contained are the resources within another one: each is treated like its container.
+// contained is the field of resources inside another one. Each is treated like its container.
 const contained = "contained"
 
-// named tells whether a field names an element by its number, and in which list that stands: R4
-// calls such fields after the list, as diagnosisSequence.
+// named reports whether a field names an element by its number, and returns the list of that
+// element. R4 names such fields after the list: diagnosisSequence.
 func named(field string) (list string, is bool) {
 	if field == "noteNumber" {
 		return processNote, true
@@ -110,46 +110,46 @@ func named(field string) (list string, is bool) {
 type entry struct {
 	start, end int
 	field      string
-	sequence   string   // its number; "" for none
-	names      []number // of others
+	sequence   string   // its own number; "" if it has none
+	names      []number // the entries that it names
 	out        bool
-	left       []byte // what takes its place; nil leaves it
+	left       []byte // its replacement; nil if unchanged
 }
 
-// number is that of an element of a list.
+// number identifies an element of a list.
 type number struct{ list, value string }
 
 // entryList is a top-level array of entries.
 type entryList struct {
-	from, to int // the field, with its name
+	from, to int // the span of the field, including its name
 	entries  []entry
 }
 
-// pruner leaves entries out of a released line whose References were masked.
+// pruner removes entries from a released line whose References were masked.
 type pruner struct {
 	walk   walk
-	hits   []int // where the line has References to something sensitive, masked
-	masked []int // those, and where it has References to what is not ticked
+	hits   []int // positions of masked References to something sensitive
+	masked []int // those of hits, and of masked References to something unticked
 	lists  []entryList
 	edits  []fhir.Edit
 	out    []byte
 	fallen containedOut
-	gone   goneLines // of the bill to which the line is the answer
-	lost   bool      // something is left out, or of what it is made is masked
+	gone   goneLines // of the bill that the line answers
+	lost   bool      // an entry is left out, or a reference to a part is masked
 }
 
-// tellingMask masks a Reference to something that stays for more than an unticked line of the form.
-// It is told from other masks by where it lies in memory alone: an application sees no difference.
+// tellingMask masks a Reference to something withheld for a reason other than an unticked form
+// line. It differs from other masks only by its address, so applications see no difference.
 var tellingMask = slices.Clone(fhir.MaskedReference)
 
-// unusedMask masks one to what nothing uses: it tells of nothing.
+// unusedMask masks a Reference to something that nothing uses, which reveals nothing.
 var unusedMask = slices.Clone(fhir.MaskedReference)
 
-// find finds out where the edits of a line put a tellingMask.
+// find locates the edits that inserted a tellingMask or another mask.
 func (p *pruner) find(edits []fhir.Edit) (some bool) {
 	p.hits, p.masked = p.hits[:0], p.masked[:0]
 	at, moved := 0, 0
-	for _, e := range edits { // as fhir.Apply goes over them
+	for _, e := range edits { // in the order of fhir.Apply
 		if e.Start < at {
 			continue
 		}
@@ -175,7 +175,7 @@ func (p *pruner) hit(start, end int) (n int) {
 	return n
 }
 
-// prune leaves out the entries of a masked line that refer to something withheld.
+// prune removes the entries of a masked line that refer to something withheld.
 func (p *pruner) prune(typ string, line []byte) ([]byte, error) {
 	fields := append([]string{contained}, entryPaths[typ]...)
 	if err := p.gather(fields, line); err != nil {
@@ -199,7 +199,7 @@ func (p *pruner) prune(typ string, line []byte) ([]byte, error) {
 	switch {
 	case p.lost:
 		p.cutTexts(typ, line)
-	case len(p.hits) > 0: // it repeats what the Reference says
+	case len(p.hits) > 0: // the text repeats what the Reference says
 		p.cutTexts("", line)
 	}
 	p.cutBeside(line)
@@ -208,7 +208,7 @@ func (p *pruner) prune(typ string, line []byte) ([]byte, error) {
 	return p.out, p.walk.err
 }
 
-// loses reports whether something of which a resource is made is masked, see sums.
+// loses reports whether a reference to a part of the resource is masked, see sums.
 func (p *pruner) loses(typ string, line []byte) bool {
 	w, number := &p.walk, fhir.TypeNumber([]byte(typ))
 	switch {
@@ -227,8 +227,8 @@ func (p *pruner) loses(typ string, line []byte) bool {
 	return false
 }
 
-// cutTexts cuts the text of a resource of which something is left out, and wholeTexts: they tell
-// of all of it.
+// cutTexts removes the text and the wholeTexts of a resource that lost a part, because they
+// describe all of it.
 func (p *pruner) cutTexts(typ string, line []byte) {
 	w := &p.walk
 	for w.reset(line); w.next(); {
@@ -243,7 +243,7 @@ func (p *pruner) cutTexts(typ string, line []byte) {
 	slices.SortFunc(p.edits, func(a, b fhir.Edit) int { return a.Start - b.Start })
 }
 
-// cutBeside cuts what stands beside a masked Reference and tells of it, see besideMasked.
+// cutBeside removes the elements of besideMasked that describe a masked Reference.
 func (p *pruner) cutBeside(line []byte) {
 	w := &p.walk
 	var fields []fhir.Edit
@@ -265,7 +265,7 @@ func (p *pruner) cutBeside(line []byte) {
 	slices.SortStableFunc(p.edits, func(a, b fhir.Edit) int { return a.Start - b.Start })
 }
 
-// within is a pruner for a part of the line.
+// within returns a pruner for a part of the line.
 func (p *pruner) within(start, end int) *pruner {
 	inner := new(pruner)
 	for _, at := range p.hits {
@@ -281,26 +281,27 @@ func (p *pruner) within(start, end int) *pruner {
 	return inner
 }
 
-// partsOf are the lists of a type of which an entry keeps what is left of it: a section of a
-// document and the question of a form hold others.
+// partsOf are the nested lists of a type whose entries may be removed in part: a section of a
+// document and a question of a form contain others.
 var partsOf = map[string]string{"Composition": "section", "QuestionnaireResponse": "item"}
 
-// partForm says of what such an entry is made.
+// partForm describes the content of such an entry.
 type partForm struct {
-	lists map[string]string // each with the part that its entries are; "" for what goes as a whole
-	text  bool              // its text tells of all of it
-	value bool              // it says something besides these lists
+	// by name, the kind of part of its entries; "" if they are removed as a whole
+	lists map[string]string
+	text  bool // its text describes all of it
+	value bool // it has content besides these lists
 }
 
-// parts are the parts by their names. A section goes with its last entry, and a question with
-// its last answer; an answer goes with what it says.
+// parts describes each kind of part. A section is removed with its last entry, and a question
+// with its last answer. An answer is removed with its value.
 var parts = map[string]partForm{
 	"section": {lists: map[string]string{"entry": "", "section": "section"}, text: true},
 	"item":    {lists: map[string]string{"answer": "answer", "item": "item"}},
 	"answer":  {lists: map[string]string{"item": "item"}, value: true},
 }
 
-// keepParts keeps what is left of the entries of which something goes.
+// keepParts keeps the remaining content of entries that lose only a part.
 func (p *pruner) keepParts(line []byte, l entryList, of partForm) error {
 	for i := range l.entries {
 		e := &l.entries[i]
@@ -319,7 +320,7 @@ func (p *pruner) keepParts(line []byte, l entryList, of partForm) error {
 	return nil
 }
 
-// part leaves entries and text out of a part; some is false where nothing of it is left.
+// part removes entries and text from a part. some is false if nothing remains.
 func (p *pruner) part(line []byte, of partForm) (left []byte, some bool, err error) {
 	if err := p.gather(slices.Collect(maps.Keys(of.lists)), line); err != nil {
 		return nil, false, err
@@ -359,7 +360,7 @@ func (p *pruner) part(line []byte, of partForm) (left []byte, some bool, err err
 	return left, some && outside == 0, nil
 }
 
-// gather finds the entries, and which of them refer to something withheld.
+// gather finds the entries and marks those that refer to something withheld.
 func (p *pruner) gather(fields []string, line []byte) error {
 	p.lists = p.lists[:0]
 	var list *entryList
@@ -371,7 +372,7 @@ func (p *pruner) gather(fields []string, line []byte) error {
 		}
 		switch {
 		case w.depth == 1 && w.kind != closed && (w.kind == scalar || w.src[w.start] != '['):
-			list = nil // an element that repeats nothing
+			list = nil // not an array
 		case w.depth == 1 && w.kind == opened:
 			p.lists = append(p.lists, entryList{from: w.fieldStart()})
 			list = &p.lists[len(p.lists)-1]
@@ -391,7 +392,7 @@ func (p *pruner) gather(fields []string, line []byte) error {
 	return w.err
 }
 
-// note keeps a sequence, or one that the entry names.
+// note records the entry's own number, or a number that it refers to.
 func (e *entry) note(w *walk) {
 	key := string(w.key())
 	if w.depth == 3 && (key == "sequence" || key == "number" && e.field == processNote) {
@@ -402,7 +403,7 @@ func (e *entry) note(w *walk) {
 	}
 }
 
-// number is the number at hand, however it is spelled.
+// number returns the current number in a normal form.
 func (w *walk) number() string {
 	if n := plainNumber(w.content()); n != nil {
 		return string(n)
@@ -410,8 +411,8 @@ func (w *walk) number() string {
 	return string(w.content())
 }
 
-// follow leaves out what names an element that is left out, until nothing changes, and then the
-// notes that tell of what is left out. It reports whether something is.
+// follow removes everything that names a removed element, until nothing changes, and then the
+// notes about removed elements. It reports whether anything is removed.
 func (p *pruner) follow() (some bool) {
 	gone := map[number]bool{}
 	for again := true; again; {
@@ -438,7 +439,7 @@ func (p *pruner) follow() (some bool) {
 	return true
 }
 
-// followNamed leaves out what is named by nothing but what is left out, see subordinate.
+// followNamed removes the entries of subordinate lists that only removed entries name.
 func (p *pruner) followNamed() {
 	named, kept := map[number]bool{}, map[number]bool{}
 	p.each(func(e *entry) {
@@ -453,8 +454,8 @@ func (p *pruner) followNamed() {
 	})
 }
 
-// followNotes leaves out the notes that something names that is left out, and those that nothing
-// names: they tell of the whole.
+// followNotes removes the notes that a removed entry names, and those that no entry names,
+// because these describe the whole bill.
 func (p *pruner) followNotes() {
 	told, goes := map[string]bool{}, map[string]bool{}
 	p.each(func(e *entry) {
@@ -472,7 +473,7 @@ func (p *pruner) followNotes() {
 	})
 }
 
-// each visits the entries.
+// each visits all entries.
 func (p *pruner) each(visit func(e *entry)) {
 	for _, l := range p.lists {
 		for i := range l.entries {
@@ -481,7 +482,7 @@ func (p *pruner) each(visit func(e *entry)) {
 	}
 }
 
-// cut makes the edits of one list: its field goes where nothing of it is left.
+// cut makes the edits for one list. It removes the field if no entry remains.
 func (p *pruner) cut(line []byte, l entryList) {
 	kept := slices.IndexFunc(l.entries, func(e entry) bool { return !e.out })
 	if kept < 0 {
@@ -495,16 +496,16 @@ func (p *pruner) cut(line []byte, l entryList) {
 		case !e.out && e.left != nil:
 			p.edits = append(p.edits, fhir.Edit{Start: e.start, End: e.end, With: e.left})
 		case !e.out:
-		case i < kept: // up to the next one
+		case i < kept: // together with the comma after it
 			p.edits = append(p.edits, fhir.Edit{Start: e.start, End: l.entries[i+1].start})
-		default: // with the comma before it
+		default: // together with the comma before it
 			p.edits = append(p.edits, fhir.Edit{Start: l.entries[i-1].end, End: e.end})
 		}
 	}
 }
 
-// join widens the edits that take whole fields to the commas between them: of neighbours that all
-// go, one comma stays where something is on both sides.
+// join extends the edits that remove whole fields to the commas between them. If fields remain
+// on both sides of removed neighbours, one comma remains.
 func (p *pruner) join(line []byte) {
 	var out []fhir.Edit
 	for i := 0; i < len(p.edits); i++ {

@@ -7,88 +7,87 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Releaser decides about resources one at a time. It is for one goroutine; several may share a
-// record out among themselves.
+// Releaser decides about resources one at a time. It is for one goroutine. Several Releasers may
+// share a record.
 type Releaser interface {
-	// Release gives a resource as it may leave: the line itself where nothing has to be changed,
-	// else what is valid until the next call. ok is false where the resource stays. Errors: the
-	// line is not JSON.
+	// Release returns a resource as it may be released: the line itself if nothing changes,
+	// otherwise bytes that are valid until the next call. ok is false if the resource is
+	// withheld. Errors: the line is not JSON.
 	Release(line []byte) (out []byte, ok bool, err error)
 }
 
-// reviewed is a Releaser by a Review.
+// reviewed is a Releaser that follows a Review.
 type reviewed struct {
 	*Review
 	walk     walk
-	isAnswer bool   // to a bill, and one of those loses lines
-	typ      uint16 // the number of the type of the line at hand
+	isAnswer bool   // it answers a bill that loses lines
+	typ      uint16 // the type number of the current line
 	id       []byte
-	cleaner  *cleaner  // of Patients; made where there is one
-	examine  *examiner // of what stands in others; made where there is some
-	// called are the resources beside the one at hand, in the same Bundle, by their fullUrls.
+	cleaner  *cleaner  // for Patients; created on first use
+	examine  *examiner // for resources inside others; created on first use
+	// called are the resources beside the current one in the same Bundle, by fullUrl.
 	called map[string]resource
-	head   int // how much of the line at hand is nothing but its own type and id
+	head   int // the length of the line's beginning that contains only its own type and id
 	edits  []fhir.Edit
-	open   []frame // by depth: what is open there
-	out    []byte  // the last line that was changed
+	open   []frame // the open containers, by depth
+	out    []byte  // the last changed line
 	pruner pruner
-	// of lines that were released quickly, by the number of the type; nil before the first
+	// makes the moulds
 	casts  []moulds
 	caster examiner // that makes them
 	masks  [64]knownMask
 	latest latest
-	// rest is where what follows the type and id of the line at hand begins; 0 where it is no
-	// line of its own, or may be changed before it is looked at.
+	// rest is the offset behind the line's type and id. It is 0 if the resource is inside
+	// another one, or may change before it is checked.
 	rest int
-	bare bool // nothing is contained in it
-	// changed says that something stays of the line at hand, besides its edits, and unsign is
-	// the last one that lost its Signatures.
+	bare bool // it has no contained resources
+	// changed reports that a part of the line was removed, besides its edits. unsign is the last
+	// line that lost its Signatures.
 	changed bool
 	unsign  []byte
 }
 
-// frame is what is known of an object that is open.
+// frame describes an open container.
 type frame struct {
-	mask []byte // what takes its place; nil leaves it
-	// same are the fields sameAsURL: where the name of each begins, and where it ends; zeros for
-	// none.
+	mask []byte // its replacement; nil if unchanged
+	// same are the spans of the fields sameAsURL, including their names; zeros if absent.
 	same [3][2]int
 	url  bool // its url is masked
-	// part is what takes the place of the reference of a CodeableReference, and concept whether it
-	// has that, too.
+	// part replaces the reference of a CodeableReference. concept reports whether the
+	// CodeableReference also has a concept.
 	part    []byte
 	concept bool
 	holds   traces
 }
 
-// traces are what an object holds that tells whether it is a Reference, and to what.
+// traces are the properties of an object that tell whether it is a Reference, and what it names.
 type traces uint16
 
 const (
 	holdsReference  traces = 1 << iota
 	holdsDisplay           // a display
-	holdsValue             // a value: it may be an identifier
-	holdsIdentifier        // an identifier that has a value
-	namesWithheld          // a value, or an identifier with one, that is withheld
-	namesTelling           // and for more than an unticked line of the form
+	holdsValue             // a value; the object may be an identifier
+	holdsIdentifier        // an identifier with a value
+	namesWithheld          // a withheld value, or an identifier with one
+	namesTelling           // one withheld for a reason other than an unticked form line
 	holdsCode
 	holdsSystem
-	holdsType     // it is a resource
-	typedWithheld // a type, of which something is withheld
+	holdsType     // a resourceType: it is a resource
+	typedWithheld // a type of which something is withheld
 )
 
-// otherThanReference reports whether an object is a resource or a Coding: a code alone makes no
-// Coding of a Reference.
+// otherThanReference reports whether an object is a resource or a Coding. A code without a
+// system does not make it a Coding.
 func (t traces) otherThanReference() bool {
 	const coding = holdsCode | holdsSystem
 	return t&holdsType != 0 || t&coding == coding
 }
 
-// mostKept is how large a buffer may be that waits for the next line: what one huge resource
-// took is given back.
+// mostKept is the maximum size of a buffer that is kept for the next line. Larger ones are
+// freed.
 const mostKept = 1 << 20
 
-// Releaser makes one for the second pass.
+// Releaser returns a Releaser for the second pass. It panics before Conclude.
 func (r *Review) Releaser() Releaser {
 	if !r.concluded {
 		panic("release: Releaser before Conclude")
@@ -105,8 +104,7 @@ func (r *reviewed) Release(line []byte) (out []byte, ok bool, err error) {
 	return r.release(line, v)
 }
 
-// release gives a resource as it leaves, about which was decided v; what it is called was told
-// begin.
+// release returns a resource with verdict v as it is released. begin was called with its name.
 func (r *reviewed) release(line []byte, v verdict) (out []byte, ok bool, err error) {
 	r.changed = false
 	if out, ok, err = r.left(line, v); ok && (r.changed || v&stripped != 0 || altered(r.edits)) {
@@ -115,7 +113,7 @@ func (r *reviewed) release(line []byte, v verdict) (out []byte, ok bool, err err
 	return out, ok && err == nil, err
 }
 
-// left is what is left of a resource, with its Signatures.
+// left returns a resource as it is released, before its Signatures are removed.
 func (r *reviewed) left(line []byte, v verdict) (out []byte, ok bool, err error) {
 	r.pruner.fallen, r.pruner.gone = containedOut{}, nil
 	if r.holding.has(r.typ) {
@@ -164,13 +162,13 @@ func (r *reviewed) left(line []byte, v verdict) (out []byte, ok bool, err error)
 	return r.out, true, nil
 }
 
-// begin begins with a line, which is called by a type and id.
+// begin prepares for a line with a type and id.
 func (r *reviewed) begin(number uint16, typ, id []byte) {
 	r.typ, r.id, r.head, r.rest, r.bare = number, id, 0, 0, false
 	r.isAnswer = r.gone != nil && answerPaths[string(typ)] != ""
 }
 
-// verdict is what was decided about a line.
+// verdict returns the verdict on a line.
 func (r *reviewed) verdict(line []byte) (v verdict, known bool, err error) {
 	typ, id, ok := identify(line)
 	r.head = 0
@@ -203,7 +201,7 @@ func (r *reviewed) verdict(line []byte) (v verdict, known bool, err error) {
 	return v, known || r.resolved, nil
 }
 
-// quickly is quick, or a comparison with lines for which it was.
+// quickly is quick, or a comparison with a line for which quick succeeded.
 func (r *reviewed) quickly(line []byte) (ok bool) {
 	if r.identified.urls {
 		r.edits = r.edits[:0]
@@ -221,8 +219,8 @@ func (r *reviewed) quickly(line []byte) (ok bool) {
 	return ok
 }
 
-// quick gathers the edits that a released line needs by a fraction of what a walk takes. ok is
-// false where only a walk can tell.
+// quick gathers the edits of a released line in a fraction of the time of a walk. ok is false if
+// only a walk can find them.
 func (r *reviewed) quick(line []byte) (ok bool) {
 	r.edits = r.edits[:0]
 	if hasCodedEscapes(line) || isDisguised(line) || !r.named(line) {
@@ -234,8 +232,8 @@ func (r *reviewed) quick(line []byte) (ok bool) {
 	return r.linksGo(line) && r.sourcesGo(line) && r.maskReferences(line)
 }
 
-// named reports whether each Reference of the line certainly says by a reference what it leads
-// to, or stands in a field that leads to nothing withheld.
+// named reports whether each Reference of the line certainly names its target by a reference, or
+// is in a field that points to nothing withheld.
 func (r *reviewed) named(line []byte) bool {
 	if len(r.hidden) == 0 {
 		return true
@@ -259,8 +257,8 @@ func (r *reviewed) named(line []byte) bool {
 	}
 }
 
-// endsWell reports whether nothing follows a display in its object that may tell what a
-// Reference leads to, but a reference.
+// endsWell reports whether nothing but a reference follows a display in its object that may name
+// a Reference's target.
 func endsWell(line []byte) bool {
 	text, rest, ok := textBehind(line)
 	if !ok || text == nil || bytes.HasPrefix(rest, []byte("}")) {
@@ -276,10 +274,10 @@ func endsWell(line []byte) bool {
 
 var displayName = newNeedle(`"display"`)
 
-// shows reports whether a display that follows certainly does not stand alone in a Reference
-// that may lead to something withheld. It looks at what is before it: a code and a system or a
-// reference in the same object, or the name of the field whose object it begins. A code, or a
-// system, alone makes no Coding of a Reference.
+// shows reports whether the display that follows is certainly not alone in a Reference that may
+// point to something withheld. It checks what comes before: a code and system, or a reference,
+// in the same object; or the name of the field that contains the object. A code or a system
+// alone does not make a Coding.
 func (r *reviewed) shows(before []byte) bool {
 	for code, system := false, false; ; {
 		field, ok := bytes.CutSuffix(before, []byte(`{`))
@@ -314,9 +312,9 @@ func (r *reviewed) shows(before []byte) bool {
 	}
 }
 
-// maskSecrets masks the References of a line that hold the id of something withheld: whatever
-// has to be masked holds one. ok is false where it stands elsewhere than in an object of a
-// reference alone.
+// maskSecrets masks the References of a line that contain the id of something withheld.
+// Everything that must be masked contains one. ok is false if one occurs outside an object with
+// only a reference.
 func (r *reviewed) maskSecrets(line []byte) (ok bool) {
 	for seen := r.head; ; {
 		secret := r.secrets.find(line[seen:])
@@ -340,10 +338,10 @@ func (r *reviewed) maskSecrets(line []byte) (ok bool) {
 	}
 }
 
-// maskReferences masks the References of a line. ok is false where one that has to be masked
-// holds more than a reference, or something else may have to be masked.
+// maskReferences masks the References of a line. ok is false if a Reference that must be masked
+// contains more than a reference, or if something else may have to be masked.
 func (r *reviewed) maskReferences(line []byte) (ok bool) {
-	seen, at := 0, 0 // what was searched for secrets, and for references
+	seen, at := 0, 0 // how far the line was searched for secrets, and for references
 	for {
 		end := indexEnd(line[at:], 'c', 'c', 'e')
 		if end < 0 {
@@ -380,7 +378,7 @@ func (r *reviewed) maskReferences(line []byte) (ok bool) {
 	}
 }
 
-// aReference reads the Reference that begins at start, where it is an object of a reference alone.
+// aReference reads the Reference that begins at start, if it is an object with only a reference.
 func aReference(line []byte, start int) (text []byte, end int, ok bool) {
 	const begin = `{"reference":"`
 	rest, ok := bytes.CutPrefix(line[start:], []byte(begin))
@@ -394,14 +392,14 @@ func aReference(line []byte, start int) (text []byte, end int, ok bool) {
 	return rest[:n], start + len(begin) + n + 2, true
 }
 
-// ofCodeable reports whether what follows is the Reference of a CodeableReference, beside which a
-// concept may stand.
+// ofCodeable reports whether the Reference that follows is part of a CodeableReference, which
+// may also have a concept.
 func ofCodeable(before []byte) bool {
 	before = bytes.TrimRight(bytes.TrimRight(bytes.TrimRight(before, " \t\r\n"), ":"), " \t\r\n")
 	return bytes.HasSuffix(before, []byte(`"reference"`))
 }
 
-// hasCodedEscapes reports whether some character may be written as \u and its number.
+// hasCodedEscapes reports whether a line may contain \u escapes.
 func hasCodedEscapes(line []byte) bool {
 	for {
 		at := bytes.IndexByte(line, '\\')
@@ -415,7 +413,7 @@ func hasCodedEscapes(line []byte) bool {
 	}
 }
 
-// linksGo reports whether no text of the line names a withheld resource, References aside.
+// linksGo reports whether no text of the line, apart from References, names a withheld resource.
 func (r *reviewed) linksGo(line []byte) bool {
 	if bytes.Contains(line, []byte(`\/`)) {
 		return false
@@ -423,7 +421,7 @@ func (r *reviewed) linksGo(line []byte) bool {
 	return !r.namesOneWithheld(line, []byte(`"reference":"`))
 }
 
-// plan walks the line and gathers the edits that it needs.
+// plan walks the line and gathers its edits.
 func (r *reviewed) plan(line []byte, v verdict) error {
 	r.edits, r.open = r.edits[:0], r.open[:0]
 	w := &r.walk
@@ -459,10 +457,10 @@ func (r *reviewed) plan(line []byte, v verdict) error {
 	return w.err
 }
 
-// losesOnlyItsReference is for a reference that leads nowhere, in an export from which nothing
-// is withheld. What stands beside it says what was meant (EHI-8, IN-6: the display, an
-// identifier) and goes: of the reference remains that it is unknown. The object goes as a whole
-// where it held nothing else.
+// losesOnlyItsReference handles a reference that points nowhere, in an export from which nothing
+// is withheld. The elements beside it say what was meant (EHI-8, IN-6: the display, an
+// identifier) and are released; only the reference is marked as unknown. If the object has
+// nothing else, it is replaced as a whole.
 func (r *reviewed) losesOnlyItsReference(mask []byte) bool {
 	if r.alone || !r.policy.everything || !bytes.Equal(mask, fhir.UnknownReference) {
 		return false
@@ -474,7 +472,7 @@ func (r *reviewed) losesOnlyItsReference(mask []byte) bool {
 	return ok
 }
 
-// trace notes what a text says of the object that holds it.
+// trace records what a text says about the object that contains it.
 func (r *reviewed) trace() {
 	if len(r.open) == 0 {
 		return
@@ -494,7 +492,7 @@ func (r *reviewed) trace() {
 		top.holds |= holdsCode
 	case "system":
 		top.holds |= holdsSystem
-	case "equivalence": // of a ConceptMap's target, whose system is told elsewhere
+	case "equivalence": // a target of a ConceptMap, whose system is elsewhere
 		top.holds |= holdsCode | holdsSystem
 	case resourceType:
 		top.holds |= holdsType
@@ -505,14 +503,14 @@ func (r *reviewed) trace() {
 	}
 }
 
-// hidesOf reports whether something withheld is of the type that a Reference says, by name or by
-// URL.
+// hidesOf reports whether something is withheld of the type that a Reference states, by name or
+// by URL.
 func (r *reviewed) hidesOf(typ []byte) bool {
 	n := fhir.TypeNumber(typ[bytes.LastIndexByte(typ, '/')+1:])
 	return n != 0 && r.hiding.has(uint16(n))
 }
 
-// closeContainer masks the Reference that ends here, or cuts a presentedForm out.
+// closeContainer masks a Reference that ends here, or removes a presentedForm.
 func (r *reviewed) closeContainer(v verdict) {
 	w := &r.walk
 	top := r.open[len(r.open)-1]
@@ -530,7 +528,7 @@ func (r *reviewed) closeContainer(v verdict) {
 	}
 	if top.mask == nil &&
 		(top.concept || top.holds&holdsDisplay != 0 && !top.holds.otherThanReference()) {
-		top.mask = top.part // what stands beside it tells what the reference does
+		top.mask = top.part // the elements beside it reveal the same
 	}
 	if len(r.open) > 0 {
 		outer := &r.open[len(r.open)-1]
@@ -549,7 +547,7 @@ func (r *reviewed) closeContainer(v verdict) {
 	switch {
 	case top.mask != nil:
 		r.replace(w.start, w.end, top.mask)
-	// its value tells what the url does
+	// its value reveals the same as its url
 	case top.url && w.src[w.start] == '{' && isExtension(w.key()):
 		r.replace(w.start, w.end, maskedExtension)
 	case v&stripped != 0 && w.depth == 1 && string(w.key()) == presentedForm:
@@ -558,11 +556,11 @@ func (r *reviewed) closeContainer(v verdict) {
 	}
 }
 
-// maskedExtension takes the place of an extension whose url is masked.
+// maskedExtension replaces an extension whose url is masked.
 var maskedExtension = []byte(`{"url":"` + fhir.AbsentReasonURL + `","valueCode":"masked"}`)
 
-// isIdentifier reports whether what closes is an Identifier of another resource that has a
-// value, or a list of such.
+// isIdentifier reports whether the container that ends here is an Identifier of another resource
+// with a value, or a list of these.
 func (r *reviewed) isIdentifier(holds traces) bool {
 	if string(r.walk.key()) != "identifier" || !r.namesAnother() {
 		return false
@@ -573,14 +571,14 @@ func (r *reviewed) isIdentifier(holds traces) bool {
 	return holds&holdsValue != 0
 }
 
-// namesAnother reports whether the object at hand is an Identifier of another resource.
+// namesAnother reports whether the current object is an Identifier of another resource.
 func (r *reviewed) namesAnother() bool {
 	return namesAnother(r.typ, r.walk.appendPath(nil), r.walk.key())
 }
 
 // hides reports whether the object in a field is a Reference that names something withheld by an
-// identifier, or that names nothing and may mean something withheld. It is one in whatever field
-// where it has a display beside such an identifier, or beside a type.
+// identifier, or that names nothing and may mean something withheld. In any field, an object
+// with a display beside such an identifier, or beside a type, counts as a Reference.
 func (r *reviewed) hides(holds traces, field []byte) bool {
 	const named, typed = holdsDisplay | holdsIdentifier | namesWithheld,
 		holdsDisplay | typedWithheld
@@ -603,7 +601,7 @@ func (r *reviewed) hides(holds traces, field []byte) bool {
 	return holds&(holdsReference|holdsDisplay) == holdsDisplay && r.hidden[string(field)]
 }
 
-// replace adds an edit for a container; the edits inside it fall away.
+// replace adds an edit for a container and drops the edits inside it.
 func (r *reviewed) replace(start, end int, with []byte) {
 	for len(r.edits) > 0 && r.edits[len(r.edits)-1].Start >= start {
 		r.edits = r.edits[:len(r.edits)-1]
@@ -611,8 +609,7 @@ func (r *reviewed) replace(start, end int, with []byte) {
 	r.edits = append(r.edits, fhir.Edit{Start: start, End: end, With: with})
 }
 
-// fieldSpan widens a field to the comma that joins it to its neighbour, whatever space is around
-// it.
+// fieldSpan extends a field to one adjacent comma, across white space.
 func fieldSpan(line []byte, start, end int) (int, int) {
 	if after := end + spaces(line[end:]); after < len(line) && line[after] == ',' {
 		return start, after + 1
@@ -623,7 +620,7 @@ func fieldSpan(line []byte, start, end int) (int, int) {
 	return start, end
 }
 
-// mask decides what takes the place of a Reference by its reference; nil where it may go.
+// mask returns the replacement of a Reference by its reference; nil if it is not masked.
 func (r *reviewed) mask(ref []byte) []byte {
 	if r.alone {
 		return fhir.MaskedReference
@@ -651,7 +648,7 @@ func (r *reviewed) mask(ref []byte) []byte {
 	return r.maskLocal(uint16(fhir.TypeNumber(typ)), id)
 }
 
-// maskLocal is mask for a reference by the number of a type and an id.
+// maskLocal is mask for a reference by type number and id.
 func (r *reviewed) maskLocal(typ uint16, id []byte) []byte {
 	v, known := r.decidedOf(typ, id)
 	switch {
@@ -665,7 +662,7 @@ func (r *reviewed) maskLocal(typ uint16, id []byte) []byte {
 	return nil
 }
 
-// maskOf masks a Reference to something that stays.
+// maskOf returns the mask for a withheld target.
 func maskOf(v verdict) []byte {
 	if v.unused() {
 		return unusedMask
@@ -676,8 +673,8 @@ func maskOf(v verdict) []byte {
 	return tellingMask
 }
 
-// betrays masks a URL that leads out of the record, or to a contained resource, where it may name
-// something withheld: by type and id, by an id in whatever place, or by an identifier.
+// betrays masks a URL that points outside the record, or to a contained resource, if it may name
+// something withheld: by type and id, by an id anywhere in it, or by an identifier.
 func (r *reviewed) betrays(url []byte) []byte {
 	if url[0] == '#' {
 		if r.pruner.fallen.ids[string(url[1:])] || r.secret(url[1:]) {
@@ -697,13 +694,14 @@ func (r *reviewed) betrays(url []byte) []byte {
 	return mask
 }
 
-// outOfID reports whether a character stands in no id, and betweenParts whether it divides a URL.
+// outOfID reports whether a character never occurs in an id. betweenParts reports whether it
+// separates parts of a URL.
 func outOfID(c rune) bool { return !alphanumeric(byte(c)) && c != '-' && c != '.' || c > 0x7f }
 func betweenParts(c rune) bool {
 	return c < 0x80 && bytes.IndexByte([]byte("/?=&|#,"), byte(c)) >= 0
 }
 
-// scrub masks a text or number that holds the id of a withheld resource, or names one by type
+// scrub masks a text or number that contains the id of a withheld resource, or names one by type
 // and id.
 func (r *reviewed) scrub() (masked bool) {
 	w := &r.walk
@@ -721,17 +719,17 @@ func (r *reviewed) scrub() (masked bool) {
 	return true
 }
 
-// isSource reports whether a walk is at a meta.source, which may lead to another resource.
+// isSource reports whether a walk is at a meta.source, which may point to another resource.
 func isSource(w *walk) bool {
 	return string(w.key()) == "source" && w.depth > 1 && string(w.keyAt(w.depth-1)) == "meta"
 }
 
-// leadsToWithheld reports whether a URL leads to something withheld, as that of a Reference would.
+// leadsToWithheld reports whether a URL, used as a Reference, would point to something withheld.
 func (r *reviewed) leadsToWithheld(url []byte) bool {
 	return (r.short || len(r.identified.values) > 0) && len(url) > 0 && r.betrays(url) != nil
 }
 
-// sourcesGo reports whether no meta.source of a line leads to something withheld.
+// sourcesGo reports whether no meta.source of a line points to something withheld.
 func (r *reviewed) sourcesGo(line []byte) bool {
 	for {
 		at := sourceName.index(line)
@@ -748,7 +746,7 @@ func (r *reviewed) sourcesGo(line []byte) bool {
 
 var sourceName = newNeedle(`"source"`)
 
-// betraysIn reports whether a text names something withheld, in whatever disguise.
+// betraysIn reports whether a text names something withheld, possibly disguised.
 func (r *reviewed) betraysIn(text []byte) bool {
 	if r.secret(text) || r.namesOneWithheld(text, nil) || r.isWithheldURL(text) {
 		return true
@@ -760,7 +758,7 @@ func (r *reviewed) betraysIn(text []byte) bool {
 	return r.secret(text) || r.namesOneWithheld(text, nil) || r.isWithheldURL(text)
 }
 
-// isWithheldURL reports whether a text is the canonical URL of a definition that stays.
+// isWithheldURL reports whether a text is the canonical URL of a withheld definition.
 func (r *reviewed) isWithheldURL(text []byte) bool {
 	if !r.identified.urls || bytes.IndexByte(text, ':') < 0 {
 		return false
@@ -769,19 +767,19 @@ func (r *reviewed) isWithheldURL(text []byte) bool {
 	return withheld
 }
 
-// absent masks the field of a text or number that begins at a place of a line.
+// absent masks the field of a text or number that begins at a position of a line.
 func absent(line []byte, at, end int) fhir.Edit {
-	name, _ := textEnd(line, at) // as it is spelled
+	name, _ := textEnd(line, at) // keeps its spelling
 	with := append([]byte(`"_`), line[at+1:name]...)
 	with = append(append(with, ':'), fhir.MaskedReference...)
 	return fhir.Edit{Start: at, End: end, With: with}
 }
 
-// sameAsURL are the fields of an attachment that tell what its url leads to: R4 has the same
-// content as data.
+// sameAsURL are the fields of an attachment that reveal the content of its url. R4 also allows
+// the same content as data.
 var sameAsURL = []string{"title", "data", "hash"}
 
-// unshow masks what tells of an attachment whose url is masked what that leads to.
+// unshow masks the fields of an attachment that reveal the target of its masked url.
 func (r *reviewed) unshow(f frame) {
 	if !f.url {
 		return
@@ -798,11 +796,12 @@ func (r *reviewed) unshow(f frame) {
 	}
 }
 
-// secret reports whether a text holds the id of a withheld resource, or another number of it.
+// secret reports whether a text contains the id of a withheld resource, or another of its
+// numbers.
 func (r *reviewed) secret(text []byte) bool { return len(text) >= minNumber && r.secrets.in(text) }
 
-// namesOneWithheld reports whether a type and an id stand in a text, joined by a slash, that are a
-// withheld resource's, however short its id is. One that follows the text but is not looked at.
+// namesOneWithheld reports whether a text contains the type and id of a withheld resource,
+// joined by a slash, however short the id is. It skips occurrences that directly follow but.
 func (r *reviewed) namesOneWithheld(text, but []byte) bool {
 	if bytes.IndexByte(text, '%') >= 0 {
 		text = revealed(text)
@@ -841,8 +840,8 @@ func (r *reviewed) isWithheld(typ, id []byte) bool {
 	return v.withheld()
 }
 
-// decided looks up what was decided about a resource. Where every reference resolves, of those
-// that just go it may know nothing.
+// decided looks up the verdict on a resource. If every reference resolves, resources that are
+// released unconditionally may be unknown.
 func (r *reviewed) decided(typ, id []byte) (v verdict, known bool) {
 	return r.decidedOf(r.index.number(typ), id)
 }
