@@ -7,41 +7,44 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// facts is what a decision about one resource needs. This file derives them from a line,
-// policy.go and review.go decide upon them. They hold until the next line is examined.
+// facts are the properties of a resource that decisions depend on. This file derives them from a
+// line; policy.go and review.go decide. They are valid until the next line is examined.
 type facts struct {
 	typ, id    []byte
-	number     uint16 // of the type; 0 for one that R4 does not know
-	laboratory bool   // by a code of category
-	// the first document group by the codes of type, category, code and modality; "" for none
+	number     uint16 // of the type; 0 for a type unknown to R4
+	laboratory bool   // by a category code
+	// document is the first document group by the codes of type, category, code and modality; ""
+	// if there is none.
 	document  ehi.Category
 	radiology bool           // one of those groups is radiology
-	sensitive authorizations // that it needs
-	// when it happened; none where it does not say, or where no limit asks for it
+	sensitive authorizations // the ones it needs
+	// happened is when it happened; empty if it does not say, or if no limit depends on it.
 	happened fhir.Spans
 	content  []pointing   // what it is about, see aboutPaths
-	targets  []target     // for abouts
+	targets  []target     // a buffer of abouts
 	supports []target     // the supporting resources that it uses
-	tells    []target     // those of which it only tells
-	inner    bool         // it holds other resources, see innerResource
-	copies   bool         // it stands in another one
-	members  bool         // it refers to something of which it may be made, see sums
-	leads    bool         // a reference is a lead, of what was looked at quickly
-	owned    bool         // it is a Device that has a patient
-	presents bool         // presentedForm
+	tells    []target     // supporting resources that it only describes
+	inner    bool         // it contains other resources, see innerResource
+	copies   bool         // it is inside another resource
+	members  bool         // it refers to something that may be a part of it, see sums
+	leads    bool         // quick found a reference that is a lead
+	owned    bool         // it is a Device that belongs to a patient
+	presents bool         // it has a presentedForm
 	binaries []attachment // the Binaries that it refers to
-	taking   []taking     // entries that refer to such beside something else
-	// identifiers are the values by which it alone is called, and what it contains; normal.
+	// entries that refer to Binaries or supporting resources and to something else
+	taking []taking
+	// identifiers are the values that identify only this resource, and the resources it
+	// contains; normal.
 	identifiers [][]byte
-	shared      [][]byte // those by which others are called as well, see sharedIdentifiers
-	extended    [][]byte // those of extensions, which may be anybody's
-	names       [][]byte // by which others may refer to it, where it is a supporting resource
-	context     target   // what a Binary's securityContext refers to
-	strays      []target // what may lead out of the record, see Beside
-	url         bool     // it is a definition, and has one
+	shared      [][]byte // values that it shares with others, see sharedIdentifiers
+	extended    [][]byte // values in extensions, which may belong to anything
+	names       [][]byte // the names of a supporting resource
+	context     target   // the target of a Binary's securityContext
+	strays      []target // references that may point outside the record, see Beside
+	url         bool     // it is a definition with a URL
 }
 
-// authorizations is a set of them: bit i is number i of ehi.Authorizations.
+// authorizations is a set: bit i stands for number i of ehi.Authorizations.
 type authorizations uint16
 
 // authorizationBits is the bit of each authorization.
@@ -53,7 +56,7 @@ var authorizationBits = func() map[string]authorizations {
 	return m
 }()
 
-// first is the first of a set in the order of the form; "" where it is empty.
+// first returns the first member in the order of the form; "" if the set is empty.
 func (a authorizations) first() ehi.Authorization {
 	for i, info := range ehi.Authorizations() {
 		if a&(1<<i) != 0 {
@@ -63,7 +66,7 @@ func (a authorizations) first() ehi.Authorization {
 	return ""
 }
 
-// list is the set in the order of the form.
+// list returns the members in the order of the form.
 func (a authorizations) list() (keys []ehi.Authorization) {
 	for i, info := range ehi.Authorizations() {
 		if a&(1<<i) != 0 {
@@ -73,62 +76,62 @@ func (a authorizations) list() (keys []ehi.Authorization) {
 	return keys
 }
 
-// target is what a local reference leads to.
+// target is the resource that a local reference points to.
 type target struct{ typ, id []byte }
 
 var patientNumber = uint16(fhir.TypeNumber([]byte("Patient")))
 
-// examiner walks resources and gathers facts. It is for one goroutine.
+// examiner walks resources and derives facts. It is for one goroutine.
 type examiner struct {
 	policy   *Policy
 	walk     walk
 	skimmed  skim
-	codings  []coding // by depth: of the object that is open there
+	codings  []coding // of the open objects, by depth
 	path     []byte
 	dates    fhir.Dates
-	escaped  bool           // whether the line that is decided upon quickly has escapes
-	harmless [256]shortCode // codes that are in no table: most come again and again
-	// harmlessShown are texts that show no code of the tables.
+	escaped  bool           // the line that is examined quickly has escapes
+	harmless [256]shortCode // recent codes that are in no table; most codes recur
+	// harmlessShown are recent texts that show no code of the tables.
 	harmlessShown [64]shownBefore
-	dated         bool // whether facts.happened is asked for
-	alone         bool // whether what a resource refers to does not matter
-	// supportsEnd is where the last reference to a supporting resource ends in what plain looked
-	// at.
+	dated         bool // facts.happened is needed
+	alone         bool // references do not matter
+	// supportsEnd is where the last reference to a supporting resource ends in the line that
+	// plain examined.
 	supportsEnd int
-	traits      []trait   // by the number of the type
-	moulds      []moulds  // likewise
-	latest      latest    // for those
-	made        *mould    // that is being made; nil for none
-	showsLab    bool      // its resource stays where a text says that it is a laboratory's
-	casts       bool      // it is one for the second pass, see cast
-	kind        traitKind // of the line at hand, while it is compared with moulds
+	traits      []trait   // by type number
+	moulds      []moulds  // by type number
+	latest      latest    // for the moulds
+	made        *mould    // the mould that is being made, or nil
+	showsLab    bool      // the resource is withheld if a text says that it comes from a laboratory
+	casts       bool      // it serves the second pass, see cast
+	kind        traitKind // of the current line, while it is compared with moulds
 	facts       facts
 
-	// of the type at hand
+	// The following fields describe the current type.
 	about       map[string]place
 	document    bool
-	defined     bool     // it may name a definition, or is one
+	defined     bool     // it is a definition, or may name one
 	entryFields []string // entryPaths
 	insides     []inside // the entries so far
 	locals      []localRef
-	bill        bool    // a skim looks for them, see lines
-	in          *inside // the one that is open; nil for none
+	bill        bool    // it is a bill: a skim gathers its lines, see lines
+	in          *inside // the open one, or nil
 }
 
-// coding is the system and code fields of an object, and whether it is a Reference.
+// coding holds the fields of an open object that decisions depend on.
 type coding struct {
 	system, code  []byte
-	number        []byte // the code again, without exponent
+	number        []byte // the code in plain decimal notation
 	refers, named bool   // see names
-	codes         bool   // codes are within, see shape
+	codes         bool   // it contains codes, see shape
 	odd           bool   // its code may be of another system, or is one of several
 	shown         []byte // its display
 	told          []byte // its text
-	sure          bool   // a Coding within is of a system that is known, see shows
+	sure          bool   // it contains a Coding of a known system, see shows
 	value         []byte
-	called        identifier // the one that it holds
-	ref           []byte     // the reference that it has
-	leads         bool       // that names a resource by type and id
+	called        identifier // the Identifier in it
+	ref           []byte     // its reference
+	leads         bool       // ref names a resource by type and id
 }
 
 // examine derives the facts of a line. They are valid until the next call. Errors: the line is
@@ -136,13 +139,14 @@ type coding struct {
 func (x *examiner) examine(line []byte) (*facts, error) {
 	typ := x.typeOf(line)
 	last, err := x.examineAs(typ, line)
-	if err == nil && !bytes.Equal(typ, last) { // the field stands there twice: the last one counts
+	if err == nil && !bytes.Equal(typ, last) { // resourceType occurs twice: the last one counts
 		_, err = x.examineAs(last, line)
 	}
 	return &x.facts, err
 }
 
-// examineAs derives the facts of a resource of a type, and tells the type that it has.
+// examineAs derives the facts of a resource as if it had the given type, and returns its actual
+// type.
 func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 	f, w := x.begin(typ, uint16(fhir.TypeNumber(typ)), aboutPlaces[string(typ)]), &x.walk
 	x.document = documentTypes[string(typ)]
@@ -188,15 +192,14 @@ func (x *examiner) examineAs(typ, line []byte) (last []byte, err error) {
 	return last, w.err
 }
 
-// begin forgets the facts of the last line, for a resource of a type, which has a number and
-// places of aboutPaths.
+// begin resets the facts for a resource of a type. number and about belong to the type.
 func (x *examiner) begin(typ []byte, number uint16, about map[string]place) *facts {
 	f := &x.facts
 	content, targets, supports, binaries := f.content[:0], f.targets, f.supports[:0], f.binaries[:0]
 	identifiers, shared, taking, names, tells :=
 		f.identifiers[:0], f.shared[:0], f.taking[:0], f.names[:0], f.tells[:0]
 	strays, extended := f.strays[:0], f.extended[:0]
-	*f = facts{} // a literal with all of them is copied once more
+	*f = facts{} // a literal with all fields would cost one more copy
 	f.content, f.targets, f.supports, f.binaries = content, targets, supports, binaries
 	f.identifiers, f.shared, f.taking, f.names, f.tells = identifiers, shared, taking, names, tells
 	f.typ, f.number, f.strays, f.extended = typ, number, strays, extended
@@ -206,8 +209,8 @@ func (x *examiner) begin(typ []byte, number uint16, about map[string]place) *fac
 
 const resourceType = "resourceType"
 
-// typeOf finds the type of a resource, which decides what its other fields mean. It stands first
-// in most.
+// typeOf returns the type of a resource, which decides the meaning of the other fields. It is
+// usually the first field.
 func (x *examiner) typeOf(line []byte) (typ []byte) {
 	const first = `{"resourceType":"`
 	if bytes.HasPrefix(line, []byte(first)) {
@@ -239,7 +242,7 @@ func (x *examiner) open(depth int) {
 	}
 }
 
-// close takes in what an object that closes says.
+// close handles an object that ends here.
 func (x *examiner) close(f *facts, c *coding) {
 	x.shows(f, c)
 	switch {
@@ -268,7 +271,7 @@ func (x *examiner) close(f *facts, c *coding) {
 	x.leave()
 }
 
-// coding looks at the object that closes: a coding wherever it stands.
+// coding classifies the codes of an object that ends here, wherever it is.
 func (x *examiner) coding(f *facts, c *coding) {
 	x.policy.sensitive.lookup(c.system, c.code, x.isLabel(x.walk.depth), f.addSensitive)
 	if len(c.number) > 0 {
@@ -288,8 +291,8 @@ func (x *examiner) coding(f *facts, c *coding) {
 	}
 }
 
-// isLabel reports whether the object at a depth stands where FHIR has security labels:
-// meta.security, securityLabel and security.label of other elements.
+// isLabel reports whether the object at a depth is at a place of FHIR security labels:
+// meta.security, securityLabel, and security.label of other elements.
 func (x *examiner) isLabel(at int) bool {
 	w := &x.walk
 	for depth := at; depth > 0 && depth > at-4; depth-- {
@@ -375,8 +378,8 @@ func (x *examiner) text(f *facts) {
 	}
 }
 
-// label looks at what a security label or a category shows: it may have no code, or one that is not
-// known here.
+// label classifies the text of a security label or category, which may have no code, or an
+// unknown one.
 func (x *examiner) label(f *facts) {
 	if string(x.walk.keyAt(1)) == "category" {
 		f.laboratory = f.laboratory || showsLaboratory(x.walk.text())
@@ -386,7 +389,7 @@ func (x *examiner) label(f *facts) {
 	}
 }
 
-// date takes a text in that may say when the resource happened.
+// date handles a text that may say when the resource happened.
 func (x *examiner) date() {
 	w := &x.walk
 	x.path = w.appendPath(x.path[:0])
@@ -397,7 +400,7 @@ func (x *examiner) date() {
 	raw := w.src[w.start:w.end]
 	if w.escaped {
 		text := w.text()
-		if bytes.ContainsAny(text, `"\\`) { // no date
+		if bytes.ContainsAny(text, `"\\`) { // not a date
 			return
 		}
 		raw = append(append([]byte{'"'}, text...), '"')
@@ -407,7 +410,7 @@ func (x *examiner) date() {
 
 const binaryType, binaryPrefix = "Binary", binaryType + "/"
 
-// binary keeps the Binaries that a URL names. Those that a reference names are kept by refers.
+// binary records the Binaries that a URL names. refers records those that a reference names.
 func (x *examiner) binary(f *facts) {
 	w := &x.walk
 	if x.alone || !leads(w.key()) {
@@ -430,7 +433,7 @@ func (x *examiner) binary(f *facts) {
 	})
 }
 
-// attach keeps a Binary to which the resource, or the entry, at hand leads.
+// attach records that the current resource, or entry, points to a Binary.
 func (x *examiner) attach(f *facts, a attachment) {
 	if x.in == nil {
 		f.binaries = append(f.binaries, a)
@@ -441,7 +444,8 @@ func (x *examiner) attach(f *facts, a attachment) {
 	x.in.bound = x.in.placed(x.in.bound, len(x.in.binaries), nil)
 }
 
-// link keeps what a url may lead to that is no type and id, or a text that may show a Binary.
+// link records the target of a url that is not by type and id, or a text that may mention a
+// Binary.
 func (x *examiner) link(f *facts) {
 	w := &x.walk
 	isLink := string(w.key()) == "url" && w.depth > 1 && !isExtension(w.keyAt(w.depth-1))
@@ -461,12 +465,12 @@ func (x *examiner) link(f *facts) {
 	x.attach(f, a)
 }
 
-// isExtension reports whether what a field holds has a url that leads nowhere.
+// isExtension reports whether a field contains extensions, whose url is not a link.
 func isExtension(field []byte) bool {
 	return string(field) == "extension" || string(field) == "modifierExtension"
 }
 
-// mentionsBinary reports whether a text may show a Binary, or whether something of it does.
+// mentionsBinary reports whether a text may mention a Binary, or contain a link to one.
 func mentionsBinary(text []byte) bool {
 	return bytes.IndexByte(text, 'y') >= 0 && bytes.Contains(text, []byte("inary")) ||
 		bytes.IndexByte(text, 'Y') >= 0 && bytes.Contains(text, []byte("INARY")) ||
@@ -476,8 +480,8 @@ func mentionsBinary(text []byte) bool {
 
 const presentedForm = "presentedForm"
 
-// presented reports whether a field is a report's presentedForm, which may stay where the report
-// goes.
+// presented reports whether a field is a report's presentedForm, which may be removed when the
+// report is released.
 func (f *facts) presented(field []byte) bool {
 	return f.number == reportNumber && string(field) == presentedForm
 }
@@ -492,7 +496,7 @@ func (x *examiner) reference(f *facts) {
 	text := x.walk.text()
 	to, ok := resolve(text)
 	c := &x.codings[x.walk.depth-1]
-	if c.ref, c.leads = text, ok; !ok { // what it leads to is told where it closes
+	if c.ref, c.leads = text, ok; !ok { // close resolves it
 		return
 	}
 	if leadsOut(text, to) {
@@ -506,7 +510,7 @@ func (x *examiner) reference(f *facts) {
 	x.refers(f, bytes.TrimSuffix(x.path, []byte(".reference")), to, true)
 }
 
-// identifier keeps a value that is one of the resource's own identifiers, or of what it contains.
+// identifier records a value that identifies the resource itself, or something it contains.
 func (x *examiner) identifier(f *facts) {
 	x.codings[x.walk.depth-1].value = x.walk.content()
 	x.path = x.walk.appendPath(x.path[:0])
@@ -515,7 +519,7 @@ func (x *examiner) identifier(f *facts) {
 	}
 }
 
-// isLaboratory tells the category of laboratory Observations, and the laboratory sections of
+// isLaboratory recognizes the category of laboratory Observations and the laboratory sections of
 // v2-0074, in any case.
 func isLaboratory(code []byte) bool {
 	code = bytes.TrimSpace(folded(code))
@@ -532,7 +536,7 @@ var laboratories = map[string]bool{
 	"TX": true, "VR": true,
 }
 
-// showsLaboratory tells such a category by what it shows: a word of it.
+// showsLaboratory reports whether a word of a text is such a category.
 func showsLaboratory(text []byte) bool {
 	for _, word := range bytes.FieldsFunc(text,
 		func(c rune) bool { return c >= 0x80 || !alphanumeric(byte(c)) }) {
@@ -543,9 +547,9 @@ func showsLaboratory(text []byte) bool {
 	return false
 }
 
-// holdsLab reports whether the letters lab stand somewhere, in any case.
+// holdsLab reports whether a text contains the letters lab, in any case.
 func holdsLab(text []byte) bool {
-	for i := 2; i < len(text); i += 3 { // of three letters one is there
+	for i := 2; i < len(text); i += 3 { // any occurrence covers one of these positions
 		from := i
 		switch text[i] | 0x20 {
 		case 'l':
@@ -563,10 +567,10 @@ func holdsLab(text []byte) bool {
 	return false
 }
 
-// documentGroup is the form's group of a document.
+// documentGroup returns the document group, which is a category of the form.
 func (f *facts) documentGroup() ehi.Category {
 	switch {
-	case f.radiology: // a modality says more than "image" does
+	case f.radiology: // a modality is more specific than "image"
 		return ehi.Radiology
 	case f.document != "":
 		return f.document

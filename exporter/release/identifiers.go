@@ -7,24 +7,23 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// R4 says which elements are of type Identifier, whatever they are called
-// (fhir.IdentifierPaths). Each tells what its resource is called, what a group is called to
-// which it belongs, or what another resource is called: then it is a Reference that has an
-// identifier alone.
+// fhir.IdentifierPaths lists the elements of type Identifier in R4, whatever their names are.
+// Each identifies its own resource, a group that the resource belongs to, or another resource.
+// In the last case it is a Reference that consists only of an identifier.
 
-// identifierKind says what the Identifier in an element tells.
+// identifierKind says what the Identifier in an element identifies.
 type identifierKind uint8
 
 const (
 	noIdentifier      identifierKind = iota
-	ownIdentifier                    // what the resource, or something in it, is called
-	sharedIdentifier                 // what it is called together with others
-	foreignIdentifier                // what another resource is called
+	ownIdentifier                    // the resource, or something in it
+	sharedIdentifier                 // the resource together with others
+	foreignIdentifier                // another resource
 )
 
-// sharedIdentifiers are elements by which several resources are called: orders that were written
-// together, specimens that came together, bills that were paid together. Such a value leads to
-// each of them, but makes none a copy of another.
+// sharedIdentifiers are elements whose value identifies several resources: orders written
+// together, specimens collected together, bills paid together. Such a value points to each of
+// them, but does not make one a copy of another.
 var sharedIdentifiers = map[string]string{
 	"ClaimResponse":        "payment.identifier",
 	"CommunicationRequest": "groupIdentifier",
@@ -38,8 +37,8 @@ var sharedIdentifiers = map[string]string{
 	"Task":                 "groupIdentifier",
 }
 
-// foreignIdentifiers are elements that name another resource. All other Identifiers of R4 are
-// what a resource, or something in it, is called.
+// foreignIdentifiers are elements that identify another resource. All other Identifiers of R4
+// identify the resource, or something in it.
 var foreignIdentifiers = map[string]string{
 	"Claim":                 "related.reference",
 	"Composition":           "relatesTo.targetIdentifier",
@@ -53,14 +52,14 @@ var foreignIdentifiers = map[string]string{
 	"Task":                  "input.valueIdentifier output.valueIdentifier",
 }
 
-// identifierKinds are the kinds of the elements of each type, by its number; at 0 those of what
-// R4 does not know. containedKinds are those of all types: what stands in another resource is of
-// any.
+// identifierKinds are the kinds of the elements by type number; index 0 is for types unknown to
+// R4. containedKinds combines all types, because a resource inside another one may be of any
+// type.
 var identifierKinds, containedKinds = func() (of [256]map[string]identifierKind, all map[string]identifierKind) {
 	all = map[string]identifierKind{}
 	of[0] = map[string]identifierKind{"identifier": ownIdentifier}
 	for _, typ := range fhir.Types() {
-		kinds := map[string]identifierKind{"identifier": ownIdentifier} // in whatever type
+		kinds := map[string]identifierKind{"identifier": ownIdentifier} // all types
 		for _, path := range fhir.IdentifierPaths(typ) {
 			kinds[path] = ownIdentifier
 		}
@@ -78,8 +77,8 @@ var identifierKinds, containedKinds = func() (of [256]map[string]identifierKind,
 	return of, all
 }()
 
-// identifierAt is the kind of the element at a path of a resource of a type, or of what it
-// contains or holds; noIdentifier where R4 has none there.
+// identifierAt returns the kind of the element at a path of a resource, or of a resource inside
+// it; noIdentifier if R4 has no Identifier there.
 func identifierAt(typ uint16, path []byte) identifierKind {
 	if within, is := bytes.CutPrefix(path, []byte(contained+".")); is {
 		return containedKinds[string(within)]
@@ -94,17 +93,18 @@ func identifierAt(typ uint16, path []byte) identifierKind {
 	return identifierKinds[typ][string(path)]
 }
 
-// innerPath is where R4 lets a resource stand in another one, see innerResource.
+// innerPath precedes the paths inside a resource that R4 allows in another one, see
+// innerResource.
 var innerPath = []byte(".resource.")
 
-// mayBeIdentifier reports whether a field of that name may hold an Identifier where R4 has none,
-// as that of an extension. A reference is an object in that case alone.
+// mayBeIdentifier reports whether a field of that name may be an Identifier where R4 has none,
+// such as in an extension. A field named reference is an object only in that case.
 func mayBeIdentifier(field []byte) bool {
 	return bytes.HasSuffix(field, []byte("dentifier")) || string(field) == "reference"
 }
 
-// namesAnother reports whether an object at a path, in a field of a name, is an Identifier of
-// another resource: it is one by R4, or one that R4 has in no resource of that type.
+// namesAnother reports whether an object at a path is an Identifier of another resource: by R4,
+// or because R4 has no such Identifier in that type.
 func namesAnother(typ uint16, path, field []byte) bool {
 	switch identifierAt(typ, path) {
 	case ownIdentifier, sharedIdentifier:
@@ -115,10 +115,10 @@ func namesAnother(typ uint16, path, field []byte) bool {
 	return mayBeIdentifier(field)
 }
 
-// A quick look at a line finds an Identifier by the end of its name. Those that are called
-// otherwise are told by their types: ownNames are the names of a resource's own ones; lines of
-// oddTypes, which have some of others, are left to a walk, and so is an object that is called
-// reference.
+// ownNames and oddTypes serve the fast path, which finds an Identifier by the end of its field
+// name. Identifiers with other names depend on the type: ownNames are the field names of a
+// resource's own Identifiers. Lines of oddTypes have such Identifiers of other resources and need
+// a walk, as does an object named reference.
 var ownNames, oddTypes = func() (own [256][]needle, odd [256]bool) {
 	for number, kinds := range identifierKinds {
 		own[number] = []needle{identifierName}

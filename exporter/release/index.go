@@ -7,30 +7,31 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// index holds something about each resource of a record: some 20 bytes beside that, whatever
-// their ids are like. An id is kept as a hash of 128 bits with seeds that nobody outside knows,
-// so that no two ids of a record are taken for one another. While nobody changes it, it may be
-// shared.
+// index holds a value for each resource of a record: about 20 bytes in addition to the value,
+// independent of the ids' length. It stores an id as a hash of 128 bits with secret seeds, so
+// that two ids of a record never collide, even on purpose. It may be shared while nobody changes
+// it.
 type index[V any] struct {
 	seeds  [2]maphash.Seed
 	shards [shards]shard[V]
 }
 
-// shards divide the index, so that it grows in small steps and never holds twice what it needs.
+// shards is the number of parts of the index. Parts grow independently, so the index grows in
+// small steps and never takes twice the memory it needs.
 const shards = 64
 
-// shard is an open-addressing table of a power of two of blocks; the entries of one id stand in
-// one chain of blocks.
+// shard is an open-addressing table of blocks, whose number is a power of two. All entries of
+// one id are in one chain of blocks.
 type shard[V any] struct {
 	used   int
 	blocks []block[V]
 }
 
-// block is a few entries side by side. Of verdicts it is a line of the processor's cache: a
-// large index waits for memory once for each look-up.
+// block holds a few adjacent entries. A block of verdicts is one cache line of the processor, so
+// a look-up in a large index waits for memory once.
 type block[V any] struct {
 	ids   [blockSize]idHash
-	types [blockSize]uint16 // 0 for an empty slot, behind which all are empty
+	types [blockSize]uint16 // 0 for an empty slot; all later slots are empty too
 	what  [blockSize]V
 }
 
@@ -39,7 +40,7 @@ const blockSize = 3
 // idHash is the hash of an id.
 type idHash struct{ high, low uint64 }
 
-// resource is the number of a type and the hash of an id.
+// resource is a type number and the hash of an id.
 type resource struct {
 	typ uint16
 	id  idHash
@@ -51,16 +52,15 @@ func newIndex[V any]() *index[V] {
 
 func (x *index[V]) hash(id []byte) idHash { return x.whole(x.high(id), id) }
 
-// high is the first half of an id's hash, and whole all of it: a filter knows most ids by the
-// first.
+// high returns the first half of an id's hash, which is enough for a filter. whole completes it.
 func (x *index[V]) high(id []byte) uint64 { return maphash.Bytes(x.seeds[0], id) }
 
 func (x *index[V]) whole(high uint64, id []byte) idHash {
 	return idHash{high, maphash.Bytes(x.seeds[1], id)}
 }
 
-// number is the number of a type. Types that R4 does not know have hashes for numbers; no
-// reference leads to them.
+// number returns the number of a type. A type unknown to R4 gets a hash; no reference points to
+// it.
 func (x *index[V]) number(typ []byte) uint16 {
 	if n := fhir.TypeNumber(typ); n != 0 {
 		return uint16(n)
@@ -71,10 +71,10 @@ func (x *index[V]) number(typ []byte) uint16 {
 	return 1<<15 | uint16(maphash.Bytes(x.seeds[0], typ))
 }
 
-// resource is how a resource is named in the index.
+// resource returns the key of a resource in the index.
 func (x *index[V]) resource(typ, id []byte) resource { return resource{x.number(typ), x.hash(id)} }
 
-// size is how many resources it holds something about.
+// size returns the number of resources in the index.
 func (x *index[V]) size() (n int) {
 	for i := range x.shards {
 		n += x.shards[i].used
@@ -82,12 +82,10 @@ func (x *index[V]) size() (n int) {
 	return n
 }
 
-// find looks a resource up.
 func (x *index[V]) find(typ, id []byte) (v V, known bool) {
 	return x.at(x.resource(typ, id))
 }
 
-// at looks a resource up.
 func (x *index[V]) at(r resource) (v V, known bool) {
 	b, i, found := x.shard(r.id).slot(r.typ, r.id)
 	if !found {
@@ -98,8 +96,7 @@ func (x *index[V]) at(r resource) (v V, known bool) {
 
 func (x *index[V]) shard(h idHash) *shard[V] { return &x.shards[h.high%shards] }
 
-// add makes room for a resource, or finds the one that is there already. What it points to is
-// valid until the next call.
+// add finds the entry of a resource, or creates it. The pointer is valid until the next call.
 func (x *index[V]) add(r resource) (at *V, found bool) {
 	s := x.shard(r.id)
 	if s.used*4 >= len(s.blocks)*blockSize*3 {
@@ -113,14 +110,14 @@ func (x *index[V]) add(r resource) (at *V, found bool) {
 	return &b.what[i], found
 }
 
-// change changes what is held about a resource, where it is there.
+// change updates the value of a resource, if there is one.
 func (x *index[V]) change(r resource, f func(old V) V) {
 	if b, i, found := x.shard(r.id).slot(r.typ, r.id); found {
 		b.what[i] = f(b.what[i])
 	}
 }
 
-// slot finds where a resource stands, or would stand; nowhere in a table without blocks.
+// slot finds the slot of a resource, or the empty slot for it; nil if the table has no blocks.
 func (s *shard[V]) slot(typ uint16, h idHash) (b *block[V], i int, found bool) {
 	mask := len(s.blocks) - 1
 	for at := int(h.low) & mask; mask >= 0; at = (at + 1) & mask {
@@ -146,7 +143,7 @@ func (s *shard[V]) grow() {
 	})
 }
 
-// sharing visits all resources of an id, of whatever type.
+// sharing visits all resources with an id, of any type.
 func (x *index[V]) sharing(h idHash, visit func(typ uint16, v V)) {
 	s := x.shard(h)
 	mask := len(s.blocks) - 1
@@ -181,7 +178,7 @@ func (s *shard[V]) each(visit func(r resource, v V)) {
 	}
 }
 
-// replace replaces what is held about each resource.
+// replace updates the value of each resource.
 func (x *index[V]) replace(by func(old V) V) {
 	for i := range x.shards {
 		s := &x.shards[i]

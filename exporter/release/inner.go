@@ -8,23 +8,23 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// A Bundle and a Parameters hold whole resources. Each of those is one of the record to the
-// review: it is known by its own type and id, as if it stood on a line of its own, so that it
-// goes where that line would go, copies stay with what they are copies of, and References lead
-// to it. The one that holds it is decided about without it. Where it stays, so does the entry in
-// which it stands. What is within `contained` is part of its container instead (contained.go).
+// A Bundle and a Parameters contain whole resources. The review treats each as a resource of the
+// record, with its own type and id, as if it had a line of its own: it is released if that line
+// would be, copies are withheld with their originals, and References point to it. The outer
+// resource is decided without the inner ones. If an inner resource is withheld, so is its entry.
+// Resources in `contained` are part of their container instead (contained.go).
 
 // innerResource is a resource within another one.
 type innerResource struct {
 	start, end int
-	parent     int    // where the object begins in which it stands
-	url        string // that object's fullUrl
+	parent     int    // the start of the enclosing object
+	url        string // the fullUrl of the enclosing object
 	typ, id    []byte
 }
 
-// innerResources finds the resources that stand in one: objects that have a resourceType,
-// wherever R4 has them or not, but for those that it contains and those within others. Errors:
-// it is not JSON.
+// innerResources finds the resources directly inside another one: objects with a resourceType,
+// whether R4 allows them there or not. It skips contained resources and those inside the ones
+// found. Errors: the line is not JSON.
 func innerResources(w *walk, line []byte) (found []innerResource, err error) {
 	type object struct {
 		start int
@@ -67,8 +67,8 @@ func innerResources(w *walk, line []byte) (found []innerResource, err error) {
 	return found, w.err
 }
 
-// identifyInner tells what the resources within one are called: by their own id, else by their
-// fullUrl, else by their place in the one that holds them, whose id is of.
+// identifyInner determines the ids of the inner resources: their own id, else the one in their
+// fullUrl, else their position in the outer resource, whose id is of.
 func identifyInner(w *walk, line, of []byte, found []innerResource) (err error) {
 	for i := range found {
 		in := &found[i]
@@ -91,7 +91,7 @@ func identifyInner(w *walk, line, of []byte, found []innerResource) (err error) 
 	return nil
 }
 
-// calledInner are the resources within one by the fullUrls that do not tell their type and id.
+// calledInner maps the fullUrls that do not state the type and id of their resource.
 func calledInner(found []innerResource) map[string]target {
 	called := map[string]target{}
 	for _, in := range found {
@@ -103,7 +103,7 @@ func calledInner(found []innerResource) map[string]target {
 	return called
 }
 
-// named is a resource whose References by fullUrls are by type and id.
+// renamed replaces References by fullUrl with References by type and id.
 func renamed(w *walk, line []byte, called map[string]target) ([]byte, error) {
 	if len(called) == 0 {
 		return line, nil
@@ -121,7 +121,7 @@ func renamed(w *walk, line []byte, called map[string]target) ([]byte, error) {
 	return fhir.Apply(nil, line, edits), w.err
 }
 
-// withoutInner is a resource without those within it.
+// withoutInner returns a resource without the inner ones.
 func withoutInner(line []byte, found []innerResource) []byte {
 	var edits []fhir.Edit
 	for _, in := range found {
@@ -130,8 +130,8 @@ func withoutInner(line []byte, found []innerResource) []byte {
 	return fhir.Apply(nil, line, edits)
 }
 
-// observeHolder takes a resource in and those within it. in says how it is called where it
-// stands in another one itself; nil where it does not.
+// observeHolder observes a resource and its inner resources. in describes the resource's own
+// place inside another one; nil if it is not inside one.
 func (o *Observer) observeHolder(line []byte, typ, id []byte, in *innerResource) error {
 	w := &o.innerWalk
 	found, err := innerResources(w, line)
@@ -167,8 +167,7 @@ func (o *Observer) observeHolder(line []byte, typ, id []byte, in *innerResource)
 	return nil
 }
 
-// observeInner takes a resource in that stands in another one, which is holder, and about which
-// it was decided held.
+// observeInner observes a resource inside holder, whose verdict is held.
 func (o *Observer) observeInner(
 	line []byte, in *innerResource, holder resource, held verdict,
 ) error {
@@ -189,8 +188,8 @@ func (o *Observer) observeInner(
 	return nil
 }
 
-// stayInside keeps a resource that stays because the one that holds it does. What it refers to is
-// referred to by that.
+// stayInside records a resource that is withheld because its holder is. Its references count as
+// references of the holder.
 func (o *Observer) stayInside(self resource, f *facts, holder resource, held verdict) {
 	o.refer(f, held)
 	o.tell(holder, f, held)
@@ -203,7 +202,8 @@ func (o *Observer) stayInside(self resource, f *facts, holder resource, held ver
 	r.stayingInner = append(r.stayingInner, stayingInner{self, held &^ stripped})
 }
 
-// holds takes in what is within a resource: it tells of it, and is made of it.
+// holds adds the inner resources to the facts: the outer resource describes them and consists of
+// them.
 func (f *facts) holds(found []innerResource) {
 	for _, in := range found {
 		to := target{in.typ, in.id}
@@ -219,8 +219,8 @@ func (f *facts) holds(found []innerResource) {
 	}
 }
 
-// standsIn takes in that a resource stands in another one: it stays with what it is a copy of,
-// by its fullUrl or by an identifier.
+// standsIn adds the facts of an inner resource: it is withheld with its original, which its
+// fullUrl or an identifier names.
 func (f *facts) standsIn(in *innerResource) {
 	if in == nil {
 		return
@@ -242,13 +242,13 @@ func (f *facts) standsIn(in *innerResource) {
 	}
 }
 
-// copied is a resource within another one that has identifiers.
+// copied is an inner resource with identifiers.
 type copied struct {
 	self   resource
 	values []idHash
 }
 
-// copy keeps the identifiers of a resource that stands in another one.
+// copy records the identifiers of an inner resource.
 func (r *Review) copy(self resource, values [][]byte) {
 	c := copied{self: self}
 	for _, v := range values {
@@ -257,15 +257,15 @@ func (r *Review) copy(self resource, values [][]byte) {
 	r.copies = append(r.copies, c)
 }
 
-// stayingInner is a resource within another one that stays there: its line of the form is not
-// ticked, or that of the other one.
+// stayingInner is an inner resource to be withheld, because its form line or that of its holder
+// is not ticked.
 type stayingInner struct {
 	self resource
 	v    verdict
 }
 
-// concludeInner withholds the resources within others that stay there. Where one stands on a
-// line of its own as well, that decides about it: a copy may be shorter, and lack a date.
+// concludeInner withholds the resources of stayingInner. If one also has a line of its own, that
+// line decides, because a copy may be shorter and lack a date.
 func (r *Review) concludeInner() {
 	alone := map[resource]bool{}
 	for _, in := range r.stayingInner {
@@ -278,15 +278,15 @@ func (r *Review) concludeInner() {
 	for _, in := range r.stayingInner {
 		if v, known := r.index.at(in.self); alone[in.self] && (!known || v.withheld()) {
 			r.index.put(in.self, in.v)
-			// one with a line of its own stays for its own reason
+			// one with a line of its own has its own reason
 			r.stayed[in.self] = !known || r.stayed[in.self]
 		}
 	}
 	r.stayingInner = nil
 }
 
-// withholdCopies withholds the resources within others that have an identifier of a resource of
-// their type that is withheld, and reports whether there were some.
+// withholdCopies withholds the inner resources that share an identifier with a withheld resource
+// of the same type, and reports whether there were any.
 func (r *Review) withholdCopies() (some bool) {
 	for _, c := range r.copies {
 		v, _ := r.index.at(c.self)
@@ -301,8 +301,8 @@ func (r *Review) withholdCopies() (some bool) {
 	return some
 }
 
-// isCopy reports whether another resource of a type has an identifier, and is withheld; for more
-// than that it stands in one that is.
+// isCopy reports whether another resource of the same type has the identifier and is withheld,
+// for a reason other than its place inside a withheld one.
 func (r *Review) isCopy(self resource, value idHash) bool {
 	return slices.ContainsFunc(r.owners(value), func(of resource) bool {
 		v, _ := r.index.at(of)
@@ -310,8 +310,8 @@ func (r *Review) isCopy(self resource, value idHash) bool {
 	})
 }
 
-// withInner is a released resource with those within it as they go; id is its own. What stands
-// in one object with a resource that stays is left out with it, up to the entry of a list.
+// withInner returns a released resource with its inner resources as they are released; id is its
+// own. The object around a withheld resource is removed too, up to the entry of a list.
 func (r *reviewed) withInner(line, id []byte) ([]byte, error) {
 	found, err := innerResources(&r.walk, line)
 	if err == nil {
@@ -344,7 +344,7 @@ func (r *reviewed) withInner(line, id []byte) ([]byte, error) {
 	return out, nil
 }
 
-// releaseAs releases a resource that is called by a type and id.
+// releaseAs releases a resource under the given type and id.
 func (r *reviewed) releaseAs(line, typ, id []byte) (out []byte, ok bool, err error) {
 	self := r.index.resource(typ, id)
 	v, known := r.index.at(self)
@@ -358,7 +358,7 @@ func (r *reviewed) releaseAs(line, typ, id []byte) (out []byte, ok bool, err err
 	return r.release(line, v)
 }
 
-// ownVerdict is what the policy says of a resource by itself, without those within it.
+// ownVerdict returns the policy's verdict on a resource by itself, without its inner resources.
 func (r *reviewed) ownVerdict(line []byte) (verdict, error) {
 	if r.examine == nil {
 		x := r.policy.examiner()
@@ -373,15 +373,16 @@ func (r *reviewed) ownVerdict(line []byte) (verdict, error) {
 	return r.policy.verdict(f), err
 }
 
-// rebuilder makes a resource of what is left of those within it.
+// rebuilder assembles a resource from what remains of its inner resources.
 type rebuilder struct {
 	line    []byte
 	found   []innerResource
-	left    [][]byte // of each; nil where it stays
+	left    [][]byte // of each resource in found; nil if it is withheld
 	changed bool
 }
 
-// value is what is left of a value; lost says that it is left out. whole is the resource itself.
+// value returns what remains of a value; lost reports that it is removed. whole is true for the
+// resource itself.
 func (b *rebuilder) value(start, end int, whole bool) (left []byte, lost bool) {
 	i, is := slices.BinarySearchFunc(b.found, start, func(in innerResource, at int) int {
 		return in.start - at
@@ -408,8 +409,8 @@ func (b *rebuilder) value(start, end int, whole bool) (left []byte, lost bool) {
 	return joined("{", fields, "}"), false
 }
 
-// list is what is left of a list. Within an entry of another one, what stands beside a resource
-// that is left out, and holds none, tells of it: it is left out, too.
+// list returns what remains of a list. In an entry of another list, elements without resources
+// beside a removed one describe it, so they are removed too.
 func (b *rebuilder) list(start, end int, whole bool) (left []byte, lost bool) {
 	var all, holding [][]byte
 	some := false
@@ -430,7 +431,7 @@ func (b *rebuilder) list(start, end int, whole bool) (left []byte, lost bool) {
 	return joined("[", all, "]"), some && len(all) == 0
 }
 
-// holds reports whether a resource stands in a value.
+// holds reports whether a value contains an inner resource.
 func (b *rebuilder) holds(start, end int) bool {
 	i, _ := slices.BinarySearchFunc(b.found, start, func(in innerResource, at int) int {
 		return in.start - at
@@ -438,7 +439,7 @@ func (b *rebuilder) holds(start, end int) bool {
 	return i < len(b.found) && b.found[i].start < end
 }
 
-// children are the fields of an object, or the entries of a list.
+// children returns the fields of an object, or the entries of a list.
 func children(value []byte) (of []piece) {
 	var w walk
 	for w.reset(value); w.next(); {

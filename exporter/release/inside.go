@@ -8,31 +8,31 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// What stands in an entry (entryPaths) takes the supporting resources and Binaries to which it
-// refers along only where the entry stays: with a line of a bill that tells of a withheld
-// diagnosis the clinic stays, too. So such an entry is a resource of its own to the review: it
-// goes where the resource that it is part of goes, and where nothing that it refers to, or that
-// entries refer to which it names, is withheld for more than an unticked line of the form. Nor
-// does it go where it has a Reference that is masked as it may mean something withheld: an
-// identifier, or a display alone.
+// References in an entry (entryPaths) release supporting resources and Binaries only if the
+// entry remains: if a line of a bill is removed because it refers to a withheld diagnosis, the
+// clinic that it names is withheld too. So the review treats such an entry as a resource of its
+// own. It is released with its resource, unless something that it refers to, or that the entries
+// named by it refer to, is withheld for a reason other than an unticked form line. It is also
+// removed if it has a Reference that is masked because it may mean something withheld: an
+// identifier, or a lone display.
 
 // inside is an entry while its resource is walked.
 type inside struct {
 	entry
 	targets  []target     // of its References
-	supports []target     // those of them that are supporting resources
-	binaries []attachment // the Binaries to which it refers
-	tells    []target     // supporting resources of which it only tells
-	shown    []string     // the fields of References that have a display alone
+	supports []target     // the supporting resources among them
+	binaries []attachment // the Binaries that it refers to
+	tells    []target     // supporting resources that it only describes
+	shown    []string     // the fields of References with only a display
 
-	// of a contained resource
+	// The following fields are for contained resources.
 	typ, id   string
 	mentioned []mention
 	at        []string // the paths of supports
 	bound     []string // the paths of binaries
 }
 
-// placed tells that what a contained resource took along last, of n, stands at a path.
+// placed records the path of the last of n references of a contained resource.
 func (e *inside) placed(paths []string, n int, at []byte) []string {
 	for e.field == contained && len(paths) < n {
 		paths = append(paths, string(bytes.TrimPrefix(at, []byte(contained+"."))))
@@ -40,14 +40,14 @@ func (e *inside) placed(paths []string, n int, at []byte) []string {
 	return paths
 }
 
-// onlyTells is onlyTells of a path of the contained resource.
+// onlyTells applies the function onlyTells to a path of the contained resource.
 func (e *inside) onlyTells(path string) bool {
 	where, isAbout := aboutPlaces[e.typ][path]
 	return isAbout && onlyTells(uint16(fhir.TypeNumber([]byte(e.typ))), where, []byte(path))
 }
 
-// told tells apart what a contained resource uses and what it only tells of, as a resource of
-// its own does. It is known what it is only at its end.
+// told separates what a contained resource uses from what it only describes, as for other
+// resources. Its type is known only at its end.
 func (e *inside) told() {
 	var used []target
 	for i, to := range e.supports {
@@ -63,24 +63,24 @@ func (e *inside) told() {
 	}
 }
 
-// taking is an entry that refers to supporting resources or Binaries beside something else.
+// taking is an entry that refers to supporting resources or Binaries, and to something else.
 type taking struct {
 	supports []target
 	tells    []target
 	binaries []attachment
 	leaving
-	place   int    // among the entries and the contained resources
+	place   int    // its index among the entries and contained resources
 	id      string // of a contained resource; "" for an entry
-	*within        // nil where no contained resource concerns it
-	// it goes with the last of these, see subordinate; none where one of them stays
+	*within        // nil if it depends on no contained resource
+	// it is removed with the last of these, see subordinate; empty if one of them remains
 	namers  []leaving
-	answers []string // the numbers of the lines of a bill to which it is the answer
+	answers []string // the numbers of the bill lines that it answers
 }
 
-// leaving says when an entry is left out.
+// leaving holds the conditions under which an entry is removed.
 type leaving struct {
-	unless []target // one of them is withheld
-	shown  []string // or may be meant in one of these fields
+	unless []target // if one of these is withheld
+	shown  []string // if one of these fields may mean something withheld
 }
 
 // taker is such an entry in a review.
@@ -90,21 +90,22 @@ type taker struct {
 	leftWithin
 	namers  []left
 	answers []string
-	bill    resource // of those; of nameType where it is not said which
+	bill    resource // the bill of answers; of nameType if unknown
 }
 
-// left is leaving by hashes.
+// left is leaving with hashes.
 type left struct {
 	unless []resource
 	shown  []string
 }
 
-// takerType is the type of the resources that entries are to a review; no type has that number.
+// takerType is the type number of the resources that stand for entries. No FHIR type has this
+// number.
 const takerType uint16 = 1 << 14
 
 var binaryNumber = uint16(fhir.TypeNumber([]byte(binaryType)))
 
-// enter begins an entry, where the object that opens is one.
+// enter begins an entry, if the object that opens is one.
 func (x *examiner) enter() {
 	w := &x.walk
 	if w.depth != 2 || x.alone {
@@ -118,20 +119,20 @@ func (x *examiner) enter() {
 	x.in = &x.insides[len(x.insides)-1]
 }
 
-// leave ends it.
+// leave ends the entry.
 func (x *examiner) leave() {
 	if x.in != nil && x.walk.depth == 2 {
 		x.in = nil
 	}
 }
 
-// refersInside takes a Reference of the entry at hand in.
+// refersInside adds a Reference to the current entry.
 func (x *examiner) refersInside(at []byte, to target, ok, tells bool) {
 	e := x.in
 	defer func() {
 		e.at, e.bound = e.placed(e.at, len(e.supports), at), e.placed(e.bound, len(e.binaries), at)
 	}()
-	if to.typ != nil { // what is contained stays where it is
+	if to.typ != nil { // contained resources stay in place
 		e.targets = append(e.targets, to)
 	}
 	switch {
@@ -150,8 +151,7 @@ func (x *examiner) refersInside(at []byte, to target, ok, tells bool) {
 	}
 }
 
-// names notes what an object of the entry at hand has that tells whether it is a Reference that
-// names no resource by type and id.
+// names notes the fields of an object that tell whether it is a Reference without a type and id.
 func (c *coding) names(key []byte) {
 	switch string(key) {
 	case "reference":
@@ -209,7 +209,7 @@ func (x *examiner) settle(f *facts) {
 	}
 }
 
-// leaves says when entry i is left out.
+// leaves returns the conditions under which entry i is removed.
 func (x *examiner) leaves(i int) leaving {
 	l := leaving{x.insides[i].targets, x.insides[i].shown}
 	for _, other := range x.namedBy(i) {
@@ -219,7 +219,7 @@ func (x *examiner) leaves(i int) leaving {
 	return l
 }
 
-// namers are the entries that name entry i, if it goes with the last of them.
+// namers returns the entries that name entry i, if it is removed with the last of them.
 func (x *examiner) namers(i int) (all []leaving) {
 	e := &x.insides[i]
 	if !subordinate[e.field] {
@@ -230,7 +230,7 @@ func (x *examiner) namers(i int) (all []leaving) {
 			continue
 		}
 		l := x.leaves(j)
-		if len(l.unless)+len(l.shown) == 0 { // it stays
+		if len(l.unless)+len(l.shown) == 0 { // it remains
 			return nil
 		}
 		all = append(all, l)
@@ -238,7 +238,7 @@ func (x *examiner) namers(i int) (all []leaving) {
 	return all
 }
 
-// namedBy are the entries that entry i names, and that those name.
+// namedBy returns the entries that entry i names, directly or through others.
 func (x *examiner) namedBy(i int) (others []*inside) {
 	seen := map[int]bool{i: true}
 	for todo := []int{i}; len(todo) > 0; todo = todo[1:] {
@@ -255,7 +255,7 @@ func (x *examiner) namedBy(i int) (others []*inside) {
 	return others
 }
 
-// take keeps the entries of a resource that take something along.
+// take records the entries of a resource that refer to supporting resources or Binaries.
 func (o *Observer) take(self resource, f *facts) {
 	r, s := o.review, &o.support
 	for _, t := range f.taking {
@@ -282,7 +282,7 @@ func (o *Observer) take(self resource, f *facts) {
 	}
 }
 
-// taker is what an entry, or a contained resource, is to the review, by its place among them.
+// taker returns the resource that stands for an entry, or a contained resource, by its index.
 func (o *Observer) taker(f *facts, place int) resource {
 	key := append(append(slices.Clone(f.id), '#'), strconv.Itoa(place)...)
 	return resource{takerType, o.review.index.hash(append(key, f.typ...))}
@@ -296,22 +296,22 @@ func (o *Observer) left(l leaving) left {
 	return hashed
 }
 
-// isLeft reports whether an entry is left out, as far as is known.
+// isLeft reports whether an entry is removed, as far as is known.
 func (r *Review) isLeft(l left) bool {
 	return slices.ContainsFunc(l.shown, r.mayHide) || slices.ContainsFunc(l.unless, r.tellsOf)
 }
 
-// standing is what was decided about a resource, or about an entry that takes something along.
+// standing returns the verdict on a resource, or on an entry of takers.
 func (r *Review) standing(of resource) verdict {
 	k, is := r.takers[of]
 	if !is {
-		v, _ := r.index.at(of) // it is in the record: where it is not in the index, it goes
+		v, _ := r.index.at(of) // released resources of the record may be missing from the index
 		return v
 	}
 	if v, _ := r.index.at(k.of); v.withheld() {
 		return v
 	}
-	if r.asked[of] { // by itself
+	if r.asked[of] { // it depends on itself
 		return 0
 	}
 	if r.asked == nil {
@@ -327,7 +327,8 @@ func (r *Review) standing(of resource) verdict {
 	return 0
 }
 
-// keptStanding is standing for what asks only about what is kept: of most others it is 0.
+// keptStanding is standing for callers that only need kept verdicts. For most other resources it
+// returns 0 quickly.
 func (r *Review) keptStanding(of resource) verdict {
 	if len(r.takers) == 0 && !r.index.mayKeep(of) {
 		return 0
@@ -335,15 +336,15 @@ func (r *Review) keptStanding(of resource) verdict {
 	return r.standing(of)
 }
 
-// tellsOf reports whether a Reference leads to what stays for more than an unticked line of the
-// form, before Conclude is through.
+// tellsOf reports, during Conclude, whether a Reference points to something withheld for a
+// reason other than an unticked form line.
 func (r *Review) tellsOf(to resource) bool {
 	_, telling := r.keeps(to)
 	return telling
 }
 
-// mayHide reports whether a Reference in a field that has a display alone may lead to something
-// withheld, before Conclude is through: what is known by then is taken in.
+// mayHide reports, during Conclude, whether a Reference in a field that has only a display may
+// point to something withheld, by what is known so far.
 func (r *Review) mayHide(field string) bool {
 	if r.hidden == nil {
 		var types bitmap

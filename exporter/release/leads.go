@@ -8,29 +8,29 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// A Reference leads to a resource in many ways: by type and id (follow), by an id alone
-// (urn:uuid:, a search, a URL of the source's own), by a business identifier. What leads by
-// more, or by less, than a type and an id is a lead: every rule asks it what it leads to, so
-// that none depends on how a Reference is written. The first pass keeps a lead as a name
-// (nameType) until everything is known that it may lead to; the second one looks it up at once.
+// A Reference points to a resource in one of many ways: by type and id (follow), by an id alone
+// (urn:uuid:, a search, a URL of the source's own), or by a business identifier. A reference by
+// anything other than a type and id is a lead. Every rule resolves leads in the same way, so
+// that no rule depends on the spelling of a Reference. The first pass keeps a lead as a name
+// (nameType) until all its possible targets are known; the second pass resolves it at once.
 
-// lead is what a Reference, or a URL, may lead to.
+// lead holds the possible targets of a Reference or URL.
 type lead struct {
-	words  []target // ids, of a type or, where that is nil, of any
+	words  []target // ids, with a type or, if typ is nil, of any type
 	values [][]byte // business identifiers; normal
-	exact  bool     // it is the id of a resource, or a search for one: no id in a URL of somebody's own
-	named  bool     // by a type and an id, or by a search
+	exact  bool     // it is a resource's id or a search for one, not an id inside some URL
+	named  bool     // by a type and id, or by a search
 }
 
-// leadMark begins the names that are leads. What follows is the reference, a zero byte and the
-// value of an identifier that stands beside it.
+// leadMark begins the names that are leads. The reference, a zero byte and the value of the
+// identifier beside it follow.
 var leadMark = []byte("lead|")
 
-// onlyIdentifier begins leads by an identifier alone.
+// onlyIdentifier begins leads that have only an identifier.
 var onlyIdentifier = append(slices.Clone(leadMark), 0)
 
-// leadTo is a target by a reference that names no type and id, by an identifier, or by both. It
-// has no type where nothing is said: by an empty reference, or one to a contained resource.
+// leadTo returns the target of a reference that names no type and id, of an identifier, or of
+// both. It has no type for an empty reference and for one to a contained resource.
 func leadTo(ref, value []byte) (to target) {
 	if len(ref) > 0 && ref[0] == '#' {
 		ref = nil
@@ -38,7 +38,7 @@ func leadTo(ref, value []byte) (to target) {
 	return hintTo(ref, value)
 }
 
-// hintTo is leadTo for what may be no reference.
+// hintTo is leadTo for a text that may not be a reference.
 func hintTo(ref, value []byte) (to target) {
 	if len(ref) == 0 && len(value) == 0 {
 		return target{}
@@ -46,7 +46,7 @@ func hintTo(ref, value []byte) (to target) {
 	return target{nameTyp, slices.Concat(leadMark, ref, []byte{0}, value)}
 }
 
-// resolve is what a reference leads to: a resource where ok, else a lead, or nothing.
+// resolve returns the target of a reference: a resource if ok, else a lead, or nothing.
 func resolve(ref []byte) (to target, ok bool) {
 	if typ, id, ok := follow(ref); ok && !hasEnding(id) {
 		return target{typ, id}, true
@@ -54,7 +54,7 @@ func resolve(ref []byte) (to target, ok bool) {
 	return leadTo(ref, nil), false
 }
 
-// hasEnding reports whether an id ends like the name of a file.
+// hasEnding reports whether an id ends with a file extension.
 func hasEnding(id []byte) bool {
 	at := bytes.LastIndexByte(id, '.')
 	if at < 0 || at+1 == len(id) {
@@ -68,7 +68,7 @@ func hasEnding(id []byte) bool {
 	return true
 }
 
-// parseLead reads what leadTo made.
+// parseLead parses the result of leadTo.
 func parseLead(name []byte) (l lead, is bool) {
 	rest, is := bytes.CutPrefix(name, leadMark)
 	if !is {
@@ -81,26 +81,27 @@ func parseLead(name []byte) (l lead, is bool) {
 	}
 	if len(value) > 0 {
 		l.values = append(l.values, normal(value))
-		if len(value) >= minSecret { // shorter ones are numbers of anything
+		if len(value) >= minSecret { // shorter ones are too common
 			l.words = append(l.words, target{nil, value})
 		}
 	}
 	return l, true
 }
 
-// supports reports whether a target may be a supporting resource, for which it goes.
+// supports reports whether a target may be a supporting resource that is released with the
+// reference.
 func (t target) supports() bool { return isSupporting(t.typ) || bytes.Equal(t.typ, nameTyp) }
 
-// exactly reports whether a target is a lead that takes along what it leads to.
+// exactly reports whether a target is a lead that releases its targets.
 func (t target) exactly() bool {
 	l, is := parseLead(t.id)
 	return is && l.exact
 }
 
-// urns are what an id is written behind where it stands alone.
+// urns are prefixes of lone ids.
 var urns = []string{"urn:uuid:", "urn:oid:"}
 
-// leadOf is what a reference may lead to.
+// leadOf returns the possible targets of a reference.
 func leadOf(ref []byte) (l lead) {
 	ref = revealed(ref)
 	for _, urn := range urns {
@@ -113,7 +114,7 @@ func leadOf(ref []byte) (l lead) {
 		}
 	}
 	path, query, isSearch := bytes.Cut(ref, []byte("?"))
-	var typ []byte // the last one that was named
+	var typ []byte // the last one named
 	for _, word := range bytes.FieldsFunc(ref, outOfID) {
 		if named := typeCalled(word); named != nil {
 			typ = named
@@ -136,7 +137,7 @@ func leadOf(ref []byte) (l lead) {
 	return l
 }
 
-// add takes an id in: as it is, in lower case as UUIDs are, and without the ending of a file.
+// add adds an id: as it is, in lower case as in UUIDs, and without file extensions.
 func (l *lead) add(typ, id []byte) {
 	for len(id) > 0 {
 		l.words = append(l.words, target{typ, id})
@@ -147,7 +148,7 @@ func (l *lead) add(typ, id []byte) {
 	}
 }
 
-// typesCalled are the types of R4 by their names in lower case.
+// typesCalled maps lower-case names to R4 types.
 var typesCalled = func() map[string][]byte {
 	m := map[string][]byte{}
 	for _, name := range fhir.Types() {
@@ -156,19 +157,20 @@ var typesCalled = func() map[string][]byte {
 	return m
 }()
 
-// typeCalled is the type of a name in any case; nil for none.
+// typeCalled returns the type with a name in any case; nil if there is none.
 func typeCalled(name []byte) []byte { return typesCalled[string(bytes.ToLower(name))] }
 
-// leading is a lead by the hashes of what it may lead to.
+// leading is a lead with the hashes of its possible targets.
 type leading struct {
-	words  []resource // of type 0 where it may be of any
+	words  []resource // of type 0 for any type
 	values []idHash
 	exact  bool
 	named  bool
-	typ    uint16 // of an exact one; 0 for any
+	typ    uint16 // of an exact lead; 0 for any
 }
 
-// resource is how a target is named in the index. Leads are kept until everything is known.
+// resource returns the key of a target in the index. It keeps leads until all their possible
+// targets are known.
 func (o *Observer) resource(t target) resource {
 	index := o.review.index
 	of := index.resource(t.typ, t.id)
@@ -184,7 +186,7 @@ func (o *Observer) resource(t target) resource {
 	return of
 }
 
-// hashed is a lead by hashes.
+// hashed returns a lead with hashes.
 func hashed[V any](index *index[V], l lead) leading {
 	kept := leading{exact: l.exact, named: l.named}
 	for _, w := range l.words {
@@ -201,7 +203,7 @@ func hashed[V any](index *index[V], l lead) leading {
 	return kept
 }
 
-// candidates are the resources of the index to which a lead may lead.
+// candidates visits the resources of the index that a lead may point to.
 func (r *Review) candidates(l leading, visit func(of resource, v verdict)) {
 	for _, w := range l.words {
 		r.index.sharing(w.id, func(typ uint16, v verdict) {
@@ -218,8 +220,8 @@ func (r *Review) candidates(l leading, visit func(of resource, v verdict)) {
 	}
 }
 
-// keeps tells, before Conclude is through, whether what a Reference leads to stays: for a reason
-// of the form, and for more than an unticked line of it.
+// keeps reports, during Conclude, whether the target of a Reference is kept, and whether for a
+// reason other than an unticked form line.
 func (r *Review) keeps(to resource) (kept, telling bool) {
 	if to.typ != nameType {
 		if !r.index.mayKeep(to) || r.outside[to] {
@@ -234,14 +236,14 @@ func (r *Review) keeps(to resource) (kept, telling bool) {
 	return kept, telling
 }
 
-// isOccasion reports whether a lead of something that is made of others leads to an occasion
-// alone, of which nothing is made.
+// isOccasion reports whether a lead of a resource in sums points only to occasions and
+// supporting resources, which are never parts.
 func (r *Review) isOccasion(self, to resource) bool {
 	some, others := false, false
 	if to.typ == nameType && int(self.typ) < len(sums) && sums[self.typ] {
 		r.candidates(r.support.leads[to], func(of resource, v verdict) {
 			if r.isOutside(of) && !v.kept() {
-				return // as if it were not known
+				return // treat it as unknown
 			}
 			is := int(of.typ) < len(occasions) && (occasions[of.typ] || supporting[of.typ])
 			some, others = some || is, others || !is
@@ -250,8 +252,8 @@ func (r *Review) isOccasion(self, to resource) bool {
 	return some && !others
 }
 
-// resolveLeads puts what goes into the index, where a lead may lead to it, and adds edges from
-// leads to the supporting resources that they take along.
+// resolveLeads adds released resources that a lead may point to to the index, and adds edges
+// from exact leads to supporting resources.
 func (r *Review) resolveLeads() {
 	s := &r.support
 	if len(s.leads) == 0 {
@@ -285,8 +287,8 @@ func (r *Review) resolveLeads() {
 	}
 }
 
-// leads masks a reference that is no type and id where it may lead to something withheld. known
-// is true where it leads to something that goes.
+// leads masks a reference that is not by type and id if it may point to something withheld.
+// known reports whether it points to something released.
 func (r *reviewed) leads(ref []byte) (mask []byte, known bool) {
 	l := leadOf(ref)
 	take := func(m []byte) {
@@ -299,7 +301,7 @@ func (r *reviewed) leads(ref []byte) (mask []byte, known bool) {
 		if w.typ != nil {
 			if v, is := r.index.at(resource{r.index.number(w.typ), hash}); is && !v.withheld() {
 				known = true
-				continue // it is told which of that id is meant
+				continue // the type tells which resource of that id is meant
 			}
 		}
 		r.index.sharing(hash, func(_ uint16, v verdict) {
@@ -316,13 +318,13 @@ func (r *reviewed) leads(ref []byte) (mask []byte, known bool) {
 	return mask, known && l.exact
 }
 
-// isTelling reports whether a mask is the tellingMask.
+// isTelling reports whether a mask is tellingMask.
 func isTelling(mask []byte) bool { return len(mask) > 0 && &mask[0] == &tellingMask[0] }
 
-// isUnused reports whether a mask is the unusedMask.
+// isUnused reports whether a mask is unusedMask.
 func isUnused(mask []byte) bool { return len(mask) > 0 && &mask[0] == &unusedMask[0] }
 
-// nameMask masks a Reference to something that stays, and is named by an identifier.
+// nameMask returns the mask for a Reference that names something withheld by an identifier.
 func nameMask(telling bool) []byte {
 	if telling {
 		return tellingMask

@@ -7,10 +7,10 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// folded is a code or the name of a system in the letters and digits that stand in tables:
-// full-width, circled and the like are those (Unicode's compatibility decomposition), and so are
-// letters of other scripts that look like them, and the digits of all scripts. Marks and what
-// cannot be seen count for nothing.
+// folded maps a code or the name of a system to the letters and digits used in the tables. It
+// replaces full-width, circled and similar characters (Unicode's compatibility decomposition),
+// look-alike letters of other scripts, and the digits of all scripts. It drops marks and
+// invisible characters.
 func folded[T string | []byte](text T) T {
 	for i := range len(text) {
 		if text[i] >= 0x80 {
@@ -20,8 +20,8 @@ func folded[T string | []byte](text T) T {
 	return text
 }
 
-// plainLetter is the letter or digit of ASCII that one looks like, or is; -1 for what does not
-// count.
+// plainLetter returns the ASCII letter or digit that a character is or looks like, or -1 for one
+// to drop.
 func plainLetter(r rune) rune {
 	if r < 0x80 {
 		return r
@@ -41,7 +41,8 @@ func plainLetter(r rune) rune {
 	return r
 }
 
-// digitOf is a decimal digit of some script: Unicode has those of each together, from zero on.
+// digitOf returns the value of a decimal digit of any script. Unicode has the digits of a script
+// in order, starting with zero.
 func digitOf(r rune) rune {
 	for _, in := range unicode.Nd.R16 {
 		if r >= rune(in.Lo) && r <= rune(in.Hi) {
@@ -56,9 +57,9 @@ func digitOf(r rune) rune {
 	return r
 }
 
-// lookAlikes are letters of Cyrillic and Greek by what Unicode's table of confusable characters
-// (UTS 39, confusables.txt) says that they look like. A small letter looks like its capital one
-// or has a place of its own: codes count in any case.
+// lookAlikes maps Cyrillic and Greek letters to the ASCII characters that Unicode's table of
+// confusable characters (UTS 39, confusables.txt) lists for them. A small letter looks like its
+// capital letter or has an entry of its own; case does not matter in codes.
 var lookAlikes = func() map[rune]rune {
 	m := map[rune]rune{}
 	for _, script := range [][2]string{

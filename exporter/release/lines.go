@@ -7,10 +7,10 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// The answer to a bill names its lines by their numbers. A line is left out in the second pass,
-// perhaps after its answer was; so the first one keeps of each bill what its lines tell of, and
-// Conclude finds out which are left out. An answer to a bill that it names by no type and id, or
-// that is not in the record, may be one to any of those that lose lines.
+// The answer to a bill names the bill's lines by number. The second pass may remove a line after
+// it has released the answer. So the first pass records what each bill's lines refer to, and
+// Conclude determines which lines are removed. An answer that names its bill other than by type
+// and id, or whose bill is not in the record, may answer any bill that loses lines.
 
 // answerPaths are the elements by which answers name their bill.
 var answerPaths = map[string]string{
@@ -21,18 +21,18 @@ var answerPaths = map[string]string{
 // isBill are the types of bills.
 var isBill = typeSet("Claim", "CoverageEligibilityRequest")
 
-// lines are what the lines of bills tell of, one after the other.
+// lines records what the lines of bills refer to.
 type lines struct {
-	bills list // those that may go
-	// in turn the bill and what the line refers to; nothing where it shows something that it
-	// does not name
+	bills list // those that may be released
+	// of holds pairs: the bill, and what the line refers to. The second is zero for a Reference
+	// with only a display.
 	of      list
 	number  []uint32
-	numbers []string          // by those
-	known   map[string]uint32 // of numbers
+	numbers []string          // indexed by number
+	known   map[string]uint32 // the index of each in numbers
 }
 
-// add keeps that a line of a bill refers to something.
+// add records that a line of a bill refers to something.
 func (l *lines) add(of resource, number string, to resource) {
 	n, known := l.known[number]
 	if !known {
@@ -47,17 +47,17 @@ func (l *lines) add(of resource, number string, to resource) {
 	l.number = append(l.number, n)
 }
 
-// goneLines are the numbers of the lines of a bill that are left out.
+// goneLines are the numbers of the removed lines of a bill.
 type goneLines map[string]bool
 
-// beginLine begins the entry that a skim has come to.
+// beginLine begins the entry that a skim has reached.
 func (x *examiner) beginLine() {
 	if name := string(x.skimmed.names[2]); slices.Contains(x.entryFields, name) {
 		x.insides = append(x.insides, inside{entry: entry{field: name}})
 	}
 }
 
-// line is the entry in which a skim is; nil for none.
+// line returns the entry that a skim is in, or nil.
 func (x *examiner) line() *inside {
 	if len(x.insides) == 0 || !x.inEntry() {
 		return nil
@@ -71,8 +71,8 @@ func (x *examiner) lineRefers(to target) {
 	}
 }
 
-// lineNumbers takes in the number, or the numbers, of a field that a skim has come to. ok is
-// false where they are texts: then a walk tells.
+// lineNumbers adds the numbers in the field that a skim has reached. ok is false if they are
+// texts, which need a walk.
 func (x *examiner) lineNumbers(name []byte) (ok bool) {
 	s, e := &x.skimmed, x.line()
 	if e == nil {
@@ -114,7 +114,7 @@ func (x *examiner) lineNumbers(name []byte) (ok bool) {
 	return true
 }
 
-// bill keeps what the lines of a bill tell of that goes, or may.
+// bill records what the lines of a bill refer to that is, or may be, released.
 func (o *Observer) bill(self resource) {
 	o.lines.bills.add(self)
 	x := &o.examine
@@ -141,7 +141,7 @@ func (o *Observer) line(self resource, number string, e *inside) {
 	}
 }
 
-// answered are the numbers of the lines of a bill to which entry i is the answer.
+// answered returns the numbers of the bill lines that entry i answers.
 func (x *examiner) answered(f *facts, i int) (numbers []string) {
 	if answerPaths[string(f.typ)] == "" {
 		return nil
@@ -154,7 +154,7 @@ func (x *examiner) answered(f *facts, i int) (numbers []string) {
 	return numbers
 }
 
-// answeredBill is the bill to which a resource is the answer.
+// answeredBill returns the bill that a resource answers.
 func (o *Observer) answeredBill(f *facts) resource {
 	where := aboutPlaces[string(f.typ)][answerPaths[string(f.typ)]]
 	for _, p := range f.content {
@@ -165,14 +165,14 @@ func (o *Observer) answeredBill(f *facts) resource {
 	return resource{typ: nameType}
 }
 
-// lineOf is a line of a bill, or of any where that is zero.
+// lineOf is a line of a bill, or of any bill if bill is zero.
 type lineOf struct {
 	bill   resource
 	number string
 }
 
-// losesLine reports whether a line of a bill is left out, as far as is known, to which an entry
-// is the answer. One to a bill that is not in the record may be one to any.
+// losesLine reports whether an entry answers a bill line that is removed, as far as is known. If
+// the bill is not in the record, it may be any bill.
 func (r *Review) losesLine(k taker) bool {
 	if len(k.answers) == 0 {
 		return false
@@ -200,7 +200,7 @@ func (r *Review) losesLine(k taker) bool {
 	})
 }
 
-// concludeLines finds out which lines of bills are left out.
+// concludeLines determines which lines of bills are removed.
 func (r *Review) concludeLines() {
 	for _, o := range r.observers {
 		l := &o.lines
@@ -230,7 +230,7 @@ func (r *Review) concludeLines() {
 	}
 }
 
-// answers finds the lines that are left out of the bill to which a line of JSON is the answer.
+// answers returns the removed lines of the bill that a resource answers.
 func (r *reviewed) answers(typ, line []byte) (goneLines, error) {
 	path := answerPaths[string(typ)]
 	if path == "" {
@@ -257,8 +257,8 @@ func (r *reviewed) answers(typ, line []byte) (goneLines, error) {
 
 var eligibility = fhir.TypeNumber([]byte("CoverageEligibilityResponse"))
 
-// answer leaves out what an answer says of the lines of its bill that are left out. That to a
-// question of eligibility names no lines.
+// answer removes what an answer says about removed lines of its bill. The answer to an
+// eligibility request names no lines, so all its entries are removed.
 func (p *pruner) answer(typ string) {
 	p.each(func(e *entry) {
 		named := slices.ContainsFunc(e.names, func(n number) bool {

@@ -7,9 +7,9 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// follow splits what names a resource, wherever it is said to be: Observation/1,
-// Observation/1/_history/2, https://ehr.example/fhir/Observation/1. The server's name does not
-// count: the same record may be known by several. ok is false for what names none.
+// follow parses a reference by type and id in any form: Observation/1, Observation/1/_history/2,
+// https://ehr.example/fhir/Observation/1. It ignores the server's name, because a record may be
+// reachable under several. ok is false for any other reference.
 func follow(ref []byte) (typ, id []byte, ok bool) {
 	if typ, id, ok = fhir.Local(ref); ok || !bytes.ContainsAny(ref, ":%&") && indexWide(ref) < 0 {
 		return typ, id, ok
@@ -34,8 +34,7 @@ func follow(ref []byte) (typ, id []byte, ok bool) {
 	return fhir.Local(ref[bytes.LastIndexByte(ref[:before], '/')+1:])
 }
 
-// unescapedOnce is a URL without percent-encoding (RFC 3986, 2.1). What is no escape stays as it
-// is.
+// unescapedOnce decodes percent-encoding (RFC 3986, 2.1). Invalid escapes remain.
 func unescapedOnce(url []byte) []byte {
 	if bytes.IndexByte(url, '%') < 0 {
 		return url
@@ -51,7 +50,7 @@ func unescapedOnce(url []byte) []byte {
 	return out
 }
 
-// unhex reads %XX.
+// unhex decodes %XX.
 func unhex(s []byte) (c byte, ok bool) {
 	if len(s) < 3 || s[0] != '%' {
 		return 0, false
@@ -66,7 +65,7 @@ func unhex(s []byte) (c byte, ok bool) {
 	return c, true
 }
 
-// hasEscapedNames reports whether a line may hold an id with percent-encoded characters.
+// hasEscapedNames reports whether a line may contain an id with percent-encoded characters.
 func hasEscapedNames(line []byte) bool {
 	for {
 		at := bytes.IndexByte(line, '%')
@@ -80,31 +79,32 @@ func hasEscapedNames(line []byte) bool {
 	}
 }
 
-// identified holds the business identifiers of the withheld resources: a Reference may name its
-// target by one of them. Values count in whatever system, because a system has several names. It
-// keeps hashes: 16 bytes for each identifier, and 8 for its owner until Conclude.
+// identified holds the business identifiers of withheld resources, because a Reference may name
+// its target by one. Values count in any system, because a system has several names. It stores
+// hashes: 16 bytes for each identifier, and 8 for its owner until Conclude.
 type identified struct {
 	owned []owned
-	// weak are masked and decide nothing: short numbers of what is not in the record, and
-	// identifiers in extensions, which may be anybody's but the Patient's.
+	// weak are masked but withhold nothing: short numbers of resources outside the record, and
+	// identifiers in extensions, which may belong to anything except the Patient.
 	weak   []owned
-	owners map[idHash][]resource // of owned, where somebody asks
-	// of what stays; whether some of that does for more than an unticked line
+	owners map[idHash][]resource // of owned; built on first use
+	// of withheld resources; true if one of these is withheld for a reason other than an
+	// unticked form line
 	values map[idHash]bool
-	// definitions are those that have a URL, which is one of their identifiers; urls is whether
-	// some stay.
+	// definitions are the definitions that have a URL, which counts as an identifier. urls
+	// reports whether any of them is withheld.
 	definitions []resource
 	urls        bool
 }
 
-// owned is an identifier of a resource that stays, or may.
+// owned is an identifier of a resource that is, or may be, withheld.
 type owned struct {
 	value idHash
 	of    resource
 }
 
-// normal is an identifier's value as it is compared: neither case nor space around it counts,
-// nor that it is written as a URN.
+// normal returns an identifier's value in its compared form, which ignores case, surrounding
+// white space and a URN prefix.
 func normal(value []byte) []byte {
 	if indexWide(value) >= 0 {
 		value = revealed(value)
@@ -112,14 +112,14 @@ func normal(value []byte) []byte {
 	return fhir.PlainIdentifier(value)
 }
 
-// own keeps the identifiers of a resource that stays, or may.
+// own records the identifiers of a resource that is, or may be, withheld.
 func (r *Review) own(self resource, values [][]byte) {
 	for _, v := range values {
 		r.identified.owned = append(r.identified.owned, owned{r.index.hash(v), self})
 	}
 }
 
-// owners are the resources that stay, or may, and have an identifier.
+// owners returns the resources of owned that have an identifier.
 func (r *Review) owners(value idHash) []resource {
 	if r.identified.owners == nil {
 		r.identified.owners = map[idHash][]resource{}
@@ -130,7 +130,7 @@ func (r *Review) owners(value idHash) []resource {
 	return r.identified.owners[value]
 }
 
-// concludeIdentifiers keeps the identifiers of what stays.
+// concludeIdentifiers keeps only the identifiers of withheld resources.
 func (r *Review) concludeIdentifiers() {
 	values := map[idHash]bool{}
 	take := func(o owned) {
@@ -151,8 +151,8 @@ func (r *Review) concludeIdentifiers() {
 	r.identified = identified{values: values, urls: urls}
 }
 
-// names reports whether a value is an identifier of something withheld, and whether that stays
-// for more than an unticked line of the form.
+// names reports whether a value is an identifier of something withheld, and whether that is for
+// a reason other than an unticked form line.
 func (r *Review) names(value []byte) (withheld, telling bool) {
 	if len(r.identified.values) == 0 {
 		return false, false
@@ -165,14 +165,15 @@ func (r *Review) names(value []byte) (withheld, telling bool) {
 	return withheld, telling
 }
 
-// concludeFields notes in which fields a Reference that names no target, only a display, may
-// lead to something withheld. R4 says which types each field may refer to; of fields that lead
-// to more than persons, places and things it is not relied upon that records keep to that.
+// concludeFields determines in which fields a Reference with only a display may point to
+// something withheld. R4 restricts the target types of each field. Records may violate these
+// restrictions in fields that can refer to more than persons, places and things, so any type
+// counts there.
 func (r *Review) concludeFields() {
 	r.hidden = r.hiddenBy(&r.hiding)
 }
 
-// hiddenBy are the fields that may lead to something of some types.
+// hiddenBy returns the fields that may point to resources of the given types.
 func (r *Review) hiddenBy(types *bitmap) map[string]bool {
 	hidden := map[string]bool{}
 	if *types == (bitmap{}) {
@@ -191,7 +192,7 @@ func (r *Review) hiddenBy(types *bitmap) map[string]bool {
 	return hidden
 }
 
-// actor reports whether a type is one of those who act, or of what they act with.
+// actor reports whether a type is a person, a group, or a thing that acts or is used.
 func actor(typ []byte) bool {
 	switch string(typ) {
 	case "Patient", "RelatedPerson", "Person", "CareTeam", "Group":

@@ -1,7 +1,7 @@
 package release
 
-// list is resources in the order in which they come, 18 bytes each: that costs less than a
-// table, and no more than that while it grows.
+// list holds resources in the order of arrival, 18 bytes each. That is less than a map takes,
+// and growing needs no extra memory.
 type list struct {
 	chunks []*chunk
 	n      int
@@ -35,16 +35,16 @@ func (l *list) each(visit func(resource)) {
 	}
 }
 
-// roll is resources, in no order: 16 bytes each.
+// roll holds resources by type, 16 bytes each.
 type roll struct {
-	of     [256]idList        // by the numbers of R4's types
-	others map[uint16]*idList // of types that R4 does not know
+	of     [256]idList        // by type number of R4
+	others map[uint16]*idList // of types unknown to R4
 }
 
-// idList is ids in the order in which they come.
+// idList holds ids in the order of arrival.
 type idList struct{ chunks [][]idHash }
 
-// Numbers of ids in a chunk of an idList: the first one, and the others.
+// firstIDs is the size of an idList's first chunk, and mostIDs the maximum size of the others.
 const firstIDs, mostIDs = 8, 1024
 
 func (l *roll) add(r resource) {

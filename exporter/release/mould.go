@@ -7,23 +7,23 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Most lines of a record are spelled like one before: the same names, brackets and texts in the
-// same order, but for some texts and numbers. So some lines about which was decided quickly are
-// kept as moulds. A line that differs from a mould within texts and numbers alone has its
-// structure; what is decided about it differs by those alone, and of each of them it is known
-// what it decides. That takes a comparison of both, in place of a look at each name.
+// Most lines of a record have the same structure as an earlier one: the same names, brackets and
+// texts in the same order, except for some texts and numbers. So some lines that were examined
+// quickly are kept as moulds. A line that differs from a mould only within texts and numbers has
+// its structure, so only these texts and numbers can change the decision, and the mould says
+// what each of them decides. Comparing two lines is faster than looking at each name.
 
-// mould is such a line, from behind its id on.
+// mould is such a line, starting behind its id.
 type mould struct {
 	rest    []byte
-	spots   []spot   // where others may differ from it, in their order
-	stops   []int    // of those, where others did, and those of which the text is kept
-	found   []found  // what stands there in the line at hand
-	insides []inside // of a bill; their targets are those of the line at hand
-	usable  bool     // all of its references are types and ids
+	spots   []spot   // where lines may differ from it, in order
+	stops   []int    // indexes of spots where lines differed, or whose text is recorded
+	found   []found  // the text at each stop in the current line
+	insides []inside // of a bill; their targets are those of the current line
+	usable  bool     // all its references are by type and id
 }
 
-// spot is a text, without its quotes, or a number of a mould.
+// spot is a text, without its quotes, or a number in a mould.
 type spot struct {
 	start, end int
 	kind       spotKind
@@ -35,63 +35,64 @@ type spotKind uint8
 const (
 	anyText   spotKind = iota
 	anyNumber          // or true, false, null
-	codeText           // nothing that may be sensitive
-	urlText            // nothing that may lead to a Binary
+	codeText           // must not be sensitive
+	urlText            // must not point to a Binary
 	referenceText
 	identifierText
-	sharedText // by which others are called as well
-	valueText  // that may be an identifier
-	shownText  // nothing that may show a sensitive code
-	sourceText // that may be a meta.source
+	sharedText // an identifier shared with other resources
+	valueText  // may be an identifier
+	shownText  // must not show a sensitive code
+	sourceText // may be a meta.source
 )
 
-// reference is what is known of the Reference that a spot is of.
+// reference describes the Reference of a spot.
 type reference struct {
 	path    []byte // of the Reference
-	where   place  // in aboutPaths
-	isAbout bool   // it has one there
+	where   place  // in aboutPaths, if isAbout
+	isAbout bool
 	inEntry bool
-	line    int    // the line of a bill in which it stands; -1 for none
-	typ     string // with the slash behind it; "" where it is none by type and id
+	line    int    // the index of its bill line; -1 if it is in none
+	typ     string // including the slash; "" if it is not by type and id
 	number  uint16 // of the type
-	kept    bool   // what leads to that type from there is kept
-	whole   bool   // it is all of its object, see aReference
+	kept    bool   // references to that type are recorded
+	whole   bool   // it is the only field of its object, see aReference
 }
 
-// found is what stands in a spot of a line.
+// found is the text at a stop in a line.
 type found struct {
 	at, end int32
-	// where the id begins, of a reference that is the spot's type and an id; 0 of others
+	// id is where the id begins, if the text is the spot's type and an id; else 0.
 	id    int32
-	marks marks // of the text; of a reference with an id of the id alone
+	marks marks // of the text; of a reference with an id, of the id only
 }
 
-// latest are the last ids that were found in references to each type, by its number: most lines
-// refer to what the one before refers to.
+// latest are the last ids found in references, by type number. Most lines refer to the same
+// resources as the line before.
 type latest [256]struct {
-	id    []byte // with the quote behind it
+	id    []byte // including the closing quote
 	marks marks
 }
 
 const (
-	longestMould  = 4096 // bytes; of longer lines few are alike
+	longestMould  = 4096 // bytes; longer lines are rarely alike
 	mouldsOfAType = 8
 	mostMisses    = 32
 	retries       = 4
 	untilRetried  = 64 // lines
 )
 
-// moulds are those of a type, the last one that fitted first.
+// moulds are the moulds of a type, most recently used first.
 type moulds struct {
 	of []*mould
-	// two for each line that fitted none and is decided upon quickly, less those that did
+	// misses grows by two for each quickly examined line that fits no mould, and shrinks by one
+	// for each line that fits.
 	misses int
-	idle   int // lines since there are too many of them
-	lines  int // that one could have been made of
+	idle   int // lines since misses reached mostMisses
+	lines  int // lines that could have become moulds
 }
 
-// worthwhile reports whether a line may fit a mould of the type: records may have no two lines
-// alike.
+// worthwhile reports whether comparing a line with the moulds is worth the time. Some records
+// have no two lines alike.
 func (m *moulds) worthwhile() bool {
 	if m.misses < mostMisses {
 		return true
@@ -102,8 +103,8 @@ func (m *moulds) worthwhile() bool {
 	return false
 }
 
-// wanted reports whether one is to be made of a line that fitted none: of each second one, and
-// of fewer where others would have to go for it.
+// wanted reports whether to make a mould of a line that fits none: for every second line, and
+// less often if that displaces another mould.
 func (m *moulds) wanted() bool {
 	if m.misses >= mostMisses {
 		return false
@@ -115,7 +116,7 @@ func (m *moulds) wanted() bool {
 	return m.lines%8 == 0
 }
 
-// add makes a mould the first one.
+// add inserts a mould at the front.
 func (m *moulds) add(made *mould) {
 	if len(m.of) < mouldsOfAType {
 		m.of = append(m.of, nil)
@@ -124,8 +125,8 @@ func (m *moulds) add(made *mould) {
 	m.of[0] = made
 }
 
-// fits reports whether a line is spelled like a mould of its type, and finds its facts, see
-// skim, unless only the resource itself is decided about. rest is what follows its type and id.
+// fits reports whether a line fits a mould of its type, and derives its facts as skim does. rest
+// follows its type and id.
 func (x *examiner) fits(typ, id []byte, number int, rest []byte, t *trait) bool {
 	all := &x.moulds[number]
 	if len(all.of) == 0 || !all.worthwhile() {
@@ -140,7 +141,7 @@ func (x *examiner) fits(typ, id []byte, number int, rest []byte, t *trait) bool 
 	return m != nil
 }
 
-// fitting is the mould that a line fits; nil for none.
+// fitting returns the mould that a line fits, or nil.
 func (m *moulds) fitting(rest []byte, by filler, known *latest) *mould {
 	for i, one := range m.of {
 		if !one.alike(rest, known) || !by.fill(one, rest) {
@@ -154,18 +155,18 @@ func (m *moulds) fitting(rest []byte, by filler, known *latest) *mould {
 	return nil
 }
 
-// filler takes in what stands in the stops of a mould in a line that is spelled alike.
+// filler handles the texts at the stops of a mould.
 type filler interface {
-	// fill reports whether it is certain what the texts decide that were found.
+	// fill reports whether these texts allow a certain decision.
 	fill(m *mould, rest []byte) bool
 }
 
-// alike reports whether a line is spelled like a mould, and finds what stands in its stops.
+// alike reports whether a line has the structure of a mould, and finds the texts at its stops.
 func (m *mould) alike(rest []byte, known *latest) bool {
 	if len(m.found) != len(m.stops) {
 		m.found = make([]found, len(m.stops))
 	}
-	i, j := 0, 0 // in the mould, and in the line
+	i, j := 0, 0 // offsets in the mould and in the line
 	for k, at := range m.stops {
 		s := &m.spots[at]
 		n := s.start - i
@@ -184,8 +185,8 @@ func (m *mould) alike(rest []byte, known *latest) bool {
 	return true
 }
 
-// stop makes a stop of the spot, from i on, in which a line differs, of which rest is what is
-// left. It reports whether there is one that was no stop before.
+// stop adds a stop at the spot where a line differs. i is an offset in the mould, and rest is
+// the remaining line. It reports whether the spot exists and was not a stop before.
 func (m *mould) stop(i int, rest []byte) bool {
 	differs := i + fhir.CommonPrefix(m.rest[i:], rest)
 	at, _ := slices.BinarySearchFunc(m.spots, differs, func(s spot, differs int) int {
@@ -202,8 +203,8 @@ func (m *mould) stop(i int, rest []byte) bool {
 	return true
 }
 
-// find reads the text or number of a spot in a line in which it begins at at. It is false where
-// it has escapes, or is none.
+// find reads the text or number of a spot that begins at at in a line. It returns false for a
+// text with escapes, and for anything else.
 func (s *spot) find(line []byte, at int, f *found, known *latest) bool {
 	end, all := at, marks(0)
 	switch {
@@ -234,7 +235,7 @@ func (s *spot) find(line []byte, at int, f *found, known *latest) bool {
 	return end >= 0
 }
 
-// longestID is how long a FHIR id is at most.
+// longestID is the maximum length of a FHIR id.
 const longestID = 64
 
 // fill implements filler.
@@ -284,8 +285,8 @@ func mayBeBinary(url []byte) bool {
 		hasEscapedNames(url)
 }
 
-// fillReference is fill for a reference. What is not the type and id of a resource is a lead, see
-// resolve: of those a look at the whole line tells.
+// fillReference is fill for a reference. It returns false for a lead, see resolve, because a
+// lead needs a look at the whole line.
 func (x *examiner) fillReference(m *mould, s *spot, f *found, text []byte) bool {
 	var to target
 	if f.id > 0 {
@@ -316,8 +317,8 @@ func (x *examiner) fillReference(m *mould, s *spot, f *found, text []byte) bool 
 	return len(g.supports)+len(g.tells)+len(g.binaries) == before || !s.inEntry
 }
 
-// learn makes a mould of a line that quick is sure of but for its codes, and finds its facts as
-// fits does. It reports whether it could.
+// learn makes a mould of a line whose decision depends only on its codes, and derives its facts
+// as fits does. It reports whether it could.
 func (x *examiner) learn(typ, id []byte, number int, rest []byte, t *trait) bool {
 	all := &x.moulds[number]
 	if !all.wanted() || len(rest) > longestMould || containedName.in(rest) {
@@ -348,15 +349,14 @@ func (x *examiner) learn(typ, id []byte, number int, rest []byte, t *trait) bool
 	return true
 }
 
-// spot makes one of a text or number of the mould that is being made, of which rest is what
-// follows it.
+// spot adds a spot to the mould that is being made. rest follows the text or number.
 func (x *examiner) spot(kind spotKind, text, rest []byte) *spot {
 	if x.made == nil || (kind < codeText || kind == shownText) && x.mayShowLab() {
 		return nil
 	}
 	end := len(x.made.rest) - len(rest)
 	if kind != anyNumber {
-		end-- // the quote
+		end-- // without the quote
 	}
 	if x.casts && kind != anyNumber && kind != referenceText && kind != valueText &&
 		kind != sourceText {
@@ -366,13 +366,14 @@ func (x *examiner) spot(kind spotKind, text, rest []byte) *spot {
 	return &x.made.spots[len(x.made.spots)-1]
 }
 
-// mayShowLab reports whether a text where a skim is may say that the resource is a laboratory's.
+// mayShowLab reports whether the text at a skim's position may say that the resource comes from
+// a laboratory.
 func (x *examiner) mayShowLab() bool {
 	s := &x.skimmed
 	return x.showsLab && s.depth > 1 && string(s.names[2]) == "category"
 }
 
-// plainSpot makes one of a text or number in a field of some name, or in a list of one.
+// plainSpot adds a spot for a text or number in a named field, or in a list of it.
 func (x *examiner) plainSpot(kind spotKind, name, text, rest []byte) {
 	switch {
 	case x.made == nil || name == nil || bytes.HasSuffix(name, []byte("equence")):
@@ -389,7 +390,7 @@ func (x *examiner) plainSpot(kind spotKind, name, text, rest []byte) {
 	}
 }
 
-// numberSpot makes one of the number where a skim is, of a field of some name.
+// numberSpot adds a spot for the number at a skim's position.
 func (x *examiner) numberSpot(name []byte) {
 	if x.made == nil {
 		return
@@ -404,7 +405,7 @@ func (x *examiner) numberSpot(name []byte) {
 	}
 }
 
-// referenceSpot makes one of the reference at hand, which leads to a resource.
+// referenceSpot adds a spot for the current reference, whose target is to.
 func (x *examiner) referenceSpot(text, rest []byte, to target, ok bool) {
 	if x.made == nil {
 		return

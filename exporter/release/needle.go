@@ -6,16 +6,15 @@ import (
 	"strings"
 )
 
-// needle is a piece of a line, of two bytes or more, that is looked for by its rarest byte. The
-// quote with which names begin and end stands everywhere: to look for that takes several times
-// as long.
+// needle is a text of two bytes or more that is searched by its rarest byte. Names begin and end
+// with a quote, which is so common that searching for it takes several times as long.
 type needle struct {
 	text   string
-	rare   int // where that byte stands
-	beside int // where its neighbour stands, which tells most others apart
+	rare   int // the offset of that byte
+	beside int // the offset of its neighbour, which rules out most other places
 }
 
-// common are the bytes of names in records, from the most frequent on; all others are rarer.
+// common are the bytes of names in records, most frequent first. All other bytes are rarer.
 const common = `"etrocaidsnulmybpfghvwkzjxq`
 
 func newNeedle(text string) needle {
@@ -39,7 +38,7 @@ func rarity(c byte) int {
 	return len(common)
 }
 
-// index is where it stands first; -1 where it does not.
+// index returns the offset of the first occurrence, or -1.
 func (n *needle) index(line []byte) int {
 	for start := 0; start+len(n.text) <= len(line); start++ {
 		next := bytes.IndexByte(line[start+n.rare:], n.text[n.rare])
@@ -60,7 +59,7 @@ func (n *needle) index(line []byte) int {
 
 func (n *needle) in(line []byte) bool { return n.index(line) >= 0 }
 
-// oneIn reports whether one of some needles stands in a line.
+// oneIn reports whether a line contains one of the needles.
 func oneIn(line []byte, needles []needle) bool {
 	return slices.ContainsFunc(needles, func(n needle) bool { return n.in(line) })
 }

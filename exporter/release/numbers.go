@@ -1,18 +1,19 @@
 package release
 
-// Lengths of business identifiers that are looked for in texts.
+// Lengths of business identifiers that are searched in texts.
 const (
-	// minNumber is the length from which one with letters and digits is: most numbers of orders,
-	// samples and prescriptions are at least so long (RX-4711-A). Digits alone count from minSecret
-	// of them on: shorter ones are dates and numbers of anything.
+	// minNumber is the minimum length of an identifier with letters and digits. Most numbers of
+	// orders, samples and prescriptions are at least that long (RX-4711-A). An identifier with
+	// digits only must have minSecret of them, because shorter ones are often dates or
+	// quantities.
 	minNumber     = 8
 	longestNumber = 64
-	fewDigits     = 4 // that one has at least
+	fewDigits     = 4 // the minimum number of digits
 )
 
-// distinctive reports whether an identifier, in whatever case, is one of a single thing wherever it
-// stands: a text that holds it tells of that. Dates and words are none, nor is what has spaces or
-// signs that numbers are not written with.
+// distinctive reports whether an identifier, in any case, identifies a single thing wherever it
+// occurs, so that a text containing it mentions that thing. Dates, words, and values with spaces
+// or unusual punctuation are not distinctive.
 func distinctive(value []byte) bool {
 	if len(value) < minNumber || len(value) > longestNumber {
 		return false
@@ -35,7 +36,7 @@ func distinctive(value []byte) bool {
 	return !isDate(value)
 }
 
-// numberBytes are the bytes of which distinctive identifiers are made: 0 for those that are not,
+// numberBytes classifies the bytes of distinctive identifiers: 0 for a byte that cannot occur,
 // '0' for a digit, 'a' for a letter.
 var numberBytes = func() (class [256]byte) {
 	for _, c := range []byte("-._/:#+") {
@@ -51,7 +52,8 @@ var numberBytes = func() (class [256]byte) {
 	return class
 }()
 
-// isDate reports whether a value begins as a date does, or a time: 2026-11-28T03:05:00Z.
+// isDate reports whether a value is a date or begins like a date with a time:
+// 2026-11-28T03:05:00Z.
 func isDate(value []byte) bool {
 	const date = "0000-00-00"
 	if len(value) < len(date) {
@@ -65,8 +67,8 @@ func isDate(value []byte) bool {
 	return len(value) == len(date) || value[len(date)]|0x20 == 't'
 }
 
-// numbers finds the distinctive identifiers of withheld resources in texts, in whatever case. It
-// knows of each the first half of its hash.
+// numbers finds the distinctive identifiers of withheld resources in texts, in any case. It
+// stores the first half of each hash.
 type numbers struct {
 	numberSpellings
 	index  verdicts
@@ -74,8 +76,8 @@ type numbers struct {
 	values map[uint64]struct{}
 }
 
-// numberSpellings are how identifiers are spelled that are, or may turn out to be, those of
-// withheld resources.
+// numberSpellings describes the characters and lengths of the identifiers of resources that are,
+// or may be, withheld.
 type numberSpellings struct {
 	alphabet, first alphabet
 	lengths         []int // sorted
@@ -89,7 +91,7 @@ func (s *numberSpellings) merge(o *numberSpellings) {
 	}
 }
 
-// consider takes in how a normal identifier is spelled, where it is distinctive.
+// consider adds the spelling of a normal identifier, if it is distinctive.
 func (s *numberSpellings) consider(value []byte) {
 	if !distinctive(value) {
 		return
@@ -107,7 +109,8 @@ func (s *numberSpellings) consider(value []byte) {
 	}
 }
 
-// considerNumbers takes in how a resource that stays, or may, is called.
+// considerNumbers adds the spellings of the identifiers of a resource that is, or may be,
+// withheld.
 func (o *Observer) considerNumbers(f *facts) {
 	for _, v := range f.identifiers {
 		o.numbers.consider(v)
@@ -117,7 +120,7 @@ func (o *Observer) considerNumbers(f *facts) {
 	}
 }
 
-// publish keeps how a resource is called that goes: that is no secret of another one.
+// publish records the identifiers of a released resource. They are not secrets of another one.
 func (o *Observer) publish(f *facts) {
 	for _, v := range f.identifiers {
 		if distinctive(v) {
@@ -131,8 +134,7 @@ func (o *Observer) publish(f *facts) {
 	}
 }
 
-// concludeNumbers begins the search for what stays and is called by an identifier that nothing has
-// that goes.
+// concludeNumbers prepares the search for identifiers that only withheld resources have.
 func (r *Review) concludeNumbers() {
 	s := &r.secrets.numbers
 	values := map[uint64]struct{}{}
@@ -164,7 +166,8 @@ func (r *Review) concludeNumbers() {
 	}
 }
 
-// scan is that of secrets: it finds an identifier that is no part of a longer one.
+// scan has the contract of secrets.scan: it finds an identifier that is not part of a longer
+// one.
 func (s *numbers) scan(text []byte, escaped bool) int {
 	if s.filter == nil {
 		return -1
@@ -176,7 +179,7 @@ func (s *numbers) scan(text []byte, escaped bool) int {
 	return from
 }
 
-// within looks for identifiers in a stretch of their alphabet.
+// within searches identifiers in a stretch of characters of their alphabet.
 func (s *numbers) within(text []byte, from, to int, escaped bool) bool {
 	for at := from; at+s.lengths[0] <= to; at++ {
 		if !s.first[text[at]] || !begins(text, at, escaped) {
@@ -194,8 +197,8 @@ func (s *numbers) within(text []byte, from, to int, escaped bool) bool {
 	return false
 }
 
-// begins reports whether an identifier may begin at a place: no letter or digit is before it, nor
-// an arc of an object identifier.
+// begins reports whether an identifier may begin at a position: no letter, digit or object
+// identifier arc precedes it.
 func begins(text []byte, at int, escaped bool) bool {
 	switch {
 	case at == 0:
@@ -206,7 +209,7 @@ func begins(text []byte, at int, escaped bool) bool {
 	return !(text[at-1] == '.' && at > 1 && isDigit(text[at-2]) && isDigit(text[at]))
 }
 
-// ends reports whether one may end before a place, likewise.
+// ends reports, likewise, whether an identifier may end before a position.
 func ends(text []byte, at int) bool {
 	switch {
 	case at == len(text):

@@ -6,48 +6,50 @@ import (
 	"math/bits"
 )
 
-// Observer takes resources of a record in, for its Review. It is for one goroutine; several may
-// share a record out among themselves, in any order.
+// Observer takes the resources of a record for its Review. It is for one goroutine. Several
+// Observers may share a record, in any order.
 type Observer struct {
 	review  *Review
 	examine examiner
-	cleaner *cleaner // of Patients; made where there is one
-	// innerWalk goes over what holds other resources.
+	cleaner *cleaner // for Patients; created on first use
+	// innerWalk walks resources that contain others.
 	innerWalk walk
-	released  roll            // resources that go, and are nothing else
-	inside    list            // those that stand in another one
+	released  roll            // resources that are released and affect no others
+	inside    list            // released resources inside others
 	lines     lines           // of bills
-	pointers  pointers        // resources that say nothing but what they refer to
-	ids       idSpellings     // of the ids of what stays, or may
-	numbers   numberSpellings // of its identifiers
-	published []uint64        // the first halves of the hashes of distinctive identifiers of what goes
-	pending   []decided       // what is not in the index yet
-	support   support         // who refers to supporting resources, where that is decided
-	recent    [256]name       // some that are in support.used: most are referred to again and again
-	// sure are some of released: they go, whatever comes, unless they come once more, see settled.
+	pointers  pointers        // resources that depend on what they refer to
+	ids       idSpellings     // of the ids of resources that are, or may be, withheld
+	numbers   numberSpellings // of their identifiers
+	// the first halves of the hashes of released resources' distinctive identifiers
+	published []uint64
+	pending   []decided // decisions not yet in the index
+	support   support   // references to supporting resources, while undecided
+	recent    [256]name // some of support.used; most are referred to repeatedly
+	// sure are some of released. They are certainly released, unless they occur again, see
+	// settled.
 	sure   [1 << 10]resource
-	relied bool // something was left out because of them
+	relied bool // something was skipped because of sure
 	seeking
 }
 
-// decided is what the policy says of a resource.
+// decided is the policy's verdict on a resource.
 type decided struct {
 	of resource
 	v  verdict
 }
 
-// mostPending is how many decisions an observer keeps to itself: while one puts its own into the
-// index, the others wait.
+// mostPending is how many decisions an observer buffers. While it adds them to the index, other
+// observers wait.
 const mostPending = 256
 
-// put decides about a resource, see verdicts.
+// put adds a verdict, see verdicts.put.
 func (o *Observer) put(self resource, v verdict) {
 	if o.pending = append(o.pending, decided{self, v}); len(o.pending) >= mostPending {
 		o.flush()
 	}
 }
 
-// flush puts what is pending into the index.
+// flush adds the pending verdicts to the index.
 func (o *Observer) flush() {
 	o.review.indexing.Lock()
 	defer o.review.indexing.Unlock()
@@ -57,16 +59,16 @@ func (o *Observer) flush() {
 	o.pending = o.pending[:0]
 }
 
-// name is how a resource is called.
+// name is a type and id.
 type name struct{ typ, id []byte }
 
-// slot is where a resource stands that is among the recent ones.
+// slot returns the slot of a resource in recent.
 func (o *Observer) slot(t target) *name {
 	return &o.recent[slotOf(t.id)%uint32(len(o.recent))]
 }
 
-// slotOf spreads ids over the slots of a table: by eight bytes of the middle and of either end,
-// since some systems count within one of those.
+// slotOf spreads ids over the slots of a table. It uses eight bytes each from the beginning,
+// middle and end, because some systems vary only one of these.
 func slotOf(id []byte) uint32 {
 	n := len(id)
 	if n < 8 {
@@ -83,12 +85,12 @@ func slotOf(id []byte) uint32 {
 	return uint32(h * 0x9e3779b97f4a7c15 >> 32)
 }
 
-// is reports whether a name is that of a target.
+// is reports whether a name equals a target.
 func (n *name) is(t target) bool {
 	return string(n.id) == string(t.id) && string(n.typ) == string(t.typ)
 }
 
-// seen reports whether a resource is among the recent ones, and makes it one of them.
+// seen reports whether a resource is in recent, and adds it.
 func (o *Observer) seen(t target) bool {
 	slot := o.slot(t)
 	if slot.is(t) {
@@ -98,7 +100,8 @@ func (o *Observer) seen(t target) bool {
 	return false
 }
 
-// Observer makes one. The review is concluded after the last of them has seen its last resource.
+// Observer returns a new observer. Conclude the review only after all its observers have seen
+// their last resource.
 func (r *Review) Observer() *Observer {
 	o := &Observer{review: r, examine: r.policy.examiner(), support: newSupport()}
 	r.gathered.Lock()
@@ -107,7 +110,7 @@ func (r *Review) Observer() *Observer {
 	return o
 }
 
-// Observe takes one resource in. Errors: the line is not JSON.
+// Observe takes one resource. Errors: the line is not JSON.
 func (o *Observer) Observe(line []byte) error {
 	r := o.review
 	if q, ok := o.examine.quick(line); ok {
@@ -133,7 +136,7 @@ func (o *Observer) Observe(line []byte) error {
 	return nil
 }
 
-// facts are those of a resource as it goes, and what the policy says of it by itself.
+// facts returns the facts of a resource as released, and the policy's verdict on it alone.
 func (o *Observer) facts(line []byte) (f *facts, v verdict, err error) {
 	if f, err = o.examine.examine(line); err != nil {
 		return nil, 0, err
@@ -145,7 +148,8 @@ func (o *Observer) facts(line []byte) (f *facts, v verdict, err error) {
 	return f, v, err
 }
 
-// cleaned are the facts of a Patient as it goes, but for what it needs.
+// cleaned returns the facts of a Patient as released, except for the authorizations, which are
+// those of the original.
 func (o *Observer) cleaned(line []byte) (*facts, error) {
 	if o.cleaner == nil {
 		o.cleaner = o.review.policy.cleaner()
@@ -160,7 +164,7 @@ func (o *Observer) cleaned(line []byte) (*facts, error) {
 	return f, err
 }
 
-// decided keeps what was decided about a resource.
+// decided records the verdict on a resource.
 func (o *Observer) decided(self resource, f *facts, v verdict) {
 	if isBill[f.number] && !v.withheld() {
 		o.bill(self)
@@ -195,7 +199,8 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 	}
 }
 
-// open reports whether what a resource is about may keep it, for all that is known.
+// open reports whether the resource may be withheld because of what it is about, by what is
+// known.
 func (o *Observer) open(f *facts) (is bool) {
 	if len(f.content) > 0 {
 		f.abouts(func(targets []target, _ bool) { is = is || f.copies || !o.settled(targets) })
@@ -203,10 +208,10 @@ func (o *Observer) open(f *facts) (is bool) {
 	return is
 }
 
-// settled reports whether a group of targets keeps nothing, because one of them goes, whatever
-// comes. Most resources are about one of those that came just before. What comes once more may
-// stay after all: then Conclude finds that out, and nothing is settled when the record is
-// observed again.
+// settled reports whether a group of targets withholds nothing, because one of them is certainly
+// released. Most resources are about a recent one. A target that occurs again may be withheld
+// after all: Conclude detects this, and when the record is observed again, nothing counts as
+// settled.
 func (o *Observer) settled(targets []target) bool {
 	if o.review.unsure {
 		return false
@@ -225,7 +230,7 @@ func (o *Observer) settled(targets []target) bool {
 	return false
 }
 
-// verdict is what the policy says of a resource by itself.
+// verdict returns the policy's verdict on a resource alone.
 func (p *Policy) verdict(f *facts) verdict {
 	reason := p.withhold(f)
 	if reason == "" && p.needsCleaning(f) {
@@ -238,26 +243,26 @@ func (p *Policy) verdict(f *facts) verdict {
 	return because[reason]
 }
 
-// related reports whether the decision about a resource, or that about another one, may depend
-// on what it refers to, besides what it is about.
+// related reports whether the decision about the resource or another one may depend on its
+// references, apart from what it is about.
 func (f *facts) related() bool { return f.together() || f.hangs() }
 
-// together reports whether the observers gather together what depends on a resource: few are
-// like that.
+// together reports whether facts of the resource go into data that all observers share. Few
+// resources need that.
 func (f *facts) together() bool {
 	return f.copies || f.presents || len(f.binaries) > 0 || len(f.taking) > 0 ||
 		string(f.typ) == binaryType
 }
 
-// hangs reports whether it depends on others whether a resource goes.
+// hangs reports whether the decision about the resource depends on what refers to it.
 func (f *facts) hangs() bool { return supporting[f.number] || string(f.typ) == "Binary" }
 
-// refer keeps the references of a resource about which is decided to supporting ones.
+// refer records the references of a decided resource to supporting resources.
 func (o *Observer) refer(f *facts, v verdict) {
 	for _, t := range f.supports {
 		if v.withheld() {
 			if o.slot(t).is(t) {
-				continue // it goes in any case
+				continue // released in any case
 			}
 			if to := o.resource(t); !v.unticked() {
 				o.support.denied[to] = struct{}{}
@@ -270,7 +275,7 @@ func (o *Observer) refer(f *facts, v verdict) {
 	}
 }
 
-// tell keeps the references of a resource to supporting ones of which it only tells.
+// tell records the supporting resources that a resource only describes.
 func (o *Observer) tell(self resource, f *facts, v verdict) {
 	for _, t := range f.tells {
 		switch to := o.resource(t); {
@@ -283,12 +288,12 @@ func (o *Observer) tell(self resource, f *facts, v verdict) {
 	}
 }
 
-// hang keeps the references of a resource about which is not decided yet to supporting ones.
+// hang records the references of an undecided resource to supporting resources.
 func (o *Observer) hang(self resource, f *facts) {
 	s := &o.support
 	for _, t := range f.supports {
 		if o.slot(t).is(t) {
-			continue // it goes in any case
+			continue // released in any case
 		}
 		to := o.resource(t)
 		if _, goes := s.used[to]; goes {
@@ -309,13 +314,13 @@ func (o *Observer) hang(self resource, f *facts) {
 	}
 }
 
-// isCalled reports whether a resource is called by more than its type and an id that is looked
-// for in texts.
+// isCalled reports whether a resource has names other than its type and an id long enough to be
+// searched in texts.
 func (f *facts) isCalled() bool {
 	return len(f.identifiers)+len(f.shared)+len(f.extended) > 0 || f.url || len(f.id) < minSecret
 }
 
-// keep keeps what a resource is called that stays, or may.
+// keep records the names of a resource that is, or may be, withheld.
 func (o *Observer) keep(self resource, f *facts) {
 	o.ids.consider(f.id)
 	if !f.isCalled() {
@@ -336,8 +341,8 @@ func (o *Observer) keep(self resource, f *facts) {
 	}
 }
 
-// gather keeps what has to be known of a resource that stays, or may, or has to do with
-// Binaries: most of it for itself, so that observers seldom wait for one another.
+// gather records a resource that is, or may be, withheld, or that relates to Binaries. Most data
+// stays in the observer, so that observers rarely wait for one another.
 func (o *Observer) gather(self resource, f *facts, v verdict, pointer, hangs bool) {
 	if pointer {
 		f.abouts(func(targets []target, why bool) {
@@ -358,7 +363,7 @@ func (o *Observer) gather(self resource, f *facts, v verdict, pointer, hangs boo
 	}
 }
 
-// gatherTogether keeps what the observers gather together.
+// gatherTogether records the data that all observers share.
 func (o *Observer) gatherTogether(self resource, f *facts, v verdict, pointer, keeps bool) {
 	r := o.review
 	r.gathered.Lock()
@@ -373,7 +378,7 @@ func (o *Observer) gatherTogether(self resource, f *facts, v verdict, pointer, k
 	switch {
 	case keeps:
 		o.keep(self, f)
-	case f.number == patientNumber: // which is an occasion, by an identifier too
+	case f.number == patientNumber: // it is an occasion, even if named by an identifier
 		r.own(self, f.identifiers)
 	}
 	o.attach(self, f)
@@ -391,7 +396,7 @@ func (o *Observer) gatherTogether(self resource, f *facts, v verdict, pointer, k
 	}
 }
 
-// point keeps what a resource refers to that says nothing else, or why it is.
+// point records what a resource is about, or why it exists.
 func (o *Observer) point(self resource, targets []target, why, inside bool) {
 	o.pointers.begin(self, why)
 	o.pointers.inside = append(o.pointers.inside, inside)

@@ -5,19 +5,19 @@ import (
 	"strings"
 )
 
-// The Patient always goes (EHI-8), but without what of it needs an authorization that it has
-// not: the entries of its lists (an extension, a contact, a contained resource), its other
-// elements and its security labels that hold such a code, each as a whole; and then its text.
-// Both passes do so before anything else: what is decided about the Patient, and what it takes
-// along, is that of what goes.
+// The Patient is always released (EHI-8), but without the parts that need a missing
+// authorization: entries of its lists (extensions, contacts, contained resources), other
+// elements, and security labels. Each part with such a code is removed as a whole, and the text
+// is removed with it. Both passes clean the Patient first, so that all decisions are based on
+// the released form.
 
-// cleaner leaves out of Patients what is sensitive. It is for one goroutine.
+// cleaner removes sensitive parts of Patients. It is for one goroutine.
 type cleaner struct {
 	policy  *Policy
 	examine examiner
 	pruner  pruner
-	one     []byte // a Patient of one element
-	place   int    // of the contained resource at hand
+	one     []byte // a Patient with one element
+	place   int    // the index of the current contained resource
 }
 
 func (p *Policy) cleaner() *cleaner {
@@ -26,7 +26,7 @@ func (p *Policy) cleaner() *cleaner {
 	return c
 }
 
-// needsCleaning reports whether a resource is a Patient that goes without something.
+// needsCleaning reports whether a resource is a Patient that is released without some parts.
 func (p *Policy) needsCleaning(f *facts) bool {
 	return f.number == patientNumber && f.sensitive&^p.authorised != 0
 }
@@ -34,16 +34,16 @@ func (p *Policy) needsCleaning(f *facts) bool {
 // piece is a field of an object.
 type piece struct {
 	name       string
-	from       int // where its name stands
-	start, end int // its value
+	from       int // where its name begins
+	start, end int // of its value
 	list       bool
 	entries    []span // of a list
 }
 
 type span struct{ start, end int }
 
-// clean is a Patient without what needs an authorization, and the ids of the contained resources
-// that it goes without. Errors: the line is not JSON.
+// clean returns a Patient without the parts that need a missing authorization, and the ids of
+// the removed contained resources. Errors: the line is not JSON.
 func (c *cleaner) clean(line []byte) (left []byte, fallen map[string]bool, err error) {
 	p := &c.pruner
 	p.fallen = containedOut{}
@@ -61,20 +61,20 @@ func (c *cleaner) clean(line []byte) (left []byte, fallen map[string]bool, err e
 		}
 	}
 	is, err := c.sensitive(left)
-	if err == nil && is { // by several of its fields together: R4 has none of that kind
+	if err == nil && is { // by a combination of fields; R4 has no such case
 		left, err = c.bare(line)
 	}
 	return left, p.fallen.ids, err
 }
 
-// sensitive reports whether a Patient needs an authorization that it has not.
+// sensitive reports whether a Patient needs a missing authorization.
 func (c *cleaner) sensitive(line []byte) (bool, error) {
 	f, err := c.examine.examine(line)
 	return err == nil && f.sensitive&^c.policy.authorised != 0, err
 }
 
-// object is an object without its sensitive fields, or entries of those. before and after make a
-// Patient of one of its fields.
+// object returns an object without its sensitive fields and entries. before and after turn one
+// field into a Patient.
 func (c *cleaner) object(object []byte, before, after string) ([]byte, error) {
 	parts, err := c.parts(object)
 	if err != nil {
@@ -120,7 +120,8 @@ func isText(field []byte) bool {
 	return false
 }
 
-// whole is the value of a field that goes or stays as one; nil where it stays.
+// whole returns the value of a field that is released or removed as a whole; nil if it is
+// removed.
 func (c *cleaner) whole(head, value []byte, before, after string) ([]byte, error) {
 	is, err := c.isSensitive([]byte(before), head, value, []byte(after))
 	if is || err != nil {
@@ -129,7 +130,7 @@ func (c *cleaner) whole(head, value []byte, before, after string) ([]byte, error
 	return value, nil
 }
 
-// list is a list without the entries that are sensitive; nil where none is left of several.
+// list returns a list without its sensitive entries; nil if none remain.
 func (c *cleaner) list(p piece, object []byte, before, after string) ([]byte, error) {
 	var kept [][]byte
 	for _, e := range p.entries {
@@ -160,7 +161,7 @@ func (c *cleaner) list(p piece, object []byte, before, after string) ([]byte, er
 	return joined("[", kept, "]"), nil
 }
 
-// isSensitive reports whether a Patient is that is made of some pieces.
+// isSensitive reports whether the Patient that consists of these pieces is sensitive.
 func (c *cleaner) isSensitive(pieces ...[]byte) (bool, error) {
 	c.one = c.one[:0]
 	for _, piece := range pieces {
@@ -169,7 +170,7 @@ func (c *cleaner) isSensitive(pieces ...[]byte) (bool, error) {
 	return c.sensitive(c.one)
 }
 
-// parts are the fields of an object.
+// parts returns the fields of an object.
 func (c *cleaner) parts(object []byte) (parts []piece, err error) {
 	w := &c.pruner.walk
 	for w.reset(object); w.next(); {
@@ -196,7 +197,7 @@ func (c *cleaner) parts(object []byte) (parts []piece, err error) {
 	return parts, w.err
 }
 
-// bare is a Patient with nothing but its type and id.
+// bare returns a Patient with only its type and id.
 func (c *cleaner) bare(line []byte) ([]byte, error) {
 	parts, err := c.parts(line)
 	var out [][]byte
@@ -208,7 +209,7 @@ func (c *cleaner) bare(line []byte) ([]byte, error) {
 	return joined("{", out, "}"), err
 }
 
-// joined is fields of an object, or entries of a list.
+// joined joins the fields of an object, or the entries of a list.
 func joined(before string, some [][]byte, after string) []byte {
 	out := []byte(before)
 	for i, s := range some {

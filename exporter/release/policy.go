@@ -12,7 +12,7 @@ import (
 // Policy is what one job's form and kick-off allow. It is read-only and may be shared.
 type Policy struct {
 	everything bool
-	narrow     []choices // each must allow a resource
+	narrow     []choices // a resource must pass each of them
 	authorised authorizations
 	sensitive  *Table
 	documents  *Table
@@ -23,22 +23,23 @@ type choices map[ehi.Category]limits
 
 type limits struct{ from, to time.Time }
 
-// Rules makes policies. It holds the tables.
+// Rules creates policies. It holds the code tables.
 type Rules struct {
 	sensitive, documents *Table
 	digest               string
 }
 
-// NewRules makes the rules with a table of sensitive codes, see SensitiveTable.
+// NewRules returns the rules with a table of sensitive codes, see SensitiveTable.
 func NewRules(sensitive *Table) *Rules {
 	return &Rules{sensitive: sensitive, documents: documentTable(), digest: sensitive.digest}
 }
 
-// Digest stands for the configured part of the rules: two with equal digests decide alike in one
-// build.
+// Digest identifies the configured part of the rules. In one build, two Rules with equal digests
+// make the same decisions.
 func (r *Rules) Digest() string { return r.digest }
 
-// RulesFromFile makes the rules with the table of sensitive codes in a file; "" is the shipped one.
+// RulesFromFile returns the rules with the table of sensitive codes in a file. For "" it uses
+// the built-in table.
 func RulesFromFile(path string) (*Rules, error) {
 	if path == "" {
 		table, err := SensitiveTable(nil)
@@ -56,8 +57,8 @@ func RulesFromFile(path string) (*Rules, error) {
 	return NewRules(table), nil
 }
 
-// Policy turns what a job's patient and application chose into a policy. Without a form and
-// without categories everything goes.
+// Policy returns the policy for the choices of a job's patient and application. Without a form
+// and without categories, everything is released.
 func (r *Rules) Policy(form *ehi.ReleaseForm, kickOff ehi.KickOff) (*Policy, error) {
 	p := &Policy{everything: form == nil, sensitive: r.sensitive, documents: r.documents}
 	if form != nil {
@@ -84,8 +85,8 @@ func (r *Rules) Policy(form *ehi.ReleaseForm, kickOff ehi.KickOff) (*Policy, err
 	return p, nil
 }
 
-// asked turns the categories and dates of a kick-off (EHI-6) into lines of the form; no category
-// means all of them.
+// asked converts the categories and dates of a kick-off (EHI-6) to form lines. No category means
+// all of them.
 func asked(k ehi.KickOff) map[ehi.Category]ehi.Choice {
 	keys := k.Categories
 	if len(keys) == 0 {
@@ -107,7 +108,7 @@ func fromForm(parameters map[ehi.Category]ehi.Choice) (choices, error) {
 		if err != nil {
 			return nil, err
 		}
-		if key == ehi.MedicalRecord { // takes no dates (EHI-8)
+		if key == ehi.MedicalRecord { // has no dates (EHI-8)
 			from, to = time.Time{}, time.Time{}
 		}
 		out[key] = limits{from, to}
@@ -115,7 +116,7 @@ func fromForm(parameters map[ehi.Category]ehi.Choice) (choices, error) {
 	return out, nil
 }
 
-// examiner makes one that derives what the policy's decisions need.
+// examiner returns an examiner that derives the facts that the policy depends on.
 func (p *Policy) examiner() examiner {
 	n := len(fhir.Types()) + 1
 	return examiner{
@@ -126,7 +127,7 @@ func (p *Policy) examiner() examiner {
 	}
 }
 
-// dated reports whether a decision may depend on when something happened.
+// dated reports whether a decision may depend on a date.
 func (p *Policy) dated() bool {
 	for _, c := range p.narrow {
 		for _, l := range c {
@@ -138,8 +139,8 @@ func (p *Policy) dated() bool {
 	return false
 }
 
-// Everything reports whether the policy withholds nothing, so that a complete record can pass
-// unread.
+// Everything reports whether the policy withholds nothing, so that a complete record can be
+// copied unread.
 func (p *Policy) Everything() bool { return p.everything }
 
 // allows reports whether a resource's category and date are released.
@@ -152,7 +153,7 @@ func (p *Policy) allows(key ehi.Category, f *facts) bool {
 		if l.from.IsZero() && l.to.IsZero() {
 			continue
 		}
-		// What does not say when it was cannot be shown to lie within the limits: it stays.
+		// A resource without a date is withheld, because it may be outside the limits.
 		if !f.happened.Overlap(l.from, l.to) {
 			return false
 		}
@@ -160,8 +161,7 @@ func (p *Policy) allows(key ehi.Category, f *facts) bool {
 	return true
 }
 
-// category is the line of the form that a resource falls under; "" for what is always released
-// (EHI-8).
+// category returns the form line of a resource; "" for one that is always released (EHI-8).
 func category(f *facts) ehi.Category {
 	switch string(f.typ) {
 	case "Patient":
@@ -184,7 +184,7 @@ func category(f *facts) ehi.Category {
 	return ehi.MedicalRecord
 }
 
-// Reasons under which withheld resources are counted, besides the keys of categories and
+// Reasons under which withheld resources are counted, in addition to the keys of categories and
 // authorizations.
 const (
 	categoryReason    = "category."
@@ -194,7 +194,7 @@ const (
 	unusedName        = "unused" // counted as reference-only
 )
 
-// withhold says why a resource stays; "" where it may go.
+// withhold returns the reason why a resource is withheld by itself; "" if there is none.
 func (p *Policy) withhold(f *facts) (reason string) {
 	if missing := f.needs() &^ p.authorised; missing != 0 {
 		return sensitiveReason + string(missing.first())
@@ -205,7 +205,8 @@ func (p *Policy) withhold(f *facts) (reason string) {
 	return ""
 }
 
-// needs is the authorizations without which a resource stays. The Patient always goes (EHI-8).
+// needs returns the authorizations without which a resource is withheld. The Patient is always
+// released (EHI-8).
 func (f *facts) needs() authorizations {
 	if string(f.typ) == "Patient" {
 		return 0
@@ -213,23 +214,23 @@ func (f *facts) needs() authorizations {
 	return f.sensitive
 }
 
-// Filter decides about the resources of a population one at a time. References stay as they are:
-// what was not asked for is not withheld from anybody.
+// Filter decides about the resources of a population one at a time. It leaves References
+// unchanged, because resources that the application did not request are not secret.
 type Filter struct {
 	policy *Policy
 	parts  []*filtered
 }
 
-// filtered is a Releaser by a Filter.
+// filtered is a Releaser of a Filter.
 type filtered struct {
 	examine examiner
 	counts  map[string]int64
 }
 
-// Filter starts the decisions about a population's resources.
+// Filter returns a new Filter for a population's resources.
 func (p *Policy) Filter() *Filter { return &Filter{policy: p} }
 
-// Releaser makes one; all are made before the first is used.
+// Releaser returns a new Releaser. Create all of them before you use the first.
 func (f *Filter) Releaser() Releaser {
 	part := &filtered{f.policy.examiner(), map[string]int64{}}
 	part.examine.alone = true
@@ -237,7 +238,8 @@ func (f *Filter) Releaser() Releaser {
 	return part
 }
 
-// Withheld is how many resources stayed, by reason; it is called when the releasers are through.
+// Withheld returns the number of withheld resources by reason. Call it after the releasers are
+// done.
 func (f *Filter) Withheld() map[string]int64 {
 	all := map[string]int64{}
 	for _, part := range f.parts {

@@ -11,36 +11,36 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// trait is what a policy says of all resources of a type.
+// trait is what a policy decides about all resources of a type.
 type trait struct {
 	kind    traitKind
-	verdict verdict          // of those that stay
+	verdict verdict          // of resources that are withheld
 	about   map[string]place // of aboutPlaces
-	names   []needle         // of the fields that hold those
+	names   []needle         // of the fields with those places
 	fields  []string         // of entryPaths, see quickEntries
-	entries []needle         // those
+	entries []needle         // for the names of fields
 }
 
 type traitKind uint8
 
 const (
 	notAsked      traitKind = iota
-	mustWalk                // it depends on more than codes
-	goes                    // unless a code is sensitive
-	goesUnlessLab           // or is a laboratory's
-	stays                   // for this reason, unless a code is sensitive
-	follows                 // what it is about, unless a code is sensitive
+	mustWalk                // the decision depends on more than codes
+	goes                    // released unless a code is sensitive
+	goesUnlessLab           // or unless it comes from a laboratory
+	stays                   // withheld for the verdict's reason, unless a code is sensitive
+	follows                 // depends on what it is about, unless a code is sensitive
 )
 
-// trait finds what can be said of a type. alone says that only the resources themselves are
-// decided about, and not what they refer to.
+// trait returns the trait of a type. alone means that only the resources themselves matter, not
+// their references.
 func (p *Policy) trait(typ []byte, alone bool) trait {
 	name, f := string(typ), facts{typ: typ}
 	key := category(&f)
 	switch {
 	case !alone &&
 		(name == "Binary" || name == "Patient" || roles[fhir.TypeNumber(typ)] == definition),
-		// it has a code in a field of another name
+		// it has a code in a field with another name
 		documentTypes[name] && !p.allDocuments(), name == "Composition":
 		return trait{kind: mustWalk}
 	case p.closed(key):
@@ -55,7 +55,7 @@ func (p *Policy) trait(typ []byte, alone bool) trait {
 	return trait{kind: goes}
 }
 
-// unlimited reports whether all of a line of the form goes, whenever it happened.
+// unlimited reports whether a form line is fully released, without date limits.
 func (p *Policy) unlimited(key ehi.Category) bool {
 	for _, c := range p.narrow {
 		if l, on := c[key]; key != "" && (!on || !l.from.IsZero() || !l.to.IsZero()) {
@@ -65,7 +65,7 @@ func (p *Policy) unlimited(key ehi.Category) bool {
 	return true
 }
 
-// closed reports whether nothing of a line of the form goes.
+// closed reports whether nothing of a form line is released.
 func (p *Policy) closed(key ehi.Category) bool {
 	for _, c := range p.narrow {
 		if _, on := c[key]; key != "" && !on {
@@ -75,7 +75,7 @@ func (p *Policy) closed(key ehi.Category) bool {
 	return false
 }
 
-// allDocuments reports whether it does not matter which group a document is of.
+// allDocuments reports whether all document groups are fully released.
 func (p *Policy) allDocuments() bool {
 	for _, key := range []ehi.Category{
 		ehi.DischargeSummary, ehi.Operative, ehi.Pathology, ehi.Radiology, ehi.Photographs,
@@ -88,19 +88,18 @@ func (p *Policy) allDocuments() bool {
 	return true
 }
 
-// told is what quick tells of a resource.
+// told is the result of quick.
 type told struct {
 	number  uint16 // of the type
 	verdict verdict
-	// facts are the others of which the decisions of a review need something; valid until the next
-	// line. They are nil where only the resource itself is decided about.
+	// facts are the facts that a review needs in addition; valid until the next line. They are
+	// nil if only the resource itself matters.
 	facts *facts
 }
 
-// quick tells without a walk what is decided about a resource, in a fraction of the time. What
-// it is not sure of it leaves to the walk: lines with \u escapes, with another resource inside
-// or a type that stands there twice, whatever may be a sensitive code anywhere, and what may
-// have to do with a Binary.
+// quick decides about a resource without a walk, in a fraction of the time. It leaves uncertain
+// cases to the walk: lines with \u escapes, with an inner resource, with a repeated type, with a
+// possibly sensitive code anywhere, or with a possible reference to a Binary.
 func (x *examiner) quick(line []byte) (q told, ok bool) {
 	typ, id, ok := identify(line)
 	if !ok {
@@ -144,13 +143,13 @@ func (x *examiner) look(typ, id []byte, n int, line, rest []byte, t *trait) (ok 
 		!x.alone && (mayNameBinary(line) || mayCall(n, line)) {
 		return false
 	}
-	if oneIn(line, unusualNames) { // labels count by more than codes
+	if oneIn(line, unusualNames) { // labels depend on more than codes
 		return false
 	}
 	if x.showsCode(line) {
 		return false
 	}
-	if t.kind == goesUnlessLab && holdsLab(line) { // a category may only show it
+	if t.kind == goesUnlessLab && holdsLab(line) { // a category may say so in its text only
 		return false
 	}
 	if !x.alone &&
@@ -159,35 +158,36 @@ func (x *examiner) look(typ, id []byte, n int, line, rest []byte, t *trait) (ok 
 		return false
 	}
 	if !x.alone && n == int(imagingNumber) && bytes.Contains(rest, uidName) {
-		return false // it is called so
+		return false // the uid is one of its names
 	}
 	if !x.alone &&
 		(t.kind == stays && mentionsBinary(rest) || attaches[n] && bytes.Contains(rest, urlName)) {
-		return false // it may lead to a Binary by something else than its type and id
+		return false // it may point to a Binary other than by type and id
 	}
-	named := supporting[n] && identifierName.in(rest) // others may refer to it so
+	named := supporting[n] && identifierName.in(rest) // others may refer to it by this name
 	if (x.alone || !named) && x.learn(typ, id, n, rest, t) {
 		return true
 	}
 	if x.alone {
-		// Of two ids it is the last that counts.
+		// If there are two ids, the last one counts.
 		return x.plain(rest, t.kind, nil) && (t.kind != stays || !idName.in(rest))
 	}
 	x.begin(typ, uint16(n), t.about).id = id
 	return !named && x.related(rest, t)
 }
 
-// quickEntries are entryPaths but for the careTeam: where a line names one of that, a walk tells.
+// quickEntries returns entryPaths without careTeam. A line that names a careTeam entry needs a
+// walk.
 func quickEntries(typ []byte) []string {
 	return slices.DeleteFunc(slices.Clone(entryPaths[string(typ)]), func(field string) bool {
 		return field == careTeam
 	})
 }
 
-// lastNames are the names in which some paths end.
+// lastNames returns the last names of some paths.
 func lastNames(paths map[string]place) (names []needle) {
 	for path := range paths {
-		// of an object of that name a walk tells, see plain
+		// an object with that name needs a walk, see plain
 		if strings.HasSuffix(path, ".reference") {
 			continue
 		}
@@ -205,27 +205,28 @@ var (
 	namesTeam      = typeSet("Claim", "ExplanationOfBenefit")
 )
 
-// mayNameBinary reports whether a line may be that of a Binary, or lead to one.
+// mayNameBinary reports whether a line may be a Binary, or point to one.
 func mayNameBinary(line []byte) bool {
 	return bytes.Contains(line, []byte(binaryType)) || hasEscapedNames(line)
 }
 
-// related finds what a resource is called and what it refers to, as far as a review needs it,
-// and looks at its codes. rest is what follows its id.
+// related derives the names and references of a resource that a review needs, and checks its
+// codes. rest follows its id.
 func (x *examiner) related(rest []byte, t *trait) (ok bool) {
 	f := &x.facts
 	switch {
-	case t.kind == stays && bytes.Contains(rest, urlName), // it may lead to a Binary
+	case t.kind == stays && bytes.Contains(rest, urlName), // it may point to a Binary
 		t.kind == stays &&
 			(idName.in(rest) || oneIn(rest, ownNames[f.number]) ||
 				bytes.Contains(rest, []byte("Device"))),
-		// else it is about nothing
+		// otherwise it is about nothing
 		t.kind == follows && (supporting[f.number] || oneIn(rest, t.names)),
 		f.number == reportNumber && t.kind != stays && resultName.in(rest),
-		t.kind != stays && oneIn(rest, ownNames[f.number]), // what it is called is no secret
-		isBill[f.number] && t.kind != stays:                // for its lines
+		// the names of a released resource are not secret
+		t.kind != stays && oneIn(rest, ownNames[f.number]),
+		isBill[f.number] && t.kind != stays: // for its lines
 		return x.skim(rest, t.kind)
-	case t.kind == stays: // what it refers to does not go for what only tells of it
+	case t.kind == stays: // it releases nothing, so what it only describes needs no distinction
 		return x.plain(rest, t.kind, f) && (!f.leads || x.again(rest, t.kind))
 	case !x.plainEntries(rest, t):
 		return false
@@ -235,7 +236,7 @@ func (x *examiner) related(rest []byte, t *trait) (ok bool) {
 	return true
 }
 
-// again begins once more, with a skim.
+// again starts over with a skim.
 func (x *examiner) again(rest []byte, t traitKind) (ok bool) {
 	id := x.facts.id
 	x.begin(x.facts.typ, x.facts.number, x.about).id = id
@@ -250,15 +251,15 @@ var (
 	urlName       = []byte(`"url"`)
 )
 
-// plainEntries is plain for a line that may have entries: where one refers to a supporting
-// resource, a walk tells what goes.
+// plainEntries is plain for a line that may have entries. If one refers to a supporting
+// resource, only a walk can decide.
 func (x *examiner) plainEntries(line []byte, t *trait) bool {
 	return x.plain(line, t.kind, &x.facts) && !oneIn(line[:x.supportsEnd], t.entries)
 }
 
-// plain reports whether no field of codes may hold what keeps a resource, and none is named
-// resourceType. It adds to the facts the supporting resources that the line refers to, unless f is
-// nil. All of these names end alike.
+// plain reports whether no code field may withhold the resource and no field is named
+// resourceType. It adds the supporting resources that the line refers to, unless f is nil. All
+// these names have similar endings, so one search finds them.
 func (x *examiner) plain(line []byte, t traitKind, f *facts) bool {
 	size := len(line)
 	x.supportsEnd = 0
@@ -300,8 +301,8 @@ func (x *examiner) plain(line []byte, t traitKind, f *facts) bool {
 	}
 }
 
-// codeBehind goes over the code, Coding or CodeableConcept of a field of whose name the line is
-// what follows. ok is false where it is in another shape, or may keep the resource.
+// codeBehind checks the code, Coding or CodeableConcept of a field; line follows the field's
+// name. ok is false if it has another shape, or may withhold the resource.
 func (x *examiner) codeBehind(line []byte, t traitKind) (rest []byte, ok bool) {
 	line = afterSpace(line)
 	if len(line) == 0 || line[0] != ':' {
@@ -324,19 +325,19 @@ func (x *examiner) holdsEscape(text []byte) bool {
 	return x.escaped && bytes.IndexByte(text, '\\') >= 0
 }
 
-// escapes reports whether a line has escapes, and such by number.
+// escapes reports whether a line has escapes, and whether some are \u escapes.
 func escapes(line []byte) (some, coded bool) {
 	at := bytes.IndexByte(line, '\\')
 	return at >= 0, at >= 0 && hasCodedEscapes(line[at:])
 }
 
-// support keeps what a reference leads to, where that is a supporting resource, or may be, and
+// support records the target of a reference if it is, or may be, a supporting resource, and
 // reports whether it is.
 func (f *facts) support(ref []byte) bool {
 	end := bytes.IndexByte(ref, '/')
 	if end > 0 && fhir.ValidID(ref[end+1:]) && !hasEnding(ref[end+1:]) &&
 		fhir.TypeNumber(ref[:end]) != 0 {
-		if !isSupporting(ref[:end]) { // as most
+		if !isSupporting(ref[:end]) { // true for most references
 			f.members = f.members || !isOccasion(ref[:end])
 			return false
 		}
@@ -363,7 +364,7 @@ func (f *facts) support(ref []byte) bool {
 	return true
 }
 
-// keeps reports whether a code may keep a resource.
+// keeps reports whether a code may withhold a resource.
 func (x *examiner) keeps(code []byte, t traitKind) bool {
 	if x.casts {
 		return false
@@ -392,9 +393,8 @@ type shortCode struct {
 	bytes [23]byte
 }
 
-// textBehind reads the text that a field holds of whose name the line is what follows; nil where
-// it is something else, or no field. ok is false where several texts may be there, or half of
-// one.
+// textBehind reads the text of a field; line follows the field's name. It is nil if the value is
+// something else, or if there is no field. ok is false for a list or an incomplete text.
 func textBehind(line []byte) (text, rest []byte, ok bool) {
 	for len(line) > 0 && (line[0] == ':' || line[0] <= ' ') {
 		line = line[1:]
@@ -414,9 +414,9 @@ func textBehind(line []byte) (text, rest []byte, ok bool) {
 	return line[1 : end-1], line[end:], true
 }
 
-// indexEnd finds the first text or name that ends in one of two letters and a last one; -1 where
-// there is none. It may find other letters, of the bits that both have. It looks at 16 bytes at
-// a time.
+// indexEnd returns the index of the first text or name that ends in letter or other, followed by
+// last; -1 if there is none. It may match further letters that combine the bits of both. It
+// reads 16 bytes at a time.
 func indexEnd(b []byte, letter, other, last byte) int {
 	want, either, end :=
 		eachByte*uint64(letter), eachByte*uint64(letter^other), eachByte*uint64(last)
@@ -438,7 +438,8 @@ func indexEnd(b []byte, letter, other, last byte) int {
 	return -1
 }
 
-// endsAt has the high bit of the first of eight bytes at which such an end begins.
+// endsAt returns a word whose lowest high bit marks the first of eight positions at which such
+// an end begins.
 func endsAt(b []byte, want, either, last uint64) uint64 {
 	first := (binary.LittleEndian.Uint64(b) ^ want) &^ either
 	second := binary.LittleEndian.Uint64(b[1:]) ^ last
@@ -446,8 +447,8 @@ func endsAt(b []byte, want, either, last uint64) uint64 {
 	return zeroByte(first | second | third)
 }
 
-// indexQuoted finds the first text or name that ends in one of two letters that differ in one
-// bit; -1 where there is none. It looks at 16 bytes at a time.
+// indexQuoted returns the index of the first text or name that ends in one of two letters that
+// differ in one bit; -1 if there is none. It reads 16 bytes at a time.
 func indexQuoted(b []byte, letter, other byte) int {
 	want, either, at := eachByte*uint64(letter), eachByte*uint64(letter^other), 0
 	for ; at+17 <= len(b); at += 16 {
@@ -467,17 +468,18 @@ func indexQuoted(b []byte, letter, other byte) int {
 	return -1
 }
 
-// quotedAt has the high bit of the first of eight bytes that is such a letter with a quote
-// behind it.
+// quotedAt returns a word whose lowest high bit marks the first of eight bytes that is such a
+// letter before a quote.
 func quotedAt(b []byte, letter, either uint64) uint64 {
 	return zeroByte((binary.LittleEndian.Uint64(b)^letter)&^either |
 		binary.LittleEndian.Uint64(b[1:]) ^ '"'*eachByte)
 }
 
-// zeroByte has the high bit of the first byte that is zero, and perhaps of bytes behind it.
+// zeroByte returns a word whose lowest high bit marks the first zero byte. Higher bits may be
+// wrong.
 func zeroByte(x uint64) uint64 { return (x - eachByte) &^ x & highBits }
 
-// identify reads type and id of a resource that begins with them, as most do.
+// identify reads the type and id of a resource that begins with them, as most do.
 func identify(line []byte) (typ, id []byte, ok bool) {
 	const first, second = `{"` + resourceType + `":"`, `","id":"`
 	if !bytes.HasPrefix(line, []byte(first)) {

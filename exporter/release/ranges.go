@@ -5,21 +5,21 @@ import (
 	"strings"
 )
 
-// hyphens are what stands between the ends of a range of codes.
+// hyphens replaces the separators in a range of codes.
 var hyphens = strings.NewReplacer(
 	"\u2010", "-", "\u2011", "-", "\u2012", "-", "\u2013", "-", "\u2014", "-", "\u2212", "-",
 	" - ", "-", " .. ", "-", "..", "-", "\u2026", "-", " to ", "-", " TO ", "-", " through ", "-",
 )
 
 // codeRange is a range of codes of ICD-10 or ICD-9-CM (X85-Y09, F10.0 - F19.9, 290-319), or of
-// ICD-11: there the second character is a letter (6A00-6E8Z).
+// ICD-11, where the second character is a letter (6A00-6E8Z).
 type codeRange struct {
 	from, to string // plain codes
 	eleven   bool
-	short    bool // chapters and blocks are called so, also without a system
+	short    bool // it has the form of a chapter or block, which counts without a system too
 }
 
-// rangesOf are the ranges that a text holds.
+// rangesOf returns the ranges in a text.
 func rangesOf(text []byte) (ranges []codeRange) {
 	if !mayBeRange(text) {
 		return nil
@@ -33,7 +33,7 @@ func rangesOf(text []byte) (ranges []codeRange) {
 			continue
 		}
 		from, end := zeros(plainCode([]byte(left))), zeros(plainCode([]byte(right)))
-		// how WHO calls a block: BlockL1-6C4
+		// WHO's name for a block: BlockL1-6C4
 		if strings.HasPrefix(from, "BL0CKL") && len(end) >= 3 {
 			ranges = append(ranges, codeRange{end, end, true, true})
 			continue
@@ -59,9 +59,8 @@ func rangesOf(text []byte) (ranges []codeRange) {
 	return ranges
 }
 
-// uncut is the second end of a range whose first one is a plain code of three characters of ICD-10,
-// with what it has in common with that: F19 of F01-19. A hyphen may stand for a dot, too (F10-9):
-// the range holds both.
+// uncut completes the abbreviated second end of a range of ICD-10: F19 in F01-19. The hyphen may
+// also stand for a dot (F10-9); then the range includes both meanings.
 func uncut(from, to string) (whole string, isCut bool) {
 	if len(from) != 3 || len(to) == 0 || len(to) > 2 || isDigit(from[0]) ||
 		strings.Trim(from[1:]+to, digits) != "" {
@@ -70,7 +69,7 @@ func uncut(from, to string) (whole string, isCut bool) {
 	return from[:3-len(to)] + to, true
 }
 
-// zeros is a plain code with zeros for each O behind its first character, see slips.
+// zeros replaces each O behind the first character of a plain code with a zero, see slips.
 func zeros(code string) string {
 	if code == "" {
 		return ""
@@ -78,29 +77,29 @@ func zeros(code string) string {
 	return code[:1] + strings.ReplaceAll(code[1:], "O", "0")
 }
 
-// isStem reports whether a plain code of three characters or more begins as those of ICD-11 do:
+// isStem reports whether a plain code of three or more characters begins like a code of ICD-11:
 // 6C4.
 func isStem(code string) bool { return !isDigit(code[1]) && isDigit(code[2]) }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
-// mayBeRange tells most texts apart from those that hold a range.
+// mayBeRange rules out most texts that contain no range.
 func mayBeRange(text []byte) bool {
 	if len(text) < 5 {
 		return false
 	}
 	at := bytes.IndexByte(text, '-')
 	if at < 0 {
-		at = bytes.IndexByte(text, 0xe2) // the others
+		at = bytes.IndexByte(text, 0xe2) // other hyphens and dashes
 	}
-	if at >= 3 && !isDigit(text[0]) { // the second end may be cut short
+	if at >= 3 && !isDigit(text[0]) { // the second end may be abbreviated
 		return true
 	}
 	return at >= 3 && len(text)-at > 3 || bytes.Contains(text, []byte("..")) ||
 		bytes.IndexByte(text, ' ') >= 3
 }
 
-// holds reports whether a row of a table stands for some code of the range.
+// holds reports whether a row of a table covers some code of the range.
 func (r codeRange) holds(row string) bool {
 	if row >= r.from && (row <= r.to || strings.HasPrefix(row, r.to)) {
 		return true
@@ -108,8 +107,8 @@ func (r codeRange) holds(row string) bool {
 	return strings.HasPrefix(r.from, row) || strings.HasPrefix(r.to, row)
 }
 
-// lookupRanges calls add with the categories of which some code lies in a range that a text
-// holds, of a system of ICD or, as a chapter or a block is called, of none.
+// lookupRanges calls add with the categories that have a code in a range in the text. The range
+// is of an ICD system, or has the form of a chapter or block without a system.
 func (t *Table) lookupRanges(system string, text []byte, add func(category string)) {
 	if !t.loose {
 		return
@@ -122,7 +121,7 @@ func (t *Table) lookupRanges(system string, text []byte, add func(category strin
 	for _, r := range ranges {
 		of := system
 		switch {
-		case system == icd10Procedures: // whose name is for both parts of ICD-10
+		case system == icd10Procedures: // its names are also used for ICD-10
 			of = icd10
 		case system == anyICD && r.eleven:
 			of = icd11
@@ -155,7 +154,7 @@ func (t *Table) lookupRanges(system string, text []byte, add func(category strin
 	}
 }
 
-// mayHoldRange reports whether a text holds a range of some system of which a code is in the table.
+// mayHoldRange reports whether a text contains a range that covers a code of the table.
 func (t *Table) mayHoldRange(text []byte) (may bool) {
 	for _, system := range []string{icd10, icd9, icd11} {
 		t.lookupRanges(system, text, func(string) { may = true })
@@ -163,8 +162,8 @@ func (t *Table) mayHoldRange(text []byte) (may bool) {
 	return may
 }
 
-// codeless looks at a Coding that names a system and has no code: at what it shows, and at the
-// end of the name (http://snomed.info/sct/86406008).
+// codeless classifies a Coding with a system but no code, by its display and by the end of the
+// system (http://snomed.info/sct/86406008).
 func (x *examiner) codeless(f *facts, c *coding) {
 	label := x.isLabel(x.walk.depth)
 	if len(c.shown) > 0 {

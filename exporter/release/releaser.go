@@ -34,7 +34,7 @@ type reviewed struct {
 	pruner pruner
 	// makes the moulds
 	casts  []moulds
-	caster examiner // that makes them
+	caster examiner // makes the moulds
 	masks  [64]knownMask
 	latest latest
 	// rest is the offset behind the line's type and id. It is 0 if the resource is inside

@@ -8,55 +8,59 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Review is the decisions about one record. What it keeps of a resource is some 20 bytes.
+// Review makes the decisions about one record. It stores about 20 bytes for each resource.
 type Review struct {
 	policy    *Policy
 	resolved  bool      // every local reference of the record resolves within it
 	ambiguous bool      // a released resource and a withheld one have the same id
-	types     bitmap    // the types of which some stay, or lose something of their own
-	hiding    bitmap    // those of which some stay for more than that nothing uses them
-	going     [256]bool // R4's types of which some go, or may
-	notable   filter    // the ids of those
+	types     bitmap    // the types of notable resources
+	hiding    bitmap    // the types of kept resources
+	going     [256]bool // R4's types of which some are, or may be, released
+	notable   filter    // the ids of notable resources
 	concluded bool
 
-	gathered  sync.Mutex // what the observers gather together
-	indexing  sync.Mutex // index, while they observe
-	index     verdicts   // of what stays, and of supporting resources and Binaries
+	gathered  sync.Mutex // for data that the observers share
+	indexing  sync.Mutex // guards index while observers run
+	index     verdicts   // withheld resources, supporting resources and Binaries
 	observers []*Observer
 	secrets   secrets
-	// identified is by what else References may name what stays, and hidden by the name of a field
-	// whether it may refer to something that stays.
+	// identified are the other names by which References may point to withheld resources. hidden
+	// tells by field name whether a Reference may point to a withheld resource.
 	identified identified
 	hidden     map[string]bool
 	forms      forms
 	attached   attachedTo
 	takers     map[resource]taker
-	asked      map[resource]bool // about which of them is being decided
+	asked      map[resource]bool // those that standing is evaluating
 	copies     []copied
-	stayed     map[resource]bool // what stays for that alone
-	// stayingInner stay where they stand in another one.
+	stayed     map[resource]bool // withheld for that reason only
+	// stayingInner are inner resources that are withheld together with their place.
 	stayingInner []stayingInner
-	holding      bitmap // the types of what holds other resources
+	holding      bitmap // the types of resources that contain others
 	counts       map[string]int64
 	support      support
-	shorts       []resource             // that may be withheld, and have an id that is not looked for in texts
-	gone         map[resource]goneLines // of bills
-	anyGone      goneLines              // of any of them
-	bills        map[resource]bool      // those that may go, where some lose lines
-	billLines    map[lineOf][]resource  // what their lines tell of, where an answer asks
-	short        bool                   // one of them is withheld
-	alone        bool                   // nothing but the resource at hand is released, see Alone
-	beside       *Observer              // of what is not in the record
-	outside      map[resource]bool      // that, as far as it may stay; whether its id is a short number
-	// irregular says that a resource has its type or id twice.
+	// those that may be withheld and whose id is too short to be searched in texts
+	shorts  []resource
+	gone    map[resource]goneLines // of bills
+	anyGone goneLines              // of all bills
+	// those that may be released; filled only if some bill loses lines
+	bills     map[resource]bool
+	billLines map[lineOf][]resource // the targets of their lines; built on first use
+	short     bool                  // one of shorts is withheld
+	alone     bool                  // only the current resource is released, see Alone
+	beside    *Observer             // for resources outside the record
+	// resources outside the record that may be withheld; true if the id is a short number
+	outside map[resource]bool
+	// irregular reports that a resource has its type or id twice.
 	irregular bool
-	unsure    bool                     // nothing that was observed goes whatever comes, see Observer.settled
-	patient   atomic.Pointer[resource] // the first on a line of its own, who goes; nil before
-	relied    bool                     // it was relied on that some of it does
-	twice     bool                     // some of that came once more, and stays
+	unsure    bool // no observed resource counts as certainly released, see Observer.settled
+	// the first released Patient with its own line; nil until then
+	patient atomic.Pointer[resource]
+	relied  bool // something was skipped because some resources are certainly released
+	twice   bool // one of these occurred again, and is withheld
 }
 
-// Review starts the decisions about one record.
+// Review returns a new Review for one record.
 func (p *Policy) Review() *Review {
 	x := verdicts{index: newIndex[verdict]()}
 	return &Review{
@@ -69,20 +73,20 @@ func (p *Policy) Review() *Review {
 	}
 }
 
-// Resolved tells that every local reference of the record resolves within it: so says its
-// source, and nothing of it was left out. It is called before Conclude; each reference is looked
-// at where it is not.
+// Resolved declares that every local reference of the record resolves within it, as its source
+// promises, and that no resource was left out. Call it before Conclude. Without it, each
+// reference is looked up.
 func (r *Review) Resolved() { r.resolved = true }
 
-// pointers are resources that say nothing but what they refer to. One goes that is not in the
-// index.
+// pointers are resources that may be withheld because of what they refer to. A pointer that is
+// not in the index is released.
 type pointers struct {
 	selves  list
-	ends    []int32 // of each one's targets
-	why     []bool  // whether those are of whyPaths
-	inside  []bool  // whether the resource stands in another one
+	ends    []int32 // where each pointer's targets end
+	why     []bool  // the targets are of whyPaths
+	inside  []bool  // the resource is inside another one
 	targets list
-	left    []int32 // those that may fall yet; nil before they are gone over
+	left    []int32 // those that may still be withheld; nil until the first pass over them
 }
 
 func (p *pointers) begin(self resource, why bool) {
@@ -96,7 +100,7 @@ func (p *pointers) add(target resource) {
 	p.ends[len(p.ends)-1] = int32(p.targets.n)
 }
 
-// of is where the targets of pointer i stand.
+// of returns where the targets of pointer i begin and end.
 func (p *pointers) of(i int) (from, to int) {
 	if i > 0 {
 		from = int(p.ends[i-1])
@@ -104,13 +108,13 @@ func (p *pointers) of(i int) (from, to int) {
 	return from, int(p.ends[i])
 }
 
-// forms are the presentedForms of reports, as pointers to what the reports are made of.
+// forms are the presentedForms of reports, as pointers to the parts of the reports.
 type forms struct {
 	pointers
 	groups []ehi.Category
 }
 
-// present keeps what the presentedForm of a report tells of.
+// present records what the presentedForm of a report describes.
 func (o *Observer) present(self resource, f *facts) {
 	r := o.review
 	begun := false
@@ -124,8 +128,8 @@ func (o *Observer) present(self resource, f *facts) {
 	})
 }
 
-// stripForms cuts the presentedForms out that tell of something that stays for more than an
-// unticked line of the form.
+// stripForms removes the presentedForms that describe something withheld for a reason other than
+// an unticked form line.
 func (r *Review) stripForms() {
 	for i := range r.forms.selves.n {
 		from, to := r.forms.of(i)
@@ -139,7 +143,7 @@ func (r *Review) stripForms() {
 	}
 }
 
-// countForms counts those that stripForms cut out of what goes.
+// countForms counts the presentedForms that stripForms removed from released reports.
 func (r *Review) countForms() {
 	for i, group := range r.forms.groups {
 		if v, known := r.index.at(r.forms.selves.at(i)); known && !v.withheld() && v&stripped != 0 {
@@ -149,16 +153,16 @@ func (r *Review) countForms() {
 	r.forms = forms{}
 }
 
-// Conclude ends the first pass, after the last observer: resources whose only content is
-// withheld are withheld too, until nothing changes. It returns nil; or a review in place of this
-// one, which has to observe the record from its beginning: some resource came twice, and what
-// was taken for certain after the first time was not. This one has no Releaser then.
+// Conclude ends the first pass, after the last observer. It withholds resources whose only
+// content is withheld, until nothing changes. It usually returns nil. If a resource occurred
+// twice and its first occurrence was wrongly relied on, it returns a new review, which must
+// observe the record from its beginning; then the old one has no Releaser.
 func (r *Review) Conclude() (instead *Review) {
 	for _, o := range r.observers {
 		r.relied = r.relied || o.relied
 		r.secrets.merge(&o.ids)
 		r.secrets.numbers.merge(&o.numbers)
-		r.support.merge(o.support) // of a large record it is several MB
+		r.support.merge(o.support) // several MB for a large record
 		o.support, o.examine, o.cleaner, o.innerWalk = support{}, examiner{}, nil, walk{}
 	}
 	r.flush()
@@ -167,7 +171,7 @@ func (r *Review) Conclude() (instead *Review) {
 	r.resolveLeads()
 	r.resolveHolders()
 	r.support.resolveNames()
-	if !r.policy.everything { // EHI-8: else it all goes, whatever refers to what
+	if !r.policy.everything { // EHI-8: otherwise everything is released, whatever its references
 		r.withholdMore()
 	}
 	r.countForms()
@@ -190,7 +194,7 @@ func (r *Review) Conclude() (instead *Review) {
 	return nil
 }
 
-// withholdMore withholds what is only about, or for, or part of something that stays.
+// withholdMore withholds resources that are only about, for, or part of something withheld.
 func (r *Review) withholdMore() {
 	for again := true; again; {
 		r.withholdPointers()
@@ -199,13 +203,14 @@ func (r *Review) withholdMore() {
 		fell := false
 		if r.attached.some() {
 			r.followDocuments()
-			fell = r.withholdPointers() // at a Binary; of what falls so, Binaries may be held
+			// pointers to Binaries; those withheld now may hold other Binaries
+			fell = r.withholdPointers()
 		}
 		again = r.withholdUnused() || fell
 	}
 }
 
-// conclude counts what stays, and prepares for the look-ups of the second pass.
+// conclude counts the withheld resources, and prepares the look-ups of the second pass.
 func (r *Review) conclude() {
 	r.index.sieve = nil
 	r.notable = newFilter(r.countNotable())
@@ -224,7 +229,7 @@ func (r *Review) conclude() {
 	r.observers = nil
 }
 
-// countNotable counts what stays, by reason, and is how much is notable.
+// countNotable counts withheld resources by reason, and returns the number of notable resources.
 func (r *Review) countNotable() (notable int) {
 	var counts [1 << 8]int64
 	r.index.each(func(x resource, v verdict) {
@@ -259,19 +264,20 @@ func (r *Review) countNotable() (notable int) {
 	return notable
 }
 
-// goes notes that some of a type go.
+// goes records that some resources of a type are released.
 func (r *Review) goes(typ uint16) {
 	if int(typ) < len(r.going) {
 		r.going[typ] = true
 	}
 }
 
-// allStay reports whether nothing of a type goes: those of it need no look into the index.
+// allStay reports whether nothing of a type is released, so that resources of the type need no
+// look-up.
 func (r *Review) allStay(typ uint16) bool {
 	return int(typ) < len(r.going) && !r.going[typ] && r.types.has(typ)
 }
 
-// concludeTypes notes the types of what goes and is not in the index.
+// concludeTypes records the types of released resources that are not in the index.
 func (r *Review) concludeTypes() {
 	for _, o := range r.observers {
 		for typ := range o.released.of {
@@ -284,8 +290,8 @@ func (r *Review) concludeTypes() {
 	}
 }
 
-// concludeReleased finds out what goes and is called like something notable, or may be; of a
-// record in which not all references resolve it takes in all that goes.
+// concludeReleased adds the released resources to the index that share an id with a notable
+// resource, or may. If not all references resolve, it adds all released resources.
 func (r *Review) concludeReleased() {
 	if patient := r.patient.Load(); patient != nil {
 		v, _ := r.index.at(*patient)
@@ -310,16 +316,16 @@ func (r *Review) concludeReleased() {
 		}
 	}
 	for _, o := range r.observers {
-		for _, i := range o.pointers.left { // what fell does not go
+		for _, i := range o.pointers.left { // withheld pointers are no longer in left
 			take(o.pointers.selves.at(int(i)))
 		}
 		o.inside.each(take)
 	}
 }
 
-// namesakes are, by observer, the resources that go of their own and may have the id of
-// something notable. Of a large record nearly all go: the observers' are gone through side by
-// side.
+// namesakes returns, for each observer, the independently released resources that may share the
+// id of a notable one. In a large record nearly all resources are released, so this runs in
+// parallel.
 func (r *Review) namesakes() []list {
 	found := make([]list, len(r.observers))
 	var group sync.WaitGroup
@@ -336,8 +342,8 @@ func (r *Review) namesakes() []list {
 	return found
 }
 
-// eachReleased visits the resources that go and may have no place in the index; among the
-// pointers are such that stay, and have one.
+// eachReleased visits the released resources that may be missing from the index. It also visits
+// withheld pointers, which are in the index.
 func (r *Review) eachReleased(visit func(resource)) {
 	for _, o := range r.observers {
 		o.pointers.selves.each(func(self resource) {
@@ -350,7 +356,7 @@ func (r *Review) eachReleased(visit func(resource)) {
 	}
 }
 
-// eachOfItsOwn is eachReleased for those that stand on a line of their own.
+// eachOfItsOwn is eachReleased for resources with a line of their own.
 func (r *Review) eachOfItsOwn(visit func(resource)) {
 	for _, o := range r.observers {
 		for i, inside := range o.pointers.inside {
@@ -362,11 +368,11 @@ func (r *Review) eachOfItsOwn(visit func(resource)) {
 	}
 }
 
-// known puts a released resource into the index: it is looked for by every reference where not
-// all of them resolve, and what it is called is no secret.
+// known adds a released resource to the index. If not all references resolve, every reference
+// looks for its target there; and an id that a released resource has is not secret.
 func (r *Review) known(goes resource) {
 	if r.resolved && !r.index.shares(goes.id) {
-		return // the filter took it for another one
+		return // a false positive of the filter
 	}
 	r.index.put(goes, 0)
 	if released, withheld := r.index.of(goes.id); released && withheld {
@@ -374,8 +380,8 @@ func (r *Review) known(goes resource) {
 	}
 }
 
-// withholdPointers withholds the pointers of which all targets stay, and the copies of what
-// does, until nothing changes. It reports whether one fell.
+// withholdPointers withholds the pointers whose targets are all withheld, and copies of withheld
+// resources, until nothing changes. It reports whether it withheld any.
 func (r *Review) withholdPointers() (fell bool) {
 	fell = r.withholdThem()
 	for r.withholdCopies() {
@@ -385,8 +391,8 @@ func (r *Review) withholdPointers() (fell bool) {
 	return fell
 }
 
-// withholdThem goes over the pointers that are left, forth and back, until nothing changes: a
-// chain of them falls in one go, whichever way it leads.
+// withholdThem passes over the remaining pointers in alternating directions until nothing
+// changes. So a chain of pointers is withheld in one pass, whatever its direction.
 func (r *Review) withholdThem() (fell bool) {
 	for again := true; again; {
 		again = false
@@ -398,9 +404,9 @@ func (r *Review) withholdThem() (fell bool) {
 	return fell
 }
 
-// fall asks about each pointer that is left whether it falls, and reports whether one did. The
-// next time it begins with the last. About Binaries followDocuments may decide anew: those are
-// asked about again.
+// fall asks for each remaining pointer whether it is withheld, and reports whether any was. The
+// next call starts at the other end. Binaries remain, because followDocuments may change their
+// verdicts.
 func (p *pointers) fall(falls func(p *pointers, i int) bool) (some bool) {
 	if p.left == nil {
 		p.left = make([]int32, p.selves.n)
@@ -417,7 +423,7 @@ func (p *pointers) fall(falls func(p *pointers, i int) bool) (some bool) {
 	return some
 }
 
-// withholdPointer withholds pointer i where all that it refers to stays, and reports whether it
+// withholdPointer withholds pointer i if all its targets are withheld, and reports whether it
 // did.
 func (r *Review) withholdPointer(p *pointers, i int) bool {
 	self := p.selves.at(i)
@@ -431,8 +437,8 @@ func (r *Review) withholdPointer(p *pointers, i int) bool {
 	return true
 }
 
-// allWithheld reports whether the targets of pointer i stay; for more than an unticked line of
-// the form where they say why it is.
+// allWithheld reports whether all targets of pointer i are withheld; if they are of whyPaths,
+// for a reason other than an unticked form line.
 func (r *Review) allWithheld(p *pointers, i int) (some bool) {
 	self, why := p.selves.at(i), p.why[i]
 	from, to := p.of(i)
@@ -449,12 +455,12 @@ func (r *Review) allWithheld(p *pointers, i int) (some bool) {
 	return some
 }
 
-// flush puts all that was decided into the index.
+// flush adds all pending verdicts to the index.
 func (r *Review) flush() {
 	for _, o := range r.observers {
 		o.flush()
 	}
 }
 
-// Withheld is how many resources stay, by reason; it is complete after Conclude.
+// Withheld returns the number of withheld resources by reason. It is complete after Conclude.
 func (r *Review) Withheld() map[string]int64 { return r.counts }

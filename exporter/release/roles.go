@@ -6,31 +6,33 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// role is what resources of a type are in a patient's record. It decides whether one goes by
-// itself, or with what refers to it (EHI-8, EHI-9).
+// role is the role of a resource type in a patient's record. It decides whether a resource is
+// released by itself, or with the resources that refer to it (EHI-8, EHI-9).
 type role uint8
 
 const (
-	// undecided is the role of what R4 does not know: it goes by its line of the form.
+	// undecided is the role of types unknown to R4. Such a resource is released according to its
+	// form line.
 	undecided role = iota
-	// statement says something of the patient by itself.
+	// statement says something about the patient by itself.
 	statement
-	// thing is a person, place or thing: it says nothing of a patient. It has no line of the
-	// form, and goes where something that goes refers to it.
+	// thing is a person, place or thing that says nothing about a patient. It has no form line,
+	// and is released if a released resource refers to it.
 	thing
-	// part belongs to what refers to it, such as the slot of an appointment or the goal of a
-	// plan. It has a line of the form; beside that it stays where something refers to it that
-	// stays for more than an unticked line, and nothing that goes does.
+	// part belongs to the resources that refer to it, such as the slot of an appointment or the
+	// goal of a plan. It has a form line. In addition, it is withheld if no released resource
+	// refers to it, but one does that is withheld for a reason other than an unticked form line.
 	part
-	// definition is a part of what was done by it: a questionnaire, a protocol.
+	// definition is a part of the resources that follow it: a questionnaire, a protocol.
 	definition
 )
 
-// roleTable is the role of each type of R4. Statements are the types of the patient compartment,
-// and those that tell of bills, messages and whole records of it. Of the compartment, Device is
-// a thing (one of a patient to which nothing refers goes), and Goal, RelatedPerson, Person,
-// Schedule, Specimen and BodyStructure are parts: another resource says what they are for. A
-// CareTeam says that by itself, and mostly names who treats the patient anyway.
+// roleTable lists the types of R4 by role. Statements are the types of the patient compartment,
+// and types about bills, messages and whole records of it. Exceptions in the compartment: Device
+// is a thing (one that belongs to a patient is released without references too). Goal,
+// RelatedPerson, Person, Schedule, Specimen and BodyStructure are parts, because another
+// resource says what they are for. CareTeam is a statement: it says so itself, and usually only
+// names those who treat the patient.
 var roleTable = map[role]string{
 	statement: `Account AdverseEvent AllergyIntolerance Appointment AppointmentResponse ` +
 		`AuditEvent Basic
@@ -63,22 +65,22 @@ var roleTable = map[role]string{
 		TestReport TestScript ValueSet`,
 }
 
-// roles is roleTable by the numbers of the types.
+// roles is roleTable by type number.
 var roles = func() (of [256]role) {
 	for r, names := range roleTable {
 		for _, name := range strings.Fields(names) {
 			of[fhir.TypeNumber([]byte(name))] = r
 		}
 	}
-	of[0] = undecided // no type
+	of[0] = undecided // number 0 is no type
 	return of
 }()
 
 // isThing reports whether resources of a type are things.
 func isThing(typ []byte) bool { return roles[fhir.TypeNumber(typ)] == thing }
 
-// supporting are the types whose resources go with what refers to them, by their numbers: things,
-// and parts.
+// supporting are the types, by number, whose resources are released with those that refer to
+// them: things, parts and definitions.
 var supporting = func() (set [256]bool) {
 	for number, r := range roles {
 		set[number] = r >= thing
@@ -86,16 +88,16 @@ var supporting = func() (set [256]bool) {
 	return set
 }()
 
-// typeSet is a set of types by their numbers.
+// typeSet returns a set of types by number.
 func typeSet(names ...string) (set [256]bool) {
 	for _, name := range names {
 		set[fhir.TypeNumber([]byte(name))] = true
 	}
-	set[0] = false // no type
+	set[0] = false // number 0 is no type
 	return set
 }
 
 func isSupporting(typ []byte) bool { return supporting[fhir.TypeNumber(typ)] }
 
-// isPart reports whether resources of a type are parts, or definitions.
+// isPart reports whether resources of a type are parts or definitions.
 func isPart(typ uint16) bool { return int(typ) < len(roles) && roles[typ] >= part }

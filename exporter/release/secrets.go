@@ -8,39 +8,39 @@ import (
 	"unicode/utf8"
 )
 
-// Lengths of ids that are looked for in texts.
+// Lengths of ids that are searched in texts.
 const (
-	// minSecret is the length from which an id of a withheld resource is looked for in every
-	// text of the released ones. Shorter ones ("1", "home") are words of any text; they are
-	// masked in references alone.
+	// minSecret is the minimum length of a withheld resource's id that is searched in every text
+	// of released resources. Shorter ids ("1", "home") are common words; they are masked only in
+	// references.
 	minSecret = 12
-	// looseSecret is the length from which it counts also inside of a longer word: chance makes
-	// no such match.
+	// looseSecret is the minimum length of an id that also counts inside a longer word, because
+	// such a match cannot be a coincidence.
 	looseSecret = 20
 )
 
-// secrets finds the ids of withheld resources in texts. The ids themselves are in the index;
-// here is what tells most texts apart from all of them: the bytes that ids are made of, their
-// lengths, and how long ones end. What it costs to look through a text does not depend on how
-// many ids there are.
+// secrets finds the ids of withheld resources in texts. The ids are in the index. secrets has
+// what rules out most texts: the bytes in the ids, the lengths of ids, and the ends of long ids.
+// So the cost of a search does not depend on the number of ids.
 type secrets struct {
 	index verdicts
 	idSpellings
-	filter  filter // of all ids; nil where there are none
+	filter  filter // of all ids; nil if there are none
 	numbers numbers
 }
 
-// idSpellings are how ids are spelled that are, or may turn out to be, those of withheld resources.
+// idSpellings describes the ids of resources that are, or may be, withheld.
 type idSpellings struct {
 	alphabet alphabet
 	words    []int  // lengths below looseSecret, sorted
 	loose    []int  // the other lengths, sorted
-	tails    *tails // of the loose ones; nil where there are none
-	capitals bool   // some have no capitals: they may come in capitals alone, as UUIDs do
-	upper    []byte // the last of those, in capitals
+	tails    *tails // of the loose ids; nil if there are none
+	// some ids have only small letters; they may also be written in capitals, as UUIDs are
+	capitals bool
+	upper    []byte // the last of these ids in capitals
 }
 
-// merge takes in what another one has.
+// merge adds the spellings of o.
 func (s *idSpellings) merge(o *idSpellings) {
 	s.alphabet.merge(&o.alphabet)
 	for _, n := range o.words {
@@ -60,7 +60,7 @@ func (s *idSpellings) merge(o *idSpellings) {
 	}
 }
 
-// consider takes the id of a resource in that is, or may turn out to be, withheld.
+// consider adds the id of a resource that is, or may be, withheld.
 func (s *idSpellings) consider(id []byte) {
 	if len(id) < minSecret {
 		return
@@ -81,7 +81,7 @@ func (s *idSpellings) consider(id []byte) {
 	}
 }
 
-// hasLetters reports whether a text has capitals, or letters that may be written as such.
+// hasLetters reports whether a text has capital letters, or small letters.
 func hasLetters(text []byte, capitals bool) bool {
 	first, last, changed := byte('a'), byte('z'), bytes.ToUpper
 	if capitals {
@@ -91,7 +91,7 @@ func hasLetters(text []byte, capitals bool) bool {
 		switch {
 		case b >= first && b <= last:
 			return true
-		case b >= utf8.RuneSelf: // of no FHIR id
+		case b >= utf8.RuneSelf: // does not occur in FHIR ids
 			return !bytes.Equal(changed(text), text)
 		}
 	}
@@ -112,14 +112,14 @@ func appendUpper(dst, text []byte) []byte {
 	return dst
 }
 
-// Kinds of letters that an id has.
+// The kinds of letters in an id.
 const (
 	smallLetters = 1 << iota
 	capitalLetters
-	otherLetters // of no FHIR id
+	otherLetters // do not occur in FHIR ids
 )
 
-// letterKinds are those of bytes.
+// letterKinds maps bytes to kinds.
 var letterKinds = func() (of [1 << 8]uint8) {
 	for b := range of {
 		switch {
@@ -134,7 +134,7 @@ var letterKinds = func() (of [1 << 8]uint8) {
 	return of
 }()
 
-// lettersOf tells small letters and capitals of every script apart.
+// lettersOf returns the kinds of letters in an id, for all scripts.
 func lettersOf(id []byte) (kinds uint8) {
 	if hasLetters(id, false) {
 		kinds |= smallLetters
@@ -145,7 +145,7 @@ func lettersOf(id []byte) (kinds uint8) {
 	return kinds
 }
 
-// spelled takes in how an id is spelled, and tells of what letters.
+// spelled adds the spelling of an id and returns its kinds of letters.
 func (s *idSpellings) spelled(id []byte) (kinds uint8) {
 	for _, b := range id {
 		s.alphabet[b] = true
@@ -169,23 +169,23 @@ func insert(sorted []int, n int) []int {
 	return slices.Insert(sorted, at, n)
 }
 
-// conclude begins the search, once everything is decided: the filter has the hashes of all
-// withheld ids.
+// conclude sets the filter, which has the hashes of all withheld ids, once everything is
+// decided.
 func (s *secrets) conclude(f filter) {
 	if len(s.words)+len(s.loose) > 0 {
 		s.filter = f
 	}
 }
 
-// in reports whether an id of a withheld resource, or another number of it, stands in a text.
+// in reports whether a text contains the id of a withheld resource, or another of its numbers.
 func (s *secrets) in(text []byte) bool {
 	return s.scan(text, false) >= 0 || s.numbers.scan(text, false) >= 0
 }
 
-// find is in for a piece of a line of JSON without \u escapes, names and escapes included: where
-// the first id stands, or somewhere before that; -1 where there is none. It finds every id that
-// stands in some text of the piece; not everything that it finds is in one. Where no id does it
-// finds another number.
+// find is in for a part of a JSON line without \u escapes, including names and escapes. It
+// returns the position of the first id, or one before it; -1 if there is none. It finds every id
+// inside a text, and may also find some outside. If there is no id, it searches the other
+// numbers.
 func (s *secrets) find(line []byte) int {
 	if at := s.scan(line, true); at >= 0 {
 		return at
@@ -193,7 +193,7 @@ func (s *secrets) find(line []byte) int {
 	return s.numbers.scan(line, true)
 }
 
-// scan goes from one stretch of the ids' alphabet to the next.
+// scan searches one stretch of the ids' alphabet after the other.
 func (s *secrets) scan(text []byte, escaped bool) int {
 	if s.filter == nil {
 		return -1
@@ -206,8 +206,8 @@ func (s *secrets) scan(text []byte, escaped bool) int {
 	return from
 }
 
-// alphabet has the bytes that names of something withheld are spelled with: none of them reaches
-// over another byte.
+// alphabet is the set of bytes in names of withheld resources. A name never contains any other
+// byte.
 type alphabet [1 << 8]bool
 
 func (a *alphabet) merge(o *alphabet) {
@@ -216,8 +216,8 @@ func (a *alphabet) merge(o *alphabet) {
 	}
 }
 
-// stretch is where the first run of an alphabet's bytes that is at least so long begins and
-// ends, from a place in a text on; -1 where there is none. It looks at one byte in many.
+// stretch returns the first run of at least shortest bytes of the alphabet, starting the search
+// at from; -1 if there is none. It skips most bytes.
 func (a *alphabet) stretch(text []byte, from, shortest int) (begin, end int) {
 	for from+shortest <= len(text) {
 		at := from + shortest - 1
@@ -243,7 +243,7 @@ func (s *secrets) shortest() int {
 	return s.loose[0]
 }
 
-// inLoose looks for long ids in a stretch.
+// inLoose searches long ids in a stretch.
 func (s *secrets) inLoose(text []byte, from, to int) bool {
 	if s.tails == nil {
 		return false
@@ -264,7 +264,7 @@ func (s *secrets) inLoose(text []byte, from, to int) bool {
 	return false
 }
 
-// inWords looks for ids in a stretch that are bounded by something else than letters and digits.
+// inWords searches ids in a stretch that are not directly next to letters or digits.
 func (s *secrets) inWords(text []byte, from, to int, escaped bool) bool {
 	for at := from; at < to && len(s.words) > 0; at++ {
 		if at > 0 && alphanumeric(text[at-1]) && !(escaped && at > 1 && text[at-2] == '\\') {
@@ -282,8 +282,8 @@ func (s *secrets) inWords(text []byte, from, to int, escaped bool) bool {
 	return false
 }
 
-// is reports whether a text is the id of a withheld resource, and of no released one: as it is
-// spelled, or, of an id without capitals, in capitals alone.
+// is reports whether a text is the id of a withheld resource and of no released one. An id with
+// only small letters may be in capitals.
 func (s *secrets) is(text []byte) bool {
 	if s.isExactly(text) {
 		return true
@@ -307,8 +307,8 @@ func alphanumeric(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
-// tails is a set of the last bytes of ids. It has a fixed size: of some 100,000 different tails
-// on it lets most texts of the ids' alphabet pass, and the filter decides.
+// tails is a set of the last bytes of ids. Its size is fixed: above some 100,000 different tails
+// it rules out few texts, and the filter decides.
 type tails [1 << 21 / 64]uint64
 
 const tailBytes = 8
@@ -327,11 +327,11 @@ func tailBit(text []byte) uint64 {
 	return binary.LittleEndian.Uint64(text) * 0x9e3779b97f4a7c15 >> (64 - 21)
 }
 
-// filter is a Bloom filter of hashes: of those that are not in it, one in a hundred passes. Both
-// bits of a hash are in one word, so that a look at it waits for memory once.
+// filter is a Bloom filter of hashes with about 1 % false positives. Both bits of a hash are in
+// one word, so a look-up waits for memory once.
 type filter []uint64
 
-// newFilter makes one for n hashes, of 16 to 32 bits each.
+// newFilter returns a filter for n hashes, with 16 to 32 bits for each.
 func newFilter(n int) filter { return make(filter, 1<<max(4, bits.Len(uint(n))-2)) }
 
 func (f filter) add(h uint64) { f[h%uint64(len(f))] |= bitsOf(h) }
@@ -341,5 +341,6 @@ func (f filter) has(h uint64) bool {
 	return f[h%uint64(len(f))]&b == b
 }
 
-// bitsOf is two bits of a word, by the high end of a hash; its low end chooses the word.
+// bitsOf returns two bits of a word, chosen by the high end of a hash. The low end chooses the
+// word.
 func bitsOf(h uint64) uint64 { return 1<<(h>>58) | 1<<(h>>52&63) }

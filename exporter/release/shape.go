@@ -5,17 +5,17 @@ import (
 	"strconv"
 )
 
-// A code is looked at in whatever shape it comes: as a number, alone in place of its Coding, in
-// a list, in an object of another kind. R4 has none of these; a source may have them
-// nevertheless. What is no Coding as R4 has it counts as a code of every system.
+// A code is classified in any shape: as a number, alone instead of in a Coding, in a list, or in
+// an object of another kind. R4 allows none of these, but a source may contain them. A code that
+// is not in a valid Coding counts as a code of every system.
 
-// holdsCodes reports whether fields of a name hold codes, Codings or CodeableConcepts.
+// holdsCodes reports whether fields of a name contain codes, Codings or CodeableConcepts.
 func holdsCodes(name []byte) bool {
 	if len(name) < len("code") {
 		return false
 	}
 	switch last := name[len(name)-1]; {
-	// as most
+	// most names
 	case last|0x20 != 'e' && last|0x20 != 'g' && last|0x20 != 't' && name[0]|0x20 != 's' &&
 		name[0] != '_':
 		return false
@@ -32,15 +32,15 @@ func holdsCodes(name []byte) bool {
 	return isSecurity(name) && string(name) != "securityContext"
 }
 
-// isSecurity reports whether a field is of security labels, in whatever case, or is what stands
-// beside one that has no value of its own.
+// isSecurity reports whether a field contains security labels, in any case, or extensions of one
+// without a value (a leading underscore).
 func isSecurity(name []byte) bool {
 	const security = "security"
 	name = bytes.TrimLeft(name, "_")
 	return len(name) >= len(security) && bytes.EqualFold(name[:len(security)], []byte(security))
 }
 
-// besidesCodes are the scalars that an object of codes has beside them.
+// besidesCodes are the scalars that may be beside the codes of an object.
 func besidesCodes(name []byte) bool {
 	switch string(name) {
 	case "id", "system", "version", "display", "text", "userSelected", resourceType,
@@ -50,7 +50,7 @@ func besidesCodes(name []byte) bool {
 	return false
 }
 
-// shape notes of the container that opens whether codes are within.
+// shape records whether the container that opens contains codes.
 func (x *examiner) shape(depth int) {
 	w := &x.walk
 	name := w.keyAt(depth)
@@ -66,7 +66,7 @@ func (x *examiner) shape(depth int) {
 	}
 }
 
-// scalarCode takes a scalar in that is a code, a system, or stands where one should.
+// scalarCode handles a scalar that is a code or a system, or is in the place of one.
 func (x *examiner) scalarCode(f *facts) {
 	w := &x.walk
 	if w.depth == 0 {
@@ -99,7 +99,7 @@ func (x *examiner) scalarCode(f *facts) {
 	}
 }
 
-// anywhere looks a code up in every system.
+// anywhere looks up a code in every system.
 func (x *examiner) anywhere(f *facts, code []byte) {
 	x.policy.sensitive.lookupAnywhere(code, f.addSensitive)
 	if n := plainNumber(code); n != nil {
@@ -107,8 +107,9 @@ func (x *examiner) anywhere(f *facts, code []byte) {
 	}
 }
 
-// plainNumber is a number without fraction of zeros and exponent: 86406008 for 8.6406008e7. It
-// is nil for what is none, or has neither.
+// plainNumber returns a number in decimal notation without exponent or trailing zeros: 86406008
+// for 8.6406008e7. It is nil if the code is not a number, or has neither a fraction nor an
+// exponent.
 func plainNumber(code []byte) []byte {
 	if len(code) == 0 || len(code) > 40 || !bytes.ContainsAny(code, ".eE") ||
 		code[0] != '-' && (code[0] < '0' || code[0] > '9') {
@@ -142,8 +143,8 @@ func (t *Table) lookupAnywhere(code []byte, add func(category string)) {
 	}
 }
 
-// content is a scalar as text: a text without quotes and escapes, else as it is spelled. nil is
-// null.
+// content returns a scalar as text: a text without quotes and escapes, another value as it is
+// spelled, and nil for null.
 func (w *walk) content() []byte {
 	switch raw := w.src[w.start:w.end]; {
 	case w.isText:
@@ -155,7 +156,7 @@ func (w *walk) content() []byte {
 	}
 }
 
-// concepts reports whether every CodeableConcept of a line that is called so is one, see concept.
+// concepts reports whether every field named CodeableConcept contains one, see concept.
 func (x *examiner) concepts(line []byte, t traitKind) bool {
 	for {
 		at := bytes.Index(line, []byte(`CodeableConcept"`))
@@ -170,8 +171,8 @@ func (x *examiner) concepts(line []byte, t traitKind) bool {
 	}
 }
 
-// concept goes over a CodeableConcept, a Coding, or a list of them. ok is false where it is
-// something else, or where a code may keep the resource.
+// concept checks a CodeableConcept, a Coding, or a list of them. ok is false if it is something
+// else, or if a code may withhold the resource.
 func (x *examiner) concept(line []byte, t traitKind) (rest []byte, ok bool) {
 	line = afterSpace(line)
 	if len(line) == 0 {
@@ -189,7 +190,7 @@ func (x *examiner) concept(line []byte, t traitKind) (rest []byte, ok bool) {
 	for line = line[1:]; ; line = line[1:] {
 		line = afterSpace(line)
 		if len(line) > 0 && line[0] == end {
-			return line[1:], true // an empty one, too
+			return line[1:], true // possibly empty
 		}
 		if end == ']' {
 			line, ok = x.concept(line, t)
@@ -208,10 +209,10 @@ func (x *examiner) concept(line []byte, t traitKind) (rest []byte, ok bool) {
 	}
 }
 
-// conceptFields is what a Coding has: one of a system without a code is left to a walk.
+// conceptFields records the fields of a Coding. One with a system but no code needs a walk.
 type conceptFields struct{ system, code bool }
 
-// conceptField goes over a field of a CodeableConcept or Coding.
+// conceptField checks a field of a CodeableConcept or Coding.
 func (x *examiner) conceptField(
 	line []byte, t traitKind, holds *conceptFields,
 ) (rest []byte, ok bool) {
@@ -257,8 +258,8 @@ func (x *examiner) conceptField(
 	return x.conceptText(line, first, t)
 }
 
-// codingText is where the text of a field begins that is spelled as most fields of Codings are;
-// 0 where it is spelled otherwise.
+// codingText returns where the text of a common field of a Coding begins; 0 for other fields and
+// spellings.
 func codingText(line []byte) int {
 	const code, system, display = `"code":"`, `"system":"`, `"display":"`
 	switch {
@@ -273,8 +274,7 @@ func codingText(line []byte) int {
 	return 0
 }
 
-// conceptText goes over the text of a field, whose name begins with a c where it is a code and with
-// a d where it is what others are shown.
+// conceptText checks the text of a field. first is 'c' for a code and 'd' for a displayed text.
 func (x *examiner) conceptText(line []byte, first byte, t traitKind) (rest []byte, ok bool) {
 	isCode := first == 'c'
 	end, escaped := textEnd(line, 0)

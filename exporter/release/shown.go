@@ -5,15 +5,14 @@ import (
 	"strings"
 )
 
-// Systems that keep records write a code into the text of a concept, or the display of a Coding,
-// where they have no other place for it: "F10.20 - Alcohol dependence", "ICD-10: F10.20", "HIV
-// disease [B20]". Such a code keeps its resource where no coding of a system that is known here
-// says otherwise.
+// Source systems without a separate field write a code into the text of a concept, or into the
+// display of a Coding: "F10.20 - Alcohol dependence", "ICD-10: F10.20", "HIV disease [B20]".
+// Such a code withholds its resource, unless there is a coding of a known system.
 
-// longestShown is how far from its beginning or end a code stands in such a text.
+// longestShown is the maximum distance of a code from the beginning or end of such a text.
 const longestShown = 40
 
-// lookupShown calls add with each category of the code that a text shows.
+// lookupShown calls add with each category of the codes that a text shows.
 func (t *Table) lookupShown(text []byte, add func(category string)) {
 	if !t.mayShow(text) {
 		return
@@ -24,7 +23,7 @@ func (t *Table) lookupShown(text []byte, add func(category string)) {
 	}
 }
 
-// mayShow reports whether a text may show a code of the table: it tells most texts apart.
+// mayShow reports whether a text may show a code of the table. It rules out most texts.
 func (t *Table) mayShow(text []byte) bool {
 	if !t.loose || !mayShowCode(text) && !isDisguised(text) {
 		return false
@@ -37,8 +36,8 @@ func (t *Table) mayShow(text []byte) bool {
 	return false
 }
 
-// mayShow is that of the table, of a text that has certain marks: most that pass for more than
-// words come again and again.
+// mayShow is Table.mayShow for a text with certain marks. It remembers recent texts, because
+// most texts that resemble codes recur.
 func (x *examiner) mayShow(text []byte, m marks) bool {
 	if !mayShowCode(text) && !(m.mayHide() && isDisguised(text)) {
 		return false
@@ -63,7 +62,7 @@ type shownBefore struct {
 	bytes [63]byte
 }
 
-// mayShowCode reports whether a text begins as one that shows a code, or ends in brackets that do.
+// mayShowCode reports whether a text begins like a code, or ends in brackets that contain one.
 func mayShowCode(text []byte) bool {
 	if len(text) < 3 {
 		return false
@@ -83,8 +82,8 @@ func mayShowCode(text []byte) bool {
 	return false
 }
 
-// startsCode reports whether a text begins with a letter and a digit, or a D before those, with six
-// digits, or with the name of a system, in brackets or not.
+// startsCode reports whether a text begins with a letter and a digit (or with D before these),
+// with six digits, or with the name of a system, possibly in brackets.
 func startsCode(text []byte) bool {
 	for len(text) > 0 && !alphanumeric(text[0]) && text[0] < 0x80 {
 		text = text[1:]
@@ -100,20 +99,21 @@ func startsCode(text []byte) bool {
 		return true
 	}
 	name := [3]byte{text[0] | 0x20, text[1] | 0x20, text[2] | 0x20}
-	switch string(name[:]) { // how the names of systems begin that stand before a code
+	switch string(name[:]) { // the first letters of systems' names
 	case "icd", "sno", "sct", "loi", "rxn", "sks", "hcp", "cpt", "ndc", "atc":
 		return true
 	}
 	return false
 }
 
-// longestName is how long the name of a system is in such a text.
+// longestName is the maximum length of a system's name in such a text.
 const longestName = 24
 
-// shown is a code, and the system that a text names for it, or whose codes have its shape.
+// shown is a code in a text. Its system is named in the text, or follows from the code's shape.
 type shown struct{ system, code string }
 
-// shownCodes are the codes that a text shows: at its beginning, or in brackets there or at its end.
+// shownCodes returns the codes that a text shows: at its beginning, or in brackets at its
+// beginning or end.
 func shownCodes(text []byte) (all []shown) {
 	s := strings.TrimSpace(string(text))
 	if s == "" {
@@ -139,7 +139,7 @@ func shownCodes(text []byte) (all []shown) {
 	return all
 }
 
-// bracketed is what stands in the brackets with which a text begins.
+// bracketed returns the content of the brackets that begin a text.
 func bracketed(s string) (inner, rest string, is bool) {
 	closing := map[byte]string{'[': "]", '(': ")", '{': "}"}[s[0]]
 	if closing == "" {
@@ -150,7 +150,7 @@ func bracketed(s string) (inner, rest string, is bool) {
 		inner != ""
 }
 
-// namedCode is the code with which a text begins, with or without the name of its system before it.
+// namedCode returns the codes that begin a text, possibly after the name of their system.
 func namedCode(s string) (all []shown) {
 	if name, rest, is := strings.Cut(s, ":"); is && len(name) <= longestName {
 		rest = strings.TrimSpace(rest)
@@ -180,7 +180,7 @@ func namedCode(s string) (all []shown) {
 	return all
 }
 
-// standsApart reports whether what follows a word says that it is a code, and no word of a
+// standsApart reports whether the text after a word shows that the word is a code, not part of a
 // sentence.
 func standsApart(rest string) bool {
 	if rest == "" || strings.IndexByte(":|;/])=", rest[0]) >= 0 {
@@ -191,7 +191,7 @@ func standsApart(rest string) bool {
 		strings.IndexByte(":|;/=([", rest[0]) >= 0
 }
 
-// looksLikeICD10 reports whether a plain code has the shape of those of ICD-10, or of SKS.
+// looksLikeICD10 reports whether a plain code has the shape of an ICD-10 or SKS code.
 func looksLikeICD10(plain string) bool {
 	if of, is := withoutD(plain); is {
 		plain = of
@@ -199,7 +199,7 @@ func looksLikeICD10(plain string) bool {
 	return len(plain) >= 3 && len(plain) <= 7 && !isDigit(plain[0]) && isDigit(plain[1])
 }
 
-// systemCalled is the code system of a name that stands before a code; "" for none.
+// systemCalled returns the code system for a name before a code; "" if there is none.
 func systemCalled(name string) string {
 	if len(name) < 3 || len(name) > longestName || !startsCode([]byte(name)) {
 		return ""
@@ -210,7 +210,7 @@ func systemCalled(name string) string {
 	return ""
 }
 
-// codesOf are how the code of a system may be written with which a text begins.
+// codesOf returns the possible spellings of the code that begins a text, for a known system.
 func codesOf(system, s string) (all []shown) {
 	if s == "" {
 		return nil
@@ -226,13 +226,13 @@ func codesOf(system, s string) (all []shown) {
 	return all
 }
 
-// dashes are what stands between a code and its meaning, as hyphens.
+// dashes replaces the dashes between a code and its meaning with hyphens.
 var dashes = strings.NewReplacer(
 	"\u2010", "-", "\u2011", "-", "\u2012", "-", "\u2013", "-", "\u2014", "-", "\u2212", "-",
 )
 
-// cutCode divides a text behind the word with which it begins. That may have hyphens, as the codes
-// of LOINC do.
+// cutCode splits a text after its first word, which may contain hyphens if hyphens is true, as
+// LOINC codes do.
 func cutCode(s string, hyphens bool) (code, rest string) {
 	s = dashes.Replace(s)
 	end := strings.IndexFunc(s, func(r rune) bool {
@@ -244,8 +244,8 @@ func cutCode(s string, hyphens bool) (code, rest string) {
 	return s[:end], s[end:]
 }
 
-// withoutD is a plain code of SKS, or of another Nordic edition of ICD-10, without the D that
-// stands before it there (DF102): no code of ICD-10 begins with two letters.
+// withoutD removes the D that SKS and other Nordic editions put before ICD-10 codes (DF102). No
+// code of ICD-10 begins with two letters.
 func withoutD(plain string) (code string, is bool) {
 	if len(plain) < 4 || plain[0] != 'D' || isDigit(plain[1]) || !isDigit(plain[2]) {
 		return "", false
@@ -253,8 +253,8 @@ func withoutD(plain string) (code string, is bool) {
 	return plain[1:], true
 }
 
-// lookupD looks a code of ICD-10 up that has a D before it, of a system that is not known to be
-// another one.
+// lookupD looks up an ICD-10 code with a leading D, unless its system is known to be a different
+// one.
 func (t *Table) lookupD(in, code string, add func(category string)) {
 	if !t.loose || codeSystems[in] && in != icd10 && in != icd10Procedures && in != anyICD {
 		return
@@ -267,15 +267,15 @@ func (t *Table) lookupD(in, code string, add func(category string)) {
 	}
 }
 
-// codeSystems are those that are known here, labels aside.
+// codeSystems are the known code systems, without labels.
 var codeSystems = map[string]bool{
 	icd10: true, icd10Procedures: true, icd11: true, anyICD: true, icd9: true, icd9Procedures: true,
 	snomed: true,
 	loinc:  true, rxNorm: true, cpt: true, hcpcs: true, ndc: true, atc: true,
 }
 
-// shows takes in what an object shows that closes: a Coding whose system is not known, or a concept
-// without a Coding of one that is.
+// shows classifies the texts of an object that ends here: the display of a Coding of an unknown
+// system, and the text of a concept without a Coding of a known system.
 func (x *examiner) shows(f *facts, c *coding) {
 	if len(c.shown) > 0 && c.ref == nil && !c.refers &&
 		(c.codes || c.system != nil || c.code != nil) &&
@@ -290,8 +290,8 @@ func (x *examiner) shows(f *facts, c *coding) {
 	}
 }
 
-// saysText reports whether the text of an object in a field of that name is somebody's own words,
-// or a name: of an Annotation, an Address, a Dosage.
+// saysText reports whether the text of an object in a field of that name is free text or a name:
+// of an Annotation, an Address, a Dosage.
 func saysText(field []byte) bool {
 	switch string(field) {
 	case "name", "address", "dosage", "dosageInstruction", "comment", "contact":
@@ -335,5 +335,5 @@ func (x *examiner) showsCode(line []byte) bool {
 	return false
 }
 
-// showing reports whether a field of that name shows a code to others.
+// showing reports whether a field of that name is displayed text, which may show a code.
 func showing(name []byte) bool { return string(name) == "text" || string(name) == "display" }

@@ -7,12 +7,12 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// A Signature is made over a resource as it was, or over what that refers to, and may hold it
-// (an enveloping one). Where anything is left out of a resource, or masked in it, none goes with
-// it: it would not fit what is left, and may hold what is not. What nothing uses, or leads
-// nowhere, is no secret that one could hold.
+// A Signature covers the original resource, or what it refers to, and an enveloping one contains
+// it. If any part of a resource is removed or masked, its Signatures are removed too: they would
+// not match, and may contain withheld data. Masks of references that are unused or point nowhere
+// hide no secret, so they do not matter.
 
-// altered reports whether the edits of a line leave out or mask what is withheld.
+// altered reports whether the edits of a line remove or mask something withheld.
 func altered(edits []fhir.Edit) bool {
 	return slices.ContainsFunc(edits, func(e fhir.Edit) bool {
 		return !isUnused(e.With) && !bytes.Equal(e.With, fhir.UnknownReference)
@@ -21,8 +21,8 @@ func altered(edits []fhir.Edit) bool {
 
 var signedName = newNeedle("ignature")
 
-// unsigned is a resource without its Signatures, wherever they stand. Those of resources within
-// it went with these, or stayed.
+// unsigned returns a resource without its Signatures at any depth, except those of inner
+// resources, which were handled with these resources.
 func (r *reviewed) unsigned(line []byte) ([]byte, error) {
 	if !signedName.in(line) && !hasCodedEscapes(line) {
 		return line, nil
@@ -41,7 +41,7 @@ func (r *reviewed) unsigned(line []byte) ([]byte, error) {
 	return r.unsign, p.walk.err
 }
 
-// cutSignatures cuts what R4 calls elements of that type. Resources within are not looked at.
+// cutSignatures removes the elements that R4 names as Signatures, except in inner resources.
 func (p *pruner) cutSignatures(line []byte, within []innerResource) {
 	p.edits = p.edits[:0]
 	w := &p.walk
@@ -61,7 +61,8 @@ func (p *pruner) cutSignatures(line []byte, within []innerResource) {
 	}
 }
 
-// isSignature reports whether a field is a Signature: signature, valueSignature, sourceSignature.
+// isSignature reports whether a field is a Signature: signature, valueSignature,
+// sourceSignature.
 func isSignature(name []byte) bool {
 	name = bytes.TrimPrefix(name, []byte("_"))
 	return string(name) == "signature" || bytes.HasSuffix(name, []byte("Signature"))

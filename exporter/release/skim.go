@@ -5,25 +5,24 @@ import (
 	"slices"
 )
 
-// skim finds what a line refers to, and what its resource is called, in a fraction of the time of a
-// walk: it looks at texts, names and brackets alone. What it is not sure of it leaves to the walk:
-// names and texts of interest with escapes, several texts under one name, and whatever is nested
-// deeper than any resource.
+// skim finds the references and identifiers of a line in a fraction of the time of a walk: it
+// looks only at texts, names and brackets. It leaves uncertain cases to the walk: relevant names
+// and texts with escapes, several texts under one name, and deeper nesting than any resource
+// has.
 type skim struct {
 	line  []byte
 	at    int
 	depth int
-	names [skimDepth][]byte // by depth: the name of what is open there; nil in an array
+	names [skimDepth][]byte // the names of the open containers, by depth; nil in an array
 	path  []byte
 }
 
-// skimDepth is how deep a skim goes.
+// skimDepth is the maximum depth of a skim.
 const skimDepth = 32
 
-// skim gathers the facts of a line that say what it refers to, and its identifiers, and looks at
-// its codes. rest is what follows its type and id. ok is false where only a walk can tell: a
-// field named code may hold what keeps the resource, or one named id or resourceType stands
-// there once more.
+// skim derives the facts of a line that concern its references and identifiers, and checks its
+// codes. rest follows its type and id. ok is false if only a walk can decide: a code may
+// withhold the resource, or id or resourceType is repeated.
 func (x *examiner) skim(rest []byte, t traitKind) (ok bool) {
 	s := &x.skimmed
 	s.line, s.at, s.depth, s.names[1] = rest, 0, 1, nil
@@ -63,7 +62,7 @@ func (s *skim) open(name []byte) (ok bool) {
 	return true
 }
 
-// skimText goes over a text, or over a name and the text or bracket behind it.
+// skimText handles a text, or a name with the text or bracket after it.
 func (x *examiner) skimText(t traitKind) (ok bool) {
 	s := &x.skimmed
 	end, escaped := textEnd(s.line, s.at)
@@ -106,7 +105,7 @@ func (x *examiner) skimText(t traitKind) (ok bool) {
 		return !interesting(name) && (!x.bill || x.lineNumbers(name)) && s.open(name)
 	case '{':
 		switch {
-		// an entry to a walk, of no list
+		// an entry that is not in a list needs a walk
 		case s.depth == 2 && slices.Contains(x.entryFields, string(name)),
 			string(name) == "reference": // an Identifier, see foreignIdentifiers
 			return false
@@ -120,7 +119,7 @@ func (x *examiner) skimText(t traitKind) (ok bool) {
 	return string(name) != "value" || !x.identifies()
 }
 
-// interesting reports whether a skim looks at the texts of that name.
+// interesting reports whether a skim examines the texts in fields of that name.
 func interesting(name []byte) bool {
 	switch string(name) {
 	case "reference", "value", "url", "id", resourceType:
@@ -129,7 +128,7 @@ func interesting(name []byte) bool {
 	return false
 }
 
-// skimField goes over the text of a field.
+// skimField handles the text of a field.
 func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 	s := &x.skimmed
 	from := s.at
@@ -140,7 +139,7 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 	s.at = end
 	text, after := s.line[from+1:end-1], s.line[end:]
 	if !interesting(name) {
-		// of a Reference, perhaps, that says no more
+		// perhaps a Reference with only a display
 		if x.bill && string(name) == "display" && !x.casts && x.line() != nil {
 			return false
 		}
@@ -152,7 +151,7 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 	switch {
 	case escaped:
 		return false
-	case len(name) == len("id"): // of two ids it is the last that counts
+	case len(name) == len("id"): // if there are two ids, the last one counts
 		x.plainSpot(anyText, name, text, after)
 		return s.depth > 1
 	case len(name) == len("value"):
@@ -183,7 +182,7 @@ func (x *examiner) skimField(name []byte, t traitKind) (ok bool) {
 	return true
 }
 
-// skimValue keeps the value at hand where the resource is called so.
+// skimValue records the current value if it identifies the resource.
 func (x *examiner) skimValue(text, after []byte) {
 	kind := identifierAt(x.facts.number, x.skimmed.here())
 	switch {
@@ -200,8 +199,8 @@ func (x *examiner) skimValue(text, after []byte) {
 	x.plainSpot(anyText, []byte("value"), text, after)
 }
 
-// skimURL reports whether the url at hand leads nowhere: one that is no extension's may lead to
-// a Binary.
+// skimURL reports whether the current url is not a link. One outside extensions may point to a
+// Binary.
 func (x *examiner) skimURL() (ok bool) {
 	s := &x.skimmed
 	field := s.names[s.depth]
@@ -211,13 +210,12 @@ func (x *examiner) skimURL() (ok bool) {
 	return x.alone || x.casts || s.depth < 2 || isExtension(field)
 }
 
-// inEntry reports whether what a skim has open is an entry, or within one: what that takes along
-// a walk tells.
+// inEntry reports whether a skim is in an entry, whose references need a walk.
 func (x *examiner) inEntry() bool {
 	return x.skimmed.depth >= 3 && slices.Contains(x.entryFields, string(x.skimmed.names[2]))
 }
 
-// here is the path of the object that is open, as a walk's appendPath tells it.
+// here returns the path of the open object, in the form of walk.appendPath.
 func (s *skim) here() []byte {
 	s.path = s.path[:0]
 	for _, name := range s.names[1 : s.depth+1] {
@@ -232,14 +230,14 @@ func (s *skim) here() []byte {
 	return s.path
 }
 
-// refers takes a reference in that stands in an object of the path at. ok is false where it
-// names no resource by type and id, see resolve.
+// refers adds a reference in an object at a path. ok is false if it names no resource by type
+// and id, see resolve.
 func (x *examiner) refers(f *facts, at []byte, to target, ok bool) {
 	where, isAbout := x.about[string(at)]
 	x.refersAt(f, at, where, isAbout, to, ok)
 }
 
-// refersAt is refers for a path that has a place in aboutPaths, or has none.
+// refersAt is refers for a path whose place in aboutPaths, if any, is known.
 func (x *examiner) refersAt(f *facts, at []byte, where place, isAbout bool, to target, ok bool) {
 	isAbout = isAbout && !(sums[f.number] && ok && isOccasion(to.typ))
 	if isAbout {
@@ -275,14 +273,14 @@ func (x *examiner) refersAt(f *facts, at []byte, where place, isAbout bool, to t
 	f.owned = f.owned || string(f.typ) == "Device" && string(at) == "patient"
 }
 
-// identifies reports whether the value of the object where a skim is tells what the resource is
-// called, or what it contains.
+// identifies reports whether the value at a skim's position identifies the resource, or
+// something it contains.
 func (x *examiner) identifies() bool {
 	kind := identifierAt(x.facts.number, x.skimmed.here())
 	return kind == ownIdentifier || kind == sharedIdentifier
 }
 
-// addIdentifier keeps the value of an identifier of some kind, where the resource is called so.
+// addIdentifier records the value of an identifier that identifies the resource.
 func (f *facts) addIdentifier(kind identifierKind, value []byte) {
 	switch value = normal(value); {
 	case len(value) == 0:

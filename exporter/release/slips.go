@@ -5,23 +5,23 @@ import (
 	"strings"
 )
 
-// Whoever types a code may take a letter for the digit that it looks like. Where the codes of a
-// system have no such letter, it is read as that digit: F1O.20 of ICD-10 is F10.20.
+// A person who types a code may use a letter that looks like a digit. If codes of the system
+// have no such letter, it is read as the digit: F1O.20 in ICD-10 is F10.20.
 
-// slip says where the codes of a system have no letters that look like digits.
+// slip describes where codes of a system have no letters that look like digits.
 type slip struct {
-	zero, one, el int // from which place on an O is a zero, and an I or an L a one; -1 for nowhere
+	zero, one, el int // from this index on, an O is a zero, and an I or L a one; -1 for never
 	except        []int
 }
 
-// slips are those of the systems. Without a system a code may be one of any, or an abbreviation:
-// there an O alone counts, behind a digit (6C4O, but not pCO2).
+// slips are the rules by system. A code without a system may be of any system, or an
+// abbreviation: there only an O behind a digit counts (6C4O, but not pCO2).
 var slips = map[string]slip{
 	icd10:           {zero: 1, one: 1, el: 1},
 	icd9:            {zero: 0, one: 1, el: 1},
 	icd9Procedures:  {zero: 0, one: 0, el: 0},
-	icd10Procedures: {zero: 0, one: 0, el: -1}, // which has neither O nor I
-	icd11:           {zero: 0, one: 0, el: -1}, // nor has this
+	icd10Procedures: {zero: 0, one: 0, el: -1}, // has neither O nor I
+	icd11:           {zero: 0, one: 0, el: -1}, // has neither O nor I
 	atc:             {zero: 1, one: 1, el: 1, except: []int{3, 4}},
 	snomed:          {zero: 0, one: -1, el: -1},
 	loinc:           {zero: 0, one: -1, el: -1},
@@ -34,14 +34,14 @@ var slips = map[string]slip{
 
 const digits = "0123456789"
 
-// mayBeSlipped tells most plain codes apart from those that slipped may change: it takes no word
-// for a code.
+// mayBeSlipped rules out most plain codes that slipped would not change. It does not accept
+// words.
 func mayBeSlipped(code string) bool {
 	return strings.ContainsAny(code, digits) && (strings.ContainsAny(code, "OIL") || code[0] == '0')
 }
 
-// slipped is a plain code of a system with the digits for which it has letters, and the other
-// way round: of ICD-10 the first is a letter.
+// slipped replaces letters with the digits they look like, and the other way round: the first
+// character of an ICD-10 code is a letter.
 func slipped(system, code string) (right string, is bool) {
 	s, known := slips[system]
 	if !known || !mayBeSlipped(code) {
@@ -71,7 +71,8 @@ func slipped(system, code string) (right string, is bool) {
 	return string(out), string(out) != code
 }
 
-// suspicious reports whether a code of a text may be mayBeSlipped: most texts have none that is.
+// suspicious reports whether a text may contain a code for which mayBeSlipped holds. Most texts
+// do not.
 func suspicious(text []byte) bool {
 	begins := true
 	for _, c := range text {
@@ -87,8 +88,8 @@ func suspicious(text []byte) bool {
 	return false
 }
 
-// mayBeSlip reports whether some code that a text holds is in the table, of whatever system, but
-// for slips.
+// mayBeSlip reports whether a text contains a code that is in the table of any system once its
+// slips are corrected.
 func (t *Table) mayBeSlip(text []byte) bool {
 	if !suspicious(text) {
 		return false

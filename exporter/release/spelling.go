@@ -5,16 +5,16 @@ import (
 	"strings"
 )
 
-// Code systems as the tables name them, after whatever name they came by.
+// Canonical names of code systems in the tables.
 const (
 	anySystem       = "*"
 	actCode         = "v3-ActCode"
 	confidentiality = "v3-Confidentiality"
 	hl7v2           = "v2-0177"
-	icd10           = "icd-10" // ICD-10-CM too: their chapters are the same
+	icd10           = "icd-10" // and ICD-10-CM, which has the same chapters
 	icd10Procedures = "icd-10-pcs"
 	icd11           = "icd-11"
-	anyICD          = "icd" // some revision, or somebody's own part of one
+	anyICD          = "icd" // an unknown revision, or an extension of one
 	icd9            = "icd-9-cm"
 	icd9Procedures  = "icd-9-cm-procedure"
 	snomed          = "snomed"
@@ -25,12 +25,13 @@ const (
 	ndc             = "ndc"
 	atc             = "atc"
 
-	// Rows of all code systems, and of all systems of labels, for codes that come without a system.
+	// Pseudo-systems with the rows of all code systems, and of all label systems, for codes
+	// without a system.
 	codesWithoutSystem  = "codes|"
 	labelsWithoutSystem = "labels|"
 )
 
-// withoutSystem is where the rows of a system stand for codes without one.
+// withoutSystem returns the pseudo-system that a system's rows are added to.
 func withoutSystem(system string) string {
 	switch system {
 	case actCode, confidentiality, hl7v2:
@@ -39,7 +40,7 @@ func withoutSystem(system string) string {
 	return codesWithoutSystem
 }
 
-// identifiedSystems are the systems by their object identifiers in HL7's registry.
+// identifiedSystems maps object identifiers of HL7's registry to systems.
 var identifiedSystems = map[string]string{
 	"2.16.840.1.113883.5.4":    actCode,
 	"2.16.840.1.113883.5.25":   confidentiality,
@@ -63,9 +64,8 @@ var identifiedSystems = map[string]string{
 	"2.16.840.1.113883.6.73":   atc,
 }
 
-// namedSystems are the systems by what all of their names hold, letters and digits alone, in the
-// order in which they are looked for: URLs of every FHIR version, of value sets and of the
-// publishers, and the plain names.
+// namedSystems maps parts of names to systems, in search order. Names are reduced to letters and
+// digits. They are URLs of every FHIR version, of value sets and of publishers, and plain names.
 var namedSystems = []struct{ holds, system string }{
 	{"icd10pcs", icd10Procedures}, {"codingicd10", icd10Procedures}, {"icd10", icd10},
 	{"icd11", icd11}, {"icdrelease11", icd11}, {"diseases11", icd11}, {"diseaseseleventh", icd11},
@@ -80,7 +80,7 @@ var namedSystems = []struct{ holds, system string }{
 	{"confidentiality", confidentiality}, {"fhirsidndc", ndc}, {"nationaldrugcode", ndc},
 }
 
-// plainNames are names that are too short to be looked for in others.
+// plainNames are names that are too short to be searched within others.
 var plainNames = map[string]string{
 	"i11": icd11, "atc": atc, "atccode": atc, "whoatc": atc, "sct": snomed, "ln": loinc, "cpt": cpt,
 	"cpt4": cpt, "c4": cpt, "ndc": ndc, "i10": icd10, "i10c": icd10, "i9": icd9, "i9c": icd9,
@@ -89,9 +89,9 @@ var plainNames = map[string]string{
 	"ndc9": ndc, "ndc10": ndc, "ndc11": ndc,
 }
 
-// canonicalSystem is the name of a code system for the URL, object identifier or name by which
-// it comes, with or without a version; the URL in small letters for those that are not known
-// here, "" for none.
+// canonicalSystem returns the canonical name of a code system for its URL, object identifier or
+// name, with or without a version. For an unknown system it returns the URL in small letters,
+// and "" for none.
 func canonicalSystem(system string) string {
 	if strings.ContainsAny(system, "%&") {
 		system = string(revealed([]byte(system)))
@@ -114,7 +114,7 @@ func canonicalSystem(system string) string {
 			return n.system
 		}
 	}
-	// A short name may end another one: http://terminology.hl7.org/CodeSystem/CPT.
+	// A short name may end a longer one: http://terminology.hl7.org/CodeSystem/CPT.
 	if last := lettersIn(url[strings.LastIndexAny(url, "/:")+1:]); len(last) > 2 {
 		if known := plainNames[last]; known != "" {
 			return known
@@ -126,7 +126,7 @@ func canonicalSystem(system string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(url, "https://"), "http://")
 }
 
-// lettersIn is a name in small letters without anything but letters and digits.
+// lettersIn returns only the small letters and digits of a name.
 func lettersIn(name string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
@@ -136,22 +136,22 @@ func lettersIn(name string) string {
 	}, name)
 }
 
-// namesICD reports whether the name of a system has ICD as a word: https://www.cdc.gov/nchs/icd.
-// ICD-O, of tumours, is another system.
+// namesICD reports whether a system's name contains ICD as a word: https://www.cdc.gov/nchs/icd.
+// ICD-O, for tumours, is another system.
 func namesICD(name string) bool {
 	words := strings.FieldsFunc(name, func(r rune) bool { return r < 'a' || r > 'z' })
 	at := slices.Index(words, "icd")
 	return at >= 0 && !(at+1 < len(words) && words[at+1] == "o")
 }
 
-// revisions are the systems of which codes may be that come by a name of ICD without its revision.
+// revisions are the possible systems of a code whose system is ICD without a revision.
 var revisions = []string{icd10, icd9, icd11}
 
-// registered is what the object identifiers of HL7's registry begin with.
+// registered begins the object identifiers of HL7's registry.
 const registered = "2.16.840.1.113883."
 
-// identifiedSystem is the system of which a name holds the object identifier; "" for none. A
-// version may follow it in whatever way.
+// identifiedSystem returns the system whose object identifier a name contains; "" if there is
+// none. A version may follow the identifier.
 func identifiedSystem(name string) string {
 	at := strings.Index(name, registered)
 	if at < 0 {
@@ -171,22 +171,23 @@ func identifiedSystem(name string) string {
 	return ""
 }
 
-// mayBeDiagnosis reports whether a plain code of a name for ICD-10-CM and ICD-10-PCS both may be of
-// the first: those of procedures have seven characters and begin with one of some sections.
+// mayBeDiagnosis reports whether a plain code may be of ICD-10-CM, if its system's name also
+// covers ICD-10-PCS. Codes of procedures have seven characters and begin with the character of a
+// section.
 func mayBeDiagnosis(code string) bool {
 	return len(code) != 7 || strings.IndexByte("0123456789BCDFGH", code[0]) < 0
 }
 
-// levels are the two of HCPCS: claims name one system for both, and no code of one looks like
-// one of the other.
+// levels are the two levels of HCPCS. Claims use one system for both, and their codes never look
+// alike.
 var levels = map[string]string{cpt: hcpcs, hcpcs: cpt}
 
-// codeAlphabet is what plain codes are made of.
+// codeAlphabet is the alphabet of plain codes.
 const codeAlphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-// Classes of the bytes of codes, besides the capital letter or digit that one stands for.
+// Classes of bytes in codes, in addition to the capital letter or digit that a byte stands for.
 const (
-	otherByte   = 0 // it separates codes
+	otherByte   = 0 // separates codes
 	ignoredByte = 1
 )
 
@@ -200,8 +201,8 @@ var codeBytes = func() (class [256]byte) {
 	return class
 }()
 
-// plainCode is a code as it is compared: capital letters and digits alone. Dots, hyphens and
-// spaces come and go (T74.11XA, T7411XA).
+// plainCode returns a code in its compared form: only capital letters and digits. Dots, hyphens
+// and spaces vary (T74.11XA, T7411XA).
 func plainCode(code []byte) string {
 	plain := make([]byte, 0, len(code))
 	for _, c := range code {
@@ -212,8 +213,8 @@ func plainCode(code []byte) string {
 	return string(plain)
 }
 
-// telling reports whether a code without a system can be taken for one of any: it has a letter
-// or a dot, or is too long for a number of somebody's own list.
+// telling reports whether a code without a system may be compared with all systems: it has a
+// letter or a dot, or is too long to be a number in a local list.
 func telling(code []byte) bool {
 	digits := 0
 	for _, c := range code {
@@ -225,9 +226,9 @@ func telling(code []byte) bool {
 	return digits > 5
 }
 
-// candidates are the codes that a text may hold: all of it, and each part of a text that is more
-// than a code, such as a SNOMED CT expression (86406008|HIV|:...) or a code with its system or
-// meaning (F10.20 Alcohol dependence).
+// candidates returns the possible codes in a text: the whole text, and each part if there are
+// several, as in a SNOMED CT expression (86406008|HIV|:...) or a code with its system or meaning
+// (F10.20 Alcohol dependence).
 func candidates(code []byte) []string {
 	out := []string{plainCode(code)}
 	parts := strings.FieldsFunc(string(code), func(r rune) bool {
@@ -241,13 +242,13 @@ func candidates(code []byte) []string {
 	return out
 }
 
-// hasModifiers reports whether modifiers may follow the codes of a system, with or without a hyphen
-// (86701-QW, of a waived test): its codes have five characters each, so that what is longer is one
-// of them with something behind it.
+// hasModifiers reports whether modifiers may follow the codes of a system, with or without a
+// hyphen (86701-QW, for a waived test). Its codes have five characters, so a longer one is a
+// code with a modifier.
 func hasModifiers(system string) bool { return system == cpt || system == hcpcs }
 
-// padded gives a code without zeros before it, where they mean nothing: the codes of SNOMED CT,
-// LOINC and RxNorm are numbers.
+// padded removes leading zeros from a code if they have no meaning: codes of SNOMED CT, LOINC
+// and RxNorm are numbers.
 func padded(system, code string) (short string, is bool) {
 	switch system {
 	case snomed, loinc, rxNorm, "":
@@ -257,9 +258,9 @@ func padded(system, code string) (short string, is bool) {
 	return "", false
 }
 
-// spellings are the codes by which one of a system comes: an ICD-9-CM code whose leading zero a
-// spreadsheet took, and an NDC of eleven digits (5-4-2) as one of ten, which lacks the leading
-// zero of one part.
+// spellings returns the possible spellings of a table's code: an ICD-9-CM code may have lost a
+// leading zero in a spreadsheet, and an NDC with eleven digits (5-4-2) may have ten, without the
+// leading zero of one part.
 func spellings(system, code string) []string {
 	out := []string{code}
 	switch {

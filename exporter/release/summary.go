@@ -12,47 +12,47 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Summary says of a whole record what a form would release, without another look at the record:
-// for a patient who fills the form in, and for as many forms as are asked about. Resources that
-// every form treats alike are counted together; days are the finest that the form's page knows.
-// It is read-only and may be shared.
+// Summary tells what any form would release of a record, without reading the record again: for a
+// patient who fills in the form, and for as many forms as needed. It counts resources together
+// that every form treats alike, with a resolution of one day, as on the form's page. It is
+// read-only and may be shared.
 type Summary struct {
 	kinds     []facts // without times
 	nodes     []node
 	relations []relations
-	unread    holders      // what has a link that may lead to any Binary
+	unread    holders      // nodes with a link that may point to any Binary
 	times     []fhir.Spans // of nodes that happened several times
 }
 
-// node is resources of one kind and time that are related to the same nodes.
+// node stands for the resources of one kind and time that are related to the same nodes.
 type node struct {
 	kind        int32
-	first, last int32 // days since 1970; none: notDated and anything
-	times       int32 // place in Summary.times, or none
-	relations   int32 // place in Summary.relations, or none
-	excluded    bool  // not what the application asked for (EHI-6)
-	bare        bool  // its presentedForm is not what the application asked for
+	first, last int32 // days since 1970; notDated and anything if unknown
+	times       int32 // index in Summary.times, or none
+	relations   int32 // index in Summary.relations, or none
+	excluded    bool  // not requested by the application (EHI-6)
+	bare        bool  // its presentedForm was not requested by the application
 	counted     int64
 }
 
-// relations are what a pointer refers to, or what holds a Binary.
+// relations are the targets of a pointer, or the holders of a Binary.
 type relations struct {
 	binary     bool
-	supporting bool      // it goes where one of the users goes
-	owned      bool      // or where none of the users keeps it, see denial
-	targets    [][]int32 // nodes, by group of aboutPaths; none for what is not in the record
+	supporting bool      // released if one of the users is
+	owned      bool      // or if none of the users withholds it, see denial
+	targets    [][]int32 // nodes, by group of aboutPaths; groups outside the record are omitted
 	whys       [][]int32 // by group of whyPaths
-	shown      []int32   // of which its presentedForm tells
+	shown      []int32   // described by its presentedForm
 	users      []int32
-	tellers    []int32 // they only tell of it
+	tellers    []int32 // nodes that only describe it
 	holders    []int32
-	presented  []int32 // holders whose presentedForm it is in
-	hints      holders // what may lead to it
-	secured    int32   // the node that a Binary's securityContext refers to, or none
-	patient    bool    // that is the Patient
+	presented  []int32 // holders that have it in their presentedForm
+	hints      holders // nodes that may refer to it
+	secured    int32   // the target of a Binary's securityContext, or none
+	patient    bool    // that target is the Patient
 }
 
-// holders are nodes that hold a Binary, and those that do by their presentedForm.
+// holders are nodes that refer to a Binary, and nodes that do so in their presentedForm.
 type holders struct{ nodes, presented []int32 }
 
 func (h *holders) add(by holding) {
@@ -63,7 +63,7 @@ func (h *holders) add(by holding) {
 	}
 }
 
-// keep reports whether some of them stay.
+// keep reports whether some of the holders are withheld.
 func (d *decision) keep(h holders) bool {
 	keeps := func(at int32) bool { return !d.notKept(at) }
 	strips := func(at int32) bool {
@@ -78,17 +78,17 @@ const (
 	notDated = math.MinInt32
 )
 
-// ErrTooVaried is returned for a record of more than maxNodes different kinds of resources.
+// ErrTooVaried is returned for a record with more than maxNodes different kinds of resources.
 var ErrTooVaried = errors.New("the record is too varied to be summed up")
 
-// maxNodes bounds a summary, to some 20 MB.
+// maxNodes bounds the size of a summary to about 20 MB.
 const maxNodes = 200_000
 
-// Tally is how many resources of one kind a record has, and how many of them would go out.
+// Tally counts resources of one kind: how many the record has, and how many would be released.
 type Tally struct {
 	Stored, Released int64
-	// Undated stay for this alone: the form limits the line by dates, and they do not say when
-	// they happened.
+	// Undated counts resources that are withheld only because the form limits the line by date
+	// and they have no date.
 	Undated int64
 }
 
@@ -102,18 +102,19 @@ func (t *Tally) add(n int64, goes, undated bool) {
 	}
 }
 
-// Counts is what a form would release, by its lines.
+// Counts is what a form would release, by form line.
 type Counts struct {
 	All Tally
-	// Categories are the form's first part; under "" is what is always released.
+	// Categories are the form's first part. The key "" is for resources that are always
+	// released.
 	Categories map[ehi.Category]Tally
-	// Authorizations are the form's second part: a resource may count under several of them, and
-	// under its category.
+	// Authorizations are the form's second part. A resource may count under several of them, in
+	// addition to its category.
 	Authorizations map[ehi.Authorization]Tally
 }
 
-// Count counts what a form's policy would release: Rules.Policy of the form, without what the
-// application asked for, which the Summary knows. Errors: a limit is no whole day.
+// Count counts what a form's policy would release. form must be Rules.Policy of the form without
+// the kick-off, which the Summary already includes. Errors: a limit is not a whole day.
 func (s *Summary) Count(form *Policy) (Counts, error) {
 	out := Counts{
 		Categories:     map[ehi.Category]Tally{},
@@ -146,10 +147,10 @@ func (s *Summary) Count(form *Policy) (Counts, error) {
 	return out, nil
 }
 
-// Nodes is how large the summary is: some 100 bytes each.
+// Nodes returns the number of nodes. Each takes some 100 bytes.
 func (s *Summary) Nodes() int { return len(s.nodes) }
 
-// daily reports whether all limits lie at the beginning of a day in UTC.
+// daily reports whether all limits are at the beginning of a day in UTC.
 func (p *Policy) daily() bool {
 	for _, c := range p.narrow {
 		for _, l := range c {
@@ -163,7 +164,7 @@ func (p *Policy) daily() bool {
 
 const day = 24 * time.Hour
 
-// undated reports whether a resource stays only because it does not say when it happened.
+// undated reports whether a resource is withheld only because it has no date.
 func (p *Policy) undated(key ehi.Category, f *facts) bool {
 	if key == "" || len(f.happened) > 0 || f.needs()&^p.authorised != 0 {
 		return false
@@ -179,8 +180,7 @@ func (p *Policy) undated(key ehi.Category, f *facts) bool {
 	return limited
 }
 
-// decision is a Review of a Summary: what Review decides about resources, it decides about
-// nodes, in the same steps.
+// decision makes the decisions of Review about nodes instead of resources, in the same steps.
 type decision struct {
 	summary  *Summary
 	form     *Policy
@@ -189,16 +189,16 @@ type decision struct {
 	span     [1]fhir.Span
 }
 
-// Any reason is as good as another here.
+// someReason stands for any reason. Here reasons need not be distinguished further.
 const someReason verdict = 1
 
-// notUsed is that of what nothing uses.
+// notUsed is the verdict on resources that nothing uses.
 var notUsed = because[unusedName]
 
-// notTicked is the reason of what only an unticked line of the form keeps.
+// notTicked is the verdict on resources that are withheld only because of an unticked form line.
 var notTicked = because[categoryReason+string(ehi.MedicalRecord)]
 
-// facts are those of a node; valid until the next call.
+// facts returns the facts of a node; valid until the next call.
 func (d *decision) facts(n *node) *facts {
 	d.at = d.summary.kinds[n.kind]
 	switch {
@@ -236,7 +236,7 @@ func (d *decision) decide() {
 	}
 }
 
-// withholdUnused withholds the supporting resources to which nothing that goes refers.
+// withholdUnused withholds the supporting resources that no released resource refers to.
 func (d *decision) withholdUnused() (some bool) {
 	reached := make([]bool, len(d.verdicts))
 	confers := func(user int32) bool {
@@ -282,7 +282,7 @@ func (d *decision) withholdUnused() (some bool) {
 	return some
 }
 
-// supporting is what a node is related to that is of supporting resources; nil for others.
+// supporting returns the relations of a supporting node; nil for other nodes.
 func (d *decision) supporting(at int32) *relations {
 	if n := d.summary.nodes[at].relations; n != none && d.summary.relations[n].supporting {
 		return &d.summary.relations[n]
@@ -290,7 +290,7 @@ func (d *decision) supporting(at int32) *relations {
 	return nil
 }
 
-// spread adds the supporting nodes to a set that pass, until nothing changes.
+// spread adds the supporting nodes that pass to a set, until nothing changes.
 func (d *decision) spread(set []bool, pass func(at int, r *relations) bool) {
 	for again := true; again; {
 		again = false
@@ -311,8 +311,8 @@ func (d *decision) related(visit func(at int, r *relations)) {
 	}
 }
 
-// withholdPointers withholds what is about withheld nodes alone, and reports whether there was
-// some.
+// withholdPointers withholds nodes that are only about withheld nodes, and reports whether there
+// were any.
 func (d *decision) withholdPointers() (fell bool) {
 	for again := true; again; {
 		again = false
@@ -330,8 +330,8 @@ func (d *decision) withholdPointers() (fell bool) {
 	return fell
 }
 
-// stripForms cuts the presentedForms out that tell of something that stays for more than an
-// unticked line of the form.
+// stripForms removes the presentedForms that describe something withheld for a reason other than
+// an unticked form line.
 func (d *decision) stripForms() {
 	d.related(func(at int, r *relations) {
 		if slices.ContainsFunc(r.shown, func(of int32) bool { return d.allTell([]int32{of}) }) {
@@ -340,14 +340,15 @@ func (d *decision) stripForms() {
 	})
 }
 
-// allTell reports whether all of a group of nodes stay for more than an unticked line of the form.
+// allTell reports whether all nodes of a group are withheld for a reason other than an unticked
+// form line.
 func (d *decision) allTell(group []int32) bool {
 	return len(group) > 0 && !slices.ContainsFunc(group, func(at int32) bool {
 		if at == none {
 			return true
 		}
 		v, n := d.verdicts[at], &d.summary.nodes[at]
-		// about which is decided by what holds it
+		// its verdict follows from its holders
 		if string(d.summary.kinds[n.kind].typ) == binaryType {
 			return v&sensitive == 0
 		}
@@ -355,11 +356,11 @@ func (d *decision) allTell(group []int32) bool {
 	})
 }
 
-// goes reports whether a node's resources go, or are not in the record.
+// goes reports whether a node's resources are released, or not in the record.
 func (d *decision) goes(at int32) bool { return at == none || !d.verdicts[at].withheld() }
 
-// notKept reports whether a node's resources go, are not in the record, or stay for this alone:
-// nothing uses them.
+// notKept reports whether a node's resources are released, not in the record, or withheld only
+// because nothing uses them.
 func (d *decision) notKept(at int32) bool { return at == none || !d.verdicts[at].kept() }
 
 func (d *decision) followDocuments() {
@@ -424,9 +425,9 @@ func (d *decision) followDocuments() {
 //	if the application selected some { for each of them { s.Select(line) } }
 //	s.Summary()
 type Summarizer struct {
-	asked   *Policy // what the application asked for
+	asked   *Policy // what the application requested
 	examine examiner
-	index   *index[int32] // the node of each resource, or the complement of its place in related
+	index   *index[int32] // the node of each resource, or the complement of its index in relatives
 	kinds   map[kindKey]int32
 	nodes   map[nodeKey]int32
 	types   map[string]string
@@ -442,18 +443,20 @@ type Summarizer struct {
 	called    map[resource][]int32 // the relatives that have a name
 
 	seeking
-	values, owners list                  // in turn the value of an identifier, and what is called so
-	named          map[idHash][]resource // those, where Conclude asks
+	values, owners list                  // pairs: an identifier, and a resource that has it
+	named          map[idHash][]resource // built from the pairs by Conclude
 	outside        map[resource]bool     // see Review.Beside
 }
 
-// use is a reference to a supporting resource, by a node or the complement of a relative's place.
+// use is a reference to a supporting resource, from a node or the complement of a relative's
+// index.
 type use struct {
 	of resource
 	by int32
 }
 
-// kindKey is what of a resource decides about it, time and relations aside.
+// kindKey holds the properties of a resource that decisions depend on, except time and
+// relations.
 type kindKey struct {
 	typ        string
 	laboratory bool
@@ -469,19 +472,19 @@ type nodeKey struct {
 	rest              string // further times, or relations
 }
 
-// relative is a resource that has relations, or may have some.
+// relative is a resource that has, or may have, relations.
 type relative struct {
-	base       int32  // the node that it would be without
-	inner      bool   // it stands in another one, and does not count
-	pointers   [2]int // its places in pointers, from and to
+	base       int32  // its node if it had no relations
+	inner      bool   // it is inside another one, and does not count
+	pointers   [2]int // its range in pointers
 	shown      []resource
 	binary     bool
 	supporting bool
-	owned      bool     // it goes where nothing refers to it
-	secured    resource // zero for none
+	owned      bool     // released without references too
+	secured    resource // zero if there is none
 }
 
-// Summarize starts the summary of a record, for what an application asked for.
+// Summarize starts the summary of a record for an application's kick-off.
 func (r *Rules) Summarize(asked ehi.KickOff) (*Summarizer, error) {
 	p, err := r.Policy(nil, asked)
 	if err != nil {
@@ -500,7 +503,7 @@ func (r *Rules) Summarize(asked ehi.KickOff) (*Summarizer, error) {
 	}, nil
 }
 
-// Observe takes one resource of the record in. Errors: the line is not JSON; ErrTooVaried.
+// Observe takes one resource of the record. Errors: the line is not JSON; ErrTooVaried.
 func (s *Summarizer) Observe(line []byte) error {
 	f, err := s.examine.examine(line)
 	switch {
@@ -512,8 +515,8 @@ func (s *Summarizer) Observe(line []byte) error {
 	return s.observe(f, false)
 }
 
-// observeHolder takes a resource in and those within it, which count as part of it. inner says
-// that it stands in another one itself.
+// observeHolder observes a resource and its inner resources, which count as part of it. inner
+// means that it is inside another one itself.
 func (s *Summarizer) observeHolder(line, typ, id []byte, inner bool) error {
 	found, err := innerResources(&s.examine.walk, line)
 	if err == nil {
@@ -550,8 +553,8 @@ func (s *Summarizer) observeHolder(line, typ, id []byte, inner bool) error {
 	return nil
 }
 
-// observe takes what is known of a resource in. One that stands in another one does not count,
-// and is known by a line of its own where there is one.
+// observe adds a resource. An inner one does not count, and a resource with its own line
+// replaces it.
 func (s *Summarizer) observe(f *facts, inner bool) error {
 	self := s.index.resource(f.typ, f.id)
 	s.seeking.add(f.strays)
@@ -562,7 +565,7 @@ func (s *Summarizer) observe(f *facts, inner bool) error {
 			s.holds(self, b)
 		}
 	}
-	for _, t := range f.taking { // as if each entry stayed: the counts may be a few too high
+	for _, t := range f.taking { // as if each entry remained: the counts may be slightly too high
 		f.supports, f.tells = append(f.supports, t.supports...), append(f.tells, t.tells...)
 		for _, b := range t.binaries {
 			s.holds(self, b)
@@ -591,7 +594,8 @@ func (s *Summarizer) observe(f *facts, inner bool) error {
 	return nil
 }
 
-// own keeps what a resource is called. Short numbers of what is not in the record decide nothing.
+// own records the names of a resource. Short numbers of resources outside the record decide
+// nothing.
 func (s *Summarizer) own(self resource, f *facts, outside bool) {
 	for _, values := range [][][]byte{f.identifiers, f.shared} {
 		for _, v := range values {
@@ -603,19 +607,20 @@ func (s *Summarizer) own(self resource, f *facts, outside bool) {
 	}
 }
 
-// Sought is that of a Review, which see.
+// Sought is Review.Sought for a Summarizer.
 func (s *Summarizer) Sought() []Name { return compactNames(s.seeking.names()) }
 
-// Early asks for that before the record is through, as an Observer does.
+// Early gives a Summarizer the Sought and Beside of an Observer, for use before the record is
+// complete.
 type Early struct{ of *Summarizer }
 
-// Early asks now and then while the Summarizer goes through a record.
+// Early returns the view for regular use while the Summarizer observes a record.
 func (s *Summarizer) Early() Early { return Early{s} }
 
-// Sought is that of an Observer.
+// Sought is Observer.Sought.
 func (e Early) Sought() []Name { return e.of.seeking.early() }
 
-// Beside is that of an Observer.
+// Beside is Observer.Beside.
 func (e Early) Beside(line []byte) error {
 	f, err := e.of.examine.examine(line)
 	if err == nil {
@@ -624,7 +629,7 @@ func (e Early) Beside(line []byte) error {
 	return err
 }
 
-// Beside is that of a Review: it counts nowhere.
+// Beside is Review.Beside. The resource is not counted.
 func (s *Summarizer) Beside(line []byte) error {
 	f, err := s.examine.examine(line)
 	if err != nil {
@@ -652,11 +657,12 @@ func (s *Summarizer) Beside(line []byte) error {
 	return nil
 }
 
-// besideType is the type as which Beside counts what stays for its codes alone: one without a
-// line of the form.
+// besideType is the type of the nodes that Beside adds for sensitive resources. It has no form
+// line.
 const besideType = "Medication"
 
-// resource is how a target is named in the index. Leads are kept until all of the record is known.
+// resource returns the key of a target in the index. Leads are kept until the record is
+// complete.
 func (s *Summarizer) resource(t target) resource {
 	of := s.index.resource(t.typ, t.id)
 	if l, is := parseLead(t.id); of.typ == nameType && is {
@@ -665,7 +671,7 @@ func (s *Summarizer) resource(t target) resource {
 	return of
 }
 
-// holds keeps that a resource leads to a Binary, see Observer.holds.
+// holds records that a resource refers to a Binary, see Observer.holds.
 func (s *Summarizer) holds(self resource, b attachment) {
 	to := s.resource(b.target)
 	if to.typ == nameType {
@@ -676,7 +682,7 @@ func (s *Summarizer) holds(self resource, b attachment) {
 	}
 }
 
-// leadsTo visits the resources to which something leads, by their nodes.
+// leadsTo visits the resources that a key points to, with their nodes.
 func (s *Summarizer) leadsTo(to resource, visit func(of resource, at int32)) {
 	if to.typ != nameType {
 		if at, known := s.index.at(to); known && !s.outside[to] {
@@ -700,7 +706,7 @@ func (s *Summarizer) leadsTo(to resource, visit func(of resource, at int32)) {
 	}
 }
 
-// ownersOf are the resources that are called by a value.
+// ownersOf returns the resources with an identifier.
 func (s *Summarizer) ownersOf(value idHash) []resource {
 	if s.named == nil {
 		wanted := map[idHash]bool{}
@@ -719,8 +725,8 @@ func (s *Summarizer) ownersOf(value idHash) []resource {
 	return s.named[value]
 }
 
-// resolve lets leads be the Binaries to which they lead, and finds out what may lead to any.
-// hints are by the places of the Binaries.
+// resolve replaces leads by the Binaries that they point to, and determines which links may
+// point to any Binary. The hints are by the relative index of the Binary.
 func (s *Summarizer) resolve() (hints map[int32][]holding) {
 	var resolved []holder
 	for _, h := range s.holders {
@@ -751,7 +757,7 @@ func (s *Summarizer) resolve() (hints map[int32][]holding) {
 	return hints
 }
 
-// relative keeps a resource that has relations until all of the record is known.
+// relative records a resource with relations until the record is complete.
 func (s *Summarizer) relative(self resource, base int32, f *facts) (at int32) {
 	r := relative{base: base, binary: string(f.typ) == "Binary", supporting: isSupporting(f.typ),
 		owned: f.owned || roles[f.number] >= part}
@@ -775,7 +781,7 @@ func (s *Summarizer) relative(self resource, base int32, f *facts) (at int32) {
 	return ^int32(len(s.relatives) - 1)
 }
 
-// node finds the node of a resource without relations.
+// node returns the node of a resource without relations.
 func (s *Summarizer) node(f *facts) int32 {
 	typ, known := s.types[string(f.typ)]
 	if !known {
@@ -837,7 +843,7 @@ func (s *Summarizer) add(at nodeKey, happened fhir.Spans) int32 {
 	return int32(len(s.out.nodes) - 1)
 }
 
-// days are the first and the last day of a span.
+// days returns the first and last day of a span.
 func days(s fhir.Span) (first, last int32) {
 	return int32(floor(s.Start.Unix())), int32(floor(s.End.Add(-time.Nanosecond).Unix()))
 }
@@ -890,7 +896,7 @@ func (s *Summarizer) Conclude() error {
 	return nil
 }
 
-// holding is a holder of a Binary: a node, or the complement of a relative's place.
+// holding is a holder of a Binary: a node, or the complement of a relative's index.
 type holding struct {
 	by        int32
 	presented bool
@@ -907,7 +913,7 @@ func (s *Summarizer) holdersByBinary() map[int32][]holding {
 	return out
 }
 
-// bySupport is what refers to supporting resources, by their places.
+// bySupport returns the references to supporting resources, by relative index.
 func (s *Summarizer) bySupport(uses map[use]struct{}) map[int32][]int32 {
 	out := map[int32][]int32{}
 	for u := range uses {
@@ -927,7 +933,7 @@ func (s *Summarizer) bySupport(uses map[use]struct{}) map[int32][]int32 {
 	return out
 }
 
-// place finds or makes the node of a relative.
+// place finds or creates the node of a relative.
 func (s *Summarizer) place(
 	i int, holders, hints []holding, users, tellers []int32, byKey map[nodeKey]int32,
 ) int32 {
@@ -961,7 +967,7 @@ func (s *Summarizer) place(
 	return n
 }
 
-// relationsOf gathers what a relative is related to.
+// relationsOf returns the relations of a relative.
 func (s *Summarizer) relationsOf(r relative, holders []holding) relations {
 	out := relations{binary: r.binary, secured: none}
 	for i := r.pointers[0]; i < r.pointers[1]; i++ {
@@ -989,8 +995,8 @@ func (s *Summarizer) relationsOf(r relative, holders []holding) relations {
 	return out
 }
 
-// groupOf is the nodes of what a pointer is about, whose targets stand at from and up to to; nil
-// where something of it is not in the record, so that it is never withheld.
+// groupOf returns the nodes of a pointer's targets; nil if a target is not in the record,
+// because then the group never withholds the pointer.
 func (s *Summarizer) groupOf(from, to int) (group []int32) {
 	for i := from; i < to; i++ {
 		known := false
@@ -1006,8 +1012,8 @@ func (s *Summarizer) groupOf(from, to int) (group []int32) {
 	return group
 }
 
-// mapped keeps the place of a relative apart from none until settle: places of relatives are -2
-// and below.
+// mapped keeps the complement of a relative's index distinct from none until settle: it returns
+// -2 or less for a relative.
 func mapped(at int32) int32 {
 	if at < 0 {
 		return at - 1
@@ -1015,7 +1021,7 @@ func mapped(at int32) int32 {
 	return at
 }
 
-// settle puts nodes in the place of relatives.
+// settle replaces relatives by nodes.
 func (r *relations) settle(at []int32) {
 	for _, list := range append(slices.Concat(r.targets, r.whys), r.shown, r.users, r.tellers,
 		r.holders, r.presented, r.hints.nodes, r.hints.presented) {
@@ -1030,7 +1036,7 @@ func (r *relations) settle(at []int32) {
 	}
 }
 
-// key tells relations from others. It sorts them.
+// key returns a unique key of the relations. It sorts them.
 func (r *relations) key() string {
 	k := binary.AppendVarint(binary.AppendVarint(nil, int64(len(r.targets))), int64(len(r.whys)))
 	lists := []*[]int32{
@@ -1060,15 +1066,16 @@ func (r *relations) key() string {
 	return string(binary.AppendVarint(k, int64(r.secured)))
 }
 
-// Narrow makes the counts those of the resources that are selected from here on; without it all
-// of the record counts.
+// Narrow restricts the counts to resources that are selected from here on. Without it, the whole
+// record counts.
 func (s *Summarizer) Narrow() {
 	for i := range s.out.nodes {
 		s.out.nodes[i].counted = 0
 	}
 }
 
-// Select counts a resource of the record, after Conclude and Narrow. Errors: the line is not JSON.
+// Select counts a resource of the record, after Conclude and Narrow. Errors: the line is not
+// JSON.
 func (s *Summarizer) Select(line []byte) error {
 	typ, id, err := s.examine.walk.identify(line)
 	if err != nil {
@@ -1080,5 +1087,5 @@ func (s *Summarizer) Select(line []byte) error {
 	return nil
 }
 
-// Summary is the result.
+// Summary returns the result.
 func (s *Summarizer) Summary() *Summary { return &s.out }

@@ -21,28 +21,28 @@ var shippedSensitive string
 //go:embed documents.csv
 var shippedDocuments string
 
-// Table maps codes to names of categories. A row is system, code, category; a code that ends in
-// * stands for all that begin so; a system of * stands for all systems; # begins a comment.
-// Neither the spelling of a system nor that of a code counts, see canonicalSystem and plainCode.
+// Table maps codes to names of categories. A row is system, code, category. A code that ends in
+// * is a prefix; the system * matches all systems; # begins a comment. The spelling of systems
+// and codes does not matter, see canonicalSystem and plainCode.
 type Table struct {
-	exact  map[string][]string // "system|code"
+	exact  map[string][]string // by "system|code"
 	prefix map[string][]prefixRow
-	loose  bool // whether a code without a system counts as one of every system
+	loose  bool // a code without a system counts as a code of every system
 
 	exactCodes  codeSet
 	prefixHeads bitmap // of head
-	// The same without chance hits, for what passes those: the codes and prefixes of all systems.
+	// Exact sets behind exactCodes and prefixHeads: the codes and prefixes of all systems.
 	anyCodes, anyPrefixes map[string]struct{}
 	products              map[string]struct{} // prefixes of NDCs
 	prefixLengths         []int               // sorted
-	modified              map[string]struct{} // those that modifiers may follow
-	digest                string              // of the rows, in their order
+	modified              map[string]struct{} // codes that modifiers may follow
+	digest                string              // of the rows, in order
 }
 
 type prefixRow struct{ prefix, category string }
 
-// SensitiveTable reads a table of codes to authorizations of the form (EHI-9); nil reads the
-// shipped one.
+// SensitiveTable reads a table that maps codes to authorizations of the form (EHI-9). nil
+// selects the built-in table.
 func SensitiveTable(r io.Reader) (*Table, error) {
 	if r == nil {
 		r = strings.NewReader(shippedSensitive)
@@ -58,7 +58,7 @@ func SensitiveTable(r io.Reader) (*Table, error) {
 	return t, err
 }
 
-// documentTable is the shipped table of codes to document groups of the form.
+// documentTable returns the built-in table that maps codes to document groups of the form.
 func documentTable() *Table {
 	known := []string{}
 	for _, c := range ehi.Categories() {
@@ -66,7 +66,7 @@ func documentTable() *Table {
 	}
 	t, err := parseTable(strings.NewReader(shippedDocuments), known)
 	if err != nil {
-		panic(err) // the table is part of the build; a test reads it
+		panic(err) // the table is part of the build, and a test reads it
 	}
 	return t
 }
@@ -101,7 +101,7 @@ func parseTable(r io.Reader, known []string) (*Table, error) {
 	}
 }
 
-// add takes a row in.
+// add adds a row.
 func (t *Table) add(system, code, category string) {
 	systems := []string{system}
 	if system != anySystem {
@@ -116,7 +116,7 @@ func (t *Table) add(system, code, category string) {
 			t.addPrefix(s, plainCode([]byte(prefix)), category)
 		}
 		for i, spelling := range spellings(system, plainCode([]byte(prefix))) {
-			if isPrefix && (i == 0 || system == ndc) { // 42, of 042, stands for itself alone
+			if isPrefix && (i == 0 || system == ndc) { // 42, for 042, is not a prefix
 				t.addPrefix(s, spelling, category)
 			} else {
 				t.addCode(s, spelling, category)
@@ -125,8 +125,8 @@ func (t *Table) add(system, code, category string) {
 	}
 }
 
-// mayHold reports whether a code may be in the table, of whatever system: as it is, or a part of
-// it, see candidates.
+// mayHold reports whether a code, or a part of it, may be in the table, for any system; see
+// candidates.
 func (t *Table) mayHold(code []byte) bool {
 	var whole, part plainBytes
 	wide, hidden := false, false
@@ -159,7 +159,7 @@ func (t *Table) mayHold(code []byte) bool {
 	return t.mayHoldRange(code) || t.mayBeSlip(code)
 }
 
-// plainBytes is a plain code, as far as it counts for mayHold.
+// plainBytes is a plain code, as far as mayHold needs it.
 type plainBytes struct {
 	bytes   [24]byte
 	n       int
@@ -178,7 +178,7 @@ func (t *Table) mayHoldPlain(p *plainBytes, loinc bool) bool {
 	if p.n > len(p.bytes) {
 		return true
 	}
-	if p.n > 1 && p.bytes[0] == '0' { // as a code that is padded
+	if p.n > 1 && p.bytes[0] == '0' { // a padded code
 		var short plainBytes
 		for _, c := range bytes.TrimLeft(p.bytes[:p.n], "0") {
 			short.add(c)
@@ -206,8 +206,8 @@ func (t *Table) mayHoldPlain(p *plainBytes, loinc bool) bool {
 	if !p.letters && t.hasProduct(code) {
 		return true
 	}
-	// Of digits alone a prefix stands for ICD-9-CM codes and procedures (305.70), for CPT codes
-	// with modifiers of two digits each (86701-59), and for NDCs.
+	// A prefix of digits only covers ICD-9-CM codes and procedures (305.70), CPT codes with
+	// two-digit modifiers (86701-59), and NDCs.
 	if !p.letters && !loinc && (p.n == 7 || p.n == 9) {
 		return t.hasModified(code)
 	}
@@ -215,8 +215,8 @@ func (t *Table) mayHoldPlain(p *plainBytes, loinc bool) bool {
 	return prefixed && t.hasPrefix(code)
 }
 
-// hasProduct reports whether a plain code may be an NDC without its package, of a product or a
-// labeler of some row.
+// hasProduct reports whether a plain code may be an NDC without its package, for a product or
+// labeler in the table.
 func (t *Table) hasProduct(code []byte) bool {
 	if len(code) != 8 && len(code) != 9 {
 		return false
@@ -232,13 +232,13 @@ func (t *Table) hasProduct(code []byte) bool {
 	return false
 }
 
-// hasCode reports whether a plain code is one of some system.
+// hasCode reports whether a plain code is in the table, for any system.
 func (t *Table) hasCode(code []byte) bool {
 	_, is := t.anyCodes[string(code)]
 	return is
 }
 
-// hasPrefix reports whether a prefix of some system stands for a plain code.
+// hasPrefix reports whether a prefix of any system covers a plain code.
 func (t *Table) hasPrefix(code []byte) bool {
 	for _, n := range t.prefixLengths {
 		if n > len(code) {
@@ -251,7 +251,7 @@ func (t *Table) hasPrefix(code []byte) bool {
 	return false
 }
 
-// hasModified reports whether a plain code may be one of a row, with modifiers.
+// hasModified reports whether a plain code may be a code of the table with modifiers.
 func (t *Table) hasModified(code []byte) bool {
 	for n := 3; n <= 5; n++ {
 		if _, is := t.modified[string(code[:n])]; is {
@@ -261,12 +261,12 @@ func (t *Table) hasModified(code []byte) bool {
 	return false
 }
 
-// isLOINC reports whether a code can be nothing but one of LOINC: at least four digits, a hyphen
-// and one more.
+// isLOINC reports whether a code can only be a LOINC code: at least four digits, a hyphen and
+// one more.
 func isLOINC(code []byte) bool { return len(code) >= 6 && code[len(code)-2] == '-' }
 
-// lookup calls add with each category of a code. label says that it is a security label: it
-// counts as one of every system of labels, whatever its own is.
+// lookup calls add with each category of a code. If label is true, the code is a security label,
+// which counts in every label system, whatever its own system is.
 func (t *Table) lookup(system, code []byte, label bool, add func(category string)) {
 	if !t.mayHold(code) {
 		return
@@ -296,7 +296,7 @@ func (t *Table) lookup(system, code []byte, label bool, add func(category string
 		if in == anyICD {
 			t.lookupRevisions(spelling, add)
 		}
-		if in != icd10Procedures { // some systems' names are for both
+		if in != icd10Procedures { // some names cover both systems
 			continue
 		}
 		diagnosis := []string{icd10}
@@ -309,7 +309,7 @@ func (t *Table) lookup(system, code []byte, label bool, add func(category string
 	}
 }
 
-// lookupRevisions looks a plain code up in every revision of ICD.
+// lookupRevisions looks up a plain code in every revision of ICD.
 func (t *Table) lookupRevisions(code string, add func(category string)) {
 	for _, system := range revisions {
 		t.lookupIn(system, code, add)
@@ -319,7 +319,8 @@ func (t *Table) lookupRevisions(code string, add func(category string)) {
 	}
 }
 
-// lookupSpelling looks a plain code up that comes by the name of a system.
+// lookupSpelling looks up a plain code, with and without leading zeros, in several systems. in
+// is the code's own system.
 func (t *Table) lookupSpelling(
 	in string, systems []string, code string, add func(category string),
 ) {
@@ -332,8 +333,8 @@ func (t *Table) lookupSpelling(
 	}
 }
 
-// lookupLabel calls add with each category of what a security label shows: all of it, and each
-// word.
+// lookupLabel calls add with each category of a security label's text: of the whole text, and of
+// each word.
 func (t *Table) lookupLabel(shown []byte, add func(category string)) {
 	if !t.loose || !t.mayHold(shown) {
 		return
@@ -343,7 +344,7 @@ func (t *Table) lookupLabel(shown []byte, add func(category string)) {
 	}
 	shown = folded(shown)
 	for i, spelling := range candidates(shown) {
-		if i == 0 || len(spelling) > 1 { // a letter is no word for R
+		if i == 0 || len(spelling) > 1 { // a lone letter in a text is not the code R
 			t.lookupIn(labelsWithoutSystem, spelling, add)
 		}
 	}
@@ -360,7 +361,7 @@ func (t *Table) lookupIn(system, code string, add func(category string)) {
 	}
 }
 
-// addCode takes a row in whose code stands for itself.
+// addCode adds a row whose code is exact.
 func (t *Table) addCode(system, code, category string) {
 	t.exactCodes.add(code)
 	t.anyCodes[code] = struct{}{}
@@ -369,7 +370,7 @@ func (t *Table) addCode(system, code, category string) {
 	}
 }
 
-// addPrefix takes a row in whose code stands for all that begin so.
+// addPrefix adds a row whose code is a prefix.
 func (t *Table) addPrefix(system, prefix, category string) {
 	t.prefix[system] = append(t.prefix[system], prefixRow{prefix, category})
 	t.anyPrefixes[prefix] = struct{}{}
@@ -388,14 +389,14 @@ func (t *Table) addPrefix(system, prefix, category string) {
 	}
 }
 
-// bitmap is a set of 16-bit numbers. Most codes of a record are in no table: one look at a
-// bitmap tells.
+// bitmap is a set of 16-bit numbers. Most codes of a record are in no table, and one look at a
+// bitmap rules them out.
 type bitmap [1 << 16 / 64]uint64
 
 func (b *bitmap) add(n uint16)      { b[n/64] |= 1 << (n % 64) }
 func (b *bitmap) has(n uint16) bool { return b[n/64]&(1<<(n%64)) != 0 }
 
-// codeSet is a set of codes. It may have further ones, one in some hundred.
+// codeSet is a set of codes with false positives for about one code in some hundred.
 type codeSet [1 << 19 / 64]uint64
 
 func (s *codeSet) add(code string) {
@@ -408,7 +409,7 @@ func (s *codeSet) has(code []byte) bool {
 	return s[h/64]&(1<<(h%64)) != 0
 }
 
-// hashCode is a hash of a code's length and last eight bytes.
+// hashCode returns a hash of a code's length and last eight bytes.
 func hashCode(code []byte) uint32 {
 	h := uint64(len(code))
 	for _, b := range code[max(0, len(code)-8):] {
@@ -417,10 +418,10 @@ func hashCode(code []byte) uint32 {
 	return uint32(h * 0x9e3779b97f4a7c15 >> (64 - 19))
 }
 
-// headBytes is how many bytes of a code tell whether a prefix may stand for it.
+// headBytes is the number of leading bytes that decide whether a prefix may cover a code.
 const headBytes = 3
 
-// head is a number for the first bytes of a plain code.
+// head returns a number for the first bytes of a plain code.
 func head(code []byte) uint16 {
 	n := uint16(0)
 	for i := range min(headBytes, len(code)) {

@@ -6,43 +6,45 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// verdict is what was decided about a resource: the number of the reason for which it stays, 0
-// where it goes; and flags.
+// verdict is the decision about a resource: the number of the reason why it is withheld, 0 if it
+// is released; and flags.
 type verdict uint8
 
 const (
-	stripped  verdict = 0x80 // its presentedForm stays
-	sensitive verdict = 0x40 // its own content keeps it
-	held      verdict = 0x20 // it is a Binary, and something refers to it
+	stripped  verdict = 0x80 // its presentedForm is removed
+	sensitive verdict = 0x40 // withheld for its own content
+	held      verdict = 0x20 // a Binary that something refers to
 	flags             = stripped | sensitive | held
 )
 
 func (v verdict) reason() int    { return int(v &^ flags) }
 func (v verdict) withheld() bool { return v.reason() != 0 }
 
-// unused reports whether a resource stays for this alone: nothing that goes uses it. Nothing that
-// stays does, either, so that it counts as withheld for nothing that refers to it.
+// unused reports whether a resource is withheld only because no released resource uses it. No
+// withheld resource uses it either, so it does not count as withheld for resources that refer to
+// it.
 func (v verdict) unused() bool { return reasons[v.reason()] == unusedName }
 
-// kept reports whether a resource stays for a reason of the form, or because of what does.
+// kept reports whether a resource is withheld because of the form, or because of another kept
+// resource.
 func (v verdict) kept() bool { return v.withheld() && !v.unused() }
 
-// unticked reports whether a resource stays only because the form's line of it is not ticked, or of
-// other dates.
+// unticked reports whether a resource is withheld only because its form line is not ticked, or
+// does not include its date.
 func (v verdict) unticked() bool { return strings.HasPrefix(reasons[v.reason()], categoryReason) }
 
-// telling reports whether a resource stays for more than an unticked line of the form.
+// telling reports whether a resource is withheld for a reason other than an unticked form line.
 func (v verdict) telling(of resource) bool {
-	if of.typ == binaryNumber { // about which is decided by what holds it
+	if of.typ == binaryNumber { // its verdict follows from its holders
 		return v&sensitive != 0
 	}
 	return v.kept() && !v.unticked()
 }
 
-// notable reports whether a resource stays, or loses something of its own.
+// notable reports whether a resource is withheld, or loses a part of its own.
 func (v verdict) notable() bool { return v.withheld() || v&stripped != 0 }
 
-// reasons are the reasons for which resources stay, by their numbers; 0 is none.
+// reasons are the reasons why resources are withheld, by number; 0 means none.
 var reasons = func() []string {
 	names := []string{""}
 	for _, a := range ehi.Authorizations() {
@@ -54,7 +56,7 @@ var reasons = func() []string {
 	return append(names, referenceOnlyName, unusedName)
 }()
 
-// because is the verdict of each reason.
+// because maps each reason to its verdict.
 var because = func() map[string]verdict {
 	m := map[string]verdict{}
 	for number, name := range reasons {
@@ -66,33 +68,33 @@ var because = func() map[string]verdict {
 	return m
 }()
 
-// verdicts holds what was decided about each resource of a record.
+// verdicts holds the verdict on each resource of a record.
 type verdicts struct {
 	*index[verdict]
-	// sieve has the ids of all that is kept, and of little else: to most of what is asked about
-	// it answers without a wait for memory. It is nil before there is one.
+	// sieve contains the ids of all kept resources and few others. It answers most look-ups
+	// without waiting for memory. It is nil until sift.
 	sieve filter
 }
 
-// sift makes the sieve.
+// sift builds the sieve.
 func (x *verdicts) sift() {
 	x.sieve = newFilter(x.size())
 	x.each(func(r resource, v verdict) { x.note(r, v) })
 }
 
-// note adds what is kept to the sieve.
+// note adds a kept resource to the sieve.
 func (x verdicts) note(r resource, v verdict) {
 	if x.sieve != nil && v.kept() {
 		x.sieve.add(r.id.high)
 	}
 }
 
-// mayKeep reports whether a resource may be kept: it is certain where it is false.
+// mayKeep reports whether a resource may be kept. false is certain.
 func (x verdicts) mayKeep(r resource) bool { return x.sieve == nil || x.sieve.has(r.id.high) }
 
-// put decides about a resource. What is in a record twice is withheld where one of the two is,
-// and sensitive likewise; in whatever order they come. So are two resources that were taken for
-// one another.
+// put sets the verdict on a resource. If a resource occurs twice, it is withheld if either
+// occurrence is, and sensitive likewise, in any order. The same holds for two resources whose
+// hashes collide.
 func (x verdicts) put(r resource, v verdict) {
 	at, found := x.add(r)
 	if found && !before(v, *at) {
@@ -102,8 +104,8 @@ func (x verdicts) put(r resource, v verdict) {
 	x.note(r, *at)
 }
 
-// before reports whether v says more about a resource than w: its sensitive content, another
-// reason, none; of two reasons the first in the list.
+// before reports whether v has precedence over w: sensitive content first, then other reasons in
+// the order of reasons, then none.
 func before(v, w verdict) bool {
 	if (v^w)&sensitive != 0 {
 		return v&sensitive != 0
@@ -111,24 +113,25 @@ func before(v, w verdict) bool {
 	return v.withheld() && (!w.withheld() || v.reason() < w.reason())
 }
 
-// set changes the reason of a resource that is there.
+// set changes the reason of a resource in the index.
 func (x verdicts) set(r resource, v verdict) {
 	x.change(r, func(old verdict) verdict { return old&flags | v })
 	x.note(r, v)
 }
 
-// mark adds flags to a resource that is there.
+// mark adds flags to a resource in the index.
 func (x verdicts) mark(r resource, v verdict) {
 	x.change(r, func(old verdict) verdict { return old | v })
 }
 
-// shares reports whether something is known of any resource of an id.
+// shares reports whether the index contains any resource with an id.
 func (x verdicts) shares(h idHash) bool {
 	released, withheld := x.of(h)
 	return released || withheld
 }
 
-// of tells about all resources of an id, of whatever type: whether some go, and whether some stay.
+// of reports whether some resources with an id are released, and whether some are withheld, of
+// any type.
 func (x verdicts) of(h idHash) (released, withheld bool) {
 	x.sharing(h, func(_ uint16, v verdict) {
 		withheld = withheld || v.withheld()

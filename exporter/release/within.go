@@ -5,13 +5,13 @@ import (
 	"slices"
 )
 
-// What a contained resource refers to is taken along by it only where it goes: not where it is
-// wholly about something withheld, nor where all that refers to it is left out (contained.go).
-// So one that may be left out is a resource of its own to the review, as an entry is
+// References of a contained resource count only if it remains: it is left out if it is wholly
+// about something withheld, or if everything that refers to it is left out (contained.go). So
+// the review treats one that may be left out as a resource of its own, like an entry
 // (inside.go).
 
-// mention is a Reference of a contained resource at a path of it: to a target, to another contained
-// resource, or by a display alone in a field.
+// mention is a Reference of a contained resource at a path inside it: to a target, to another
+// contained resource, or with only a display in a field.
 type mention struct {
 	path  string
 	to    target
@@ -19,7 +19,7 @@ type mention struct {
 	shown string
 }
 
-// mentions keeps a Reference of the contained resource at hand; nothing where an entry is at hand.
+// mentions records a Reference of the current contained resource. It does nothing in an entry.
 func (x *examiner) mentions(at []byte, m mention) {
 	if x.in == nil || x.in.field != contained {
 		return
@@ -30,7 +30,7 @@ func (x *examiner) mentions(at []byte, m mention) {
 	}
 }
 
-// local keeps that a text names a contained resource.
+// local records that a text names a contained resource.
 func (x *examiner) local(id []byte) {
 	in := -1
 	if x.in != nil {
@@ -39,14 +39,14 @@ func (x *examiner) local(id []byte) {
 	x.locals = append(x.locals, localRef{in, string(id)})
 }
 
-// localRef is a text that names a contained resource by its id. in is the entry, or the contained
-// resource, in which it stands; -1 for neither.
+// localRef is a text that names a contained resource by its id. in is the index of the entry, or
+// the contained resource, that contains the text; -1 for neither.
 type localRef struct {
 	in int
 	id string
 }
 
-// calls keeps what the contained resource at hand is called.
+// calls records the type or id of the current contained resource.
 func (x *examiner) calls() {
 	w := &x.walk
 	if x.in == nil || x.in.field != contained || w.depth != 3 {
@@ -60,7 +60,7 @@ func (x *examiner) calls() {
 	}
 }
 
-// groupsOf are the References by which it is decided about a contained resource, see aboutPaths.
+// groupsOf returns the References that decide about a contained resource, see aboutPaths.
 func (e *inside) groupsOf() (all []mentionGroup) {
 	places := aboutPlaces[e.typ]
 	for group := range uint8(groups) {
@@ -83,22 +83,23 @@ func (e *inside) groupsOf() (all []mentionGroup) {
 	return all
 }
 
-// mentionGroup is such References that decide together; why, as those of whyPaths do.
+// mentionGroup is a group of References that decide together. why is true for a group of
+// whyPaths.
 type mentionGroup struct {
 	why bool
 	of  []mention
 }
 
-// within says of an entry, or of a contained resource, when it is left out because of contained
-// ones.
+// within holds the conditions under which an entry, or a contained resource, is left out because
+// of contained ones.
 type within struct {
-	groups []mentionGroup // all of the References of one lead to what stays
-	by     []int          // or all of these are left out, which refer to it
-	locals []int          // or one of these is, to which it refers
+	groups []mentionGroup // all References of one group point to something withheld
+	by     []int          // or all of these, which refer to it, are left out
+	locals []int          // or one of these, which it refers to, is left out
 }
 
-// containedUnsure tells which contained resources may be left out, and what decides about them:
-// by the places of entries and contained resources, nil for those that are not concerned.
+// containedUnsure returns which entries and contained resources may be left out because of
+// contained ones, and under which conditions; nil for the others.
 func (x *examiner) containedUnsure() map[int]*within {
 	by, sure := map[int][]int{}, map[int]bool{-1: true}
 	var all []int // contained resources
@@ -150,7 +151,7 @@ func (x *examiner) containedUnsure() map[int]*within {
 	return unsure
 }
 
-// leftWithin is within by hashes.
+// leftWithin is within with hashes.
 type leftWithin struct {
 	groups []leftGroup
 	by     []resource
@@ -162,16 +163,17 @@ type leftGroup struct {
 	of  []leftMention
 }
 
-// leftMention is a mention: of one to another contained resource, to is what that is to the review.
+// leftMention is a mention with hashes. For another contained resource, to is the resource that
+// stands for it in the review.
 type leftMention struct {
 	to       resource
 	isLocal  bool
 	shown    string
-	anything bool // it leads somewhere
+	anything bool // it has a target
 }
 
-// leftWithin keeps what decides about an entry, or a contained resource, of a resource that f
-// tells of.
+// leftWithin converts the conditions of an entry, or a contained resource, of the resource with
+// facts f.
 func (o *Observer) leftWithin(f *facts, w *within) (l leftWithin) {
 	if w == nil {
 		return l
@@ -217,8 +219,8 @@ func (r *Review) fallsWithin(l leftWithin) bool {
 	})
 }
 
-// isMasked reports whether a Reference is masked; for more than an unticked line of the form
-// where it says why something is.
+// isMasked reports whether a Reference is masked; for why, only if its target is withheld for a
+// reason other than an unticked form line.
 func (r *Review) isMasked(m leftMention, why bool) bool {
 	switch {
 	case m.isLocal:
