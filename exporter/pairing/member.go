@@ -15,22 +15,23 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Member is this process's exporter towards its server. It is safe for use by many goroutines.
+// Member is this process's exporter as a member of its server's fleet. It is safe for concurrent
+// use.
 type Member struct {
 	Parts
-	own   *Server // the server within this process, nil where there is none
+	own   *Server // the server in this process, or nil
 	id    string
 	host  string
 	since time.Time
 	wake  chan struct{}
-	news  chan struct{} // the roster is to be told
+	news  chan struct{} // signals that the roster entry has changed
 
 	mu       sync.Mutex
-	heard    bool // whether it is known if there are terms
+	heard    bool // it is known whether there are terms
 	terms    *ehi.Terms
 	revision uint64 // of terms
 	limits   ehi.Limits
-	joined   uint64 // the revision at which this one joined; 0 until then
+	joined   uint64 // the revision of this exporter's roster entry; 0 until it has joined
 	joinedAt time.Time
 	found    []ehi.Mismatch
 	changed  time.Time
@@ -40,21 +41,19 @@ type Member struct {
 	opened   chan struct{} // closed when admitted
 }
 
-// ErrMismatch says that this exporter does not belong to its server.
+// ErrMismatch means that this exporter does not belong to its server.
 var ErrMismatch = errors.New("this exporter does not belong to the server, and takes no commands")
 
 const (
-	// lookEvery is the pause between two looks at what no event tells of: the folder of the
-	// exports.
+	// lookEvery is the interval of checks that no event triggers: the exports folder.
 	lookEvery = time.Second
-	// answerTime is how long a server may take to draw a text for an exporter that has joined.
-	// Where none answers, the one that is there has to do: exporters go on while their server is
-	// away.
+	// answerTime is how long a server may take to write a text for an exporter that has joined.
+	// After that, the existing text suffices, because exporters keep working while their server
+	// is down.
 	answerTime = 5 * time.Second
 )
 
-// Join makes an exporter; Run lets it join. own is the server within this process, nil where
-// there is none.
+// Join returns a new Member; Run lets it join. own is the server in this process, or nil.
 func Join(p Parts, own *Server) *Member {
 	host, err := os.Hostname()
 	if err != nil {
@@ -65,7 +64,7 @@ func Join(p Parts, own *Server) *Member {
 		wake: make(chan struct{}, 1), news: make(chan struct{}, 1), opened: make(chan struct{})}
 }
 
-// Run keeps looking whether the exporter belongs, until ctx ends.
+// Run keeps checking whether the exporter belongs to the server, until ctx ends.
 func (m *Member) Run(ctx context.Context) error {
 	defer m.Source.OnRecords(m.rouse)()
 	defer m.Bus.OnReopen(m.rouse)()
@@ -112,7 +111,7 @@ func signal(to chan struct{}) {
 	}
 }
 
-// told is told the terms.
+// told handles new terms.
 func (m *Member) told(t *ehi.Terms, revision uint64) {
 	m.mu.Lock()
 	m.terms, m.revision = t, revision
@@ -120,7 +119,7 @@ func (m *Member) told(t *ehi.Terms, revision uint64) {
 	m.rouse()
 }
 
-// announce says in the roster that this exporter is there, until ctx ends.
+// announce keeps this exporter's roster entry alive until ctx ends.
 func (m *Member) announce(ctx context.Context) {
 	tick := time.NewTicker(presenceEvery)
 	defer tick.Stop()
@@ -146,11 +145,12 @@ func (m *Member) announce(ctx context.Context) {
 	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
 	defer cancel()
 	if err := m.Bus.Fleet.Leave(leave, m.id); err != nil {
-		m.Log.Debug("take leave of the server", "err", err) // it finds out
+		// the server notices when the entry expires
+		m.Log.Debug("take leave of the server", "err", err)
 	}
 }
 
-// self is this exporter as the roster has it.
+// self returns this exporter's roster entry.
 func (m *Member) self() ehi.Exporter {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -166,7 +166,7 @@ func (m *Member) self() ehi.Exporter {
 	}
 }
 
-// look compares this exporter with its server, and lets workers in or keeps them out.
+// look compares this exporter with its server, and admits or excludes the workers.
 func (m *Member) look() {
 	m.mu.Lock()
 	heard, present := m.heard, m.present()
@@ -185,8 +185,8 @@ func (m *Member) look() {
 	m.set(m.compare(present), answered)
 }
 
-// present is the terms that count, nil where there are none; mu is held. Those of this process's
-// own server are as of now: nothing has to go to NATS and back.
+// present returns the terms that count, or nil. The caller holds mu. The terms of a server in
+// this process are current, without a round trip through NATS.
 func (m *Member) present() *ehi.Terms {
 	if m.own != nil && m.own.IsAuthor() {
 		t := m.own.Terms()
@@ -195,7 +195,7 @@ func (m *Member) present() *ehi.Terms {
 	return m.terms
 }
 
-// compare lists in what this exporter differs from terms.
+// compare returns the differences between this exporter and the terms.
 func (m *Member) compare(t *ehi.Terms) []ehi.Mismatch {
 	if t == nil {
 		return []ehi.Mismatch{{What: ehi.NoTerms, Server: "nothing said yet", Exporter: "waits"}}
@@ -207,7 +207,7 @@ func (m *Member) compare(t *ehi.Terms) []ehi.Mismatch {
 		Build:   ehi.RecordVersion,
 	}
 	if m.own != nil && t.ID == m.own.id {
-		// one and the same source, which may be changing at this very moment
+		// it is the same source, which may be changing at this moment
 		own.Records = t.Records
 	}
 	switch there, err := m.Files.HasProof(t.Files); {
@@ -219,7 +219,8 @@ func (m *Member) compare(t *ehi.Terms) []ehi.Mismatch {
 	return t.Compare(own)
 }
 
-// set takes in what was found. answered is whether the server has taken note of this exporter.
+// set stores the result of a comparison. answered reports whether the server has noticed this
+// exporter.
 func (m *Member) set(found []ehi.Mismatch, answered bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -234,7 +235,7 @@ func (m *Member) set(found []ehi.Mismatch, answered bool) {
 	m.admit(len(found) == 0 && answered)
 }
 
-// admit lets workers in, or keeps them out; mu is held.
+// admit admits the workers or excludes them. The caller holds mu.
 func (m *Member) admit(belongs bool) {
 	switch {
 	case belongs && !m.admitted:
@@ -249,7 +250,7 @@ func (m *Member) admit(belongs bool) {
 	}
 }
 
-// tell says it in the log and in metrics that something else differs than before; mu is held.
+// tell logs the differences and updates the metrics. The caller holds mu.
 func (m *Member) tell(found []ehi.Mismatch) {
 	for _, what := range ehi.Differences() {
 		differs := 0.0
@@ -264,8 +265,8 @@ func (m *Member) tell(found []ehi.Mismatch) {
 	}
 }
 
-// Admitted waits until the exporter belongs to its server. The context that it returns ends when
-// it does not any more, or with ctx; the caller calls done. Errors: ctx's.
+// Admitted waits until the exporter belongs to its server. The returned context ends when the
+// exporter no longer belongs, or with ctx. The caller must call done. Errors: ctx's.
 func (m *Member) Admitted(ctx context.Context) (pass context.Context, done func(), err error) {
 	for {
 		m.mu.Lock()
@@ -285,14 +286,14 @@ func (m *Member) Admitted(ctx context.Context) (pass context.Context, done func(
 	}
 }
 
-// Confirm makes sure that the exporter belongs at this moment. Errors: ErrMismatch, with what
-// differs.
+// Confirm checks now whether the exporter belongs to the server. Errors: ErrMismatch, with the
+// differences.
 func (m *Member) Confirm(context.Context) error {
 	m.look()
 	return m.Check()
 }
 
-// Check tells what was found last. Errors: ErrMismatch, with what differs.
+// Check returns the result of the last comparison. Errors: ErrMismatch, with the differences.
 func (m *Member) Check() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -309,15 +310,14 @@ func (m *Member) Check() error {
 	return fmt.Errorf("%w: %s", ErrMismatch, strings.Join(all, "; "))
 }
 
-// Limits are what exports are made within: the server's, as they were told last.
+// Limits returns the server's limits for exports, as last published.
 func (m *Member) Limits() ehi.Limits {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.limits
 }
 
-// Accepts makes sure that records are those that the server has at this moment. Errors:
-// ErrMismatch; others are NATS'.
+// Accepts checks that records are the server's current ones. Errors: ErrMismatch; those of NATS.
 func (m *Member) Accepts(ctx context.Context, r ehi.Records) error {
 	if m.own != nil && m.own.IsAuthor() {
 		if have := m.Source.Records(); r.Identity != have.Identity {

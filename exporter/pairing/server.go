@@ -24,78 +24,80 @@ import (
 	"ehi-server/shared/kv"
 )
 
-// Parts are what decides about what a process's exports contain and where they are.
+// Parts are the parts of a process that decide what its exports contain and where they are
+// stored.
 type Parts struct {
 	Bus    *bus.Bus
 	Source source.Source
 	Files  Exports
 	Rules  *release.Rules
-	// Name tells this process's workers from others' for people: host and process.
+	// Name identifies this process's workers to people: host and process.
 	Name string
 	Log  *slog.Logger
 }
 
-// Exports is the store of the exports' files, as far as it can be told from others (files.Store).
+// Exports is the part of the export file store (files.Store) that distinguishes it from other
+// stores.
 type Exports interface {
-	// DrawProof writes a new text, and removes all but that and last, the one before it ("": none).
+	// DrawProof writes a new text. It removes all other texts except last, the previous one (""
+	// if there is none).
 	DrawProof(last string) (text string, err error)
-	// HasProof reports whether a text is there.
+	// HasProof reports whether a text exists.
 	HasProof(text string) (bool, error)
-	// Proofs are the texts that are there, and Root where that is, for people.
+	// Proofs returns the existing texts, and Root the location of the store, for people.
 	Proofs() []string
 	Root() string
-	// SetSpillBytes says how large an output may grow before it gets a file of its own.
+	// SetSpillBytes sets the size above which an output gets a file of its own.
 	SetSpillBytes(n int)
 }
 
-// code is a digest of everything in the build that decides about what an export releases.
+// code is a digest of everything in the build that decides what an export releases.
 var code = sync.OnceValue(func() string {
 	return fingerprint.Of(ehi.Text, fhir.Text, source.Text, dataset.Text, selection.Text,
 		release.Text, pipeline.Text)
 })
 
-// rules stands for all rules by which something is released: the build's, and what is configured.
+// rules identifies all release rules: those of the build and those that are configured.
 func (p *Parts) rules() string { return code() + "-" + p.Rules.Digest() }
 
-// Server says what exporters must have, on behalf of the process whose records, folder, rules
-// and limits count. Of several servers on one NATS the one counts that was started last; where
-// it is gone, another one speaks.
+// Server publishes what exporters must have, for the process whose records, folder, rules and
+// limits count. If several servers share a NATS, the one that started last counts. If it stops,
+// another one takes over.
 type Server struct {
 	Parts
 	limits ehi.Limits
 	id     string
 	at     time.Time
 	wake   chan struct{}
-	// present is when this server has said last that it is there; Run's alone.
+	// present is when this server last announced itself. Only Run uses it.
 	present time.Time
 
 	mu     sync.Mutex
-	proof  string     // the text in the folder of the exports
+	proof  string     // the text in the exports folder
 	author string     // the ID of the server whose terms count
-	said   *ehi.Terms // what this one said last
+	said   *ehi.Terms // the terms that this server last published
 	known  map[string]bool
-	draw   bool // somebody has joined since
-	// undrawn is why the latest text could not be written, or read again; nil where it was.
+	draw   bool // an exporter has joined since the last text
+	// undrawn is the error of the last attempt to write or read the text; nil if it succeeded.
 	undrawn error
 }
 
-// presenceEvery is how often a process says that it is there.
+// presenceEvery is how often a process announces that it is running.
 const presenceEvery = bus.PresenceTTL / 3
 
-// tendEvery is the pause between two looks at what no event tells of: whether the text is still
-// in the folder.
+// tendEvery is the interval of checks that no event triggers: whether the text is still in the
+// folder.
 const tendEvery = 2 * time.Second
 
-// settle is how long changes are gathered before they are told: each import changes the records
-// twice.
+// settle is how long changes are collected before they are published. Each import changes the
+// records twice.
 const settle = 50 * time.Millisecond
 
-// ErrOtherServer says that a server runs on the same NATS that has other exports or other
-// records. Exporters of the one do not belong to the other, so that each would take from the
-// other what its exports need.
+// ErrOtherServer means that a server with other exports or other records uses the same NATS.
+// Their exporters would take each other's commands.
 var ErrOtherServer = errors.New("another server runs on this NATS that this one does not fit")
 
-// Open says what exporters must have from now on; Run keeps it true. Errors: ErrOtherServer.
+// Open publishes what exporters must have; Run keeps it up to date. Errors: ErrOtherServer.
 func Open(ctx context.Context, p Parts, limits ehi.Limits) (*Server, error) {
 	s := &Server{
 		Parts:  p,
@@ -115,21 +117,20 @@ func Open(ctx context.Context, p Parts, limits ehi.Limits) (*Server, error) {
 				return nil, err
 			}
 		}
-		// else another one came at the same moment
+		// on a conflict, another server started at the same moment
 		if err := s.begin(ctx, before, revision); !kv.IsConflict(err) {
 			return s, err
 		}
 	}
 }
 
-// begin writes the first text into the folder, and says the terms in the place of those of a
-// revision.
+// begin writes the first text to the folder, and replaces the terms of a revision.
 func (s *Server) begin(ctx context.Context, before *ehi.Terms, revision uint64) (err error) {
 	last := ""
 	if before != nil {
 		last = before.Files
 	}
-	// the disk may be full, which is waited for
+	// the disk may be full; Run tries again
 	if s.proof, err = s.Files.DrawProof(last); err != nil {
 		s.draw, s.undrawn = true, err
 		s.Log.Error("write into the folder of the exports what tells it from others: exports "+
@@ -148,9 +149,9 @@ func (s *Server) begin(ctx context.Context, before *ehi.Terms, revision uint64) 
 	return nil
 }
 
-// Fits makes sure that a server that runs on the same NATS has the same folder and the same
-// records, and changes nothing. Open does so too, for servers that come at the same moment; but
-// by then the state is this server's, so that whoever opens the state asks before, see
+// Fits checks that a running server on the same NATS has the same folder and the same records.
+// It changes nothing. Open checks this too, for servers that start at the same moment; but by
+// then this server has adopted the state, so callers check before they open the state, see
 // bus.Config. Errors: ErrOtherServer.
 func Fits(ctx context.Context, fleet *bus.Fleet, own source.Source, folder Exports) error {
 	other, err := fleet.Terms(ctx)
@@ -160,8 +161,8 @@ func Fits(ctx context.Context, fleet *bus.Fleet, own source.Source, folder Expor
 	return fits(ctx, fleet, other, own, folder)
 }
 
-// fits is Fits for the terms of a server. One that has ended is nobody's; one that was killed
-// counts for bus.PresenceTTL.
+// fits is Fits for the terms of a server. A server that has stopped does not count. One that was
+// killed counts for bus.PresenceTTL.
 func fits(
 	ctx context.Context, fleet *bus.Fleet, other *ehi.Terms, own source.Source, folder Exports,
 ) error {
@@ -192,7 +193,7 @@ func fits(
 	return nil
 }
 
-// texts are those of a folder, for people.
+// texts formats the texts of a folder for people.
 func texts(all []string) string {
 	if len(all) == 0 {
 		return "none"
@@ -200,7 +201,7 @@ func texts(all []string) string {
 	return strings.Join(all, ", ")
 }
 
-// Terms are what this server asks for at this moment.
+// Terms returns the current terms of this server.
 func (s *Server) Terms() ehi.Terms {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -216,9 +217,8 @@ func (s *Server) Terms() ehi.Terms {
 	}
 }
 
-// Check tells why no exporter, not even this process's own, takes what waits: the text that
-// tells the folder of the exports from others cannot be written into it, or read. A zero pointer
-// has nothing to write.
+// Check reports why no exporter, including this process's own, takes commands: the text that
+// identifies the exports folder cannot be written or read. It returns nil for a nil Server.
 func (s *Server) Check() error {
 	if s == nil {
 		return nil
@@ -232,14 +232,14 @@ func (s *Server) Check() error {
 		files.ProofsFolder, s.undrawn)
 }
 
-// IsAuthor reports whether this server's terms are those that count.
+// IsAuthor reports whether this server's terms count.
 func (s *Server) IsAuthor() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.author == s.id
 }
 
-// say tells the terms.
+// say publishes the terms.
 func (s *Server) say(ctx context.Context) error {
 	t := s.Terms()
 	if err := s.Bus.Fleet.SetTerms(ctx, t); err != nil {
@@ -258,8 +258,8 @@ func (s *Server) rouse() {
 	}
 }
 
-// Run tells the terms again whenever they change, and draws another text for the folder whenever an
-// exporter joins, until ctx ends.
+// Run publishes the terms again whenever they change, and writes a new text to the folder
+// whenever an exporter joins, until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.Source.OnRecords(s.rouse)()
 	defer s.Bus.OnReopen(s.rouse)()
@@ -300,15 +300,16 @@ func (s *Server) Run(ctx context.Context) error {
 	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
 	defer cancel()
 	if err := s.Bus.Fleet.ServerLeaves(leave, s.id); err != nil {
-		s.Log.Debug("take leave of the exporters", "err", err) // they find out
+		// they notice when the record expires
+		s.Log.Debug("take leave of the exporters", "err", err)
 	}
 	return nil
 }
 
-// leaveTime is how long taking leave may take.
+// leaveTime bounds the announcement that a process stops.
 const leaveTime = time.Second
 
-// patiently follows as soon as NATS lets it. Errors: ctx's.
+// patiently calls follow until it succeeds. Errors: ctx's.
 func (s *Server) patiently(ctx context.Context, follow func() (func(), error)) (func(), error) {
 	for {
 		stop, err := follow()
@@ -320,7 +321,7 @@ func (s *Server) patiently(ctx context.Context, follow func() (func(), error)) (
 	}
 }
 
-// heard is told whose terms count.
+// heard handles the terms that count.
 func (s *Server) heard(t *ehi.Terms, _ uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -336,7 +337,7 @@ func (s *Server) heard(t *ehi.Terms, _ uint64) {
 	}
 }
 
-// joined is told of an exporter that says something.
+// joined handles an announcement of an exporter.
 func (s *Server) joined(e ehi.Exporter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -353,10 +354,11 @@ func (s *Server) joined(e ehi.Exporter) {
 	}
 }
 
-// maxKnown bounds the exporters that are remembered. One that is forgotten has another text drawn.
+// maxKnown bounds the number of remembered exporters. A forgotten one causes a new text when it
+// announces itself.
 const maxKnown = 10_000
 
-// tend makes sure that the terms that count are true.
+// tend makes sure that the terms that count are correct.
 func (s *Server) tend(ctx context.Context) error {
 	if time.Since(s.present) > presenceEvery {
 		if err := s.Bus.Fleet.ServerIsThere(ctx, s.id); err != nil {
@@ -372,7 +374,7 @@ func (s *Server) tend(ctx context.Context) error {
 		if err != nil || !s.draw {
 			s.undrawn = err
 		}
-		// somebody has removed it, or the folder is another one
+		// somebody removed the text, or the folder is a different one
 		s.draw = s.draw || err == nil && !is
 		s.mu.Unlock()
 	}
@@ -385,10 +387,10 @@ func (s *Server) tend(ctx context.Context) error {
 			}
 		}
 		if there {
-			return nil // it speaks
+			return nil // the other server publishes
 		}
 		s.mu.Lock()
-		s.draw = true // the other one may have removed this one's
+		s.draw = true // the other server may have removed this one's text
 		s.mu.Unlock()
 	}
 	drew, err := s.redraw()
@@ -405,7 +407,7 @@ func (s *Server) tend(ctx context.Context) error {
 	return s.say(ctx)
 }
 
-// redraw draws another text for the folder where one is due.
+// redraw writes a new text to the folder if one is due.
 func (s *Server) redraw() (drew bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

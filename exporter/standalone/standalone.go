@@ -1,8 +1,8 @@
-// Package standalone is an export worker as a process of its own: it joins the NATS of a server
-// and takes export commands from it. It reads a record store of its own (a Pebble folder can be
-// open in one process only) and writes to the exports folder that it shares with the server. It
-// takes commands only while it belongs to that server (exporter/pairing), and works within the
-// server's limits.
+// Package standalone runs an export worker as a process of its own. It joins the NATS of a
+// server and takes export commands from it. It reads its own record store, because only one
+// process can open a Pebble folder, and writes to the exports folder that it shares with the
+// server. It takes commands only while it belongs to that server (exporter/pairing), and works
+// within the server's limits.
 package standalone
 
 import (
@@ -28,7 +28,7 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// Command is the command line; kong fills it from flags and EHI_* variables.
+// Command is the command line. kong fills it from flags and EHI_* variables.
 type Command struct {
 	NATS           string         `help:"URL of the server's NATS; of a cluster: those of its servers, with commas between them." name:"nats" required:"" env:"EHI_NATS" form:"nats"`
 	NATSWait       time.Duration  `help:"How long to wait at the start for a NATS that is away." name:"nats-wait" default:"1m" env:"EHI_NATS_WAIT" range:"0s..1h"`
@@ -46,7 +46,7 @@ type Command struct {
 	LogLevel       slog.Level     `help:"debug, info, warn or error." default:"info" env:"EHI_LOG_LEVEL"`
 }
 
-// Run works until ctx ends.
+// Run runs the worker until ctx ends.
 func (c *Command) Run(ctx context.Context) (err error) {
 	if wrong, err := settings.Of(c, sources.Forms); err != nil || len(wrong) > 0 {
 		return errors.Join(err, settings.Refuse(wrong))
@@ -126,7 +126,7 @@ func (c *Command) Run(ctx context.Context) (err error) {
 	return group.Wait()
 }
 
-// openFiles opens the store of the exports' files. Which kind it is is decided here.
+// openFiles opens the export file store. It decides which kind of store to use.
 func (c *Command) openFiles(log *slog.Logger) (files.Store, error) {
 	if c.Exports == "" {
 		c.Exports = filepath.Join(c.Data, files.Folder)

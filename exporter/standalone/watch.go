@@ -9,11 +9,11 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// checkTime bounds one look at what a worker depends on.
+// checkTime bounds one readiness check.
 const checkTime = 5 * time.Second
 
-// watch serves /metrics, /healthz and /readyz until stop is called. ready asks what the worker
-// depends on.
+// watch serves /metrics, /healthz and /readyz until stop is called. ready checks everything that
+// the worker depends on.
 func watch(
 	addr string, log *slog.Logger, ready func(context.Context) error,
 ) (stop func() error, err error) {

@@ -1,6 +1,6 @@
-// Package survey finds out what the records of a source are made of: types, elements, code
-// systems and profiles, and never a value of anybody's record. The documentation of the export
-// format is written from it (REAL-15).
+// Package survey determines the structure of a source's records: types, elements, code systems
+// and profiles, but no values of a record. The documentation of the export format is based on it
+// (REAL-15).
 package survey
 
 import (
@@ -16,38 +16,36 @@ import (
 
 // Limits bound a survey.
 type Limits struct {
-	// Patients is how many records are looked through, Resources how many resources of them at
-	// most.
+	// Patients and Resources are the maximum numbers of records and resources to examine.
 	Patients, Resources int
-	// Bytes ends the survey behind the resource that exceeds it; 0 is no limit.
+	// Bytes ends the survey after the resource that exceeds it; 0 means no limit.
 	Bytes int64
 }
 
-// Survey is what was found.
+// Survey is the result of a survey.
 type Survey struct {
-	// Records and Resources are how many were looked through.
+	// Records and Resources are the numbers of those that were examined.
 	Records, Resources int
-	// Types are the resource types, in the order of their names.
+	// Types are the resource types, sorted by name.
 	Types []Type
 }
 
-// Type is what was found of the resources of a type.
+// Type describes the resources of a type.
 type Type struct {
 	Name      string
 	Resources int
-	Elements  []Element // in the order of their names
+	Elements  []Element // sorted by name
 	Profiles  []string  // of meta.profile
 }
 
 // Element is a top-level element of a type.
 type Element struct {
 	Name string
-	// In is how many resources have it.
+	// In is the number of resources that have the element.
 	In int
-	// Kind is how its value is written in JSON: text, number, true or false, object, list.
+	// Kind is the form of its value in JSON: text, number, true or false, object, list.
 	Kind string
-	// Systems are the code systems of the codings and identifiers' systems within it: what its
-	// values are taken from.
+	// Systems are the systems of the codings and identifiers in the element.
 	Systems []string
 }
 
@@ -74,7 +72,7 @@ type surveyor struct {
 
 var errEnough = errors.New("enough was seen")
 
-// Take looks through the first records of a source.
+// Take examines the first records of a source.
 func Take(ctx context.Context, s source.Source, limits Limits) (Survey, error) {
 	v := &surveyor{limits: limits, types: map[string]*found{}}
 	patients, err := s.Patients(ctx, limits.Patients)
@@ -111,7 +109,7 @@ func (v *surveyor) record(ctx context.Context, s source.Source, patient string) 
 	})
 }
 
-// resource takes one in; a malformed one is passed over where it breaks.
+// resource examines a resource. It stops where a malformed one breaks.
 func (v *surveyor) resource(r source.Resource) {
 	t := v.types[r.Type]
 	if t == nil {
@@ -149,7 +147,7 @@ func (v *surveyor) resource(r source.Resource) {
 	}
 }
 
-// kind is how the value under the cursor is written.
+// kind returns the form of the value under the cursor.
 func kind(c *fhir.Cursor) string {
 	switch {
 	case c.Kind == fhir.Open && c.IsArray():

@@ -2,13 +2,13 @@ package adversarial
 
 import "strings"
 
-// Other is a resource that the store holds beside a record, and what it may be called.
+// Other is a resource in the store but not in the record, with its possible names.
 type Other struct {
 	Line, Type, ID string
 	Values         []string // of its identifiers
 }
 
-// Others are what the store holds beside the record.
+// Others returns the resources that are in the store but not in the record.
 func (r *Record) Others() (others []Other) {
 	for _, m := range r.Resources {
 		if !m.beside {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Markers are those of what is withheld: of resources, and of presentedForms.
+// Markers returns the markers of withheld resources and presentedForms.
 func (d *Decision) Markers() (markers []string) {
 	for i, m := range d.record.Resources {
 		if m.absent {
@@ -39,7 +39,7 @@ func (d *Decision) Markers() (markers []string) {
 	return markers
 }
 
-// Released are the markers of what goes.
+// Released returns the markers of everything that is released.
 func (d *Decision) Released() (markers []string) {
 	for i, m := range d.record.Resources {
 		if d.goes[i] {
@@ -60,11 +60,11 @@ func (d *Decision) Released() (markers []string) {
 	return markers
 }
 
-// Leaks are the markers of what is withheld that stand in a text: as they are, with escapes of
-// JSON or of URLs, or in base64 at any place of a longer text.
+// Leaks returns the markers of withheld data in a text: literally, with JSON or URL escapes, or
+// in base64 at any position of a longer text.
 func (d *Decision) Leaks(text string) (leaks []string) { return Find(d.Markers(), text) }
 
-// Find finds which markers stand in a text in any spelling, see Leaks.
+// Find returns the markers that occur in a text in any spelling, see Leaks.
 func Find(markers []string, text string) (found []string) {
 	plain := unescaped(text)
 	for _, marker := range markers {
@@ -76,11 +76,11 @@ func Find(markers []string, text string) (found []string) {
 	return found
 }
 
-// holdsBase64 reports whether a text holds a marker in base64, whatever stands before it.
+// holdsBase64 reports whether a text contains a marker in base64, at any offset.
 func holdsBase64(text, marker string) bool {
 	for before := range 3 {
 		coded := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("x", before) + marker))
-		// the characters that the marker alone decides about
+		// the characters that depend only on the marker
 		from, to := (before*8+5)/6, (before+len(marker))*8/6
 		if strings.Contains(text, coded[from:to]) {
 			return true
@@ -89,7 +89,7 @@ func holdsBase64(text, marker string) bool {
 	return false
 }
 
-// unescaped is a text without \u and % escapes, as often as they stand upon one another.
+// unescaped decodes \u and % escapes, including nested ones.
 func unescaped(text string) string {
 	for range 3 {
 		if !strings.ContainsAny(text, `\%`) {
@@ -127,11 +127,11 @@ func scan(hex string, c *int) bool {
 	return true
 }
 
-// ownPlaces is how often a resource's marker stands in itself, identifiers aside.
+// ownPlaces is how often a resource contains its own marker, not counting identifiers.
 const ownPlaces = 6
 
-// Check compares what left with what may and what must leave: the line of each resource of the
-// record, "" where it stayed.
+// Check compares the released lines with what may and must be released. lines has one line for
+// each resource, "" if it was withheld.
 func (d *Decision) Check(lines []string) error {
 	text := strings.Join(lines, "\n")
 	if leaks := d.Leaks(text); len(leaks) > 0 {
@@ -147,7 +147,7 @@ func (d *Decision) Check(lines []string) error {
 			want = d.goes[i] && d.Goes(d.record.place(m.within))
 		}
 		if out[i] == "" && want && d.record.searchesTwins() {
-			return nil // it was about the more secret one, and what leads to it went with it
+			return nil // it was about the more secret twin, and was withheld with it
 		}
 		if (out[i] != "") != want {
 			return fmt.Errorf("%s/%s went: %v, want %v", m.Type, m.ID, out[i] != "", want)
@@ -165,11 +165,11 @@ func (d *Decision) Check(lines []string) error {
 	return nil
 }
 
-// place is where a resource stands in the record.
+// place returns the index of a resource in the record.
 func (r *Record) place(m *Resource) int { return slices.Index(r.Resources, m) }
 
-// apart is what left of each resource of a record: of those, too, that stand in others, without
-// which the others are.
+// apart returns the released JSON of each resource. It separates inner resources from their
+// holders.
 func (r *Record) apart(lines []string) (out []string, err error) {
 	inner := map[string]string{} // by type and id
 	for _, m := range r.Resources {
@@ -194,8 +194,8 @@ func (r *Record) apart(lines []string) (out []string, err error) {
 	return out, nil
 }
 
-// takeInner takes the resources out of one that holds them, but for copies, by what they are
-// called.
+// takeInner removes the inner resources, except copies, from their holder and adds them to inner
+// by holder, type and id.
 func takeInner(line string, inner map[string]string, holder *Resource) (left string, err error) {
 	var resource map[string]any
 	decoder := json.NewDecoder(strings.NewReader(line))
@@ -227,7 +227,7 @@ func takeInner(line string, inner map[string]string, holder *Resource) (left str
 	return string(text), err
 }
 
-// checkHeld compares what stands beside the resources within one that went, and the copies in it.
+// checkHeld checks the copies in a released resource, and the texts beside its inner resources.
 func (d *Decision) checkHeld(m *Resource, line string) error {
 	for _, l := range m.links {
 		if l.held && strings.Contains(line, d.record.Resources[l.to].besideHeld()) != d.goes[l.to] {
@@ -243,7 +243,7 @@ func (d *Decision) checkHeld(m *Resource, line string) error {
 	return nil
 }
 
-// canonical is a line of JSON without escapes that it does not need.
+// canonical returns a line of JSON without unnecessary escapes.
 func canonical(line string) (string, error) {
 	var v any
 	decoder := json.NewDecoder(strings.NewReader(line))
@@ -258,7 +258,7 @@ func canonical(line string) (string, error) {
 	return out.String(), err
 }
 
-// checkOne compares one resource that went.
+// checkOne checks one released resource.
 func (d *Decision) checkOne(i int, line string) error {
 	m := d.record.Resources[i]
 	if err := d.checkHeld(m, line); err != nil {
@@ -266,12 +266,12 @@ func (d *Decision) checkOne(i int, line string) error {
 	}
 	own, left := ownPlaces, strings.Contains(line, "div>"+m.Marker)
 	if m.secured > 0 && !d.goes[m.secured] {
-		own = ownPlaces - 1 // its text goes with its securityContext
+		own = ownPlaces - 1 // its text is removed together with its securityContext
 	}
 	for _, e := range m.entries {
 		if out := !strings.Contains(line, e.token); out && left {
 			return fmt.Errorf("its text went, but not all of its entries")
-		} else if out || m.Type == "Composition" { // whose sections are left out in part
+		} else if out || m.Type == "Composition" { // its sections may be removed in part
 			own = ownPlaces - 1
 		}
 	}
@@ -345,8 +345,8 @@ func (d *Decision) checkOne(i int, line string) error {
 	return nil
 }
 
-// wholeTold reports whether what tells of all of a resource tells of something withheld: of that
-// to which it refers, of an entry that is left out, of that of which it is made.
+// wholeTold reports whether the texts about a whole resource describe something withheld: a
+// target of its references, a removed entry, or a part of it.
 func (d *Decision) wholeTold(m *Resource) certainty {
 	told := no
 	for _, l := range m.links {
@@ -362,7 +362,7 @@ func (d *Decision) wholeTold(m *Resource) certainty {
 	return told
 }
 
-// whole reports whether a Patient goes with all of its elements.
+// whole reports whether a Patient is released with all its elements.
 func (d *Decision) whole(m *Resource) bool {
 	for _, p := range m.parts {
 		if !d.choices.Authorized[p.needs] {
@@ -372,8 +372,8 @@ func (d *Decision) whole(m *Resource) bool {
 	return d.authorized(m) && (m.inner == nil || d.choices.Authorized[m.inner.needs])
 }
 
-// besides checks what stands beside a link of a contained List, which goes where the link goes.
-// own is how often the resource's marker has to stand in it: its text may go with the List.
+// besides checks the elements beside a link, which are released together with it. own is how
+// often the resource must contain its marker; its text may be removed.
 func (d *Decision) besides(i int, l *link, line string, own int) (least int, wrong bool) {
 	want := d.expected(i, l)
 	if l.place.url && (l.place.presented() || slices.Contains(l.place.outer, "attachment")) {
@@ -394,7 +394,7 @@ func (d *Decision) besides(i int, l *link, line string, own int) (least int, wro
 	return ownPlaces - 1, want == no && strings.Contains(line, l.beside())
 }
 
-// outOf reports whether anything of a section is left out.
+// outOf reports whether any part of a section is removed.
 func (d *Decision) outOf(e *entry) certainty {
 	out := no
 	for _, l := range e.links {
@@ -403,11 +403,11 @@ func (d *Decision) outOf(e *entry) certainty {
 	return out
 }
 
-// expected reports whether a link goes.
+// expected reports whether a link is released.
 func (d *Decision) expected(i int, l *link) certainty {
 	m := d.record.Resources[i]
 	switch {
-	case l.held, d.record.Resources[l.to].absent: // it has no token, or it is not known
+	case l.held, d.record.Resources[l.to].absent: // it has no token, or is unknown
 		return perhaps
 	case d.record.isOfTwins(l) && d.goes[l.to]:
 		return perhaps
@@ -428,7 +428,7 @@ func (d *Decision) expected(i int, l *link) certainty {
 		return no
 	case m.Type == "DiagnosticReport" && l.shape == "display":
 		return perhaps
-	// or it is not known what it leads to
+	// or its target is unknown
 	case l.shape == "conditional" && d.goes[l.to] && !d.record.follows(l):
 	case l.shape == "display", l.shape == "own" && d.unused[l.to]:
 	default:

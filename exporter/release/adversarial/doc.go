@@ -1,19 +1,19 @@
-// Package adversarial makes records that try to get what is withheld past the release filter,
-// and says what may leave of them. It is for tests: of the filter by itself, and of the whole
-// server.
+// Package adversarial generates records that try to get withheld data past the release filter,
+// and determines what the filter may release. It is for tests of the filter alone, and of the
+// whole server.
 //
-// Each resource of a record has a marker that stands in its id, its codes, its texts, its
-// identifiers and its attachments, and nowhere else but in what refers to it. Resources refer to
-// one another in every way that a Reference or a URL can be written, from every kind of place:
-// what a resource is about, entries of lists and bills, contained resources, extensions,
-// attachments. Keys stand in any order, and names and texts may be escaped.
+// Each resource of a record has a marker, which occurs in its id, codes, texts, identifiers and
+// attachments, and otherwise only in what refers to it. Resources refer to each other in every
+// form of Reference and URL, from every kind of place: what a resource is about, entries of
+// lists and bills, contained resources, extensions, attachments. Keys are in any order, and
+// names and texts may be escaped.
 //
-// Decide is the oracle. It shares no code with the filter: it begins with all resources that may
-// go, and takes away until nothing changes. It has rules of R4 where the filter has tables made
-// of R4.
+// Decide is the oracle. It shares no code with the filter: it starts with all resources that may
+// be released, and removes some until nothing changes. It states the rules of R4 directly, where
+// the filter has tables derived from R4.
 //
 //	record := adversarial.Draw(t, adversarial.Options{})
 //	choices := adversarial.DrawChoices(t)
-//	lines of record.Lines() go through what is tested
+//	// The system under test filters record.Lines() into out.
 //	err := record.Decide(choices).Check(out)
 package adversarial

@@ -11,23 +11,24 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Options say what records are made.
+// Options configure the generation of records.
 type Options struct {
-	// Prefix is a number that tells the markers of records apart that are looked for together.
+	// Prefix is a number that distinguishes the markers of records that are searched together.
 	Prefix string
-	// Least is how many resources a record has at least.
+	// Least is the minimum number of resources.
 	Least int
-	// Imported says that the record is stored before it is exported: what is called by an
-	// identifier in a conditional reference is found then.
+	// Imported means that the record is stored before it is exported. The import resolves
+	// conditional references by identifier.
 	Imported bool
 }
 
 const binary = "Binary"
 
-// Base is the server that absolute references name.
+// Base is the server in absolute references.
 const Base = "https://ehr.example.org/r4"
 
-// Elsewhere is another system's server. It calls what is beside a record as the store does.
+// Elsewhere is another system's server. It uses the same ids as the store for resources outside
+// the record.
 const Elsewhere = "https://elsewhere.example.com/fhir"
 
 // Record is an adversarial record of one patient, who is its first resource.
@@ -42,60 +43,61 @@ type Resource struct {
 	// Line is the resource as JSON.
 	Line string
 
-	kind        kind
-	inner       *inner    // what a Patient contains; nil for nothing
-	parts       []*part   // of a Patient
-	form        string    // the marker of a DiagnosticReport's presentedForm; "" for none
-	signed      bool      // it has a Signature, with a marker of its own
-	twin        bool      // another resource of another type has the same id
-	secured     int       // to what a Binary's securityContext leads; -1 for nothing
-	securedBy   string    // its shape
-	within      *Resource // in which it stands; nil where it stands on a line of its own
-	alias       string    // by which others beside it there refer to it; "" for none
-	copies      []copied  // of a resource that holds others: what it holds copies of
+	kind      kind
+	inner     *inner    // the contained resource of a Patient, or nil
+	parts     []*part   // of a Patient
+	form      string    // the marker of a DiagnosticReport's presentedForm; "" if there is none
+	signed    bool      // it has a Signature with a marker of its own
+	twin      bool      // a resource of another type has the same id
+	secured   int       // the target of a Binary's securityContext; -1 if there is none
+	securedBy string    // the shape of that reference
+	within    *Resource // the resource that contains it; nil if it has a line of its own
+	// the fullUrl by which other inner resources refer to it; "" if there is none
+	alias       string
+	copies      []copied // the copies of other resources that it contains
 	needs       ehi.Authorization
-	coding      string // that needs it
+	coding      string // needs the authorization
 	label       bool
-	labelled    string // where that label stands, where it is not in meta; "" for there
+	labelled    string // the place of that label; "" for meta
 	category    ehi.Category
 	group       ehi.Category // of a DiagnosticReport's presentedForm
 	groupCode   string
 	laboratory  bool
 	identified  bool   // it has an identifier
-	requisition bool   // that is its requisition: it is called so together with others
-	when        string // a date; "" for none
+	requisition bool   // its identifier is a requisition, which it shares with others
+	when        string // a date; "" if there is none
 	absent      bool   // the store has it in no record, see Keep
-	beside      bool   // the store has it, and the record does not
+	beside      bool   // it is in the store but not in the record
 	links       []*link
-	beyond      []*link // of what is absent, in place of links
+	beyond      []*link // the links of an absent resource, instead of links
 	entries     []*entry
 }
 
-// inner is a contained resource that is sensitive, of one who goes in any case.
+// inner is a sensitive resource contained in the Patient, who is always released.
 type inner struct {
 	marker, coding string
 	label          bool
 	needs          ehi.Authorization
 }
 
-// part is an element of a Patient that is sensitive, and may refer to something.
+// part is a sensitive element of a Patient, possibly with a reference.
 type part struct {
 	marker, coding, field string
 	needs                 ehi.Authorization
 	link                  *link
 }
 
-// copied is a copy of a resource that stands within another one.
+// copied is a copy of a resource inside another one.
 type copied struct {
 	of int
-	by string // how it is known: by its id, its url or an identifier
+	by string // how it is identified: by its id, its url, or an identifier
 }
 
-// link leads to another resource. It goes where that goes.
+// link is a reference to another resource. It is released if its target is.
 type link struct {
-	held  bool  // it says that its target stands in the resource
-	with  *link // of a contained List, in which it stands, too; nil for none
-	part  *part // of a Patient, in which it stands; nil for none
+	held  bool  // its target is inside the resource
+	with  *link // the link of the same contained List, or nil
+	part  *part // the part of a Patient that contains it, or nil
 	place place
 	to    int
 	shape string
@@ -103,7 +105,7 @@ type link struct {
 	entry *entry
 }
 
-// place is where a link stands, see kinds.
+// place is where a link is, see kinds.
 type place struct {
 	path                      string
 	outer                     []string
@@ -123,29 +125,30 @@ func placeOf(text string) place {
 	return p
 }
 
-// single places hold one link.
+// single reports whether a place has room for only one link.
 func (p place) single() bool { return len(p.outer) == 0 && !p.list }
 
-// presented places are of a report's presentedForm, which may stay where the report goes.
+// presented reports whether a place is in a report's presentedForm, which may be removed when
+// the report is released.
 func (p place) presented() bool { return len(p.outer) > 0 && p.outer[0] == "presentedForm" }
 
-// entry is an element that says something of what it refers to, and is left out with it.
+// entry is an element that describes its targets, and is removed with them.
 type entry struct {
 	outer    string
 	token    string
-	text     string // of a section: it goes with the first of its entries that goes
+	text     string // of a section: removed with its first removed entry
 	links    []*link
 	sequence int
-	names    []*entry // other entries that it names by their sequence
-	namers   []*entry // the lines that name it, where it is there for them
-	answers  int      // the number of the line of a bill to which it is the answer; 0 for none
+	names    []*entry // other entries that it names by their number
+	namers   []*entry // the lines that name it, if it serves them
+	answers  int      // the number of the bill line that it answers; 0 if there is none
 	notes    []*entry // notes that it names by their number
 }
 
-// inLimits and outOfLimits are dates within and outside of the limits that forms set.
+// inLimits and outOfLimits are dates inside and outside the limits in forms.
 const inLimits, outOfLimits = "2020-05-01", "2010-05-01"
 
-// Draw draws a record, and how it is spelled.
+// Draw draws a record and its spelling.
 func Draw(t *rapid.T, o Options) *Record {
 	r := &Record{options: o}
 	n := rapid.IntRange(max(2, o.Least), max(10, o.Least)).Draw(t, "resources")
@@ -172,14 +175,14 @@ func Draw(t *rapid.T, o Options) *Record {
 	}
 	r.drawParts(t)
 	r.drawHeld(t)
-	for _, m := range slices.Backward(r.Resources) { // what stands in another one first
+	for _, m := range slices.Backward(r.Resources) { // inner resources first
 		m.Line = r.spell(t, m)
 	}
 	return r
 }
 
-// themes are types that refer to one another: most records are of one of them alone, so that
-// long ways lead through them.
+// themes are groups of types that refer to each other. Most records use only one, which makes
+// long chains of references likely.
 var themes = [][]string{
 	{"Appointment", "Slot", "Schedule", "Practitioner"},
 	{"Claim", "ExplanationOfBenefit", "ClaimResponse", "Condition", "Encounter", "Organization"},
@@ -196,20 +199,20 @@ var themes = [][]string{
 	{"Questionnaire", "PlanDefinition", "QuestionnaireResponse", "CarePlan"},
 }
 
-// kinds are the types of a record: a store has what stands in a Bundle on lines of its own.
+// kinds returns the types for a record. A store has the resources of a Bundle on lines of their
+// own.
 func (o Options) kinds() []kind {
 	return slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool {
 		return o.Imported && k.holds != ""
 	})
 }
 
-// besideKinds are the types of what is beside a record: things that say of no patient that they
-// are his.
+// besideKinds are the types of resources outside a record: things that belong to no patient.
 var besideKinds = slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool {
 	return !k.defines && (!k.supporting || k.patient != "")
 })
 
-// drawTwins gives two resources of different types the same id, which is no secret then.
+// drawTwins gives two resources of different types the same id, which is then not secret.
 func (r *Record) drawTwins(t *rapid.T) {
 	i := rapid.IntRange(1, 3*len(r.Resources)).Draw(t, "twin")
 	if i+1 >= len(r.Resources) {
@@ -225,7 +228,8 @@ func (r *Record) drawTwins(t *rapid.T) {
 	other.ID, one.twin, other.twin = one.ID, true, true
 }
 
-// drawBeside draws what the store has beside the record. The Patient, who goes, refers to each.
+// drawBeside draws resources in the store but outside the record. The Patient, who is always
+// released, refers to each.
 func (r *Record) drawBeside(t *rapid.T) {
 	for n := range max(0, rapid.IntRange(-3, 2).Draw(t, "beside")) {
 		i := len(r.Resources)
@@ -242,7 +246,7 @@ func (r *Record) drawBeside(t *rapid.T) {
 	}
 }
 
-// besideShape is a shape of what leads to resource i, which is beside the record.
+// besideShape draws the shape of a link to resource i, which is outside the record.
 func (r *Record) besideShape(t *rapid.T, i int) string {
 	if r.Resources[i].identified && rapid.Bool().Draw(t, "by value") {
 		return "nosystem"
@@ -250,7 +254,7 @@ func (r *Record) besideShape(t *rapid.T, i int) string {
 	return "elsewhere"
 }
 
-// drawMadeOf says of what a drug is made that is beside the record.
+// drawMadeOf draws an ingredient for a drug outside the record.
 func (r *Record) drawMadeOf(t *rapid.T, i int, m *Resource) {
 	all := r.all(m.Type)
 	if m.kind.each == "" || len(all) == 0 || rapid.Bool().Draw(t, "of nothing") {
@@ -265,7 +269,7 @@ func (r *Record) drawMadeOf(t *rapid.T, i int, m *Resource) {
 	m.links = append(m.links, l)
 }
 
-// drawHeld puts some resources into others that hold them, and copies of some.
+// drawHeld moves some resources into others, and copies some.
 func (r *Record) drawHeld(t *rapid.T) {
 	for b, holder := range r.Resources {
 		if holder.kind.holds == "" {
@@ -293,7 +297,7 @@ func (r *Record) drawHeld(t *rapid.T) {
 			}
 		}
 	}
-	// most of what stands beside one with an alias refers to it by that
+	// most resources refer to those beside them by alias
 	for _, m := range r.Resources {
 		for _, l := range m.links {
 			to := r.Resources[l.to]
@@ -316,13 +320,14 @@ func (r *Record) drawHeld(t *rapid.T) {
 	}
 }
 
-// copyable reports whether a copy that tells less falls under the same line of the form.
+// copyable reports whether a copy with less content has the same form line.
 func (m *Resource) copyable() bool {
 	return m.kind.holds == "" && !m.kind.hangs() && m.kind.when == "" && m.Type != binary
 }
 
-// drawCopy draws how a copy of resource i is known. Where a copy that has another id stays,
-// nothing is named by the identifier that both have; so none has it that something is named by.
+// drawCopy draws how a copy of resource i is identified. If a copy with another id is withheld,
+// references by the shared identifier are masked. So a copy has the identifier only if no link
+// uses it.
 func (r *Record) drawCopy(t *rapid.T, i int, holder *Resource) string {
 	ways := []string{"id"}
 	if holder.Type == "Bundle" {
@@ -339,7 +344,7 @@ func (r *Record) drawCopy(t *rapid.T, i int, holder *Resource) string {
 	return rapid.SampledFrom(ways).Draw(t, "copied by")
 }
 
-// Lines are the record's resources as JSON, but for those that stand in others.
+// Lines returns the resources that have a line of their own.
 func (r *Record) Lines() (lines []string) {
 	for _, m := range r.Resources {
 		if m.within == nil && !m.beside {
@@ -349,8 +354,8 @@ func (r *Record) Lines() (lines []string) {
 	return lines
 }
 
-// Keep leaves out what is in no record after an import, such as a Binary to which nothing refers:
-// nothing is withheld that is not there.
+// Keep marks the resources that are in no record after an import, such as a Binary without
+// references. Nothing absent is withheld.
 func (r *Record) Keep(has func(typ, id string) bool) {
 	for _, m := range r.Resources {
 		if m.beside {
@@ -362,7 +367,7 @@ func (r *Record) Keep(has func(typ, id string) bool) {
 	}
 }
 
-// Patient is the id of the record's patient.
+// Patient returns the id of the record's patient.
 func (r *Record) Patient() string { return r.Resources[0].ID }
 
 func (r *Record) drawResource(t *rapid.T, i int, k kind) *Resource {
@@ -373,7 +378,7 @@ func (r *Record) drawResource(t *rapid.T, i int, k kind) *Resource {
 		category: k.category,
 	}
 	m.ID = m.Marker + strings.Repeat("-0", rapid.SampledFrom([]int{0, 4, 9}).Draw(t, "length"))
-	// an import finds these by urn:uuid:
+	// an import resolves these by urn:uuid:
 	if !r.options.Imported && rapid.IntRange(0, 3).Draw(t, "small letters") == 0 {
 		m.ID = strings.ToLower(m.ID)
 	}
@@ -415,21 +420,21 @@ func (r *Record) drawResource(t *rapid.T, i int, k kind) *Resource {
 	return m
 }
 
-// mayBeSigned reports whether resources of a kind may have a Signature: where R4 has one, or in
+// mayBeSigned reports whether resources of a kind may have a Signature, in a field of R4 or in
 // an extension.
 func (k kind) mayBeSigned() bool {
 	others := []string{"Bundle", "Provenance", "MessageHeader", "Basic"}
 	return k.holds == "" && k.patient != "" || slices.Contains(others, k.typ)
 }
 
-// labelPlaces are the elements that hold labels, besides meta.
+// labelPlaces are the elements with labels, in addition to meta.
 var labelPlaces = map[string]string{
 	"Composition":       "confidentiality",
 	"DocumentReference": "securityLabel",
 }
 
-// partFields are the elements of a Patient that may be sensitive, and those by which they refer to
-// something; "" for none.
+// partFields are the elements of a Patient that may be sensitive, with the field of their
+// reference; "" if they have none.
 var partFields = map[string]string{
 	"extension":     "valueReference",
 	"contact":       "organization",
@@ -439,7 +444,7 @@ var partFields = map[string]string{
 	"security":      "",
 }
 
-// drawParts gives the Patient elements that are sensitive.
+// drawParts adds sensitive elements to the Patient.
 func (r *Record) drawParts(t *rapid.T) {
 	m, seen := r.Resources[0], map[string]bool{}
 	for n := range rapid.IntRange(0, 2).Draw(t, "parts") {
@@ -506,7 +511,7 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 		}
 		if l.place.single() && taken[l.place.path] ||
 			l.place.path == "claim" && r.Resources[l.to].Type == binary {
-			continue // a bill for a Binary stays where it could go: no record has one
+			continue // a bill for a Binary would be withheld in any case; no real record has one
 		}
 		if defined := r.definitions(); l.place.canonical && len(defined) == 0 {
 			continue
@@ -531,13 +536,13 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 			if binaries := r.all(binary); len(binaries) > 0 && rapid.Bool().Draw(t, "a Binary") {
 				l.to = rapid.SampledFrom(binaries).Draw(t, "which")
 			}
-			// a word of any text
+			// too common in texts
 			if l.place.field != "url" || len(r.Resources[l.to].ID) < secretLength {
 				l.shape = "relative"
 			}
 		case l.place.mention:
 			if l.shape = "mention"; len(r.Resources[l.to].ID) < secretLength {
-				continue // a word of any text
+				continue // too common in texts
 			}
 		case l.place.isNumber() && !r.Resources[l.to].identified:
 			continue
@@ -550,7 +555,7 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 		}
 		to := r.Resources[l.to]
 		if to.twin && slices.Contains([]string{"urn", "id", "own"}, l.shape) {
-			l.shape = "search" // by its id alone it would be either of both
+			l.shape = "search" // its id alone would be ambiguous
 			if l.place.url {
 				l.shape = "absolute"
 			}
@@ -566,7 +571,7 @@ func (r *Record) drawLinks(t *rapid.T, i int, m *Resource) {
 	m.drawNames(t)
 }
 
-// drawSecured says to what the securityContext of a Binary leads.
+// drawSecured draws the target of a Binary's securityContext.
 func (r *Record) drawSecured(t *rapid.T, m *Resource) {
 	m.secured = -1
 	if m.Type != binary {
@@ -585,7 +590,7 @@ func (r *Record) drawSecured(t *rapid.T, m *Resource) {
 	}
 }
 
-// drawAlong lets a contained List refer to a thing, beside what it is about.
+// drawAlong adds a reference to a thing to a contained List.
 func (r *Record) drawAlong(t *rapid.T, m *Resource, l *link) {
 	along := &link{
 		with:  l,
@@ -599,7 +604,7 @@ func (r *Record) drawAlong(t *rapid.T, m *Resource, l *link) {
 	}
 }
 
-// thing is the place of a person, place or thing; that of another resource where there is none.
+// thing returns the index of a thing, or other if there is none.
 func (r *Record) thing(t *rapid.T, other int) int {
 	var things []int
 	for i, m := range r.Resources {
@@ -613,7 +618,7 @@ func (r *Record) thing(t *rapid.T, other int) int {
 	return rapid.SampledFrom(things).Draw(t, "which thing")
 }
 
-// all are the places of the resources of a type.
+// all returns the indexes of the resources of a type.
 func (r *Record) all(typ string) (places []int) {
 	for i, m := range r.Resources {
 		if m.Type == typ {
@@ -623,8 +628,8 @@ func (r *Record) all(typ string) (places []int) {
 	return places
 }
 
-// definitions are the places of forms and plans. What is named so by what is imported is in the
-// record.
+// definitions returns the indexes of forms and plans. In an import, only those in the record can
+// be named.
 func (r *Record) definitions() (places []int) {
 	for i, m := range r.Resources {
 		if m.kind.defines && !(m.beside && r.options.Imported) {
@@ -634,10 +639,10 @@ func (r *Record) definitions() (places []int) {
 	return places
 }
 
-// secretLength is the length from which an id is looked for in texts.
+// secretLength is the minimum length of an id that is searched in texts.
 const secretLength = 12
 
-// hasRoom reports whether a link may stand in an entry beside others.
+// hasRoom reports whether an entry can contain a further link.
 func (e *entry) hasRoom(l *link) bool {
 	return e.outer == l.place.outer[0] &&
 		(l.place.list ||
@@ -646,7 +651,7 @@ func (e *entry) hasRoom(l *link) bool {
 			}))
 }
 
-// drawEntry puts a link into an entry: its own, or that of the one before.
+// drawEntry adds a link to an entry: a new one, or the previous one.
 func (r *Record) drawEntry(t *rapid.T, i int, m *Resource, l *link) {
 	last := len(m.entries) - 1
 	if last >= 0 && m.entries[last].hasRoom(l) && rapid.Bool().Draw(t, "same entry") {
@@ -670,7 +675,7 @@ func (r *Record) drawEntry(t *rapid.T, i int, m *Resource, l *link) {
 	l.entry.links = append(l.entry.links, l)
 }
 
-// drawNames lets the lines of a bill name other entries.
+// drawNames makes lines of a bill name other entries.
 func (m *Resource) drawNames(t *rapid.T) {
 	for _, e := range m.entries {
 		for _, other := range m.entries {
@@ -695,7 +700,7 @@ func (m *Resource) drawNames(t *rapid.T) {
 	}
 }
 
-// mayName reports whether R4 lets an entry of a bill name another one by its number.
+// mayName reports whether R4 allows an entry of a bill to name another one by its number.
 func (e *entry) mayName(other *entry) bool {
 	switch e.outer {
 	case "item":
@@ -706,10 +711,10 @@ func (e *entry) mayName(other *entry) bool {
 	return false
 }
 
-// note is the list of the notes of a bill.
+// note is the list of a bill's notes.
 const note = "processNote"
 
-// drawNotes gives a bill notes, of some of its lines.
+// drawNotes adds notes about some lines to a bill.
 func (m *Resource) drawNotes(t *rapid.T) {
 	lines := m.entries
 	for i := range rapid.IntRange(0, 2).Draw(t, "notes") {
@@ -728,21 +733,21 @@ func (m *Resource) drawNotes(t *rapid.T) {
 	}
 }
 
-// Choices are what a patient ticks.
+// Choices are a patient's choices in the form.
 type Choices struct {
-	// Ticked are lines of the form, and whether each is limited to the dates From to To.
+	// Ticked are the ticked form lines, and whether each has the date limits From and To.
 	Ticked     map[ehi.Category]bool
 	Authorized map[ehi.Authorization]bool
 }
 
-// From and To are the limits of dates.
+// From and To are the date limits.
 const From, To = "2019", "2021-06"
 
-// DrawChoices draws what a patient ticks: most lines, some of them limited by dates, and few
+// DrawChoices draws a patient's choices: most lines, some of them with date limits, and few
 // kinds of sensitive information.
 func DrawChoices(t *rapid.T) Choices {
 	c := Choices{map[ehi.Category]bool{}, map[ehi.Authorization]bool{}}
-	if rapid.IntRange(0, 7).Draw(t, "everything") == 0 { // nothing may be missing
+	if rapid.IntRange(0, 7).Draw(t, "everything") == 0 { // then nothing may be missing
 		return Everything()
 	}
 	for _, info := range ehi.Categories() {
@@ -758,17 +763,17 @@ func DrawChoices(t *rapid.T) Choices {
 	return c
 }
 
-// Asked is what an application asks for of a record at its kick-off.
+// Asked is an application's request at kick-off.
 type Asked struct {
-	// Categories are lines of the form; none means all.
+	// Categories are form lines; none means all.
 	Categories []ehi.Category
-	// Dated limits them to the dates From to To.
+	// Dated applies the date limits From and To.
 	Dated bool
-	// Types are types of resources; none means all.
+	// Types are resource types; none means all.
 	Types []string
 }
 
-// DrawAsked draws what an application asks for: it is always less than everything.
+// DrawAsked draws an application's request, which is always less than everything.
 func DrawAsked(t *rapid.T, r *Record) (a Asked) {
 	for _, info := range ehi.Categories() {
 		if rapid.IntRange(0, 2).Draw(t, "ask for "+string(info.Key)) > 0 {
@@ -791,7 +796,7 @@ func DrawAsked(t *rapid.T, r *Record) (a Asked) {
 	return a
 }
 
-// Within are choices, as far as they go together with what an application asks for.
+// Within combines choices with an application's request.
 func (c Choices) Within(a Asked) Choices {
 	both := Choices{map[ehi.Category]bool{}, c.Authorized}
 	for _, info := range ehi.Categories() {
@@ -803,7 +808,7 @@ func (c Choices) Within(a Asked) Choices {
 	return both
 }
 
-// Everything is all that a patient can choose.
+// Everything returns all possible choices.
 func Everything() Choices {
 	c := Choices{map[ehi.Category]bool{}, map[ehi.Authorization]bool{}}
 	for _, info := range ehi.Categories() {
@@ -815,7 +820,7 @@ func Everything() Choices {
 	return c
 }
 
-// Form is the form with the choices.
+// Form returns the form with the choices.
 func (c Choices) Form() *ehi.ReleaseForm {
 	f := &ehi.ReleaseForm{
 		Parameters:     map[ehi.Category]ehi.Choice{},
@@ -835,14 +840,15 @@ func (c Choices) Form() *ehi.ReleaseForm {
 }
 
 // follows reports whether a link names its target by type and id, or by an identifier that an
-// import finds: not by that of a requisition, which is another search parameter.
+// import resolves. A requisition is a different search parameter, which the import does not
+// resolve.
 func (r *Record) follows(l *link) bool {
 	return slices.Contains([]string{"relative", "bare", "versioned", "absolute", "percent"},
 		l.shape) ||
 		l.shape == "conditional" && r.options.Imported && !r.Resources[l.to].requisition
 }
 
-// possible reports whether R4 lets a Reference in the place of a link lead to its target.
+// possible reports whether R4 allows a Reference at a link's place to refer to its target.
 func (r *Record) possible(l *link) bool {
 	to := r.Resources[l.to]
 	targets := targetsOf(l.place.field)

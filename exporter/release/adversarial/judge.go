@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// Never are the markers that leave by no means, whatever the oracle says: those of a resource
-// whose line of the form is not ticked or that needs an authorization, and of a thing to which
-// nothing leads that may leave. It is all that the generator knows of a resource by itself, and
-// knows nothing of what is about what.
+// Never returns the markers that must not leave in any case, whatever the oracle decides: those
+// of resources whose form line is not ticked, or that need a missing authorization, and those of
+// things that no released resource can refer to. Never considers each resource by itself, and
+// ignores what resources are about.
 func (r *Record) Never(c Choices) (never []string) {
 	may := r.may(c)
 	for i, m := range r.Resources {
@@ -37,8 +37,8 @@ func (r *Record) Never(c Choices) (never []string) {
 	return never
 }
 
-// admit reports whether a line of the form is ticked, and a date within its limits; what has no
-// line goes without.
+// admit reports whether a form line is ticked and its date limits include a date. A resource
+// without a line is admitted.
 func (c Choices) admit(line, when string) bool {
 	for ticked, dated := range c.Ticked {
 		if string(ticked) == line {
@@ -48,7 +48,8 @@ func (c Choices) admit(line, when string) bool {
 	return line == ""
 }
 
-// may tells which resources may leave, as far as each says by itself. The Patient always does.
+// may returns which resources may be released, considering each by itself. The Patient always
+// may.
 func (r *Record) may(c Choices) []bool {
 	may, things := make([]bool, len(r.Resources)), map[int]bool{}
 	for i, m := range r.Resources {
@@ -61,7 +62,7 @@ func (r *Record) may(c Choices) []bool {
 			may[i] = i == 0 || permitted && ticked
 		}
 	}
-	for range r.Resources { // no way is longer
+	for range r.Resources { // no path is longer
 		for from, m := range r.Resources {
 			for _, l := range m.links {
 				may[l.to] = may[l.to] || may[from] && things[l.to]
@@ -71,8 +72,8 @@ func (r *Record) may(c Choices) []bool {
 	return may
 }
 
-// Judge compares what left with what never leaves. It shares nothing with Check but the record:
-// it reads what JSON reads, and decodes each text of it as URLs and as base64.
+// Judge compares the released lines with Never. It shares nothing with Check except the record:
+// it reads tokens with encoding/json, and decodes each text as a URL and as base64.
 func (r *Record) Judge(c Choices, lines []string) error {
 	never := r.Never(c)
 	for _, line := range slices.DeleteFunc(slices.Clone(lines),

@@ -2,44 +2,44 @@ package adversarial
 
 import "ehi-server/shared/ehi"
 
-// kind says of a type how it is released, and where its resources have References.
+// kind describes a resource type: how it is released, and where its resources have References.
 type kind struct {
 	typ string
-	// category is the line of the form; "" for what goes without one.
+	// category is the form line; "" for types without one.
 	category ehi.Category
-	// supporting resources go with what refers to them.
+	// supporting resources are released with those that refer to them.
 	supporting bool
-	// part is of what belongs to what refers to it: it stays with that.
+	// part resources belong to those that refer to them, and are withheld with them.
 	part bool
-	// patient is the field that says whose it is; "" for none.
+	// patient is the field that refers to the patient; "" if there is none.
 	patient string
-	// about is the place that says what the resource is about; "" for none. What uses it takes it
-	// along, anything else only tells of it.
+	// about is the place that says what the resource is about; "" if there is none. With uses,
+	// the resource releases its target; otherwise it only describes it.
 	about string
 	uses  bool
-	// why is the place that says why it is; "" for none.
+	// why is the place that says why the resource exists; "" if there is none.
 	why string
-	// orders are further places of that kind: what it answers to, or is a part of.
+	// orders are further places of that kind: what it answers, or is a part of.
 	orders []string
-	// each is the place that leads to what it is made of: it stays with any of that; "" for none.
+	// each is the place of ingredients, each of which can withhold the resource; "" if there is
+	// none.
 	each string
-	// members are places that say of what it is made: visits, Patients and supporting resources
-	// count for none of it.
+	// members are the places of its parts. Visits, Patients and supporting resources do not
+	// count as parts.
 	members []string
-	// holds is the list in which other resources stand; "" for none.
+	// holds is the list of inner resources; "" if there is none.
 	holds string
-	// places are others, see place. The first one may be of about.
+	// places are further places, see place. The first one may equal about.
 	places []string
-	// when is the field that says when it happened; "" for none.
+	// when is the field with the date; "" if there is none.
 	when string
-	// defines says that it is a form or a plan, which has a canonical URL.
+	// defines reports that it is a form or a plan with a canonical URL.
 	defines bool
 }
 
-// Places are written as JSON is nested: a/b is field b of the objects in a; a[] is a field that
-// holds a list; a!/b is a field of entries that say something of what they refer to, so that
-// they are left out with it; a!/b[] is a field of sections, which keep what is left of them; a@b
-// is a URL, and ^a one that is canonical.
+// Places follow the nesting of the JSON. a/b is field b of the objects in a. a[] is a list. a!/b
+// is a field of entries that describe their target, so that they are removed with it. a!/b[] is
+// a field of sections, whose remaining content is kept. a@b is a URL, and a^b a canonical one.
 var kinds = []kind{
 	{typ: "Condition", category: ehi.MedicalRecord, patient: "subject", places: []string{
 		"evidence/detail", "recorder", "extension/valueReference", "extension@valueUri",
@@ -267,13 +267,14 @@ var kinds = []kind{
 	},
 }
 
-// form and plan are where what was answered, or done, names what it follows.
+// form and plan are the places by which a response or an activity names what it follows.
 const form, plan = "^questionnaire", "^instantiatesCanonical[]"
 
-// containedItem is the place of an entry of a contained List, which tells of it as any List does.
+// containedItem is the place of an entry in a contained List, which describes its target as any
+// List does.
 const containedItem = "contained/entry/item"
 
-// toActors are the fields that lead to persons, places and things alone, by the definitions of R4.
+// toActors are the fields that, according to R4, only refer to persons, places and things.
 var toActors = map[string]bool{
 	"recorder": true, "device": true, "performer": true, "serviceProvider": true, "provider": true,
 	"requester": true, "owner": true,
@@ -285,15 +286,15 @@ var toActors = map[string]bool{
 	"recipient": true, "expressedBy": true, "actor": true,
 }
 
-// number is the field of a related bill that holds an Identifier, and no Reference, and foreign
-// that of an extension.
+// number is the field of a related bill with an Identifier, not a Reference. foreign is that of
+// an extension.
 const number, foreign = "reference", "valueIdentifier"
 
-// isNumber reports whether a place holds an Identifier.
+// isNumber reports whether a place has an Identifier.
 func (p place) isNumber() bool { return p.field == number || p.field == foreign }
 
-// toStatements are the fields that lead to neither persons, places and things nor parts, by the
-// definitions of R4: an identifier in one of them names none.
+// toStatements are the fields that, according to R4, never refer to persons, places, things or
+// parts. An identifier in one of them names none of these.
 var toStatements = map[string]bool{
 	"hasMember": true, "prescription": true, "claim": true, "diagnosisReference": true,
 	"encounter": true, "procedureReference": true,
@@ -301,8 +302,8 @@ var toStatements = map[string]bool{
 	"details": true,
 }
 
-// sensitives are codings that keep a resource unless the patient authorises it. Labels stand in
-// meta.security, codes anywhere. Some have a letter of Cyrillic, or digits of Arabic.
+// sensitives are codings that withhold a resource without the patient's authorization. Labels
+// are in meta.security, codes anywhere. Some contain Cyrillic letters or Arabic digits.
 var sensitives = []struct {
 	coding string
 	label  bool
@@ -345,7 +346,7 @@ var sensitives = []struct {
 	{`{"system":"http://snomed.info/sct","code":"0086406008"}`, false, ehi.HIV},
 }
 
-// groups are the groups of documents, by a code of their type.
+// groups are document groups with a code of the document's type.
 var groups = []struct {
 	coding   string
 	category ehi.Category

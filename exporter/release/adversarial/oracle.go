@@ -6,14 +6,14 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Decision says what may leave of a record by a patient's choices, and what must.
+// Decision says what may and what must be released of a record for a patient's choices.
 type Decision struct {
 	record  *Record
 	choices Choices
 	goes    []bool
-	unused  []bool // it stays for this alone: nothing uses it
-	inside  []bool // it stays with another one, in which it stands
-	secret  []bool // it is in no record, and stays for more than that
+	unused  []bool // withheld only because nothing uses it
+	inside  []bool // withheld with the resource that contains it
+	secret  []bool // outside the record, and withheld for a reason other than that
 	types   []string
 }
 
@@ -23,7 +23,7 @@ func (r *Record) Decide(c Choices) *Decision {
 	d := &Decision{r, c, make([]bool, n), make([]bool, n), make([]bool, n), make([]bool, n), nil}
 	for i, m := range r.Resources {
 		admitted := d.admits(m.category, m.when)
-		if m.Type == binary { // as nothing else of it says, here, whose it is
+		if m.Type == binary { // no other field says whose it is
 			d.unused[i] = d.authorized(m) && admitted && !m.absent && !d.held(i) && m.secured < 0
 			admitted = d.held(i) || m.secured > 0 || m.secured == 0 && admitted
 		}
@@ -70,7 +70,7 @@ func (r *Record) Decide(c Choices) *Decision {
 	return d
 }
 
-// keeper is the resource itself, or the one that it stands in and is lost with.
+// keeper returns the resource itself, or the one that contains it and is withheld with it.
 func (d *Decision) keeper(i int) int {
 	if d.inside[i] {
 		return d.record.place(d.record.Resources[i].within)
@@ -78,14 +78,13 @@ func (d *Decision) keeper(i int) int {
 	return i
 }
 
-// kept reports whether a resource stays for more than that nothing uses it.
+// kept reports whether a resource is withheld for a reason other than that nothing uses it.
 func (d *Decision) kept(i int) bool {
 	return !d.goes[i] && !d.unused[i] && (!d.record.Resources[i].absent || d.secret[i])
 }
 
-// isSecret reports whether the store has a resource that is sensitive, or is wholly about
-// something that stays, and the record does not: something of the record that goes, or may,
-// leads to it.
+// isSecret reports whether a resource is in the store but not in the record, is sensitive or
+// wholly about something withheld, and may be the target of a released reference.
 func (d *Decision) isSecret(i int) bool {
 	m := *d.record.Resources[i]
 	if m.links = m.beyond; i == 0 || !d.sought(i) {
@@ -96,7 +95,7 @@ func (d *Decision) isSecret(i int) bool {
 		d.madeOfWithheld(&m) || d.sumOfWithheld(&m) || d.answersWithheld(&m)
 }
 
-// sought reports whether a Reference of the record may mean a resource that it does not hold.
+// sought reports whether a Reference in the record may point to a resource outside it.
 func (d *Decision) sought(i int) (is bool) {
 	for _, m := range d.record.Resources {
 		if m.absent || m.beside ||
@@ -113,21 +112,21 @@ func (d *Decision) sought(i int) (is bool) {
 	return is
 }
 
-// OfTypes is the decision about an export of some types alone; none means all. It withholds
-// nothing more: what is of another type is not sent, and References to it stay as they are.
+// OfTypes returns the decision for an export of some types only; none means all. It withholds
+// nothing more: resources of other types are not sent, and References to them remain.
 func (d *Decision) OfTypes(types []string) *Decision {
 	of := *d
 	of.types = types
 	return &of
 }
 
-// Goes reports whether resource i of the record goes.
+// Goes reports whether resource i of the record is released.
 func (d *Decision) Goes(i int) bool {
 	return d.goes[i] && (len(d.types) == 0 || slices.Contains(d.types, d.record.Resources[i].Type))
 }
 
-// Asked reports whether resource i goes where somebody asks for some categories of a record, or for
-// all of it, and nobody withholds anything. What is in no patient's record goes too.
+// Asked reports whether resource i is part of an export of some categories, or of everything,
+// from which nothing is withheld. Resources that belong to no patient are included.
 func (r *Record) Asked(i int, categories []ehi.Category) bool {
 	m := r.Resources[i]
 	return len(categories) == 0 || m.category == "" || slices.Contains(categories, m.category)
@@ -142,8 +141,8 @@ func (d *Decision) admits(c ehi.Category, when string) bool {
 	return c == "" || ticked && (!dated || when == inLimits)
 }
 
-// formGoes reports whether the presentedForm of a report goes with it: it tells of all that the
-// report is made of.
+// formGoes reports whether the presentedForm of a report is released: it describes all parts of
+// the report.
 func (d *Decision) formGoes(i int) bool {
 	m := d.record.Resources[i]
 	return d.goes[i] && m.form != "" && d.admits(m.group, m.when) &&
@@ -154,8 +153,8 @@ func (d *Decision) formGoes(i int) bool {
 		})
 }
 
-// onlyWithheld reports whether all that a place of a resource leads to is withheld; for more
-// than an unticked line of the form where that is asked.
+// onlyWithheld reports whether all targets at a place are withheld; with telling, for a reason
+// other than an unticked form line.
 func (d *Decision) onlyWithheld(m *Resource, place string, telling bool) bool {
 	withheld, others := 0, 0
 	for _, l := range m.links {
@@ -174,8 +173,8 @@ func (d *Decision) onlyWithheld(m *Resource, place string, telling bool) bool {
 	return withheld > 0 && others == 0
 }
 
-// madeOfWithheld reports whether something that a resource is made of is withheld for more than an
-// unticked line of the form.
+// madeOfWithheld reports whether an ingredient of a resource is withheld for a reason other than
+// an unticked form line.
 func (d *Decision) madeOfWithheld(m *Resource) bool {
 	return slices.ContainsFunc(m.links, func(l *link) bool {
 		return l.place.path == m.kind.each && l.shape != "display" && d.kept(l.to) &&
@@ -183,16 +182,16 @@ func (d *Decision) madeOfWithheld(m *Resource) bool {
 	})
 }
 
-// sumOfWithheld reports whether all of what a resource is made of is withheld for more than an
-// unticked line of the form.
+// sumOfWithheld reports whether all parts at one place are withheld for a reason other than an
+// unticked form line.
 func (d *Decision) sumOfWithheld(m *Resource) bool {
 	return slices.ContainsFunc(m.kind.members, func(place string) bool {
 		return d.onlyWithheld(m, place, true)
 	})
 }
 
-// holdsWithheld reports whether all that a resource holds is withheld for more than an unticked
-// line, persons, places and things aside.
+// holdsWithheld reports whether all inner resources, except persons, places and things, are
+// withheld for a reason other than an unticked form line.
 func (d *Decision) holdsWithheld(m *Resource) bool {
 	some := len(m.copies) > 0
 	for _, l := range m.links {
@@ -213,32 +212,32 @@ func (d *Decision) holdsWithheld(m *Resource) bool {
 	return some
 }
 
-// answersWithheld reports whether a resource is an answer to, or a part of, what is withheld
-// alone for more than an unticked line of the form.
+// answersWithheld reports whether a resource only answers, or is only a part of, resources that
+// are withheld for a reason other than an unticked form line.
 func (d *Decision) answersWithheld(m *Resource) bool {
 	return slices.ContainsFunc(m.kind.orders, func(place string) bool {
 		return d.onlyWithheld(m, place, true)
 	})
 }
 
-// occasion reports whether nothing is made of a resource.
+// occasion reports whether a resource never counts as a part of another one.
 func (r *Record) occasion(i int) bool {
 	to := r.Resources[i]
 	return to.kind.hangs() || to.Type == "Encounter" || to.Type == "Patient"
 }
 
-// tells reports whether a link only tells of its target, and does not use it.
+// tells reports whether a link only describes its target and does not use it.
 func (m *Resource) tells(l *link) bool {
 	return l.held || l.place.path == m.kind.about && !m.kind.uses || l.place.path == containedItem
 }
 
-// byID reports whether a link leads to its target by an id.
+// byID reports whether a link names its target by an id.
 func (l *link) byID() bool {
 	return l.shape != "display" && l.shape != "identifier" && l.shape != "conditional" &&
 		l.shape != "nosystem"
 }
 
-// names reports whether a link may take a supporting resource along that it leads to.
+// names reports whether a link can release a supporting resource.
 func (l *link) names() bool {
 	switch l.shape {
 	case "display", "own":
@@ -259,8 +258,8 @@ func (d *Decision) uses(m *Resource, l *link) bool {
 	return l.names() && !elsewhere && !m.tells(l)
 }
 
-// containedGoes reports whether a contained List goes, by the link to what it is about: with a
-// display alone it is not said.
+// containedGoes reports whether a contained List is released, given the link to what it is
+// about. A display alone does not say what that is.
 func (d *Decision) containedGoes(about *link) bool {
 	switch {
 	case about == nil:
@@ -271,11 +270,11 @@ func (d *Decision) containedGoes(about *link) bool {
 	return !d.kept(about.to)
 }
 
-// hangs reports whether resources of a kind may stay because of what refers to them.
+// hangs reports whether the release of resources of a kind depends on what refers to them.
 func (k kind) hangs() bool { return k.supporting || k.part }
 
-// reached are the resources that are used by what goes, by way of others that hang; and those to
-// which nothing leads that stays, with what they use.
+// reached returns the resources that released resources use, directly or through others that
+// hang, and those that no withheld resource refers to, with what they use.
 func (d *Decision) reached() []bool {
 	reached := make([]bool, len(d.goes))
 	d.reach(reached)
@@ -293,7 +292,7 @@ func (d *Decision) reached() []bool {
 	return reached
 }
 
-// told reports whether something that goes tells of a resource, and nothing that stays does.
+// told reports whether a released resource describes resource i, and no withheld one does.
 func (d *Decision) told(i int) (is bool) {
 	for _, m := range d.record.Resources {
 		for _, l := range m.links {
@@ -306,7 +305,7 @@ func (d *Decision) told(i int) (is bool) {
 	return is && !d.mentioned(i)
 }
 
-// mentioned reports whether something that stays tells of a resource.
+// mentioned reports whether a withheld resource describes resource i.
 func (d *Decision) mentioned(i int) bool {
 	for from, m := range d.record.Resources {
 		for _, l := range m.links {
@@ -319,7 +318,7 @@ func (d *Decision) mentioned(i int) bool {
 	return false
 }
 
-// reach goes on from what goes and does not hang, or is reached.
+// reach adds everything that released resources use, if they do not hang or are reached.
 func (d *Decision) reach(reached []bool) {
 	for range d.goes {
 		for i, m := range d.record.Resources {
@@ -335,9 +334,9 @@ func (d *Decision) reach(reached []bool) {
 	}
 }
 
-// denied searches backwards from a resource, by way of others that hang and are not reached, for
-// something that stays: of a part, for more than an unticked line of the form. What nothing uses
-// denies nothing.
+// denied searches for a withheld resource that refers to resource i, directly or through others
+// that hang and are not reached; for a part, one withheld for a reason other than an unticked
+// form line. Resources that nothing uses do not count.
 func (d *Decision) denied(i int, reached []bool, seen map[int]bool) bool {
 	if reached[i] || seen[i] {
 		return false
@@ -363,8 +362,8 @@ func (d *Decision) denied(i int, reached []bool, seen map[int]bool) bool {
 	return false
 }
 
-// holds reports whether a link makes its resource a holder of its target, where that is a
-// Binary: R4 has no element contentUrl.
+// holds reports whether a link makes its resource the holder of a Binary. R4 has no element
+// contentUrl.
 func (d *Decision) holds(l *link) bool {
 	if l.part != nil && !d.choices.Authorized[l.part.needs] {
 		return false
@@ -373,7 +372,8 @@ func (d *Decision) holds(l *link) bool {
 		l.shape != "display"
 }
 
-// stays reports whether a link stands in what stays: a resource, an entry or a presentedForm.
+// stays reports whether a link is in something withheld: a resource, an entry or a
+// presentedForm.
 func (d *Decision) stays(from int, l *link) bool {
 	out := !d.takes(l.entry) ||
 		l.entry != nil && l.shape == "own" && d.kept(l.to) && d.telling(l.to)
@@ -381,7 +381,8 @@ func (d *Decision) stays(from int, l *link) bool {
 	return d.kept(from) || d.goes[from] && (out || l.place.presented() && !d.formGoes(from))
 }
 
-// hinted reports whether something that stays may lead to a Binary: it holds the Binary's id.
+// hinted reports whether something withheld may point to a Binary, because it contains the
+// Binary's id.
 func (d *Decision) hinted(i int) (is bool) {
 	for from, m := range d.record.Resources {
 		for _, l := range m.links {
@@ -393,7 +394,7 @@ func (d *Decision) hinted(i int) (is bool) {
 	return is
 }
 
-// unread reports whether something that stays has a link that may lead to any Binary.
+// unread reports whether something withheld has a link that may point to any Binary.
 func (d *Decision) unread() (is bool) {
 	for from, m := range d.record.Resources {
 		for _, l := range m.links {
@@ -414,8 +415,8 @@ func (d *Decision) held(i int) bool {
 	})
 }
 
-// shown reports whether a Binary goes with one of its holders: those that only tell of it count
-// where there are no others, and its own line of the form is ticked.
+// shown reports whether a Binary is released with one of its holders. Holders that only describe
+// it count only if there are no others and the Binary's own form line is ticked.
 func (d *Decision) shown(i int) bool {
 	used, told := 0, 0
 	for from, m := range d.record.Resources {
@@ -438,8 +439,8 @@ func (d *Decision) shown(i int) bool {
 	return used == 0 && told > 0 && d.admits(d.record.Resources[i].category, "")
 }
 
-// keptBy reports whether something that refers to a Binary keeps it: a resource that stays, an
-// entry that is left out, or a presentedForm.
+// keptBy reports whether a holder withholds a Binary: a withheld resource, a removed entry, or a
+// removed presentedForm.
 func (d *Decision) keptBy(i int) (is bool) {
 	used, kept, mentioned := false, false, false
 	for from, m := range d.record.Resources {
@@ -458,18 +459,18 @@ func (d *Decision) keptBy(i int) (is bool) {
 	return kept || !used && mentioned
 }
 
-// signatureOut reports whether the Signature of a resource that goes is left out: with the first
-// of what it is of.
+// signatureOut reports whether the Signature of a released resource is removed, because any part
+// that it covers is.
 func (d *Decision) signatureOut(m *Resource) certainty {
 	out := no
 	if m.form != "" && !d.formGoes(d.record.place(m)) {
 		return yes
 	}
 	if slices.ContainsFunc(m.links, func(l *link) bool { return l.held }) || len(m.copies) > 0 {
-		out = perhaps // what stands in it may go in part
+		out = perhaps // inner resources may be released in part
 	}
 	if m.within != nil && d.signatureOut(m.within) != no {
-		out = perhaps // every Signature in that goes
+		out = perhaps // all Signatures in the outer resource are removed
 	}
 	for _, l := range m.links {
 		switch {
@@ -493,17 +494,17 @@ func (d *Decision) signatureOut(m *Resource) certainty {
 	return out
 }
 
-// masks reports whether a Reference is certainly masked, for whatever its target stays.
+// masks reports whether a Reference is certainly masked, whatever the reason is.
 func (d *Decision) masks(l *link) bool {
 	to := d.record.Resources[l.to]
 	isReference := l.byID() && !l.textual() && !d.record.isOfTwins(l)
 	return isReference && d.kept(l.to) && !to.absent && !to.beside && to.Type != binary
 }
 
-// textual reports whether a link is a text, and no Reference or Identifier.
+// textual reports whether a link is a text, not a Reference or Identifier.
 func (l *link) textual() bool { return l.place.url || l.place.canonical || l.place.mention }
 
-// certainty is of what may be one way or the other.
+// certainty is the degree to which the oracle knows an outcome.
 type certainty int
 
 const (
@@ -512,11 +513,11 @@ const (
 	yes
 )
 
-// out reports whether an entry is left out, because it refers to something that is withheld for
-// more than an unticked line of the form, or names an entry that does.
+// out reports whether an entry is removed, because it refers to something that is withheld for a
+// reason other than an unticked form line, or names an entry that does.
 func (d *Decision) out(e *entry) certainty {
 	out := no
-	if e.text != "" { // a section goes where nothing of it is left
+	if e.text != "" { // a section is removed if nothing of it remains
 		out = yes
 		for _, l := range e.links {
 			out = min(out, d.betrays(l))
@@ -539,7 +540,7 @@ func (d *Decision) out(e *entry) certainty {
 	return max(out, last)
 }
 
-// outByItself reports whether an entry is left out for what it refers to, or for what it names.
+// outByItself reports whether an entry is removed because of what it refers to or names.
 func (d *Decision) outByItself(e *entry) certainty {
 	out := no
 	for _, l := range e.allLinks() {
@@ -548,8 +549,8 @@ func (d *Decision) outByItself(e *entry) certainty {
 	return out
 }
 
-// answerOut reports whether the answer to a line of a bill is left out: with the line, or, where
-// it is not said which bill it answers, with a line of that number of any.
+// answerOut reports whether the answer to a bill line is removed: with the line, or, if the bill
+// is unknown, with a line of that number in any bill.
 func (d *Decision) answerOut(e *entry) certainty {
 	at := slices.IndexFunc(d.record.Resources, func(m *Resource) bool {
 		return slices.Contains(m.entries, e)
@@ -577,7 +578,7 @@ func (d *Decision) answerOut(e *entry) certainty {
 	return out
 }
 
-// lineOut reports whether a line of bill i is left out, as far as its answer is concerned.
+// lineOut reports whether a line of bill i is removed, as far as its answer depends on it.
 func (d *Decision) lineOut(i int, line *entry) certainty {
 	unnamed := slices.ContainsFunc(line.allLinks(), func(l *link) bool {
 		return l.shape == "display"
@@ -588,8 +589,8 @@ func (d *Decision) lineOut(i int, line *entry) certainty {
 	return perhaps
 }
 
-// noteOut reports whether a note of a bill is left out: with any line that names it, or, where none
-// does, with anything of the bill.
+// noteOut reports whether a note of a bill is removed: with any line that names it, or, if none
+// does, with any part of the bill.
 func (d *Decision) noteOut(n *entry) certainty {
 	all, named, isNamed := no, no, false
 	for _, m := range d.record.Resources {
@@ -613,9 +614,9 @@ func (d *Decision) noteOut(n *entry) certainty {
 	return all
 }
 
-// takes reports whether an entry takes along what it refers to: where it is left out it does
-// not. It is where it has, or names one that has, a Reference that has a display alone and may
-// mean something withheld.
+// takes reports whether an entry releases its targets, which it does unless it is removed. It
+// may be removed because of a Reference, in it or in an entry that it names, with only a display
+// that may mean something withheld.
 func (d *Decision) takes(e *entry) bool {
 	if e == nil {
 		return true
@@ -627,8 +628,7 @@ func (d *Decision) takes(e *entry) bool {
 	return len(e.allLinks()) == 1 || !d.lost(e)
 }
 
-// lost reports whether an entry is left out, or may be, for what it refers to, or for what it
-// names.
+// lost reports whether an entry is, or may be, removed because of what it refers to or names.
 func (d *Decision) lost(e *entry) bool {
 	return slices.ContainsFunc(e.allLinks(), func(l *link) bool {
 		if l.shape == "display" {
@@ -638,8 +638,9 @@ func (d *Decision) lost(e *entry) bool {
 	})
 }
 
-// mayHide reports whether a field may lead to something withheld: R4 lets it lead to a type of
-// which something is, or to more than persons, places and things while something else is.
+// mayHide reports whether a field may refer to something withheld: R4 allows it to refer to the
+// type of a withheld resource, or to more than persons, places and things while another kind of
+// resource is withheld.
 func (d *Decision) mayHide(field string) bool {
 	types, statements := map[string]bool{}, false
 	for i, m := range d.record.Resources {
@@ -652,7 +653,7 @@ func (d *Decision) mayHide(field string) bool {
 	})
 }
 
-// acts reports whether resources of a type are persons, places or things, or groups of persons.
+// acts reports whether resources of a type are persons, places, things, or groups of persons.
 func acts(typ string) bool {
 	switch typ {
 	case "Patient", "RelatedPerson", "Person", "CareTeam", "Group", "PractitionerRole",
@@ -664,7 +665,7 @@ func acts(typ string) bool {
 	return slices.ContainsFunc(kinds, func(k kind) bool { return k.typ == typ && k.supporting })
 }
 
-// allLinks are those of an entry, and of what it names.
+// allLinks returns the links of an entry, and of the entries that it names.
 func (e *entry) allLinks() []*link {
 	links := slices.Clone(e.links)
 	for _, other := range e.names {
@@ -677,21 +678,21 @@ func (e *entry) allLinks() []*link {
 	return links
 }
 
-// telling reports whether a withheld resource is withheld for more than an unticked line of the
-// form.
+// telling reports whether a withheld resource is withheld for a reason other than an unticked
+// form line.
 func (d *Decision) telling(i int) bool {
 	m := d.record.Resources[d.keeper(i)]
 	if d.secret[i] {
 		return true
 	}
-	if m.Type == binary { // about which is decided by what holds it
+	if m.Type == binary { // its holders decide about it
 		return !d.authorized(m)
 	}
 	return !d.authorized(m) || d.admits(m.category, m.when)
 }
 
-// betrays reports whether a Reference names something that is withheld for more than an unticked
-// line.
+// betrays reports whether a Reference names something that is withheld for a reason other than
+// an unticked form line.
 func (d *Decision) betrays(l *link) certainty {
 	to := d.record.Resources[l.to]
 	switch {
@@ -700,29 +701,29 @@ func (d *Decision) betrays(l *link) certainty {
 	case (d.goes[l.to] || d.unused[l.to]) && l.shape != "display":
 		return no
 	case l.shape == "display" || to.Type == binary || to.absent:
-		return perhaps // whether it means something withheld, or for which of several reasons
+		return perhaps // it may mean something withheld, or several reasons are possible
 	case !d.telling(l.to):
 		return no
 	}
 	return yes
 }
 
-// isOfTwins reports whether a link is a search by an id that resources of two types have: the
-// other one may be more of a secret.
+// isOfTwins reports whether a link is a search by an id that resources of two types share. The
+// other one may be more secret.
 func (r *Record) isOfTwins(l *link) bool { return l.shape == "search" && r.Resources[l.to].twin }
 
-// searchesTwins reports whether some link isOfTwins.
+// searchesTwins reports whether isOfTwins holds for any link.
 func (r *Record) searchesTwins() bool {
 	return slices.ContainsFunc(r.Resources, func(m *Resource) bool {
 		return slices.ContainsFunc(m.links, r.isOfTwins)
 	})
 }
 
-// isOfAnother reports whether a link names by an identifier that is perhaps one of something
-// that stays, which has it in an extension. That is no identifier of the Patient's.
+// isOfAnother reports whether a link uses an identifier that may also be in an extension of a
+// withheld resource. Identifiers of the Patient are exempt.
 func (d *Decision) isOfAnother(l *link) (is bool) {
 	byNumber := slices.Contains([]string{"identifier", "conditional", "nosystem"}, l.shape)
-	if l.to == 0 || !byNumber || d.record.follows(l) { // an import writes a type and an id for it
+	if l.to == 0 || !byNumber || d.record.follows(l) { // an import replaces it by a type and id
 		return false
 	}
 	for i, m := range d.record.Resources {

@@ -11,18 +11,18 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// targetsOf are the types to which R4 lets a field refer.
+// targetsOf returns the types to which R4 allows a field to refer.
 func targetsOf(field string) []string { return fhir.ReferenceFields()[field] }
 
-// speller spells one resource.
+// speller writes one resource in a random spelling.
 type speller struct {
 	t       *rapid.T
-	ordered bool // type and id stand first
-	plain   bool // nothing is escaped, and no space stands between fields
+	ordered bool // type and id come first
+	plain   bool // without escapes and without space between fields
 	comma   string
 }
 
-// spell makes the line of a resource.
+// spell returns the line of a resource.
 func (r *Record) spell(t *rapid.T, m *Resource) string {
 	s := &speller{t: t, comma: ","}
 	s.plain = rapid.Bool().Draw(t, "plain")
@@ -79,7 +79,7 @@ func (r *Record) spell(t *rapid.T, m *Resource) string {
 	return s.object(append(names, fields...)...)
 }
 
-// wholeFields are elements that tell of all of a resource.
+// wholeFields are elements that describe a whole resource.
 var wholeFields = map[string]string{
 	"Provenance":           "reason",
 	"Appointment":          "description",
@@ -90,19 +90,19 @@ var wholeFields = map[string]string{
 	"MessageHeader":        "reason",
 }
 
-// coded is a text in base64.
+// coded returns a text in base64.
 func coded(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
 
-// signature is what the Signature of a resource holds.
+// signature returns the content of a resource's Signature.
 func (m *Resource) signature() string { return strings.Replace(m.Marker, "Mark", "Sign", 1) }
 
-// url is the canonical URL of a form or a plan.
+// url returns the canonical URL of a form or a plan.
 func (m *Resource) url() string { return "http://forms.example.org/" + m.Marker }
 
-// reason is what such an element says: why a Provenance is, of each of its targets.
+// reason returns the text of the element in wholeFields.
 func (m *Resource) reason() string { return strings.Replace(m.Marker, "Mark", "Reason", 1) }
 
-// classes are the codes and dates by which a resource is decided about.
+// classes returns the codes and dates that decisions depend on.
 func (m *Resource) classes(s *speller) (fields []string) {
 	labels := m.partLabels(s)
 	switch {
@@ -152,7 +152,7 @@ func (m *Resource) classes(s *speller) (fields []string) {
 	return fields
 }
 
-// linked are the fields that hold links and entries.
+// linked returns the fields with links and entries.
 func (r *Record) linked(s *speller, m *Resource) (fields []string) {
 	elements, lists := map[string][]string{}, map[string]bool{}
 	add := func(top, element string, list bool) {
@@ -226,7 +226,7 @@ func (r *Record) linked(s *speller, m *Resource) (fields []string) {
 	return fields
 }
 
-// partLabels are the parts of a Patient that are security labels.
+// partLabels returns the parts of a Patient that are security labels.
 func (m *Resource) partLabels(s *speller) (labels []string) {
 	for _, p := range m.parts {
 		if p.field == "security" {
@@ -241,7 +241,7 @@ func (m *Resource) partLabels(s *speller) (labels []string) {
 	return labels
 }
 
-// part is another one.
+// part returns a part that is not a label.
 func (r *Record) part(s *speller, m *Resource, p *part) string {
 	concept := `{"coding":[` + p.coding + `],"text":` + s.text(p.marker) + `}`
 	var fields []string
@@ -267,10 +267,10 @@ func (r *Record) part(s *speller, m *Resource, p *part) string {
 	return s.object(fields...)
 }
 
-// besideHeld is a text that stands beside a resource in another one.
+// besideHeld returns the text beside a resource inside another one.
 func (m *Resource) besideHeld() string { return strings.Replace(m.Marker, "Mark", "Held", 1) }
 
-// held is a resource with what stands beside it in another one.
+// held returns an inner resource with the elements beside it.
 func (r *Record) held(s *speller, holder, m *Resource) string {
 	fields := []string{`"resource":` + m.Line}
 	switch {
@@ -291,7 +291,7 @@ func (r *Record) held(s *speller, holder, m *Resource) string {
 	return s.object(append(fields, `"name":`+s.text(m.besideHeld()))...)
 }
 
-// copied is a copy of a resource that stands on a line of its own, and says less.
+// copied returns a copy, with less content, of a resource that has a line of its own.
 func (r *Record) copied(s *speller, holder *Resource, c copied) string {
 	m, url := r.Resources[c.of], ""
 	id := strings.Replace(holder.Marker, "Mark", "Same", 1) + "-" +
@@ -320,10 +320,10 @@ func (r *Record) copied(s *speller, holder *Resource, c copied) string {
 	return s.object(out...)
 }
 
-// copy is a text of the copy of a resource.
+// copy returns the text in a copy of a resource.
 func (m *Resource) copy(of *Resource) string { return "Copy" + m.Marker[4:] + of.Marker[4:] }
 
-// nested is a link within objects.
+// nested returns a link inside nested objects.
 func (r *Record) nested(s *speller, m *Resource, l *link) string {
 	value := r.value(s, m, l)
 	name := l.place.field
@@ -357,10 +357,10 @@ func (r *Record) nested(s *speller, m *Resource, l *link) string {
 	return value
 }
 
-// beside is a text that stands beside a link of a contained List.
+// beside returns the text beside a link.
 func (l *link) beside() string { return strings.Replace(l.token, "Tok", "Bes", 1) }
 
-// entry is an element with its links.
+// entry returns an entry with its links.
 func (r *Record) entry(s *speller, m *Resource, e *entry) string {
 	fields := []string{fmt.Sprintf(`"sequence":%d`, e.sequence), `"title":` + s.text(e.token)}
 	if e.text != "" {
@@ -413,7 +413,8 @@ func (r *Record) entry(s *speller, m *Resource, e *entry) string {
 	return s.object(fields...)
 }
 
-// question is an entry of a form: it goes with its only answer, which another one may hold.
+// question returns a question of a form, possibly inside another one. It is removed with its
+// only answer.
 func (r *Record) question(s *speller, m *Resource, e *entry) string {
 	answer := s.object(`"valueReference":` + r.value(s, m, e.links[0]))
 	item := s.object(`"linkId":"q"`, `"text":`+s.text(e.token), `"answer":[`+answer+`]`)
@@ -427,10 +428,10 @@ func (r *Record) question(s *speller, m *Resource, e *entry) string {
 	return item
 }
 
-// ownURL begins the URLs of a source's own.
+// ownURL begins the source's own URLs.
 const ownURL = "https://ehr.example.org/blobs/"
 
-// value is what leads to a link's target.
+// value returns the reference to a link's target.
 func (r *Record) value(s *speller, m *Resource, l *link) string {
 	to := r.Resources[l.to]
 	name := to.Type + "/" + to.ID
@@ -457,7 +458,7 @@ func (r *Record) value(s *speller, m *Resource, l *link) string {
 	}
 	marker := to.Marker
 	if l.shape == "display" && !r.possible(l) {
-		marker = "" // R4 lets such a field lead to no such target
+		marker = "" // R4 does not allow such a target in the field
 	}
 	if l.place.isNumber() {
 		return s.object(`"value":`+s.text("ident-"+marker), `"type":{"text":`+s.text(l.token)+`}`)
@@ -517,7 +518,7 @@ func (r *Record) value(s *speller, m *Resource, l *link) string {
 		add(ownURL + to.ID +
 			rapid.SampledFrom([]string{"", ".pdf", "/download"}).Draw(s.t, "ending"))
 	}
-	if l.shape == "display" || l.shape == "identifier" { // what a Reference does not have
+	if l.shape == "display" || l.shape == "identifier" { // not allowed in a Reference
 		stray := rapid.SampledFrom([]string{"", "", "code", "system"}).Draw(s.t, "stray")
 		if stray != "" {
 			fields = append([]string{`"` + stray + `":"x"`}, fields...)
@@ -526,7 +527,7 @@ func (r *Record) value(s *speller, m *Resource, l *link) string {
 	return s.object(fields...)
 }
 
-// object spells an object: its fields in any order, one of their names escaped.
+// object writes an object with its fields in random order, possibly with an escaped name.
 func (s *speller) object(fields ...string) string {
 	if s.plain {
 		return "{" + strings.Join(fields, ",") + "}"
@@ -539,7 +540,7 @@ func (s *speller) object(fields ...string) string {
 	return "{" + strings.Join(fields, s.comma) + "}"
 }
 
-// text spells a text: one of its characters or its slashes escaped.
+// text writes a text, possibly with an escaped character or escaped slashes.
 func (s *speller) text(text string) string {
 	if !s.plain {
 		switch rapid.IntRange(0, 5).Draw(s.t, "escape of text") {
