@@ -5,12 +5,14 @@ package dataset
 /*
 #include <malloc.h>
 
-// Pebble's blocks are the C library's memory where cgo is in use. With a heap for each thread, which is glibc's habit, the freed blocks of
-// each of them stay behind, and a scan of 2 GB takes twice the memory that the cache is allowed. glibc reads the setting once, at the first
-// thread: it has to be there before Go starts.
+// With cgo, Pebble allocates its blocks from the C library. By default glibc uses a heap for each
+// thread, and each heap keeps its freed blocks: a scan of 2 GB takes twice the memory that the
+// cache is allowed. glibc reads the setting only once, when the first thread is created, so it must
+// be set before Go starts.
 //
-// A block of a large resource has a mapping of its own, which goes back to the system when the block is freed. glibc's habit is to raise
-// the size from which that is so as soon as one is freed, up to 32 MB: then blocks of 8 MB stay behind, hundreds of them.
+// The block of a large resource has a mapping of its own, which is returned to the system when the
+// block is freed. By default glibc then raises the threshold for such mappings, up to 32 MB, so
+// that hundreds of freed blocks of 8 MB are kept.
 __attribute__((constructor)) static void one_arena(void) {
 #ifdef M_ARENA_MAX
 	mallopt(M_ARENA_MAX, 1);

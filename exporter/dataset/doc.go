@@ -1,62 +1,76 @@
 // Package dataset is the embedded record store: patients' resources as lines of JSON in a Pebble
 // folder, and the importers that fill it. It knows FHIR's references and the patient
-// compartment; it knows nothing of jobs or forms.
+// compartment, but neither jobs nor forms.
 //
-// The layout; a key's parts are separated by a zero byte, # is a digest of 16 bytes (see
-// digest). The value of a resource is drawn at type value: when it was imported, what its entry
-// said of its state, where its references stand, and the line.
+// The following table lists the keys. The parts of a key are separated by a zero byte; # is a
+// digest of 16 bytes (see digest). The value of a resource is drawn at type value: its import
+// time, the state according to its entry, the positions of its references, and the line.
 //
 //	c <patient> <type> <id>      -> value        a resource of one patient's compartment
 //	s <type> <id>                -> value        a shared resource, stored once
-//	o <id> <type>                -> patients     whose a resource is; empty for a shared one
-//	z <type> <id>                -> version      a resource that was deleted: only a newer state of it is taken
+//	o <id> <type>                -> patients     the owners of a resource; empty if it is shared
+//	z <type> <id>                -> version      a deleted resource: only a newer state is accepted
 //
-//	i <type> # # / <id>          ->              the digests of an identifier's value and system: for conditional references
-//	P <type> # # / <id>          ->              likewise, where the value is written in another way than it is compared; a definition's URL
-//	u # <type> <id>              ->              what a bundle called a resource, unless that is urn:uuid: and its id
-//	b <type> <id>                -> conditional  what conditional creates and updates of one search brought; the id is made of the search
-//	B <type> <id>                -> search       a conditional delete, likewise; z has it
-//	U <type> <id> <urn>          ->              what a bundle called that
-//	N <type> # # / <id>          ->              the identifier that such a search is for, and the resource that it means now
-//	O <type> <id>                -> conditional  the resource's own state, where a conditional update stands over it
-//	L <type> <id>                -> JSON         the last state of a deleted resource: its version and identifiers
-//	Z <type> # # / <id>          ->              ... and the digests of these
+//	i <type> # # / <id>          ->              an identifier's value and system, as digests, for
+//	                                             conditional references
+//	P <type> # # / <id>          ->              the same for a value whose spelling is not normal,
+//	                                             and for a definition's URL
+//	u # <type> <id>              ->              a bundle's name for a resource, unless it is
+//	                                             urn:uuid: and the id
+//	b <type> <id>                -> conditional  the conditional creates and updates of one search;
+//	                                             the id is derived from the search
+//	B <type> <id>                -> search       a conditional delete, whose version is at z
+//	U <type> <id> <urn>          ->              a bundle's name for the resource at b
+//	N <type> # # / <id>          ->              the identifier of such a search, and the resource
+//	                                             that it means now
+//	O <type> <id>                -> conditional  a resource's own state, while a conditional update
+//	                                             replaces it
+//	L <type> <id>                -> JSON         the last state of a deleted resource: its version
+//	                                             and identifiers
+//	Z <type> # # / <id>          ->              the digests of these identifiers
 //
-//	r <type> <id>                -> derived      the resource names no patient by id: its owners are derived from what it is about
+//	r <type> <id>                -> derived      a resource without a patient's id: its owners
+//	                                             are derived from what it is about
 //	a # <type> <id>              ->              what such a resource is about, type/id or a name
-//	j <type> <id>                ->              ... and is to be derived anew
-//	n <type> <id>                ->              ... and is in nobody's record, though its type belongs to patients
+//	j <type> <id>                ->              its owners must be derived again
+//	n <type> <id>                ->              it is in no record, though its type belongs to
+//	                                             patients
 //
-//	l <patient> <type> <id>      ->              the patient's record refers to this, which is not in its compartment
-//	x <type> <id> <type> <id>    ->              this shared resource refers to that one
-//	w # <patient>                ->              the patient's record depends on what is called so
-//	w # <type> <id>              ->              ... or this shared resource does
-//	e <patient>, e <type> <id>   -> digests      the w keys of a patient's record, or of a shared resource
-//	t <patient>                  ->              changed, not settled yet
-//	k <type> <id>                ->              a shared resource whose references are to be looked at anew
-//	d <patient>                  ->              some reference of the record leads nowhere
-//	q <type> <id>                ->              some reference of the shared resource leads nowhere
+//	l <patient> <type> <id>      ->              a resource outside the compartment that the
+//	                                             patient's record refers to
+//	x <type> <id> <type> <id>    ->              a reference from one shared resource to another
+//	w # <patient>                ->              the patient's record depends on a name
+//	w # <type> <id>              ->              a shared resource depends on a name
+//	e <patient>, e <type> <id>   -> digests      the w keys of a record, or of a shared resource
+//	t <patient>                  ->              changed, but not settled yet
+//	k <type> <id>                ->              a shared resource whose references must be resolved
+//	                                             again
+//	d <patient>                  ->              a reference of the record has no target
+//	q <type> <id>                ->              a reference of the shared resource has no target
 //
 //	p <patient>                  -> JSON         the directory: name, number and bytes of resources
-//	h <patient>                  -> JSON         keys of the shared resources that belong to the record
-//	g                            -> generation   changes with every change of a shared resource: p and h hold for one
-//	m <patient> <other> <says>   ->              the record of the other, who was replaced, is part of the patient's
-//	y <patient>                  ->              has resources, and no Patient
-//	f <path>                     -> size, mtime  a file that was imported whole, and a digest of the own bases
+//	h <patient>                  -> JSON         keys of the shared resources in the record
+//	g                            -> generation   changes with every shared resource; p and h are
+//	                                             valid for one generation
+//	m <patient> <other> <says>   ->              the record of the other patient, who was replaced,
+//	                                             is part of the patient's record
+//	y <patient>                  ->              has resources, but no Patient
+//	f <path>                     -> size, mtime  a file that was imported completely, and a digest
+//	                                             of the own base URLs
 //	S, K, I                      ->              the search index of patients, see search.go
 //	v                            -> layout version
 //
-// One patient's record is one contiguous range of c keys, of which merged patients have several,
-// and a handful of s keys found through l and x.
+// A patient's record is one contiguous range of c keys (several for merged patients) and a few s
+// keys found through l and x.
 //
-// What the store holds in the end is a function of what came in, not of the order: each resource
-// is stored in its newest state (see version), with the references that its place decides about
-// resolved at once (see scope). Whatever depends on other resources is made when an import ends
-// ("settling"), for what changed and for what waited for that: owners that are derived,
-// references by name, which a value keeps as they came so that they can be resolved anew, and l,
-// x, p and h. An interrupted import goes on where it was.
+// The final content of the store depends on what was imported, not on the order. Each resource
+// is stored in its newest state (see version). References that depend only on their place are
+// resolved at once (see scope). Everything that depends on other resources is computed at the
+// end of an import ("settling"), for what changed and for what depends on it: derived owners; l,
+// x, p and h; and references by name, whose original spelling stays in the value so that they
+// can be resolved again. An interrupted import continues where it stopped.
 //
-// A process that only imports (Config.Bulk) into a store without c keys keeps what it writes to
-// those in a sorter, and settles each patient on the record's only way into the store. Killed,
-// it begins with its first file again, or with that behind the first 4 GiB.
+// A process that only imports (Config.Bulk) into a store without c keys keeps these in a sorter,
+// and settles each patient while it writes the record to the store. If it is killed, it starts
+// again with its first file, or with the file after the first 4 GiB.
 package dataset

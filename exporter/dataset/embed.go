@@ -2,7 +2,7 @@ package dataset
 
 import "embed"
 
-// Text is the source text of this package, by which builds are told apart (shared/fingerprint).
+// Text is the source text of this package. It distinguishes builds (shared/fingerprint).
 //
 //go:embed *.go
 var Text embed.FS

@@ -11,12 +11,12 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// input is something to import that can be read from its beginning as often as somebody asks.
+// input is something to import that can be read from its beginning repeatedly.
 type input struct {
-	name string // what problems call it
-	line int    // what its first line is called: 1, unless it is part of a file
+	name string // its name in problems
+	line int    // the number of its first line: 1, unless it is part of a file
 	open func() (io.ReadCloser, error)
-	text []byte // instead of open: what is in memory, unpacked
+	text []byte // instead of open: uncompressed text in memory
 }
 
 // errInput says why nothing of an input can be read.
@@ -24,7 +24,7 @@ type errInput struct{ why string }
 
 func (e errInput) Error() string { return e.why }
 
-// reading is an input that is open.
+// reading is an open input.
 type reading struct {
 	io.Reader
 	close []io.Closer
@@ -37,7 +37,7 @@ func (r *reading) Close() (err error) {
 	return err
 }
 
-// open opens an input; gzip is unpacked. counted says that the progress shows what is read. The
+// open opens an input and decompresses gzip. counted includes what is read in the progress. The
 // caller closes it. Errors: errInput, errIgnored; those of the file.
 func (im *importer) open(in input, counted bool) (*reading, error) {
 	file, err := in.open()
@@ -54,7 +54,7 @@ func (im *importer) open(in input, counted bool) (*reading, error) {
 	return r, nil
 }
 
-// scanner opens an input to be taken apart. The caller closes it.
+// scanner opens an input for scanning. The caller closes it.
 func (im *importer) scanner(in input, counted bool) (*scanner, io.Closer, error) {
 	if in.text != nil {
 		return &scanner{buf: in.text, end: len(in.text), line: in.line, err: io.EOF},
@@ -67,8 +67,8 @@ func (im *importer) scanner(in input, counted bool) (*scanner, io.Closer, error)
 	return &scanner{r: r, line: in.line, most: int(im.o.MaxResource) + 2*scannerBytes}, r, nil
 }
 
-// plain gives the text of an input: unpacked, where its first bytes say that it is gzip,
-// whatever the file is called, and in UTF-8. Errors: errInput, errIgnored; those of the reader.
+// plain returns the text of an input in UTF-8. It decompresses the input if its first bytes are
+// those of gzip, whatever the file's name is. Errors: errInput, errIgnored; those of the reader.
 func (im *importer) plain(r io.Reader) (io.Reader, error) {
 	packed := bufio.NewReaderSize(r, 64<<10)
 	text := packed
@@ -84,7 +84,7 @@ func (im *importer) plain(r io.Reader) (io.Reader, error) {
 		text = bufio.NewReaderSize(gz, 64<<10)
 	}
 	head, err := text.Peek(4)
-	// a short or broken one is read as far as it goes
+	// read a short or damaged input as far as possible
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, errInput{err.Error()}
 	}
@@ -101,16 +101,16 @@ func (im *importer) plain(r io.Reader) (io.Reader, error) {
 	return out, nil
 }
 
-// fileInput reads a file.
+// fileInput returns an input that reads a file.
 func fileInput(path string) input {
 	return input{name: path, line: 1, open: func() (io.ReadCloser, error) { return os.Open(path) }}
 }
 
-// spoolBytes is how much of a stream is held in memory to be read again; the rest of a longer
-// one goes into a file.
+// spoolBytes is the maximum size of a stream that is kept in memory for rereading. A longer one
+// is written to a file.
 const spoolBytes = 8 << 20
 
-// spool makes a stream an input. The caller calls done.
+// spool turns a stream into an input. The caller must call done.
 func (im *importer) spool(name string, r io.Reader) (in input, done func(), err error) {
 	r = counting{r, &im.done}
 	head, err := io.ReadAll(io.LimitReader(r, spoolBytes))
@@ -126,7 +126,7 @@ func (im *importer) spool(name string, r io.Reader) (in input, done func(), err 
 		return input{}, nil, err
 	}
 	done = func() {
-		_ = file.Close() // nothing in it counts any more
+		_ = file.Close() // its content is no longer needed
 		_ = os.Remove(file.Name())
 	}
 	size, err := io.Copy(file, io.MultiReader(bytes.NewReader(head), r))

@@ -10,13 +10,13 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// Where Pebble cannot end a log or begin the next one, it panics while its lock is not held, and
-// releases that on its way out: the process dies by a stack that nobody can recover from. So
-// whether a log can be begun is tried before, and what fails nevertheless ends the process by a
-// sentence, as Pebble's other fatal errors do.
+// If Pebble cannot end a log or begin the next one, it panics without holding its lock, and
+// unlocks it during the panic: the process dies with a stack trace and cannot recover. So the
+// store first checks whether it can begin a log. If the log still fails, it ends the process
+// with a message, as Pebble's other fatal errors do.
 
-// journal is the file system under a store; a pointer to it, since Pebble compares file systems.
-// While it is armed an error of a log of the store's ends the process.
+// journal is the file system of a store. It is used as a pointer, because Pebble compares file
+// systems. While it is armed, an error in one of the store's logs ends the process.
 type journal struct {
 	vfs.FS
 	dir   string
@@ -60,8 +60,9 @@ func (j *journal) OpenDir(name string) (vfs.File, error) {
 	return folder{f, j}, nil
 }
 
-// folder is the folder of a store. Where it cannot be synced Pebble panics, while it opens the
-// store already, and in a goroutine of its own: so that ends the process too, armed or not.
+// folder is the folder of a store. If it cannot be synced, Pebble panics in a goroutine of its
+// own, even while it opens the store. So such an error ends the process whether the journal is
+// armed or not.
 type folder struct {
 	vfs.File
 	of *journal
@@ -94,7 +95,7 @@ func (l logFile) SyncTo(length int64) (bool, error) {
 	return full, l.of.check(l.name, err)
 }
 
-// takesFiles makes a file in a folder, syncs and removes it.
+// takesFiles creates, syncs and removes a file in a folder.
 func takesFiles(dir string) error {
 	f, err := os.CreateTemp(dir, "temporary.")
 	if err != nil {

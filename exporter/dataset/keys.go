@@ -43,8 +43,8 @@ const (
 	kRecords     = 'V'
 )
 
-// key joins a kind and parts: 'c', "p1", "Observation", "o1". A key with fewer parts than its
-// kind has, and a final "", is the prefix of all keys below it.
+// key joins a kind and parts: 'c', "p1", "Observation", "o1". With fewer parts than the kind has
+// and a final "", the result is the prefix of all keys below it.
 func key(kind byte, parts ...string) []byte { return appendKey(nil, kind, parts...) }
 
 func appendKey(k []byte, kind byte, parts ...string) []byte {
@@ -58,11 +58,11 @@ func appendKey(k []byte, kind byte, parts ...string) []byte {
 	return k
 }
 
-// split takes a key apart again.
+// split splits a key into its parts.
 func split(k []byte) [][]byte { return bytes.Split(k[1:], []byte{0}) }
 
-// digest stands for a text of any length in a key; it may hold zero bytes, so that what follows
-// it is found by its length.
+// digest represents a text of any length in a key. It may contain zero bytes, so readers find
+// the next part by the digest's length.
 type digest [16]byte
 
 func digestOf(parts ...string) (d digest) {
@@ -75,7 +75,7 @@ func digestOf(parts ...string) (d digest) {
 	return digest(sum[:len(d)])
 }
 
-// digestKey is the key of a digest, and of the parts that follow it.
+// digestKey returns a key with a digest and the parts that follow it.
 func digestKey(kind byte, d digest, parts ...string) []byte {
 	k := append([]byte{kind}, d[:]...)
 	for i, p := range parts {
@@ -87,7 +87,7 @@ func digestKey(kind byte, d digest, parts ...string) []byte {
 	return k
 }
 
-// after is the end of the range of keys that begin with prefix.
+// after returns the end of the range of keys with a prefix.
 func after(prefix []byte) []byte {
 	end := bytes.Clone(prefix)
 	for i := len(end) - 1; i >= 0; i-- {
@@ -101,27 +101,26 @@ func after(prefix []byte) []byte {
 
 const (
 	headerSize = 8
-	// severalFlag marks a resource of several patients' compartments: a population's export must
-	// not list it twice.
+	// severalFlag marks a resource in several patients' compartments. A population's export must
+	// list it only once.
 	severalFlag = 1 << 63
-	// copyFlag marks a resource that came as a copy, in a document for example: where versions
-	// are equal, any other one wins.
+	// copyFlag marks a resource that was imported as a copy, for example in a document. If
+	// versions are equal, a resource that is not a copy wins.
 	copyFlag = 1 << 62
 )
 
-// value is a resource as it is stored. The line is final: references are resolved as far as they
-// can be. Whatever is derived from a line can be stored beside it in encode, which alone writes
-// values.
+// value is a stored resource. The line is final: its references are resolved as far as possible.
+// Only encode writes values, so data derived from a line can be stored beside it there.
 type value struct {
-	at      time.Time // when it was imported
+	at      time.Time // import time
 	several bool
 	copied  bool
-	version []byte // what its entry said of it beyond its meta, see version.encode
-	refs    []byte // where its references stand, see refTable
+	version []byte // its state according to its entry, beyond meta; see version.encode
+	refs    []byte // the positions of its references, see refTable
 	line    []byte
 }
 
-// size is the length of the encoded value.
+// size returns the length of the encoded value.
 func (v *value) size() int {
 	return headerSize + sizeOfPart(v.version) + sizeOfPart(v.refs) + len(v.line)
 }
@@ -135,7 +134,7 @@ func appendPart(dst, part []byte) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(part))), part...)
 }
 
-// cutPart takes what appendPart wrote off the front.
+// cutPart splits off a part written by appendPart.
 func cutPart(b []byte) (part, rest []byte) {
 	n, used := binary.Uvarint(b)
 	rest = b[used:]
@@ -156,7 +155,7 @@ func (v *value) encode(dst []byte) []byte {
 	return append(dst, v.line...)
 }
 
-// decode reads a stored value, whose bytes it shares.
+// decode reads a stored value. The result shares its bytes.
 func decode(b []byte) value {
 	h := binary.BigEndian.Uint64(b)
 	version, rest := cutPart(b[headerSize:])
@@ -171,11 +170,11 @@ func decode(b []byte) value {
 	}
 }
 
-// decodeValue reads when a resource was imported, and its line.
+// decodeValue reads the import time and the line of a resource.
 func decodeValue(b []byte) (at time.Time, line []byte) {
 	v := decode(b)
 	return v.at, v.line
 }
 
-// isSeveral reports whether a value has the flag.
+// isSeveral reports whether a value has severalFlag.
 func isSeveral(b []byte) bool { return b[0]&0x80 != 0 }

@@ -11,11 +11,11 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// lineage is which records a store holds, as its V key says: identity, version, and whether an
-// import goes on. A version is drawn at random when an import begins to write and when it ends,
-// in the batch that writes: stores of which identity and version are equal are copies of each
-// other. While an import goes on the content changes under one version; a copy that is made
-// then, and a store whose process died then, gets another one when it is opened.
+// lineage identifies the records in a store, as in its V key: identity, version, and whether an
+// import is running. A random version is drawn when an import begins to write and when it ends,
+// in the batch that it writes. So stores with equal identity and version are copies of each
+// other. During an import the content changes under one version. A copy made during that time,
+// and a store whose process died, gets a new version when it is opened.
 //
 //	3.QXK2…  --first batch-->  4.7PLM… changing  --settled-->  5.ZC4D…
 //	                           4.7PLM… changing  --opened---->  5.R2AB…
@@ -24,10 +24,10 @@ type lineage struct {
 	changing bool
 }
 
-// changing ends the text of a store that is being written to.
+// changing marks, at the end of the V key's value, a store that is being written to.
 const changing = "changing"
 
-// encode is the value of the V key.
+// encode returns the value of the V key.
 func (l lineage) encode() []byte {
 	text := l.Identity + " " + l.Version
 	if l.changing {
@@ -36,7 +36,7 @@ func (l lineage) encode() []byte {
 	return []byte(text)
 }
 
-// lineageOf reads the V key; none of a store of a former build.
+// lineageOf reads the V key. A store of an earlier build has none.
 func lineageOf(r pebble.Reader) (l lineage, err error) {
 	text, err := get(r, key(kRecords))
 	if err != nil || text == nil {
@@ -51,20 +51,20 @@ func lineageOf(r pebble.Reader) (l lineage, err error) {
 	return l, nil
 }
 
-// versionLetters is how much of a random text tells versions apart, beside their number.
+// versionLetters is the length of the random part of a version, after its number.
 const versionLetters = 12
 
-// next is another version of the same records.
+// next returns a new version of the same records.
 func (l lineage) next(changing bool) lineage {
 	number, _, _ := strings.Cut(l.Version, ".")
-	n, _ := strconv.Atoi(number) // 0 of a new store
+	n, _ := strconv.Atoi(number) // 0 in a new store
 	l.Version = fmt.Sprintf("%d.%s", n+1, rand.Text()[:versionLetters])
 	l.changing = changing
 	return l
 }
 
-// identify finds out which records the store holds, and says so in one that does not know, or
-// that was left while an import wrote.
+// identify reads the lineage of the store. It writes a new one if the store has none, or was
+// left during an import.
 func (s *Store) identify() error {
 	l, err := lineageOf(s.db)
 	if err != nil {
@@ -84,8 +84,8 @@ func (s *Store) identify() error {
 	return nil
 }
 
-// begins says in a batch that the records change from here on. It returns what to call once the
-// batch is written.
+// begins adds to a batch that the records are changing. The caller calls written after writing
+// the batch.
 func (s *Store) begins(set func(k, v []byte) error) (written func(), err error) {
 	l := s.lineage.Load()
 	if l.changing {
@@ -95,7 +95,7 @@ func (s *Store) begins(set func(k, v []byte) error) (written func(), err error) 
 	return func() { s.turn(next) }, set(key(kRecords), next.encode())
 }
 
-// ends says that the records change no more; s.writing is held.
+// ends records that the import has ended. The caller holds s.writing.
 func (s *Store) ends() error {
 	l := s.lineage.Load()
 	if !l.changing {
@@ -110,7 +110,7 @@ func (s *Store) ends() error {
 	return nil
 }
 
-// turn is told that the records are others now.
+// turn publishes a new lineage.
 func (s *Store) turn(to lineage) {
 	s.lineage.Store(&to)
 	s.turning.Lock()

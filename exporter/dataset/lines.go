@@ -14,34 +14,34 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// chunkBytes is about how much NDJSON is looked at in one go.
+// chunkBytes is the approximate size of a chunk of NDJSON.
 const chunkBytes = 256 << 10
 
-// aheadBytes bounds the lines that are read and not yet written; a single longer line goes
-// through alone.
+// aheadBytes bounds the lines that are read but not yet written. A single longer line is
+// processed alone.
 const aheadBytes = 8 << 20
 
-// chunk is some whole lines of NDJSON.
+// chunk is a number of whole lines of NDJSON.
 type chunk struct {
 	data  []byte
-	first int // number of the first line
+	first int // the number of the first line
 	items []item
-	ready chan struct{} // closed when items is made
+	ready chan struct{} // closed when items is complete
 	bad   string        // why the file cannot be read beyond this chunk
-	long  bool          // behind data stood a line that is longer than the limit
-	held  int64         // of the bytes that may be read ahead
+	long  bool          // a line that exceeds the limit follows data
+	held  int64         // the amount held of the bytes that may be read ahead
 }
 
 // item is one line.
 type item struct {
 	number int
-	bundle []byte // a line that is a bundle, or an array
+	bundle []byte // a line that is a bundle or an array
 	prepared
 }
 
-// lines imports NDJSON: a resource or a bundle a line, or an array of them. Reading, looking at
-// lines on all processors, and writing in the order of the file go on at the same time. first is
-// the number of the first line.
+// lines imports NDJSON, in which each line is a resource, a bundle, or an array of these.
+// Reading, preparing lines on all processors, and writing in the order of the file run
+// concurrently. first is the number of the first line.
 func (im *importer) lines(ctx context.Context, path string, first int, r io.Reader) error {
 	group, ctx := errgroup.WithContext(ctx)
 	processors := runtime.GOMAXPROCS(0)
@@ -90,21 +90,21 @@ func (im *importer) lines(ctx context.Context, path string, first int, r io.Read
 	return group.Wait()
 }
 
-// chunker cuts NDJSON into chunks.
+// chunker splits NDJSON into chunks.
 type chunker struct {
 	r      io.Reader
 	limit  int64 // of a line, in bytes
-	number int   // of the line that comes next
+	number int   // of the next line
 	ahead  *semaphore.Weighted
-	buf    []byte // buf[:n] is read and not yet given away
+	buf    []byte // buf[:n] is read but not yet in a chunk
 	n      int
-	held   int64  // of ahead, for buf
-	rest   []byte // what follows the chunk that buf was given away with
-	skip   bool   // within a line that is too long
+	held   int64  // the amount of ahead held for buf
+	rest   []byte // the bytes after the last chunk
+	skip   bool   // the current line is too long and is skipped
 	err    error  // of r
 }
 
-// run reads whole lines, some chunkBytes of them at a time.
+// run reads whole lines, about chunkBytes at a time.
 func (c *chunker) run(ctx context.Context, emit func(*chunk) error) error {
 	for c.err == nil {
 		if err := c.room(ctx); err != nil {
@@ -124,10 +124,10 @@ func (c *chunker) run(ctx context.Context, emit func(*chunk) error) error {
 	return nil
 }
 
-// chunkBuffers are those of chunkBytes, which nearly all chunks have.
+// chunkBuffers pools buffers of chunkBytes, which nearly all chunks use.
 var chunkBuffers = sync.Pool{New: func() any { return new([chunkBytes]byte) }}
 
-// room makes room to read into. It waits while what was read ahead is not written.
+// room makes room to read into. It waits while too much is read ahead.
 func (c *chunker) room(ctx context.Context) error {
 	if c.buf != nil && c.n < len(c.buf) {
 		return ctx.Err()
@@ -136,7 +136,7 @@ func (c *chunker) room(ctx context.Context) error {
 	if c.buf != nil {
 		have = c.buf
 	}
-	// a long line: twice as much, but not beyond what the longest needs
+	// a long line: double the buffer, but not beyond what the longest allowed line needs
 	if 2*len(have) > chunkBytes {
 		size = max(len(have)+chunkBytes, min(2*len(have), int(c.limit)+chunkBytes))
 	}
@@ -158,7 +158,7 @@ func (c *chunker) room(ctx context.Context) error {
 	return nil
 }
 
-// pass drops what is read of a line that is too long.
+// pass drops the bytes of a line that is too long.
 func (c *chunker) pass() {
 	end := bytes.IndexByte(c.buf[:c.n], '\n') + 1
 	if end == 0 {
@@ -169,7 +169,7 @@ func (c *chunker) pass() {
 	c.number, c.skip = c.number+1, false
 }
 
-// cut gives the whole lines of the buffer away; nil where there is none yet.
+// cut returns the whole lines of the buffer as a chunk; nil if there are none yet.
 func (c *chunker) cut() *chunk {
 	read := c.buf[:c.n]
 	end := bytes.LastIndexByte(read, '\n') + 1
@@ -200,23 +200,23 @@ func (c *chunker) cut() *chunk {
 	return out
 }
 
-// recycle gives the chunk's memory back; nothing of it is in use any more.
+// recycle returns the chunk's memory to the pools. The caller no longer uses any of it.
 func (c *chunk) recycle() {
 	if cap(c.data) == chunkBytes {
 		chunkBuffers.Put((*[chunkBytes]byte)(c.data[:chunkBytes]))
 	}
-	clear(c.items) // what they point to
+	clear(c.items) // release what they point to
 	itemRooms.Put(&itemRoom{c.items})
 	c.data, c.items = nil, nil
 }
 
-// itemRoom is room for the items of a chunk.
+// itemRoom is a reusable slice of items.
 type itemRoom struct{ items []item }
 
 var itemRooms = sync.Pool{New: func() any { return new(itemRoom) }}
 
-// fill reads until p is full or r has no more. Unlike io.ReadFull it keeps an end (io.EOF) apart
-// from one that came too early, which a cut-off gzip stream or request reports as
+// fill reads until p is full or r ends. Unlike io.ReadFull, it distinguishes a regular end
+// (io.EOF) from a premature one, which a truncated gzip stream or request reports as
 // io.ErrUnexpectedEOF.
 func fill(r io.Reader, p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
@@ -227,7 +227,7 @@ func fill(r io.Reader, p []byte) (n int, err error) {
 	return n, err
 }
 
-// prepare looks at each line of a chunk. It is called by several goroutines at once.
+// prepare prepares each line of a chunk. It is safe for concurrent use.
 func (im *importer) prepare(x *examiner, c *chunk) {
 	number := c.first - 1
 	c.items = itemRooms.Get().(*itemRoom).items[:0]
@@ -239,13 +239,13 @@ func (im *importer) prepare(x *examiner, c *chunk) {
 	}
 }
 
-// item looks at one line.
+// item prepares one line.
 func (im *importer) item(x *examiner, number int, line []byte) item {
 	if int64(len(line)) > im.o.MaxResource {
 		return item{number: number, prepared: prepared{err: tooLarge(im.o.MaxResource)}}
 	}
 	if line[0] == '[' || x.isBundle(line) {
-		return item{number: number, bundle: line} // whose entries are looked at one by one
+		return item{number: number, bundle: line} // its entries are prepared one by one
 	}
 	text, err := im.charset.line(line)
 	if err != nil {
@@ -258,18 +258,19 @@ func (im *importer) item(x *examiner, number int, line []byte) item {
 	return item{number: number, prepared: p}
 }
 
-// isBundle reports whether a document is a Bundle. Most are none and do not name one.
+// isBundle reports whether a document is a Bundle. Most documents are not, and do not contain
+// the word.
 func (x *examiner) isBundle(doc []byte) bool {
 	if bytes.HasPrefix(doc, []byte(`{"resourceType":"`)) &&
 		!bytes.HasPrefix(doc, []byte(`{"resourceType":"Bundle"`)) ||
 		!bytes.Contains(doc, []byte(`"Bundle"`)) {
 		return false
 	}
-	typ, _, _ := x.cursor.Identify(doc) // a syntax error is found later
+	typ, _, _ := x.cursor.Identify(doc) // syntax errors are found later
 	return typ == "Bundle"
 }
 
-// chunk writes a chunk's resources.
+// chunk writes the resources of a chunk.
 func (im *importer) chunk(ctx context.Context, path string, c *chunk) error {
 	for i, it := range c.items {
 		if i%warmAtOnce == 0 {

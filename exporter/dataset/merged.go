@@ -6,10 +6,11 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// recordOf lists the patients whose compartments make up a patient's record: the patient's own
-// first, then those of all patients that were merged into that one (Patient.link, replaced-by
-// and replaces), directly or through others. Who was replaced has the own record alone: a token
-// for that patient opens nothing that was authorised for another one. Cycles are no harm.
+// recordOf lists the patients whose compartments make up a patient's record: the patient first,
+// then all patients that were merged into that patient (Patient.link, replaced-by and replaces),
+// directly or through others. A replaced patient's record contains only that patient's
+// compartment, so a token for that patient grants no access to another one's data. Cycles are
+// harmless.
 func recordOf(r pebble.Reader, patient string) ([]string, error) {
 	all := []string{patient}
 	for at := 0; at < len(all); at++ {
@@ -29,8 +30,8 @@ func recordOf(r pebble.Reader, patient string) ([]string, error) {
 	return all, nil
 }
 
-// linksOf is what the compartments of several patients refer to outside of them all, sorted.
-// whole is false where a reference in them leads nowhere at all.
+// linksOf returns what the compartments of several patients refer to outside all of these,
+// sorted. whole is false if a reference has no target.
 func linksOf(r pebble.Reader, patients []string) (links []string, whole bool, err error) {
 	whole = true
 	for _, p := range patients {
@@ -59,7 +60,7 @@ func linksOf(r pebble.Reader, patients []string) (links []string, whole bool, er
 	return slices.Compact(links), whole, nil
 }
 
-// ownedByOne reports whether a resource, by type and id as in a key, is in the compartment of
+// ownedByOne reports whether a resource, given as type and id in a key, is in the compartment of
 // one of the patients.
 func ownedByOne(r pebble.Reader, target string, patients []string) (bool, error) {
 	for _, p := range patients {
@@ -70,7 +71,7 @@ func ownedByOne(r pebble.Reader, target string, patients []string) (bool, error)
 	return false, nil
 }
 
-// has reports whether a key is there.
+// has reports whether a key exists.
 func has(r pebble.Reader, k []byte) (bool, error) {
 	absent, err := missing(r, k)
 	return !absent, err

@@ -7,38 +7,38 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Most lines of a file are spelled like one before: the same names, brackets and texts in the same
-// order, but for some texts and numbers. So some lines that were examined are kept as moulds. A
-// line that differs from a mould within plain texts and numbers alone is valid JSON as that is, has
-// no name twice as that has none, and its facts stand where that one's do. Finding so takes a
-// comparison of both, in place of a walk.
+// Most lines of a file have the same structure as an earlier one: the same names, brackets and
+// texts in the same order, except for some texts and numbers. So some examined lines are kept as
+// moulds. If a line differs from a mould only within plain texts and numbers, it is valid JSON
+// without duplicate names, like the mould, and its facts are at the same places. Comparing two
+// lines is faster than a walk.
 
 // mould is such a line.
 type mould struct {
 	line  []byte
 	typ   string
-	spots []spot  // where others may differ from it, in their order
-	stops []int   // of those, where others did, and those that are facts
-	found []spot  // what stands there in the line at hand
-	facts []event // in their order
+	spots []spot  // where lines may differ from it, in order
+	stops []int   // indexes of spots where lines differed, or that are facts
+	found []spot  // the text at each stop in the current line
+	facts []event // in order
 }
 
-// spot is where a text, without its quotes, or another scalar stands.
+// spot is the position of a text, without its quotes, or of another scalar.
 type spot struct {
 	start, end int
 	text       bool
 }
 
-// event is a fact of a resource that a text of it says, or the end of what says one.
+// event is a fact that a text states, or the end of an element that contains facts.
 type event struct {
 	kind eventKind
-	spot int    // of the mould
+	spot int    // index of the spot in the mould
 	path string // of a Reference
 }
 
 type eventKind byte
 
-// Up to isNarrative, they are of what is referred to.
+// The kinds up to isNarrative concern references.
 const (
 	isReference eventKind = iota
 	isURL
@@ -47,29 +47,29 @@ const (
 	isID
 	isUpdated
 	isVersionID
-	isDefinition // its canonical URL
+	isDefinition // its own canonical URL
 	isSystem
 	isValue
 	endsIdentifier
 )
 
 const (
-	longestMould  = 4096 // bytes; of longer lines few are alike
+	longestMould  = 4096 // bytes; longer lines are rarely alike
 	mouldsOfAType = 8
-	// mostMisses is how many lines more than those that fitted a mould may have fitted none before
-	// no line is compared any more.
+	// mostMisses is the surplus of lines that fitted no mould, over lines that fitted one, at
+	// which comparing stops.
 	mostMisses = 64
 )
 
-// moulds are those of a type, the last one that fitted first.
+// moulds are the moulds of a type, most recently used first.
 type moulds struct {
 	of     []*mould
 	misses int
-	lines  int // that one could have been made of
+	lines  int // lines that could have become moulds
 }
 
-// wanted reports whether a mould is to be made of a line that fitted none: of each second one, and
-// of fewer where others would have to go for it.
+// wanted reports whether to make a mould of a line that fits none: for every second line, and
+// less often if that displaces another mould.
 func (m *moulds) wanted() bool {
 	if m.misses >= mostMisses {
 		return false
@@ -82,7 +82,7 @@ func (m *moulds) wanted() bool {
 	return m.lines%8 == 0
 }
 
-// fitting is the mould that a line fits; nil for none.
+// fitting returns the mould that a line fits, or nil.
 func (m *moulds) fitting(line []byte) *mould {
 	for i, one := range m.of {
 		if !one.alike(line) {
@@ -96,7 +96,7 @@ func (m *moulds) fitting(line []byte) *mould {
 	return nil
 }
 
-// add makes a mould the first one.
+// add inserts a mould at the front.
 func (m *moulds) add(made *mould) {
 	if len(m.of) < mouldsOfAType {
 		m.of = append(m.of, nil)
@@ -105,7 +105,8 @@ func (m *moulds) add(made *mould) {
 	m.of[0] = made
 }
 
-// mouldsFor are those of the type that a line begins with; nil where it begins with none.
+// mouldsFor returns the moulds of the type at the beginning of a line; nil if the line does not
+// begin with a type.
 func (x *examiner) mouldsFor(line []byte) *moulds {
 	const before = `{"resourceType":`
 	if x.moulds == nil || len(line) < len(before)+2 || string(line[:len(before)]) != before {
@@ -133,12 +134,12 @@ func (x *examiner) mouldsFor(line []byte) *moulds {
 	return x.moulds[n]
 }
 
-// alike reports whether a line is spelled like a mould, and finds what stands in its stops.
+// alike reports whether a line has the structure of a mould, and finds the texts at its stops.
 func (m *mould) alike(line []byte) bool {
 	if len(m.found) != len(m.stops) {
 		m.found = make([]spot, len(m.stops))
 	}
-	i, j := 0, 0 // in the mould, and in the line
+	i, j := 0, 0 // offsets in the mould and in the line
 	for k, at := range m.stops {
 		s := &m.spots[at]
 		n := s.start - i
@@ -158,7 +159,8 @@ func (m *mould) alike(line []byte) bool {
 	return true
 }
 
-// endIn is where what stands at at in a line ends; -1 where that is no such scalar, or has escapes.
+// endIn returns where the scalar at at in a line ends; -1 if it is of another kind, or has
+// escapes.
 func (s *spot) endIn(line []byte, at int) int {
 	if s.text {
 		if end := fhir.PlainText(line, at); end < len(line) && line[end] == '"' {
@@ -174,8 +176,8 @@ func (s *spot) endIn(line []byte, at int) int {
 	return fhir.NumberEnd(line, at)
 }
 
-// stop makes a stop of the spot, from i on, in which a line differs, of which rest is what is left.
-// It reports whether there is one that was no stop before.
+// stop adds a stop at the spot where a line differs. i is an offset in the mould, and rest is
+// the remaining line. It reports whether the spot exists and was not a stop before.
 func (m *mould) stop(i int, rest []byte) bool {
 	differs := i + fhir.CommonPrefix(m.line[i:], rest)
 	at, _ := slices.BinarySearchFunc(m.spots, differs, func(s spot, differs int) int {
@@ -192,16 +194,16 @@ func (m *mould) stop(i int, rest []byte) bool {
 	return true
 }
 
-// making is a mould that is being made while its line is walked over.
+// making is a mould under construction during a walk over its line.
 type making struct {
 	mould
-	// unfit says that a fact stands where no mould has it: in a text with escapes, or in a
-	// Reference's identifier.
+	// unfit means that a fact is at a place that moulds do not support: in a text with escapes,
+	// or in the identifier of a Reference.
 	unfit bool
 }
 
-// scalar takes in the scalar at which a walk stands. Texts with escapes are no spots: lines have to
-// have the same ones.
+// scalar adds the scalar at the cursor. A text with escapes is not a spot, so lines must have
+// the same one there.
 func (m *making) scalar(c *fhir.Cursor) {
 	if m == nil {
 		return
@@ -215,7 +217,7 @@ func (m *making) scalar(c *fhir.Cursor) {
 	m.spots = append(m.spots, spot{start, end, c.IsString()})
 }
 
-// event takes in a fact that the last scalar says.
+// event adds a fact that the last scalar states.
 func (m *making) event(kind eventKind, c *fhir.Cursor, path string) {
 	if m == nil {
 		return
@@ -235,14 +237,14 @@ func (m *making) event(kind eventKind, c *fhir.Cursor, path string) {
 	}
 }
 
-// fails says that no mould can be made.
+// fails marks the mould as unfit.
 func (m *making) fails() {
 	if m != nil {
 		m.unfit = true
 	}
 }
 
-// fill finds the facts of a line that is like a mould.
+// fill derives the facts of a line that is like a mould.
 func (x *examiner) fill(m *mould, line []byte, f *facts) {
 	f.typ = m.typ
 	said := x.said(m, line)
@@ -286,8 +288,8 @@ func (x *examiner) fill(m *mould, line []byte, f *facts) {
 	}
 }
 
-// said is the texts of all facts that are no references, one behind the other: one string in place
-// of many.
+// said returns the concatenated texts of all facts except references: one string instead of
+// many.
 func (x *examiner) said(m *mould, line []byte) string {
 	x.path = x.path[:0]
 	k := 0
@@ -300,8 +302,8 @@ func (x *examiner) said(m *mould, line []byte) string {
 	return string(x.path)
 }
 
-// stopOf is what stands in the line at hand where the mould has a fact; k is the stop of the one
-// before, and of this one then.
+// stopOf returns the position in the current line of a mould's fact. k is the stop of the
+// previous fact, and is advanced to the stop of this one.
 func (m *mould) stopOf(e event, k *int) spot {
 	for m.stops[*k] != e.spot {
 		*k++

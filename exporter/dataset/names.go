@@ -13,16 +13,16 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// name is what a resource may be called other than type/id: the urn: of a bundle's entry, or a
-// type and an identifier.
+// name is a name of a resource other than type/id: the urn: of a bundle's entry, or a type and
+// an identifier.
 type name struct {
-	urn                string // as plainURN writes it
+	urn                string // in the form of plainURN
 	typ, system, value string
-	anySystem          bool   // the identifier's system is not given
-	behind             string // what follows a urn: the version that is meant, and a fragment
+	anySystem          bool   // no system is given, so any system matches
+	behind             string // what follows a urn: a version and a fragment
 }
 
-// parseName reads urn:... and Type?identifier=system|value. ok is false for anything else: a
+// parseName parses urn:... and Type?identifier=system|value. ok is false for anything else: a
 // search by other parameters, or for one of several values, is not supported.
 func parseName(text string) (n name, ok bool) {
 	if isURN(text) {
@@ -39,8 +39,8 @@ func parseName(text string) (n name, ok bool) {
 	return parseIdentifier(typ, value)
 }
 
-// theCriterion is the one parameter of a search that says what is searched for, with its value
-// as it stands there. ok is false where there is none, or several.
+// theCriterion returns the only criterion of a search, with its value as written. ok is false if
+// there is none, or more than one.
 func theCriterion(search string) (key, value string, ok bool) {
 	for pair := range strings.SplitSeq(search, "&") {
 		k, v, _ := strings.Cut(pair, "=")
@@ -61,10 +61,10 @@ func theCriterion(search string) (key, value string, ok bool) {
 	return key, value, ok
 }
 
-// resultParameters say how a server answers a search, not what it finds: the general parameters
-// of https://hl7.org/fhir/R4/http.html#parameters and those of
-// https://hl7.org/fhir/R4/search.html#Summary. They are no SearchParameters of R4, from which
-// they could be generated.
+// resultParameters affect the form of a search's result, not what it finds: the general
+// parameters of https://hl7.org/fhir/R4/http.html#parameters and those of
+// https://hl7.org/fhir/R4/search.html#Summary. R4 does not define them as SearchParameters, so
+// they cannot be generated.
 var resultParameters = map[string]bool{
 	"_format": true, "_pretty": true, "_summary": true, "_elements": true, "_sort": true,
 	"_count":   true,
@@ -75,8 +75,7 @@ var resultParameters = map[string]bool{
 // isURN reports whether a text is a urn:, in any case (RFC 8141, 3.1).
 func isURN(text string) bool { return len(text) > 4 && strings.EqualFold(text[:4], "urn:") }
 
-// parseURN reads a urn: with what may follow it: /_history/2 where a version of the resource is
-// meant, and a fragment.
+// parseURN parses a urn: with an optional version of the resource (/_history/2) and fragment.
 func parseURN(text string) name {
 	urn, fragment, found := strings.Cut(text, "#")
 	if found {
@@ -89,8 +88,8 @@ func parseURN(text string) name {
 	return name{urn: plainURN(strings.TrimRight(urn, "/")), behind: fragment}
 }
 
-// plainURN writes a urn: in one way: scheme and namespace, and the digits of a UUID, in lower
-// case (RFC 8141, 3.1; RFC 4122, 3).
+// plainURN normalizes a urn: scheme and namespace, and the digits of a UUID, in lower case (RFC
+// 8141, 3.1; RFC 4122, 3).
 func plainURN(urn string) string {
 	namespace, rest, _ := strings.Cut(urn[len("urn:"):], ":")
 	at := len(urn) - len(rest)
@@ -100,8 +99,8 @@ func plainURN(urn string) string {
 	return strings.ToLower(urn[:at]) + urn[at:]
 }
 
-// parseIdentifier reads the value of a search by identifier
-// (https://hl7.org/fhir/R4/search.html#token). A bare + is a plus.
+// parseIdentifier parses the value of a search by identifier
+// (https://hl7.org/fhir/R4/search.html#token). An unescaped + is a plus sign.
 func parseIdentifier(typ, query string) (n name, ok bool) {
 	query, err := url.PathUnescape(query)
 	if err != nil {
@@ -127,7 +126,8 @@ func parseIdentifier(typ, query string) (n name, ok bool) {
 	return n, n.value != ""
 }
 
-// String is the name as parseName reads it, in the same words however it was spelled.
+// String returns the name in the form that parseName parses, independent of its original
+// spelling.
 func (n name) String() string {
 	switch {
 	case n.urn != "":
@@ -138,19 +138,20 @@ func (n name) String() string {
 	return searchFor(n.typ, identifier{n.system, n.value})
 }
 
-// searchFor is the conditional reference that means a resource by its identifier: what parseName
-// reads.
+// searchFor returns the conditional reference to a resource by its identifier, in the form that
+// parseName parses.
 func searchFor(typ string, i identifier) string {
 	return typ + "?identifier=" + escapeToken(i.system) + "|" + escapeToken(i.value)
 }
 
-// escapeToken writes a part of a token, which escapes what separates parts and values, in a URL.
+// escapeToken escapes a part of a token for use in a URL, including the characters that separate
+// parts and values.
 func escapeToken(part string) string {
 	token := strings.NewReplacer(`\`, `\\`, `|`, `\|`, `,`, `\,`, `$`, `\$`)
 	return strings.ReplaceAll(url.PathEscape(token.Replace(part)), "&", "%26")
 }
 
-// digest is the name in keys.
+// digest returns the name as a digest for keys.
 func (n name) digest() digest {
 	switch {
 	case n.urn != "":
@@ -161,10 +162,10 @@ func (n name) digest() digest {
 	return digestOf(n.typ, "?", n.system, n.value)
 }
 
-// literalDigest is type/id in keys.
+// literalDigest returns type/id as a digest for keys.
 func literalDigest(typ, id string) digest { return digestOf(typ, id) }
 
-// identifier is one of a resource's.
+// identifier is an identifier of a resource.
 type identifier struct{ system, value string }
 
 // MarshalJSON implements json.Marshaler.
@@ -180,11 +181,11 @@ func (i *identifier) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// key is the identifier's key of a resource. What it says sorts by the value, so that a search
-// without a system is a prefix.
+// key returns the key of a resource's identifier. The value comes before the system, so that a
+// search without a system is a prefix.
 func (i identifier) key(typ, id string) []byte { return i.keyOf(kIdentifier, typ, id) }
 
-// keyOf is a key of the same layout and another kind.
+// keyOf returns a key with the same layout and another kind.
 func (i identifier) keyOf(kind byte, typ, id string) []byte {
 	return append(append(i.prefix(kind, typ), '/'), id...)
 }
@@ -194,14 +195,14 @@ func (i identifier) prefix(kind byte, typ string) []byte {
 	return append(append(key(kind, typ, ""), v[:]...), s[:]...)
 }
 
-// resolver finds what names mean. It is for one goroutine; while it is in use no identifier or
-// name of the store may change, but for what forget is called.
+// resolver finds the resources that names mean. It is for one goroutine. While it is in use,
+// identifiers and names in the store must not change, unless forget is called.
 type resolver struct {
 	db *pebble.DB
-	// record gives the value of a c key, nil where there is none.
+	// record returns the value of a c key, or nil.
 	record func(k []byte) ([]byte, error)
-	known  map[string]string // text of a reference -> type/id, or ""
-	// defined is what canonical URLs name, likewise.
+	known  map[string]string // the text of a reference -> type/id, or ""
+	// defined is the same for canonical URLs.
 	defined map[string]string
 }
 
@@ -209,7 +210,7 @@ func newResolver(db *pebble.DB) resolver {
 	return resolver{db: db, record: func(k []byte) ([]byte, error) { return get(db, k) }}
 }
 
-// namesKept bounds what a resolver remembers.
+// namesKept bounds the number of cached names.
 const namesKept = 100_000
 
 func (r *resolver) forget() {
@@ -217,8 +218,8 @@ func (r *resolver) forget() {
 	clear(r.defined)
 }
 
-// resolve gives the type/id that a reference means; "" where nothing in the store is called
-// that, or more than one resource is. The answer does not depend on what came first.
+// resolve returns the type/id that a reference means; "" if nothing in the store has that name,
+// or more than one resource does. The answer does not depend on the order of imports.
 func (r *resolver) resolve(text string) (string, error) {
 	if target, found := r.known[text]; found {
 		return target, nil
@@ -238,8 +239,8 @@ func (r *resolver) resolve(text string) (string, error) {
 	return target, nil
 }
 
-// patient finds the id of the one patient that has an identifier; "" where none has it, or
-// several have.
+// patient returns the id of the only patient with an identifier; "" if there is none, or more
+// than one.
 func (r *resolver) patient(i fhir.Identifier) (string, error) {
 	target, err := r.find(name{typ: "Patient", system: i.System, value: i.Value})
 	return strings.TrimPrefix(target, "Patient/"), err
@@ -257,18 +258,19 @@ func (r *resolver) find(n name) (string, error) {
 	case len(ids) == 1:
 	case n.typ == "Patient":
 		ids, err = r.survivors(ids)
-	case fhir.CompartmentPaths(n.typ) != nil: // whose would it be?
+	case fhir.CompartmentPaths(n.typ) != nil: // it is unclear whose resource is meant
 		return "", nil
 	}
 	if err != nil || len(ids) == 0 || n.typ == "Patient" && len(ids) > 1 {
 		return "", err
 	}
-	// Of several organizations or practitioners with one identifier, each is as good: the first.
+	// Several organizations or practitioners with one identifier are equivalent, so the first
+	// one is used.
 	return n.typ + "/" + ids[0], nil
 }
 
-// idsOf lists the resources of an identifier, or for which a conditional create or update
-// searched by it, sorted.
+// idsOf lists, sorted, the resources with an identifier, and those that a conditional create or
+// update found by it.
 func (r *resolver) idsOf(n name) (ids []string, err error) {
 	if ids, err = r.identified(n); err != nil {
 		return nil, err
@@ -282,7 +284,7 @@ func (r *resolver) idsOf(n name) (ids []string, err error) {
 	return ids, err
 }
 
-// identified lists the resources of an identifier, sorted.
+// identified lists the resources with an identifier, sorted.
 func (r *resolver) identified(n name) (ids []string, err error) {
 	return r.identifiedIn(kIdentifier, n)
 }
@@ -301,8 +303,8 @@ func (r *resolver) identifiedIn(kind byte, n name) (ids []string, err error) {
 	return slices.Compact(ids), err
 }
 
-// findURN looks for what bundles called so, and, since an entry that is called urn:uuid:x
-// becomes the resource x, for that.
+// findURN finds the resources that bundles call by a urn. It also finds the resource x for
+// urn:uuid:x, because an entry with this name becomes the resource x.
 func (r *resolver) findURN(n name) (string, error) {
 	var found []string
 	add := func(target string) {
@@ -332,7 +334,7 @@ func (r *resolver) findURN(n name) (string, error) {
 	return theOnly(found), err
 }
 
-// theOnly is the element of a list of one, "" of any other.
+// theOnly returns the element of a list with one element, and "" for any other.
 func theOnly(list []string) string {
 	if len(list) != 1 {
 		return ""
@@ -340,8 +342,8 @@ func theOnly(list []string) string {
 	return list[0]
 }
 
-// survivors leaves out the patients that were merged into others of the list. Of those who were
-// merged into each other the first stays.
+// survivors removes the patients that were merged into others of the list. If patients were
+// merged into each other, the first one remains.
 func (r *resolver) survivors(ids []string) ([]string, error) {
 	next := map[string][]string{} // replaced -> survivors
 	for _, id := range ids {
@@ -353,8 +355,8 @@ func (r *resolver) survivors(ids []string) ([]string, error) {
 			continue
 		}
 		stored := decode(v)
-		// What a link by name means to those who settle depends on survivors: here it has to be
-		// clear without.
+		// During settling, the meaning of a link by name depends on survivors, so here it must
+		// be determined without.
 		said, err := mergesOf(id, patientLinks(stored.original()), func(n name) (string, error) {
 			return r.otherThan(id, n, func(ids []string) ([]string, error) { return ids, nil })
 		})
@@ -373,7 +375,7 @@ func (r *resolver) survivors(ids []string) ([]string, error) {
 	}), nil
 }
 
-// reachable is where the edges of a graph lead from a node.
+// reachable returns the nodes that can be reached from a node.
 func reachable(edges map[string][]string, from string) map[string]bool {
 	seen := map[string]bool{from: true}
 	for queue := []string{from}; len(queue) > 0; queue = queue[1:] {
@@ -387,9 +389,9 @@ func reachable(edges map[string][]string, from string) map[string]bool {
 	return seen
 }
 
-// otherThan finds the patient other than self who is called so: the one who was replaced may
-// keep the identifier of the one who goes on. best chooses among several. It gives "" where
-// there is no one such patient.
+// otherThan finds the patient with a name other than self, because a replaced patient may keep
+// the identifier of the surviving one. best chooses among several. It returns "" unless there is
+// exactly one.
 func (r *resolver) otherThan(
 	self string, n name, best func([]string) ([]string, error),
 ) (id string, err error) {
@@ -409,13 +411,13 @@ func (r *resolver) otherThan(
 	return theOnly(ids), err
 }
 
-// merge says that a patient's record goes on as another one's.
+// merge says that a patient's record continues in another one's.
 type merge struct {
 	Survivor string `json:"survivor"`
 	Replaced string `json:"replaced"`
 }
 
-// merges is what a Patient says about records that go on as others, and the names by which it does.
+// merges returns the merges that a Patient states, and the names that it uses for them.
 func (r *resolver) merges(self string, line []byte) (said []merge, names []digest, err error) {
 	links := patientLinks(line)
 	for _, l := range links {
@@ -429,7 +431,8 @@ func (r *resolver) merges(self string, line []byte) (said []merge, names []diges
 	return said, names, err
 }
 
-// mergesOf says in which direction links lead; find gives the patient that a name means, or "".
+// mergesOf returns the merges of links with their direction. find returns the patient that a
+// name means, or "".
 func mergesOf(
 	self string, links []patientLink, find func(name) (string, error),
 ) (out []merge, err error) {
@@ -451,16 +454,15 @@ func mergesOf(
 	return out, nil
 }
 
-// patientLink is a Patient.link that merges records: by the id of the other patient, or by a name.
+// patientLink is a Patient.link that merges records, by the other patient's id or name.
 type patientLink struct {
-	replaces bool // the other one; otherwise that one replaces this
+	replaces bool // this patient replaces the other one; otherwise the other way round
 	id       string
 	name     name
 }
 
-// patientLinks reads Patient.link (https://hl7.org/fhir/R4/patient.html#links), of which either
-// side may be given. The other patient may be called by an identifier alone, as in any
-// Reference.
+// patientLinks parses Patient.link (https://hl7.org/fhir/R4/patient.html#links), which may be on
+// either side. As in any Reference, the other patient may be given by an identifier alone.
 func patientLinks(line []byte) (out []patientLink) {
 	// A key may be spelled with escapes.
 	if !bytes.Contains(line, []byte(`"link"`)) && bytes.IndexByte(line, '\\') < 0 {
@@ -507,8 +509,8 @@ func patientLinks(line []byte) (out []patientLink) {
 	return out
 }
 
-// idOfURN is the id that a resource gets which a bundle calls by a urn and which has none
-// itself. Only a UUID or an OID is unique beyond its bundle.
+// idOfURN returns the id for a resource that has none itself and that a bundle calls by a urn.
+// Only a UUID or an OID is unique beyond its bundle.
 func idOfURN(urn string) (id string, ok bool) {
 	if !isURN(urn) {
 		return "", false
@@ -521,9 +523,9 @@ func idOfURN(urn string) (id string, ok bool) {
 	return id, ok && isOID(id) && fhir.ValidID(id)
 }
 
-// isOID reports whether a text is an OID of several arcs
-// (https://hl7.org/fhir/R4/datatypes.html#oid). The first arc alone is one of three, which many
-// who write by hand number their entries by.
+// isOID reports whether a text is an OID with several arcs
+// (https://hl7.org/fhir/R4/datatypes.html#oid). A single arc does not count, because entries
+// written by hand are often numbered that way.
 func isOID(s string) bool {
 	arcs := strings.Split(s, ".")
 	for _, a := range arcs {
@@ -547,7 +549,7 @@ func isUUID(s string) bool {
 	return true
 }
 
-// get returns a copy of a key's value, nil where there is none.
+// get returns a copy of a key's value, or nil if there is none.
 func get(r pebble.Reader, k []byte) (out []byte, err error) {
 	v, closer, err := r.Get(k)
 	if errors.Is(err, pebble.ErrNotFound) {
