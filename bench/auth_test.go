@@ -17,8 +17,8 @@ import (
 	"ehi-server/shared/bus"
 )
 
-// BenchmarkTokenChecks checks access tokens within the process: one that was seen before, and
-// such that were not, whose signatures are verified.
+// BenchmarkTokenChecks checks access tokens within the process: a known one, and new ones, whose
+// signatures must be verified.
 func BenchmarkTokenChecks(b *testing.B) {
 	nats, err := bus.Open(b.Context(), bus.Config{StoreDir: b.TempDir()})
 	if err != nil {
@@ -84,8 +84,8 @@ func BenchmarkTokenChecks(b *testing.B) {
 	}
 }
 
-// BenchmarkAuthorizedPolls compares status polls with a token to those of a server that asks for
-// none (--open), in turn.
+// BenchmarkAuthorizedPolls compares status polls with a token to polls of a server that requires
+// none (--open), alternately.
 func BenchmarkAuthorizedPolls(b *testing.B) {
 	const rounds = 5
 	closed, open := startServer(b, "EHI_POLL_BURST=0"),
@@ -126,7 +126,7 @@ func BenchmarkAuthorizedPolls(b *testing.B) {
 	b.ReportMetric(without.Seconds()/with.Seconds(), "ratio")
 }
 
-// somebody is a patient of a server that is open to everybody.
+// somebody returns a patient of a server that requires no token.
 func somebody(b *testing.B, c *client.Client) string {
 	b.Helper()
 	j, err := c.Start(b.Context(), http.MethodGet, "/fhir/Patient/$export?_type=Patient", nil)
@@ -146,9 +146,9 @@ func somebody(b *testing.B, c *client.Client) string {
 	return id
 }
 
-// BenchmarkRevocation revokes tokens at one API process, and takes the time from its answer
-// until a second process, which has let the token in before and is asked all the time, refuses
-// it.
+// BenchmarkRevocation revokes tokens at one API process. It measures the time from the answer
+// until a second process, which has accepted the token before and is polled continuously,
+// rejects it.
 func BenchmarkRevocation(b *testing.B) {
 	addr, err := freeAddress()
 	if err != nil {
@@ -190,8 +190,8 @@ func BenchmarkRevocation(b *testing.B) {
 	b.ReportMetric(ms(took[len(took)-1]), "max-ms")
 }
 
-// untilRefused asks for a job that there is not, which is 404 to a token that is good, until it
-// is 401. asked is closed when the token has been let in.
+// untilRefused polls a job that does not exist until the answer is 401; it is 404 while the
+// token is valid. asked is closed when the token has been accepted.
 func untilRefused(b *testing.B, c *client.Client, asked chan struct{}, refused chan time.Time) {
 	defer close(refused)
 	for in := false; ; {

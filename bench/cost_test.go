@@ -47,13 +47,13 @@ func withoutMetrics(b *testing.B) (exe string) {
 	return exe
 }
 
-// costs is what one set-up took for the work of an operation.
+// costs are the times that one configuration took for the work of an operation.
 type costs struct{ population, polls, exports time.Duration }
 
-// BenchmarkCost does the same work on servers with and without metrics and traces, in turn: a
-// population of 4 times EHI_BENCH_SIZE, 50,000 polls over 32 connections, 200 exports of a
-// patient by 8 clients. It reports the throughput with over the throughput without; the
-// collector of the traces takes them and throws them away.
+// BenchmarkCost does the same work on servers with and without metrics and traces, alternately:
+// a population of 4 times EHI_BENCH_SIZE, 50,000 polls over 32 connections, and 200 exports of a
+// patient by 8 clients. It reports the throughput with metrics and traces divided by the
+// throughput without. The trace collector discards all traces.
 func BenchmarkCost(b *testing.B) {
 	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -81,12 +81,12 @@ func BenchmarkCost(b *testing.B) {
 		servers[i] = startBinary(b, s.exe, data, s.env...)
 		servers[i].authorize(b, patient)
 		services[i] = servers[i].service(b)
-		servers[i].exportPopulation(b, services[i], "/fhir/$export", false) // warms it up
+		servers[i].exportPopulation(b, services[i], "/fhir/$export", false) // warm up
 	}
 	took := make([]costs, len(setUps))
 	for n := 0; b.Loop(); n++ {
 		for k := range setUps {
-			i := (k + n) % len(setUps) // nobody is always first
+			i := (k + n) % len(setUps) // so that the order changes
 			p := servers[i]
 			took[i].population += p.exportPopulation(b, services[i], "/fhir/$export", false).took
 			took[i].polls += p.pollOften(b, 50_000, 32)
@@ -109,7 +109,7 @@ func BenchmarkCost(b *testing.B) {
 	ratio("traces-1-of-100", took[3], took[1])
 }
 
-// pollOften asks n times for the status of a job that waits for its form.
+// pollOften polls n times the status of a job that waits for its form.
 func (p *process) pollOften(b *testing.B, n int64, connections int) time.Duration {
 	b.Helper()
 	j, err := p.client.KickOff(b.Context(), "", p.patient, nil)

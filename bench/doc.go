@@ -1,5 +1,5 @@
-// Package bench measures the server as its users do: go test -bench . ./bench. The server runs
-// as a process of its own and is driven over HTTP; every answer that is counted has been
-// checked. Ratios (to a plain copy, to one load) hold on any machine; the absolute figures are
-// this machine's.
+// Package bench measures the server from its users' perspective: go test -bench . ./bench. The
+// server runs in a process of its own and is used over HTTP. Every answer that counts is
+// verified. Ratios (to a plain copy, to a single load) are comparable between machines; absolute
+// figures are not.
 package bench

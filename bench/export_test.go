@@ -17,16 +17,16 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// BenchmarkExportLatency is one export after the other: POST to approved manifest, over HTTP.
-// Run it with -benchtime=200x.
+// BenchmarkExportLatency measures consecutive exports over HTTP, from POST to the approved
+// manifest. Run it with -benchtime=200x.
 func BenchmarkExportLatency(b *testing.B) {
 	startServer(b).latency(b)
 }
 
-// latency measures exports in a row.
+// latency measures consecutive exports.
 func (p *process) latency(b *testing.B) {
 	b.Helper()
-	p.inARow(b, 20, nil) // warms up
+	p.inARow(b, 20, nil) // warm up
 	syncDisk()
 	took := make([]time.Duration, 0, b.N)
 	for b.Loop() {
@@ -40,17 +40,17 @@ func (p *process) latency(b *testing.B) {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// BenchmarkExportsAtOnce kicks off many exports of one patient at the same time and waits for
-// all of their manifests. Then, outside of the measured time, it downloads every file of every
-// job and compares it, lines sorted, with the first export's.
+// BenchmarkExportsAtOnce starts many exports of one patient at the same time and waits for all
+// manifests. Outside the measured time, it downloads every file of every job and compares its
+// sorted lines with those of the first export.
 func BenchmarkExportsAtOnce(b *testing.B) {
 	for _, n := range []int{50, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) { startServer(b).atOnce(b, n) })
 	}
 }
 
-// BenchmarkDurability is the same work, at once and one after the other, with JetStream's
-// records synced now and then and always: the price of --durability safe.
+// BenchmarkDurability measures concurrent and consecutive exports with JetStream's records
+// synced periodically and always: the price of --durability safe.
 func BenchmarkDurability(b *testing.B) {
 	for _, durability := range []bus.Durability{bus.Fast, bus.Safe} {
 		b.Run(string(durability)+"/latency", func(b *testing.B) {
@@ -62,7 +62,7 @@ func BenchmarkDurability(b *testing.B) {
 	}
 }
 
-// atOnce measures n exports that are asked for together.
+// atOnce measures n exports that are started together.
 func (p *process) atOnce(b *testing.B, n int) {
 	b.Helper()
 	want := p.digest(b, p.export(b))
@@ -90,8 +90,8 @@ func (p *process) atOnce(b *testing.B, n int) {
 	b.ReportMetric(cpu*1000/float64(n*b.N), "server-cpu-ms/job")
 }
 
-// diskRate is how many files of an export's size four writers can write and sync in a second,
-// without anything around them: what the disk would do of this work at best, at this moment.
+// diskRate returns how many files of an export's size four writers can write and sync per
+// second, without any other work. It is an upper bound for the disk at this moment.
 func (p *process) diskRate(b *testing.B, n int) float64 {
 	b.Helper()
 	var size int
@@ -131,7 +131,7 @@ func writeSynced(path string, data []byte) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// kickers is how many connections kick off at once.
+// kickers is the number of connections that kick off concurrently.
 const kickers = 16
 
 func (p *process) kickOffAll(b *testing.B, n int) []client.Job {

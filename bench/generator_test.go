@@ -7,8 +7,8 @@ import (
 	"ehi-server/exporter/synthetic"
 )
 
-// BenchmarkGenerator makes patients on one core and throws them away; an operation is one
-// patient of 1,000 resources.
+// BenchmarkGenerator generates patients on one core and discards them. An operation is one
+// patient with 1,000 resources.
 func BenchmarkGenerator(b *testing.B) {
 	for _, c := range []struct {
 		name string

@@ -21,28 +21,30 @@ import (
 )
 
 const (
-	// heldEnv is how many polls BenchmarkHeldPolls has held at once. Default 200: enough to see
-	// that it works. Each takes a file descriptor here and one in the server.
+	// heldEnv is the number of polls that BenchmarkHeldPolls holds concurrently. The default,
+	// 200, only shows that it works. Each poll takes a file descriptor here and one in the
+	// server.
 	heldEnv = "EHI_BENCH_HELD"
-	// heldLooked is for how long the server is measured while nothing happens.
+	// heldLooked is how long the idle server is measured.
 	heldLooked = 3 * time.Second
-	// heldSettled is for how long it is left alone before that: what it does then (its collector
-	// goes once more through what was made) is counted with opening the polls.
+	// heldSettled is a pause before that measurement. The work of the server during the pause (a
+	// garbage collection) counts as part of opening the polls.
 	heldSettled = 2 * time.Second
-	// heldLimit is how long anything here may take.
+	// heldLimit bounds each step.
 	heldLimit = time.Minute
 )
 
-// BenchmarkHeldPolls has EHI_BENCH_HELD status requests about one job held at once by Prefer: wait,
-// each on a connection of its own. It reports what they cost to open, and while nothing happens
-// (idle-core-% is the same server before it had any); then it ends the job, and reports how many
-// are answered with the manifest, and when the last is. Then as many are held again and their
-// clients hang up: places-free-ms is how long the server takes to notice.
+// BenchmarkHeldPolls holds EHI_BENCH_HELD status requests for one job concurrently by Prefer:
+// wait, each on its own connection. It reports what they cost to open, and what they cost while
+// nothing happens (idle-core-% is the same server before they are opened). Then it finishes the
+// job, and reports how many requests are answered with the manifest, and when the last one is.
+// Finally it holds as many requests again and closes their connections: places-free-ms is the
+// time until the server notices.
 func BenchmarkHeldPolls(b *testing.B) {
 	n := heldCount(b)
 	made := synthetic.Config{Patients: 2, Resources: 20, Seed: seed(b)}
 	p := startOn(b, b.TempDir(), fmt.Sprintf("EHI_MAX_HELD=%d", n), "EHI_MAX_HOLD=10m",
-		fmt.Sprintf("EHI_MAX_CONNECTIONS=%d", n+100), // the benchmark's own requests, too
+		fmt.Sprintf("EHI_MAX_CONNECTIONS=%d", n+100), // plus the benchmark's own requests
 		fmt.Sprintf("EHI_SOURCE=synthetic:patients=%d,resources=%d,seed=%d", made.Patients,
 			made.Resources, made.Seed))
 	patient := made.PatientID(1)
@@ -55,7 +57,7 @@ func BenchmarkHeldPolls(b *testing.B) {
 	}
 }
 
-// heldCount is what heldEnv says.
+// heldCount returns the value of heldEnv.
 func heldCount(b *testing.B) int {
 	b.Helper()
 	s := os.Getenv(heldEnv)
@@ -69,7 +71,7 @@ func heldCount(b *testing.B) int {
 	return n
 }
 
-// holdPolls is one operation of BenchmarkHeldPolls.
+// holdPolls runs one operation of BenchmarkHeldPolls.
 func (p *process) holdPolls(b *testing.B, patient string, n int) {
 	b.Helper()
 	b.ReportMetric(p.busy(b), "idle-core-%")
@@ -96,7 +98,7 @@ func (p *process) holdPolls(b *testing.B, patient string, n int) {
 	p.hangUp(b, patient, n)
 }
 
-// hangUp has n polls held, closes all their connections, and reports when their places are free.
+// hangUp holds n polls, closes all their connections, and reports when their places are free.
 func (p *process) hangUp(b *testing.B, patient string, n int) {
 	b.Helper()
 	j := p.waiting(b, patient)
@@ -111,7 +113,7 @@ func (p *process) hangUp(b *testing.B, patient string, n int) {
 	}
 }
 
-// waiting is a job that waits for its form, and for nobody's approval after that.
+// waiting returns a job that waits for its form, and for no approval after that.
 func (p *process) waiting(b *testing.B, patient string) client.Job {
 	b.Helper()
 	j, err := p.client.KickOff(b.Context(), "/auto-approve", patient, nil)
@@ -121,7 +123,7 @@ func (p *process) waiting(b *testing.B, patient string) client.Job {
 	return j
 }
 
-// busy is how much of one processor core the server takes while it is left alone, in percent.
+// busy returns the share of one processor core, in percent, that the idle server uses.
 func (p *process) busy(b *testing.B) float64 {
 	b.Helper()
 	cpu, began := p.cpuSeconds(), time.Now()
@@ -143,7 +145,7 @@ func (p *process) awaitHeld(b *testing.B, n int) {
 	}
 }
 
-// openPolls asks n times for a job's status, each on a connection of its own.
+// openPolls polls a job's status n times, each on its own connection.
 func openPolls(b *testing.B, c *client.Client, j client.Job, n int) []net.Conn {
 	b.Helper()
 	at, err := url.Parse(j.StatusURL)
@@ -167,12 +169,12 @@ func openPolls(b *testing.B, c *client.Client, j client.Job, n int) []net.Conn {
 
 func closeAll(polls []net.Conn) {
 	for _, c := range polls {
-		_ = c.Close() // what was to be read of it has been
+		_ = c.Close() // everything was read
 	}
 }
 
-// endPolls sends a job's form, and reads what its polls are answered: how many have the
-// manifest, and how long after that the last one came.
+// endPolls submits a job's form and reads the answers to its polls. It returns how many have the
+// manifest, and the time until the last one.
 func (p *process) endPolls(
 	b *testing.B, j client.Job, polls []net.Conn,
 ) (answered int, last time.Duration) {
@@ -200,7 +202,7 @@ func (p *process) endPolls(
 	return int(count.Load()), time.Since(began)
 }
 
-// readManifest reads the answer to a poll, which is to be the manifest.
+// readManifest reads the answer to a poll, which must be the manifest.
 func readManifest(c net.Conn) error {
 	if err := c.SetReadDeadline(time.Now().Add(heldLimit)); err != nil {
 		return err

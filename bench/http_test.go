@@ -16,7 +16,7 @@ import (
 	"ehi-server/api/client"
 )
 
-// hammer sends b.N requests over so many connections and returns how long each took, sorted.
+// hammer sends b.N requests over a number of connections and returns how long each took, sorted.
 // make prepares request i.
 func hammer(
 	b *testing.B, connections int, token string, status int,
@@ -62,8 +62,8 @@ func reportRate(b *testing.B, what string, took []time.Duration) {
 	b.ReportMetric(ms(took[len(took)*99/100]), "p99-ms")
 }
 
-// BenchmarkStatusPolls asks for the status of open jobs, at 32 and 256 connections from this
-// process. The token check is on, and so is the throttle: it has a burst that is not used up.
+// BenchmarkStatusPolls polls the status of open jobs over 32 and 256 connections of this
+// process. Tokens are checked, and the throttle is active with a burst that is never exhausted.
 func BenchmarkStatusPolls(b *testing.B) {
 	p := startServer(b, "EHI_POLL_BURST=1000000000")
 	var jobs []client.Job
@@ -85,8 +85,8 @@ func BenchmarkStatusPolls(b *testing.B) {
 	}
 }
 
-// BenchmarkKickOffs starts exports that wait for the patient's form, so that nothing but the
-// kick-off is done.
+// BenchmarkKickOffs starts exports that wait for the patient's form, so that only the kick-off
+// is measured.
 func BenchmarkKickOffs(b *testing.B) {
 	p := startServer(b, "EHI_CLIENT_JOBS=100000000")
 	took := hammer(b, 32, p.client.Token, fasthttp.StatusAccepted,
@@ -98,9 +98,9 @@ func BenchmarkKickOffs(b *testing.B) {
 	b.ReportMetric(p.rssPeak(), "rss-MB")
 }
 
-// BenchmarkDownloads reads the largest file of a population's export, by some clients at once,
-// and compares with reading the same file from the page cache without a server. An operation is
-// one file.
+// BenchmarkDownloads downloads the largest file of a population's export by several clients
+// concurrently, and compares the speed with reading the same file from the page cache without a
+// server. An operation is one file.
 func BenchmarkDownloads(b *testing.B) {
 	data := b.TempDir()
 	populate(b, data, 4*size(b))
@@ -160,10 +160,10 @@ func BenchmarkDownloads(b *testing.B) {
 	}
 }
 
-// onlyWriter hides that io.Discard reads by itself, in small pieces.
+// onlyWriter hides that io.Discard implements io.ReaderFrom, which reads in small pieces.
 type onlyWriter struct{ io.Writer }
 
-// readRate is how many bytes a second can be read of a file that is in the page cache.
+// readRate returns the bytes per second at which a file in the page cache can be read.
 func readRate(b *testing.B, path string) float64 {
 	b.Helper()
 	buf := make([]byte, 256<<10)
@@ -186,5 +186,5 @@ func readRate(b *testing.B, path string) float64 {
 	return float64(total) / time.Since(start).Seconds()
 }
 
-// onlyReader hides that a file writes by itself.
+// onlyReader hides that a file implements io.WriterTo.
 type onlyReader struct{ io.Reader }

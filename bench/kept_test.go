@@ -17,7 +17,7 @@ import (
 	"ehi-server/exporter/synthetic"
 )
 
-// jobCount is how many jobs a benchmark keeps: EHI_BENCH_JOBS, 1,000 where it is not set.
+// jobCount returns the number of jobs to keep: EHI_BENCH_JOBS, or 1,000 if it is not set.
 func jobCount(b *testing.B) int {
 	n := 1000
 	if s := os.Getenv("EHI_BENCH_JOBS"); s != "" {
@@ -29,10 +29,10 @@ func jobCount(b *testing.B) int {
 	return n
 }
 
-// BenchmarkKeptJobs starts EHI_BENCH_JOBS exports as fast as they are taken, waits until all are
-// finished, and reads pages of fifty jobs of the administrator's list while they are worked off,
-// afterwards, and after a restart. An operation is a page. rss-MB is the most memory that the
-// process took up to then.
+// BenchmarkKeptJobs starts EHI_BENCH_JOBS exports as fast as the server accepts them and waits
+// until all are finished. It reads pages of fifty jobs from the administrator's list while the
+// jobs run, afterwards, and after a restart. An operation is a page. rss-MB is the process's
+// peak memory up to then.
 func BenchmarkKeptJobs(b *testing.B) {
 	made := synthetic.Config{Patients: 100, Resources: 20, Seed: seed(b)}
 	env := []string{
@@ -55,7 +55,7 @@ func BenchmarkKeptJobs(b *testing.B) {
 		b.ReportMetric(float64(n-p.finished(b)), "left-jobs")
 	})
 	waitFor(b, patient, last, 20*time.Millisecond)
-	// those that began before the last one
+	// wait for those that started before the last one
 	for end := time.Now().Add(time.Minute); p.finished(b) < n; {
 		if time.Now().After(end) {
 			b.Fatalf("%d of %d exports finished", p.finished(b), n)
@@ -76,8 +76,8 @@ func BenchmarkKeptJobs(b *testing.B) {
 	})
 }
 
-// kickOff starts n exports that need nobody's approval, over 16 connections and one more at the
-// end, which it returns.
+// kickOff starts n exports that need no approval over 16 connections, and one more at the end,
+// which it returns.
 func (p *process) kickOff(b *testing.B, c *client.Client, patient string, n int) client.Job {
 	b.Helper()
 	var next atomic.Int64
@@ -102,7 +102,7 @@ func (p *process) kickOff(b *testing.B, c *client.Client, patient string, n int)
 	return last
 }
 
-// finished is how many exports are approved.
+// finished returns the number of approved exports.
 func (p *process) finished(b *testing.B) int {
 	b.Helper()
 	return int(p.metric(b, `ehi_jobs{status="approved"}`))

@@ -13,11 +13,11 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// resourcesEnv is how many resources the patient of the benchmarks below has.
+// resourcesEnv is the number of resources of the patient in the following benchmarks.
 const resourcesEnv = "EHI_BENCH_RESOURCES"
 
-// startLarge starts a server whose patients have very many resources each, made up as they are
-// read.
+// startLarge starts a server whose patients have very many resources, which are generated while
+// they are read.
 func startLarge(b *testing.B) *process {
 	b.Helper()
 	n := 150_000
@@ -38,7 +38,8 @@ func startLarge(b *testing.B) *process {
 	return p
 }
 
-// everyLine is a form that releases all categories, and nothing that is protected.
+// everyLine returns a form that releases all categories, but nothing that needs an
+// authorization.
 func everyLine() map[string]any {
 	lines := map[string]any{}
 	for _, c := range ehi.Categories() {
@@ -47,10 +48,10 @@ func everyLine() map[string]any {
 	return map[string]any{"parameters": lines}
 }
 
-// BenchmarkLargePatient exports one patient of EHI_BENCH_RESOURCES resources (150,000) as a
-// whole, and then through a form: one that withholds what is protected, and one that withholds
-// the visits too, to which most of the record refers. A ratio is that of the time to the time of
-// the whole export.
+// BenchmarkLargePatient exports one patient with EHI_BENCH_RESOURCES resources (150,000):
+// completely, with a form that withholds protected resources, and with one that also withholds
+// visits, to which most of the record refers. A ratio is the time divided by the time of the
+// complete export.
 func BenchmarkLargePatient(b *testing.B) {
 	sensitive, visits := everyLine(), everyLine()
 	visits["parameters"].(map[string]any)["visits"] = map[string]any{
@@ -82,8 +83,8 @@ func BenchmarkLargePatient(b *testing.B) {
 	}
 }
 
-// released exports the patient's record, through a form where there is one, and deletes the
-// export. The time is that from the form, or the kick-off, to the manifest.
+// released exports the patient's record, with a form if there is one, and deletes the export. It
+// returns the time from the form, or from the kick-off, to the manifest.
 func (p *process) released(b *testing.B, form map[string]any) time.Duration {
 	b.Helper()
 	base := "/auto-approve"
@@ -113,9 +114,9 @@ func (p *process) released(b *testing.B, form map[string]any) time.Duration {
 	return took
 }
 
-// BenchmarkPreview opens the release form of a patient of EHI_BENCH_RESOURCES resources: alone,
-// and 20 of them at once beside whole exports of the other patient, of which the ratio tells how
-// much longer they take.
+// BenchmarkPreview opens the release form of a patient with EHI_BENCH_RESOURCES resources:
+// alone, and 20 forms concurrently with complete exports of the other patient. The ratio says
+// how much longer these exports take.
 func BenchmarkPreview(b *testing.B) {
 	p := startLarge(b)
 	j, err := p.client.KickOff(b.Context(), "", p.patient, nil)

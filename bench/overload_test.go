@@ -12,12 +12,12 @@ import (
 	"ehi-server/api/client"
 )
 
-// overloadEnv is how long BenchmarkOverload keeps the load up. Default 2 s.
+// overloadEnv is the duration of the load in BenchmarkOverload. Default 2 s.
 const overloadEnv = "EHI_BENCH_OVERLOAD"
 
-// BenchmarkOverload asks for four times as many exports as the server can make. What is taken
-// has to be right; what is refused has to be refused at once, by 429 or 503 with Retry-After;
-// and when the load is over the server has to be as fast as before.
+// BenchmarkOverload requests four times as many exports as the server can complete. Accepted
+// exports must be correct. Refused ones must be refused at once, by 429 or 503 with Retry-After.
+// After the load, the server must be as fast as before.
 func BenchmarkOverload(b *testing.B) {
 	lasting := 2 * time.Second
 	if s := os.Getenv(overloadEnv); s != "" {
@@ -33,7 +33,7 @@ func BenchmarkOverload(b *testing.B) {
 	}
 }
 
-// offered is what came of the exports that were asked for.
+// offered counts the outcomes of the requested exports.
 type offered struct {
 	mu      sync.Mutex
 	taken   []time.Duration
@@ -100,7 +100,7 @@ func (p *process) overload(b *testing.B, lasting time.Duration, want [32]byte) {
 	b.ReportMetric(p.rssPeak(), "rss-MB")
 }
 
-// pause waits for d, or the benchmark's end.
+// pause waits for d, or until the benchmark ends.
 func pause(b *testing.B, d time.Duration) {
 	select {
 	case <-time.After(d):
@@ -108,7 +108,7 @@ func pause(b *testing.B, d time.Duration) {
 	}
 }
 
-// ask kicks one export off, and does not ask again where it is refused.
+// ask requests one export, and does not repeat the request if it is refused.
 func (p *process) ask(b *testing.B, accepted chan<- client.Job, o *offered) {
 	begun := time.Now()
 	j, err := p.client.KickOff(b.Context(), noForm, p.patient, nil)
@@ -130,11 +130,11 @@ func (p *process) ask(b *testing.B, accepted chan<- client.Job, o *offered) {
 	accepted <- j
 }
 
-// wholeEvery is of how many exports one is downloaded whole; of each the manifest is counted.
-// Clients share the processors with the server.
+// wholeEvery is the interval at which exports are downloaded completely. For the others only the
+// manifest is checked, because clients share the processors with the server.
 const wholeEvery = 10
 
-// follow sees an export that was taken through to its deletion.
+// follow follows an accepted export through to its deletion.
 func (p *process) follow(b *testing.B, j client.Job, n int64, want [32]byte, o *offered) {
 	for {
 		begun := time.Now()
@@ -167,8 +167,8 @@ func (p *process) follow(b *testing.B, j client.Job, n int64, want [32]byte, o *
 	}
 }
 
-// normalAfter is how long it takes until ten exports in a row are as fast as the slowest of an
-// idle server was, or twice that.
+// normalAfter returns the time until ten consecutive exports are as fast as the slowest one of
+// an idle server, within a factor of two.
 func (p *process) normalAfter(b *testing.B, idle time.Duration) time.Duration {
 	b.Helper()
 	begun := time.Now()

@@ -16,16 +16,17 @@ import (
 )
 
 const (
-	openPages  = 200  // of administrators
-	pageJobs   = 1000 // that run meanwhile
-	timedPages = 10   // that look into every event; all of them looking would measure this process
+	openPages = 200  // open pages of administrators
+	pageJobs  = 1000 // exports that run meanwhile
+	// pages that parse every event; parsing in all of them would measure this process
+	timedPages = 10
 	renewEvery = 5 * time.Second
 )
 
-// BenchmarkAdminPages runs 1,000 exports with no administrator's page open, and again with 200
-// of them: each follows the server's events and loads the list again as the page's script does,
-// at most every five seconds. It reports what the pages cost, and how long after the kick-off
-// was sent a page knows of the job.
+// BenchmarkAdminPages runs 1,000 exports without an administrator's page open, and again with
+// 200 of them. Each page follows the server's events and reloads the list as the page's script
+// does, at most every five seconds. It reports the cost of the pages, and the time from sending
+// a kick-off until a page knows of the job.
 func BenchmarkAdminPages(b *testing.B) {
 	p := startServer(b, "EHI_CLIENT_JOBS=1000")
 	for b.Loop() {
@@ -51,7 +52,7 @@ func BenchmarkAdminPages(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// someJobs runs exports to their manifests, and tells of each when its kick-off was sent.
+// someJobs runs exports to their manifests, and calls sent with the time of each kick-off.
 func (p *process) someJobs(b *testing.B, sent func(job string, at time.Time)) time.Duration {
 	b.Helper()
 	begun := time.Now()
@@ -87,7 +88,7 @@ type pages struct {
 
 	mu    sync.Mutex
 	sent  map[string]time.Time
-	heard map[string][]time.Time // before its kick-off was answered, too
+	heard map[string][]time.Time // may precede the answer to the kick-off
 }
 
 func (p *process) openPages(b *testing.B) *pages {
@@ -102,7 +103,7 @@ func (p *process) openPages(b *testing.B) *pages {
 	if err != nil || login.StatusCode != http.StatusOK {
 		b.Fatalf("log in: %+v, %v", login, err)
 	}
-	_ = login.Body.Close() // it is read for its cookie
+	_ = login.Body.Close() // only its cookie is needed
 	out := &pages{
 		end:   make(chan struct{}),
 		sent:  map[string]time.Time{},
@@ -120,7 +121,7 @@ func (p *process) openPages(b *testing.B) *pages {
 	return out
 }
 
-// read follows a page's events to their end.
+// read reads a page's events to their end.
 func (p *pages) read(b *testing.B, body io.Reader, timed bool) {
 	lines := bufio.NewReaderSize(body, 1<<16)
 	seen := map[string]bool{}
@@ -152,7 +153,7 @@ func (p *pages) read(b *testing.B, body io.Reader, timed bool) {
 	}
 }
 
-// renew loads the list as the page's script does while changes keep coming.
+// renew reloads the list as the page's script does during constant changes.
 func (p *pages) renew(b *testing.B, browser *http.Client, list string) {
 	wait := time.Second + rand.N(time.Second)
 	for {
@@ -181,14 +182,14 @@ func (p *pages) renew(b *testing.B, browser *http.Client, list string) {
 	}
 }
 
-// expect notes when a job's kick-off was sent.
+// expect records when a job's kick-off was sent.
 func (p *pages) expect(job string, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sent[job] = at
 }
 
-// complete reports whether every page that looks has heard of every job.
+// complete reports whether every timed page has received every job.
 func (p *pages) complete() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -200,8 +201,8 @@ func (p *pages) complete() bool {
 	return true
 }
 
-// close closes the pages, and gives how long each of those that look took to hear of each job,
-// the shortest first.
+// close closes the pages. It returns the delays after which the timed pages received the jobs,
+// sorted.
 func (p *pages) close(b *testing.B) (took []time.Duration) {
 	b.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !p.complete(); pause(b, 10*time.Millisecond) {
@@ -211,7 +212,7 @@ func (p *pages) close(b *testing.B) (took []time.Duration) {
 	}
 	close(p.end)
 	for _, body := range p.bodies {
-		_ = body.Close() // broken off
+		_ = body.Close() // ends in the middle
 	}
 	p.group.Wait()
 	for job, at := range p.sent {

@@ -15,20 +15,20 @@ import (
 )
 
 const (
-	paints     = 15 // of each page, idle and loaded
+	paints     = 15 // of each page, idle and under load
 	pollers    = 16
-	limitTakes = time.Second // how long the limit of polls is looked for
+	limitTakes = time.Second // duration of the search for the maximum rate of polls
 )
 
-// firstPaint is when a page showed its first text or image, in ms since it was asked for
-// (https://w3c.github.io/paint-timing/).
+// firstPaint is the time in ms from the request of a page until it showed its first text or
+// image (https://w3c.github.io/paint-timing/).
 const firstPaint = `new Promise(done => new PerformanceObserver(list => { const e = ` +
 	`list.getEntriesByName("first-contentful-paint")[0]; if (e) done(e.startTime); ` +
 	`}).observe({type: "paint", buffered: true}))`
 
-// BenchmarkFirstPaint takes the time until a patient's pages are painted in Chromium: while
-// nothing else goes on, and while the server answers half as many status polls as it can.
-// Browser, pollers and server share the machine.
+// BenchmarkFirstPaint measures the time until a patient's pages are painted in Chromium: on an
+// idle server, and while the server answers half as many status polls as it can. Browser,
+// pollers and server share the machine.
 func BenchmarkFirstPaint(b *testing.B) {
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
@@ -77,8 +77,8 @@ func BenchmarkFirstPaint(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// painted is the median time to the first paint of a page that the browser has seen before, as a
-// patient who comes again.
+// painted returns the median time to the first paint of a page that the browser has loaded
+// before, as for a returning patient.
 func (p *process) painted(b *testing.B, ctx context.Context, path string) float64 {
 	b.Helper()
 	var took []float64
@@ -97,8 +97,8 @@ func (p *process) painted(b *testing.B, ctx context.Context, path string) float6
 	return took[len(took)/2]
 }
 
-// polling asks for a status at a rate, 0 for as often as it can, while f runs, and gives how
-// many were answered a second.
+// polling polls a status at a rate (0 means as fast as possible) while f runs, and returns the
+// number of answers per second.
 func (p *process) polling(b *testing.B, url string, rate float64, f func()) float64 {
 	b.Helper()
 	c := &fasthttp.Client{MaxConnsPerHost: pollers}

@@ -25,10 +25,11 @@ import (
 	"ehi-server/shared/files/local"
 )
 
-// sizeEnv is how many MiB benchmarks carry.
+// sizeEnv is the size of the benchmarks' data in MiB.
 const sizeEnv = "EHI_BENCH_SIZE"
 
-// size is how many bytes a benchmark carries: EHI_BENCH_SIZE in MiB, 32 where it is not set.
+// size returns the size of the benchmarks' data in bytes: EHI_BENCH_SIZE in MiB, or 32 MiB if it
+// is not set.
 func size(b *testing.B) int64 {
 	mib := int64(32)
 	if s := os.Getenv(sizeEnv); s != "" {
@@ -40,9 +41,9 @@ func size(b *testing.B) int64 {
 	return mib << 20
 }
 
-// BenchmarkPipelineAgainstCopy carries NDJSON of 17 types through the actors to durable files,
-// and compares the time with that of cp and sync of the same bytes, both with the source in the
-// page cache.
+// BenchmarkPipelineAgainstCopy exports NDJSON of 17 types through the actors to durable files,
+// and compares the time with that of cp and sync of the same bytes. In both cases the source is
+// in the page cache.
 func BenchmarkPipelineAgainstCopy(b *testing.B) {
 	dir := b.TempDir()
 	src := filepath.Join(dir, "source")
@@ -78,8 +79,8 @@ func everything(b *testing.B) *release.Policy {
 	return p
 }
 
-// watchHeap samples the memory that the Go runtime holds, until the returned function is called;
-// that gives the peak in MiB.
+// watchHeap samples the memory that the Go runtime holds until peak is called. peak returns the
+// maximum in MiB.
 func watchHeap() (peak func() float64) {
 	ctx, cancel := context.WithCancel(context.Background())
 	result := make(chan uint64, 1)
@@ -105,8 +106,8 @@ func watchHeap() (peak func() float64) {
 	}
 }
 
-// writeSource writes synthetic NDJSON, one file for each of the first n types, until it holds
-// the given bytes.
+// writeSource writes at least bytesWanted of synthetic NDJSON, one file for each of the first n
+// types.
 func writeSource(b *testing.B, dir string, bytesWanted int64, n int) (total int64) {
 	b.Helper()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -152,7 +153,7 @@ func writeSource(b *testing.B, dir string, bytesWanted int64, n int) (total int6
 	return total
 }
 
-// folder is a source.Record over NDJSON files named after their types.
+// folder is a source.Record that reads NDJSON files named after their types.
 type folder struct{ dir string }
 
 func (folder) TakenAt() time.Time { return time.Now() }
@@ -207,7 +208,7 @@ func scanFile(ctx context.Context, path string, visit func(source.Resource) erro
 	return ctx.Err()
 }
 
-// runPipeline exports the folder and checks that as many bytes came out as went in.
+// runPipeline exports the folder and checks that the output has as many bytes as the input.
 func runPipeline(b *testing.B, src, out string, policy *release.Policy, want int64) time.Duration {
 	b.Helper()
 	start := time.Now()

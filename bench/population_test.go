@@ -17,17 +17,18 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// patientBytes is about what a synthetic patient of natural size holds.
+// patientBytes is the approximate size of a synthetic patient with default settings.
 const patientBytes = 417_000
 
-// populate fills a store with about so many bytes and returns its resources by type.
+// populate fills a store with about this many bytes, and returns its number of resources by
+// type.
 func populate(b *testing.B, data string, bytes int64) map[string]int64 {
 	b.Helper()
 	store, err := sources.Store(sources.Config{Data: data, Bulk: true})
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer store.Close() // what counts was flushed by Generate
+	defer store.Close() // Generate has flushed everything
 	if err := store.Generate(b.Context(),
 		synthetic.Config{Patients: int(max(2, bytes/patientBytes)), Seed: seed(b)}, time.Now(),
 		func(int, int) {}); err != nil {
@@ -40,13 +41,13 @@ func populate(b *testing.B, data string, bytes int64) map[string]int64 {
 	return counts
 }
 
-// population is one population's export.
+// population is the result of one population's export.
 type population struct {
 	took   time.Duration
 	counts map[string]int64 // by type
 	bytes  int64
 	files  int
-	copied time.Duration // what cp and sync take for the same files
+	copied time.Duration // the time of cp and sync for the same files
 }
 
 func (p population) resources() (n int64) {
@@ -56,8 +57,8 @@ func (p population) resources() (n int64) {
 	return n
 }
 
-// exportPopulation runs one, from the kick-off to the manifest. With compare it copies the files
-// while they are there. Then they are deleted.
+// exportPopulation exports a population from kick-off to manifest. With compare, it copies the
+// files. Then it deletes the export.
 func (p *process) exportPopulation(
 	b *testing.B, c *client.Client, target string, compare bool,
 ) (out population) {
@@ -90,7 +91,7 @@ func (p *process) exportPopulation(
 	return out
 }
 
-// bytesOf asks the server how many bytes of lines a job has.
+// bytesOf asks the server for the number of bytes in a job's lines.
 func bytesOf(b *testing.B, c *client.Client, job client.Job) int64 {
 	b.Helper()
 	data, err := c.Download(b.Context(), "/jobs/"+job.ID+"/metadata")
@@ -106,7 +107,7 @@ func bytesOf(b *testing.B, c *client.Client, job client.Job) int64 {
 	return v.Bytes
 }
 
-// reportPopulation reports an operation that was done b.N times.
+// reportPopulation reports an operation that ran b.N times.
 func reportPopulation(b *testing.B, p *process, runs []population) {
 	b.Helper()
 	var took, copied time.Duration
@@ -125,8 +126,8 @@ func reportPopulation(b *testing.B, p *process, runs []population) {
 }
 
 // BenchmarkPopulation exports a stored population of 1, 4 and 16 times EHI_BENCH_SIZE, each with
-// a server of its own, and compares the time with that of cp and sync of the same files, and the
-// time of a byte with that of the smallest.
+// a server of its own. It compares the time with that of cp and sync of the same files, and the
+// time per byte with that of the smallest population.
 func BenchmarkPopulation(b *testing.B) {
 	var perByte float64 // of 1x
 	for _, times := range []int64{1, 4, 16} {
@@ -158,14 +159,14 @@ func BenchmarkPopulation(b *testing.B) {
 			if times == 1 {
 				perByte = took / float64(bytes)
 			}
-			if perByte > 0 { // the smallest size is part of this run
+			if perByte > 0 { // only if the smallest size is part of this run
 				b.ReportMetric(took/float64(bytes)/perByte, "1x-ratio")
 			}
 		})
 	}
 }
 
-// BenchmarkPopulationStored exports with the files stored in each way.
+// BenchmarkPopulationStored exports with each way of storing files.
 func BenchmarkPopulationStored(b *testing.B) {
 	data := b.TempDir()
 	populate(b, data, 4*size(b))
@@ -184,8 +185,8 @@ func BenchmarkPopulationStored(b *testing.B) {
 	}
 }
 
-// BenchmarkPopulationSynthetic exports patients that are made up as they are read, of small
-// resources (600 bytes and more) and as they come.
+// BenchmarkPopulationSynthetic exports patients that are generated while they are read, with
+// small resources (600 bytes and more) and with resources of default size.
 func BenchmarkPopulationSynthetic(b *testing.B) {
 	for name, options := range map[string]string{"600": ",size=600", "natural": ""} {
 		b.Run(name, func(b *testing.B) {
@@ -202,9 +203,9 @@ func BenchmarkPopulationSynthetic(b *testing.B) {
 	}
 }
 
-// BenchmarkPatientsBesidePopulation exports single patients, one after the other, on an idle
-// server and while a population is exported; an operation is 200 patients' exports alone, a
-// population alone, and both at once.
+// BenchmarkPatientsBesidePopulation exports single patients consecutively, on an idle server and
+// during a population's export. An operation is 200 patients' exports alone, a population alone,
+// and both concurrently.
 func BenchmarkPatientsBesidePopulation(b *testing.B) {
 	data := b.TempDir()
 	populate(b, data, 16*size(b))
@@ -238,7 +239,8 @@ func BenchmarkPatientsBesidePopulation(b *testing.B) {
 	b.ReportMetric(p.rssPeak(), "rss-MB")
 }
 
-// inARow exports a patient n times, or until stop, and returns how long each took.
+// inARow exports a patient n times, or until stop is closed, and returns how long each export
+// took.
 func (p *process) inARow(b *testing.B, n int, stop <-chan struct{}) (took []time.Duration) {
 	b.Helper()
 	for range n {

@@ -20,9 +20,9 @@ import (
 	"ehi-server/shared/files"
 )
 
-// BenchmarkRecovery kills (-9) one of two workers in the middle of an export, and takes the time
-// until the other one has it, with the defaults of the command line. Each time the export is
-// whole in the end.
+// BenchmarkRecovery kills (-9) one of two workers during an export, and measures the time until
+// the other one takes the task, with the defaults of the command line. It checks that each
+// export is complete in the end.
 func BenchmarkRecovery(b *testing.B) {
 	f := newPair(b)
 	took := make([]time.Duration, 0, b.N)
@@ -39,7 +39,7 @@ type pair struct {
 	api     *process
 	nats    string
 	source  string
-	workers map[string]*process // by what they call themselves
+	workers map[string]*process // by worker name
 	service *client.Client
 	patient string
 	tasks   jetstream.KeyWatcher
@@ -86,7 +86,7 @@ func newPair(b *testing.B) *pair {
 	return f
 }
 
-// addWorker starts a process that joins the API, and writes to its exports.
+// addWorker starts a process that joins the API and writes to its exports folder.
 func (f *pair) addWorker(b *testing.B) {
 	b.Helper()
 	data := b.TempDir()
@@ -102,7 +102,7 @@ func (f *pair) addWorker(b *testing.B) {
 	f.workers[host+"-"+strconv.Itoa(p.cmd.Process.Pid)] = p
 }
 
-// onlyPatient is the id of the patient that the processes make up.
+// onlyPatient returns the id of the only patient that the processes generate.
 func onlyPatient(b *testing.B, made synthetic.Config) string {
 	b.Helper()
 	s, err := synthetic.NewSource(made)
@@ -117,7 +117,8 @@ func onlyPatient(b *testing.B, made synthetic.Config) string {
 	return list[0].ID
 }
 
-// killOne kills the worker that takes an export, and tells how long the other one took to take it.
+// killOne kills the worker that takes an export, and returns how long the other one took to take
+// the task.
 func (f *pair) killOne(b *testing.B) time.Duration {
 	b.Helper()
 	j, err := f.service.KickOff(b.Context(), noForm, f.patient, nil)

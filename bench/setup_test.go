@@ -31,26 +31,25 @@ import (
 )
 
 const (
-	// childEnv makes the test binary a server on the data folder that it names.
+	// childEnv makes the test binary a server on the named data folder.
 	childEnv = "EHI_BENCH_SERVE"
-	// natsEnv makes it a NATS server on the folder that it names.
+	// natsEnv makes it a NATS server on the named folder.
 	natsEnv = "EHI_BENCH_NATS"
-	// importEnv makes it import into the data folder that it names, from the folder that
-	// importFromEnv names.
+	// importEnv makes it import into the named data folder, from the folder in importFromEnv.
 	importEnv, importFromEnv = "EHI_BENCH_IMPORT", "EHI_BENCH_IMPORT_FROM"
-	// unsummedEnv makes the server's files have no checksums.
+	// unsummedEnv disables the checksums of the server's files.
 	unsummedEnv = "EHI_BENCH_UNSUMMED"
 	// profileEnv names a file for the server's CPU profile.
 	profileEnv = "EHI_BENCH_CPUPROFILE"
-	// seedEnv sets what the records are drawn by, so that a run can be repeated.
+	// seedEnv sets the seed of the records, to repeat a run.
 	seedEnv = "EHI_BENCH_SEED"
 )
 
-// drawn is what the records of this run are drawn by, unless seedEnv is set: nothing can be
-// prepared for them.
+// drawn is the random seed of this run's records, unless seedEnv is set. Nothing can be tuned
+// for these records.
 var drawn = rand.Uint64N(1_000_000)
 
-// seed is what synthetic records are drawn by.
+// seed returns the seed of synthetic records.
 func seed(b *testing.B) uint64 {
 	b.Helper()
 	s := os.Getenv(seedEnv)
@@ -84,7 +83,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// profile takes a CPU profile until stop is called, where one is asked for.
+// profile records a CPU profile until stop is called, if profileEnv is set.
 func profile() (stop func(), err error) {
 	path := os.Getenv(profileEnv)
 	if path == "" {
@@ -96,7 +95,7 @@ func profile() (stop func(), err error) {
 	}
 	return func() {
 		pprof.StopCPUProfile()
-		_ = f.Close() // a profile that is cut off does not open
+		_ = f.Close() // a truncated profile cannot be opened
 	}, pprof.StartCPUProfile(f)
 }
 
@@ -127,14 +126,14 @@ func importAll(data string) error {
 	})
 }
 
-// imported is what a process says of its import: how long it took, and how much processor time.
+// imported is a process's report on its import: the elapsed time and the processor time.
 type imported struct{ Took, CPU time.Duration }
 
-// ownCPU is the processor time of this process so far.
+// ownCPU returns the processor time of this process so far.
 func ownCPU() time.Duration {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		return 0 // not for RUSAGE_SELF
+		return 0 // cannot happen for RUSAGE_SELF
 	}
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
@@ -191,7 +190,7 @@ func serveNATS(dir string) error {
 	return nil
 }
 
-// freeAddress finds a port that nobody listens on.
+// freeAddress returns an unused address.
 func freeAddress() (string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -205,17 +204,17 @@ func untilParentEnds() { _, _ = os.Stdin.Read(make([]byte, 1)) }
 // process is a server under measurement.
 type process struct {
 	cmd     *exec.Cmd
-	stop    func(b *testing.B) // ends it, once
+	stop    func(b *testing.B) // ends it; further calls do nothing
 	killed  bool
 	data    string
 	open    *client.Client // without a token
-	client  *client.Client // holds the patient's token
+	client  *client.Client // has the patient's token
 	patient string
-	total   int64 // resources of the patient's full export
+	total   int64 // number of resources in the patient's full export
 }
 
-// startServer starts a server whose store holds a patient of about 600 resources, and stops it
-// with the benchmark.
+// startServer starts a server with a patient of about 600 resources, and stops it with the
+// benchmark.
 func startServer(b *testing.B, env ...string) *process {
 	b.Helper()
 	data := b.TempDir()
@@ -225,15 +224,14 @@ func startServer(b *testing.B, env ...string) *process {
 	return p
 }
 
-// startOn starts a server on a data folder; env is settings of the command line as
-// EHI_NAME=value. Polls are not held to a pace: a benchmark asks more often than a client may,
-// to see when a job is done.
+// startOn starts a server on a data folder. env are command line settings as EHI_NAME=value.
+// Polls are not throttled, because a benchmark polls more often than a client may.
 func startOn(b *testing.B, data string, env ...string) *process {
 	b.Helper()
 	return startBinary(b, self(b), data, env...)
 }
 
-// self is this test binary.
+// self returns the path of this test binary.
 func self(b *testing.B) string {
 	b.Helper()
 	exe, err := os.Executable()
@@ -254,7 +252,7 @@ func startBinary(b *testing.B, exe, data string, env ...string) *process {
 }
 
 // spawn runs a build of this test binary as a child until the benchmark ends, and returns the
-// first line that it prints.
+// first line of its output.
 func (p *process) spawn(b *testing.B, exe string, env ...string) string {
 	b.Helper()
 	p.cmd = exec.Command(exe)
@@ -289,7 +287,7 @@ func (p *process) spawn(b *testing.B, exe string, env ...string) string {
 	return strings.TrimSpace(line)
 }
 
-// kill is kill -9.
+// kill sends SIGKILL.
 func (p *process) kill(b *testing.B) {
 	b.Helper()
 	p.killed = true
@@ -299,7 +297,7 @@ func (p *process) kill(b *testing.B) {
 	p.stop(b)
 }
 
-// authorize gets the patient's token, and counts the record.
+// authorize gets the patient's token, and counts the resources of the record.
 func (p *process) authorize(b *testing.B, patient string) {
 	b.Helper()
 	var err error
@@ -322,10 +320,10 @@ func (p *process) service(b *testing.B) *client.Client {
 	return c
 }
 
-// candidates is among how many patients the one of about 600 resources is looked for.
+// candidates is the number of patients among which the one with about 600 resources is chosen.
 const candidates = 30
 
-// generate fills a store and returns the patient whose record is nearest to 600 resources.
+// generate fills a store and returns the patient whose number of resources is closest to 600.
 func generate(b *testing.B, data string) string {
 	b.Helper()
 	store, err := sources.Store(sources.Config{Data: data})
@@ -369,7 +367,7 @@ func (p *process) export(b *testing.B) *ehi.Manifest {
 	return p.manifest(b, j, 500*time.Microsecond)
 }
 
-// manifest polls until the manifest is there; pause is the time between two polls.
+// manifest polls until the manifest is available; pause is the time between two polls.
 func (p *process) manifest(b *testing.B, j client.Job, pause time.Duration) *ehi.Manifest {
 	b.Helper()
 	return waitFor(b, p.client, j, pause)
@@ -386,11 +384,10 @@ func waitFor(b *testing.B, c *client.Client, j client.Job, pause time.Duration) 
 	return m
 }
 
-// rssPeak is the most memory that the server has had resident, in MiB; 0 where the system does
-// not tell.
+// rssPeak returns the server's peak resident memory in MiB; 0 if the system does not report it.
 func (p *process) rssPeak() float64 { return p.memory("VmHWM:") }
 
-// rss is the memory that the server has resident now, in MiB.
+// rss returns the server's resident memory in MiB.
 func (p *process) rss() float64 { return p.memory("VmRSS:") }
 
 func (p *process) memory(field string) float64 {
@@ -410,14 +407,14 @@ func (p *process) memory(field string) float64 {
 	return 0
 }
 
-// forgetPeak makes rssPeak that of what comes (proc(5), clear_refs).
+// forgetPeak resets rssPeak (proc(5), clear_refs).
 func (p *process) forgetPeak() {
-	// else it is that of all
+	// if it fails, the peak includes what came before
 	_ = os.WriteFile(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "clear_refs"),
 		[]byte("5"), 0)
 }
 
-// metric reads one of the server's own figures.
+// metric reads one of the server's metrics.
 func (p *process) metric(b *testing.B, name string) float64 {
 	b.Helper()
 	a, err := p.open.Do(b.Context(), "GET", "/metrics", nil)
@@ -437,7 +434,7 @@ func (p *process) metric(b *testing.B, name string) float64 {
 	return 0
 }
 
-// cpuSeconds is the processor time that the server has used.
+// cpuSeconds returns the processor time that the server has used.
 func (p *process) cpuSeconds() float64 {
 	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "stat"))
 	if err != nil {
@@ -449,6 +446,5 @@ func (p *process) cpuSeconds() float64 {
 	return (user + system) / 100
 }
 
-// syncDisk waits until what others wrote before is on the disk, so that a measurement does not
-// pay for it.
+// syncDisk waits until earlier writes are on the disk, so that they do not affect a measurement.
 func syncDisk() { syscall.Sync() }

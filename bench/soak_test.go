@@ -13,12 +13,12 @@ import (
 	"ehi-server/api/client"
 )
 
-// soakEnv is how many jobs BenchmarkSoak runs. Default 500: enough to see that it works.
+// soakEnv is the number of jobs in BenchmarkSoak. The default, 500, only shows that it works.
 const soakEnv = "EHI_BENCH_SOAK"
 
-// BenchmarkSoak runs short jobs in a row, from kick-off to deletion, and looks at what the
-// server holds after a sixth of them and at the end: memory, open files, goroutines, and the
-// disk space of the state and of the exports. All of it has to be flat.
+// BenchmarkSoak runs short jobs consecutively, from kick-off to deletion. After a sixth of them
+// and at the end, it measures what the server holds: memory, open files, goroutines, and the
+// disk space of the state and of the exports. None of it may grow.
 func BenchmarkSoak(b *testing.B) {
 	jobs := 500
 	if s := os.Getenv(soakEnv); s != "" {
@@ -86,8 +86,8 @@ func (p *process) fullFlow(b *testing.B, c *client.Client) bool {
 	return true
 }
 
-// footprint is what the server holds: MiB of memory, open files, goroutines, MiB of state and of
-// exports, series of metrics.
+// footprint returns what the server holds: MiB of memory, open files, goroutines, MiB of state
+// and of exports, and series of metrics.
 func (p *process) footprint(b *testing.B) []float64 {
 	b.Helper()
 	open, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "fd"))
@@ -104,7 +104,7 @@ func (p *process) footprint(b *testing.B) []float64 {
 	}
 }
 
-// series is how many series Prometheus would store of the server.
+// series returns the number of series that Prometheus would store for the server.
 func (p *process) series(b *testing.B) (n float64) {
 	b.Helper()
 	a, err := p.open.Do(b.Context(), "GET", "/metrics", nil)
@@ -119,13 +119,13 @@ func (p *process) series(b *testing.B) (n float64) {
 	return n
 }
 
-// diskUse is the size of a folder's files in MiB.
+// diskUse returns the size of a folder's files in MiB.
 func diskUse(b *testing.B, dir string) float64 {
 	b.Helper()
 	var n int64
 	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
-			return nil // it went meanwhile
+			return nil // it was removed meanwhile
 		}
 		if info, err := e.Info(); err == nil {
 			n += info.Size()

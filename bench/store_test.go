@@ -26,7 +26,7 @@ import (
 	"ehi-server/shared/files/local"
 )
 
-// openStore opens a store of EHI_BENCH_SIZE until the benchmark ends.
+// openStore opens a store of size EHI_BENCH_SIZE until the benchmark ends.
 func openStore(b *testing.B) (*dataset.Store, string) {
 	b.Helper()
 	data := b.TempDir()
@@ -43,7 +43,7 @@ func openStore(b *testing.B) (*dataset.Store, string) {
 	return store, data
 }
 
-// cool drops the files below dir from the page cache. What the store itself caches, 32 MiB, stays.
+// cool drops the files below dir from the page cache. The store's own cache of 32 MiB remains.
 func cool(b *testing.B, dir string) {
 	b.Helper()
 	syncDisk()
@@ -63,9 +63,8 @@ func cool(b *testing.B, dir string) {
 	}
 }
 
-// BenchmarkStoreScan reads a whole population out of the store, one task of it after the other,
-// with the store's files in the page cache (warm) and dropped from it before each operation
-// (cold).
+// BenchmarkStoreScan reads a whole population from the store, one task after the other, with the
+// store's files in the page cache (warm), and dropped from it before each operation (cold).
 func BenchmarkStoreScan(b *testing.B) {
 	store, data := openStore(b)
 	for _, temperature := range []string{"warm", "cold"} {
@@ -123,8 +122,8 @@ func scanAll(b *testing.B, store *dataset.Store) (bytes, resources int64) {
 	return bytes, resources
 }
 
-// BenchmarkStorePatient reads one patient's record after the other, warm and cold (the files
-// dropped before each).
+// BenchmarkStorePatient reads one patient's record after the other, warm and cold (with the
+// files dropped before each one).
 func BenchmarkStorePatient(b *testing.B) {
 	store, data := openStore(b)
 	list, err := store.Patients(b.Context(), 1000)
@@ -167,9 +166,9 @@ func scanPatient(b *testing.B, store *dataset.Store, id string) {
 	}
 }
 
-// BenchmarkFilter runs the pipeline over one large record with and without a release form that
-// withholds every sensitive category. MB/cpu-s, by the processor time of all threads, hardly
-// depends on what else the machine does.
+// BenchmarkFilter runs the pipeline over one large record, with and without a release form that
+// withholds every sensitive category. MB/cpu-s uses the processor time of all threads, so other
+// load on the machine hardly affects it.
 func BenchmarkFilter(b *testing.B) {
 	src := filepath.Join(b.TempDir(), "source")
 	total := writeSource(b, src, size(b), 17)
@@ -218,7 +217,7 @@ func BenchmarkFilter(b *testing.B) {
 	}
 }
 
-// processorTime is what this process took so far.
+// processorTime returns the processor time of this process so far.
 func processorTime(b *testing.B) time.Duration {
 	b.Helper()
 	var u syscall.Rusage
@@ -241,13 +240,13 @@ func newBatch(b *testing.B, root string) files.Batch {
 	return batch
 }
 
-// importSize is how many bytes BenchmarkImport imports where EHI_BENCH_SIZE is not set: of less,
-// the waiting for the disk at the end is a large part.
+// importSize is the number of bytes that BenchmarkImport imports if EHI_BENCH_SIZE is not set.
+// With fewer bytes, waiting for the disk at the end would dominate.
 const importSize = 256 << 20
 
-// BenchmarkImport imports NDJSON by type into an empty store until it can be exported, in a process
-// of its own. MB/s counts the bytes of NDJSON, from the opening of the store until it is closed;
-// MB/cpu-s, by the processor time of all threads, hardly depends on what else the machine does.
+// BenchmarkImport imports NDJSON by type into an empty store in a process of its own, until it
+// can be exported. MB/s counts the bytes of NDJSON from opening to closing the store. MB/cpu-s
+// uses the processor time of all threads, so other load on the machine hardly affects it.
 func BenchmarkImport(b *testing.B) {
 	bytes := int64(importSize)
 	if os.Getenv(sizeEnv) != "" {
@@ -288,7 +287,7 @@ func BenchmarkImport(b *testing.B) {
 	}
 }
 
-// zipAll gzips the files of a folder into another.
+// zipAll gzips the files of a folder into another one.
 func zipAll(b *testing.B, dir string) string {
 	b.Helper()
 	out := b.TempDir()
@@ -327,8 +326,8 @@ func zipOne(from, to string) error {
 	return out.Close()
 }
 
-// BenchmarkNATS exports one patient after the other with the embedded NATS and with one in a
-// process of its own.
+// BenchmarkNATS exports patients consecutively with the embedded NATS, and with one in a process
+// of its own.
 func BenchmarkNATS(b *testing.B) {
 	for _, kind := range []string{"embedded", "external"} {
 		b.Run(kind, func(b *testing.B) {

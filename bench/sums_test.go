@@ -9,14 +9,14 @@ import (
 	"ehi-server/api/client"
 )
 
-// together is how many patients' exports are asked for at once.
+// together is the number of patients' exports that are started together.
 const together = 1000
 
-// BenchmarkChecksums compares a server that takes checksums of its files with one that takes
-// none, in alternation, so that what else the machine does meets both. It reports the speed with
-// checksums by that without: the median of the pairs, for a population of EHI_BENCH_SIZE and for
-// 1,000 exports at once. cpu-ratio is that of all rounds' processor time of the servers, which
-// other work on the machine moves less.
+// BenchmarkChecksums compares a server that computes checksums of its files with one that does
+// not. It alternates between them, so that other load on the machine affects both. It reports
+// the speed with checksums divided by the speed without: the median of the pairs, for a
+// population of EHI_BENCH_SIZE and for 1,000 exports at once. cpu-ratio divides the servers'
+// processor times of all rounds, which other load affects less.
 func BenchmarkChecksums(b *testing.B) {
 	b.Run("population", func(b *testing.B) {
 		var servers []measured
@@ -41,13 +41,13 @@ func BenchmarkChecksums(b *testing.B) {
 	})
 }
 
-// measured is a server that does something once and says how long it took.
+// measured is a server with an operation that returns its duration.
 type measured struct {
 	*process
 	once func(b *testing.B) time.Duration
 }
 
-// spent adds the server's processor time.
+// spent runs the operation and adds the server's processor time to cpu.
 func (m measured) spent(b *testing.B, cpu *float64) time.Duration {
 	before := m.cpuSeconds()
 	took := m.once(b)
@@ -55,10 +55,10 @@ func (m measured) spent(b *testing.B, cpu *float64) time.Duration {
 	return took
 }
 
-// comparePairs measures two servers in turn, each of them first as often as the other.
+// comparePairs measures two servers alternately. Each of them is first equally often.
 func comparePairs(b *testing.B, with, without measured) {
 	b.Helper()
-	with.once(b) // both are warm then
+	with.once(b) // warm up both
 	without.once(b)
 	var ratios []float64
 	var cpuWith, cpuWithout float64
@@ -80,8 +80,8 @@ func comparePairs(b *testing.B, with, without measured) {
 	b.ReportMetric(cpuWithout/cpuWith, "cpu-ratio")
 }
 
-// exportTogether asks for the exports of a patient all at once, waits for all manifests, and
-// deletes them.
+// exportTogether starts the exports of a patient together, waits for all manifests, and deletes
+// them.
 func (p *process) exportTogether(b *testing.B) time.Duration {
 	b.Helper()
 	syncDisk()

@@ -12,7 +12,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// adminLogin returns a session, which every API knows.
+// adminLogin returns an administrator's session, which is valid at every API.
 func (u *user) adminLogin(ctx context.Context) (admin *client.Client, err error) {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, requestTime)
@@ -31,7 +31,7 @@ func (u *user) adminLogin(ctx context.Context) (admin *client.Client, err error)
 	}
 }
 
-// asAdmin sends a request until it is answered by something else than that it should come again.
+// asAdmin sends a request until the answer is something other than to try again.
 func (u *user) asAdmin(
 	ctx context.Context, admin *client.Client,
 	send func(context.Context, *client.Client) (*client.Answer, error),
@@ -52,7 +52,7 @@ func (u *user) asAdmin(
 	}
 }
 
-// adminJob reads a job as administrators see it.
+// adminJob reads a job through the administrators' API.
 func (u *user) adminJob(
 	ctx context.Context, admin *client.Client, id string,
 ) (j client.AdminJob, err error) {
@@ -69,7 +69,8 @@ func (u *user) adminJob(
 	return j, json.Unmarshal(a.Body, &j)
 }
 
-// retrieved waits until a job waits for review. done is false where it was given up.
+// retrieved waits until a job is ready for review. done is false if the job failed after its
+// last attempt.
 func (u *user) retrieved(ctx context.Context, admin *client.Client, j job) (done bool, err error) {
 	for {
 		seen, err := u.adminJob(ctx, admin, j.id)
@@ -92,8 +93,7 @@ func (u *user) retrieved(ctx context.Context, admin *client.Client, j job) (done
 
 const documentName = "letter.txt"
 
-// attach uploads a document; where an answer got lost it may be there already, and where that
-// upload was cut off it is not.
+// attach uploads a document. After a lost answer, the document may or may not have been stored.
 func (u *user) attach(ctx context.Context, admin *client.Client, j job, document []byte) error {
 	for {
 		seen, err := u.adminJob(ctx, admin, j.id)
@@ -115,8 +115,8 @@ func (u *user) attach(ctx context.Context, admin *client.Client, j job, document
 	}
 }
 
-// verifyReviewed verifies an export with a document. A document that was uploaded again after an
-// answer got lost can be there twice.
+// verifyReviewed verifies an export with a document. The document may be there twice if it was
+// uploaded again after a lost answer.
 func (u *user) verifyReviewed(ctx context.Context, j job, m *ehi.Manifest, document []byte) error {
 	rest := *m
 	rest.Output = nil

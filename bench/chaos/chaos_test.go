@@ -14,7 +14,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// An export that is not what the store holds is found out, whatever it is that differs.
+// An export that differs from the store in any way is detected.
 func TestAWrongExportIsFoundOut(t *testing.T) {
 	of := func(lines ...string) (t verify.Tally) {
 		for _, l := range lines {
@@ -46,7 +46,7 @@ func TestAWrongExportIsFoundOut(t *testing.T) {
 	}
 }
 
-// A seed draws the same faults again, and in the long run every kind of them.
+// A seed always draws the same faults, and in the long run every kind of them.
 func TestASeedDrawsTheSameFaults(t *testing.T) {
 	f := &fleet{config: &config{AckWait: time.Second}}
 	draw := func(seed uint64) (names string, kinds map[string]bool) {

@@ -24,17 +24,17 @@ import (
 	"ehi-server/shared/files/local"
 )
 
-// mostKept is how many finished jobs a fleet keeps; the oldest one goes for a new one.
+// mostKept is the number of finished jobs that a fleet keeps. A new one displaces the oldest.
 const mostKept = 40
 
-// keep leaves a finished job for later rounds to look at.
+// keep keeps a finished job for checks in later rounds.
 func (f *fleet) keep(j job) {
 	f.keeping.Lock()
 	defer f.keeping.Unlock()
 	f.kept = append(f.kept, j)
 }
 
-// check waits until everything is in order after a round, and tells what is not.
+// check waits until everything is consistent after a round, and reports what is not.
 func (f *fleet) check(ctx context.Context) error {
 	began := time.Now()
 	var took []string
@@ -89,7 +89,7 @@ func (f *fleet) check(ctx context.Context) error {
 
 func all(bus.Summary) bool { return true }
 
-// ended reports whether every job has come to an end, and no command is left.
+// ended reports whether all jobs have ended and no command is left.
 func (f *fleet) ended(ctx context.Context, b *bus.Bus) error {
 	for _, s := range b.Jobs.List(all) {
 		if s.Status == ehi.Requested || s.Status == ehi.Aborted {
@@ -104,8 +104,8 @@ func (f *fleet) ended(ctx context.Context, b *bus.Bus) error {
 	return nil
 }
 
-// clean deletes the jobs that nobody knows of: their kick-off was never answered, or their user
-// saw them given up.
+// clean deletes the jobs that no user follows: their kick-off was never answered, or their user
+// saw them fail.
 func (f *fleet) clean(ctx context.Context, b *bus.Bus) error {
 	u := &user{fleet: f, rng: rand.New(rand.NewPCG(f.Seed, 0))}
 	limit, cancel := context.WithTimeout(ctx, f.Patience)
@@ -137,7 +137,7 @@ func (f *fleet) clean(ctx context.Context, b *bus.Bus) error {
 	return nil
 }
 
-// verifyKept looks at finished jobs again: they are what they were, whatever has died since.
+// verifyKept checks that finished jobs are unchanged, whatever has been killed since.
 func (f *fleet) verifyKept(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, f.Patience)
 	defer cancel()
@@ -160,8 +160,8 @@ func (f *fleet) verifyKept(ctx context.Context) error {
 	return nil
 }
 
-// counted compares what a job tells of itself with the truth: nothing is counted twice, whatever
-// was done twice.
+// counted compares a job's counts with the truth: nothing counts twice, even if it was done
+// twice.
 func (u *user) counted(ctx context.Context, j job) error {
 	a, err := u.expect(ctx, http.StatusOK, j.token, http.MethodGet, "/jobs/"+j.id+"/metadata", nil)
 	if err != nil {
@@ -186,8 +186,7 @@ func (u *user) counted(ctx context.Context, j job) error {
 	return nil
 }
 
-// filesInOrder compares the exports folder with the records that name what is in it: none more,
-// none fewer.
+// filesInOrder checks that the exports folder contains exactly the files that records name.
 func (f *fleet) filesInOrder(ctx context.Context, b *bus.Bus) error {
 	want := map[string]bool{}
 	for _, s := range b.Jobs.List(all) {
@@ -230,7 +229,7 @@ func (f *fleet) filesInOrder(ctx context.Context, b *bus.Bus) error {
 	return err
 }
 
-// recordsInOrder looks for records of tasks whose job is gone.
+// recordsInOrder looks for task records whose job is gone.
 func (f *fleet) recordsInOrder(ctx context.Context, b *bus.Bus) error {
 	keys, err := f.watch.kv.Keys(ctx)
 	if err != nil && !errors.Is(err, jetstream.ErrNoKeysFound) {
@@ -281,7 +280,7 @@ func (f *fleet) figuresInOrder(ctx context.Context, b *bus.Bus) error {
 	return nil
 }
 
-// finish deletes what was kept: nothing is left then.
+// finish deletes the kept jobs, so that nothing remains.
 func (f *fleet) finish(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, f.Patience)
 	defer cancel()

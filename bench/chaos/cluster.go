@@ -19,7 +19,7 @@ import (
 	"ehi-server/shared/bus"
 )
 
-// clustered is the fleet whose NATS is three servers: any one of them may die.
+// clustered is a fleet whose NATS is a cluster of three servers, any one of which may die.
 var clustered = shape{
 	name:      "three NATS servers, two APIs and an exporter",
 	servers:   3,
@@ -27,7 +27,7 @@ var clustered = shape{
 	exporters: 1,
 }
 
-// composeServers lays out the processes of a NATS cluster, and returns the URLs of all.
+// composeServers sets up the processes of a NATS cluster, and returns all URLs.
 func (f *fleet) composeServers() (urls string, err error) {
 	var clients, routes []string
 	for range f.shape.servers {
@@ -55,11 +55,11 @@ func (f *fleet) composeServers() (urls string, err error) {
 	return "nats://" + strings.Join(clients, ",nats://"), nil
 }
 
-// nats is the processes of the cluster.
+// nats returns the processes of the cluster.
 func (f *fleet) nats() []*process { return f.all[:f.shape.servers] }
 
-// killServers is the fault of a round of a clustered fleet: one server dies, the leader of the
-// jobs every other time; each third round a second one dies with it.
+// killServers is the fault in a round of a clustered fleet. It kills one server, every other
+// time the leader of the jobs. In each third round it also kills a second one.
 func (f *fleet) killServers(ctx context.Context, n int, r *rand.Rand) (string, error) {
 	kept, err := f.finished(ctx)
 	if err != nil {
@@ -89,10 +89,10 @@ func (f *fleet) killServers(ctx context.Context, n int, r *rand.Rand) (string, e
 	return told, f.revived(ctx)
 }
 
-// down is how long a killed server stays away: until it is told to come back.
+// down is how long a killed server stays down: until it is revived.
 const down = 24 * time.Hour
 
-// killOne kills a server, and takes the time until a kick-off that came after is accepted.
+// killOne kills a server, and measures the time until a later kick-off is accepted.
 func (f *fleet) killOne(ctx context.Context, p *process) (told string, err error) {
 	began := time.Now()
 	if !f.kill(ctx, p) {
@@ -120,14 +120,14 @@ func (f *fleet) kill(ctx context.Context, p *process) bool {
 	return p.gone(ctx)
 }
 
-// accepted kicks an export off that needs a form, again and again until one is accepted.
+// accepted repeats the kick-off of an export that needs a form until one is accepted.
 func (f *fleet) accepted(ctx context.Context, u *user) error {
 	_, err := u.kickOff(ctx, f.probe, "/fhir/$ehi-export", nil)
 	return err
 }
 
-// killAnother kills a second server: kick-offs are refused then by 503 with Retry-After, and
-// downloads go on.
+// killAnother kills a second server. Then kick-offs must be refused by 503 with Retry-After, and
+// downloads must work.
 func (f *fleet) killAnother(ctx context.Context, p *process, kept job) error {
 	if !f.kill(ctx, p) {
 		return fmt.Errorf("%s was down already", p.name)
@@ -157,7 +157,7 @@ func (f *fleet) killAnother(ctx context.Context, p *process, kept job) error {
 	return nil
 }
 
-// finished is an export that is there to be downloaded.
+// finished returns an export that can be downloaded.
 func (f *fleet) finished(ctx context.Context) (job, error) {
 	u := &user{fleet: f, rng: rand.New(rand.NewPCG(f.Seed, 4))}
 	ctx, cancel := context.WithTimeout(ctx, f.Patience)
@@ -180,7 +180,7 @@ func (f *fleet) finished(ctx context.Context) (job, error) {
 	return j, nil
 }
 
-// leader is the name of the server that leads the stream of the jobs.
+// leader returns the name of the server that leads the stream of the jobs.
 func (f *fleet) leader(ctx context.Context) (name string, err error) {
 	err = f.eventually(ctx, func(ctx context.Context) error {
 		return f.streams(ctx, func(info *jetstream.StreamInfo) error {
@@ -212,7 +212,7 @@ func (f *fleet) streams(ctx context.Context, see func(*jetstream.StreamInfo) err
 	return errors.Join(append(errs, list.Err())...)
 }
 
-// revived has killed servers come back, and waits until each has what the others have.
+// revived restarts killed servers, and waits until each has caught up.
 func (f *fleet) revived(ctx context.Context) error {
 	for _, p := range f.nats() {
 		if p.pid.Load() != 0 {
@@ -239,10 +239,10 @@ func (f *fleet) revived(ctx context.Context) error {
 	})
 }
 
-// whole reports whether a stream has three copies that are the same.
+// whole reports whether a stream has three identical copies.
 func whole(info *jetstream.StreamInfo) error {
 	if info.Config.Replicas != 3 || info.Cluster == nil || len(info.Cluster.Replicas) != 2 {
-		state, _ := json.Marshal(info.Cluster) // for people
+		state, _ := json.Marshal(info.Cluster) // for the error message
 		return fmt.Errorf("stream %s has %d copies: %s", info.Config.Name, info.Config.Replicas,
 			state)
 	}

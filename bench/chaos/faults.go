@@ -17,13 +17,13 @@ const (
 	sigkill = syscall.SIGKILL
 )
 
-// fault is something that happens to a process. It returns whether it did: a process that is
+// fault is an event that happens to a process. It reports whether it happened: a process that is
 // down cannot be stopped.
 type fault struct {
 	name   string
 	weight int
-	// draw takes its chances at once, so that a seed gives the same faults whatever the
-	// processes do meanwhile.
+	// draw makes all random choices immediately, so that a seed gives the same faults whatever
+	// the processes do meanwhile.
 	draw func(f *fleet, r *rand.Rand) func(ctx context.Context, p *process) bool
 }
 
@@ -80,7 +80,7 @@ func between(r *rand.Rand, least, most time.Duration) time.Duration {
 	return least + time.Duration(r.Int64N(int64(most-least)))
 }
 
-// drawFault picks one by its weight.
+// drawFault chooses a fault by its weight.
 func drawFault(r *rand.Rand) fault {
 	total := 0
 	for _, f := range faults {
@@ -95,8 +95,8 @@ func drawFault(r *rand.Rand) fault {
 	return faults[0]
 }
 
-// disturb lets faults happen for a round's time, at most one to a process at once, and returns
-// when all are over.
+// disturb causes faults during a round, at most one per process at a time, and returns when all
+// are over.
 func (f *fleet) disturb(ctx context.Context, r *rand.Rand) string {
 	end := time.Now().Add(f.Faults)
 	var wg sync.WaitGroup

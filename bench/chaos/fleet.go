@@ -20,14 +20,16 @@ import (
 	"ehi-server/shared/files"
 )
 
-// shape is how a fleet is made up.
+// shape is the composition of a fleet.
 type shape struct {
 	name string
-	// apart says that NATS is a process of its own; else it is embedded in the only API.
+	// apart means that NATS is a process of its own. Otherwise it is embedded in the only API.
 	apart bool
-	// servers is how many NATS servers make a cluster; 0: there is one, or none of its own.
+	// servers is the number of NATS servers in a cluster. 0 means a single server, or an
+	// embedded one.
 	servers int
-	// apis is the workers of each API process, exporters how many stand-alone workers there are.
+	// apis has the number of workers of each API process; exporters is the number of stand-alone
+	// workers.
 	apis      []int
 	exporters int
 }
@@ -38,7 +40,7 @@ var shapes = []shape{
 	{name: "one server alone", apis: []int{4}},
 }
 
-// fleet is the processes of one shape on folders of their own.
+// fleet is the set of processes of one shape, with their folders.
 type fleet struct {
 	*config
 	binaries binaries
@@ -52,18 +54,18 @@ type fleet struct {
 	clients   []*client.Client // one for each API, without a token
 	truth     *truth
 	keeping   sync.Mutex
-	kept      []job // finished jobs of earlier rounds, to be looked at again
+	kept      []job // finished jobs of earlier rounds, to be checked again
 	watch     *recoveries
-	probe     string // the token of the kick-offs that look whether any is accepted
+	probe     string // a token for kick-offs that test whether any is accepted
 	intruders intruders
-	waits     waits  // for what it waits, or has waited last
+	waits     waits  // what it waits for, or waited for last
 	took      string // how long each step of the last check took
 }
 
-// exports is the folder that all processes share.
+// exports returns the folder that all processes share.
 func (f *fleet) exports() string { return filepath.Join(f.dir, "api-0", files.Folder) }
 
-// live runs the rounds first <= n < last, and stops the fleet in good order.
+// live runs the rounds first <= n < last, and then stops the fleet gracefully.
 func (f *fleet) live(ctx context.Context, store string, truth *truth, first, last int) (err error) {
 	f.truth = truth
 	fmt.Printf("fleet: %s\n", f.shape.name)
@@ -102,8 +104,7 @@ func (f *fleet) live(ctx context.Context, store string, truth *truth, first, las
 	return f.bounded(ctx, "the end", f.finish)
 }
 
-// compose lays out folders and command lines. Addresses are chosen once: a process that is
-// started again has the one it had.
+// compose sets up folders and command lines. A process keeps its address when it is restarted.
 func (f *fleet) compose(store string) error {
 	if err := f.intruders.settle(filepath.Join(f.dir, "wrong"), store); err != nil {
 		return err
@@ -140,7 +141,7 @@ func (f *fleet) compose(store string) error {
 		if err := copyStore(store, data); err != nil {
 			return err
 		}
-		if n > 0 { // every process writes to the first one's exports
+		if n > 0 { // every process writes to the first one's exports folder
 			if err := os.Symlink(f.exports(), filepath.Join(data, files.Folder)); err != nil {
 				return err
 			}
@@ -189,7 +190,7 @@ func (f *fleet) add(name, path string, args ...string) *process {
 	return p
 }
 
-// freeAddress finds a port that nobody listens on.
+// freeAddress returns an unused address.
 func freeAddress() (string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -198,7 +199,7 @@ func freeAddress() (string, error) {
 	return ln.Addr().String(), ln.Close()
 }
 
-// ready waits until every API says so.
+// ready waits until every API is ready.
 func (f *fleet) ready(ctx context.Context) error {
 	for n, c := range f.clients {
 		err := f.eventually(ctx, func(ctx context.Context) error {
@@ -215,7 +216,7 @@ func (f *fleet) ready(ctx context.Context) error {
 	return nil
 }
 
-// eventually tries f until it succeeds or patience ends.
+// eventually repeats try until it succeeds or patience ends.
 func (f *fleet) eventually(ctx context.Context, try func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, f.Patience)
 	defer cancel()
@@ -233,19 +234,19 @@ func (f *fleet) eventually(ctx context.Context, try func(context.Context) error)
 	}
 }
 
-// roundLimit is when a round that has not ended hangs: each of its waits has a limit of its own,
-// and they follow one another.
+// roundLimit is the maximum duration of a round. Each of its waits has a limit, and they follow
+// one another.
 func (f *fleet) roundLimit() time.Duration { return f.Faults + 12*f.Patience }
 
-// bounded is do, which ends within the limit of a round, or the process does: what it waits for,
-// and every goroutine, are told then.
+// bounded runs do. If do does not end within the limit of a round, bounded prints what it waits
+// for and all goroutines, and ends the process.
 func (f *fleet) bounded(ctx context.Context, what string, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, f.roundLimit(), fmt.Errorf("%s hangs", what))
 	defer cancel()
 	hangs := time.AfterFunc(f.roundLimit()+stopTime, func() {
 		fmt.Fprintf(os.Stderr, "%s does not end, seed %d; it waited last for: %v\n", what, f.Seed,
 			f.waits.last())
-		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2) // for people
+		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2) // for diagnosis
 		for _, p := range f.all {
 			fmt.Fprintln(os.Stderr, p.tail())
 			if pid := p.pid.Load(); pid != 0 {
@@ -262,7 +263,7 @@ func (f *fleet) bounded(ctx context.Context, what string, do func(context.Contex
 	return err
 }
 
-// waits is what was waited for.
+// waits records what was last waited for.
 type waits struct {
 	mu  sync.Mutex
 	err error
@@ -282,12 +283,12 @@ func (w *waits) last() error {
 
 var errNothing = errors.New("nothing")
 
-// round lets users work while faults happen, waits until both are through, and checks.
+// round lets users work while faults happen, waits until both are done, and checks the state.
 func (f *fleet) round(ctx context.Context, n int) error {
 	began := time.Now()
 	users, end := context.WithTimeout(ctx, f.Faults+f.Patience)
 	defer end()
-	calm := make(chan struct{}) // closed when no further fault is begun
+	calm := make(chan struct{}) // closed when no further fault begins
 	var group errgroup.Group
 	for u := range f.Users {
 		group.Go(func() error {
@@ -315,7 +316,7 @@ func (f *fleet) round(ctx context.Context, n int) error {
 	return nil
 }
 
-// fault lets happen what a round is for.
+// fault causes the faults of a round.
 func (f *fleet) fault(ctx context.Context, n int, r *rand.Rand) (told string, err error) {
 	if f.shape.servers > 0 {
 		return f.killServers(ctx, n, r)
@@ -323,8 +324,7 @@ func (f *fleet) fault(ctx context.Context, n int, r *rand.Rand) (told string, er
 	return f.disturb(ctx, r), nil
 }
 
-// shutDown stops every process, exporters first. Where nothing went wrong before, each has to
-// end with status 0.
+// shutDown stops every process, exporters first. If clean is true, each must exit with status 0.
 func (f *fleet) shutDown(clean bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()

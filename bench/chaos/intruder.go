@@ -15,18 +15,18 @@ import (
 	"ehi-server/api/client"
 )
 
-// intruders are exporters that do not belong to the server. They come and go while everything
-// else happens, and none of them may ever have a command.
+// intruders are exporters that do not belong to the server. They come and go during all other
+// faults, and must never receive a command.
 type intruders struct {
 	mu     sync.Mutex
 	dir    string
-	pids   map[string]bool // of all that there were, as texts
-	wrongs []string        // what they did that none may
+	pids   map[string]bool // of all intruders so far, as text
+	wrongs []string        // violations so far
 	came   int
 }
 
-// wrongness is in what an intruder differs. args gives its command line beside what all
-// exporters have.
+// wrongness is a difference between an intruder and the server. args returns its command line,
+// in addition to that of all exporters.
 type wrongness struct {
 	name string
 	args func(f *fleet, dir string) []string
@@ -47,7 +47,7 @@ var wrongnesses = []wrongness{
 	}},
 }
 
-// joins is what an exporter says that takes commands.
+// joins is what an exporter logs when it takes commands.
 const joins = "this exporter belongs to the server, and takes commands"
 
 // settle gives the intruders a copy of the records, and a table of their own.
@@ -59,12 +59,12 @@ func (in *intruders) settle(dir, store string) error {
 	return os.WriteFile(filepath.Join(dir, "table.csv"), []byte("# nothing is sensitive\n"), 0o600)
 }
 
-// intrusion is the fault that an exporter comes that does not belong, and goes after a while.
+// intrusion is the fault that an exporter that does not belong starts and ends after a while.
 func intrusion(f *fleet, r *rand.Rand) func(context.Context, *process) bool {
 	w, stay := wrongnesses[r.IntN(len(wrongnesses))], between(r, time.Second, 3*time.Second)
 	return func(ctx context.Context, _ *process) bool {
 		in := &f.intruders
-		if !in.mu.TryLock() { // one at a time: they share a folder
+		if !in.mu.TryLock() { // one at a time, because they share a folder
 			return false
 		}
 		defer in.mu.Unlock()
@@ -77,8 +77,7 @@ func intrusion(f *fleet, r *rand.Rand) func(context.Context, *process) bool {
 	}
 }
 
-// intrude runs an intruder for a while. Errors: where it took itself for one that belongs, or
-// does not end.
+// intrude runs an intruder for a while. Errors: it considers itself to belong, or does not end.
 func (f *fleet) intrude(ctx context.Context, w wrongness, stay time.Duration) error {
 	in := &f.intruders
 	path := filepath.Join(f.dir, fmt.Sprintf("wrong-%d-%s.log", in.came, w.name))
@@ -94,10 +93,10 @@ func (f *fleet) intrude(ctx context.Context, w wrongness, stay time.Duration) er
 		return err
 	}
 	in.pids[fmt.Sprint(cmd.Process.Pid)] = true
-	_ = client.Sleep(ctx, stay) // it goes at the end of the run, too
+	_ = client.Sleep(ctx, stay) // also interrupted at the end of the run
 	_ = cmd.Process.Signal(sigterm)
 	hangs := time.AfterFunc(stopTime, func() { _ = cmd.Process.Kill() })
-	_ = cmd.Wait() // it may have given up a NATS that is away
+	_ = cmd.Wait() // it may have given up on an unreachable NATS
 	if !hangs.Stop() {
 		return errors.New("it does not end")
 	}
@@ -108,7 +107,7 @@ func (f *fleet) intrude(ctx context.Context, w wrongness, stay time.Duration) er
 	return err
 }
 
-// told is what intruders did that none may. workers are those that have had a task.
+// told reports the intruders' violations. workers are those that have had a task.
 func (in *intruders) told(workers []string) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A task in the hands of an exporter that does not belong, and what one says of itself, are told.
+// A task of an exporter that does not belong is reported, and so is an intruder's own violation.
 func TestWhatAWrongExporterDoesIsTold(t *testing.T) {
 	in := &intruders{pids: map[string]bool{"17": true}}
 	if err := in.told([]string{"host-16", "host-171"}); err != nil {

@@ -1,8 +1,8 @@
-// Command chaos proves that no fault loses, holds up or falsifies an export. It starts a fleet
-// of real processes (API, NATS, stand-alone exporters), lets users run whole flows against it,
-// and meanwhile kills, stops, starves and restarts the processes at random. Every downloaded
-// byte is compared with the record store; after each round of faults all that the server
-// promises is checked.
+// Command chaos shows that no fault loses, blocks or falsifies an export. It starts a fleet of
+// real processes (API, NATS, stand-alone exporters) and lets users run complete flows against
+// it. Meanwhile it kills, stops, starves and restarts the processes at random. It compares every
+// downloaded byte with the record store, and checks all of the server's guarantees after each
+// round of faults.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// config is the command line; kong fills it from flags and EHI_CHAOS_* variables.
+// config is the command line. kong fills it from flags and EHI_CHAOS_* variables.
 type config struct {
 	Rounds      int           `help:"Rounds of faults." default:"20" env:"EHI_CHAOS_ROUNDS"`
 	Duration    time.Duration `help:"No round is begun after this time; 0: all are." env:"EHI_CHAOS_DURATION"`
@@ -46,8 +46,7 @@ func main() {
 	k.FatalIfErrorf(k.Run())
 }
 
-// Run runs the rounds and tells what came of them. Errors: whatever the server promised and did
-// not keep.
+// Run runs the rounds and reports the results. Errors: any guarantee that the server violated.
 func (c *config) Run(ctx context.Context) (err error) {
 	if c.Rounds < 0 || c.Cluster < 0 || c.Rounds+c.Cluster < 1 || c.FleetRounds < 1 ||
 		c.Users < 1 || c.Patients < 1 {
@@ -106,7 +105,7 @@ func (c *config) Run(ctx context.Context) (err error) {
 	return f.liveAndLeave(ctx, store, truth, 0, c.Cluster)
 }
 
-// liveAndLeave is live, after which the folder is kept only where something went wrong.
+// liveAndLeave runs live and then removes the folder, unless something failed.
 func (f *fleet) liveAndLeave(
 	ctx context.Context, store string, truth *truth, first, last int,
 ) error {

@@ -16,37 +16,38 @@ import (
 	"ehi-server/api/client"
 )
 
-// process is one member of a fleet. Its supervisor starts it again whenever it has ended, as an
-// init system does.
+// process is one member of a fleet. Its supervisor restarts it whenever it has ended, as an init
+// system does.
 type process struct {
 	name string
 	path string
 	args []string
-	log  string // file
-	url  string // of an API, "" for others
-	// fault is held by whoever is at fault with it: one at a time.
+	log  string // path of the log file
+	url  string // of an API; "" for others
+	// fault is held while a fault happens to the process: only one at a time.
 	fault sync.Mutex
 
 	pid    atomic.Int64 // 0 while it is down
 	starts atomic.Int64
 	exits  *atomic.Int64 // counts the times that it ended by itself
-	ending chan ending   // told to the supervisor before the process is ended
-	revive chan struct{} // told to the supervisor to start the process again before its time
+	ending chan ending   // tells the supervisor how the process is about to end
+	revive chan struct{} // tells the supervisor to restart the process early
 }
 
-// ending is how a process is to end, and what comes then.
+// ending is how a process ends, and what follows.
 type ending struct {
 	signal syscall.Signal
-	down   time.Duration // until it is started again
-	last   bool          // it is not
-	clean  bool          // its exit status has to be 0
+	down   time.Duration // until it is restarted
+	last   bool          // it is not restarted
+	clean  bool          // its exit status must be 0
 }
 
-// restartPause is how long a supervisor waits before it starts a process that has ended by itself.
+// restartPause is how long a supervisor waits before it restarts a process that has ended by
+// itself.
 const restartPause = 200 * time.Millisecond
 
-// supervise keeps the process running until it is told the last ending. Errors: a start that
-// failed, an exit status that should be 0.
+// supervise keeps the process running until it receives the last ending. Errors: a start that
+// failed; an exit status that should be 0.
 func (p *process) supervise(ctx context.Context) error {
 	for {
 		cmd, err := p.start()
@@ -79,7 +80,7 @@ func (p *process) supervise(ctx context.Context) error {
 	}
 }
 
-// rest waits until an ended process is to be started again. It reports false where it is not.
+// rest waits until an ended process may restart. It returns false if it must not.
 func (p *process) rest(ctx context.Context, down time.Duration) bool {
 	again := time.NewTimer(down)
 	defer again.Stop()
@@ -99,7 +100,7 @@ func (p *process) rest(ctx context.Context, down time.Duration) bool {
 	}
 }
 
-// stopTime is how long a process may take to end: --drain and --shutdown of the servers, and some.
+// stopTime bounds the end of a process: --drain and --shutdown of the servers, plus a margin.
 const stopTime = 45 * time.Second
 
 func (p *process) await(exit <-chan error, cmd *exec.Cmd) error {
@@ -107,7 +108,7 @@ func (p *process) await(exit <-chan error, cmd *exec.Cmd) error {
 	case err := <-exit:
 		return err
 	case <-time.After(stopTime):
-		_ = cmd.Process.Kill() // it may end at this very moment
+		_ = cmd.Process.Kill() // it may have just ended
 		<-exit
 		return errStuck
 	}
@@ -120,10 +121,10 @@ func (p *process) start() (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close() // the child has its own
+	defer log.Close() // the child has its own descriptor
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	// an interrupt of the terminal is the harness's to pass on
+	// the harness itself passes on the terminal's interrupts
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Env = []string{"HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir()}
 	if err := cmd.Start(); err != nil {
@@ -139,7 +140,8 @@ func (p *process) end(ctx context.Context, e ending) bool {
 	if p.pid.Load() == 0 && !e.last {
 		return false
 	}
-	limit, cancel := context.WithTimeout(ctx, 2*stopTime) // its supervisor may wait for its end
+	// its supervisor may be waiting for its end
+	limit, cancel := context.WithTimeout(ctx, 2*stopTime)
 	defer cancel()
 	select {
 	case p.ending <- e:
@@ -149,7 +151,7 @@ func (p *process) end(ctx context.Context, e ending) bool {
 	}
 }
 
-// gone waits until a process that was killed has ended. It reports whether it has.
+// gone waits until a killed process has ended, and reports whether it has.
 func (p *process) gone(ctx context.Context) bool {
 	limit, cancel := context.WithTimeout(ctx, stopTime)
 	defer cancel()
@@ -161,7 +163,7 @@ func (p *process) gone(ctx context.Context) bool {
 	return true
 }
 
-// freeze stops the process where it is for d. It reports whether it ran.
+// freeze stops the process for d, and reports whether it was running.
 func (p *process) freeze(d time.Duration) bool {
 	pid := int(p.pid.Load())
 	if pid == 0 || syscall.Kill(pid, syscall.SIGSTOP) != nil {
@@ -171,7 +173,7 @@ func (p *process) freeze(d time.Duration) bool {
 	return syscall.Kill(pid, syscall.SIGCONT) == nil
 }
 
-// worker is what the process calls itself in the records of tasks.
+// worker returns the process's name in the records of tasks.
 func (p *process) worker() string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -180,7 +182,7 @@ func (p *process) worker() string {
 	return fmt.Sprintf("%s-%d", host, p.pid.Load())
 }
 
-// tail is the end of the process's log, for a report.
+// tail returns the end of the process's log for an error message.
 func (p *process) tail() string {
 	data, err := os.ReadFile(p.log)
 	if err != nil {

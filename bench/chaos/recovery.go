@@ -15,8 +15,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// recoveries takes the time from the death of a stand-alone worker to the next attempt at what
-// it had in hand.
+// recoveries measures the time from the death of a stand-alone worker to the next attempt at its
+// tasks.
 type recoveries struct {
 	totals *totals
 	conn   *nats.Conn
@@ -25,9 +25,9 @@ type recoveries struct {
 	ended  chan struct{}
 
 	mu      sync.Mutex
-	tasks   map[string]ehi.Task  // those that are in hand
+	tasks   map[string]ehi.Task  // those in progress
 	workers map[string]bool      // all that have ever had one
-	orphans map[string]time.Time // those whose worker was killed, and when
+	orphans map[string]time.Time // tasks whose worker was killed, and when
 }
 
 func watchRecoveries(url string, t *totals) (*recoveries, error) {
@@ -90,8 +90,8 @@ func (w *recoveries) see(e jetstream.KeyValueEntry) {
 	}
 }
 
-// killed notes what a worker has in hand that is about to be killed. Where NATS or the API of
-// the fleet dies, what follows is not the worker's recovery alone, and is not counted.
+// killed records the tasks of a worker that is about to be killed. If NATS or the API dies, the
+// recovery depends on more than the worker, so it is not counted.
 func (w *recoveries) killed(p *process) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -106,7 +106,7 @@ func (w *recoveries) killed(p *process) {
 	}
 }
 
-// names are the workers that have ever had a task.
+// names returns the workers that have ever had a task.
 func (w *recoveries) names() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// totals is what a whole run did.
+// totals are the totals of a whole run.
 type totals struct {
 	began time.Time
 
 	rounds, kills, stops, starved, restarts, exits, intruders atomic.Int64
 	jobs, files, bytes                                        atomic.Int64
-	// jobs that failed after their last attempt, and said so
+	// jobs that failed after their last attempt, and reported it
 	gaveUp atomic.Int64
 
 	mu         sync.Mutex

@@ -17,10 +17,10 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// export is what an export has to be: its lines by type.
+// export is the expected content of an export: its lines by type.
 type export map[string]verify.Tally
 
-// truth is what every export has to be, read from the record store itself.
+// truth is the expected content of every export, read from the record store itself.
 type truth struct {
 	ids      []string
 	patients map[string]export
@@ -57,7 +57,7 @@ func prepare(ctx context.Context, data string, patients int, seed uint64) (t *tr
 	return t, t.readAll(ctx, store)
 }
 
-// readAll reads what the export of the whole store has to be.
+// readAll reads the expected content of an export of the whole store.
 func (t *truth) readAll(ctx context.Context, store *dataset.Store) error {
 	const name = "truth"
 	population, err := store.Freeze(ctx, name)
@@ -81,7 +81,7 @@ func (t *truth) readAll(ctx context.Context, store *dataset.Store) error {
 	return errors.Join(population.Close(), store.Thaw(name))
 }
 
-// read counts a record and closes it.
+// read adds a record and closes it.
 func (e export) read(ctx context.Context, r source.Record) error {
 	err := r.Scan(ctx, source.Query{}, func(res source.Resource) error {
 		tally := e[res.Type]
@@ -92,7 +92,7 @@ func (e export) read(ctx context.Context, r source.Record) error {
 	return errors.Join(err, r.Close())
 }
 
-// compare tells in what an export differs from what it has to be.
+// compare returns how an export differs from the expected one.
 func (e export) compare(got export) error {
 	for typ, want := range e {
 		if got[typ] != want {
@@ -113,8 +113,8 @@ type binaries struct{ api, exporter, nats string }
 
 const natsServer = "github.com/nats-io/nats-server/v2"
 
-// build makes the programs in dir. Those that the folder ready holds it takes from there. version is
-// that of the NATS server, "" for the embedded one's.
+// build builds the programs in dir, and uses those that exist in the folder ready. version is
+// that of the NATS server, or "" for the embedded one's.
 func build(ctx context.Context, dir, version, ready string) (b binaries, err error) {
 	b.nats = filepath.Join(dir, "nats-server")
 	if version != "" {
@@ -131,7 +131,8 @@ func build(ctx context.Context, dir, version, ready string) (b binaries, err err
 	return b, err
 }
 
-// command is the path of a program, which is built in dir unless the folder ready holds it.
+// command returns the path of a program. It builds the program in dir unless it exists in the
+// folder ready.
 func command(ctx context.Context, dir, ready, name, of string) (string, error) {
 	if ready != "" {
 		if path := filepath.Join(ready, name); isFile(path) {
@@ -150,7 +151,7 @@ func isFile(path string) bool {
 	return err == nil && is.Mode().IsRegular()
 }
 
-// install builds a version of a program that is none of the workspace's.
+// install builds a version of a program from outside the workspace.
 func install(ctx context.Context, dir, program string) error {
 	dir, err := filepath.Abs(dir)
 	if err == nil {

@@ -16,22 +16,22 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// user runs flows one after the other. It is as patient as a client has to be whose server may
-// be restarted at any moment: what fails for want of an answer, or by 503 or 429, is done again.
+// user runs flows, one after the other. It is as patient as a client must be whose server may
+// restart at any moment: it repeats requests that get no answer, or 503 or 429.
 type user struct {
 	*fleet
 	rng *rand.Rand
 }
 
-// Bounds of one user's requests.
+// Limits of one user's requests.
 const (
-	requestTime = 10 * time.Second // a stopped process holds a request up
+	requestTime = 10 * time.Second // a stopped process delays a request
 	retryPause  = 50 * time.Millisecond
 	serviceAll  = "system/*.rs system/$ehi-export"
 )
 
-// work runs flows until calm, and finishes the last one. Errors: anything that a server may not
-// do, or did not do in time.
+// work runs flows until calm is closed, and finishes the last one. Errors: anything that a
+// server must not do, or did not do in time.
 func (u *user) work(ctx context.Context, calm <-chan struct{}) error {
 	for {
 		kind := u.draw()
@@ -50,7 +50,7 @@ func (u *user) work(ctx context.Context, calm <-chan struct{}) error {
 	}
 }
 
-// flow is a kind of what users do.
+// flow is a kind of user activity.
 type flow struct {
 	name   string
 	weight int
@@ -82,11 +82,11 @@ func (u *user) draw() flow {
 	return all[0]
 }
 
-// api is one of the APIs, by chance.
+// api returns a random API.
 func (u *user) api() *client.Client { return u.clients[u.rng.IntN(len(u.clients))] }
 
-// request sends a request until it is answered, by whichever API, with something else than that
-// it should come again. target is relative to an API.
+// request sends a request to random APIs until the answer is something other than to try again.
+// target is relative to an API.
 func (u *user) request(
 	ctx context.Context, token, method, target string, body []byte, header ...string,
 ) (*client.Answer, error) {
@@ -108,7 +108,7 @@ func (u *user) request(
 	}
 }
 
-// expect is request, for an answer with a status.
+// expect is request for an answer with a given status.
 func (u *user) expect(
 	ctx context.Context, status int, token, method, target string, body []byte, header ...string,
 ) (*client.Answer, error) {
@@ -143,7 +143,7 @@ func (u *user) token(
 		if err == nil {
 			return c.Token, nil
 		}
-		// A code whose exchange got lost is used up: the flow begins again.
+		// A code is used up even if the answer to its exchange is lost: start the flow again.
 		e, ok := errors.AsType[*client.Error](err)
 		if ok && e.Status != http.StatusServiceUnavailable &&
 			e.Status != http.StatusTooManyRequests {
@@ -155,8 +155,8 @@ func (u *user) token(
 	}
 }
 
-// job is an export that was accepted. Where the answer to a kick-off gets lost there may be
-// another one that nobody knows of.
+// job is an accepted export. If the answer to a kick-off is lost, another job may exist that no
+// user knows.
 type job struct {
 	id, token string
 	want      export
@@ -205,14 +205,14 @@ func (u *user) exportWithForm(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// A submission whose answer got lost was taken all the same.
+	// A submission counts even if its answer is lost.
 	if a.Status != http.StatusOK && !strings.Contains(string(a.Body), "already customized") {
 		return verify.Wrongf("the form was answered %d: %.200s", a.Status, a.Body)
 	}
 	return u.finishJob(ctx, j)
 }
 
-// wholeForm releases everything.
+// wholeForm returns a form that releases everything.
 func wholeForm() []byte {
 	parameters, authorizations := map[string]any{}, map[string]any{}
 	for _, c := range ehi.Categories() {
@@ -225,7 +225,7 @@ func wholeForm() []byte {
 		"parameters":     parameters,
 		"authorizations": authorizations,
 	})
-	if err != nil { // maps of strings and booleans
+	if err != nil { // it has only maps of strings and booleans
 		panic(err)
 	}
 	return body
@@ -289,7 +289,7 @@ func (u *user) exportReviewed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// An approval whose answer got lost was given all the same.
+	// An approval counts even if its answer is lost.
 	if a.Status != http.StatusOK && !strings.Contains(string(a.Body), `\"approved\" state`) {
 		return verify.Wrongf("the approval was answered %d: %.300s", a.Status, a.Body)
 	}
@@ -311,8 +311,8 @@ func (u *user) finishJob(ctx context.Context, j job) error {
 	return u.remove(ctx, j)
 }
 
-// download waits for a manifest and verifies what it lists. done is false where the job was
-// given up after its last attempt, which it says.
+// download waits for a manifest and verifies what it lists. done is false if the job reports
+// that it failed after its last attempt.
 func (u *user) download(ctx context.Context, j job) (done bool, err error) {
 	m, err := u.manifest(ctx, j)
 	if m == nil || err != nil {
@@ -349,8 +349,7 @@ func (u *user) manifest(ctx context.Context, j job) (*ehi.Manifest, error) {
 	}
 }
 
-// verify reads every file of a manifest, whatever dies meanwhile, and compares all of them with
-// the truth.
+// verify reads every file of a manifest, through all faults, and compares them with the truth.
 func (u *user) verify(ctx context.Context, j job, m *ehi.Manifest) error {
 	got := export{}
 	for _, e := range m.Output {
@@ -393,15 +392,15 @@ func (u *user) file(ctx context.Context, j job, e ehi.ManifestEntry) (verify.Tal
 	}
 }
 
-// remove deletes a job; then it has to be gone for good, at every API as soon as it has heard of
-// it.
+// remove deletes a job and checks that it is gone permanently, at every API as soon as it has
+// been notified.
 func (u *user) remove(ctx context.Context, j job) error {
 	target := "/jobs/" + j.id + "/status"
 	a, err := u.request(ctx, j.token, http.MethodDelete, target, nil)
 	if err != nil {
 		return err
 	}
-	// gone by a request whose answer got lost
+	// an earlier request whose answer was lost may have deleted it
 	if a.Status != http.StatusAccepted && a.Status != http.StatusNotFound {
 		return verify.Wrongf("DELETE of job %s: %d %.300s", j.id, a.Status, a.Body)
 	}

@@ -19,7 +19,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// user drives flows, one after the other.
+// user runs flows, one after the other.
 type user struct {
 	*config
 	open *client.Client
@@ -27,7 +27,7 @@ type user struct {
 	sums *sums
 }
 
-// run does one flow; due is when it should have begun.
+// run runs one flow; due is its scheduled start.
 func (u *user) run(ctx context.Context, a action, patient string, due time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, u.FlowTimeout)
 	defer cancel()
@@ -40,7 +40,7 @@ func (u *user) run(ctx context.Context, a action, patient string, due time.Time)
 	u.rec.ended(a)
 }
 
-// flow returns the step that failed.
+// flow runs one flow and returns the step that failed.
 func (u *user) flow(ctx context.Context, a action, patient string) (s step, err error) {
 	c, err := u.authorize(ctx, patient)
 	if err != nil {
@@ -54,7 +54,7 @@ func (u *user) flow(ctx context.Context, a action, patient string) (s step, err 
 	u.rec.move("", state)
 	move := func(to string) { u.rec.move(state, to); state = to }
 	defer func() {
-		if err != nil { // nothing is left behind where that can be helped
+		if err != nil { // clean up if possible
 			_ = c.Delete(context.WithoutCancel(ctx), job.StatusURL)
 		}
 		move("")
@@ -98,10 +98,10 @@ func (u *user) authorize(ctx context.Context, patient string) (*client.Client, e
 	return c, err
 }
 
-// serviceScope opens every kick-off of a backend service.
+// serviceScope permits every kick-off of a backend service.
 const serviceScope = "system/*.rs system/$ehi-export"
 
-// kickOff starts an export. A server that is busy says when to come again.
+// kickOff starts an export. It repeats the request when a busy server asks for that.
 func (u *user) kickOff(ctx context.Context, c *client.Client, patient string) (client.Job, error) {
 	target := strings.ReplaceAll(u.KickOff, "{patient}", patient)
 	for {
@@ -125,7 +125,7 @@ func busy(code int) bool {
 	return code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable
 }
 
-// pause waits for as long as Retry-After says.
+// pause waits for the time in Retry-After.
 func pause(ctx context.Context, h http.Header) error {
 	seconds, err := strconv.Atoi(h.Get("Retry-After"))
 	if err != nil {
@@ -134,7 +134,7 @@ func pause(ctx context.Context, h http.Header) error {
 	return client.Sleep(ctx, time.Duration(seconds)*time.Second)
 }
 
-// wait polls at the pace that the server tells, to the manifest.
+// wait polls, at the pace that the server requests, until the manifest is available.
 func (u *user) wait(ctx context.Context, c *client.Client, job client.Job) (*ehi.Manifest, error) {
 	begun := time.Now()
 	for {
@@ -170,8 +170,8 @@ func (u *user) wait(ctx context.Context, c *client.Client, job client.Job) (*ehi
 	}
 }
 
-// fetch downloads and verifies all files. Where an export is one patient's, it has to be the
-// same each time.
+// fetch downloads and verifies all files. The export of a single patient must be the same each
+// time.
 func (u *user) fetch(ctx context.Context, c *client.Client, patient string, m *ehi.Manifest) error {
 	if len(m.Output) == 0 {
 		return verify.Wrongf("a manifest without files")
@@ -204,13 +204,13 @@ func (u *user) fetch(ctx context.Context, c *client.Client, patient string, m *e
 	return nil
 }
 
-// sums remembers what each export was when it came first.
+// sums stores the checksum of the first export of each kind.
 type sums struct {
 	mu    sync.Mutex
 	first map[string]verify.Sum
 }
 
-// same reports whether an export is what it was before.
+// same reports whether an export equals the first one.
 func (s *sums) same(key string, got verify.Sum) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -221,7 +221,7 @@ func (s *sums) same(key string, got verify.Sum) bool {
 	return !known || first == got
 }
 
-// remove deletes the job; then it has to be gone (EHI-13).
+// remove deletes the job and checks that it is gone (EHI-13).
 func (u *user) remove(ctx context.Context, c *client.Client, job client.Job) error {
 	start := time.Now()
 	if err := c.Delete(ctx, job.StatusURL); err != nil {

@@ -23,7 +23,8 @@ import (
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
-		// Started once a process by fasthttp for its Date header, and never ended by it.
+		// fasthttp starts this goroutine once per process for its Date header, and never ends
+		// it.
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
 		// The cleaner of a stopped worker pool notices the stop when it wakes up, within 10 s.
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
@@ -54,7 +55,7 @@ func serve(t *testing.T) string {
 	return n.URL
 }
 
-// parse is a command line against a server.
+// parse parses a command line for a server.
 func parse(t *testing.T, url string, args ...string) *config {
 	t.Helper()
 	var c config
@@ -131,7 +132,7 @@ func TestARunIsMeasuredAndReported(t *testing.T) {
 	}
 }
 
-// In an open model flows begin at their times, and waiting for a free user counts.
+// In an open model, flows start at scheduled times, and waiting for a free user counts.
 func TestOpenModelCountsTheWait(t *testing.T) {
 	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodDelete {
@@ -157,13 +158,14 @@ func TestOpenModelCountsTheWait(t *testing.T) {
 	for _, s := range r.Steps {
 		byStep[s.Step] = s
 	}
-	// One user does ten a second of fifty that are due: the last one waits for four seconds.
+	// One user completes ten per second of the fifty that are due, so the last one waits for
+	// four seconds.
 	if d, f := byStep[remove], byStep[flow]; f.Max < 2*d.Max || f.Max < 3000 {
 		t.Errorf("delete %.0f ms, flow %.0f ms", d.Max, f.Max)
 	}
 }
 
-// The order of lines does not matter, their content does.
+// The order of lines does not matter, but their content does.
 func TestAnExportHasToBeTheSameEachTime(t *testing.T) {
 	of := func(lines ...string) verify.Sum {
 		var t verify.Tally

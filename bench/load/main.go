@@ -1,5 +1,5 @@
-// Command load drives real exports against any server of the EHI Export or Bulk Data API, as
-// many at once as it is told, verifies what it downloads, and reports latencies by step.
+// Command load runs real exports against any server of the EHI Export or Bulk Data API, with a
+// configurable concurrency. It verifies the downloads, and reports latencies by step.
 package main
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// config is the command line; kong fills it from flags and EHI_LOAD_* variables.
+// config is the command line. kong fills it from flags and EHI_LOAD_* variables.
 type config struct {
 	URL           string        `help:"Origin of the server." default:"http://127.0.0.1:8888" name:"url" env:"EHI_LOAD_URL"`
 	KickOff       string        `help:"Path of the kick-off; {patient} stands for a patient's id." default:"/no-form/auto-approve/fhir/Patient/{patient}/$ehi-export" env:"EHI_LOAD_KICK_OFF"`
@@ -40,8 +40,8 @@ type config struct {
 	DownloadUsers int           `help:"Files of one export that are downloaded at once." default:"4" env:"EHI_LOAD_DOWNLOAD_USERS"`
 }
 
-// errFailed makes the process exit with 1 after a run that broke an objective or found a wrong
-// file.
+// errFailed makes the process exit with status 1 after a run that missed an objective or
+// received a wrong file.
 var errFailed = errors.New("the run failed")
 
 func main() {
@@ -54,7 +54,7 @@ func main() {
 	k.FatalIfErrorf(k.Run())
 }
 
-// Run drives the load, writes the reports and judges the objectives. An interrupt ends it early,
+// Run runs the load, writes the reports and checks the objectives. An interrupt ends it early,
 // with a report of what was done.
 func (c *config) Run(ctx context.Context) error {
 	result, err := drive(ctx, c)

@@ -12,12 +12,12 @@ import (
 type action string
 
 const (
-	exportAll action = "export" // the whole flow, downloads verified
-	pollOnly  action = "poll"   // kick off and poll to the manifest
-	abortIt   action = "abort"  // kick off and delete at once
+	exportAll action = "export" // the whole flow, with verified downloads
+	pollOnly  action = "poll"   // kick off and poll until the manifest is available
+	abortIt   action = "abort"  // kick off and delete immediately
 )
 
-// mix is the shares of actions.
+// mix holds the shares of actions.
 type mix []share
 
 type share struct {
@@ -25,7 +25,7 @@ type share struct {
 	weight int
 }
 
-// UnmarshalText reads export=70,poll=20,abort=10.
+// UnmarshalText parses export=70,poll=20,abort=10.
 func (m *mix) UnmarshalText(text []byte) error {
 	*m = nil
 	for _, part := range strings.Split(string(text), ",") {
@@ -44,7 +44,7 @@ func (m *mix) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String is the mix as UnmarshalText reads it.
+// String returns the mix in the form that UnmarshalText parses.
 func (m mix) String() string {
 	parts := make([]string, len(m))
 	for i, s := range m {
@@ -60,7 +60,7 @@ func (m mix) total() (n int) {
 	return n
 }
 
-// draw picks an action by its share.
+// draw chooses an action by its share.
 func (m mix) draw(r *rand.Rand) action {
 	n := r.IntN(m.total())
 	for _, s := range m {
@@ -71,17 +71,17 @@ func (m mix) draw(r *rand.Rand) action {
 	return m[0].action
 }
 
-// objective is what a run has to keep: a percentile or the maximum of a step's latency, or the
-// number of errors.
+// objective is a goal for a run: a percentile or the maximum of a step's latency, or the number
+// of errors.
 type objective struct {
 	text    string
 	step    step
 	percent float64       // 100 is the maximum
 	limit   time.Duration // of a latency
-	errors  int64         // where step is ""
+	errors  int64         // if step is ""
 }
 
-// UnmarshalText reads p99-status=50ms, max-flow=10s or errors=0.
+// UnmarshalText parses p99-status=50ms, max-flow=10s or errors=0.
 func (o *objective) UnmarshalText(text []byte) (err error) {
 	o.text = string(text)
 	name, value, found := strings.Cut(o.text, "=")

@@ -17,7 +17,7 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// step is a part of a flow whose time is taken.
+// step is a part of a flow that is timed.
 type step string
 
 // The steps, in the order of a flow.
@@ -25,10 +25,10 @@ const (
 	authorize step = "authorize"
 	kickOff   step = "kick-off"
 	status    step = "status"   // one poll
-	complete  step = "complete" // from the kick-off's answer to the manifest's
+	complete  step = "complete" // from the answer to the kick-off until that with the manifest
 	download  step = "download" // one file, to its last byte
 	remove    step = "delete"
-	// the whole; in an open model from when it was due, not from when a user was free
+	// the whole flow; in an open model from its scheduled start, not from when a user was free
 	flow step = "flow"
 )
 
@@ -36,24 +36,24 @@ var steps = []step{authorize, kickOff, status, complete, download, remove, flow}
 
 func (s step) known() bool { return slices.Contains(steps, s) }
 
-// Latencies are kept from a microsecond to an hour, to three digits.
+// Latencies are recorded from a microsecond to an hour, with three significant digits.
 const (
 	leastMicros = 1
 	mostMicros  = int64(time.Hour / time.Microsecond)
 	digits      = 3
 )
 
-// recorder collects what all users measure.
+// recorder collects the measurements of all users.
 type recorder struct {
 	meters
 	mu       sync.Mutex
 	began    time.Time
 	hist     map[step]*hdrhistogram.Histogram
 	errors   map[string]int64 // by kind
-	refused  map[step]int64   // 429 and 503 with Retry-After, which were obeyed
+	refused  map[step]int64   // 429 and 503 with Retry-After, which the user followed
 	seconds  []second
-	flows    map[action]int64 // that ended well
-	states   map[string]int   // jobs by state, as the users know them
+	flows    map[action]int64 // successful ones
+	states   map[string]int   // jobs by state, as known to the users
 	files    int64
 	lines    int64
 	bytes    int64
@@ -86,7 +86,7 @@ func newRecorder(began time.Time, m meters) *recorder {
 	return r
 }
 
-// now is the second that is running; the lock is held.
+// now returns the current second. The caller holds the lock.
 func (r *recorder) now() *second {
 	n := int(time.Since(r.began) / time.Second)
 	for len(r.seconds) <= n {
@@ -108,19 +108,19 @@ func (r *recorder) copyStates() map[string]int {
 	return out
 }
 
-// took records a step that ended well.
+// took records a successful step.
 func (r *recorder) took(s step, d time.Duration) {
 	telemetry.LoadStepSeconds.WithLabelValues(r.run, string(s)).Observe(d.Seconds())
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// within its bounds it cannot fail
+	// cannot fail within its bounds
 	_ = r.hist[s].RecordValue(min(max(d.Microseconds(), leastMicros), mostMicros))
 	if s != flow && s != complete {
 		r.now().Requests++
 	}
 }
 
-// ended counts a flow that ended well.
+// ended counts a successful flow.
 func (r *recorder) ended(a action) {
 	telemetry.LoadFlows.WithLabelValues(r.run, string(a)).Inc()
 	r.mu.Lock()
@@ -129,7 +129,7 @@ func (r *recorder) ended(a action) {
 	r.now().Flows++
 }
 
-// move counts a job in another state; "" is before its kick-off and after its end.
+// move changes the state of a job in the counts; "" is before its kick-off and after its end.
 func (r *recorder) move(from, to string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -151,7 +151,7 @@ func (r *recorder) refuse(s step) {
 	r.refused[s]++
 }
 
-// got counts a file that was verified.
+// got counts a verified file.
 func (r *recorder) got(lines, bytes int64) {
 	telemetry.LoadResources.WithLabelValues(r.run).Add(float64(lines))
 	telemetry.LoadBytes.WithLabelValues(r.run).Add(float64(bytes))
@@ -178,7 +178,7 @@ func (r *recorder) failed(s step, err error) {
 	}
 }
 
-// kindOf puts an error into one of few classes.
+// kindOf assigns an error to one of a few classes.
 func kindOf(err error) string {
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		return fmt.Sprintf("status %d", e.Status)

@@ -16,7 +16,7 @@ import (
 	"ehi-server/shared/plot"
 )
 
-// result is what a run measured; --json writes it. Times are in milliseconds unless a name says
+// result is the outcome of a run; --json writes it. Times are in milliseconds unless a name says
 // otherwise.
 type result struct {
 	URL      string             `json:"url"`
@@ -25,13 +25,13 @@ type result struct {
 	Patients int                `json:"patients"`
 	Began    time.Time          `json:"began"`
 	Seconds  float64            `json:"seconds"`
-	Flows    map[action]int64   `json:"flows"` // that ended well
+	Flows    map[action]int64   `json:"flows"` // successful ones
 	Files    int64              `json:"files"`
 	Lines    int64              `json:"lines"`
 	Bytes    int64              `json:"bytes"`
-	Wrong    int64              `json:"wrong"` // answers that cannot be right
+	Wrong    int64              `json:"wrong"` // answers that violate the specification
 	Errors   map[string]int64   `json:"errors"`
-	Refused  map[step]int64     `json:"refused"` // 429 and 503, obeyed and tried again
+	Refused  map[step]int64     `json:"refused"` // 429 and 503, followed by another attempt
 	Steps    []stepResult       `json:"steps"`
 	Seconds1 []second           `json:"perSecond"`
 	SLO      []objectiveOutcome `json:"slo"`
@@ -51,7 +51,7 @@ type stepResult struct {
 	Curve []point `json:"curve"`
 }
 
-// point is a latency that so many percent of all stayed under.
+// point is a percentile and its latency.
 type point struct {
 	Percent float64 `json:"percent"`
 	Millis  float64 `json:"ms"`
@@ -63,7 +63,7 @@ type objectiveOutcome struct {
 	Kept      bool   `json:"kept"`
 }
 
-// curve is where the plot has points: even in the logarithm of what is left to 100 %.
+// curve lists the percentiles of the plot, evenly spaced in the logarithm of the rest to 100 %.
 var curve = []float64{
 	0.1, 10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 92.5, 95, 97, 98, 99, 99.5, 99.7, 99.9, 99.95,
 	99.99,
@@ -123,7 +123,7 @@ func newResult(c *config, patients []string, rec *recorder, took time.Duration) 
 	return r
 }
 
-// outcome measures an objective. One about a step that never ended well is broken.
+// outcome evaluates an objective. An objective for a step that never succeeded is missed.
 func (o objective) outcome(rec *recorder) objectiveOutcome {
 	out := objectiveOutcome{Objective: o.text}
 	if o.step == "" {
@@ -140,7 +140,7 @@ func (o objective) outcome(rec *recorder) objectiveOutcome {
 	return out
 }
 
-// Failed reports whether an objective was broken or an answer was wrong.
+// Failed reports whether an objective was missed or an answer was wrong.
 func (r *result) Failed() bool {
 	return r.Wrong > 0 ||
 		slices.ContainsFunc(r.SLO, func(o objectiveOutcome) bool { return !o.Kept })
@@ -155,7 +155,7 @@ func (r *result) print(w io.Writer) {
 		fmt.Fprintf(t, "%s\t%d\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t\n", s.Step, s.Count, s.P50, s.P90,
 			s.P99, s.P999, s.Max)
 	}
-	_ = t.Flush() // a table that cannot be printed changes no result
+	_ = t.Flush() // a failure to print does not change the result
 	fmt.Fprintf(w,
 		"flows %v; %d files, %d lines, %.1f MB verified, %d wrong; refused and tried again %v; "+
 			"errors %v\n",
@@ -172,7 +172,7 @@ func (r *result) print(w io.Writer) {
 	}
 }
 
-// save writes the files that were asked for.
+// save writes the requested files.
 func (r *result) save(jsonPath, htmlPath string) error {
 	if jsonPath != "" {
 		data, err := json.MarshalIndent(r, "", "  ")
@@ -212,9 +212,9 @@ func total(m map[action]int64) (n int64) {
 	return n
 }
 
-// plots of the page.
+// The plots of the page follow.
 
-// Latencies is the latency of each step by percentile.
+// Latencies plots the latency of each step by percentile.
 func (r *result) Latencies() plot.Plot {
 	p := plot.Plot{
 		Title: "Latency by percentile",
@@ -231,7 +231,7 @@ func (r *result) Latencies() plot.Plot {
 	return p
 }
 
-// Throughput is what was done in each second.
+// Throughput plots what was done in each second.
 func (r *result) Throughput() plot.Plot {
 	return r.overTime("Throughput", "a second", map[string]func(second) float64{
 		"flows":         func(s second) float64 { return float64(s.Flows) },
@@ -240,14 +240,14 @@ func (r *result) Throughput() plot.Plot {
 	})
 }
 
-// Requests is how many were answered well in each second.
+// Requests plots the successful requests of each second.
 func (r *result) Requests() plot.Plot {
 	return r.overTime("Requests", "a second", map[string]func(second) float64{
 		"requests": func(s second) float64 { return float64(s.Requests) },
 	})
 }
 
-// States is the jobs by state at the end of each second.
+// States plots the jobs by state at the end of each second.
 func (r *result) States() plot.Plot {
 	of := map[string]func(second) float64{}
 	for _, s := range r.Seconds1 {
@@ -270,7 +270,7 @@ func (r *result) overTime(title, unit string, of map[string]func(second) float64
 	return p
 }
 
-// Title is the page's.
+// Title returns the page's title.
 func (r *result) Title() string {
 	return "Load on " + strings.TrimPrefix(strings.TrimPrefix(r.URL, "https://"), "http://")
 }

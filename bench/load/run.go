@@ -16,14 +16,14 @@ import (
 	"ehi-server/bench/verify"
 )
 
-// order is a flow that is due.
+// order is a scheduled flow.
 type order struct {
 	action  action
 	patient string
 	due     time.Time
 }
 
-// drive runs the load and returns what was measured.
+// drive runs the load and returns the measurements.
 func drive(ctx context.Context, c *config) (_ *result, err error) {
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -71,8 +71,8 @@ func drive(ctx context.Context, c *config) (_ *result, err error) {
 	return newResult(c, patients, rec, time.Since(began)), nil
 }
 
-// issue hands orders out until the time is up: at their times in an open model, else as soon as
-// a user is free.
+// issue hands out orders until the time is up: at scheduled times in an open model, otherwise as
+// soon as a user is free.
 func (c *config) issue(
 	ctx context.Context, patients []string, began time.Time, orders chan<- order,
 ) {
@@ -86,7 +86,7 @@ func (c *config) issue(
 			if o.due.Sub(began) >= c.Duration || client.Sleep(ctx, time.Until(o.due)) != nil {
 				return
 			}
-			select { // however late: what was due is done, and its wait counted
+			select { // even if late: each scheduled flow runs, and its wait counts
 			case orders <- o:
 			case <-ctx.Done():
 				return
@@ -103,7 +103,7 @@ func (c *config) issue(
 	}
 }
 
-// watch draws a bar of the run's time, with what was done so far; the returned function ends it.
+// watch shows a progress bar with the results so far; stop removes it.
 func (c *config) watch(rec *recorder) (stop func()) {
 	if c.Quiet {
 		return func() {}
@@ -122,7 +122,7 @@ func (c *config) watch(rec *recorder) (stop func()) {
 				return
 			case <-t.C:
 				bar.Describe(rec.summary())
-				// a bar that cannot be drawn stops nothing
+				// a failure to draw the bar does not matter
 				_ = bar.Set64(min(int64(time.Since(rec.began)/time.Second), bar.GetMax64()))
 			}
 		}
@@ -134,7 +134,7 @@ func (c *config) watch(rec *recorder) (stop func()) {
 	}
 }
 
-// summary is the state of the run in a line.
+// summary returns the state of the run in one line.
 func (r *recorder) summary() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -13,16 +13,16 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// meters tell Prometheus of one run, under its name.
+// meters publishes the metrics of one run for Prometheus, labelled with its name.
 type meters struct{ run string }
 
-// begun tells what the run is.
+// begun publishes the settings of the run.
 func (m meters) begun(c *config, at time.Time) {
 	telemetry.LoadRun.WithLabelValues(m.run, c.URL, c.Mix.String(), strconv.Itoa(c.Concurrency),
 		strconv.FormatFloat(c.Rate, 'g', -1, 64)).Set(float64(at.Unix()))
 }
 
-// scraped is a /metrics that knows when it was asked last.
+// scraped is a /metrics handler that knows the time of the last scrape.
 type scraped struct {
 	metrics http.Handler
 	mu      sync.Mutex
@@ -40,11 +40,10 @@ func (s *scraped) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.next = make(chan struct{})
 }
 
-// lastScrape is how long an ended run waits for Prometheus to see its last figures, where it was
-// looked at before.
+// lastScrape is how long a finished run waits for a last scrape, if it was scraped before.
 const lastScrape = time.Minute
 
-// serve tells Prometheus of the run; stop waits until its end has been seen.
+// serve serves the metrics of the run; stop waits until its end has been scraped.
 func (c *config) serve(ctx context.Context) (stop func() error, err error) {
 	s := &scraped{metrics: telemetry.LoadHandler(), next: make(chan struct{})}
 	mux := http.NewServeMux()

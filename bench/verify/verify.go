@@ -1,5 +1,5 @@
-// Package verify checks what a server exports, as the tools of bench download it: each file
-// against its manifest, and a whole export against what it has to be.
+// Package verify checks exports that the tools in bench download: each file against its
+// manifest, and a whole export against the expected content.
 package verify
 
 import (
@@ -16,31 +16,31 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// ErrWrong is an answer that cannot be right: a file that is not what its manifest says, or an
-// export that is not what it has to be.
+// ErrWrong means that an answer violates the specification: a file that does not match its
+// manifest, or an export with unexpected content.
 var ErrWrong = errors.New("wrong answer")
 
-// Wrongf makes an ErrWrong.
+// Wrongf returns an ErrWrong.
 func Wrongf(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrWrong, fmt.Sprintf(format, a...))
 }
 
-// Tally is what some lines are, in whatever order they come.
+// Tally summarizes lines, independent of their order.
 type Tally struct {
 	Lines, Bytes int64
-	// Headers are the lines that begin the block of a patient, and are no resources.
+	// Headers counts the lines that begin the block of a patient and are not resources.
 	Headers int64
 	Sum     Sum
 }
 
-// Line counts a line, its newline included.
+// Line adds a line, including its newline.
 func (t *Tally) Line(line []byte) {
 	t.Lines++
 	t.Bytes += int64(len(line))
 	t.Sum.add(sha256.Sum256(line))
 }
 
-// Add counts what another tally has counted.
+// Add adds another tally.
 func (t *Tally) Add(o Tally) {
 	t.Lines += o.Lines
 	t.Headers += o.Headers
@@ -48,7 +48,7 @@ func (t *Tally) Add(o Tally) {
 	t.Sum.add(o.Sum)
 }
 
-// Sum is a checksum of lines in whatever order: the sum of their SHA-256.
+// Sum is an order-independent checksum of lines: the sum of their SHA-256.
 type Sum [32]byte
 
 func (s *Sum) add(other [32]byte) {
@@ -60,9 +60,9 @@ func (s *Sum) add(other [32]byte) {
 	}
 }
 
-// File downloads one file of a manifest and checks it: as many resources as its manifest says,
-// each a resource of its type, none empty, the last one ended (REAL-3). Errors: ErrWrong, or the
-// client's.
+// File downloads and checks one file of a manifest: it has the number of resources in the
+// manifest, each is a resource of its type, none is empty, and the last one is terminated
+// (REAL-3). Errors: ErrWrong, or the client's.
 func File(ctx context.Context, c *client.Client, e ehi.ManifestEntry) (t Tally, err error) {
 	err = c.Stream(ctx, e.URL, func(r io.Reader) error {
 		t = Tally{}
@@ -119,8 +119,8 @@ func isHeader(line []byte) bool {
 		v.ResourceType == "Parameters" && len(v.Parameter) > 0 && v.Parameter[0].Name == "header"
 }
 
-// ofType reports whether a line is a JSON object of a resource type, wherever in it the type
-// stands; "" is any type.
+// ofType reports whether a line is a JSON object of a resource type, at any position of the
+// type; "" means any type.
 func ofType(line []byte, typ string) bool {
 	if typ == "" || bytes.HasPrefix(line, []byte(`{"resourceType":"`+typ+`"`)) {
 		return json.Valid(line)

@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A file that is not what its manifest says is found out.
+// A file that does not match its manifest is detected.
 func TestWrongFilesAreFoundOut(t *testing.T) {
 	const good = `{"resourceType":"Patient","id":"1"}` + "\n" +
 		`{"id":"2","resourceType":"Patient"}` + "\n"
@@ -41,7 +41,7 @@ func TestWrongFilesAreFoundOut(t *testing.T) {
 	}
 }
 
-// The headers of a file that is organized by patient are no resources.
+// The headers in a file that is organized by patient do not count as resources.
 func TestHeadersAreNotCounted(t *testing.T) {
 	const header = `{"resourceType":"Parameters","parameter":[{"name":"header",` +
 		`"valueReference":{"reference":"Patient/1"}}]}` + "\n"
@@ -54,7 +54,7 @@ func TestHeadersAreNotCounted(t *testing.T) {
 	wrongOrRight(t, "by type", "Parameters", header, 1, true)
 }
 
-// wrongOrRight downloads a file with a body and compares what is found of it.
+// wrongOrRight downloads a file with a body and checks what File reports.
 func wrongOrRight(t *testing.T, name, typ, body string, count int64, right bool) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// damages are the kinds of harm to a file, by name. Each says whether it could do any.
+// damages are the kinds of damage to a file. Each reports whether it could do any.
 var damages = []struct {
 	name string
 	do   func(rng *rand.Rand, path string, data []byte) (bool, error)
@@ -45,8 +45,8 @@ var damages = []struct {
 	}},
 }
 
-// overwrite writes a part of a file where it stands, as a disk goes bad below a server that has
-// it open.
+// overwrite writes a part of a file in place, like a failing disk under a server that has the
+// file open.
 func overwrite(path string, data []byte, from, to int) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
@@ -59,7 +59,7 @@ func overwrite(path string, data []byte, from, to int) error {
 	return f.Close()
 }
 
-// harm is one thing that was done in a round.
+// harm is one damage in a round.
 type harm struct {
 	kind string
 	path string // relative to the data folder
@@ -67,7 +67,7 @@ type harm struct {
 
 func (h harm) String() string { return h.path + " " + h.kind }
 
-// harmOne damages one file below a data folder, or now and then a whole folder.
+// harmOne damages one file below a data folder, or occasionally a whole folder.
 func harmOne(rng *rand.Rand, data string) (h harm, err error) {
 	files, folders, err := tree(data)
 	if err != nil {
@@ -89,7 +89,7 @@ func harmOne(rng *rand.Rand, data string) (h harm, err error) {
 		}
 		return h, nil
 	}
-	// a folder's kinds of files as often as each other, however many files there are of one
+	// choose each kind of file equally often, however many files there are of it
 	for range 100 {
 		of := kinds(files)
 		kind := of[rng.IntN(len(of))]
@@ -121,7 +121,7 @@ func harmFile(
 	return done, err
 }
 
-// tree lists files and folders below a folder, relative to it.
+// tree lists the files and folders below a folder, relative to it.
 func tree(dir string) (files, folders []string, err error) {
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if os.IsNotExist(err) {
@@ -144,7 +144,7 @@ func tree(dir string) (files, folders []string, err error) {
 	return files, folders, err
 }
 
-// kinds groups files by their uppermost folder and the way that their names end.
+// kinds groups files by their top-level folder and the ends of their names.
 func kinds(files []string) (out [][]string) {
 	at := map[string]int{}
 	for _, file := range files {

@@ -1,10 +1,10 @@
-// Command storm damages whatever a server keeps, at random, and looks at what the server makes
-// of it. In each round a copy of a data folder with records and finished exports loses a file or
-// a folder, or files in it are cut short, zeroed in part or have bits flipped, before the server
-// starts or while it runs. Only three outcomes are allowed: everything is as before; the server
-// refuses to start with a message that names what is damaged; or the export or record in
-// question is reported as damaged. Whatever else comes of it is a fault: another content, data
-// of others, demo patients, a file removed that was whole, a panic, a hang.
+// Command storm damages the server's files at random and checks the server's reaction. Each
+// round copies a data folder with records and finished exports. Before the server starts, or
+// while it runs, a file or folder is removed, or files are truncated, partly zeroed, or have
+// bits flipped. Only three outcomes are allowed: everything is as before; the server refuses to
+// start with a message that names the damage; or the affected export or record is reported as
+// damaged. Anything else is a fault: different content, other people's data, demo patients, the
+// removal of an intact file, a panic, a hang.
 package main
 
 import (
@@ -25,7 +25,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// config is the command line; kong fills it from flags and EHI_STORM_* variables.
+// config is the command line. kong fills it from flags and EHI_STORM_* variables.
 type config struct {
 	Rounds   int           `help:"Rounds, each with one or a few damages." default:"20" env:"EHI_STORM_ROUNDS"`
 	Seed     uint64        `help:"The same seed draws the same damages; 0 draws one." env:"EHI_STORM_SEED"`
@@ -46,7 +46,7 @@ func main() {
 	k.FatalIfErrorf(k.Run())
 }
 
-// Run runs the rounds and prints what came of them. Errors: rounds with faults.
+// Run runs the rounds and prints the results. Errors: rounds with faults.
 func (c *config) Run(ctx context.Context) (err error) {
 	if c.Rounds < 1 || c.Patients < 1 {
 		return errors.New("--rounds and --patients must be positive")

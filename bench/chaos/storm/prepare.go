@@ -29,10 +29,10 @@ const (
 // kept is a finished export.
 type kept struct {
 	status string            // its URL
-	files  map[string]string // what each URL of its manifest gave, as a sum
+	files  map[string]string // the checksum of the content at each URL of its manifest
 }
 
-// storm is what all rounds begin with.
+// storm is the common starting point of all rounds.
 type storm struct {
 	*config
 	binary string
@@ -41,10 +41,10 @@ type storm struct {
 	killed string // one whose server was killed
 	ids    []string
 	kept   []kept
-	fresh  map[string]string // what an export of one patient has to give, as a sum
+	fresh  map[string]string // the expected checksum of an export of each patient
 }
 
-// prepare makes the data: patients, and exports of them.
+// prepare creates the data: patients, and exports of them.
 func prepare(ctx context.Context, c *config, dir, binary string) (*storm, error) {
 	s := &storm{
 		config: c,
@@ -78,8 +78,8 @@ func prepare(ctx context.Context, c *config, dir, binary string) (*storm, error)
 	return s, errors.Join(err, p.end(syscall.SIGTERM, time.Minute))
 }
 
-// copyLiving copies the folder of a server that does nothing any more but renew what NATS keeps
-// of its consumers: a file that goes while it is copied has the copy made again.
+// copyLiving copies the folder of an idle server, which still updates the state of its NATS
+// consumers. If a file disappears during the copy, it starts again.
 func (s *storm) copyLiving() (err error) {
 	for range 10 {
 		err = os.CopyFS(s.killed, os.DirFS(s.closed))
@@ -93,14 +93,14 @@ func (s *storm) copyLiving() (err error) {
 	return err
 }
 
-// fill makes the record store.
+// fill creates the record store.
 func (s *storm) fill(ctx context.Context) (err error) {
 	store, err := sources.Store(sources.Config{Data: s.closed})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	// and not that of demo patients
+	// not the demo patients' seed
 	made := synthetic.Config{Patients: s.Patients, Resources: 60, Seed: s.Seed + 1_000_000}
 	if err := store.Generate(ctx, made, time.Now(), func(int, int) {}); err != nil {
 		return err
@@ -112,7 +112,7 @@ func (s *storm) fill(ctx context.Context) (err error) {
 	return err
 }
 
-// export makes the exports that are kept, and learns what one of each patient has to be.
+// export creates the exports that are kept, and records the expected export of each patient.
 func (s *storm) export(ctx context.Context, anybody *client.Client) error {
 	c, err := anybody.Service(ctx, secret, scopes)
 	if err != nil {
@@ -149,7 +149,8 @@ func (s *storm) export(ctx context.Context, anybody *client.Client) error {
 	return nil
 }
 
-// exportOne exports a patient, and sums up the lines of all files, in whatever order.
+// exportOne exports a patient, and returns an order-independent checksum of the lines of all
+// files.
 func exportOne(ctx context.Context, c *client.Client, id string) (string, error) {
 	j, err := c.KickOff(ctx, "/no-form/auto-approve", id, nil)
 	if err != nil {

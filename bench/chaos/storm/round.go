@@ -19,20 +19,20 @@ import (
 	"ehi-server/shared/files"
 )
 
-// round is one damage to a copy of the data, and what came of it.
+// round is one damage to a copy of the data, and its outcome.
 type round struct {
 	*storm
 	rng      *rand.Rand
-	dir      string // holds the copy and the log
-	done     string // what was done
+	dir      string // contains the copy and the log
+	done     string // a description of the damage
 	harms    []harm
 	refused  bool
 	reported bool
-	cut      error // what a client is told where nobody listens any more
+	cut      error // the error of a client whose connection is refused or reset
 	faults   []string
 }
 
-// outcome is the allowed outcome of the round, or that there was none.
+// outcome returns the allowed outcome of the round, or FAULT.
 func (r *round) outcome() string {
 	switch {
 	case len(r.faults) > 0:
@@ -51,7 +51,7 @@ func (r *round) faultf(format string, a ...any) {
 
 func (r *round) data() string { return filepath.Join(r.dir, "data") }
 
-// run does the harm and looks. Errors: those of the storm itself.
+// run damages the data and checks the server. Errors: those of the storm itself.
 func (r *round) run(ctx context.Context) error {
 	from, was := r.closed, "stopped"
 	if r.rng.IntN(2) == 0 {
@@ -67,7 +67,7 @@ func (r *round) run(ctx context.Context) error {
 		return errors.Join(r.damage(), r.start(ctx, nil))
 	}
 	r.done += ", while it runs: "
-	// it has to do with it when it starts again, too
+	// the server must also handle the damage at its next start
 	return errors.Join(r.start(ctx, r.damage), r.start(ctx, nil))
 }
 
@@ -76,7 +76,7 @@ func (r *round) damage() error {
 	for n := range 1 + r.rng.IntN(6)/4 + r.rng.IntN(6)/5 {
 		h, err := harmOne(r.rng, r.data())
 		if err != nil {
-			if n > 0 { // there is nothing left
+			if n > 0 { // nothing is left to damage
 				return nil
 			}
 			return err
@@ -90,7 +90,7 @@ func (r *round) damage() error {
 	return nil
 }
 
-// start starts a server, has the harm done where it is to be done now, looks, and stops the server.
+// start starts a server, damages the data if damage is not nil, checks the server, and stops it.
 func (r *round) start(ctx context.Context, damage func() error) error {
 	if r.refused || len(r.faults) > 0 {
 		return nil
@@ -145,7 +145,7 @@ func (r *round) start(ctx context.Context, damage func() error) error {
 	return r.removed(before)
 }
 
-// refusal looks at the last words of a server that has ended by itself.
+// refusal checks the last output of a server that has ended by itself.
 func (r *round) refusal(p *served) error {
 	said, err := p.said()
 	if err != nil {
@@ -174,14 +174,14 @@ func (r *round) refusal(p *served) error {
 	return nil
 }
 
-// streamOf is the stream of the embedded NATS that a file belongs to, "" where it is of none.
+// streamOf returns the embedded NATS stream that a file belongs to, or "".
 func streamOf(path string) string {
 	_, below, _ := strings.Cut(path, "/streams/")
 	stream, _, _ := strings.Cut(below, "/")
 	return stream
 }
 
-// look asks for all that was there before.
+// look requests everything that was there before.
 func (r *round) look(ctx context.Context, anybody *client.Client) {
 	ctx, cancel := context.WithTimeout(ctx, 4*r.Limit)
 	defer cancel()
@@ -204,7 +204,7 @@ func (r *round) look(ctx context.Context, anybody *client.Client) {
 	}
 }
 
-// failed takes an error for a report of the damage, or for a fault where it is none.
+// failed classifies an error as a report of the damage or as a fault.
 func (r *round) failed(what string, err error) bool {
 	if err == nil {
 		return false
@@ -226,7 +226,7 @@ func (r *round) failed(what string, err error) bool {
 	return true
 }
 
-// lookAtPatients finds out whether the patients are those who were there, and no others.
+// lookAtPatients checks that the patients are the same as before.
 func (r *round) lookAtPatients(ctx context.Context, c *client.Client) {
 	a, err := c.Do(ctx, http.MethodGet, "/fhir/Patient?_count=100", nil)
 	if err == nil && a.Status != http.StatusOK {
@@ -269,7 +269,7 @@ func (r *round) lookAtExport(ctx context.Context, c *client.Client, k kept) {
 	}
 }
 
-// missing is a file that a manifest should list, or one that it should not.
+// missing returns a file that a manifest should list but does not, or the other way round.
 func (r *round) missing(m *ehi.Manifest, k kept) string {
 	listed := map[string]bool{}
 	for _, e := range m.Output {
@@ -286,14 +286,14 @@ func (r *round) missing(m *ehi.Manifest, k kept) string {
 	return ""
 }
 
-// removed finds files of exports that were whole and are gone.
+// removed returns intact files of exports that are gone.
 func (r *round) removed(before []string) error {
 	after, _, err := tree(filepath.Join(r.data(), files.Folder))
 	if err != nil {
 		return err
 	}
 	for _, name := range before {
-		// no file of an export: what proves whose folder it is, and is made anew
+		// not a file of an export but the folder's proof, which is created again
 		if strings.HasPrefix(name, ".") {
 			continue
 		}

@@ -18,22 +18,22 @@ import (
 // served is a server on a data folder.
 type served struct {
 	cmd    *exec.Cmd
-	exit   chan error // told once, when it has ended
-	log    string     // file
+	exit   chan error // receives once, when it has ended
+	log    string     // path of the log file
 	client *client.Client
 }
 
-// serve starts a server; its standard error goes into a file beside the data folder.
+// serve starts a server. Its standard error goes to a file beside the data folder.
 func (s *storm) serve(data, log string) (*served, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	defer out.Close() // the child has its own
+	defer out.Close() // the child has its own descriptor
 	cmd := exec.Command(s.binary, "serve", "--data", data, "--addr", s.addr, "--keeper-every",
 		"200ms", "--drain", "2s", "--spill-bytes", "20000", "--min-free-bytes", "0")
 	cmd.Stdout, cmd.Stderr = out, out
-	// an interrupt of the terminal is the storm's to pass on
+	// the storm itself passes on the terminal's interrupts
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Env = []string{"HOME=" + os.Getenv("HOME"), "TMPDIR=" + filepath.Dir(log)}
 	if err := cmd.Start(); err != nil {
@@ -49,7 +49,7 @@ func (s *storm) serve(data, log string) (*served, error) {
 	return p, nil
 }
 
-// state is what became of a start.
+// state is the outcome of a start.
 type state int
 
 const (
@@ -79,14 +79,14 @@ func (p *served) await(ctx context.Context, limit time.Duration) state {
 	}
 }
 
-// endTime is how long a server that has answered everything is watched for its end.
+// endTime is how long to wait for the end of a server that has answered everything.
 const endTime = 100 * time.Millisecond
 
 // hasEnded reports whether the server has ended by itself.
 func (p *served) hasEnded(wait time.Duration) bool {
 	select {
 	case err := <-p.exit:
-		p.exit <- err // for whoever asks next
+		p.exit <- err // for the next caller
 		p.client.Close()
 		return true
 	case <-time.After(wait):
@@ -106,19 +106,19 @@ func (p *served) end(signal syscall.Signal, limit time.Duration) error {
 	case <-p.exit:
 		return nil
 	case <-time.After(limit):
-		_ = p.cmd.Process.Kill() // it may end at this very moment
+		_ = p.cmd.Process.Kill() // it may have just ended
 		<-p.exit
 		return errHangs
 	}
 }
 
-// said is what the server has written.
+// said returns the server's output.
 func (p *served) said() (string, error) {
 	text, err := os.ReadFile(p.log)
 	return string(text), err
 }
 
-// crashed finds the words of Go's runtime in what a server has written.
+// crashed returns a message of Go's runtime in a server's output.
 func crashed(said string) string {
 	for _, words := range []string{"panic:", "fatal error:", "goroutine 1 [", "SIGSEGV"} {
 		if at := strings.Index(said, words); at >= 0 {
@@ -128,7 +128,7 @@ func crashed(said string) string {
 	return ""
 }
 
-// complains reports whether a server has said that something is wrong.
+// complains reports whether a server has logged a problem.
 func complains(said string) bool {
 	return strings.Contains(said, "level=ERROR") || strings.Contains(said, "level=WARN")
 }

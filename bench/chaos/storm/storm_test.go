@@ -14,8 +14,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// Each kind of harm changes the one file that it names, and no other; a seed draws the same harm
-// again, and in the long run every kind.
+// Each kind of harm changes only the file that it names. A seed always draws the same harm, and
+// in the long run every kind.
 func TestHarmIsWhereItIsSaidToBe(t *testing.T) {
 	kinds := map[string]bool{}
 	for seed := range uint64(300) {
@@ -81,7 +81,7 @@ func contents(t *testing.T, dir string) map[string]string {
 	return out
 }
 
-// What a round may not find is a fault.
+// Every violation in a round is reported as a fault.
 func TestFaultsAreFoundOut(t *testing.T) {
 	for said, crash := range map[string]bool{
 		"time=1 level=INFO msg=serving":                    false,

@@ -1,19 +1,19 @@
-// Package telemetry, with metrics that do nothing: BenchmarkCost builds a server with this file
-// in place of shared/telemetry/define.go.
+// Package telemetry has metrics that do nothing. BenchmarkCost builds a server with this file
+// instead of shared/telemetry/define.go.
 package telemetry
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Definition is as in the real file.
+// Definition has the fields of the real one.
 type Definition struct {
 	Name, Type, Help string
 	Labels           []string
 }
 
-// Definitions lists none.
+// Definitions returns none.
 func Definitions() []Definition { return nil }
 
-// nothing is every kind of metric.
+// nothing implements every kind of metric.
 type nothing struct{ prometheus.Metric }
 
 func (nothing) Inc()                             {}
