@@ -23,7 +23,7 @@ import (
 	"ehi-server/shared/golden"
 )
 
-// Compose takes its files, alone and together, and what they mount is there.
+// Compose accepts its files, individually and together, and everything that they mount exists.
 func TestComposeFilesAreRight(t *testing.T) {
 	for _, files := range [][]string{{"compose.yml"}, {"compose.yml", "compose.fleet.yml"}} {
 		options, err := cli.NewProjectOptions(files, cli.WithWorkingDirectory("."),
@@ -65,7 +65,7 @@ func TestComposeFilesAreRight(t *testing.T) {
 	}
 }
 
-// rules.yaml is the alerts for the Prometheus operator.
+// rules.yaml has the alerts in the form of the Prometheus operator.
 func TestOperatorsRulesAreTheRules(t *testing.T) {
 	var spec map[string]any
 	if err := yaml.Unmarshal([]byte(read(t, "prometheus/rules.yml")), &spec); err != nil {
@@ -88,8 +88,8 @@ func TestOperatorsRulesAreTheRules(t *testing.T) {
 	golden.Check(t, "kubernetes/rules.yaml", string(want))
 }
 
-// Kustomize builds the manifests, each has the fields of its kind and no other, and every
-// container is confined.
+// Kustomize builds the manifests, each has only the fields of its kind, and every container is
+// confined.
 func TestKubernetesManifestsAreRight(t *testing.T) {
 	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(),
 		".")
@@ -180,7 +180,7 @@ func TestKubernetesManifestsAreRight(t *testing.T) {
 	}
 }
 
-// strictly decodes a manifest into its kind; a field that the kind does not have is an error.
+// strictly decodes a manifest into its kind. A field that the kind does not have is an error.
 func strictly(t *testing.T, text []byte, into any) {
 	t.Helper()
 	data, err := yaml.YAMLToJSON(text)

@@ -25,8 +25,8 @@ func read(t *testing.T, name string) string {
 	return string(data)
 }
 
-// The image is built from static binaries of packages that exist, and checks its health by a
-// command that there is.
+// The image is built from static binaries of existing packages, and its health check is an
+// existing command.
 func TestDockerfileBuildsWhatIsThere(t *testing.T) {
 	file := read(t, "Dockerfile")
 	built := regexp.MustCompile(`go build .*-o /out/([\w-]+) (\./\w+)`).FindAllStringSubmatch(file,
@@ -60,7 +60,7 @@ func TestDockerfileBuildsWhatIsThere(t *testing.T) {
 	}
 }
 
-// The development container has the Go of the workspace, and forwards the server's port.
+// The development container has the workspace's version of Go, and forwards the server's port.
 func TestTheDevelopmentContainerHasTheGoOfTheWorkspace(t *testing.T) {
 	text, err := os.ReadFile("../.devcontainer/devcontainer.json")
 	if err != nil {
@@ -86,7 +86,7 @@ func TestTheDevelopmentContainerHasTheGoOfTheWorkspace(t *testing.T) {
 	}
 }
 
-// Every variable and flag of ours that a file sets is one that a program takes.
+// Every variable and flag of ours in a file exists in a program.
 func TestVariablesAndFlagsAreThoseThatThereAre(t *testing.T) {
 	data, err := os.ReadFile("../docs/configuration.md")
 	if err != nil {
@@ -121,7 +121,7 @@ func TestVariablesAndFlagsAreThoseThatThereAre(t *testing.T) {
 	}
 }
 
-// Prometheus looks where the server is by default.
+// Prometheus scrapes the server's default address.
 func TestPrometheusScrapesTheDefaultAddress(t *testing.T) {
 	node, err := os.ReadFile("../api/node/node.go")
 	if err != nil {
@@ -133,8 +133,8 @@ func TestPrometheusScrapesTheDefaultAddress(t *testing.T) {
 	}
 }
 
-// Prometheus takes the configuration and the rules, and each alert fires on its fault and is
-// silent without.
+// Prometheus accepts the configuration and the rules. Each alert fires on its fault and not
+// otherwise.
 func TestRulesAreRight(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
@@ -152,8 +152,8 @@ func TestRulesAreRight(t *testing.T) {
 	}
 }
 
-// Every alert leads to a section of the runbook, every section is an alert's, each is tested,
-// and each metric that a rule names is one that the server tells.
+// Every alert links to a section of the runbook and is tested, every section belongs to an
+// alert, and each metric in a rule is one that the server exposes.
 func TestAlertsLeadToTheRunbookAndReadMetricsThatThereAre(t *testing.T) {
 	rules := read(t, "prometheus/rules.yml")
 	tests := read(t, "prometheus/rules_test.yml") + read(t, "prometheus/rules_days_test.yml")
@@ -190,7 +190,7 @@ func TestAlertsLeadToTheRunbookAndReadMetricsThatThereAre(t *testing.T) {
 	}
 }
 
-// systemd takes the unit, finds it well confined, and runs a command line that the server takes.
+// systemd accepts the unit and rates it as well confined. The server accepts its command line.
 func TestServiceUnitIsRightAndConfined(t *testing.T) {
 	const installed = "/usr/local/bin/ehi-server"
 	unit := read(t, "systemd/ehi-server.service")
@@ -217,7 +217,7 @@ func TestServiceUnitIsRightAndConfined(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// an exposure of 1.5 out of 10
+	// an exposure of at most 1.5 out of 10
 	for _, args := range [][]string{
 		{"verify", path},
 		{"security", "--offline=yes", "--threshold=15", path},
@@ -229,8 +229,8 @@ func TestServiceUnitIsRightAndConfined(t *testing.T) {
 	}
 }
 
-// What is shipped for servers runs in production mode, and says what it lacks rather than serving a
-// sandbox; the image serves one on a network only where that is asked for.
+// Everything that is shipped for servers runs in production mode, and reports what is missing
+// instead of serving a sandbox. The image serves a sandbox on a network only on request.
 func TestShippedDeploymentsServeNoSandbox(t *testing.T) {
 	dir := t.TempDir()
 	api := built.Command(t, "ehi-server/api")

@@ -21,8 +21,8 @@ import (
 	"ehi-server/shared/files/filestest"
 )
 
-// hurried are the rules with their times cut, so that a test need not wait for minutes: nothing
-// else is changed.
+// hurried returns a copy of the rules in which only the times are shortened, so that a test need
+// not wait for minutes.
 func hurried(t *testing.T, dir string) (path string) {
 	t.Helper()
 	rules := read(t, "prometheus/rules.yml")
@@ -54,8 +54,7 @@ type incident struct {
 	http    *http.Client
 }
 
-// raises does what goes wrong, over and over, until Prometheus fires the alert; before it must
-// not have.
+// raises repeats a fault until Prometheus fires the alert, which must not have fired before.
 func (i *incident) raises(alert string, fault func()) {
 	i.t.Helper()
 	if i.fires(alert) {
@@ -73,7 +72,7 @@ func (i *incident) raises(alert string, fault func()) {
 	i.t.Logf("%s after %.1f s", alert, time.Since(began).Seconds())
 }
 
-// raised waits for an alert whose fault another one had already.
+// raised waits for an alert that an earlier fault triggers too.
 func (i *incident) raised(alert, with string) {
 	i.t.Helper()
 	if i.fires(alert) {
@@ -101,8 +100,8 @@ func (i *incident) fires(alert string) bool {
 	return false
 }
 
-// send makes a request and returns the answer's status and Content-Location; 0 where the server
-// does not answer.
+// send sends a request and returns the status and Content-Location of the answer; 0 if the
+// server does not answer.
 func (i *incident) send(method, target, contentType, body string) (status int, location string) {
 	i.t.Helper()
 	ctx, cancel := context.WithTimeout(i.t.Context(), 10*time.Second)
@@ -124,14 +123,14 @@ func (i *incident) send(method, target, contentType, body string) (status int, l
 	return resp.StatusCode, resp.Header.Get("Content-Location")
 }
 
-// kickOff begins the export of everybody and returns its status URL, "" where it was refused.
+// kickOff starts an export of all patients and returns its status URL, or "" if it was refused.
 func (i *incident) kickOff() string {
 	i.t.Helper()
 	_, location := i.send("GET", i.server+"/fhir/Patient/$export", "", "")
 	return location
 }
 
-// patient is somebody whose record the server has.
+// patient returns the id of a patient in the server.
 func (i *incident) patient() string {
 	i.t.Helper()
 	resp, err := i.http.Get(i.server + "/patient-login")
@@ -167,8 +166,8 @@ func begin(t *testing.T, prometheus, api string, args ...string) *incident {
 	return i
 }
 
-// Each alert is raised by its fault, at a real server, in the eyes of a real Prometheus; the log
-// tells how long that took with the rules' times cut to seconds.
+// Each alert is raised by its fault, on a real server, by a real Prometheus. The log reports how
+// long that took with the rules' times shortened to seconds.
 func TestFaultsRaiseTheirAlerts(t *testing.T) {
 	prometheus, err := exec.LookPath("prometheus")
 	if err != nil {
@@ -182,7 +181,7 @@ func TestFaultsRaiseTheirAlerts(t *testing.T) {
 		i := begin(t, prometheus, api, "--data", t.TempDir(), "--workers", "0", "--max-queue", "2",
 			"--tls-cert", cert, "--tls-key", key)
 		nothing := func() {}
-		i.raises("EHICertificateExpires", nothing) // it was short-lived from the start
+		i.raises("EHICertificateExpires", nothing) // its lifetime was short from the start
 		i.raises("EHINoWorker", once(func() { i.kickOff() }))
 		p := i.patient()
 		i.raises("EHIRequestsRefused", func() {
@@ -218,9 +217,9 @@ func TestFaultsRaiseTheirAlerts(t *testing.T) {
 		data := t.TempDir()
 		filestest.Small(t, data, "5m")
 		i := begin(t, prometheus, api, "--data", data, "--min-free-bytes", "0")
-		i.raises("EHIDiskNearlyFull", func() {}) // it was small from the start
+		i.raises("EHIDiskNearlyFull", func() {}) // the disk was small from the start
 		i.raises("EHIExportsWaitForSpace", func() { i.kickOff() })
-		end(t, i.process, syscall.SIGTERM) // it holds the file system
+		end(t, i.process, syscall.SIGTERM) // it keeps the file system mounted
 	})
 	t.Run("NATS that falters, and is gone", func(t *testing.T) {
 		t.Parallel()
@@ -229,7 +228,7 @@ func TestFaultsRaiseTheirAlerts(t *testing.T) {
 		_, bus := launchProcess(t, "Server is ready", nats, "--jetstream", "--store_dir",
 			t.TempDir(), "--addr", host, "--port", port)
 		i := begin(t, prometheus, api, "--data", t.TempDir(), "--nats", "nats://"+addr)
-		i.raises("EHIStatusSlow", func() { // jobs that are not there are looked for in NATS
+		i.raises("EHIStatusSlow", func() { // the server looks for unknown jobs in NATS
 			var asking sync.WaitGroup
 			signal(t, bus, syscall.SIGSTOP)
 			for n := range 20 {
@@ -250,7 +249,7 @@ func TestFaultsRaiseTheirAlerts(t *testing.T) {
 	})
 }
 
-// once does something the first time only.
+// once returns a function that calls f only the first time.
 func once(f func()) func() { return sync.OnceFunc(f) }
 
 func signal(t *testing.T, cmd *exec.Cmd, s syscall.Signal) {
@@ -264,5 +263,5 @@ func signal(t *testing.T, cmd *exec.Cmd, s syscall.Signal) {
 func end(t *testing.T, cmd *exec.Cmd, s syscall.Signal) {
 	t.Helper()
 	signal(t, cmd, s)
-	_ = cmd.Wait() // by that signal
+	_ = cmd.Wait() // its error only names the signal
 }

@@ -18,9 +18,9 @@ import (
 	"ehi-server/shared/certtest"
 )
 
-// A whole load of verified exports goes through a real nginx with the shipped configuration,
-// whose names and ports alone are changed; what is for the inside only is reached from this
-// machine, which is inside.
+// A full load of verified exports passes through a real nginx with the shipped configuration;
+// only its names and ports are changed. Internal pages are reached from this machine, which
+// counts as internal.
 func TestExportsGoThroughNginx(t *testing.T) {
 	nginx, err := exec.LookPath("nginx")
 	if err != nil {
@@ -54,9 +54,8 @@ func TestExportsGoThroughNginx(t *testing.T) {
 	}
 }
 
-// behindNginx starts a server behind a real nginx with the shipped configuration, whose names
-// and ports alone are changed. It returns the address that the outside sees, and its
-// certificate.
+// behindNginx starts a server behind a real nginx with the shipped configuration; only its names
+// and ports are changed. It returns the public address and its certificate.
 func behindNginx(t *testing.T, nginx, dir string) (public, cert string) {
 	t.Helper()
 	cert, key := certtest.SelfSigned(t, t.TempDir(), time.Now().Add(24*time.Hour))
@@ -67,7 +66,7 @@ func behindNginx(t *testing.T, nginx, dir string) (public, cert string) {
 		"ehi.example.org;", "127.0.0.1;",
 		"/etc/ssl/ehi.example.org/fullchain.pem", cert, "/etc/ssl/ehi.example.org/privkey.pem", key,
 	).Replace(read(t, "proxy/nginx.conf"))
-	if old := nginxVersion(t, nginx); old < 125 { // http2 was a word of listen
+	if old := nginxVersion(t, nginx); old < 125 { // http2 was a parameter of listen
 		conf = strings.Replace(strings.Replace(conf, "http2 on;", "", 1), " ssl;", " ssl http2;", 1)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "ehi.conf"), []byte(conf), 0o600); err != nil {
@@ -81,7 +80,7 @@ func behindNginx(t *testing.T, nginx, dir string) (public, cert string) {
 	main := fmt.Sprintf("daemon off;\npid %s/nginx.pid;\nerror_log stderr notice;\nevents "+
 		"{}\nhttp {\n  access_log off;\n%s  include %s/ehi.conf;\n}\n", dir, temporary, dir)
 	if os.Geteuid() == 0 {
-		main = "user root;\n" + main // its files are in a folder of this test's
+		main = "user root;\n" + main // its files are in a folder of this test
 	}
 	if err := os.WriteFile(path, []byte(main), 0o600); err != nil {
 		t.Fatal(err)
@@ -90,8 +89,8 @@ func behindNginx(t *testing.T, nginx, dir string) (public, cert string) {
 	return public, cert
 }
 
-// serveBehind starts a server that a proxy on this machine makes public under an address. It
-// returns its own.
+// serveBehind starts a server that a proxy on this machine exposes at a public address. It
+// returns the server's own address.
 func serveBehind(t *testing.T, dir, public string) string {
 	t.Helper()
 	api := built.Command(t, "ehi-server/api")
@@ -99,7 +98,7 @@ func serveBehind(t *testing.T, dir, public string) string {
 	return strings.TrimPrefix(url, "http://")
 }
 
-// behindCaddy is behindNginx for Caddy. Of this machine's addresses only 127.0.0.1 is inside.
+// behindCaddy is behindNginx for Caddy. Of this machine's addresses, only 127.0.0.1 is internal.
 func behindCaddy(t *testing.T, caddy, dir string) (public string) {
 	t.Helper()
 	cert, key := certtest.SelfSigned(t, t.TempDir(), time.Now().Add(24*time.Hour))
@@ -121,8 +120,8 @@ func behindCaddy(t *testing.T, caddy, dir string) (public string) {
 	return public
 }
 
-// What the shipped configurations keep for the inside is kept from the outside in every spelling
-// that nginx, Caddy or the server could take for it.
+// The shipped configurations hide internal pages from external clients, in every spelling that
+// nginx, Caddy or the server could accept.
 func TestTheInsideIsKeptInEverySpelling(t *testing.T) {
 	t.Run("nginx", func(t *testing.T) {
 		nginx, err := exec.LookPath("nginx")
@@ -173,7 +172,8 @@ func keepsTheInside(t *testing.T, public string) {
 	}
 }
 
-// spellings are ways to write a path, itself among them, that a proxy or server may take for it.
+// spellings returns spellings of a path, including the path itself, that a proxy or server may
+// accept.
 func spellings(path string) []string {
 	first, rest, _ := strings.Cut(path[1:], "/")
 	if rest != "" {
@@ -229,8 +229,9 @@ func spellings(path string) []string {
 	return out
 }
 
-// askFrom sends a target as it is, by TLS, from an address of this machine. It returns the
-// answer's status, and whether the server gave it, which names each request, and not the proxy.
+// askFrom sends an unmodified target over TLS from an address of this machine. It returns the
+// status, and whether the answer came from the server, which names each request, or from the
+// proxy.
 func askFrom(t *testing.T, from, public, target string) (status int, byServer bool) {
 	t.Helper()
 	local := &net.TCPAddr{IP: net.ParseIP(from)}
@@ -242,7 +243,7 @@ func askFrom(t *testing.T, from, public, target string) (status int, byServer bo
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close() // read to its end, or of no use
+	defer conn.Close() // read to its end, or unusable
 	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +261,7 @@ func askFrom(t *testing.T, from, public, target string) (status int, byServer bo
 	return resp.StatusCode, resp.Header.Get("X-Request-Id") != ""
 }
 
-// nginxVersion is 122 for 1.22.
+// nginxVersion returns 122 for 1.22.
 func nginxVersion(t *testing.T, nginx string) (version int) {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), nginx, "-v").CombinedOutput()
@@ -274,7 +275,7 @@ func nginxVersion(t *testing.T, nginx string) (version int) {
 	return 100 + version
 }
 
-// Caddy takes its file.
+// Caddy accepts its file.
 func TestCaddyfileIsRight(t *testing.T) {
 	caddy, err := exec.LookPath("caddy")
 	if err != nil {
@@ -288,7 +289,7 @@ func TestCaddyfileIsRight(t *testing.T) {
 	}
 }
 
-// The release is one that goreleaser takes.
+// Goreleaser accepts the release configuration.
 func TestReleaseConfigurationIsRight(t *testing.T) {
 	goreleaser, err := exec.LookPath("goreleaser")
 	if err != nil {

@@ -20,9 +20,9 @@ import (
 	"ehi-server/shared/built"
 )
 
-// A real Prometheus that watches a real server and its load takes every rule, and answers every
-// query of every panel: without an error, and with something to show unless the query says that
-// there is nothing. With native histograms and with classic ones; and the report draws them all.
+// A real Prometheus that scrapes a real server and its load accepts every rule, and answers
+// every query of every panel: without an error, and with data unless the query is marked as
+// idle. This holds for native and for classic histograms. The report draws all panels.
 func TestARealPrometheusAnswersEveryPanel(t *testing.T) {
 	prometheus, err := exec.LookPath("prometheus")
 	if err != nil {
@@ -42,7 +42,7 @@ func TestARealPrometheusAnswersEveryPanel(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	at := time.Now().Add(-3 * time.Second) // when the load was still looked at
+	at := time.Now().Add(-3 * time.Second) // while the load was still scraped
 	for name, prom := range map[string]string{"classic": classic, "native": native} {
 		asked, filled := 0, 0
 		for _, b := range grafana.Boards() {
@@ -81,7 +81,7 @@ func TestARealPrometheusAnswersEveryPanel(t *testing.T) {
 	}
 }
 
-// healthy asks whether every rule could be evaluated.
+// healthy checks that every rule can be evaluated.
 func healthy(t *testing.T, prom string) {
 	t.Helper()
 	var rules struct {
@@ -105,7 +105,7 @@ func healthy(t *testing.T, prom string) {
 	}
 }
 
-// freeAddr is an address on loopback that nobody listens on.
+// freeAddr returns an unused address on loopback.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -116,17 +116,18 @@ func freeAddr(t *testing.T) string {
 	return ln.Addr().String()
 }
 
-// launchTime is how long a process may take to begin.
+// launchTime bounds the start of a process.
 const launchTime = time.Minute
 
-// launch starts a process until the test ends, and waits for what it says behind a mark.
+// launch starts a process until the test ends, waits for a mark in its output, and returns the
+// text after it.
 func launch(t *testing.T, mark, binary string, args ...string) string {
 	t.Helper()
 	said, _ := launchProcess(t, mark, binary, args...)
 	return said
 }
 
-// launchProcess is launch for a process that the test has to do with.
+// launchProcess is launch for a process that the test controls.
 func launchProcess(t *testing.T, mark, binary string, args ...string) (string, *exec.Cmd) {
 	t.Helper()
 	cmd := exec.Command(binary, args...)
@@ -141,7 +142,7 @@ func launchProcess(t *testing.T, mark, binary string, args ...string) (string, *
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 		_ = cmd.Wait()
 	})
-	late := time.AfterFunc(launchTime, func() { _ = cmd.Process.Kill() }) // the log ends then
+	late := time.AfterFunc(launchTime, func() { _ = cmd.Process.Kill() }) // which also ends the log
 	defer late.Stop()
 	log := bufio.NewReader(stderr)
 	for {
@@ -156,8 +157,8 @@ func launchProcess(t *testing.T, mark, binary string, args ...string) (string, *
 	}
 }
 
-// watch starts a Prometheus in a folder that scrapes the URLs of jobs every second, with the
-// project's rules.
+// watch starts a Prometheus in a folder, with the project's rules. It scrapes the URLs of jobs
+// every second.
 func watch(
 	t *testing.T, prometheus, dir string, targets map[string]string, args ...string,
 ) (url string) {
@@ -196,7 +197,7 @@ func watchWith(
 	return "http://" + addr
 }
 
-// ask evaluates a query as of an instant and counts the series that answer with a number.
+// ask evaluates a query at an instant and returns the number of series with a numeric value.
 func ask(t *testing.T, prometheus string, at time.Time, expr string) (n int) {
 	t.Helper()
 	var answer struct {

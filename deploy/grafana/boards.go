@@ -5,15 +5,15 @@ import "fmt"
 // Boards lists the dashboards.
 func Boards() []Board { return []Board{overview, queue, pipeline, state, access, benchmark} }
 
-// rate is the increase of a counter a second, summed over what by names; where adds to the
-// chosen instances.
+// rate returns the increase of a counter per second, summed by the labels by. where narrows the
+// chosen instances further.
 func rate(metric, by, where string) string {
 	return fmt.Sprintf(`sum by (%s) (rate(%s{instance=~"$instance"%s}[$__rate_interval]))`, by,
 		metric, where)
 }
 
-// quantile is that of a histogram, by what by names. A Prometheus that asks for native
-// histograms has no classic ones unless it is told to, so that either is read.
+// quantile returns a quantile of a histogram, by the labels by. A Prometheus that scrapes native
+// histograms stores no classic ones by default, so the query reads either.
 func quantile(q, metric, by, chosen string) string {
 	return fmt.Sprintf(`histogram_quantile(%[1]s, sum by (%[3]s, le) `+
 		`(rate(%[2]s_bucket{%[4]s}[$__rate_interval]))) or histogram_quantile(%[1]s, sum by `+
@@ -21,7 +21,7 @@ func quantile(q, metric, by, chosen string) string {
 		q, metric, by, chosen)
 }
 
-// quantiles are the median and the slowest of a hundred of a histogram.
+// quantiles returns queries for the median and the 99th percentile of a histogram.
 func quantiles(metric, by, where, legend string) []Query {
 	chosen := `instance=~"$instance"` + where
 	return []Query{
@@ -973,7 +973,7 @@ var access = Board{
 	},
 }
 
-// ofRun is the rate of a counter of the load generator.
+// ofRun returns the rate of a counter of the load generator.
 func ofRun(metric, by, where string) string {
 	return fmt.Sprintf(`sum by (%s) (rate(%s{run=~"$run"%s}[$__rate_interval]))`, by, metric, where)
 }

@@ -1,6 +1,6 @@
-// Package grafana is the dashboards that show the server's metrics. They are written here and
-// rendered to dashboards/*.json, which Grafana is provisioned with; `go test ./deploy/grafana
-// -update` renders them anew.
+// Package grafana defines the dashboards for the server's metrics. They are written here and
+// rendered to dashboards/*.json, from which Grafana is provisioned. `go test ./deploy/grafana
+// -update` renders them again.
 package grafana
 
 import (
@@ -26,25 +26,25 @@ type Board struct {
 
 // Panel is one question and the queries that answer it.
 type Panel struct {
-	// Title is the question; About says how to read the answer, and what to do about it.
+	// Title is the question. About says how to read the answer, and how to react.
 	Title, About string
-	// Unit is Grafana's: s, ops, Bps, bytes, short, percentunit.
+	// Unit is one of Grafana's units: s, ops, Bps, bytes, short, percentunit.
 	Unit    string
 	Queries []Query
-	// Warn and Bad are from where the answer is yellow and red; 0 for neither.
+	// Warn and Bad are the values from which the answer is yellow and red; 0 for none.
 	Warn, Bad float64
-	// Stacked shows the queries' answers on top of each other.
+	// Stacked stacks the answers to the queries.
 	Stacked bool
 }
 
-// Query is one PromQL expression; $instance, $lane, $type and $run stand for what the viewer
-// chose. Idle says that a server under ordinary load has nothing to show for it.
+// Query is one PromQL expression. $instance, $lane, $type and $run stand for the viewer's
+// choice. Idle means that a server under ordinary load has no data for it.
 type Query struct {
 	Expr, Legend string
 	Idle         bool
 }
 
-// Render makes the JSON that Grafana takes.
+// Render returns the dashboard as Grafana's JSON.
 func (b Board) Render() ([]byte, error) {
 	//lint:ignore SA1019 the newer schema is taken by the newest Grafana only, this one by every one that is provisioned with files
 	d := dashboard.NewDashboardBuilder(b.Title).Uid(b.ID).Description(b.About).Tags([]string{
@@ -82,7 +82,7 @@ func (b Board) Render() ([]byte, error) {
 	return append(data, '\n'), err
 }
 
-// variables are what a viewer can choose, on the dashboards whose queries ask for it.
+// variables are the viewer's choices. A dashboard has those that its queries use.
 var variables = []struct{ name, label, values string }{
 	{"instance", "Instance", "label_values(ehi_build_info, instance)"},
 	{"lane", "Lane", "label_values(ehi_queue_pending, lane)"},
@@ -101,7 +101,7 @@ func (b Board) uses(variable string) bool {
 	return false
 }
 
-// source is the data source that the viewer chose.
+// source returns the data source that the viewer chose.
 func source() common.DataSourceRef {
 	return common.DataSourceRef{Type: cog.ToPtr("prometheus"), Uid: cog.ToPtr("$datasource")}
 }

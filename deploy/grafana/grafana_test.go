@@ -13,7 +13,7 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// The files that Grafana is provisioned with are the dashboards as they are written here.
+// The files from which Grafana is provisioned match the dashboards in this package.
 func TestRenderedDashboardsAreUpToDate(t *testing.T) {
 	files, err := filepath.Glob("dashboards/*.json")
 	if err != nil {
@@ -39,12 +39,12 @@ func TestRenderedDashboardsAreUpToDate(t *testing.T) {
 	}
 }
 
-// againstSchema says what of a dashboard is not as Grafana's own schema, as its SDK has it:
-// unknown fields, and such as lack.
+// againstSchema returns how a dashboard deviates from Grafana's schema, as defined by its SDK:
+// unknown and missing fields.
 func againstSchema(data []byte) string {
 	//lint:ignore SA1019 see Render
 	var d dashboard.Dashboard
-	// The SDK's errors are lists of a type of its own: an empty one is not nil.
+	// The SDK's errors are lists of their own type: an empty one is not nil.
 	if err := d.UnmarshalJSONStrict(data); err != nil && err.Error() != "" {
 		return err.Error()
 	}
@@ -54,8 +54,8 @@ func againstSchema(data []byte) string {
 	return ""
 }
 
-// Every panel asks a question, says how to read the answer and in which unit, and reads metrics
-// that there are, of the instances that are chosen.
+// Every panel asks a question, says how to read the answer and in which unit, and uses existing
+// metrics of the chosen instances.
 func TestPanelsAreWellFormed(t *testing.T) {
 	known := map[string]bool{}
 	for _, d := range telemetry.Definitions() {
@@ -84,7 +84,7 @@ func TestPanelsAreWellFormed(t *testing.T) {
 		}
 	}
 	for _, unshown := range []string{"ehi_build_info", "ehi_load_run_start_timestamp_seconds"} {
-		shown[unshown] = true // they make the variables and the marks
+		shown[unshown] = true // the variables and marks use them
 	}
 	for name := range known {
 		if !shown[name] {

@@ -1,7 +1,7 @@
-// Command house measures the shape of the workspace's Go code and prints it as Markdown:
-// packages and their lines, the largest method sets, how long functions and files are, lines
-// that are too wide, who imports JetStream, and how much test there is for each package. It
-// takes the root of the workspace, by default the working directory.
+// Command house measures the structure of the workspace's Go code and prints it as Markdown:
+// packages and their lines, the largest method sets, the lengths of functions and files, lines
+// that are too wide, importers of JetStream, and the ratio of test to code for each package. Its
+// argument is the root of the workspace, by default the working directory.
 package main
 
 import (
@@ -21,13 +21,13 @@ import (
 	"unicode/utf8"
 )
 
-// width is the most columns that a line of code may have; a tab takes tabWidth.
+// width is the maximum number of columns of a line of code; a tab takes tabWidth.
 const (
 	width    = 100
 	tabWidth = 4
 )
 
-// jetstream is the client library whose importers are named.
+// jetstream is the client library whose importers are listed.
 const jetstream = "github.com/nats-io/nats.go/jetstream"
 
 func main() {
@@ -43,19 +43,19 @@ func main() {
 	h.print(os.Stdout)
 }
 
-// house is what was measured.
+// house is the result of the measurement.
 type house struct {
 	packages map[string]*pkg
-	// functions and files are their lengths in lines, of code without tests.
+	// functions and files are their lengths in lines, without tests.
 	functions, files []span
-	// wide are the lines over width, of all code.
+	// wide is the number of lines over width, including tests.
 	wide int
 }
 
 // pkg is one package.
 type pkg struct {
 	lines, tests, files int
-	methods             map[string]int // by receiver's type
+	methods             map[string]int // by receiver type
 	jetstream           bool
 }
 
@@ -65,7 +65,7 @@ type span struct {
 	lines int
 }
 
-// measure reads every Go file below root but those of testdata.
+// measure reads every Go file below root, except those in testdata.
 func measure(root string) (*house, error) {
 	h := &house{packages: map[string]*pkg{}}
 	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
@@ -91,7 +91,7 @@ func measure(root string) (*house, error) {
 	return h, err
 }
 
-// add takes a file into account.
+// add adds a file.
 func (h *house) add(name string, text []byte) error {
 	folder := name[:max(0, strings.LastIndexByte(name, '/'))]
 	p := h.packages[folder]
@@ -138,12 +138,12 @@ func (h *house) add(name string, text []byte) error {
 	return nil
 }
 
-// columns is how wide a line is on a screen.
+// columns returns the width of a line on a screen.
 func columns(line string) int {
 	return utf8.RuneCountInString(line) + (tabWidth-1)*strings.Count(line, "\t")
 }
 
-// receiver is the type that a function is a method of, "" where it is none.
+// receiver returns the receiver's type of a method, or "" for a function.
 func receiver(fn *ast.FuncDecl) string {
 	if fn.Recv == nil || len(fn.Recv.List) == 0 {
 		return ""
@@ -165,7 +165,7 @@ func receiver(fn *ast.FuncDecl) string {
 	}
 }
 
-// most is how many of a list are printed.
+// most is the maximum number of printed entries of a list.
 const most = 10
 
 // print writes the figures.
@@ -215,12 +215,12 @@ func (h *house) print(w io.Writer) {
 	}
 }
 
-// longest orders by length, the longest first, and else by name.
+// longest orders by length, longest first, and then by name.
 func longest(a, b span) int {
 	return cmp.Or(cmp.Compare(b.lines, a.lines), cmp.Compare(a.name, b.name))
 }
 
-// at is a percentile of spans that are ordered by longest.
+// at returns a percentile of spans that are ordered by longest.
 func at(spans []span, percent int) int {
 	return spans[(len(spans)-1)*(100-percent)/100].lines
 }

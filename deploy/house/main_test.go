@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// The figures are of code and tests apart, and of whatever lies below the root but test data.
+// The figures count code and tests separately, and include everything below the root except test
+// data.
 func TestAHouseIsMeasured(t *testing.T) {
 	root := t.TempDir()
 	for name, text := range map[string]string{

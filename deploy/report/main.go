@@ -1,5 +1,5 @@
-// Command report draws the dashboards without Grafana: it asks a Prometheus every query of every
-// panel, and writes one self-contained page.
+// Command report draws the dashboards without Grafana. It sends every query of every panel to a
+// Prometheus, and writes one self-contained page.
 package main
 
 import (
@@ -48,7 +48,7 @@ func main() {
 	k.FatalIfErrorf(k.Run())
 }
 
-// Run writes the page. Errors: a Prometheus that does not answer, or refuses a query.
+// Run writes the page. Errors: the Prometheus does not answer, or rejects a query.
 func (c *config) Run(ctx context.Context) error {
 	client, err := api.NewClient(api.Config{Address: c.Prometheus})
 	if err != nil {
@@ -72,7 +72,7 @@ func (c *config) Run(ctx context.Context) error {
 	return errors.Join(page.Execute(f, r), f.Close())
 }
 
-// report is what the page shows.
+// report is the data of the page.
 type report struct {
 	From, Until time.Time
 	Prometheus  string
@@ -94,14 +94,14 @@ type mark struct {
 type panel struct {
 	grafana.Panel
 	Plot plot.Plot
-	// Unseen is how many smaller lines are left out.
+	// Unseen is the number of smaller lines that are left out.
 	Unseen int
 }
 
-// points is how many there are across a diagram, about.
+// points is the approximate number of points across a diagram.
 const points = 200
 
-// mostLines is how many lines of a diagram can be told apart.
+// mostLines is the number of lines in a diagram that can be distinguished.
 const mostLines = 7
 
 func (c *config) board(ctx context.Context, prometheus v1.API, b grafana.Board) (board, error) {
@@ -155,12 +155,12 @@ func (c *config) board(ctx context.Context, prometheus v1.API, b grafana.Board) 
 	return out, nil
 }
 
-// step is the time between two points.
+// step returns the time between two points.
 func (c *config) step() time.Duration {
 	return max(time.Second, (c.Last / points).Round(time.Second))
 }
 
-// fill puts what the viewer chose in place of the variables, as Grafana does.
+// fill replaces the variables by the viewer's choices, as Grafana does.
 func (c *config) fill(expr string) string {
 	rate := max(4*c.ScrapeInterval, c.step()+c.ScrapeInterval)
 	return strings.NewReplacer("$__rate_interval", seconds(rate), "$__range", seconds(c.Last),
@@ -169,7 +169,7 @@ func (c *config) fill(expr string) string {
 
 func seconds(d time.Duration) string { return strconv.Itoa(int(d/time.Second)) + "s" }
 
-// lines are the answers to a query over the time of the report.
+// lines returns the answers to a query over the time of the report.
 func (c *config) lines(
 	ctx context.Context, prometheus v1.API, q grafana.Query,
 ) (out []plot.Series, err error) {
@@ -202,7 +202,7 @@ func (c *config) lines(
 	return out, nil
 }
 
-// legend puts labels in place of {{label}}.
+// legend replaces {{label}} by the labels' values.
 func legend(format string, labels model.Metric) string {
 	for name, value := range labels {
 		format = strings.ReplaceAll(format, "{{"+string(name)+"}}", string(value))
@@ -217,7 +217,7 @@ func highest(s plot.Series) (most float64) {
 	return most
 }
 
-// clock writes a place on the axis of time.
+// clock formats a position on the time axis.
 func (c *config) clock(v float64) string {
 	format := "15:04:05"
 	if c.Last > 24*time.Hour {
@@ -226,7 +226,7 @@ func (c *config) clock(v float64) string {
 	return time.Unix(int64(v), 0).UTC().Format(format)
 }
 
-// inUnit writes a value in one of Grafana's units.
+// inUnit formats a value in one of Grafana's units.
 func inUnit(v float64, unit string) string {
 	switch unit {
 	case "s":
@@ -259,7 +259,7 @@ func scaled(v float64, units ...string) string {
 	return strings.TrimSpace(short(v) + " " + units[n])
 }
 
-// label is what a unit's values do not say themselves.
+// label returns the axis label for a unit whose values do not show it.
 func label(unit string) string {
 	switch unit {
 	case "ops", "reqps", "Bps":
@@ -268,7 +268,7 @@ func label(unit string) string {
 	return ""
 }
 
-// short writes a number with three digits that count, at most.
+// short formats a number with at most three significant digits.
 func short(v float64) string { return strconv.FormatFloat(v, 'g', 3, 64) }
 
 //go:embed report.html

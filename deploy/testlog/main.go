@@ -1,7 +1,7 @@
-// Command testlog reads the output of go test -json and prints what a person wants to see: a line
-// for each package, all that a failed test said, and how many passed. It writes the skipped tests
-// with their reasons to the file that it is told, so that a run can end with them. It exits 1 where
-// a test failed.
+// Command testlog reads the output of go test -json and prints what a person wants to see: a
+// line for each package, the complete output of failed tests, and the number of passed ones. It
+// writes the skipped tests and their reasons to a given file, so that a run can end with them.
+// It exits with status 1 if a test failed.
 package main
 
 import (
@@ -43,7 +43,7 @@ type event struct {
 	Output     string
 }
 
-// read passes on what matters and returns the skipped tests, grouped by reason.
+// read prints what matters and returns the skipped tests, grouped by reason.
 func read(r io.Reader, w io.Writer) (skipped string, failed bool, err error) {
 	said := map[[2]string]*strings.Builder{} // by package and test, until the test ends
 	reasons := map[string][]string{}
@@ -57,7 +57,7 @@ func read(r io.Reader, w io.Writer) (skipped string, failed bool, err error) {
 			return "", failed, err
 		}
 		var e event
-		if json.Unmarshal(line, &e) != nil { // what go itself says
+		if json.Unmarshal(line, &e) != nil { // output of go itself
 			if _, err := w.Write(line); err != nil {
 				return "", failed, err
 			}
@@ -81,7 +81,7 @@ func unfinished(w io.Writer, said map[[2]string]*strings.Builder) error {
 	return nil
 }
 
-// handle keeps what a test says until it ends.
+// handle collects a test's output until the test ends.
 func (e event) handle(
 	w io.Writer, said map[[2]string]*strings.Builder, reasons map[string][]string,
 ) error {
@@ -115,8 +115,8 @@ func (e event) handle(
 	return nil
 }
 
-// ofPackage passes on what is not of one test: its result, a panic, a race. Of packages without
-// tests it says nothing.
+// ofPackage prints output that belongs to no single test: a result, a panic, a race. It prints
+// nothing for packages without tests.
 func (e event) ofPackage(w io.Writer) error {
 	if e.Output == "PASS\n" || strings.HasPrefix(e.Output, "?") {
 		return nil
@@ -127,7 +127,7 @@ func (e event) ofPackage(w io.Writer) error {
 
 var place = regexp.MustCompile(`^\S+_test\.go:\d+: `)
 
-// reason is what a skipped test said, on one line.
+// reason returns the output of a skipped test on one line.
 func reason(said string) string {
 	var why []string
 	for line := range strings.Lines(said) {
