@@ -21,9 +21,9 @@ var (
 		"who looks at what left: oracle, judge or both")
 )
 
-// EHI-9: whatever a record looks like, no marker of a withheld resource leaves, and nothing that
-// was released is missing: neither a resource, nor a Reference to one, nor an entry that tells
-// of it.
+// EHI-9: for any record, no marker of a withheld resource leaves, and nothing that must be
+// released is missing: neither a resource, nor a Reference to one, nor an entry that describes
+// it.
 func TestEHI9NoMarkerOfTheWithheldLeavesAnAdversarialRecord(t *testing.T) {
 	records, lines, markers, found := 0, 0, 0, 0
 	t.Cleanup(func() {
@@ -31,7 +31,8 @@ func TestEHI9NoMarkerOfTheWithheldLeavesAnAdversarialRecord(t *testing.T) {
 			t.Logf("found after %d records", found)
 		}
 	})
-	// All in one check: with a given seed, another one would draw the same records again.
+	// Run everything in one check: with a given seed, another check would draw the same records
+	// again.
 	checks := flag.Lookup("rapid.checks").Value
 	before := checks.String()
 	t.Cleanup(func() { _ = checks.Set(before) }) // it was its value
@@ -61,8 +62,8 @@ func TestEHI9NoMarkerOfTheWithheldLeavesAnAdversarialRecord(t *testing.T) {
 		markers)
 }
 
-// judged asks the oracle, who knows what may leave and what must, and the judge, who knows what
-// never does.
+// judged asks the oracle, which knows what may and what must be released, and the judge, which
+// knows what must never leave.
 func judged(
 	r *adversarial.Record, d *adversarial.Decision, c adversarial.Choices, out []string,
 ) (err error) {

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// EHI-9: a clinic that the answer to a bill names beside a line goes where that line of the bill
-// does.
+// EHI-9: a clinic that the answer to a bill names beside a line is released only if that line of
+// the bill is.
 func TestEHI9AnAnswerTakesNothingAlongForALineThatItsBillLoses(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"w-0123456789ab",` + hivLabel + `}`
 	bill := `{"resourceType":"Claim","id":"c","diagnosis":[{"sequence":1,` +

@@ -9,8 +9,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-9: a Binary goes only where something that goes refers to it, or where its securityContext
-// leads to the patient and nothing that stays refers to it, in whatever spelling.
+// EHI-9: a Binary is released only if a released resource refers to it, or if its
+// securityContext points to the patient and no withheld resource refers to it, in any spelling.
 func TestEHI9ABinaryGoesOnlyWhereSomethingThatGoesLeadsToIt(t *testing.T) {
 	const patient = `{"resourceType":"Patient","id":"p"}`
 	binaries := map[string]string{
@@ -81,9 +81,9 @@ func TestEHI9ABinaryGoesOnlyWhereSomethingThatGoesLeadsToIt(t *testing.T) {
 	}
 }
 
-// EHI-9: what stays keeps a Binary that it may lead to in a way of its own: by urn:uuid, by an
-// id alone, by a URL of the source's own, by an image of its text. Where it has a link that
-// leads to nothing that is known, the Binaries of the patient stay to which nothing else refers.
+// EHI-9: a withheld resource withholds a Binary that it may point to in another way: by
+// urn:uuid, by an id alone, by the source's own URL, by an image in its text. If it has a link
+// to something unknown, the patient's Binaries without other references are withheld.
 func TestEHI9ABinaryStaysWithWhatMayLeadToIt(t *testing.T) {
 	const (
 		patient = `{"resourceType":"Patient","id":"p"}`
@@ -160,8 +160,8 @@ func TestEHI9ABinaryStaysWithWhatMayLeadToIt(t *testing.T) {
 	}
 }
 
-// EHI-9: the image of a narrative goes with no resource by that narrative alone, and stays with
-// one that does.
+// EHI-9: the image in a narrative is not released by that narrative alone, and is withheld with
+// its resource.
 func TestEHI9TheImageOfANarrativeStaysWithItsResource(t *testing.T) {
 	const (
 		patient = `{"resourceType":"Patient","id":"p"}`

@@ -12,8 +12,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// BenchmarkDecisions takes records apart that were made up: what a population's filter does with
-// each line, and the two passes of a review.
+// BenchmarkDecisions processes synthetic records: a population's filter for each line, and the
+// two passes of a review.
 func BenchmarkDecisions(b *testing.B) {
 	var lines [][]byte
 	var size int64
@@ -87,8 +87,8 @@ func BenchmarkDecisions(b *testing.B) {
 	}
 }
 
-// cpu reports bytes to the processor time that they took: on a shared machine that says more
-// than what the clock does.
+// cpu reports bytes per processor time, which on a shared machine is more reliable than the
+// clock.
 func cpu(b *testing.B, size int64) func() {
 	b.Helper()
 	used := func() float64 {

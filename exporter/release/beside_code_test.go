@@ -8,7 +8,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-9: a code or a system alone makes no Coding of a Reference, wherever it stands before the
+// EHI-9: a code or a system alone does not make a Coding of a Reference, at any place before the
 // display.
 func TestEHI9AStrayCodeHidesNoDisplay(t *testing.T) {
 	for _, beside := range []string{
@@ -26,7 +26,7 @@ func TestEHI9AStrayCodeHidesNoDisplay(t *testing.T) {
 	}
 }
 
-// EHI-9: a code that a text or display shows as a number counts as one that it shows as a text.
+// EHI-9: a code that a text or display shows as a number counts like one in a text.
 func TestEHI9ANumberMayShowACode(t *testing.T) {
 	for _, field := range []string{
 		`"type":[{"text":86406008}]`,
@@ -42,7 +42,7 @@ func TestEHI9ANumberMayShowACode(t *testing.T) {
 	}
 }
 
-// EHI-8: a date counts however it is spelled.
+// EHI-8: a date counts in any spelling.
 func TestEHI8ADateWithEscapesIsADate(t *testing.T) {
 	rules, err := release.RulesFromFile("")
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"ehi-server/exporter/release"
 )
 
-// EHI-9: what stands beside something masked and tells of it stays, too: the title of an
-// attachment, a visit's diagnosis with its use and rank, the words of an appointment.
+// EHI-9: elements that describe a masked target beside it are removed too: the title of an
+// attachment, a visit's diagnosis with its use and rank, the texts of an appointment.
 func TestEHI9WhatTellsOfTheMaskedStaysWithIt(t *testing.T) {
 	lines := []string{
 		`{"resourceType":"Patient","id":"p"}`,
@@ -44,8 +44,9 @@ func TestEHI9WhatTellsOfTheMaskedStaysWithIt(t *testing.T) {
 	}
 }
 
-// EHI-9: a meta.source that leads to something withheld is masked as a Reference is, by however
-// short an id or by a business identifier; one that leads to what goes, or to nothing, stays.
+// EHI-9: a meta.source that points to something withheld is masked like a Reference, by an id of
+// any length or by a business identifier. One that points to something released, or to nothing,
+// remains.
 func TestEHI9TheSourceOfAResourceLeadsToNothingWithheld(t *testing.T) {
 	const condition = `{"resourceType":"Condition","id":"%s","meta":{"source":"%s"}}`
 	for source, masked := range map[string]bool{
@@ -63,7 +64,7 @@ func TestEHI9TheSourceOfAResourceLeadsToNothingWithheld(t *testing.T) {
 		"#w2":                                    false,
 	} {
 		for _, label := range []string{hivLabel, `"implicitRules":"urn:r"`} {
-			for _, many := range []int{1, 40} { // so that some are known by casts
+			for _, many := range []int{1, 40} { // with 40, some lines fit casts
 				lines := []string{
 					`{"resourceType":"Procedure","id":"w1",` + label +
 						`,"identifier":[{"value":"N-77"}]}`,
@@ -95,7 +96,7 @@ func TestEHI9TheSourceOfAResourceLeadsToNothingWithheld(t *testing.T) {
 	}
 }
 
-// EHI-9: with the url of an extension goes its value.
+// EHI-9: the value of an extension is removed with its masked url.
 func TestEHI9AnExtensionGoesWithItsURL(t *testing.T) {
 	const gone = `{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason",` +
 		`"valueCode":"masked"}`

@@ -16,7 +16,7 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// casting holds what is released as lines before to what a walk releases.
+// casting compares lines released by casts with those of a walk.
 type casting struct {
 	quick, walk *reviewed
 	fitted      int
@@ -26,7 +26,7 @@ func castingOf(r *Review) *casting {
 	return &casting{quick: &reviewed{Review: r}, walk: &reviewed{Review: r}}
 }
 
-// check fails where the References and texts of a line that are masked are not those of a walk.
+// check fails if the masked References and texts of a line differ from those of a walk.
 func (c *casting) check(t interface{ Fatalf(string, ...any) }, line []byte) {
 	v, known, err := c.quick.verdict(line)
 	if err != nil || !known || v.withheld() || v&stripped != 0 {
@@ -58,7 +58,7 @@ func (c *casting) check(t interface{ Fatalf(string, ...any) }, line []byte) {
 	}
 }
 
-// madeUp are the lines of some records that were made up.
+// madeUp returns the lines of some synthetic records.
 func madeUp(t testing.TB, patients int) (lines [][]byte) {
 	t.Helper()
 	take := func(r source.Resource) error {
@@ -76,7 +76,7 @@ func madeUp(t testing.TB, patients int) (lines [][]byte) {
 	return lines
 }
 
-// reviewOf is the concluded review of some lines, by a form without some of its lines.
+// reviewOf returns the concluded review of some lines, for a form without some of its lines.
 func reviewOf(
 	t interface{ Fatalf(string, ...any) }, lines [][]byte, resolved bool, without ...ehi.Category,
 ) *Review {
@@ -101,8 +101,7 @@ func reviewOf(
 	return Decided(t, p, resolved, all...)
 }
 
-// What of records that were made up is masked as in lines before is what a walk masks, and that
-// is most.
+// Casts mask the same as a walk in synthetic records, and handle most lines.
 func TestSyntheticRecordsAreReleasedByCasts(t *testing.T) {
 	lines := madeUp(t, 4)
 	for _, without := range [][]ehi.Category{
@@ -125,7 +124,7 @@ func TestSyntheticRecordsAreReleasedByCasts(t *testing.T) {
 	}
 }
 
-// A line that is spelled like others is masked as a walk does it, whatever texts it differs in.
+// A line that fits a cast is masked as by a walk, in whatever texts it differs.
 func TestCastsMaskWhatAWalkMasks(t *testing.T) {
 	fitted := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -177,7 +176,7 @@ func TestCastsMaskWhatAWalkMasks(t *testing.T) {
 	}
 }
 
-// castValues are what a text of a line may become that the second pass looks at.
+// castValues are replacements for texts that the second pass examines.
 var castValues = []string{
 	`"Encounter/e-0123456789"`,
 	`"Encounter/e1"`,

@@ -8,8 +8,8 @@ import (
 	"ehi-server/exporter/release"
 )
 
-// EHI-9: a CodeableReference of R5 decides as the Reference did that it was in R4, and its concept
-// counts as a code. Where its reference is masked, its concept stays with that.
+// EHI-9: a CodeableReference of R5 decides like the Reference that it was in R4, and its concept
+// counts as a code. If its reference is masked, its concept is masked too.
 func TestEHI9ACodeableReferenceIsAReferenceAndAConcept(t *testing.T) {
 	const (
 		patient = `{"resourceType":"Patient","id":"p"}`
@@ -34,7 +34,7 @@ func TestEHI9ACodeableReferenceIsAReferenceAndAConcept(t *testing.T) {
 	}
 	for _, c := range []struct {
 		to, line string
-		whole    bool // it stays with what it refers to
+		whole    bool // it is withheld with its target
 	}{
 		{"Medication", `{"resourceType":"MedicationRequest","id":"x1","medication":%s}`, true},
 		{
@@ -65,7 +65,7 @@ func TestEHI9ACodeableReferenceIsAReferenceAndAConcept(t *testing.T) {
 			} {
 				for _, sensitive := range []bool{true, false} {
 					for _, many := range []int{1, 20} {
-						called := "" // what has no identifier is found by its id alone
+						called := "" // without an identifier it is only found by its id
 						if w.name == "identifier" {
 							called = `,"identifier":[{"value":"N-77"}]`
 						}
@@ -76,7 +76,7 @@ func TestEHI9ACodeableReferenceIsAReferenceAndAConcept(t *testing.T) {
 						for i := range many {
 							line := strings.Replace(c.line, `"x1"`, fmt.Sprintf(`"x%d"`, i), 1)
 							lines = append(lines, fmt.Sprintf(line, form5))
-							// it goes with what uses it
+							// it is released with what uses it
 							if strings.Contains(c.line, `"Medication"`) {
 								lines = append(lines, fmt.Sprintf(user, i, i))
 							}

@@ -9,8 +9,8 @@ import (
 	"ehi-server/shared/records"
 )
 
-// pruned is what a record's last line becomes where everything is ticked and nothing authorised,
-// "" where it stays.
+// pruned returns a record's last line as released if everything is ticked and nothing
+// authorized; "" if it is withheld.
 func pruned(t *testing.T, line string) string {
 	t.Helper()
 	record := []string{
@@ -38,8 +38,8 @@ func pruned(t *testing.T, line string) string {
 const withheldRef, goesRef = `{"reference":"Condition/withheld-0123456789"}`,
 	`{"reference":"Condition/goes"}`
 
-// EHI-9: what names a line of a bill that is left out goes with it, and what names that; and
-// notes that tell of it.
+// EHI-9: everything that names a removed line of a bill is removed, directly or through others,
+// and so are notes about it.
 func TestEHI9WhatNamesALineThatIsLeftOutIsLeftOut(t *testing.T) {
 	const head = `{"resourceType":"ExplanationOfBenefit","id":"x","disposition":"LEAK",` +
 		`"diagnosis":[{"sequence":1,"diagnosisReference":` +
@@ -88,8 +88,7 @@ func TestEHI9WhatNamesALineThatIsLeftOutIsLeftOut(t *testing.T) {
 	}
 }
 
-// EHI-9: what stands beside a Reference that is masked, or sums up what it means, is left out
-// with it.
+// EHI-9: elements beside a masked Reference, and summaries of its target, are removed.
 func TestEHI9WhatStandsBesideTheWithheldIsLeftOut(t *testing.T) {
 	for line, want := range map[string]string{
 		`{"resourceType":"Task","id":"x","input":[{"type":{"text":"LEAK"},"valueReference":` +
@@ -124,12 +123,12 @@ func TestEHI9WhatStandsBesideTheWithheldIsLeftOut(t *testing.T) {
 	}
 }
 
-// EHI-9: what a resource contains is treated as it is, at whatever depth entries stand.
+// EHI-9: contained resources are treated like their container, with entries at any depth.
 func TestEHI9WhatIsContainedIsTreatedAsItsContainer(t *testing.T) {
 	const b20 = `"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}],` +
 		`"text":"LEAK"}`
 	for line, want := range map[string]string{
-		// The Patient goes without what is sensitive, and without what it says of that.
+		// The Patient loses sensitive parts, and what it says about them.
 		`{"resourceType":"Patient","id":"x","text":{"div":"LEAK"},` +
 			`"contained":[{"resourceType":"Condition","id":"c",` + b20 +
 			`},{"resourceType":"Condition","id":"d"}],` +
@@ -142,13 +141,13 @@ func TestEHI9WhatIsContainedIsTreatedAsItsContainer(t *testing.T) {
 			`,"resourceType":"Condition"}],"id":"x","resourceType":"Patient"}`: `{"id":"x","resourceType":"Patient"}`,
 		`{"c\u006fntained":[{"resourceType":"Condition","meta":{"security":[{"code":"HIV"}]},` +
 			`"id":"c"}],"id":"x","resourceType":"Patient"}`: `{"id":"x","resourceType":"Patient"}`,
-		// An entry of what is contained goes as one of its own would.
+		// An entry of a contained resource is treated like one of a resource of its own.
 		`{"resourceType":"Observation","id":"x","contained":[{"resourceType":"List","id":"l",` +
 			`"entry":[{"flag":{"text":"LEAK"},"item":` + withheldRef + `},{"item":` + goesRef +
 			`}]}]}`: `{"resourceType":"Observation","id":"x","contained":[{"resourceType":"List",` +
 			`"id":"l","entry":[{"item":` + goesRef + `}]}]}`,
-		// What is wholly about the withheld is left out; what refers to it is masked, or goes
-		// with it.
+		// A resource wholly about something withheld is removed; references to it are masked, or
+		// removed with it.
 		`{"resourceType":"Observation","id":"x","contained":[{"resourceType":"List","id":"l",` +
 			`"title":"LEAK","entry":[{"item":` + withheldRef + `}]}],` +
 			`"extension":[{"url":"urn:x","valueReference":{"reference":"#l",` +
@@ -159,7 +158,8 @@ func TestEHI9WhatIsContainedIsTreatedAsItsContainer(t *testing.T) {
 			`"reason":[{"text":"LEAK"}],"target":[` + withheldRef + `]}],` +
 			`"entry":[{"item":{"reference":"#p"},"flag":{"text":"LEAK"}},{"item":` + goesRef +
 			`}]}`: `{"resourceType":"List","id":"x","entry":[{"item":` + goesRef + `}]}`,
-		// A clinic that only a line names that is left out goes with it, and whose part it is.
+		// A clinic that only a removed line names is removed, and so is the organization it is
+		// part of.
 		`{"resourceType":"Claim","id":"x","contained":[{"resourceType":"Location","id":"a",` +
 			`"name":"LEAK","managingOrganization":{"reference":"#b"}},` +
 			`{"resourceType":"Organization","id":"b","name":"LEAK"},` +
@@ -169,7 +169,7 @@ func TestEHI9WhatIsContainedIsTreatedAsItsContainer(t *testing.T) {
 			`}],"locationReference":{"reference":"#a"}}]}`: `{"resourceType":"Claim","id":"x",` +
 			`"contained":[{"resourceType":"Organization","id":"c"},` +
 			`{"resourceType":"Organization","id":"d"}],"provider":{"reference":"#c"}}`,
-		// Sections within sections.
+		// Nested sections.
 		`{"resourceType":"Composition","id":"x","section":[{"title":"a","text":{"div":"LEAK"},` +
 			`"section":[{"title":"LEAK","entry":[` + withheldRef + `]},` +
 			`{"title":"b","entry":[` + goesRef +
@@ -180,7 +180,7 @@ func TestEHI9WhatIsContainedIsTreatedAsItsContainer(t *testing.T) {
 			`]}]}]},{"entry":[` + goesRef +
 			`]}]}`: `{"resourceType":"Composition","id":"x","section":[{"entry":[` + goesRef +
 			`]}]}`,
-		// Details of a detail.
+		// Nested details.
 		`{"resourceType":"CarePlan","id":"x","activity":[{"detail":{"description":"LEAK",` +
 			`"reasonReference":[` + withheldRef +
 			`]}},{"detail":{"description":"goes"}}]}`: `{"resourceType":"CarePlan","id":"x",` +
@@ -195,8 +195,7 @@ func TestEHI9WhatIsContainedIsTreatedAsItsContainer(t *testing.T) {
 	}
 }
 
-// EHI-9: a Patient who is read alone goes without what it contains, and without the text that
-// tells of that.
+// EHI-9: a Patient that is read alone loses contained resources, and the text about them.
 func TestEHI9AResourceAloneContainsNothing(t *testing.T) {
 	for line, want := range map[string]string{
 		`{"resourceType":"Patient","id":"x","contained":[{"resourceType":"Condition","id":"c",` +
@@ -215,8 +214,8 @@ func TestEHI9AResourceAloneContainsNothing(t *testing.T) {
 	}
 }
 
-// EHI-8, EHI-9: the Patient always goes, but for what of it is sensitive: as little as holds the
-// code, and the text. What is left is what it was.
+// EHI-8, EHI-9: the Patient is always released, except for the smallest elements with sensitive
+// codes, and the text. The rest is unchanged.
 func TestEHI9ThePatientGoesWithoutWhatIsSensitive(t *testing.T) {
 	const hiv = `{"coding":[{"system":"http://snomed.info/sct","code":"86406008",` +
 		`"display":"LEAK"}],"text":"LEAK"}`
@@ -268,10 +267,10 @@ func TestEHI9ThePatientGoesWithoutWhatIsSensitive(t *testing.T) {
 		`{"c\u006fntact":[{"relationship":[` + hiv +
 			`]}],"id":"x" , "resourceType":"Patient",` +
 			`"te\u0078t":{"div":"LEAK"}}`: `{"id":"x","resourceType":"Patient"}`,
-		// A code of the Patient's own, with its system: R4 has none.
+		// A code of the Patient itself, with its system; R4 has none.
 		head + `,"code":"042","system":"http://hl7.org/fhir/sid/icd-9-cm",` + name + `}`: head +
 			`}`,
-		// What only a contact refers to that is left out goes with it.
+		// What only a removed contact refers to is removed with it.
 		head +
 			`,"contained":[{"resourceType":"Organization","id":"a","name":"LEAK"},` +
 			`{"resourceType":"Organization","id":"b"}],"managingOrganization":{"reference":"#b"},` +
@@ -297,7 +296,7 @@ func TestEHI9ThePatientGoesWithoutWhatIsSensitive(t *testing.T) {
 	}
 }
 
-// EHI-8: nothing is missing of the Patients of the sample records, whatever is authorised.
+// EHI-8: the Patients of the sample records lose nothing, whatever is authorized.
 func TestEHI8NothingOfASamplePatientIsMissing(t *testing.T) {
 	n := 0
 	for _, b := range records.Bundles(t, records.Dir(t)) {
@@ -321,7 +320,8 @@ func TestEHI8NothingOfASamplePatientIsMissing(t *testing.T) {
 	}
 }
 
-// EHI-8: a display alone goes that may mean the Patient, who goes without something.
+// EHI-8: a lone display that may mean the Patient is released, even if the Patient loses
+// something.
 func TestEHI8APatientWithoutSomethingIsNotWithheld(t *testing.T) {
 	record := []string{
 		`{"resourceType":"Patient","id":"x",` + hivLabel + `}`,
@@ -334,8 +334,8 @@ func TestEHI8APatientWithoutSomethingIsNotWithheld(t *testing.T) {
 	}
 }
 
-// EHI-8, EHI-9: what is contained takes along only where it goes what it refers to: not where it
-// is about the withheld, or nothing else refers to it any longer.
+// EHI-8, EHI-9: a contained resource releases its targets only if it remains: not if it is about
+// something withheld, or if nothing else refers to it any longer.
 func TestEHI9WhatIsContainedTakesAlongWhereItGoes(t *testing.T) {
 	const withheld, goes = `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel +
 		`}`, `{"resourceType":"Condition","id":"goes"}`
@@ -359,7 +359,7 @@ func TestEHI9WhatIsContainedTakesAlongWhereItGoes(t *testing.T) {
 			`]`: true,
 		`"contained":[` + provenance(withheldRef, `"id":"p",`) +
 			`],"note":[{"authorReference":{"reference":"#p"}}]`: false,
-		// By way of another one.
+		// Through another contained resource.
 		`"contained":[` + role + `,` + `{"resourceType":"Provenance","target":[` + withheldRef +
 			`],"agent":[{"who":{"reference":"#r"}}]}]`: false,
 		`"contained":[` + role + `,` + `{"resourceType":"Provenance","target":[` + goesRef +
@@ -369,7 +369,7 @@ func TestEHI9WhatIsContainedTakesAlongWhereItGoes(t *testing.T) {
 		`"contained":[` +
 			strings.Replace(provenance(`{"reference":"#l"}`, ""), `[{"who"`, `[{"onBehalfOf"`, 1) +
 			`,{"resourceType":"List","id":"l","entry":[{"item":` + withheldRef + `}]}]`: false,
-		// By the line of a bill, which is left out.
+		// Through a removed line of a bill.
 		`"contained":[` + role + `],"item":[` +
 			item(withheldRef, `,"locationReference":{"reference":"#r"}`) + `]`: false,
 		`"contained":[` + role + `],"item":[` +
@@ -379,7 +379,7 @@ func TestEHI9WhatIsContainedTakesAlongWhereItGoes(t *testing.T) {
 		`"contained":[` +
 			strings.Replace(provenance(withheldRef, `"id":"p",`), ref, `{"display":"x"}`, 1) +
 			`],"item":[` + item(`{"reference":"#p"}`, `,"locationReference":`+ref) + `]`: false,
-		// One that nothing refers to goes; so do two that refer to one another.
+		// One without references to it is released, and so are two that refer to each other.
 		`"contained":[` + role + `]`: true,
 		`"contained":[` +
 			strings.Replace(role, `"id":"r"`, `"id":"r","practitioner":{"reference":"#s"}`, 1) +
@@ -397,7 +397,7 @@ func TestEHI9WhatIsContainedTakesAlongWhereItGoes(t *testing.T) {
 	}
 }
 
-// EHI-8: a Patient takes nothing along by what it contains and leaves behind.
+// EHI-8: contained resources that a Patient loses release nothing.
 func TestEHI8WhatAPatientLeavesBehindTakesNothingAlong(t *testing.T) {
 	const clinic = `{"resourceType":"Location","id":"clinic-0123456789",` +
 		`"identifier":[{"value":"C1"}]}`

@@ -7,8 +7,9 @@ import (
 	"ehi-server/exporter/release"
 )
 
-// EHI-9: what follows a sensitive form or plan by its canonical URL, whatever version of it,
-// stays with it, and the URL leaves nowhere; in the record and beside it.
+// EHI-9: a resource that follows a sensitive form or plan by its canonical URL, in any version,
+// is withheld with it, and the URL appears nowhere. This holds for definitions in the record and
+// outside it.
 func TestEHI9WhatFollowsASensitiveDefinitionStays(t *testing.T) {
 	definition := `{"resourceType":"Questionnaire","id":"q",` + hivLabel +
 		`,"url":"http://forms.example/hiv-risk"}`

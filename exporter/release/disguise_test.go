@@ -8,7 +8,7 @@ import (
 	"ehi-server/exporter/release"
 )
 
-// disguises spell a text so that who reads it, or a browser, sees it as it was.
+// disguises are spellings of a text that look unchanged to a reader or browser.
 var disguises = map[string]func(text string) string{
 	"as it is":              func(s string) string { return s },
 	"decimal reference":     func(s string) string { return eachOf(s, "&#%d;") },
@@ -46,7 +46,7 @@ func eachOf(s, format string) string {
 	return b.String()
 }
 
-// EHI-9: the id or number of something withheld is masked in a text however it is written there.
+// EHI-9: the id or number of something withheld is masked in a text in any spelling.
 func TestEHI9NoDisguiseHidesAnIDInATextThatGoes(t *testing.T) {
 	const id, number, kept = "w-0123456789ab", "ACC-2023-00451", "k-0123456789ab"
 	withheld := `{"resourceType":"Procedure","id":"` + id + `",` + hivLabel +
@@ -58,7 +58,7 @@ func TestEHI9NoDisguiseHidesAnIDInATextThatGoes(t *testing.T) {
 			`"implicitRules":"http://h/%s"`,
 		} {
 			for _, secret := range []string{id, number, kept, "Procedure/" + id} {
-				for _, many := range []int{1, 40} { // so that some are known by casts
+				for _, many := range []int{1, 40} { // with 40, some lines fit casts
 					lines := []string{withheld, goes}
 					for i := range many {
 						with := fmt.Sprintf(field, fmt.Sprint("no ", i))
@@ -87,7 +87,7 @@ func TestEHI9NoDisguiseHidesAnIDInATextThatGoes(t *testing.T) {
 	}
 }
 
-// EHI-9: a code keeps its resource however it is written, and so do the name of its system and a
+// EHI-9: a code withholds its resource in any spelling, and so do the name of its system and a
 // label.
 func TestEHI9NoDisguiseHidesACode(t *testing.T) {
 	const (
@@ -127,7 +127,7 @@ func TestEHI9NoDisguiseHidesACode(t *testing.T) {
 	}
 }
 
-// EHI-9: a Reference is masked however its id, or the value of its identifier, is written.
+// EHI-9: a Reference is masked in any spelling of its id or of its identifier's value.
 func TestEHI9NoDisguiseHidesWhatAReferenceLeadsTo(t *testing.T) {
 	for name, disguise := range disguises {
 		for _, c := range []string{
@@ -139,7 +139,7 @@ func TestEHI9NoDisguiseHidesWhatAReferenceLeadsTo(t *testing.T) {
 		} {
 			if strings.Contains(c, "identifier") &&
 				(strings.Contains(c, "&") || strings.Contains(c, "%")) {
-				continue // a value is no text of HTML, and no URL
+				continue // a value is neither HTML nor a URL
 			}
 			lines := []string{
 				`{"resourceType":"Procedure","id":"w-0123456789ab",` + hivLabel +

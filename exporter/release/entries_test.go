@@ -12,8 +12,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-9: an entry that refers to something sensitive goes as a whole, and what names it by its
-// number; the others stay as they are.
+// EHI-9: an entry that refers to something sensitive is removed as a whole, with everything that
+// names it by number. The others remain unchanged.
 func TestEHI9EntriesThatReferToTheWithheldAreLeftOut(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`
 	goes := `{"resourceType":"Condition","id":"goes"}`
@@ -55,7 +55,8 @@ func TestEHI9EntriesThatReferToTheWithheldAreLeftOut(t *testing.T) {
 		`{"resourceType":"ExplanationOfBenefit","id":"x",` +
 			`"related":[{"reference":{"value":"LEAK"},"claim":` + w +
 			`}]}`: `{"resourceType":"ExplanationOfBenefit","id":"x"}`,
-		// What only was not ticked is masked, and its entries stay, by whatever URL it is named.
+		// References to unticked resources are masked and their entries remain, whatever the URL
+		// is.
 		`{"resourceType":"Claim","id":"x","related":[{"relationship":{"text":"a"},` +
 			`"claim":{"reference":"Encounter/visit-0123456789"}}]}`: `{"resourceType":"Claim",` +
 			`"id":"x","related":[{"relationship":{"text":"a"},"claim":` + masked + `}]}`,
@@ -87,7 +88,8 @@ func TestEHI9EntriesThatReferToTheWithheldAreLeftOut(t *testing.T) {
 	}
 }
 
-// EHI-9: why a message is sent is of each thing that it is about, one that is withheld among them.
+// EHI-9: the reason of a message concerns everything that it is about, including something
+// withheld.
 func TestEHI9TheReasonOfAMessageIsOfAllThatItIsAbout(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`
 	goes := `{"resourceType":"Condition","id":"goes"}`
@@ -109,8 +111,8 @@ func TestEHI9TheReasonOfAMessageIsOfAllThatItIsAbout(t *testing.T) {
 	}
 }
 
-// EHI-9: a signature over something that is left out or masked goes, wherever it stands: its
-// data may hold what was signed. One over what goes as it is stays.
+// EHI-9: a signature is removed with any removed or masked part that it covers, wherever it is,
+// because its data may contain the signed content. A signature over unchanged content remains.
 func TestEHI9ASignatureGoesWithWhatItWasMadeOver(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`
 	goes := `{"resourceType":"Condition","id":"goes"}`
@@ -141,8 +143,8 @@ func TestEHI9ASignatureGoesWithWhatItWasMadeOver(t *testing.T) {
 	}
 }
 
-// EHI-9: so does one over what the form does not release, over the form of a report, and one
-// that stands in a Bundle or a Parameters beside what is left out.
+// EHI-9: this also holds for content that the form does not release, for a report's
+// presentedForm, and for a signature in a Bundle or a Parameters beside a removed part.
 func TestEHI9ASignatureGoesWithWhateverIsLeftOut(t *testing.T) {
 	const signature = `Signature":{"sigFormat":"application/jose","data":"SIGNED"}`
 	const report = `"resourceType":"DiagnosticReport","id":"x","presentedForm":[{"data":"QQ=="}]`
@@ -165,7 +167,7 @@ func TestEHI9ASignatureGoesWithWhateverIsLeftOut(t *testing.T) {
 	for _, c := range []struct {
 		line string
 		off  ehi.Category
-		want int // Signatures that go
+		want int // number of removed Signatures
 	}{
 		{`{` + report + `,` + extension + `}`, ehi.OtherDocuments, 0},
 		{`{` + report + `,` + extension + `}`, ehi.Labs, 1},
@@ -198,8 +200,8 @@ func TestEHI9ASignatureGoesWithWhateverIsLeftOut(t *testing.T) {
 	}
 }
 
-// EHI-9: an attachment has the same content by its url and as data: where the url is masked,
-// title, data and hash are, too.
+// EHI-9: an attachment may have the same content by url and as data. If the url is masked, so
+// are title, data and hash.
 func TestEHI9TheDataOfAnAttachmentGoWithItsURL(t *testing.T) {
 	binary := `{"resourceType":"Binary","id":"binary-0123456789",` + hivLabel +
 		`,"data":"TEVBSw=="}`
@@ -237,7 +239,7 @@ func TestEHI9TheDataOfAnAttachmentGoWithItsURL(t *testing.T) {
 	}
 }
 
-// Whatever entries go, what is left is JSON, and is what the others were.
+// Whatever entries are removed, the rest is JSON and unchanged.
 func TestEHI9WhatIsLeftOfEntriesIsWhatTheyWere(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`
 	rapid.Check(t, func(t *rapid.T) {
@@ -279,7 +281,7 @@ func TestEHI9WhatIsLeftOfEntriesIsWhatTheyWere(t *testing.T) {
 	})
 }
 
-// EHI-9: the text of a resource tells of all of its entries: where one is left out, it is as well.
+// EHI-9: the text of a resource describes all its entries. If one is removed, so is the text.
 func TestEHI9ATextGoesWithTheEntriesThatItTellsOf(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`
 	const w, g = `{"reference":"Condition/withheld-0123456789"}`,

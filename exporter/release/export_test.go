@@ -7,20 +7,21 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// AboutPaths are the reviewed table of what resources are about.
+// AboutPaths is the reviewed table of what resources are about.
 var AboutPaths = aboutPaths
 
-// WhyPaths are the reviewed table of why they are.
+// WhyPaths is the reviewed table of why resources exist.
 var WhyPaths = whyPaths
 
-// Decided is a review of a record, shown to it as often as it wants.
+// Decided returns a concluded review of a record, which observes the record as often as
+// necessary.
 func Decided(
 	t interface{ Fatalf(string, ...any) }, p *Policy, resolved bool, lines ...string,
 ) *Review {
 	return DecidedBeside(t, p, resolved, nil, lines...)
 }
 
-// DecidedBeside is Decided for a record beside which the store holds other resources.
+// DecidedBeside is Decided for a record with other resources in the store.
 func DecidedBeside(
 	t interface{ Fatalf(string, ...any) }, p *Policy, resolved bool, others []Other,
 	lines ...string,
@@ -28,7 +29,7 @@ func DecidedBeside(
 	return DecidedLooking(t, p, resolved, false, others, lines...)
 }
 
-// DecidedLooking is DecidedBeside that may look for what is beside the record at each line.
+// DecidedLooking is DecidedBeside that may look up resources outside the record at each line.
 func DecidedLooking(
 	t interface{ Fatalf(string, ...any) }, p *Policy, resolved, early bool, others []Other,
 	lines ...string,
@@ -54,7 +55,7 @@ func DecidedLooking(
 	}
 }
 
-// IdentifierKind is what an Identifier tells.
+// IdentifierKind says what an Identifier identifies.
 type IdentifierKind = identifierKind
 
 // The kinds of Identifiers.
@@ -64,12 +65,12 @@ const (
 	ForeignIdentifier = foreignIdentifier
 )
 
-// IdentifierAt is the kind of the element at a path of a type.
+// IdentifierAt returns the kind of the element at a path of a type.
 func IdentifierAt(typ, path string) IdentifierKind {
 	return identifierAt(uint16(fhir.TypeNumber([]byte(typ))), []byte(path))
 }
 
-// Other is a resource that a store holds beside a record, and what it may be called.
+// Other is a resource in a store but outside a record, with its possible names.
 type Other struct {
 	Line, Type, ID string
 	Values         []string // of its identifiers
@@ -86,7 +87,7 @@ func (o Other) isCalled(n Name) bool {
 	return slices.ContainsFunc(o.Values, func(v string) bool { return plain(v) == plain(n.Value) })
 }
 
-// ShowOthers shows those to a review, or a summary, that it asks for.
+// ShowOthers gives a review, or a summary, the other resources that it asks for.
 func ShowOthers(t interface{ Fatalf(string, ...any) }, r interface {
 	Sought() []Name
 	Beside(line []byte) error

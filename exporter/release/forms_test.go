@@ -9,8 +9,9 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-9: a report's presentedForm tells of all its results: it goes, with its Binary, only where no
-// result of it stays for more than an unticked line of the form. So do the counts of the preview.
+// EHI-9: a report's presentedForm describes all its results. It is released, with its Binary,
+// only if no result is withheld for a reason other than an unticked form line. The counts of the
+// preview agree.
 func TestEHI9APresentedFormStaysWithAResultThatDoes(t *testing.T) {
 	const (
 		patient = `{"resourceType":"Patient","id":"p"}`
@@ -54,7 +55,7 @@ func TestEHI9APresentedFormStaysWithAResultThatDoes(t *testing.T) {
 	}
 }
 
-// counted is what the preview of a record counts for a form.
+// counted returns the counts of a record's preview for a form.
 func counted(t *testing.T, f *ehi.ReleaseForm, lines ...string) release.Counts {
 	t.Helper()
 	s, err := rules(t).Summarize(ehi.KickOff{})

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// EHI-9: what stands beside it in a Bundle may be called by its fullUrl, of which its id is no
-// part.
+// EHI-9: a Reference may name another resource in the same Bundle by a fullUrl that does not
+// contain its id.
 func TestEHI9AFullUrlNamesWhatStandsBesideIt(t *testing.T) {
 	const at = "urn:uuid:5f0c7d52-6b0f-4c5e-9c0e-0d3e6a0a7d11"
 	for name, secret := range map[string]string{
@@ -46,8 +46,8 @@ func TestEHI9AFullUrlNamesWhatStandsBesideIt(t *testing.T) {
 	}
 }
 
-// EHI-9: who is called by a fullUrl, and is used by nothing but what stays, stays with that,
-// though the Bundle that goes tells of him.
+// EHI-9: a resource named by a fullUrl and used only by withheld resources is withheld, although
+// the released Bundle describes it.
 func TestEHI9WhoIsCalledByAFullUrlStaysWithWhatUsesHim(t *testing.T) {
 	const whose = "https://elsewhere.example/people/5f0c7d52"
 	lines := []string{

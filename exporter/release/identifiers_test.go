@@ -11,7 +11,7 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// nested puts a value at a path, each name of which holds a list.
+// nested puts a value at a path in which every name is a list.
 func nested(path, value string) string {
 	names := strings.Split(path, ".")
 	for _, name := range slices.Backward(names[1:]) {
@@ -20,7 +20,7 @@ func nested(path, value string) string {
 	return `"` + names[0] + `":[` + value + `]`
 }
 
-// whole puts an object at a path, as R4 has it: its field holds no list.
+// whole puts an object at a path in the form of R4: its field is not a list.
 func whole(path, value string) string {
 	at := strings.LastIndexByte(path, '.')
 	if at < 0 {
@@ -38,8 +38,9 @@ func eachIdentifier(visit func(typ, path string, kind release.IdentifierKind)) {
 	}
 }
 
-// EHI-9: a withheld resource is known by each Identifier that R4 gives it, whatever its element is
-// called: a Reference by its value is masked, and what is about it alone stays.
+// EHI-9: a withheld resource is recognized by each Identifier that R4 gives it, whatever the
+// element's name is: a Reference by its value is masked, and a resource about it alone is
+// withheld.
 func TestEHI9TheWithheldAreKnownByIdentifiersOfEveryName(t *testing.T) {
 	const by = `{"identifier":{"system":"urn:x","value":"SECRET-0123456789"},"display":"SECRET"}`
 	refers := `{"resourceType":"Condition","id":"c","evidence":[{"detail":[` + by + `]}]}`
@@ -76,7 +77,7 @@ func TestEHI9TheWithheldAreKnownByIdentifiersOfEveryName(t *testing.T) {
 	}
 }
 
-// What only is not ticked is known by them as well: of it the Reference is masked.
+// Unticked resources are recognized by them too: References to them are masked.
 func TestEHI9TheUntickedAreKnownByIdentifiersOfEveryName(t *testing.T) {
 	refers := `{"resourceType":"Encounter","id":"e",` +
 		`"diagnosis":[{"condition":{"identifier":{"value":"SECRET"}}}]}`
@@ -99,9 +100,9 @@ func TestEHI9TheUntickedAreKnownByIdentifiersOfEveryName(t *testing.T) {
 	}
 }
 
-// EHI-9: an Identifier that names another resource is masked where it names one that is
-// withheld, whatever its element is called, and the entry that it stands in goes. What a
-// resource itself is called stays, and so does one that names nothing withheld.
+// EHI-9: an Identifier of another resource is masked if that one is withheld, whatever the
+// element's name is, and its entry is removed. A resource's own Identifiers remain, and so do
+// those that name nothing withheld.
 func TestEHI9IdentifiersOfOthersAreComparedWhateverTheirName(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"w",` + hivLabel +
 		`,"identifier":[{"value":"SECRET-7"}]}`
@@ -141,7 +142,7 @@ func TestEHI9IdentifiersOfOthersAreComparedWhateverTheirName(t *testing.T) {
 	})
 }
 
-// everything is a form that asks for all there is, but for what some authorizations are needed for.
+// everything returns a form that requests everything except some authorizations.
 func everything(but ...ehi.Authorization) *ehi.ReleaseForm {
 	f := form()
 	for _, c := range ehi.Categories() {
@@ -155,8 +156,8 @@ func everything(but ...ehi.Authorization) *ehi.ReleaseForm {
 	return f
 }
 
-// EHI-9: the entry of a bill that names a withheld one by a number alone goes, with what stands
-// beside that.
+// EHI-9: the entry of a bill that names a withheld bill only by number is removed with the
+// elements beside it.
 func TestEHI9ARelatedBillIsKnownByItsNumber(t *testing.T) {
 	withheld := `{"resourceType":"Claim","id":"w",` + hivLabel +
 		`,"identifier":[{"value":"SECRET-7"}]}`
@@ -184,8 +185,8 @@ func TestEHI9ARelatedBillIsKnownByItsNumber(t *testing.T) {
 	}
 }
 
-// EHI-9: a document that only signs, appends or replaces a withheld one stays, also where it
-// names that by an identifier.
+// EHI-9: a document that only signs, appends or replaces a withheld one is withheld, even if it
+// names that one by an identifier.
 func TestEHI9ADocumentStaysWithTheOneThatItNamesByItsIdentifier(t *testing.T) {
 	withheld := `{"resourceType":"Composition","id":"w",` + hivLabel +
 		`,"identifier":{"value":"SECRET-7"}}`
@@ -200,7 +201,8 @@ func TestEHI9ADocumentStaysWithTheOneThatItNamesByItsIdentifier(t *testing.T) {
 	}
 }
 
-// EHI-9: what is called together with something withheld is no copy of it, and goes with that name.
+// EHI-9: a resource that shares an identifier with something withheld is not a copy of it, and
+// is released with the identifier.
 func TestEHI9SharedIdentifiersMakeNoCopies(t *testing.T) {
 	withheld := `{"resourceType":"ServiceRequest","id":"w",` + hivLabel +
 		`,"requisition":{"value":"R-7"}}`
@@ -216,8 +218,8 @@ func TestEHI9SharedIdentifiersMakeNoCopies(t *testing.T) {
 	}
 }
 
-// ownIdentifiers say why an Identifier of R4 that is not called identifier, or stands within an
-// element, is the resource's own.
+// ownIdentifiers say why an Identifier of R4 with another name, or inside an element, is the
+// resource's own.
 var ownIdentifiers = map[string]string{
 	"it is a further name of the resource": `CatalogEntry.additionalIdentifier ` +
 		`DocumentManifest.masterIdentifier
@@ -228,8 +230,8 @@ var ownIdentifiers = map[string]string{
 		Specimen.container.identifier Substance.instance.identifier`,
 }
 
-// EHI-9: of each element of R4 that is an Identifier, in each type of a patient's record, it is
-// decided whether it is what the resource is called.
+// EHI-9: for each Identifier of R4, in each type of a patient's record, it is defined whether it
+// identifies the resource itself.
 func TestEHI9EveryIdentifierOfR4IsDecidedUpon(t *testing.T) {
 	own := map[string]bool{}
 	for _, paths := range ownIdentifiers {
@@ -240,7 +242,7 @@ func TestEHI9EveryIdentifierOfR4IsDecidedUpon(t *testing.T) {
 	eachIdentifier(func(typ, path string, kind release.IdentifierKind) {
 		if strings.HasPrefix(typ, "MedicinalProduct") ||
 			strings.HasPrefix(typ, "Substance") && typ != "Substance" {
-			return // they say what a product is
+			return // they identify a product
 		}
 		if is := path == "identifier" || own[typ+"."+path]; is != (kind == release.OwnIdentifier) {
 			t.Errorf("%s.%s: is it what the resource is called?", typ, path)

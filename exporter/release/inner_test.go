@@ -8,7 +8,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// allBut is a form with every line ticked but some, and nothing authorised.
+// allBut returns a form with every line ticked except some, and nothing authorized.
 func allBut(off ...ehi.Category) *ehi.ReleaseForm {
 	var on []ehi.Category
 	for _, c := range ehi.Categories() {
@@ -19,8 +19,8 @@ func allBut(off ...ehi.Category) *ehi.ReleaseForm {
 	return form(on...)
 }
 
-// EHI-9: a copy is known by the identifier of a withheld resource, also where another holder
-// that stays has a copy of it without that.
+// EHI-9: a copy is recognized by the identifier of a withheld resource, even if another withheld
+// holder has a copy without it.
 func TestEHI9ACopyStaysThoughAnotherHolderHasOneToo(t *testing.T) {
 	withheld := `{"resourceType":"ClaimResponse","id":"w","identifier":[{"value":"CR-7",` +
 		`"system":"urn:x"}],` + hivLabel + `}`
@@ -49,8 +49,8 @@ func TestEHI9ACopyStaysThoughAnotherHolderHasOneToo(t *testing.T) {
 	}
 }
 
-// EHI-8, EHI-9: a resource within a Bundle or a Parameters goes where it would go on a line of
-// its own, and the entry in which it stands with it.
+// EHI-8, EHI-9: a resource inside a Bundle or a Parameters is released if it would be released
+// on a line of its own, together with its entry.
 func TestEHI9AResourceWithinAnotherGoesWhereItWouldGoByItself(t *testing.T) {
 	const b20 = `"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}],` +
 		`"text":"LEAK"}`
@@ -78,7 +78,7 @@ func TestEHI9AResourceWithinAnotherGoesWhereItWouldGoByItself(t *testing.T) {
 		off        ehi.Category
 		line, want string
 	}{
-		// The line of the form.
+		// By form line.
 		{
 			ehi.Visits,
 			bundle(entry(visit, `"fullUrl":"https://e.example/Encounter/v"`), entry(problem)),
@@ -107,7 +107,7 @@ func TestEHI9AResourceWithinAnotherGoesWhereItWouldGoByItself(t *testing.T) {
 				entry(problem) + `]}`),
 			parameters(`{"name":"a","part":[` + entry(problem) + `]}`),
 		},
-		// A Bundle in a Bundle, in a Parameters.
+		// A Bundle inside a Bundle, inside a Parameters.
 		{
 			ehi.Visits,
 			parameters(
@@ -122,7 +122,7 @@ func TestEHI9AResourceWithinAnotherGoesWhereItWouldGoByItself(t *testing.T) {
 					`"status":"200"}}`),
 			bundle(entry(goes)),
 		},
-		// What is sensitive, in whatever place.
+		// Sensitive resources at any place.
 		{
 			"",
 			bundle(entry(`{"resourceType":"Observation",`+hivLabel+`}`,
@@ -155,7 +155,8 @@ func TestEHI9AResourceWithinAnotherGoesWhereItWouldGoByItself(t *testing.T) {
 				`"extension":[{"valueCoding":{"code":"F11.20","display":"LEAK"}}],"active":true}`)),
 			bundle(entry(`{"resourceType":"Patient","id":"p","active":true}`)),
 		},
-		// What is about the withheld, which stands on a line of its own, or beside it.
+		// Resources about something withheld, which is on a line of its own, or in the same
+		// Bundle.
 		{
 			"",
 			bundle(entry(`{"resourceType":"Provenance","id":"a","target":[`+withheldRef+
@@ -242,7 +243,7 @@ func TestEHI9AResourceWithinAnotherGoesWhereItWouldGoByItself(t *testing.T) {
 			bundle(`{"request":{"method":"DELETE","url":"Condition/withheld-0123456789"}}`),
 			bundle(`{"request":{"method":"DELETE","_url":` + masked + `}}`),
 		},
-		// What is made of the withheld alone stays, whoever is in it, too.
+		// A holder of only withheld resources is withheld, even if it also holds a Patient.
 		{
 			"",
 			bundle(entry(`{"resourceType":"Patient","id":"p"}`),
@@ -255,7 +256,7 @@ func TestEHI9AResourceWithinAnotherGoesWhereItWouldGoByItself(t *testing.T) {
 			bundle(entry(`{"resourceType":"Patient","id":"p"}`)),
 		},
 		{"", bundle(), bundle()},
-		// Whatever holds a resource, holds it.
+		// Any resource that contains another one counts as its holder.
 		{
 			ehi.Visits,
 			`{"resourceType":"Observation","id":"x","component":[{"valueResource":` + visit +
@@ -289,8 +290,8 @@ func TestEHI9AResourceWithinAnotherGoesWhereItWouldGoByItself(t *testing.T) {
 	}
 }
 
-// EHI-8, EHI-9: persons, places and things within a Bundle go with it, unless something refers
-// to them that stays, and nothing that goes does.
+// EHI-8, EHI-9: persons, places and things inside a Bundle are released with it, unless a
+// withheld resource refers to them, and no released one does.
 func TestEHI9WhatABundleHoldsItTellsOf(t *testing.T) {
 	const clinic = `{"resourceType":"Organization","id":"clinic-0123456789"}`
 	const ref = `{"reference":"Organization/clinic-0123456789"}`
@@ -328,7 +329,7 @@ func TestEHI9WhatABundleHoldsItTellsOf(t *testing.T) {
 	}
 }
 
-// EHI-8: a copy that is not ticked, or tells no date, stays where it is; what it is a copy of goes.
+// EHI-8: an unticked copy, or one without a date, is withheld there; its original is released.
 func TestEHI8AnUntickedCopyKeepsNothing(t *testing.T) {
 	const original = `{"resourceType":"Encounter","id":"v","period":{"start":"2020-01-01",` +
 		`"end":"2020-01-01"}}`
@@ -350,7 +351,8 @@ func TestEHI8AnUntickedCopyKeepsNothing(t *testing.T) {
 	}
 }
 
-// EHI-8: the preview counts a Bundle by its own line, and by what it holds where all of that stays.
+// EHI-8: the preview counts a Bundle by its own form line, and by its content if all of that is
+// withheld.
 func TestEHI8APreviewCountsABundleAsItGoes(t *testing.T) {
 	const b20 = `"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}]}`
 	const clinic = `{"resourceType":"Organization","id":"clinic-0123456789"}`
@@ -390,7 +392,7 @@ func TestEHI8APreviewCountsABundleAsItGoes(t *testing.T) {
 	}
 }
 
-// EHI-9: a Bundle that is not released keeps what else there is of what it holds from nothing.
+// EHI-9: a withheld Bundle does not withhold other occurrences of its content.
 func TestEHI9ABundleThatStaysKeepsNothingElse(t *testing.T) {
 	const observation, patient = `{"resourceType":"Observation","id":"o"}`,
 		`{"resourceType":"Patient","id":"p"}`

@@ -7,8 +7,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// everyWay are the ways in which a Reference may lead to a Condition with an id and the identifier
-// PROB-77 of the system urn:p.
+// everyWay returns the ways in which a Reference may point to a Condition with an id and the
+// identifier PROB-77 of the system urn:p.
 func everyWay(id string) []string {
 	return []string{
 		`{"reference":"Condition/` + id + `"}`,
@@ -35,8 +35,8 @@ func everyWay(id string) []string {
 	}
 }
 
-// EHI-9: what a resource is about, or for, and what an entry tells of, decides about it in
-// whatever way a Reference leads there.
+// EHI-9: what a resource is about or for, and what an entry describes, decides the same way for
+// every form of Reference.
 func TestEHI9WhateverLeadsToTheWithheldDecidesAlike(t *testing.T) {
 	for _, id := range []string{"5a0ee1a6-1111-4222-8333-123456789abc", "c9"} {
 		condition := `{"resourceType":"Condition","id":"` + id +
@@ -79,7 +79,8 @@ func TestEHI9WhateverLeadsToTheWithheldDecidesAlike(t *testing.T) {
 	}
 }
 
-// EHI-9: what stays only because its line is not ticked keeps a bill in no way, but its References.
+// EHI-9: an unticked resource masks References to it in every form, but does not withhold a
+// bill.
 func TestEHI9WhateverLeadsToTheUntickedIsMaskedAlone(t *testing.T) {
 	const id = "5a0ee1a6-1111-4222-8333-123456789abc"
 	condition := `{"resourceType":"Condition","id":"` + id +
@@ -101,8 +102,8 @@ func TestEHI9WhateverLeadsToTheUntickedIsMaskedAlone(t *testing.T) {
 	}
 }
 
-// EHI-9: a person, place or thing goes with what leads to it in whatever way, and stays with
-// what stays.
+// EHI-9: a person, place or thing is released with released references to it, and withheld with
+// withheld ones, in every form.
 func TestEHI9WhateverLeadsToAThingTakesItAlong(t *testing.T) {
 	clinic := `{"resourceType":"Organization","id":"o1","identifier":[{"system":"urn:o",` +
 		`"value":"ORG-77"}],"name":"NAMED"}`

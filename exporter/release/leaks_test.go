@@ -19,14 +19,14 @@ import (
 
 const hivLabel = `"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]}`
 
-// conditionWith is a Condition whose evidence is one Reference.
+// conditionWith returns a Condition whose evidence is one Reference.
 func conditionWith(reference string) string {
 	return `{"resourceType":"Condition","id":"c1","evidence":[{"detail":[` + reference + `]}]}`
 }
 
-// EHI-9: whatever a Reference is made of, it goes only where its target goes, or where it matches
-// nothing withheld. The same holds whether the ids are long, short, or shared with what goes, and
-// whether all references of the record resolve.
+// EHI-9: a Reference of any form is released only if its target is, or if it matches nothing
+// withheld. This holds for long and short ids, for ids shared with released resources, and
+// whether or not all references of the record resolve.
 func TestEHI9AReferenceGoesOnlyWhereItsTargetDoes(t *testing.T) {
 	for _, ids := range [][2]string{{"withheld-0123456789", "released-0123456789"}, {"1", "2"}} {
 		withheld := `{"resourceType":"Observation","id":"` + ids[0] + `",` + hivLabel +
@@ -84,8 +84,7 @@ func TestEHI9AReferenceGoesOnlyWhereItsTargetDoes(t *testing.T) {
 	}
 }
 
-// reviewOf is review of a record whose references all resolve, or of one of which that is not
-// known.
+// reviewOf is review for a record whose references all resolve, or may not.
 func reviewOf(t *testing.T, f *ehi.ReleaseForm, resolved bool, lines ...string) *release.Review {
 	t.Helper()
 	p, err := rules(t).Policy(f, ehi.KickOff{})
@@ -95,7 +94,7 @@ func reviewOf(t *testing.T, f *ehi.ReleaseForm, resolved bool, lines ...string) 
 	return release.Decided(t, p, resolved, lines...)
 }
 
-// EHI-9: a display alone goes where nothing withheld can be its target by the definitions of R4.
+// EHI-9: a lone display is released if R4 does not allow a withheld target in the field.
 func TestEHI9ADisplayAloneGoesWhereNothingWithheldIsOfItsTypes(t *testing.T) {
 	withheld := `{"resourceType":"Observation","id":"withheld-0123456789",` + hivLabel + `}`
 	line := `{"resourceType":"Encounter","id":"e1","serviceProvider":{"display":"General ` +
@@ -138,7 +137,7 @@ func TestEHI9OrderAndSpellingOfKeysDecideNothing(t *testing.T) {
 	}
 }
 
-// EHI-9: what a withheld resource contains is called by no Reference either.
+// EHI-9: no Reference names a resource contained in a withheld one.
 func TestEHI9ContainedResourcesArePartOfTheirContainer(t *testing.T) {
 	withheld := `{"resourceType":"Claim","id":"claim-0123456789",` +
 		`"contained":[{"resourceType":"Coverage","id":"k",` +
@@ -155,7 +154,7 @@ func TestEHI9ContainedResourcesArePartOfTheirContainer(t *testing.T) {
 	}
 }
 
-// EHI-9: a Binary is found behind an absolute URL too.
+// EHI-9: a Binary is also recognized by an absolute URL.
 func TestEHI9ABinaryFollowsDocumentsThatNameItByAnAbsoluteURL(t *testing.T) {
 	document := `{"resourceType":"DocumentReference","id":"d1",` +
 		`"content":[{"attachment":{"url":"https://ehr.example.org/Binary/b1"}}]}`
@@ -170,8 +169,8 @@ func TestEHI9ABinaryFollowsDocumentsThatNameItByAnAbsoluteURL(t *testing.T) {
 	}
 }
 
-// EHI-9: what only tells of a Binary does not release the content of a withheld document; where
-// nothing else refers to it, it decides.
+// EHI-9: a resource that only describes a Binary does not release the content of a withheld
+// document. If nothing else refers to the Binary, that resource decides.
 func TestEHI9WhatOnlyTellsOfABinaryDoesNotReleaseIt(t *testing.T) {
 	document := `{"resourceType":"DocumentReference","id":"d1",` +
 		`"content":[{"attachment":{"url":"Binary/b1"}}],` + hivLabel + `}`
@@ -190,8 +189,8 @@ func TestEHI9WhatOnlyTellsOfABinaryDoesNotReleaseIt(t *testing.T) {
 	}
 }
 
-// EHI-9: where a resource stays only because the Binary that it is about does, another Binary
-// that it holds stays with it.
+// EHI-9: if a resource is withheld only because the Binary it is about is, another Binary that
+// it holds is withheld with it.
 func TestEHI9ABinaryFallsWithWhatFellByAnother(t *testing.T) {
 	observation := `{"resourceType":"Observation","id":"o1",` +
 		`"hasMember":[{"reference":"Binary/b1"}],` + hivLabel + `}`
@@ -209,8 +208,8 @@ func TestEHI9ABinaryFallsWithWhatFellByAnother(t *testing.T) {
 	}
 }
 
-// EHI-9: a line of a bill takes the clinic and the report that it refers to along only where it
-// stays.
+// EHI-9: a line of a bill releases the clinic and the report that it refers to only if the line
+// remains.
 func TestEHI9WhatAnEntryRefersToStaysWhereTheEntryIsLeftOut(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"c1",` + hivLabel + `}`
 	goes := `{"resourceType":"Condition","id":"c2"}`
@@ -254,7 +253,7 @@ func TestEHI9WhatAnEntryRefersToStaysWhereTheEntryIsLeftOut(t *testing.T) {
 	}
 }
 
-// EHI-9: a type and an id name something withheld in a field of any name, and within a text,
+// EHI-9: a type and an id name something withheld in a field of any name, and inside a text,
 // however short the id is.
 func TestEHI9ATypeWithAnIDIsMaskedInAnyText(t *testing.T) {
 	withheld := `{"resourceType":"Observation","id":"7",` + hivLabel + `}`
@@ -289,7 +288,7 @@ func TestEHI9ATypeWithAnIDIsMaskedInAnyText(t *testing.T) {
 	}
 }
 
-// A presentedForm is cut out of a line with space around its commas too, and where it is no list.
+// A presentedForm is also removed if there is space around its commas, and if it is not a list.
 func TestEHI9APresentedFormIsCutOutHoweverItIsWritten(t *testing.T) {
 	for _, line := range []string{
 		`{"resourceType":"DiagnosticReport" , "id":"r" , "presentedForm":[{"title":"LEAK"}] , ` +
@@ -305,7 +304,7 @@ func TestEHI9APresentedFormIsCutOutHoweverItIsWritten(t *testing.T) {
 	}
 }
 
-// EHI-9: of a resource that is read by itself nothing leads to another one.
+// EHI-9: nothing in a resource that is read alone points to another one.
 func TestEHI9AResourceAloneTellsOfNoOther(t *testing.T) {
 	for line, want := range map[string]string{
 		`{"resourceType":"Patient","id":"p","active":true}`: `{"resourceType":"Patient","id":"p",` +
@@ -337,7 +336,7 @@ func TestEHI9AResourceAloneTellsOfNoOther(t *testing.T) {
 	}
 }
 
-// goesWith is what of a record goes by a form, by type and id.
+// goesWith returns the type and id of everything in a record that a form releases.
 func goesWith(t *testing.T, f *ehi.ReleaseForm, lines ...string) string {
 	t.Helper()
 	var out []string
@@ -352,7 +351,7 @@ func goesWith(t *testing.T, f *ehi.ReleaseForm, lines ...string) string {
 	return strings.Join(out, " ")
 }
 
-// EHI-8, EHI-9: a supporting resource goes where something that goes refers to it.
+// EHI-8, EHI-9: a supporting resource is released if a released resource refers to it.
 func TestEHI9SupportingResourcesGoWithWhatRefersToThem(t *testing.T) {
 	hiv := `{"resourceType":"MedicationRequest","id":"hiv",` + hivLabel +
 		`,"medicationReference":{"reference":"Medication/m1"},` +
@@ -411,8 +410,8 @@ func TestEHI9SupportingResourcesGoWithWhatRefersToThem(t *testing.T) {
 	}
 }
 
-// EHI-9: what belongs to something withheld stays with it, unless something that goes refers to
-// it. What nothing refers to goes by its line of the form.
+// EHI-9: a part of something withheld is withheld with it, unless a released resource refers to
+// it. A part without references is released according to its form line.
 func TestEHI9PartsStayWithWhatTheyBelongTo(t *testing.T) {
 	appointment := `{"resourceType":"Appointment","id":"a","slot":[{"reference":"Slot/s"}]%s}`
 	slot := []string{
@@ -517,8 +516,8 @@ func TestEHI9PartsStayWithWhatTheyBelongTo(t *testing.T) {
 	}
 }
 
-// EHI-9: of each type of the table, what is about something withheld alone stays out, and what is
-// about something else too goes.
+// EHI-9: for each type of the table, a resource that is only about something withheld is
+// withheld, and one that is also about something else is released.
 func TestEHI9WhatIsWhollyAboutTheWithheldStaysOut(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel + `}`
 	goes := `{"resourceType":"Condition","id":"goes"}`
@@ -559,8 +558,8 @@ func TestEHI9WhatIsWhollyAboutTheWithheldStaysOut(t *testing.T) {
 	}
 }
 
-// EHI-9: what is for something that is not ticked alone goes, with the Reference masked: a bill
-// without its prescription. It stays where what it is for is sensitive.
+// EHI-9: a resource that exists only for something unticked is released with the Reference
+// masked: a bill without its prescription. It is withheld if that thing is sensitive.
 func TestEHI9WhatIsForTheUntickedGoes(t *testing.T) {
 	for _, line := range []string{
 		`{"resourceType":"Claim","id":"x","prescription":{"reference":"MedicationRequest/m"}}`,
@@ -583,7 +582,7 @@ func TestEHI9WhatIsForTheUntickedGoes(t *testing.T) {
 	}
 }
 
-// The table names elements of R4 that are References.
+// The table contains only elements of R4 that are References.
 func TestAboutPathsAreReferencesOfR4(t *testing.T) {
 	for typ, groups := range release.AboutPaths {
 		if !fhir.KnownType(typ) {
@@ -597,7 +596,7 @@ func TestAboutPathsAreReferencesOfR4(t *testing.T) {
 	}
 }
 
-// EHI-9: the case of leaks from outside.
+// EHI-9: nothing in the records of the case release-leaks leaks.
 func TestEHI9TheCaseOfReleaseLeaks(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(records.Cases(t, "release-leaks"), "records.ndjson"))
 	if err != nil {
@@ -622,8 +621,8 @@ func TestEHI9TheCaseOfReleaseLeaks(t *testing.T) {
 	}
 }
 
-// EHI-9: a Reference stays one beside what a Reference does not have; what is encoded twice is read
-// twice; and an identifier tells of what has it wherever it stands.
+// EHI-9: an object with fields that a Reference does not have still counts as one. Double
+// encoding is decoded twice. An identifier names its owner wherever it occurs.
 func TestEHI9AReferenceInAnotherShapeIsMasked(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"c9",` + hivLabel +
 		`,"identifier":[{"system":"urn:s","value":"SECRET-77"}]}`
@@ -672,9 +671,9 @@ func TestEHI9AReferenceInAnotherShapeIsMasked(t *testing.T) {
 	}
 }
 
-// EHI-9: an object is a Reference in whatever field where it has a display beside an identifier
-// of something withheld, beside a type of which something is, or beside a reference that is
-// masked, in lists too.
+// EHI-9: in any field, and in lists, an object counts as a Reference if it has a display beside
+// an identifier of something withheld, beside a type of which something is withheld, or beside a
+// masked reference.
 func TestEHI9WhatStandsBesideANameOfTheWithheldIsMasked(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"c9",` + hivLabel +
 		`,"identifier":[{"system":"urn:s","value":"SECRET-77"}]}`
@@ -729,8 +728,8 @@ func TestEHI9WhatStandsBesideANameOfTheWithheldIsMasked(t *testing.T) {
 	}
 }
 
-// EHI-9: a Reference by an identifier alone brings along whom it means, as any other does; where
-// the systems differ it means somebody else. A canonical URL names a definition.
+// EHI-9: a Reference by an identifier alone releases its target like any other. With a different
+// system it means another resource. A canonical URL names a definition.
 func TestEHI9WhatIsNamedByAnIdentifierGoesWithWhatNamesIt(t *testing.T) {
 	const npi, own = "http://hl7.org/fhir/sid/us-npi", "https://Example.org/own/"
 	practitioner := `{"resourceType":"Practitioner","id":"p","identifier":[{"system":"%s",` +
@@ -806,7 +805,7 @@ func TestEHI9WhatIsNamedByAnIdentifierGoesWithWhatNamesIt(t *testing.T) {
 	}
 }
 
-// EHI-9: a canonical URL brings the definition along that it names, and keeps it.
+// EHI-9: a canonical URL releases the definition that it names, and withholds it.
 func TestEHI9WhatIsNamedByACanonicalGoesWithWhatNamesIt(t *testing.T) {
 	definition := `{"resourceType":"Questionnaire","id":"q","url":"http://example.org/forms/hiv"}`
 	for url, named := range map[string]bool{
@@ -832,7 +831,8 @@ func TestEHI9WhatIsNamedByACanonicalGoesWithWhatNamesIt(t *testing.T) {
 	}
 }
 
-// EHI-8: what a definition names by a canonical URL goes, or stays, with that definition.
+// EHI-8: what a definition names by a canonical URL is released or withheld with that
+// definition.
 func TestEHI8WhatADefinitionIsMadeOfGoesWithIt(t *testing.T) {
 	definitions := []string{
 		`{"resourceType":"ValueSet","id":"v","url":"http://example.org/answers"}`,

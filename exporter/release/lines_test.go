@@ -7,9 +7,9 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-9: the answer to a bill goes without what it says of the lines of the bill that are left
-// out, wherever either stands in the record, and however the bill is spelled; where it is not
-// known which bill it answers, it may be any.
+// EHI-9: the answer to a bill loses everything about removed lines of the bill, wherever both
+// are in the record, and however the bill is spelled. If it is unknown which bill it answers, it
+// may be any.
 func TestEHI9AnAnswerGoesWithoutTheLinesThatItsBillLoses(t *testing.T) {
 	const withheld, goes = `{"resourceType":"Condition","id":"withheld-0123456789",` + hivLabel +
 		`}`, `{"resourceType":"Condition","id":"goes"}`
@@ -39,7 +39,7 @@ func TestEHI9AnAnswerGoesWithoutTheLinesThatItsBillLoses(t *testing.T) {
 		`}]},{"category":{"text":"x"}}]}`
 	const whole = `{"resourceType":"CoverageEligibilityRequest","id":"whole",` +
 		`"item":[{"category":{"text":"x"}}]}`
-	about := func(request, says string) string { // what is said of a coverage
+	about := func(request, says string) string { // a statement about a coverage
 		return strings.TrimSuffix(`{"resourceType":"CoverageEligibilityResponse","id":"x",`+
 			`"contained":[{"resourceType":"Organization","id":"o"}],`+
 			`"insurer":{"reference":"#o"},"request":{"reference":"CoverageEligibilityRequest/`+
@@ -78,7 +78,7 @@ func TestEHI9AnAnswerGoesWithoutTheLinesThatItsBillLoses(t *testing.T) {
 	testAnswer(t, []string{withheld, goes, bill, other, answer(elsewhere)}, left(elsewhere, two))
 }
 
-// testAnswer wants the resource x of a record to become something.
+// testAnswer checks that the resource x of a record is released as want.
 func testAnswer(t *testing.T, record []string, want string) {
 	t.Helper()
 	var categories []ehi.Category

@@ -15,7 +15,7 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// billed is what a review keeps of the lines of a bill, as text.
+// billed returns the targets that a review records for the lines of a bill, as text.
 func billed(x *examiner) (lines []string) {
 	for i := range x.insides {
 		if x.insides[i].field != "item" {
@@ -29,7 +29,7 @@ func billed(x *examiner) (lines []string) {
 	return lines
 }
 
-// fitted reports whether a line fits a mould of those before.
+// fitted reports whether a line fits a mould of an earlier line.
 func (c *comparison) fitted(line []byte) bool {
 	typ, id, ok := identify(line)
 	n := fhir.TypeNumber(typ)
@@ -40,8 +40,8 @@ func (c *comparison) fitted(line []byte) bool {
 	return c.quick.fits(typ, id, n, rest, &c.quick.traits[n])
 }
 
-// values are what a text or number of a line may become: what decides something, wherever it
-// stands.
+// values are replacements for texts and numbers of a line: some of them decide something at any
+// place.
 var values = []string{
 	`"Device/d"`,
 	`"Practitioner/p"`,
@@ -110,7 +110,7 @@ func vary(t *rapid.T, line string, values []string) string {
 	})
 }
 
-// What is decided about a line that is spelled like others is what a walk finds, whatever differs.
+// The decision about a line that fits a mould equals that of a walk, whatever differs.
 func TestDecisionsByMouldsAreThoseOfAWalk(t *testing.T) {
 	rules, err := RulesFromFile("")
 	if err != nil {
@@ -127,7 +127,7 @@ func TestDecisionsByMouldsAreThoseOfAWalk(t *testing.T) {
 		if rapid.Bool().Draw(t, "a bill") {
 			first = drawBill(t)
 		}
-		for range 3 { // moulds are made of some lines alone
+		for range 3 { // moulds are made of only some lines
 			c.check(t, []byte(first))
 		}
 		for range 12 {
@@ -139,14 +139,14 @@ func TestDecisionsByMouldsAreThoseOfAWalk(t *testing.T) {
 		}
 	})
 	for _, alone := range []bool{true, false} {
-		if fits[alone] < 5 { // how many, chance decides: one run in fifteen has less than 30
+		if fits[alone] < 5 { // the number is random: one run in fifteen has less than 30
 			t.Errorf("%d lines fitted a mould where it is %v that each is decided about alone",
 				fits[alone], alone)
 		}
 	}
 }
 
-// What may decide something else than what stands in a mould fits none, or is taken in.
+// A text that may decide something else than the mould's text fits no mould, or is evaluated.
 func TestATextThatDecidesFitsNoMould(t *testing.T) {
 	const line = `{"resourceType":"%s","id":"i-0123456789"%s,"status":"final"}`
 	form := &ehi.ReleaseForm{Parameters: map[ehi.Category]ehi.Choice{}}
@@ -309,7 +309,7 @@ func drawBill(t *rapid.T) string {
 		`"total":{"value":3}}`
 }
 
-// The lines of records that were made up are decided upon as a walk does, and mostly by moulds.
+// Lines of synthetic records are decided as by a walk, and mostly by moulds.
 func TestSyntheticRecordsAreDecidedByMoulds(t *testing.T) {
 	lines := madeUp(t, 4)
 	rules, err := RulesFromFile("")
@@ -347,7 +347,7 @@ func TestSyntheticRecordsAreDecidedByMoulds(t *testing.T) {
 	}
 }
 
-// A line of a record of which no two lines are alike costs few looks at moulds.
+// A record without similar lines causes few comparisons with moulds.
 func TestMouldsOfNoUseAreGivenUp(t *testing.T) {
 	var m moulds
 	tried := 0
@@ -360,7 +360,7 @@ func TestMouldsOfNoUseAreGivenUp(t *testing.T) {
 	if tried > 1_000 {
 		t.Errorf("tried %d times", tried)
 	}
-	for range 1_000 { // then they begin to be of use
+	for range 1_000 { // from here on they are useful
 		if m.worthwhile() {
 			m.misses = max(0, m.misses-1)
 		}
@@ -370,8 +370,7 @@ func TestMouldsOfNoUseAreGivenUp(t *testing.T) {
 	}
 }
 
-// diffBills fails where what a quick decision keeps of the lines of a bill is not what a walk
-// finds.
+// diffBills fails if a fast decision records other lines of a bill than a walk.
 func (c *comparison) diffBills(t interface{ Fatalf(string, ...any) }, line []byte) {
 	found, quick := billed(&c.walk), billed(&c.quick)
 	slices.Sort(found)
@@ -410,7 +409,7 @@ func FuzzMould(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		if !json.Valid(first) || !json.Valid(second) {
-			return // that is the source's promise
+			return // the source guarantees this
 		}
 		for _, alone := range []bool{true, false} {
 			c := compare(p, alone)

@@ -15,11 +15,12 @@ import (
 	"time"
 )
 
-// mutation breaks one rule of the filter: in a file of the package, text becomes another one.
+// mutation breaks one rule of the filter by replacing the text old by new in a file of the
+// package.
 type mutation struct{ rule, file, old, new string }
 
-// by is the test that finds it: what goes over lines that are released as others were has one of
-// its own.
+// by returns the test that must find the mutation. Mutations of cast.go have a test of their
+// own.
 func (m mutation) by() string {
 	if m.file == "cast.go" && held[m.rule] == "" {
 		return casts
@@ -27,7 +28,7 @@ func (m mutation) by() string {
 	return cmp.Or(held[m.rule], adversary)
 }
 
-// held are the rules of what the adversary draws too seldom, by the test that holds each.
+// held maps the rules that the adversary exercises too rarely to the tests that hold them.
 var held = map[string]string{
 	"a Reference by a fullUrl leads to what has it":         "TestEHI9WhoIsCalledByAFullUrlStaysWithWhatUsesHim",
 	"a Patient goes bare where it has to":                   "TestEHI9ThePatientGoesWithoutWhatIsSensitive",
@@ -111,7 +112,7 @@ var held = map[string]string{
 	"codes of ICD-11 count":             "TestEHI9RangesAndBlocksOfEveryICD",
 }
 
-// beside is the test of what stands beside a name of something withheld.
+// beside is the test of elements beside a name of something withheld.
 const beside = "TestEHI9WhatStandsBesideANameOfTheWithheldIsMasked"
 
 // codeable is the test of R5's CodeableReferences.
@@ -130,17 +131,17 @@ const (
 // numbered is the test of business identifiers in texts.
 const numbered = "TestEHI9TheNumbersOfTheWithheldAreMaskedInTexts"
 
-// spelled is the test of how systems and codes are spelled.
+// spelled is the test of spellings of systems and codes.
 const spelled = "TestEHI9EverySensitiveCodeInEverySpelling"
 
-// eligible is the test of answers about a coverage.
+// eligible is the test of eligibility responses.
 const eligible = "TestEHI9AnAnswerGoesWithoutTheLinesThatItsBillLoses"
 
-// casts is the test of lines that are released as others were.
+// casts is the test of the fast path for lines that resemble released ones.
 const casts = "TestCastsMaskWhatAWalkMasks"
 
-// mutations are one for each rule that keeps something in, or lets something go. The adversary
-// finds every one of them, but for those that are held by another test.
+// mutations has a row for each rule that withholds or releases something. The adversary must
+// find every mutation, except those that another test holds.
 var mutations = []mutation{
 	{"a Patient goes bare where it has to", "patient.go",
 		`if p.name == resourceType || p.name == "id" {`, `if p.name != "" {`},
@@ -1152,7 +1153,7 @@ var mutations = []mutation{
 	},
 }
 
-// source is a file of the package, mutated.
+// source returns a file of the package with the mutation applied.
 func (m mutation) source(t *testing.T, text []byte) []byte {
 	t.Helper()
 	if n := bytes.Count(text, []byte(m.old)); n != 1 {
@@ -1161,7 +1162,7 @@ func (m mutation) source(t *testing.T, text []byte) []byte {
 	return bytes.Replace(text, []byte(m.old), []byte(m.new), 1)
 }
 
-// overlay writes what mutations make of the package beside it, for the -overlay of the go command.
+// overlay writes the mutated files to a folder, for the -overlay flag of the go command.
 func overlay(t *testing.T, some ...mutation) string {
 	t.Helper()
 	here, err := os.Getwd()
@@ -1196,8 +1197,8 @@ func overlay(t *testing.T, some ...mutation) string {
 	return path
 }
 
-// The text that each mutation replaces stands in the filter once, and the filter builds with all of
-// them: so the table of docs/release.md is of the filter that is there.
+// The text that each mutation replaces occurs once in the filter, and the filter builds with all
+// mutations, so the table in docs/release.md describes the current filter.
 func TestMutationsOfTheFilterApply(t *testing.T) {
 	for _, m := range mutations {
 		overlay(t, m)
@@ -1215,7 +1216,7 @@ func TestMutationsOfTheFilterApply(t *testing.T) {
 	}
 }
 
-// overlaps reports whether a mutation replaces what another one has replaced.
+// overlaps reports whether a mutation replaces text that another one also replaces.
 func overlaps(m mutation, others []mutation) bool {
 	for _, o := range others {
 		if o.file == m.file &&
@@ -1230,25 +1231,25 @@ func overlaps(m mutation, others []mutation) bool {
 // adversary is the test that finds the mutations.
 const adversary = "TestEHI9NoMarkerOfTheWithheldLeavesAnAdversarialRecord"
 
-// mutationRecords is after how many records a mutation counts as not found.
+// mutationRecords is the number of records after which a mutation counts as not found.
 const mutationRecords = "20000"
 
-// rare are the rules that the adversary meets in one record of ten thousand or so, by how many
-// count for them.
+// rare has larger numbers of records for rules that the adversary exercises in only one of about
+// ten thousand records.
 var rare = map[string]string{"what is only not ticked keeps no part": "150000"}
 
-// castRecords is that of lines that are released as others were.
+// castRecords is the number of records for mutations of cast.go.
 const castRecords = "1000"
 
-// cell spells code in a cell of the table of docs/release.md.
+// cell escapes code for a cell of the table in docs/release.md.
 var cell = strings.NewReplacer("|", `\|`, "`", "'")
 
-// chosenMutations are those that EHI_MUTATIONS names: all, by a regular expression for the names
-// of rules, or so many of them, which are others each day, so that all have their turn.
+// chosenMutations returns the mutations that EHI_MUTATIONS selects: all, those whose rule
+// matches a regular expression, or a given number, which rotates daily so that all take turns.
 func chosenMutations(which string, day int) (some []mutation, err error) {
 	if n, err := strconv.Atoi(which); err == nil {
 		for i := range min(n, len(mutations)) {
-			// from all over the table
+			// spread over the whole table
 			some = append(some, mutations[(day+i*len(mutations)/n)%len(mutations)])
 		}
 		return some, nil
@@ -1262,9 +1263,9 @@ func chosenMutations(which string, day int) (some []mutation, err error) {
 	return some, err
 }
 
-// EHI_MUTATIONS=all, a number, or a regular expression for the names of rules, breaks the filter
-// in one way after the other: the adversary finds each. With EHI_JUDGE=judge, or oracle, it
-// finds them by that one alone.
+// With EHI_MUTATIONS=all, a number, or a regular expression for the names of rules, the filter
+// is broken in one way after the other, and the adversary must find each. With EHI_JUDGE=judge
+// or oracle, only that one checks.
 func TestMutationsOfTheFilterAreFound(t *testing.T) {
 	which, judge := os.Getenv("EHI_MUTATIONS"), os.Getenv("EHI_JUDGE")
 	if which == "" {
@@ -1274,7 +1275,7 @@ func TestMutationsOfTheFilterAreFound(t *testing.T) {
 	if err != nil || len(some) == 0 {
 		t.Fatalf("no rule is called %s: %v", which, err)
 	}
-	if judge == "" { // what breaks nothing is not found: so a row that is not found fails
+	if judge == "" { // a row that breaks nothing must not be found: this checks that rows can fail
 		none := mutation{"none", "doc.go", "package release", "package release // as it was"}
 		if after, err := none.found(t, adversary, "300", "both"); err == nil {
 			t.Fatalf("a change that breaks nothing is found after %s", after)
@@ -1301,11 +1302,12 @@ func TestMutationsOfTheFilterAreFound(t *testing.T) {
 	t.Logf("%d of %d mutations found", len(some)-missed, len(some))
 }
 
-// foundAfter is how the adversary tells when it found something.
+// foundAfter matches the adversary's report of when it found something.
 var foundAfter = regexp.MustCompile(`found after (\d+) records`)
 
-// found breaks the filter and runs the test that finds it: after how many records, or by which
-// test. Errors: it does not, or the filter that is broken so does not build.
+// found breaks the filter and runs the test that must find it. It returns the number of records
+// that this took, or the test. Errors: the test does not find it; the broken filter does not
+// build.
 func (m mutation) found(t *testing.T, by, records, judge string) (after string, err error) {
 	t.Helper()
 	test := exec.CommandContext(t.Context(), "go", "test", "-vet=off", "-count=1", "-overlay",
@@ -1324,7 +1326,7 @@ func (m mutation) found(t *testing.T, by, records, judge string) (after string, 
 	return "", fmt.Errorf("%w\n%.2000s", err, out)
 }
 
-// Each mutation has its turn within as many days as it takes.
+// Each mutation is selected within the expected number of days.
 func TestMutationsTakeTurns(t *testing.T) {
 	had := map[string]bool{}
 	const some = 8

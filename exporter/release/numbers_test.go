@@ -8,9 +8,8 @@ import (
 	"ehi-server/exporter/release"
 )
 
-// EHI-9: the number of a withheld order or prescription tells of it in whatever text it stands, in
-// any case; the Patient's numbers, those that something has that goes, dates and short numbers do
-// not.
+// EHI-9: the number of a withheld order or prescription is masked in any text and in any case.
+// Numbers of the Patient or of released resources, dates, and short numbers are not.
 func TestEHI9TheNumbersOfTheWithheldAreMaskedInTexts(t *testing.T) {
 	order := func(label, identifier string) string {
 		return `{"resourceType":"ServiceRequest","id":"o1",` + label +
@@ -43,7 +42,7 @@ func TestEHI9TheNumbersOfTheWithheldAreMaskedInTexts(t *testing.T) {
 		{"LONG-2019-0001", "of LONG-2019-0001", false},
 	} {
 		for _, label := range []string{hivLabel, `"meta":{}`} {
-			for _, twice := range []int{1, 40} { // so that some are known by moulds and casts
+			for _, twice := range []int{1, 40} { // with 40, some lines fit moulds and casts
 				lines := []string{
 					`{"resourceType":"Patient","id":"p","identifier":[{"value":"MRN-2019-0001"}]}`,
 					order(label, c.value),
@@ -83,8 +82,8 @@ func TestEHI9TheNumbersOfTheWithheldAreMaskedInTexts(t *testing.T) {
 	}
 }
 
-// A number within a group of orders, or beside the record, is one as well; what a released resource
-// is called stays as it is.
+// A number of a group of orders, or of a resource outside the record, counts too. The names of a
+// released resource remain.
 func TestEHI9TheNumbersOfGroupsAreMaskedInTexts(t *testing.T) {
 	patient := `{"resourceType":"Patient","id":"p"}`
 	note := `{"resourceType":"Condition","id":"c1","note":[{"text":"said GRP-2023-00451"}]}`

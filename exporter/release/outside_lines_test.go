@@ -5,9 +5,8 @@ import (
 	"testing"
 )
 
-// EHI-9: what tells of something withheld beside a Reference that is masked stays with it: the
-// number by which an insurer approved a bill, the reason of a Provenance, the words of a
-// warning.
+// EHI-9: elements that describe a masked target beside its Reference are removed: an insurer's
+// approval number of a bill, the reason of a Provenance, the text of a warning.
 func TestEHI9WhatTellsOfAMaskedTargetBesideItStaysWithIt(t *testing.T) {
 	withheld := []string{
 		`{"resourceType":"Coverage","id":"cov-0123456789",` + hivLabel + `}`,
@@ -52,8 +51,7 @@ func TestEHI9WhatTellsOfAMaskedTargetBesideItStaysWithIt(t *testing.T) {
 	}
 }
 
-// EHI-9: an identifier that something withheld has in an extension, and its id in capitals, name
-// it.
+// EHI-9: an identifier in an extension of something withheld, and its id in capitals, name it.
 func TestEHI9ExtensionsAndCapitalsNameTheWithheld(t *testing.T) {
 	lines := []string{
 		`{"resourceType":"Patient","id":"p","identifier":[{"value":"mrn-1"}]}`,

@@ -9,10 +9,10 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-9: what leads to a sensitive resource that the record itself does not hold is masked, and
-// what is wholly about it stays: by another server's URL, by an identifier in whatever system,
-// in an extension. By a short number a Reference is masked alone, and what leads to a harmless
-// resource goes.
+// EHI-9: a reference to a sensitive resource outside the record is masked, and a resource wholly
+// about it is withheld: by another server's URL, by an identifier in any system, in an
+// extension. A short number only masks the Reference, and references to harmless resources are
+// released.
 func TestEHI9WhatLeadsToASensitiveResourceBesideTheRecordIsMasked(t *testing.T) {
 	ways := func(typ, id, value string) []string {
 		return []string{
@@ -51,7 +51,7 @@ func TestEHI9WhatLeadsToASensitiveResourceBesideTheRecordIsMasked(t *testing.T) 
 				for _, way := range ways(typ, called.id, called.value) {
 					for _, c := range []struct {
 						line  string
-						whole bool // it is about that alone
+						whole bool // it is only about that resource
 					}{
 						{
 							`{"resourceType":"MedicationRequest","id":"x1","medicationReference":` +
@@ -110,7 +110,7 @@ func TestEHI9WhatLeadsToASensitiveResourceBesideTheRecordIsMasked(t *testing.T) 
 	}
 }
 
-// EHI-9: a drug beside the record is what each of its ingredients is, wherever that is.
+// EHI-9: a drug outside the record is as sensitive as each of its ingredients, wherever that is.
 func TestEHI9ADrugBesideTheRecordIsItsIngredients(t *testing.T) {
 	drug := `{"resourceType":"Medication","id":"drug-a",` +
 		`"ingredient":[{"itemReference":{"reference":"Substance/sub-a"}}]}`
@@ -130,7 +130,7 @@ func TestEHI9ADrugBesideTheRecordIsItsIngredients(t *testing.T) {
 	}
 }
 
-// A preview says what an export does where References lead to what is beside the record.
+// A preview agrees with an export if References point outside the record.
 func TestEHI9PreviewsKnowWhatIsBesideTheRecord(t *testing.T) {
 	drug := release.Other{
 		Line: `{"resourceType":"Medication","id":"drug-a",` + hivLabel + `}`,

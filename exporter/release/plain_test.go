@@ -14,7 +14,7 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// plain is a Review as plain as it can be: maps of whole ids, and a look for each withheld id in
+// plain is a deliberately simple Review: maps of whole ids, and a search for each withheld id in
 // each text.
 type plain struct {
 	reasons  map[string]string
@@ -134,7 +134,7 @@ func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 	return r
 }
 
-// holds looks for each withheld id at each place of a text.
+// holds searches each withheld id at each position of a text.
 func (r *plain) holds(text string) bool {
 	for _, id := range r.secrets {
 		for at := 0; at+len(id) <= len(text); at++ {
@@ -205,7 +205,7 @@ func (r *plain) mask(ref []byte) string {
 	return string(fhir.UnknownReference)
 }
 
-// EHI-9: the decisions about a random record are those of the plain review, to the byte.
+// EHI-9: for random records, the decisions equal those of the plain review, byte for byte.
 func TestEHI9DecisionsAreThoseOfAPlainReview(t *testing.T) {
 	rules, err := RulesFromFile("")
 	if err != nil {
@@ -260,8 +260,8 @@ func TestEHI9DecisionsAreThoseOfAPlainReview(t *testing.T) {
 	})
 }
 
-// plainPatients are lines with each Patient as it goes, which other tests show, and how many go
-// without something, by reason.
+// plainPatients returns the lines with each Patient as released, which other tests check, and
+// how many Patients lose something, by reason.
 func plainPatients(
 	t *rapid.T, p *Policy, lines []string,
 ) (clean []string, counts map[string]int64) {
@@ -283,7 +283,7 @@ func plainPatients(
 	return clean, counts
 }
 
-// drawForm draws what a patient chooses; nil is no form.
+// drawForm draws a patient's form; nil means no form.
 func drawForm(t *rapid.T) *ehi.ReleaseForm {
 	f := &ehi.ReleaseForm{
 		Parameters:     map[ehi.Category]ehi.Choice{},
@@ -308,7 +308,7 @@ func drawForm(t *rapid.T) *ehi.ReleaseForm {
 	return f
 }
 
-// drawRecord draws resources that refer to and write about one another in all ways.
+// drawRecord draws resources that refer to and mention each other in all ways.
 func drawRecord(t *rapid.T, more ...string) (lines []string) {
 	types := rapid.SampledFrom(append(more, "Patient", "Encounter", "Claim", "Condition",
 		"Medication", "MedicationRequest",
@@ -401,10 +401,10 @@ func drawField(t *rapid.T, reference, text func() string) string {
 	return `"subject":` + reference()
 }
 
-// textOf is the text of a drawn reference, with its quotes.
+// textOf returns the text of a drawn reference, with its quotes.
 func textOf(reference string) string { return `"` + strings.Split(reference, `"`)[3] + `"` }
 
-// What a summary counts for a form is what a review of the record by that form releases.
+// The counts of a summary for a form equal what a review of the record releases by that form.
 func TestSummariesCountWhatReviewsRelease(t *testing.T) {
 	rules, err := RulesFromFile("")
 	if err != nil {
@@ -432,7 +432,7 @@ func TestSummariesCountWhatReviewsRelease(t *testing.T) {
 	})
 }
 
-// isSelected is a selection like any other.
+// isSelected is an arbitrary selection.
 func isSelected(line string) bool { return len(line)%2 == 0 }
 
 func summarize(
@@ -524,7 +524,7 @@ func countedByReview(
 	return out
 }
 
-// A walk sees in a line what a fhir.Cursor sees.
+// A walk reports the same values as a fhir.Cursor.
 func FuzzWalk(f *testing.F) {
 	f.Add([]byte(`{"a":[{"b":"x\"y"},{"b":1.5e3,"c":{"d":null}}],"\u0065":[],"f":{}}`))
 	f.Add([]byte(`[[],[1,"two"],{}]`))
@@ -562,7 +562,7 @@ func FuzzWalk(f *testing.F) {
 			t.Fatalf("%q: %v", line, w.err)
 		}
 		if bytes.Contains(line, []byte(`\`)) {
-			return // a Cursor leaves names as they are spelled
+			return // a Cursor does not decode names
 		}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Fatalf("%q: %s", line, d)
@@ -570,7 +570,7 @@ func FuzzWalk(f *testing.F) {
 	})
 }
 
-// An end is found where a look at each byte finds it.
+// The fast search for an end finds the same position as a byte-by-byte search.
 func FuzzIndexEnd(f *testing.F) {
 	f.Add([]byte(`{"resourceType":"Observation","code":"x"}`), byte('d'), byte('p'))
 	f.Add([]byte("0123456789abcdde\"0123456789abcdef"), byte('d'), byte('d'))

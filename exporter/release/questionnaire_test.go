@@ -8,9 +8,9 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-9: a question goes with its answer where that refers to something withheld, with its text
-// and its number, wherever it stands in the form; a group goes with the last question of it.
-// Other answers, and what only is not ticked, leave it there.
+// EHI-9: a question is removed with its answer if that refers to something withheld, including
+// its text and number, anywhere in the form. A group is removed with its last question. Other
+// answers, and unticked targets, do not remove it.
 func TestEHI9AQuestionGoesWithItsAnswer(t *testing.T) {
 	withheld := `{"resourceType":"Condition","id":"w",` + hivLabel + `}`
 	goes := `{"resourceType":"Condition","id":"g"}`

@@ -14,18 +14,18 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// decidedAs is what a review keeps of a resource, as text.
+// decidedAs is what a review records of a resource, as text.
 type decidedAs struct {
 	ID                             string
 	Verdict                        verdict
 	Abouts                         []string
 	Supports, Devices, Identifiers []string
 	Owned                          bool
-	Shown                          []string // of which its presentedForm tells
+	Shown                          []string // described by its presentedForm
 	Binaries                       []string
 }
 
-// asDecided tells what of some facts a review keeps.
+// asDecided returns what a review records of some facts.
 func asDecided(f *facts, v verdict) (d decidedAs) {
 	d.Verdict = v
 	names := func(targets []target, only string) (out []string) {
@@ -34,7 +34,7 @@ func asDecided(f *facts, v verdict) (d decidedAs) {
 				out = append(out, string(t.typ)+"/"+string(t.id))
 			}
 		}
-		slices.Sort(out) // a walk learns of a lead where its object ends
+		slices.Sort(out) // a walk finds leads at the ends of objects, in another order
 		return out
 	}
 	pointer := !v.withheld() && f.pointer()
@@ -57,7 +57,7 @@ func asDecided(f *facts, v verdict) (d decidedAs) {
 	d.Owned = f.owned
 	binaries := slices.Clone(f.binaries)
 	for _, t := range f.taking {
-		if v.withheld() { // else an entry takes along by itself
+		if v.withheld() { // otherwise an entry releases targets by itself
 			binaries = append(binaries, t.binaries...)
 		}
 	}
@@ -71,7 +71,7 @@ func asDecided(f *facts, v verdict) (d decidedAs) {
 	return d
 }
 
-// comparison holds what is decided quickly to what a walk finds.
+// comparison compares fast decisions with those of a walk.
 type comparison struct{ quick, walk examiner }
 
 func compare(p *Policy, alone bool) *comparison {
@@ -80,7 +80,7 @@ func compare(p *Policy, alone bool) *comparison {
 	return c
 }
 
-// check reports whether a line was decided upon quickly. A difference fails.
+// check reports whether a line was decided quickly. It fails if the result differs.
 func (c *comparison) check(t interface{ Fatalf(string, ...any) }, line []byte) (quick bool) {
 	q, ok := c.quick.quick(line)
 	if !ok {
@@ -106,8 +106,8 @@ func (c *comparison) check(t interface{ Fatalf(string, ...any) }, line []byte) (
 	return true
 }
 
-// What is decided quickly is what a walk finds: the verdict, what the resource is about and uses,
-// what it is called.
+// A fast decision equals that of a walk: the verdict, what the resource is about and uses, and
+// its names.
 func TestQuickDecisionsAreThoseOfAWalk(t *testing.T) {
 	rules, err := RulesFromFile("")
 	if err != nil {
@@ -136,8 +136,8 @@ func TestQuickDecisionsAreThoseOfAWalk(t *testing.T) {
 	}
 }
 
-// drawRelated draws the line of a resource that refers to others, at the places of aboutPaths
-// and others.
+// drawRelated draws a line that refers to other resources, at the places of aboutPaths and
+// others.
 func drawRelated(t *rapid.T) (line, typ string) {
 	typ = rapid.SampledFrom(slices.Concat(slices.Sorted(mapsKeys(aboutPaths)), []string{
 		"Claim", "Observation", "Encounter", "Condition", "ServiceRequest", "ImagingStudy",
@@ -231,7 +231,7 @@ func drawReference(t *rapid.T) string {
 	return "{" + field + others + "}"
 }
 
-// nest puts a value at a path, where each name may hold an array.
+// nest puts a value at a path in which each name may be an array.
 func nest(t *rapid.T, path, leaf string) string {
 	names := strings.Split(path, ".")
 	for i, name := range slices.Backward(names) {
@@ -285,17 +285,17 @@ func FuzzQuick(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
 		if !json.Valid(line) {
-			return // that is the source's promise
+			return // the source guarantees this
 		}
 		for _, c := range all {
-			for range 3 { // the second may make a mould, into which the third fits
+			for range 3 { // the second round may make a mould, which the third fits
 				c.check(t, line)
 			}
 		}
 	})
 }
 
-// Whatever codes were harmless before, a sensitive one keeps its resource.
+// A sensitive code withholds its resource, whatever codes were remembered as harmless.
 func TestHarmlessCodesMakeNoOtherHarmless(t *testing.T) {
 	rules, err := RulesFromFile("")
 	if err != nil {

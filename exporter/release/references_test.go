@@ -8,10 +8,9 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// maskedOnly are the References by which nothing is decided about the resource that has them, by
-// the reason for that; they are masked where their target stays. A name stands for all elements
-// that are called so, except where elements of that name decide about others: then each is named
-// with its type.
+// maskedOnly are the References that decide nothing about their resource, by reason. They are
+// masked if their target is withheld. A name stands for all elements with that name, unless such
+// an element decides in another type; then each is listed with its type.
 var maskedOnly = map[string]string{
 	"it says whose the resource is": `patient beneficiary candidate individual policyHolder
 		subscriber sourcePatientInfo deliverTo Person.link.target Binary.securityContext
@@ -63,7 +62,7 @@ var maskedOnly = map[string]string{
 		payment PaymentReconciliation.request`,
 }
 
-// deciding are the names of the elements that decide in some type.
+// decidingNames returns the names of the elements that decide in some type.
 func decidingNames() map[string]bool {
 	names := map[string]bool{}
 	for typ, places := range aboutPlaces {
@@ -85,9 +84,9 @@ func isOfR5(typ, path string) bool {
 	return choice || same && whole != path && !slices.Contains(fhir.ReferencePaths(typ), path)
 }
 
-// EHI-9: of each element of R4 that is a Reference, in each type of a patient's record, it is
-// decided what is done where its target stays: the resource stays (aboutPaths, whyPaths), the
-// entry is left out (entryPaths), or the Reference is masked for a reason.
+// EHI-9: for each Reference of R4, in each type of a patient's record, it is defined what
+// happens if its target is withheld: the resource is withheld (aboutPaths, whyPaths), the entry
+// is removed (entryPaths), or the Reference is masked for a stated reason.
 func TestEHI9EveryReferenceOfR4IsDecidedUpon(t *testing.T) {
 	masked, decides, used := map[string]bool{}, decidingNames(), map[string]bool{}
 	for _, names := range maskedOnly {
@@ -97,7 +96,7 @@ func TestEHI9EveryReferenceOfR4IsDecidedUpon(t *testing.T) {
 	}
 	for _, typ := range fhir.Types() {
 		if fhir.CompartmentPaths(typ) == nil && roles[fhir.TypeNumber([]byte(typ))] != statement {
-			continue // it says nothing of a patient
+			continue // it says nothing about a patient
 		}
 		for _, path := range fhir.ReferencePaths(typ) {
 			name, full := path[strings.LastIndexByte(path, '.')+1:], typ+"."+path
@@ -122,7 +121,7 @@ func TestEHI9EveryReferenceOfR4IsDecidedUpon(t *testing.T) {
 	}
 }
 
-// The tables name elements of their types.
+// The tables contain only elements of their types.
 func TestTheTablesOfReferencesNameElementsOfR4(t *testing.T) {
 	for typ, places := range aboutPlaces {
 		paths := fhir.ReferencePaths(typ)

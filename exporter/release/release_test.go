@@ -27,7 +27,7 @@ var shippedRules = sync.OnceValues(func() (*release.Rules, error) {
 	return release.RulesFromFile("")
 })
 
-// review decides about a record; form nil is no form.
+// review decides about a record; a nil form means no form.
 func review(t testing.TB, form *ehi.ReleaseForm, lines ...string) *release.Review {
 	t.Helper()
 	p, err := rules(t).Policy(form, ehi.KickOff{})
@@ -37,7 +37,7 @@ func review(t testing.TB, form *ehi.ReleaseForm, lines ...string) *release.Revie
 	return release.Decided(t, p, false, lines...)
 }
 
-// released is the lines that may leave.
+// released returns the lines that may be released.
 func released(t testing.TB, r *release.Review, lines ...string) (out []string) {
 	t.Helper()
 	x := r.Releaser()
@@ -65,7 +65,7 @@ const masked = `{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/da
 
 var unknown = strings.Replace(masked, "masked", "unknown", 1)
 
-// EHI-9: no id of a withheld resource appears anywhere, in whatever guise.
+// EHI-9: no id of a withheld resource appears anywhere, in any form.
 func TestEHI9EveryTraceOfTheWithheldIsMasked(t *testing.T) {
 	claim := `{"resourceType":"Claim","id":"claim-0123456789","status":"active"}`
 	lines := []string{claim,
@@ -96,7 +96,7 @@ func TestEHI9EveryTraceOfTheWithheldIsMasked(t *testing.T) {
 	}
 }
 
-// A Binary is part of the documents whose attachments lead to it.
+// A Binary belongs to the documents whose attachments point to it.
 func TestEHI9ABinaryFollowsItsDocuments(t *testing.T) {
 	const note, report = `{"coding":[{"system":"http://loinc.org","code":"18842-5"}]}`,
 		`{"coding":[{"system":"http://loinc.org","code":"11502-2"}]}`
@@ -170,8 +170,9 @@ func TestReferencesThatLeadNowhereAreUnknown(t *testing.T) {
 	}
 }
 
-// EHI-8, IN-6: without a form a reference that leads nowhere takes nothing else along: what
-// stands beside it says what was meant. With a form it goes as a whole: it may name what stays.
+// EHI-8, IN-6: without a form, a reference that points nowhere is removed alone: the elements
+// beside it say what was meant. With a form it is removed as a whole, because it may name
+// something withheld.
 func TestAReferenceThatLeadsNowhereLosesNothingElse(t *testing.T) {
 	line := `{"resourceType":"MedicationRequest","id":"m1",` +
 		`"medicationReference":{"reference":"Medication/none","display":"Warfarin 5 mg"},` +
@@ -189,7 +190,7 @@ func TestAReferenceThatLeadsNowhereLosesNothingElse(t *testing.T) {
 	if got := released(t, review(t, nil, lines...), lines...); len(got) != 2 || got[0] != want {
 		t.Errorf("released %v, want %s", got, want)
 	}
-	// Which has an element of that name already.
+	// This one already has an element with that name.
 	odd := `{"resourceType":"Condition","id":"c","recorder":{"reference":"Practitioner/none",` +
 		`"_reference":{"id":"r"}}}`
 	want = `{"resourceType":"Condition","id":"c","recorder":` + unknown + `}`
@@ -203,8 +204,8 @@ func TestAReferenceThatLeadsNowhereLosesNothingElse(t *testing.T) {
 	}
 }
 
-// EHI-8: without a form everything goes, also what nothing refers to and a reference that leads
-// nowhere stands beside.
+// EHI-8: without a form everything is released, including resources without references to them
+// and elements beside references that point nowhere.
 func TestWithoutAFormEverythingGoesWhateverRefersToIt(t *testing.T) {
 	lines := []string{
 		`{"resourceType":"Patient","id":"a"}`, `{"resourceType":"Device","id":"pacemaker"}`,
@@ -225,8 +226,8 @@ func TestWithoutAFormEverythingGoesWhateverRefersToIt(t *testing.T) {
 	}
 }
 
-// EHI-9: what says nothing but a reference to the withheld stays out, and so does what says
-// nothing but a reference to that.
+// EHI-9: a resource that is only a reference to something withheld is withheld, and so is one
+// that is only a reference to that resource.
 func TestEHI9WhatOnlyPointsAtTheWithheldStaysOut(t *testing.T) {
 	lines := []string{
 		`{"resourceType":"Medication","id":"m1",` +
@@ -255,8 +256,8 @@ func TestEHI9WhatOnlyPointsAtTheWithheldStaysOut(t *testing.T) {
 	}
 }
 
-// EHI-9: labels count wherever they stand, codes by prefix, and a resource of two kinds needs
-// both authorizations.
+// EHI-9: labels count anywhere, codes count by prefix, and a resource of two kinds needs both
+// authorizations.
 func TestEHI9LabelsAndCodes(t *testing.T) {
 	label := func(code string) string {
 		return `{"resourceType":"Condition","id":"c",` +
@@ -301,8 +302,7 @@ func TestEHI9LabelsAndCodes(t *testing.T) {
 	}
 }
 
-// EHI-8: which line of the form a document or report falls under, and what happens to a
-// presentedForm.
+// EHI-8: the form line of a document or report, and the treatment of a presentedForm.
 func TestEHI8Documents(t *testing.T) {
 	for line, key := range map[string]ehi.Category{
 		`{"resourceType":"DocumentReference","id":"d",` +
@@ -354,7 +354,7 @@ func TestEHI8Documents(t *testing.T) {
 	}
 }
 
-// EHI-8: a resource without a date cannot be shown to lie within limits.
+// EHI-8: a resource without a date is withheld, because it may be outside the limits.
 func TestEHI8DateLimits(t *testing.T) {
 	f := &ehi.ReleaseForm{
 		Parameters: map[ehi.Category]ehi.Choice{
@@ -383,8 +383,8 @@ func TestEHI8DateLimits(t *testing.T) {
 	}
 }
 
-// EHI-8: a date limit reads every element that says when something happened; what says nothing
-// is withheld.
+// EHI-8: a date limit considers every element with a date. A resource without a date is
+// withheld.
 func TestEHI8DateLimitsReadWhatTheDefinitionsCallADate(t *testing.T) {
 	kept := []string{
 		`{"resourceType":"ExplanationOfBenefit","id":"e1","item":[{"servicedDate":"2018"},` +
@@ -435,7 +435,7 @@ func TestCodeTablesAreChecked(t *testing.T) {
 	}
 }
 
-// Of two ids in a resource the last one counts, in both passes, whatever else is in the record.
+// If a resource has two ids, the last one counts, in both passes, for any record.
 func TestWhatHasItsIDTwiceStays(t *testing.T) {
 	encounter := `{"resourceType":"Encounter","id":"first-0123456789","status":"finished",` +
 		`"id":"last-0123456789"}`
@@ -455,8 +455,8 @@ func TestWhatHasItsIDTwiceStays(t *testing.T) {
 	}
 }
 
-// Of two types in a resource the last one counts, and of two ids: whatever the first ones are
-// of, and go.
+// If a resource has two types or two ids, the last one counts, even if the first one names a
+// released resource.
 func TestWhatNamesAnotherFirstIsNotTheOther(t *testing.T) {
 	goes := `{"resourceType":"Observation","id":"goes-0123456789"}`
 	isVisit := `{"resourceType":"Observation","id":"goes-0123456789","resourceType":"Encounter"}`
@@ -492,7 +492,7 @@ func TestWhatNamesAnotherFirstIsNotTheOther(t *testing.T) {
 	}
 }
 
-// Whatever is in a record, what leaves is JSON, and holds no reference but good ones.
+// For any record, the output is JSON, and all its references are valid.
 func FuzzRelease(f *testing.F) {
 	f.Add([]byte(`{"resourceType":"Condition","id":"c","subject":{"reference":"Patient/p"},`+
 		`"presentedForm":[1]}`), true)

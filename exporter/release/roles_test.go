@@ -8,9 +8,9 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// EHI-8, EHI-9: of each type of R4 it is decided once whether its resources go by themselves or
-// with what refers to them. What the patient compartment has is a statement, unless it is named
-// here.
+// EHI-8, EHI-9: each type of R4 has one role, which says whether its resources are released by
+// themselves or with those that refer to them. Types of the patient compartment are statements,
+// except those listed here.
 func TestEHI9EveryTypeOfR4HasARole(t *testing.T) {
 	named := map[string]int{}
 	for _, names := range roleTable {

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// However many references lead out of a record, few of them are held at a time, and each is
-// looked for.
+// However many references point outside a record, only a few are held at a time, and each is
+// looked up.
 func TestSeekingHoldsFewOfManyReferences(t *testing.T) {
 	const lines, each = 50_000, 2
 	gathered, sought := seeking{}, map[Name]bool{}
@@ -24,7 +24,7 @@ func TestSeekingHoldsFewOfManyReferences(t *testing.T) {
 			})
 		}
 		gathered.add(strays)
-		gathered.add(strays) // again is not found
+		gathered.add(strays) // repeated strays are not gathered again
 		if n := len(gathered.found); n > mostSought+each {
 			t.Fatalf("%d are held after %d lines", n, i+1)
 		}

@@ -12,8 +12,8 @@ import (
 
 const hivLabel = `"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]}`
 
-// EHI-9: what says nothing but something of a resource stays with it, also where a line that
-// came before said nothing that keeps that resource, and a later one does.
+// EHI-9: a resource that is only about another one is withheld with it, even if an earlier line
+// of that one did not withhold it and only a later line does.
 func TestEHI9WhatCameOnceMoreIsDecidedAboutAnew(t *testing.T) {
 	rules, err := RulesFromFile("")
 	if err != nil {
@@ -51,8 +51,8 @@ func TestEHI9WhatCameOnceMoreIsDecidedAboutAnew(t *testing.T) {
 	}
 }
 
-// EHI-9: of what is about the Patient alone nothing is kept, as he goes; where he does not, what
-// is about him stays.
+// EHI-9: resources that are only about the Patient are not recorded while the Patient is
+// released; otherwise they are withheld.
 func TestEHI9WhatIsAboutThePatientGoesWithHim(t *testing.T) {
 	rules, err := RulesFromFile("")
 	if err != nil {
@@ -99,7 +99,7 @@ func TestEHI9WhatIsAboutThePatientGoesWithHim(t *testing.T) {
 	}
 }
 
-// EHI-9: what is settled while the record is observed changes no decision.
+// EHI-9: settling targets during observation changes no decision.
 func TestEHI9NothingIsSettledTooEarly(t *testing.T) {
 	rules, err := RulesFromFile("")
 	if err != nil {

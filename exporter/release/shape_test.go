@@ -6,8 +6,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-9: a sensitive code keeps its resource in whatever shape it comes, and a harmless one does
-// not.
+// EHI-9: a sensitive code withholds its resource in any shape, and a harmless one does not.
 func TestEHI9CodesCountInEveryShape(t *testing.T) {
 	const icd, sct = `"system":"http://hl7.org/fhir/sid/icd-10-cm"`,
 		`"system":"http://snomed.info/sct"`
@@ -183,7 +182,7 @@ func TestEHI9CodesCountInEveryShape(t *testing.T) {
 	}
 }
 
-// An identifier that is a number is one.
+// A number counts as an identifier.
 func TestEHI9IdentifiersCountAsNumbers(t *testing.T) {
 	rules, err := RulesFromFile("")
 	if err != nil {

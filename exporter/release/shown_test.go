@@ -8,9 +8,9 @@ import (
 	"ehi-server/exporter/release"
 )
 
-// EHI-9: a sensitive code in the text of a concept, or in the display of a Coding, keeps the
-// resource, as systems that keep records write it there; where no coding of a known system says
-// otherwise. Words and other codes do not.
+// EHI-9: a sensitive code in the text of a concept, or in the display of a Coding, withholds the
+// resource in the spellings of source systems, unless there is a coding of a known system. Words
+// and other codes do not.
 func TestEHI9ACodeInATextKeepsItsResource(t *testing.T) {
 	texts := map[string]bool{
 		"F10.20 - Alcohol dependence": true,
@@ -93,7 +93,7 @@ func TestEHI9ACodeInATextKeepsItsResource(t *testing.T) {
 			t.Fatal(err)
 		}
 		check := func(format string, keeps bool) {
-			for _, many := range []int{1, 20} { // so that some are known by moulds
+			for _, many := range []int{1, 20} { // with 20, some lines fit moulds
 				var lines []string
 				for i := range many {
 					harmless := fmt.Sprintf(format, fmt.Sprintf(`"number %d"`, i))
@@ -126,8 +126,7 @@ func TestEHI9ACodeInATextKeepsItsResource(t *testing.T) {
 	}
 }
 
-// EHI-9: a code of SKS, and of what is not known to be another system, is one of ICD-10 with a D
-// before it.
+// EHI-9: a code of SKS, or of a system that may be one of ICD-10, counts without its leading D.
 func TestEHI9ADStandsBeforeCodesOfNordicEditions(t *testing.T) {
 	for _, c := range []struct {
 		system, code string

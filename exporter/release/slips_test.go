@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// slipsOf are a code of a system with letters for digits that look like them.
+// slipsOf returns a code with letters in place of similar digits.
 func slipsOf(system, code string) (out []string) {
 	from, letters := 1, []string{"0", "O", "0", "o", "1", "I", "1", "l"}
 	switch system {
@@ -36,8 +36,8 @@ func slipsOf(system, code string) (out []string) {
 	})
 }
 
-// EHI-9: each code of the table counts with an O for a zero, and with an I or an L for a one
-// where its system has no such letter.
+// EHI-9: each code of the table counts with an O for a zero, and with an I or an L for a one, if
+// its system has no such letter.
 func TestEHI9ALetterForADigitHidesNoCode(t *testing.T) {
 	table, err := SensitiveTable(nil)
 	if err != nil {
@@ -75,8 +75,8 @@ func TestEHI9ALetterForADigitHidesNoCode(t *testing.T) {
 	t.Logf("%d spellings tried, %d missed", tried, missed)
 }
 
-// EHI-9: a code that comes by a name of ICD without its revision counts as one of each revision;
-// one by a name that only has these letters does not.
+// EHI-9: a code whose system is ICD without a revision counts in each revision. A system that
+// merely contains these letters does not.
 func TestEHI9CodesOfSomeRevisionOfICD(t *testing.T) {
 	table, err := SensitiveTable(nil)
 	if err != nil {
@@ -110,8 +110,8 @@ func TestEHI9CodesOfSomeRevisionOfICD(t *testing.T) {
 	}
 }
 
-// EHI-9: a range or a block of ICD counts as each of its codes, however it is written; one of
-// others does not.
+// EHI-9: a range or a block of ICD counts as each of its codes, in any spelling. Ranges of other
+// systems do not.
 func TestEHI9RangesAndBlocksOfEveryICD(t *testing.T) {
 	table, err := SensitiveTable(nil)
 	if err != nil {
@@ -150,8 +150,8 @@ func TestEHI9RangesAndBlocksOfEveryICD(t *testing.T) {
 	}
 }
 
-// EHI-9: what looks like a sensitive code with a letter for a digit, and is an ordinary one or a
-// word, goes.
+// EHI-9: an ordinary code or word that resembles a sensitive code with a letter for a digit is
+// released.
 func TestEHI9OrdinaryCodesWithLettersGo(t *testing.T) {
 	table, err := SensitiveTable(nil)
 	if err != nil {

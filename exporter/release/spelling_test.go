@@ -13,7 +13,7 @@ import (
 	"ehi-server/shared/records"
 )
 
-// systemSpellings are the names by which each system of the shipped table comes.
+// systemSpellings are the names that occur for each system of the built-in table.
 var systemSpellings = map[string][]string{
 	actCode: {
 		"http://terminology.hl7.org/CodeSystem/v3-ActCode",
@@ -137,7 +137,7 @@ var systemSpellings = map[string][]string{
 	},
 }
 
-// codeSpellings are the ways in which a code comes.
+// codeSpellings returns the spellings of a code that occur.
 func codeSpellings(system, code string) []string {
 	out := []string{
 		code, strings.ToLower(code), " " + code + " ", fullWidth(code), cyrillic.Replace(code),
@@ -163,7 +163,7 @@ func codeSpellings(system, code string) []string {
 		}
 	case cpt, hcpcs:
 		if len(code) != 5 {
-			break // of a row for several codes
+			break // from a row for several codes
 		}
 		// With modifiers.
 		out = append(out, code+"-QW", code+"QW", code+"-59", code+"59", code+":25", code+"-QW-59",
@@ -172,7 +172,7 @@ func codeSpellings(system, code string) []string {
 	return out
 }
 
-// fullWidth is a text in full-width letters and digits.
+// fullWidth returns a text in full-width letters and digits.
 func fullWidth(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r > ' ' && r < 0x7f {
@@ -182,7 +182,7 @@ func fullWidth(text string) string {
 	}, text)
 }
 
-// What looks like letters and digits of tables.
+// Letters and digits that look like those of the tables.
 var (
 	cyrillic = strings.NewReplacer("A", "А", "B", "В", "C", "С", "E", "Е", "H", "Н", "I", "І",
 		"J", "Ј", "K", "К", "M", "М", "O", "О", "P", "Р", "S", "Ѕ",
@@ -194,7 +194,7 @@ var (
 		"x", "χ")
 )
 
-// arabic is a text with the digits of Arabic.
+// arabic returns a text with Arabic digits.
 func arabic(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' {
@@ -204,11 +204,10 @@ func arabic(text string) string {
 	}, text)
 }
 
-// unseen is a text with a space of no width and a soft hyphen in it.
+// unseen returns a text with a zero-width space and a soft hyphen in it.
 func unseen(text string) string { return text[:1] + "\u200b" + text[1:] + "\u00ad" }
 
-// shippedRows are the rows of the shipped table; a code that stands for more is replaced by one
-// of them.
+// shippedRows returns the rows of the built-in table. A prefix is replaced by one of its codes.
 func shippedRows(t *testing.T) (rows [][]string) {
 	t.Helper()
 	r := csv.NewReader(strings.NewReader(shippedSensitive))
@@ -228,7 +227,7 @@ func shippedRows(t *testing.T) (rows [][]string) {
 	return rows
 }
 
-// EHI-9: each code of the table counts by each name of its system in each spelling.
+// EHI-9: each code of the table counts with each name of its system and in each spelling.
 func TestEHI9EverySensitiveCodeInEverySpelling(t *testing.T) {
 	table, err := SensitiveTable(nil)
 	if err != nil {
@@ -239,7 +238,7 @@ func TestEHI9EverySensitiveCodeInEverySpelling(t *testing.T) {
 		system := canonicalSystem(row[0])
 		systems[system] = true
 		names := systemSpellings[system]
-		switch system { // claims name one system for both levels of HCPCS
+		switch system { // claims use one system for both levels of HCPCS
 		case cpt:
 			names = slices.Concat(names, systemSpellings[hcpcs])
 		case hcpcs:
@@ -275,7 +274,7 @@ func TestEHI9EverySensitiveCodeInEverySpelling(t *testing.T) {
 	t.Logf("%d spellings tried, %d missed", tried, missed)
 }
 
-// EHI-9: what is not in the table stays out of it, whatever it looks like.
+// EHI-9: a code that is not in the table does not count, even if it looks similar.
 func TestEHI9CodesThatOnlyLookSensitiveAreNot(t *testing.T) {
 	table, err := SensitiveTable(nil)
 	if err != nil {
@@ -303,7 +302,8 @@ func TestEHI9CodesThatOnlyLookSensitiveAreNot(t *testing.T) {
 	}
 }
 
-// EHI-9: labels withhold a resource wherever FHIR has them, with a system or without.
+// EHI-9: labels withhold a resource at every place where FHIR allows them, with or without a
+// system.
 func TestEHI9LabelsWithoutASystem(t *testing.T) {
 	table, err := SensitiveTable(nil)
 	if err != nil {
@@ -338,8 +338,8 @@ func TestEHI9LabelsWithoutASystem(t *testing.T) {
 	}
 }
 
-// EHI-9: a label withholds by what it shows alone, and by a code of a system that is not known
-// here; a label that says nothing of the kind does not.
+// EHI-9: a label withholds by its display alone, and by a code of an unknown system. An
+// unrelated label does not.
 func TestEHI9LabelsOfWhateverSystemFailClosed(t *testing.T) {
 	table, err := SensitiveTable(nil)
 	if err != nil {
@@ -389,8 +389,8 @@ func TestEHI9LabelsOfWhateverSystemFailClosed(t *testing.T) {
 	}
 }
 
-// EHI-9: what names ICD-10-CM and ICD-10-PCS alike does not make a procedure of a diagnosis, nor
-// the other way round.
+// EHI-9: a name for both ICD-10-CM and ICD-10-PCS does not turn a diagnosis into a procedure,
+// nor the other way round.
 func TestEHI9ANameForBothPartsOfICD10(t *testing.T) {
 	table, err := SensitiveTable(nil)
 	if err != nil {
@@ -413,7 +413,7 @@ func TestEHI9ANameForBothPartsOfICD10(t *testing.T) {
 	}
 }
 
-// EHI-9: the case of spellings from outside.
+// EHI-9: the spellings in the case sensitive-spellings count.
 func TestEHI9TheCaseOfSensitiveSpellings(t *testing.T) {
 	data, err := os.ReadFile(
 		filepath.Join(records.Cases(t, "sensitive-spellings"), "records.ndjson"))
@@ -444,7 +444,7 @@ func TestEHI9TheCaseOfSensitiveSpellings(t *testing.T) {
 	}
 }
 
-// EHI-8: a laboratory's category counts in any case, and by what it shows.
+// EHI-8: a laboratory's category counts in any case, and by its display.
 func TestEHI8ALaboratoryInEverySpelling(t *testing.T) {
 	table, err := SensitiveTable(nil)
 	if err != nil {

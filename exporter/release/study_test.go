@@ -7,8 +7,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-9: who takes part in a study stays where the study does, for more than an unticked line of
-// the form.
+// EHI-9: a participant is withheld with the study if that is withheld for a reason other than an
+// unticked form line.
 func TestEHI9AResearchSubjectStaysWithItsStudy(t *testing.T) {
 	study := `{"resourceType":"ResearchStudy","id":"s","identifier":[{"value":"STUDY-7"}],` +
 		`"title":"TOLD"`
@@ -34,9 +34,9 @@ func TestEHI9AResearchSubjectStaysWithItsStudy(t *testing.T) {
 	}
 }
 
-// EHI-9: an Observation about something withheld stays, also where it names the Patient beside
-// that, in whatever way: it is of the Patient anyway. One about something that goes as well has
-// its Reference masked.
+// EHI-9: an Observation about something withheld is withheld, even if it also names the Patient,
+// in any form, because every Observation is of the Patient. If it is also about something
+// released, only the Reference is masked.
 func TestEHI9AnObservationStaysWithItsFocusBesideThePatient(t *testing.T) {
 	patient := `{"resourceType":"Patient","id":"p","identifier":[{"system":"urn:mrn",` +
 		`"value":"MRN-7"}]}`

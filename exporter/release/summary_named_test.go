@@ -13,8 +13,8 @@ import (
 
 var drawnReference = regexp.MustCompile(`\{"reference":"(\w+)/([^"\\]+)"`)
 
-// What a summary counts for a form is what a review releases also where References name what
-// they lead to by an identifier alone.
+// The counts of a summary equal what a review releases, even if References name their targets
+// only by an identifier.
 func TestSummariesFollowIdentifiers(t *testing.T) {
 	rules, err := RulesFromFile("")
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-9: what is made of sensitive resources alone tells of them in its own words: it stays as
-// they do. Where one of them goes, it goes, and where they only are not ticked.
+// EHI-9: a resource that consists only of sensitive ones describes them in its own words, so it
+// is withheld. If one of them is released, or if they are only unticked, it is released.
 func TestEHI9WhatIsMadeOfTheWithheldAloneStays(t *testing.T) {
 	const withheld = `{"resourceType":"Observation","id":"withheld-0123456789",` + hivLabel + `}`
 	const goes = `{"resourceType":"Observation","id":"goes-0123456789"}`

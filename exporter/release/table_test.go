@@ -10,8 +10,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A code may be in the table where one of its spellings is, of whatever system, and nowhere
-// else: what only hashes like one of the table costs no walk.
+// mayHold is true for a code only if one of its spellings is in the table, for any system: a
+// mere hash collision must not cost a walk.
 func TestACodeMayBeInTheTableWhereItIsAlone(t *testing.T) {
 	table, err := SensitiveTable(nil)
 	if err != nil {
@@ -68,7 +68,7 @@ func TestACodeMayBeInTheTableWhereItIsAlone(t *testing.T) {
 				min(len(code), at+rapid.IntRange(0, 2).Draw(t, "without")), []byte(with)...)
 		}
 		if len(plainCode(code)) > len(plainBytes{}.bytes) {
-			return // nobody looks closer at a long one
+			return // long codes are not examined further
 		}
 		if may := table.mayHold(code); may && !holds(code) {
 			t.Fatalf("%q may be in the table, and is not", code)
@@ -86,8 +86,7 @@ func TestACodeMayBeInTheTableWhereItIsAlone(t *testing.T) {
 	}
 }
 
-// codeForms are what the codes of each system of the shipped table look like: whole codes, or
-// the beginning of some.
+// codeForms are the forms of codes, or of prefixes, in each system of the built-in table.
 var codeForms = map[string]*regexp.Regexp{
 	"http://hl7.org/fhir/sid/icd-10-cm": regexp.MustCompile(
 		`^[A-TV-Z](\d\*|\d[0-9AB](\.[0-9A-Z]{1,4})?\*?)$`),
@@ -117,8 +116,8 @@ var codeForms = map[string]*regexp.Regexp{
 	"http://terminology.hl7.org/CodeSystem/v3-Confidentiality": regexp.MustCompile(`^\w[\w ]*\*?$`),
 }
 
-// Each row of the shipped table has a code that its system may have: one that a spreadsheet has
-// made a date or a fraction of, or that is mistyped, would match nothing.
+// Each row of the built-in table has a valid code of its system. A code that a spreadsheet
+// turned into a date or a fraction, or with a typing error, would match nothing.
 func TestEveryRowOfTheTableHasACodeOfItsSystem(t *testing.T) {
 	r := csv.NewReader(strings.NewReader(shippedSensitive))
 	r.Comment = '#'
@@ -159,8 +158,8 @@ func luhn(code string) bool {
 	return sum%10 == 0
 }
 
-// verhoeff reports whether the last digit of a SNOMED CT identifier is its check digit: that of the
-// dihedral group of ten (SNOMED CT Release File Specification, 5.5).
+// verhoeff reports whether the last digit of a SNOMED CT identifier is its check digit, by the
+// dihedral group of order ten (SNOMED CT Release File Specification, 5.5).
 func verhoeff(code string) bool {
 	multiply := func(a, b int) int {
 		switch {
@@ -185,8 +184,8 @@ func verhoeff(code string) bool {
 	return check == 0
 }
 
-// EHI-9: codes of each kind of sensitive information that published value sets name, and some
-// that are none on purpose (docs/release.md).
+// EHI-9: the table has the codes of published value sets for each kind of sensitive information,
+// and omits some on purpose (docs/release.md).
 func TestEHI9SensitiveAreTheCodesThatPublishedValueSetsName(t *testing.T) {
 	table, err := SensitiveTable(nil)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// everyLine are all lines of the form; those of sensitive information are not.
+// everyLine returns all form lines, without authorizations.
 func everyLine() (all []ehi.Category) {
 	for _, c := range ehi.Categories() {
 		all = append(all, c.Key)
@@ -17,8 +17,9 @@ func everyLine() (all []ehi.Category) {
 
 const clinic = `{"resourceType":"Location","id":"l1","name":"KEEP"}`
 
-// EHI-9: where nothing is withheld, nothing is missing: an entry with a Reference that has a
-// display alone goes as it is, with what it refers to, and what tells of a thing takes it along.
+// EHI-9: if nothing is withheld, nothing is missing: an entry with a Reference that has only a
+// display is released unchanged, with its targets, and a resource that describes a thing
+// releases it.
 func TestEHI9NothingIsMissingWhereNothingIsWithheld(t *testing.T) {
 	doctor := `{"resourceType":"Practitioner","id":"d1","name":[{"text":"KEEP"}]}`
 	drug := `{"resourceType":"Medication","id":"m1","code":{"text":"KEEP"}}`
@@ -99,9 +100,8 @@ const aURN, notKnown = `{"reference":"urn:uuid:1"}`,
 	`{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason",` +
 		`"valueCode":"unknown"}]}`
 
-// EHI-9: a List or a Provenance that tells of a drug does not take it along where something
-// withheld refers to it; nor does an entry that may mean something withheld take its clinic
-// along.
+// EHI-9: a List or a Provenance that describes a drug does not release it if something withheld
+// refers to it. An entry that may mean something withheld does not release its clinic.
 func TestEHI9WhatTellsOfAThingTakesNothingWithheldAlong(t *testing.T) {
 	drug := `{"resourceType":"Medication","id":"m1","code":{"text":"LEAK"}}`
 	place := strings.Replace(clinic, "KEEP", "LEAK", 1)
