@@ -20,7 +20,7 @@ import (
 	"ehi-server/shared/records"
 )
 
-// zipped is the gzip form of some text.
+// zipped returns a text in gzip form.
 func zipped(t testing.TB, text string) string {
 	t.Helper()
 	var out bytes.Buffer
@@ -34,7 +34,7 @@ func zipped(t testing.TB, text string) string {
 	return out.String()
 }
 
-// raw writes a file as it is.
+// raw writes a file with unmodified content.
 func raw(t testing.TB, dir, name, content string) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
@@ -85,7 +85,7 @@ func everything(t testing.TB, s *dataset.Store) (lines []string) {
 	return lines
 }
 
-// problems are the lines of a report's problems.
+// problems returns the line numbers of a report's problems.
 func problems(r source.Report) (lines []int) {
 	for _, b := range r.Bad {
 		lines = append(lines, b.Line)
@@ -100,8 +100,8 @@ const (
 	control  = `{"resourceType":"Patient","id":"p4","name":[{"family":"a\u0000\u001b"}]}`
 )
 
-// The same resources in each kind of file: what is no Unicode text is a problem with its line,
-// the rest goes in, and nothing that is read out is invalid UTF-8.
+// The same resources in each kind of file: text that is not valid Unicode is a problem with its
+// line, the rest is imported, and no output is invalid UTF-8.
 func TestWhatIsNoTextIsAProblemInEveryKindOfFile(t *testing.T) {
 	lines := strings.Join([]string{aPatient, latin, half, control}, "\n")
 	entry := func(r string) string { return `{"resource":` + r + `}` }
@@ -157,13 +157,13 @@ func TestACharsetConvertsWhatIsNoUTF8AndLeavesTheRest(t *testing.T) {
 	}
 }
 
-// utf16 is text in UTF-16, with a byte order mark or without.
+// utf16 returns a text in UTF-16, with or without a byte order mark.
 func utf16(text string, little, mark bool) string {
 	var out []byte
 	if mark {
 		text = "\ufeff" + text
 	}
-	for _, r := range text { // all within the basic plane
+	for _, r := range text { // all in the basic plane
 		if little {
 			out = append(out, byte(r), byte(r>>8))
 		} else {
@@ -250,14 +250,14 @@ func TestTheCasesOfEncodings(t *testing.T) {
 	}
 }
 
-// large is a resource of n bytes.
+// large returns a resource of n bytes.
 func large(id string, n int) string {
 	start, end := `{"resourceType":"Basic","id":"`+id+`","code":{"text":"`, `"}}`
 	return start + strings.Repeat("x", n-len(start)-len(end)) + end
 }
 
-// IN-5: one limit, to the byte, whatever kind of file a resource came in; what follows a larger
-// one goes in.
+// IN-5: there is one limit, exact to the byte, for every kind of file. What follows a larger
+// resource is imported.
 func TestALargerResourceIsSkippedWithItsPlaceAndTheRestImported(t *testing.T) {
 	const limit = 600_000 // more than a chunk
 	fits, tooLarge, small := large("fits", limit), large("large", limit+1), large("small", 100)
@@ -375,7 +375,7 @@ func TestFoldersAreReadWholeAndWhatIsLeftOutIsListed(t *testing.T) {
 	}
 }
 
-// A folder may be named by a link to it; links within a folder are not followed.
+// The named folder may be a symbolic link. Links inside a folder are not followed.
 func TestAFolderMayBeNamedByALink(t *testing.T) {
 	dir := t.TempDir()
 	raw(t, dir, "p.ndjson", aPatient+"\n")
@@ -399,8 +399,8 @@ func TestAFolderMayBeNamedByALink(t *testing.T) {
 	}
 }
 
-// IN-6: what JSON can say in several ways stays as it was written, with the space in a line. Of
-// what is written in several lines, only the space between the tokens goes.
+// IN-6: JSON that can be written in several ways remains as it is, including white space in a
+// line. If a resource has several lines, only white space between the tokens is removed.
 func TestIN6LinesComeOutAsTheyWentIn(t *testing.T) {
 	line := `{"id":"o1","resourceType":"Observation","valueQuantity":{"value":1.00,` +
 		`"unit":"\u00b5g\/l <&> \"é\" \ud83d\ude00 \u2028"},` +
@@ -429,8 +429,8 @@ func TestIN6LinesComeOutAsTheyWentIn(t *testing.T) {
 	}
 }
 
-// IN-3: what comes twice, in one state and with other space, is kept with less of it, and
-// belongs to the patients of both bundles.
+// IN-3: if one state occurs twice with different white space, the version with less of it is
+// kept, and belongs to the patients of both bundles.
 func TestIN3SpaceMakesNoOtherState(t *testing.T) {
 	dir := t.TempDir()
 	bundle := func(patient, line string) string {
@@ -449,7 +449,7 @@ func TestIN3SpaceMakesNoOtherState(t *testing.T) {
 	}, bundle("p", short), bundle("q", long))
 }
 
-// A bundle that is cut off gives what came before, and says where it ends.
+// A truncated bundle is imported up to its end, and the report says where that is.
 func TestABundleThatIsCutOffGivesWhatCameBefore(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	rep := load(t, s,
@@ -464,7 +464,7 @@ func TestABundleThatIsCutOffGivesWhatCameBefore(t *testing.T) {
 	}
 }
 
-// Whatever the order of its keys, a Bundle is one, and a List with entries is none.
+// A Bundle is recognized whatever the order of its keys, and a List with entries is not one.
 func TestTheOrderOfKeysDoesNotMakeABundle(t *testing.T) {
 	list := `{"entry":[{"item":{"reference":"Patient/p1"}}],"resourceType":"List","id":"l1"}`
 	s := openStore(t, t.TempDir())
@@ -492,8 +492,8 @@ func TestAPatientIsCalledByTheNameInUse(t *testing.T) {
 	}
 }
 
-// A field that is there twice would be read by one as this and by another as that: the importer,
-// the release filter and the client.
+// The importer, the release filter and the client could each use a different value of a repeated
+// field.
 func TestIN4AFieldThatIsThereTwiceIsAProblem(t *testing.T) {
 	const good = `{"resourceType":"Condition","id":"good","subject":{"reference":"Patient/p"}}`
 	for name, bad := range map[string]string{
@@ -578,7 +578,7 @@ func TestIN4AFieldOfABundleThatIsThereTwiceIsAProblem(t *testing.T) {
 	}
 }
 
-// Some write resources, or bundles, as one array. Each element counts by itself.
+// Some systems write resources, or bundles, as one array. Each element is imported by itself.
 func TestIN4AnArrayIsTakenApart(t *testing.T) {
 	const p = `{"resourceType":"Patient","id":"p"}`
 	condition := func(id string) string {
@@ -620,8 +620,8 @@ func TestIN4AnArrayIsTakenApart(t *testing.T) {
 	}
 }
 
-// Documents that are written in several lines are told from NDJSON whatever their file is
-// called, and may follow each other.
+// Documents with several lines are distinguished from NDJSON by their content, not by the file's
+// name, and may follow each other.
 func TestIN4DocumentsInSeveralLinesAreTakenWhole(t *testing.T) {
 	patient := "{\n  \"resourceType\": \"Patient\",\n  \"id\": \"p\"\n}\n"
 	condition := func(id string) string {

@@ -11,8 +11,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// IN-1: a canonical URL brings the definition along that it names: of several versions the one
-// that it is for, else the latest.
+// IN-1: a canonical URL adds the definition that it names to the record: in the version that it
+// asks for, else the latest one.
 func TestIN1ADefinitionGoesWithWhatNamesItByItsCanonicalURL(t *testing.T) {
 	dir := t.TempDir()
 	definition := func(typ, id, rest string) string {
@@ -105,8 +105,8 @@ func TestIN1ADefinitionGoesWithWhatNamesItByItsCanonicalURL(t *testing.T) {
 	}, definitions, write(t, dir, "patients.ndjson", lines...))
 }
 
-// A definition that changes its URL, or is deleted, is gone from the records that named it;
-// another one with the URL comes in its place.
+// If a definition changes its URL or is deleted, it leaves the records that named it. Another
+// one with the URL replaces it.
 func TestIN1DefinitionsThatChangeAreFoundAnew(t *testing.T) {
 	s, dir := openStore(t, t.TempDir()), t.TempDir()
 	state := func(id, at, rest string) string {
@@ -137,7 +137,7 @@ func TestIN1DefinitionsThatChangeAreFoundAnew(t *testing.T) {
 	next([]string{"Measure/b"}, state("b", "2024-01-05", `,"url":"http://q.org/M"`))
 }
 
-// nested is a field at a path, each object of which is in a list.
+// nested returns a field at a path in which each object is in a list.
 func nested(path, value string) string {
 	fields := strings.Split(path, ".")
 	for at, f := range slices.Backward(fields) {
@@ -148,8 +148,7 @@ func nested(path, value string) string {
 	return value
 }
 
-// Each element that is a canonical in R4 leads to its definition, wherever the type stands in
-// the line.
+// Each canonical element of R4 points to its definition, wherever the type is in the line.
 func TestIN1EveryCanonicalOfR4LeadsToItsDefinition(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	lines := []string{`{"resourceType":"StructureDefinition","id":"d","url":"http://q.org/D"}`}

@@ -20,7 +20,7 @@ import (
 )
 
 // requested makes random states, deletes, and conditional creates and updates of a few resources
-// that share a few identifiers, each a Bundle or a line of its own, with a time of its own.
+// that share a few identifiers. Each is a Bundle or a line of its own, with its own time.
 func requested(t *rapid.T) (files []string) {
 	tick := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
 	identifiers := func() string {
@@ -114,8 +114,8 @@ func imported(t *rapid.T, files []string) map[string][]string {
 	return all(t, s)
 }
 
-// IN-3: what becomes of conditional creates and updates does not depend on whether what their
-// searches find comes before or after them.
+// IN-3: the result of conditional creates and updates does not depend on whether the targets of
+// their searches come before or after them.
 func TestIN3TheOrderOfConditionalRequestsDoesNotShow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		files := requested(t)
@@ -125,7 +125,7 @@ func TestIN3TheOrderOfConditionalRequestsDoesNotShow(t *testing.T) {
 	})
 }
 
-// What conditional creates and updates are follows what their searches find, from import to import.
+// Conditional creates and updates follow the targets of their searches from import to import.
 func TestIN3ConditionalRequestsFollowWhatTheirSearchesFind(t *testing.T) {
 	entry := func(method, url, rest, body string) string {
 		return requests("transaction",
@@ -149,7 +149,7 @@ func TestIN3ConditionalRequestsFollowWhatTheirSearchesFind(t *testing.T) {
 			`,"response":{"status":"204","lastModified":"2024-01-04T00:00:00Z"}`))
 	for name, c := range map[string]struct {
 		files []string
-		want  []string // the statuses of the observations, and what the report refers to
+		want  []string // the statuses of the observations, and the target of the report
 	}{
 		"a create that finds nothing": {
 			[]string{create}, []string{"created", "made"},
@@ -218,8 +218,8 @@ func orders(n int) (out [][]int) {
 	return out
 }
 
-// observed is the statuses of a record's observations, those with made ids last, and the id to
-// which its report refers.
+// observed returns the statuses of a record's observations, those with derived ids last, and the
+// id that its report refers to.
 func observed(record map[string]records.Resource) (out []string) {
 	isMade := func(id string) bool { return len(id) == 32 }
 	var late []string

@@ -16,9 +16,9 @@ import (
 	"ehi-server/shared/logtest"
 )
 
-// A store that has lost any one of its files, or the half of one, says so, or is as it was: it
-// is never taken for a new one, and nothing of what is left is removed. So it is where it was
-// closed, and where its process died.
+// A store that has lost one of its files, or a part of one, reports this or is as before. It is
+// never treated as new, and no remaining file is removed. This holds for a closed store, and for
+// one whose process died.
 func TestALostFileIsNeverNewness(t *testing.T) {
 	closed, killed := t.TempDir(), t.TempDir()
 	store, err := dataset.Open(dataset.Config{Dir: closed})
@@ -38,7 +38,7 @@ func TestALostFileIsNeverNewness(t *testing.T) {
 		for _, name := range names(t, whole) {
 			for _, keep := range []float64{-1, 0.5} {
 				if keep > 0 && !cut {
-					continue // of a log that was being written a part may be missing
+					continue // the end of a log that was being written may be missing
 				}
 				tried++
 				if loseOne(t, whole, name, keep) {
@@ -53,8 +53,8 @@ func TestALostFileIsNeverNewness(t *testing.T) {
 	}
 }
 
-// F21 of issue 20: a store that another version has closed is told from a damaged one, and left
-// as it is.
+// A store that another version has closed is distinguished from a damaged one, and is not
+// changed.
 func TestAStoreThatAnotherVersionHasClosedIsNotDamaged(t *testing.T) {
 	dir := t.TempDir()
 	store, err := dataset.Open(dataset.Config{Dir: dir})
@@ -84,8 +84,8 @@ func TestAStoreThatAnotherVersionHasClosedIsNotDamaged(t *testing.T) {
 	}
 }
 
-// loseOne takes a file out of a copy of a store, or keeps a share of it, and reports whether the
-// store is refused then.
+// loseOne removes a file from a copy of a store, or truncates it to a share, and reports whether
+// the store is refused then.
 func loseOne(t *testing.T, whole, lost string, keep float64) (refused bool) {
 	t.Helper()
 	dir := t.TempDir()
@@ -149,7 +149,8 @@ func patientsOf(ctx context.Context, dir string) (int, error) {
 	return len(list), errors.Join(err, store.Close())
 }
 
-// A folder in which a store was being made when the process ended holds nothing, and is made anew.
+// A folder is created anew if the process ended while it created the store, because it holds
+// nothing.
 func TestAStoreThatWasBeingMadeIsMadeAnew(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"LOCK", "MANIFEST-000001"} {
@@ -169,8 +170,8 @@ func TestAStoreThatWasBeingMadeIsMadeAnew(t *testing.T) {
 	}
 }
 
-// What the store has in memory says nothing of its disk: a table that cannot be read any more is
-// found by Check, though everything that was read before still can be.
+// The store's memory says nothing about its disk: Check finds a table that cannot be read any
+// more, although everything that was read before still can be.
 func TestCheckReadsTheDisk(t *testing.T) {
 	dir := t.TempDir()
 	config := synthetic.Config{Patients: 3, Resources: 40, Seed: 1}
@@ -189,7 +190,7 @@ func TestCheckReadsTheDisk(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	// all of it is in memory, and its files are open
+	// everything is in memory, and the files are open
 	if _, err := store.Counts(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +202,7 @@ func TestCheckReadsTheDisk(t *testing.T) {
 		t.Fatal("no table", err)
 	}
 	aside := filepath.Join(t.TempDir(), "aside")
-	// its reads fail
+	// reads of it fail
 	if err := errors.Join(os.Rename(tables[0], aside), os.Mkdir(tables[0], 0o700)); err != nil {
 		t.Fatal(err)
 	}
@@ -227,9 +228,9 @@ func TestCheckReadsTheDisk(t *testing.T) {
 	}
 }
 
-// A store whose folder takes no new file neither flushes nor ends the process: Pebble would die
-// by a stack, from which nothing recovers. What was written is there when the folder is as it
-// was.
+// If the folder of a store accepts no new file, the store does not flush, and the process does
+// not end: Pebble would panic, from which nothing recovers. Written data is there when the
+// folder is restored.
 func TestAFolderThatTakesNoFileEndsNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "records")
 	var book logtest.Book
@@ -244,7 +245,7 @@ func TestAFolderThatTakesNoFileEndsNothing(t *testing.T) {
 	if err := store.Generate(t.Context(), config, time.Now(), func(int, int) {}); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(dir, dir+".away"); err != nil { // whoever makes a file in it fails
+	if err := os.Rename(dir, dir+".away"); err != nil { // creating a file in it fails
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(30 * time.Second); !strings.Contains(book.String(),

@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	// Pebble leaves the disk-health ticker of an Open that failed on the lock; nothing else may
-	// be left.
+	// Pebble leaks the disk-health ticker of an Open that failed on the lock. Nothing else may
+	// leak.
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction(
 			"github.com/cockroachdb/pebble/v2/vfs.(*diskHealthCheckingFS).startTickerLocked.func1"))
@@ -62,7 +62,7 @@ func load(t testing.TB, s *dataset.Store, paths ...string) source.Report {
 	return rep
 }
 
-// write makes a file of the given lines and returns its path.
+// write creates a file with the given lines and returns its path.
 func write(t testing.TB, dir, name string, lines ...string) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
@@ -123,8 +123,8 @@ func TestStoreIsASource(t *testing.T) {
 	})
 }
 
-// The counts by type, each value and each reference of ten real records, against an oracle that
-// reads the files itself.
+// The counts by type, each value and each reference of ten real records equal those of an oracle
+// that reads the files itself.
 func TestRealRecordsComeThroughAnImportUnharmed(t *testing.T) {
 	dir := records.Dir(t)
 	bundles := records.Bundles(t, dir)
@@ -236,7 +236,8 @@ func TestConditionalReferencesResolveInWhateverOrderFilesCome(t *testing.T) {
 	}
 }
 
-// A Provenance names no patient: it goes with what it is about, whichever file comes first.
+// A Provenance names no patient: it belongs to the records of what it is about, whichever file
+// comes first.
 func TestWhatNamesNoPatientGoesWithWhatItIsAbout(t *testing.T) {
 	dir := t.TempDir()
 	condition := write(t, dir, "Condition.ndjson", `{"resourceType":"Patient","id":"p1"}`,
@@ -261,9 +262,8 @@ func TestWhatNamesNoPatientGoesWithWhatItIsAbout(t *testing.T) {
 	}
 }
 
-// A resource whose subject was corrected leaves the record that it was in by mistake. What comes
-// in one import both before and behind the correction: whose it was at once is not whose it
-// stays.
+// A resource whose subject is corrected leaves its wrong record. If a resource about it occurs
+// in one import both before and after the correction, its first owner is not its final one.
 func TestWhatIsAboutACorrectedResourceMovesWithIt(t *testing.T) {
 	encounter := func(patient string) string {
 		return `{"resourceType":"Encounter","id":"e","meta":{"versionId":"` + patient + `"},` +
@@ -461,8 +461,7 @@ func FuzzImportNeverPanics(f *testing.F) {
 	})
 }
 
-// A frozen population shows nothing of what is imported after it, also not to a process that is
-// started anew.
+// A frozen population contains nothing that is imported later, even in a restarted process.
 func TestAFrozenPopulationStaysAsItWas(t *testing.T) {
 	dir, inputs := t.TempDir(), t.TempDir()
 	s, err := dataset.Open(dataset.Config{Dir: filepath.Join(dir, "records")})
@@ -498,7 +497,7 @@ func TestAFrozenPopulationStaysAsItWas(t *testing.T) {
 	if d := cmp.Diff(want, linesOf(t, p)); d != "" || !p.TakenAt().Equal(at) {
 		t.Errorf("after a restart, taken at %v: %s", p.TakenAt(), d)
 	}
-	if err := s.Thaw("job"); err != nil { // it goes with its last user
+	if err := s.Thaw("job"); err != nil { // it is removed with its last user
 		t.Fatal(err)
 	}
 	if d := cmp.Diff(want, linesOf(t, p)); d != "" {
@@ -565,7 +564,7 @@ func linesOf(t fataler, p source.Population) (lines []string) {
 	return lines
 }
 
-// A store whose values this build would misread is refused, and stays as it is.
+// A store whose values this build would misread is refused, and is not changed.
 func TestAStoreOfAnotherLayoutIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	db, err := pebble.Open(dir, &pebble.Options{FormatMajorVersion: pebble.FormatNewest})

@@ -10,8 +10,8 @@ import (
 	"ehi-server/exporter/synthetic"
 )
 
-// What a call has brought is on the disk when it returns: a store whose process dies then has
-// all of it.
+// Everything that a call has imported is on the disk when it returns. If the process dies then,
+// the store has all of it.
 func TestWhatWasWrittenSurvivesTheProcess(t *testing.T) {
 	for _, patients := range []int{1, 3} {
 		dir, left := t.TempDir(), t.TempDir()

@@ -19,12 +19,11 @@ import (
 	"ehi-server/exporter/synthetic"
 )
 
-// A store in one byte of which a bit has flipped says which file is damaged, or is as it was: it
-// neither ends the process nor answers otherwise than before. What it says and logs names no
-// patient. So it is where it was closed, and where its process died a while after it had
-// written.
+// If one bit of a store is flipped, the store reports which file is damaged, or is as before. It
+// neither ends the process nor gives other answers. Its messages and logs name no patient. This
+// holds for a closed store, and for one whose process died some time after it had written.
 func TestAFlippedBitIsSaidAndNamesNobody(t *testing.T) {
-	const flips = 6 // of each file
+	const flips = 6 // in each file
 	closed, killed := t.TempDir(), t.TempDir()
 	fill := func(patients int, seed uint64) *dataset.Store {
 		store, err := dataset.Open(dataset.Config{Dir: closed})
@@ -61,7 +60,8 @@ func TestAFlippedBitIsSaidAndNamesNobody(t *testing.T) {
 		if !errors.Is(err, os.ErrNotExist) || seed > 20 {
 			t.Fatal(err)
 		}
-		// a file went while it was copied, as tables do that are merged: no kill leaves that
+		// a file disappeared during the copy, as merged tables do; a killed process leaves no
+		// such state
 		killed = t.TempDir()
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -110,7 +110,7 @@ func TestAFlippedBitIsSaidAndNamesNobody(t *testing.T) {
 	}
 }
 
-// flip copies a store, with one bit of a file changed; none where there is no name.
+// flip copies a store with one bit of a file flipped; none if there is no name.
 func flip(t *testing.T, whole, name string, at int64, bit byte) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -132,7 +132,8 @@ func flip(t *testing.T, whole, name string, at int64, bit byte) (dir string) {
 	return dir
 }
 
-// manifests is how long the lists of a store's tables are: they grow once a table is in the store.
+// manifests returns the length of the lists of a store's tables, which grow when a table is
+// added.
 func manifests(t *testing.T, dir string) (bytes int64) {
 	t.Helper()
 	for _, name := range names(t, dir) {
@@ -148,8 +149,8 @@ func manifests(t *testing.T, dir string) (bytes int64) {
 	return bytes
 }
 
-// contents is a sum of all records of a store, and whose they are. The first error found is that
-// of Check, where it has one.
+// contents returns a checksum of all records of a store and of their owners. It returns the
+// first error, that of Check if there is one.
 func contents(
 	ctx context.Context, dir string, log *slog.Logger,
 ) (sum []byte, patients []string, err error) {

@@ -12,9 +12,8 @@ import (
 	"ehi-server/shared/files/filestest"
 )
 
-// A store that is closed in the moment in which its disk was filled ends by itself, at worst
-// with an error, and has lost nothing: Pebble ends the whole process where it cannot begin
-// another log.
+// A store that is closed while its disk is full closes, at worst with an error, and has lost
+// nothing. Pebble would end the process if it could not begin another log.
 func TestAStoreIsClosedOnAFullDisk(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()
 	filestest.Mount(t, dir, "160m")

@@ -8,8 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// In whatever order keys of several kinds are written, the store holds the last write of each of
-// them after a commit, and what was there before until then.
+// For any order of writes to keys of several kinds, the store has the last write of each key
+// after a commit, and the previous value until then.
 func TestGatheredWritesOfAKeyStayInOrder(t *testing.T) {
 	s, err := Open(Config{Dir: t.TempDir()})
 	if err != nil {

@@ -45,8 +45,8 @@ func keys(t *testing.T, s *dataset.Store, sel source.Selection) (out []string) {
 	return out
 }
 
-// BULK-8: a Group's export is the records of those who are members at its instant, of the Group
-// and of the groups within it.
+// BULK-8: a Group's export contains the records of those who are members at its instant, of the
+// Group and of the groups in it.
 func TestGroupsAreExportedByMembershipAtTheInstant(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	load(t, s, filepath.Join(records.Cases(t, "group-membership"), "in.ndjson"))
@@ -60,7 +60,7 @@ func TestGroupsAreExportedByMembershipAtTheInstant(t *testing.T) {
 	}
 }
 
-// A member may be named by an identifier alone, which only one patient may have.
+// A member may be named by an identifier alone, if only one patient has it.
 func TestMembersOfAGroupAreFoundByTheirIdentifier(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	load(t, s, write(t, t.TempDir(), "a.ndjson",
@@ -78,7 +78,7 @@ func TestMembersOfAGroupAreFoundByTheirIdentifier(t *testing.T) {
 	}
 }
 
-// A resource of several patients goes out with the first whose Patient is there.
+// A resource of several patients is exported with the first one whose Patient exists.
 func TestAResourceOfSeveralPatientsSurvivesAnAbsentOne(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	load(t, s, write(t, t.TempDir(), "a.ndjson", `{"resourceType":"Patient","id":"p2"}`,

@@ -16,7 +16,7 @@ import (
 	"ehi-server/shared/records"
 )
 
-// keysOf lists what an export holds.
+// keysOf lists the keys of an export.
 func keysOf(out map[string]records.Resource) []string { return slices.Sorted(maps.Keys(out)) }
 
 // inBoth imports files in both orders, into a store each.
@@ -47,7 +47,7 @@ func wantKeys(
 	return out
 }
 
-// IN-1: a Binary that an attachment's url leads to belongs to the record.
+// IN-1: a Binary that an attachment's url points to belongs to the record.
 func TestIN1AnAttachmentsBinaryBelongsToTheRecord(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	load(t, s, records.Cases(t, "attachment-url-binary"))
@@ -55,7 +55,7 @@ func TestIN1AnAttachmentsBinaryBelongsToTheRecord(t *testing.T) {
 		"DocumentReference/d2", "Binary/note-000000000002")
 }
 
-// Whatever element an Attachment or a url stands in, and however it spells the Binary.
+// This holds for Attachments and urls in any element, and for every spelling of the Binary.
 func TestIN1EveryKindOfAttachmentLeadsToItsBinary(t *testing.T) {
 	s, err := dataset.Open(dataset.Config{
 		Dir:      t.TempDir(),
@@ -192,7 +192,7 @@ func TestIN1OwnBasesAreLocalAndOthersAreNot(t *testing.T) {
 	}
 }
 
-// One base may be written in several ways (RFC 3986, 6.2.2.1 and 6.2.3).
+// A base URL may be written in several ways (RFC 3986, 6.2.2.1 and 6.2.3).
 func TestIN1OwnBasesAreLocalHoweverTheyAreWritten(t *testing.T) {
 	s, err := dataset.Open(dataset.Config{
 		Dir:      t.TempDir(),
@@ -213,7 +213,7 @@ func TestIN1OwnBasesAreLocalHoweverTheyAreWritten(t *testing.T) {
 	wantKeys(t, s, "p", "Patient/p", "Condition/c1", "Condition/c2", "Condition/c3")
 }
 
-// IN-1, B4: conditional references and entries without ids, whichever file comes first.
+// IN-1: conditional references and entries without ids, whichever file comes first.
 func TestIN1ConditionalReferencesResolveWhenTheirTargetComes(t *testing.T) {
 	dir := records.Cases(t, "conditional-references")
 	inBoth(t, func(t *testing.T, s *dataset.Store) {
@@ -247,7 +247,7 @@ func TestIN1ConditionalReferencesResolveWhenTheirTargetComes(t *testing.T) {
 	}, filepath.Join(dir, "a-patient.json"), filepath.Join(dir, "b-later-results.json"))
 }
 
-// Each form of a conditional reference, for types of the compartment too.
+// Each form of a conditional reference, also for types of the compartment.
 func TestIN1ConditionalReferencesInEveryForm(t *testing.T) {
 	dir := t.TempDir()
 	targets := write(t, dir, "targets.ndjson",
@@ -284,8 +284,8 @@ func TestIN1ConditionalReferencesInEveryForm(t *testing.T) {
 	}, targets, results)
 }
 
-// A logical reference (https://hl7.org/fhir/R4/references.html#logical) says whose a resource
-// is: not the patient of the bundle that it came in, and whichever came first.
+// A logical reference (https://hl7.org/fhir/R4/references.html#logical) determines the owner of
+// a resource: not the patient of its bundle, and in any order of imports.
 func TestIN1LogicalReferencesSayWhoseAResourceIs(t *testing.T) {
 	dir := t.TempDir()
 	patients := write(t, dir, "1.ndjson",
@@ -327,7 +327,7 @@ func TestIN1LogicalReferencesSayWhoseAResourceIs(t *testing.T) {
 	}, patients, results, bundle)
 }
 
-// A resource of several patients is in the record of each, however they are named.
+// A resource of several patients is in the record of each, however it names them.
 func TestIN1PatientsByIDAndByNameShareAResource(t *testing.T) {
 	dir := t.TempDir()
 	inBoth(t, func(t *testing.T, s *dataset.Store) {
@@ -343,8 +343,8 @@ func TestIN1PatientsByIDAndByNameShareAResource(t *testing.T) {
 				`{"actor":{"reference":"Patient/p1"}}]}`))
 }
 
-// A reference that two patients could be meant by means neither; and one that two practitioners
-// share means the same one always.
+// A reference that may mean two patients means neither. One that may mean two practitioners
+// always means the same one.
 func TestIN1AmbiguousConditionalReferences(t *testing.T) {
 	dir := t.TempDir()
 	one := write(t, dir, "1.ndjson",
@@ -360,7 +360,7 @@ func TestIN1AmbiguousConditionalReferences(t *testing.T) {
 	inBoth(t, func(t *testing.T, s *dataset.Store) {
 		wantKeys(t, s, "p1", "Patient/p1", "Condition/c", "Practitioner/d1")
 		wantKeys(t, s, "p2", "Patient/p2")
-		// Once it is said which of the two goes on, it is clear who is meant.
+		// Once a link says which of the two survives, the reference is unambiguous.
 		load(t, s,
 			write(t, t.TempDir(), "4.ndjson",
 				`{"resourceType":"Patient","id":"p1","identifier":[{"system":"m","value":"1"}],`+
@@ -371,7 +371,7 @@ func TestIN1AmbiguousConditionalReferences(t *testing.T) {
 	}, one, result, two)
 }
 
-// B4: a conditional update is a state of what its search finds, whichever came first.
+// A conditional update is a state of what its search finds, in any order.
 func TestIN1AConditionalUpdateIsAStateOfWhatItFinds(t *testing.T) {
 	dir := t.TempDir()
 	patient := write(t, dir, "1.ndjson", `{"resourceType":"Patient","id":"p"}`,
@@ -390,8 +390,8 @@ func TestIN1AConditionalUpdateIsAStateOfWhatItFinds(t *testing.T) {
 	}, patient, update)
 }
 
-// B4: entries that nobody named get an id of their own, the same one each time, and never that
-// of another bundle's entry.
+// Entries without a name get an id of their own, the same one each time, and never that of
+// another bundle's entry.
 func TestIN1EntriesWithoutIDsGetOne(t *testing.T) {
 	dir := t.TempDir()
 	bundle := func(name, note string) string {
@@ -458,7 +458,7 @@ func TestIN3AHistoryIsNewestFirstAndDeletes(t *testing.T) {
 	}
 }
 
-// Newer wins, whatever the order and the kind of file.
+// The newer state wins, for any order and kind of file.
 func TestIN3NewerWins(t *testing.T) {
 	state := func(meta, text string) string {
 		return `{"resourceType":"Condition","id":"c",` + meta + `"code":{"text":"` + text +
@@ -482,7 +482,7 @@ func TestIN3NewerWins(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		older, newer string
-		want         string // "" for deleted
+		want         string // "" if it is deleted
 	}{
 		"lastUpdated": {
 			state(`"meta":{"lastUpdated":"2024-01-01T00:00:00Z","versionId":"9"},`, "old"),
@@ -588,8 +588,8 @@ func TestIN3NewerWins(t *testing.T) {
 	}
 }
 
-// Three Bundles of one resource's history, none of which says in meta when it was: whatever order
-// they come in, the newest state is kept, also where it says what the first one said.
+// Three Bundles have the history of one resource, without a date in meta. In any order, the
+// newest state is kept, even if it equals the first one.
 func TestIN3HistoriesWithoutMetaComeInAnyOrder(t *testing.T) {
 	bundle := func(text, at string) string {
 		return `{"resourceType":"Bundle","type":"history",` +
@@ -622,7 +622,8 @@ func TestIN3HistoriesWithoutMetaComeInAnyOrder(t *testing.T) {
 	}
 }
 
-// Where nothing says which is newer, the later in the import is; a DELETE is a command then.
+// If nothing says which state is newer, the later one in the import wins; then a DELETE is a
+// command.
 func TestIN3TheLaterWinsWhereNothingElseDecides(t *testing.T) {
 	s, dir := openStore(t, t.TempDir()), t.TempDir()
 	condition := func(text string) string {
@@ -678,7 +679,7 @@ func TestIN3DeletesTakeBackAllThatWasSaid(t *testing.T) {
 	}
 }
 
-// Version 10 is deleted, so version 9 does not come back: versions are numbers, no texts.
+// Version 10 is deleted, so version 9 does not come back: versions are numbers, not texts.
 func TestIN3ADeletedVersionStaysDeletedWhenAnOlderOneComesAgain(t *testing.T) {
 	s, dir := openStore(t, t.TempDir()), t.TempDir()
 	patient := `{"resourceType":"Patient","id":"p"}`
@@ -716,7 +717,6 @@ func TestEachTypeOfBundleHasItsRules(t *testing.T) {
 	}
 }
 
-// B6
 func TestIN4WhatBelongsToNobodyIsCounted(t *testing.T) {
 	s, dir := openStore(t, t.TempDir()), t.TempDir()
 	results := write(t, dir, "1.ndjson",
@@ -748,7 +748,7 @@ func TestIN4WhatBelongsToNobodyIsCounted(t *testing.T) {
 	wantKeys(t, s, "p", "Patient/p", "Observation/o2", "Provenance/v")
 }
 
-// A link is one in whatever spelling of JSON.
+// A link counts in any spelling of its JSON.
 func TestLinksSpelledWithEscapesMergeRecords(t *testing.T) {
 	lines := write(t, t.TempDir(), "1.ndjson", `{"resourceType":"Patient","id":"a"}`,
 		`{"resourceType":"Patient","id":"b","l\u0069nk":[{"typ\u0065":"replac\u0065d-by",`+
@@ -759,7 +759,6 @@ func TestLinksSpelledWithEscapesMergeRecords(t *testing.T) {
 	}, lines)
 }
 
-// B7
 func TestTheSurvivorsRecordHoldsThoseOfTheReplaced(t *testing.T) {
 	dir := t.TempDir()
 	records := write(t, dir, "1.ndjson",
@@ -808,7 +807,7 @@ func TestTheSurvivorsRecordHoldsThoseOfTheReplaced(t *testing.T) {
 		if err := p.Close(); err != nil {
 			t.Error(err)
 		}
-		// A cycle is survived, and a link that goes takes the record with it.
+		// A cycle does no harm, and removing a link removes the record.
 		load(t, s,
 			write(t, t.TempDir(), "3.ndjson",
 				`{"resourceType":"Patient","id":"a","meta":{"versionId":"2"}}`,
@@ -822,11 +821,11 @@ func TestTheSurvivorsRecordHoldsThoseOfTheReplaced(t *testing.T) {
 	}, records, others)
 }
 
-// An import of many resources remembers whose they are: also what came last about one of them.
+// A large import also tracks owners correctly: the last state of each resource counts.
 func TestIN3AnOwnerThatChangesTakesAlongWhatIsAboutItInALargeImport(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	lines := []string{`{"resourceType":"Patient","id":"p"}`, `{"resourceType":"Patient","id":"q"}`}
-	for n := range 6000 { // more than are looked for one by one
+	for n := range 6000 { // more than are looked up individually
 		lines = append(lines,
 			fmt.Sprintf(`{"resourceType":"Goal","id":"g%d","subject":{"reference":"Patient/p"}}`,
 				n))
@@ -850,8 +849,8 @@ func TestIN3AnOwnerThatChangesTakesAlongWhatIsAboutItInALargeImport(t *testing.T
 	}
 }
 
-// What is about a resource that a bundle calls by a urn goes with it, whenever that gets its
-// owner, and whenever it loses it.
+// A resource about another one that a bundle calls by a urn follows that one when it gets or
+// loses its owner.
 func TestIN3WhatIsAboutAURNFollowsItsOwner(t *testing.T) {
 	dir := t.TempDir()
 	const urn = "urn:uuid:77777777-0000-4000-8000-000000000001"
@@ -868,7 +867,7 @@ func TestIN3WhatIsAboutAURNFollowsItsOwner(t *testing.T) {
 	}
 	inBoth(t, func(t *testing.T, s *dataset.Store) {
 		wantKeys(t, s, "p", "Patient/p", "Task/t", "Provenance/v", "AuditEvent/a")
-		// Nobody can tell any more whose the task is.
+		// The owner of the task is no longer known.
 		load(t, s, write(t, t.TempDir(), "5.ndjson",
 			`{"resourceType":"Patient","id":"q","identifier":[{"system":"m","value":"1"}]}`))
 		wantKeys(t, s, "p", "Patient/p")
@@ -876,7 +875,8 @@ func TestIN3WhatIsAboutAURNFollowsItsOwner(t *testing.T) {
 	}, chain...)
 }
 
-// A urn:oid: without arcs numbers the entries of its bundle: those of others are other resources.
+// A urn:oid: without arcs numbers the entries of its bundle. Equal numbers in other bundles are
+// other resources.
 func TestIN1EntriesNumberedByURNsDoNotMix(t *testing.T) {
 	dir := t.TempDir()
 	bundle := func(name, family string) string {
@@ -899,8 +899,8 @@ func TestIN1EntriesNumberedByURNsDoNotMix(t *testing.T) {
 	}, bundle("1.json", "Smith"), bundle("2.json", "Jones"))
 }
 
-// Who is meant by an identifier of two patients of whom one goes on as the other depends on the
-// name in that link, also on who comes to be called so later.
+// If two patients share an identifier and one was merged into the other, its meaning depends on
+// the name in that link, and on resources that get this name later.
 func TestIN3WhoIsMeantDependsOnTheNamesInLinks(t *testing.T) {
 	dir := t.TempDir()
 	patient := func(id, more string, identifiers ...string) string {

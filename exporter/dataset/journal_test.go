@@ -10,8 +10,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
-// F11 of issue 20: where the folder of a store cannot be synced, Pebble panics in a goroutine of
-// its own. The process ends by a sentence before that.
+// If the folder of a store cannot be synced, Pebble panics in a goroutine of its own. The
+// process ends with a message before that.
 func TestAFolderThatCannotBeSyncedIsSaid(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("input/output error")

@@ -17,11 +17,10 @@ import (
 	"ehi-server/exporter/synthetic"
 )
 
-// importEnv makes this binary import the folder of importFromEnv in bulk into the store that it
-// names.
+// importEnv makes this binary import the folder in importFromEnv in bulk into the named store.
 const importEnv, importFromEnv = "EHI_TEST_IMPORT", "EHI_TEST_IMPORT_FROM"
 
-// importInBulk does what importEnv asks for.
+// importInBulk runs the import that importEnv requests.
 func importInBulk(dir, from string) error {
 	s, err := dataset.Open(dataset.Config{Dir: dir, Bulk: true})
 	if err != nil {
@@ -32,7 +31,7 @@ func importInBulk(dir, from string) error {
 	return errors.Join(err, s.Close())
 }
 
-// recordsIn is all records of a store by patient, see recordOf.
+// recordsIn returns all records of a store by patient, see recordOf.
 func recordsIn(t *testing.T, dir string) map[string][]string {
 	t.Helper()
 	s, err := dataset.Open(dataset.Config{Dir: dir})
@@ -57,8 +56,8 @@ func recordsIn(t *testing.T, dir string) map[string][]string {
 	return out
 }
 
-// A first import that is killed leaves records that are whole, or are not there; run again it
-// brings all.
+// A killed first import leaves each record complete or absent. When it runs again, it imports
+// all.
 func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
 	from := t.TempDir()
 	whole := openStore(t, t.TempDir())
@@ -124,7 +123,7 @@ func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
 	}
 }
 
-// writeAsNDJSON writes all resources of a store into a folder, a file for each type.
+// writeAsNDJSON writes all resources of a store to a folder, one file for each type.
 func writeAsNDJSON(t *testing.T, s *dataset.Store, dir string) {
 	t.Helper()
 	patients, err := s.Patients(t.Context(), 1000)

@@ -12,7 +12,7 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// looked is all that an examiner finds out about a line.
+// looked is the result of examining a line.
 type looked struct {
 	line  string
 	facts facts
@@ -28,7 +28,7 @@ func look(x *examiner, line []byte) looked {
 	return looked{string(out), f, err}
 }
 
-// sameAsWalked holds an examiner that makes moulds to what one finds that walks over each line.
+// sameAsWalked compares an examiner that makes moulds with one that walks over each line.
 func sameAsWalked(t interface{ Fatalf(string, ...any) }, x *examiner, line []byte) {
 	walker := incoming(x.scope)
 	walker.moulds = nil
@@ -82,7 +82,7 @@ var mouldLines = []string{
 		`"subject":{"reference":"https://own.example/fhir/Patient/p1"},"length":{"value":-0.1e+5}}`,
 }
 
-// texts that are put in place of others.
+// mouldTexts are replacements for texts.
 var mouldTexts = []string{
 	"",
 	"x",
@@ -117,8 +117,8 @@ var mouldScalars = []string{
 	"{}", "[]", "1e", "9999999999999999999999",
 }
 
-// TestAMouldFindsWhatAWalkFinds: lines that differ in texts, numbers or anything else from lines
-// that came before are read as if nothing had come before.
+// TestAMouldFindsWhatAWalkFinds: a line that differs from earlier ones in texts, numbers or
+// anything else has the same facts as without the earlier lines.
 func TestAMouldFindsWhatAWalkFinds(t *testing.T) {
 	fitted := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -142,8 +142,8 @@ func TestAMouldFindsWhatAWalkFinds(t *testing.T) {
 	}
 }
 
-// TestEachFactIsInALineOfAMould: each kind of fact is in some line that is read by a mould, so
-// that one that moulds do not know is missed.
+// TestEachFactIsInALineOfAMould: each kind of fact is in some line that a mould reads, so that a
+// kind that moulds do not support is noticed.
 func TestEachFactIsInALineOfAMould(t *testing.T) {
 	known := map[string]bool{}
 	for _, line := range mouldLines {
@@ -168,7 +168,7 @@ func TestEachFactIsInALineOfAMould(t *testing.T) {
 	}
 }
 
-// changed is a line with a change somewhere, in most cases within a text or another scalar.
+// changed returns a line with one change, usually in a text or another scalar.
 func changed(t *rapid.T, line []byte) []byte {
 	var spots []spot
 	var c fhir.Cursor
@@ -180,7 +180,7 @@ func changed(t *rapid.T, line []byte) []byte {
 			spots = append(spots, spot{start, end, c.IsString()})
 		}
 	}
-	if c.Err() != nil || len(spots) == 0 { // begin anew
+	if c.Err() != nil || len(spots) == 0 { // start over
 		return []byte(rapid.SampledFrom(mouldLines).Draw(t, "another line"))
 	}
 	at := rapid.SampledFrom(spots).Draw(t, "spot")
@@ -198,8 +198,8 @@ func changed(t *rapid.T, line []byte) []byte {
 	return fhir.Apply(nil, line, []fhir.Edit{{Start: at.start, End: at.end, With: []byte(with)}})
 }
 
-// TestMouldsAreGivenUp: a type of which no two lines are alike costs no comparisons for long,
-// and a record of lines that are alike has few moulds.
+// TestMouldsAreGivenUp: a type without similar lines causes comparisons only for a short time,
+// and a record of similar lines has few moulds.
 func TestMouldsAreGivenUp(t *testing.T) {
 	x := incoming(scope{})
 	for i := range 1000 {
@@ -227,7 +227,7 @@ func TestMouldsAreGivenUp(t *testing.T) {
 	}
 }
 
-// FuzzAMouldFindsWhatAWalkFinds reads a line after others, of which some are spelled alike.
+// FuzzAMouldFindsWhatAWalkFinds reads a line after others, some of them similar.
 func FuzzAMouldFindsWhatAWalkFinds(f *testing.F) {
 	for i, line := range mouldLines {
 		f.Add([]byte(line), []byte(mouldLines[(i+1)%len(mouldLines)]))

@@ -8,9 +8,8 @@ import (
 	"ehi-server/exporter/dataset"
 )
 
-// IN-1: a Binary that a narrative shows, and what it links, belong to the record, whatever came
-// first; the narrative stays as it is (IN-6), and what it lacks is nothing that the record
-// lacks.
+// IN-1: a Binary that a narrative shows or links to belongs to the record, in any order. The
+// narrative is unchanged (IN-6), and its missing targets do not make the record incomplete.
 func TestIN1WhatANarrativeShowsGoesWithIt(t *testing.T) {
 	dir := t.TempDir()
 	binaries := write(t, dir, "binaries.ndjson",

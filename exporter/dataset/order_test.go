@@ -21,22 +21,22 @@ import (
 	"ehi-server/exporter/source"
 )
 
-// The bases that count as own in these tests.
+// ownBases are the base URLs that count as own in these tests.
 var ownBases = []string{"https://ehr.example.org/r4", "https://ehi.example.org/fhir"}
 
-// event is that a resource got a new state, or was deleted.
+// event is a new state, or the deletion, of a resource.
 type event struct {
 	typ, id string
-	at      string // lastUpdated, or when it was deleted
-	line    string // "" for deleted
-	bare    bool   // the line does not tell at: its entry does
+	at      string // lastUpdated, or the time of the deletion
+	line    string // "" for a deletion
+	bare    bool   // only the entry states at, not the line
 }
 
-// told reports whether the event is one only by what its entry tells.
+// told reports whether only an entry can state the event.
 func (e event) told() bool { return e.line == "" || e.bare }
 
-// history makes random states of random resources that refer to one another in every way, each
-// with a version of its own.
+// history makes random states of random resources that refer to each other in every way. Each
+// state has its own version.
 func history(t *rapid.T) []event {
 	g := maker{T: t, tick: time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)}
 	for _, typ := range []string{
@@ -81,8 +81,8 @@ func (g *maker) event(typ, id string) event {
 	return e
 }
 
-// identifier gives some resources one of a few identifiers, so that names become ambiguous now
-// and then.
+// identifier gives some resources one of a few identifiers, so that names are sometimes
+// ambiguous.
 func (g *maker) identifier() string {
 	switch n := rapid.IntRange(0, 5).Draw(g.T, "identifier"); n {
 	case 0, 1, 2:
@@ -139,7 +139,7 @@ func (g *maker) content(typ string) string {
 	return ""
 }
 
-// canonical names a Questionnaire in some way.
+// canonical names a Questionnaire in a random way.
 func (g *maker) canonical() string {
 	return rapid.SampledFrom([]string{
 		"http://q.org/0", "http://q.org/1", "http://q.org/0|1", "http://q.org/1|2#x",
@@ -148,7 +148,7 @@ func (g *maker) canonical() string {
 	}).Draw(g.T, "canonical")
 }
 
-// reference refers to some resource in some way.
+// reference refers to a random resource in a random way.
 func (g *maker) reference(types ...string) string {
 	var some [][2]string
 	for _, r := range g.known {
@@ -175,8 +175,8 @@ func (g *maker) reference(types ...string) string {
 	}).Draw(g.T, "reference")
 }
 
-// deal writes the events into random files of random kinds, in random order, and imports them in
-// several goes.
+// deal writes the events in random order to random files of random kinds, and imports them in
+// several steps.
 func deal(t *rapid.T, events []event) (s *dataset.Store, clean func()) {
 	dir, err := os.MkdirTemp("", "order")
 	if err != nil {
@@ -205,7 +205,7 @@ func deal(t *rapid.T, events []event) (s *dataset.Store, clean func()) {
 	return s, clean
 }
 
-// storeOfAnyKind opens a store, perhaps one that imports in bulk, in more or fewer pieces.
+// storeOfAnyKind opens a store that may import in bulk, with a random number of pieces.
 func storeOfAnyKind(t *rapid.T, c dataset.Config) *dataset.Store {
 	c.Bulk = rapid.Bool().Draw(t, "bulk")
 	s, err := dataset.Open(c)
@@ -255,9 +255,10 @@ func file(t *rapid.T, path string, events []event) string {
 	return path
 }
 
-// bundleOf makes a Bundle of a random type; deletions need one that has them, and what only entries
-// tell one whose entries answer. It has two Patients of its own: in a Bundle of one Patient, what
-// names none is that one's, which the way the events are dealt must not decide.
+// bundleOf makes a Bundle of a random type. Deletions need a type that has them, and states that
+// only entries state need one whose entries are responses. It has two Patients of its own: in a
+// Bundle with one Patient, resources without a patient would belong to that one, so that the
+// distribution of events would matter.
 func bundleOf(t *rapid.T, events []event) string {
 	types := []string{"history"}
 	if !slices.ContainsFunc(events, func(e event) bool { return e.bare }) {
@@ -306,7 +307,7 @@ func bundleOf(t *rapid.T, events []event) string {
 		`]}`
 }
 
-// recordOf is whether a patient's record is complete, and its lines, sorted.
+// recordOf returns whether a patient's record is complete, and its lines, sorted.
 func recordOf(ctx context.Context, s *dataset.Store, patient string) ([]string, error) {
 	rec, err := s.Open(ctx, patient)
 	if err != nil {
@@ -321,8 +322,8 @@ func recordOf(ctx context.Context, s *dataset.Store, patient string) ([]string, 
 	return out, errors.Join(err, rec.Close())
 }
 
-// all is what a store gives out: each patient's record, the whole population, and what belongs
-// to nobody.
+// all returns all outputs of a store: each patient's record, the whole population, and what
+// belongs to nobody.
 func all(t *rapid.T, s *dataset.Store) map[string][]string {
 	out := map[string][]string{}
 	patients, err := s.Patients(t.Context(), 100)
@@ -351,8 +352,7 @@ func all(t *rapid.T, s *dataset.Store) map[string][]string {
 	return out
 }
 
-// IN-3: whatever order a store's events come in, and in whatever kinds of files, it gives the
-// same exports.
+// IN-3: for any order of events, and any kinds of files, the store gives the same exports.
 func TestIN3TheOrderOfAnImportDoesNotShow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		events := history(t)
@@ -366,9 +366,10 @@ func TestIN3TheOrderOfAnImportDoesNotShow(t *testing.T) {
 	})
 }
 
-// IN-3: the version that only an entry told stays with its resource when the resource's
-// references are resolved later. With -race the store spoils what some of its iterators gave as
-// soon as they go on, so that one import of many shows what is kept too long.
+// IN-3: a version that only an entry stated stays with its resource when the resource's
+// references are resolved later. With -race the store overwrites what some of its iterators
+// returned as soon as they advance, so that an import of many resources shows what is kept too
+// long.
 func TestIN3TheVersionThatAnEntryToldOutlivesTheResolvingOfReferences(t *testing.T) {
 	const n, imports = 200, 40
 	s, dir := openStore(t, t.TempDir()), t.TempDir()

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// What owners remembers is what was written last, or nothing.
+// owners remembers what was written last, or nothing.
 func TestOwnersRememberTheLastOwner(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := newOwners()
@@ -31,7 +31,8 @@ func TestOwnersRememberTheLastOwner(t *testing.T) {
 	})
 }
 
-// However many resources and patients come, what is remembered is right, and the size is the same.
+// For any number of resources and patients, the remembered owners are correct, and the size is
+// constant.
 func TestOwnersAreBounded(t *testing.T) {
 	o := newOwners()
 	of := func(n int) (k []byte, patient string) {
@@ -58,8 +59,8 @@ func TestOwnersAreBounded(t *testing.T) {
 	}
 }
 
-// Resources push one another out late: of as many as half of the slots nearly all are remembered.
-// With one slot for each of them, it would be four of five.
+// Resources displace each other late: with half as many resources as slots, nearly all are
+// remembered. With one slot for each, it would be four of five.
 func TestOwnersFillTheirSlots(t *testing.T) {
 	o := newOwners()
 	remembered := 0

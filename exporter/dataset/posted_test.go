@@ -10,7 +10,7 @@ import (
 	"ehi-server/exporter/dataset"
 )
 
-// created is an entry that asks a server to create a resource.
+// created returns an entry that asks a server to create a resource.
 func created(fullURL, resource, more string) string {
 	if fullURL != "" {
 		fullURL = `"fullUrl":"` + fullURL + `",`
@@ -25,21 +25,21 @@ const (
 	urnB = "urn:uuid:bbbbbbbb-0000-4000-8000-000000000001"
 )
 
-// patientOf is a Patient of an id.
+// patientOf returns a Patient with an id.
 func patientOf(id string) string { return `{"resourceType":"Patient","id":"` + id + `"}` }
 
-// aboutPatient is an entry with a Condition of whom the reference names.
+// aboutPatient returns an entry with a Condition of the referenced patient.
 func aboutPatient(reference string) string {
 	return `{"request":{"method":"PUT","url":"Condition/c"},"resource":` +
 		`{"resourceType":"Condition","id":"c","subject":{"reference":"` + reference + `"}}}`
 }
 
-// identified is a Patient whom a search by urn:x|1 finds.
+// identified is a Patient that a search by urn:x|1 finds.
 const identified = `{"resourceType":"Patient","id":"p","identifier":[{"system":"urn:x",` +
 	`"value":"1"}]}`
 
-// https://hl7.org/fhir/R4/http.html#create: a server ignores the id of what it is to create. So
-// one id in two Bundles is no reason to take two people for one.
+// https://hl7.org/fhir/R4/http.html#create: a server ignores the id of a resource that it
+// creates. So the same id in two Bundles does not mean the same person.
 func TestIN1ResourcesThatAreCreatedDoNotMixByTheirIDs(t *testing.T) {
 	for name, urls := range map[string][2]string{
 		"called by UUIDs":         {urnA, urnB},
@@ -93,7 +93,7 @@ func TestIN1ResourcesThatAreCreatedDoNotMixByTheirIDs(t *testing.T) {
 	}
 }
 
-// An id that the entry is called by, too, or that the server answered with, stays.
+// An id that is also in the entry's name, or in the server's response, is kept.
 func TestIN1ResourcesThatAreCreatedKeepIDsThatLast(t *testing.T) {
 	id := strings.TrimPrefix(urnA, "urn:uuid:")
 	for name, c := range map[string]struct{ bundle, want string }{
@@ -158,8 +158,8 @@ func TestIN1ResourcesThatAreCreatedKeepIDsThatLast(t *testing.T) {
 	}
 }
 
-// Many write a Bundle's references by the ids that its resources came with. Those lead to them,
-// unless another entry has that id for good, or several came with it.
+// Many Bundles refer to resources by the ids that they had before the request. Such a reference
+// points to that resource, unless another entry keeps this id, or several had it.
 func TestIN1ReferencesByAFormerIDLeadToWhatHadIt(t *testing.T) {
 	a, b := strings.TrimPrefix(urnA, "urn:uuid:"), strings.TrimPrefix(urnB, "urn:uuid:")
 	patient, condition := patientOf("1"), aboutPatient("Patient/1")
@@ -196,8 +196,8 @@ func TestIN1ReferencesByAFormerIDLeadToWhatHadIt(t *testing.T) {
 	}
 }
 
-// https://hl7.org/fhir/R4/http.html#ccreate, #cond-update: what is found is meant, whatever id
-// the resource came with.
+// https://hl7.org/fhir/R4/http.html#ccreate, #cond-update: the target of the search is meant,
+// whatever id the resource had.
 func TestIN1ConditionalRequestsMeanWhatTheyFindWhateverIDTheyCameWith(t *testing.T) {
 	for name, request := range map[string]string{
 		"create": `"method":"POST","url":"Patient","ifNoneExist":"identifier=urn:x|1"`,
@@ -222,7 +222,7 @@ func TestIN1ConditionalRequestsMeanWhatTheyFindWhateverIDTheyCameWith(t *testing
 	}
 }
 
-// A POST or PUT to one type with a resource of another says two things at once.
+// A POST or PUT to one type with a resource of another type is contradictory.
 func TestAnEntryOfTwoTypesIsAProblem(t *testing.T) {
 	for _, request := range []string{
 		`"method":"POST","url":"Observation"`, `"method":"PUT","url":"Observation/p"`,

@@ -12,7 +12,7 @@ import (
 	"ehi-server/exporter/source"
 )
 
-// inBothWith is inBoth for stores with own bases.
+// inBothWith is inBoth for stores with own base URLs.
 func inBothWith(t *testing.T, own []string, check func(*testing.T, *dataset.Store), a, b string) {
 	t.Helper()
 	for name, order := range map[string][]string{"in order": {a, b}, "in reverse order": {b, a}} {
@@ -32,10 +32,10 @@ func inBothWith(t *testing.T, own []string, check func(*testing.T, *dataset.Stor
 
 const aUUID = "0a1b2c3d-0000-4000-8000-00000000000f"
 
-// However a reference spells a resource of the store, it leads there, and says so plainly in the
-// export: the release filter and clients read type/id.
+// A reference to a resource of the store may have any spelling. It points there, and the export
+// has the plain form, because the release filter and clients read type/id.
 func TestIN1ReferencesInEverySpellingLeadToTheirResource(t *testing.T) {
-	spellings := map[string]string{ // -> what the export says
+	spellings := map[string]string{ // -> the form in the export
 		"Patient/p":              "Patient/p",
 		"/Patient/p":             "Patient/p",
 		"./Patient/p":            "Patient/p",
@@ -114,7 +114,7 @@ func TestIN1ReferencesInEverySpellingLeadToTheirResource(t *testing.T) {
 	}, patients, write(t, dir, "2.ndjson", lines...))
 }
 
-// What names another resource, another server's, or none, is nobody's.
+// A reference to a resource elsewhere, or to none, determines no owner.
 func TestIN1ReferencesThatLeadElsewhereStay(t *testing.T) {
 	s, err := dataset.Open(dataset.Config{
 		Dir:      t.TempDir(),
@@ -165,7 +165,7 @@ func TestIN1ReferencesThatLeadElsewhereStay(t *testing.T) {
 	}
 }
 
-// An attachment's url is read as a reference is, and keeps the place in the document that it shows.
+// An attachment's url is read like a reference, and keeps its fragment.
 func TestIN1AttachmentURLsInEverySpellingLeadToTheirBinary(t *testing.T) {
 	s, err := dataset.Open(dataset.Config{
 		Dir:      t.TempDir(),
@@ -208,7 +208,7 @@ func TestIN1AttachmentURLsInEverySpellingLeadToTheirBinary(t *testing.T) {
 	}
 }
 
-// A bundle's fullUrls and the references to them need not be spelled alike.
+// A bundle's fullUrls and the references to them need not have the same spelling.
 func TestIN1FullURLsAreComparedAsAddresses(t *testing.T) {
 	for name, c := range map[string]struct{ fullURL, reference string }{
 		"case of a UUID":   {"urn:uuid:" + strings.ToUpper(aUUID), "urn:uuid:" + aUUID},
@@ -255,7 +255,7 @@ func TestIN1FullURLsAreComparedAsAddresses(t *testing.T) {
 	}
 }
 
-// Addresses in requests and answers are read by the same rules.
+// Addresses in requests and responses are read by the same rules.
 func TestIN1RequestsAreReadAsAddresses(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	put := func(url string) string {
@@ -282,8 +282,8 @@ func TestIN1RequestsAreReadAsAddresses(t *testing.T) {
 	}
 }
 
-// A link may call the other patient by an identifier alone, as a subject may; that one may come
-// later, and the one who was replaced may have the same identifier.
+// A link may name the other patient by an identifier alone, as a subject may. That patient may
+// be imported later, and the replaced one may have the same identifier.
 func TestPatientsMergedByIdentifier(t *testing.T) {
 	dir := t.TempDir()
 	other := func(kind, other string) string {
@@ -317,7 +317,7 @@ func TestPatientsMergedByIdentifier(t *testing.T) {
 		wantKeys(t, s, "n", "Patient/n")
 		wantKeys(t, s, "o", "Patient/o")
 		wantKeys(t, s, "q", "Patient/q", "Patient/a", "Condition/ca")
-		// b has "3" too, and means the other one of that name: who is not a, who was replaced by b.
+		// b has "3" too, and means the other patient with that name: not a, whom b replaced.
 		wantKeys(t, s, "b", "Patient/a", "Patient/b", "Condition/ca")
 		wantKeys(t, s, "c", "Patient/c", "Patient/f")
 		load(t, s,
@@ -325,7 +325,7 @@ func TestPatientsMergedByIdentifier(t *testing.T) {
 				`{"resourceType":"Patient","id":"a","meta":{"versionId":"2"},`+
 					other("replaced-by", `{"identifier":{"system":"m","value":"2"}}`)+`}`))
 		wantKeys(t, s, "c", "Patient/a", "Patient/b", "Patient/c", "Patient/f", "Condition/ca")
-		// One who no longer has the identifier is meant no more.
+		// A patient without the identifier is no longer meant.
 		load(t, s,
 			write(t, t.TempDir(), "4.ndjson",
 				`{"resourceType":"Patient","id":"e","meta":{"versionId":"2"}}`))
@@ -333,8 +333,8 @@ func TestPatientsMergedByIdentifier(t *testing.T) {
 	}, links, others)
 }
 
-// Patients who were merged into each other, in a circle or in a chain, are one to whoever calls
-// them by an identifier that they share.
+// Patients who were merged into each other, in a circle or in a chain, are one patient for
+// references by an identifier that they share.
 func TestIN1AnIdentifierOfMergedPatientsMeansTheOneWhoGoesOn(t *testing.T) {
 	for name, c := range map[string]struct{ links, want string }{
 		"a chain":                 {"a>b b>c", "c"},
@@ -378,8 +378,8 @@ func TestIN1AnIdentifierOfMergedPatientsMeansTheOneWhoGoesOn(t *testing.T) {
 	}
 }
 
-// Types that R4's compartment leaves out are in the record of whom they are about. Those about
-// nobody's stay out of it.
+// Resources of types that R4's compartment omits are in the record of the patient they are
+// about. Those about nobody are in none.
 func TestIN2WhatIsAboutARecordBelongsToIt(t *testing.T) {
 	dir := t.TempDir()
 	records := write(t, dir, "1.ndjson",
@@ -410,7 +410,7 @@ func TestIN2WhatIsAboutARecordBelongsToIt(t *testing.T) {
 	}, records, about)
 }
 
-// Whom a record names by an identifier alone goes out with it, whichever comes first.
+// A resource that a record names only by an identifier is exported with it, in any order.
 func TestIN1WhatARecordNamesByIdentifierGoesOutWithIt(t *testing.T) {
 	dir := t.TempDir()
 	line := `{"resourceType":"Observation","id":"o","subject":{"reference":"Patient/p"},` +
@@ -440,7 +440,7 @@ func TestIN1WhatARecordNamesByIdentifierGoesOutWithIt(t *testing.T) {
 			!strings.Contains(got, "map[display:x identifier:") {
 			t.Errorf("performers: %s", got)
 		}
-		load(t, s, write(t, t.TempDir(), "3.ndjson", line)) // again: it is the same
+		load(t, s, write(t, t.TempDir(), "3.ndjson", line)) // again: no change
 		wantKeys(t, s, "p", want...)
 		load(t, s,
 			write(t, t.TempDir(), "4.ndjson",
@@ -450,8 +450,8 @@ func TestIN1WhatARecordNamesByIdentifierGoesOutWithIt(t *testing.T) {
 	}, write(t, dir, "1.ndjson", `{"resourceType":"Patient","id":"p"}`, line), supporting)
 }
 
-// A Reference by an identifier without a type means what R4 lets its field lead to: the drug of a
-// prescription is part of the record, so that its code decides about the prescription (EHI-9).
+// A Reference by an identifier without a type means what R4 allows in its field. So the drug of
+// a prescription is part of the record, and its code can withhold the prescription (EHI-9).
 func TestIN1AnIdentifierWithoutATypeMeansWhatItsFieldLeadsTo(t *testing.T) {
 	dir := t.TempDir()
 	named := func(value string) string {
@@ -485,8 +485,8 @@ func TestIN4AParametersIsAProblem(t *testing.T) {
 	}
 }
 
-// IN-4: what stands in the files of an export beside the records is no problem of an import, and
-// each kind is listed once.
+// IN-4: files that an export has in addition to the records are no problems of an import. Each
+// kind is listed once.
 func TestIN4WhatAnExportHasBesideTheRecordsIsLeftOut(t *testing.T) {
 	header := func(id string) string {
 		return `{"resourceType":"Parameters","parameter":[` +
@@ -539,8 +539,8 @@ func TestIN4WhatAnExportHasBesideTheRecordsIsLeftOut(t *testing.T) {
 	}
 }
 
-// Programs leave "." and ".." out of paths, however they are escaped (RFC 3986 5.2.4): what has
-// such an id could be imported, and asked for by nobody.
+// Programs remove "." and ".." from paths, however they are escaped (RFC 3986 5.2.4). A resource
+// with such an id could be imported, but never requested.
 func TestIN4AnIDThatNoURLLeadsToIsAProblem(t *testing.T) {
 	for _, id := range []string{".", ".."} {
 		rep := load(t, openStore(t, t.TempDir()), write(t, t.TempDir(), "1.ndjson",
@@ -558,7 +558,7 @@ func TestIN4AnIDThatNoURLLeadsToIsAProblem(t *testing.T) {
 	}
 }
 
-// quoted writes a text as JSON.
+// quoted returns a text as JSON.
 func quoted(text string) string {
 	r := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\t", `\t`)
 	return `"` + r.Replace(text) + `"`

@@ -8,7 +8,7 @@ import (
 	"ehi-server/exporter/dataset"
 )
 
-// requests is a Bundle of entries, one a line.
+// requests returns a Bundle of entries, one per line.
 func requests(typ string, entries ...string) string {
 	return `{"resourceType":"Bundle","type":"` + typ + `","entry":[` + "\n" +
 		strings.Join(entries, ",\n") + `]}`
@@ -16,7 +16,7 @@ func requests(typ string, entries ...string) string {
 
 const somebody = `{"resourceType":"Patient","id":"p"}`
 
-// observation is one of the patient, with an identifier.
+// observation returns an Observation of the patient, with an identifier.
 func observation(id, meta string) string {
 	return `{"resourceType":"Observation","id":"` + id + `",` + meta +
 		`"identifier":[{"system":"urn:x","value":"1"}],"subject":{"reference":"Patient/p"}}`
@@ -26,8 +26,8 @@ func deleteEntry(url, response string) string {
 	return `{"request":{"method":"DELETE","url":"` + url + `"}` + response + `}`
 }
 
-// https://hl7.org/fhir/R4/http.html#3.1.0.7.1: what the search finds is deleted, where that is
-// one resource.
+// https://hl7.org/fhir/R4/http.html#3.1.0.7.1: the target of the search is deleted, if there is
+// exactly one.
 func TestIN3AConditionalDeleteDeletesWhatItsSearchFinds(t *testing.T) {
 	for name, c := range map[string]struct {
 		url  string
@@ -77,8 +77,8 @@ func TestIN3AConditionalDeleteOfSeveralResourcesIsAProblem(t *testing.T) {
 	}
 }
 
-// What a search found at a time cannot be told once newer states are there: so that the order of
-// files never shows, such a DELETE deletes nothing.
+// Once newer states exist, it is unknown what a search found at an earlier time. Such a DELETE
+// deletes nothing, so that the order of files never matters.
 func TestIN3AConditionalDeleteWithATimeIsAProblem(t *testing.T) {
 	for name, response := range map[string]string{
 		"a time":    `,"response":{"status":"204","lastModified":"2024-01-04T00:00:00Z"}`,
@@ -107,7 +107,7 @@ func TestIN3AConditionalDeleteKeepsNothingOut(t *testing.T) {
 	wantKeys(t, s, "p", "Patient/p", "Observation/o")
 }
 
-// The entries of a transaction are carried out together, what deletes first
+// The entries of a transaction are processed together, deletions first
 // (https://hl7.org/fhir/R4/http.html#trules).
 func TestIN3ATransactionDeletesFirst(t *testing.T) {
 	put := `{"request":{"method":"PUT","url":"Observation/new"},"resource":` +
@@ -125,8 +125,8 @@ func TestIN3ATransactionDeletesFirst(t *testing.T) {
 	}
 }
 
-// https://hl7.org/fhir/R4/http.html#ccreate: where the search finds something, nothing is
-// changed, and references to the entry mean that.
+// https://hl7.org/fhir/R4/http.html#ccreate: if the search finds a resource, nothing changes,
+// and references to the entry mean that resource.
 func TestIN3AConditionalCreateChangesNothingThatIsThere(t *testing.T) {
 	for name, query := range map[string]string{
 		"by system and value": "identifier=urn:x|1",
@@ -159,7 +159,7 @@ func TestIN3AConditionalCreateChangesNothingThatIsThere(t *testing.T) {
 	}
 }
 
-// An entry that ought to have a resource and has none is told.
+// An entry that should have a resource, but has none, is reported.
 func TestIN4EntriesWithoutAResourceAreProblems(t *testing.T) {
 	for bundle, why := range map[string]string{
 		requests("history",
@@ -189,7 +189,8 @@ func TestIN4EntriesWithoutAResourceAreProblems(t *testing.T) {
 	}
 }
 
-// What cannot be imported is refused by its name; what only reads has nothing to import.
+// Requests that cannot be imported are reported by name. Requests that only read have nothing to
+// import.
 func TestIN4RequestsThatCannotBeImportedAreNamed(t *testing.T) {
 	body := `"resource":{"resourceType":"Parameters","parameter":[]}`
 	for request, why := range map[string]string{

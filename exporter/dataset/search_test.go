@@ -17,7 +17,7 @@ import (
 	"ehi-server/exporter/source"
 )
 
-// criterion reads name=value.
+// criterion parses name=value.
 func criterion(t interface{ Fatalf(string, ...any) }, pair string) find.Criterion {
 	name, value, _ := strings.Cut(pair, "=")
 	c, known, err := find.Parse("Patient", name, value)
@@ -27,7 +27,7 @@ func criterion(t interface{ Fatalf(string, ...any) }, pair string) find.Criterio
 	return c
 }
 
-// found is the ids that a search finds, read in pages of three.
+// found returns the ids that a search finds, read in pages of three.
 func found(t *testing.T, s *dataset.Store, pairs ...string) (ids []string) {
 	t.Helper()
 	q := source.Search{Limit: 3}
@@ -51,8 +51,8 @@ func found(t *testing.T, s *dataset.Store, pairs ...string) (ids []string) {
 	}
 }
 
-// BULK-8: the index follows the patients through any imports, and finds what going through all
-// of them finds.
+// BULK-8: the index follows the patients through any imports, and a search finds the same as a
+// scan of all patients.
 func TestBULK8TheIndexFollowsTheImports(t *testing.T) {
 	dir, n := t.TempDir(), 0
 	rapid.Check(t, func(rt *rapid.T) {
@@ -123,7 +123,7 @@ func TestBULK8TheIndexFollowsTheImports(t *testing.T) {
 	})
 }
 
-// hundredThousand is a store of 100,000 patients.
+// hundredThousand returns a store with 100,000 patients.
 func hundredThousand(b *testing.B) *dataset.Store {
 	b.Helper()
 	dir := b.TempDir()
@@ -154,8 +154,8 @@ func hundredThousand(b *testing.B) *dataset.Store {
 	return s
 }
 
-// BenchmarkFindPatients: no search costs what the store holds. The scan is what going through
-// all patients would cost.
+// BenchmarkFindPatients: the cost of a search does not depend on the size of the store. The scan
+// shows the cost of reading all patients.
 func BenchmarkFindPatients(b *testing.B) {
 	s := hundredThousand(b)
 	for _, pairs := range []string{

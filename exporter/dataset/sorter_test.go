@@ -17,8 +17,8 @@ import (
 	"ehi-server/exporter/source"
 )
 
-// However keys are set, deleted and looked up, a sorter gives the last value of each, in the
-// order of the keys, whole or in parts.
+// For any order of sets, deletes and lookups of keys, a sorter returns the last value of each,
+// in the order of keys, completely or in parts.
 func TestASorterGivesTheLastValueOfEachKey(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		dir, err := os.MkdirTemp("", "sorter")
@@ -27,7 +27,7 @@ func TestASorterGivesTheLastValueOfEachKey(t *testing.T) {
 		}
 		s := newSorter(dir, sorting{pile: 300, block: 60, all: 1 << 20, looks: 1 << 20})
 		defer func() {
-			if err := errors.Join(s.close(), os.Remove(dir)); err != nil { // nothing is left in it
+			if err := errors.Join(s.close(), os.Remove(dir)); err != nil { // it is empty
 				t.Error(err)
 			}
 		}()
@@ -95,7 +95,7 @@ func TestASorterGivesTheLastValueOfEachKey(t *testing.T) {
 	})
 }
 
-// What the disk gives back other than it was written ends the import; it never becomes a record.
+// Data that the disk returns changed ends the import, and never becomes a record.
 func TestASorterNoticesWhatADiskChanges(t *testing.T) {
 	s := newSorter(t.TempDir(), sorting{pile: 1 << 20, block: 1 << 10, all: 1 << 20})
 	t.Cleanup(func() {
@@ -144,7 +144,7 @@ func eachRecord(s *Store, visit func()) error {
 	})
 }
 
-// What an import that was killed has left of its tables goes when the store is opened.
+// The tables that a killed import has left are removed when the store is opened.
 func TestTablesOfAKilledImportAreRemoved(t *testing.T) {
 	dir := t.TempDir()
 	left := filepath.Join(dir, sortedPrefix+"123")
@@ -165,8 +165,7 @@ func TestTablesOfAKilledImportAreRemoved(t *testing.T) {
 	}
 }
 
-// A first import in bulk leaves the resources in tables of their own, as they stay, and nothing
-// beside them.
+// A first import in bulk writes the resources to their final tables, without other files.
 func TestAFirstImportInBulkWritesTheTablesAsTheyStay(t *testing.T) {
 	dir := t.TempDir()
 	s, err := Open(Config{Dir: dir, Bulk: true})

@@ -9,7 +9,7 @@ import (
 	"ehi-server/exporter/source"
 )
 
-// IN-4: what is in somebody's record is not counted as lost, in whatever way it got there.
+// IN-4: a resource that is in any patient's record, for whatever reason, does not count as lost.
 func TestIN4WhatIsInSomebodysRecordIsNotCounted(t *testing.T) {
 	const (
 		a      = `{"resourceType":"Patient","id":"a"}`
@@ -32,7 +32,7 @@ func TestIN4WhatIsInSomebodysRecordIsNotCounted(t *testing.T) {
 		survivor = `{"resourceType":"Patient","id":"a",` +
 			`"link":[{"type":"replaces","other":{"reference":"Patient/mary"}}]}`
 	)
-	// to is an extension that refers to a resource.
+	// to returns an extension that refers to a resource.
 	to := func(reference string) string {
 		return `,"extension":[{"url":"https://x.example.org/","valueReference":{"reference":"` +
 			reference + `"}}]}`
