@@ -25,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// hub is a NATS that several processes join.
+// hub starts a NATS that several processes join.
 func hub(t *testing.T) (url string) {
 	t.Helper()
 	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
@@ -36,7 +36,7 @@ func hub(t *testing.T) (url string) {
 	return b.ClientURL()
 }
 
-// made is a source that any process has; with another seed it is another one.
+// made returns a source that any process can open; another seed gives another source.
 func made(t *testing.T, seed string) source.Source {
 	t.Helper()
 	s, err := sources.Open(sources.Config{
@@ -54,7 +54,7 @@ func made(t *testing.T, seed string) source.Source {
 	return s
 }
 
-// parts are those of a process of its own.
+// parts returns the parts of a process.
 func parts(t *testing.T, url, folder string, s source.Source) pairing.Parts {
 	t.Helper()
 	b, err := bus.Open(t.Context(), bus.Config{URL: url})
@@ -96,9 +96,9 @@ func running(t *testing.T, run func(context.Context) error) (stop func()) {
 	return stop
 }
 
-// A second server on one NATS is refused while the first runs, unless it has the same folder and
-// records: each would take from the other the exporters that belong to it. The message names
-// both folders.
+// A second server on the same NATS is refused while the first runs, unless it has the same
+// folder and records, because each would take the other's exporters. The message names both
+// folders.
 func TestTwoServersThatDifferAreNotOnOneNATS(t *testing.T) {
 	url := hub(t)
 	first, second := filepath.Join(t.TempDir(), "first"), filepath.Join(t.TempDir(), "second")
@@ -132,10 +132,10 @@ func TestTwoServersThatDifferAreNotOnOneNATS(t *testing.T) {
 	}
 	serve(t, parts(t, url, first, s))() // the same folder and records
 	stop()
-	serve(t, other) // the first one has ended
+	serve(t, other) // the first one has stopped
 }
 
-// Of servers that come at the same moment with folders of their own one is taken.
+// If servers with different folders start at the same moment, one is accepted.
 func TestOfServersThatComeTogetherOneIsTaken(t *testing.T) {
 	url := hub(t)
 	s := made(t, "1")
@@ -171,7 +171,7 @@ func storeIn(t *testing.T, folder string) *local.Store {
 	return f
 }
 
-// member is an exporter of a process of its own.
+// member returns the exporter of a process.
 func member(t *testing.T, p pairing.Parts) *pairing.Member {
 	t.Helper()
 	m := pairing.Join(p, nil)
@@ -179,13 +179,13 @@ func member(t *testing.T, p pairing.Parts) *pairing.Member {
 	return m
 }
 
-// An exporter is let in exactly while it has what the server has; a wrong one is told in what it
-// differs.
+// An exporter is admitted exactly while nothing differs from the server. Otherwise it learns
+// what differs.
 func TestAMemberIsLetInWhileNothingDiffers(t *testing.T) {
 	url := hub(t)
 	folder := t.TempDir()
 	s := made(t, "1")
-	waiting := member(t, parts(t, url, folder, s)) // before its server is there
+	waiting := member(t, parts(t, url, folder, s)) // before its server has started
 	if err := waiting.Check(); !errors.Is(err, pairing.ErrMismatch) {
 		t.Errorf("without a server: %v", err)
 	}
@@ -219,7 +219,7 @@ func TestAMemberIsLetInWhileNothingDiffers(t *testing.T) {
 	if err := pass.Err(); err != nil {
 		t.Errorf("exporters end with their server: %v", err)
 	}
-	serve(t, parts(t, url, t.TempDir(), s)) // another folder, now that the first server is gone
+	serve(t, parts(t, url, t.TempDir(), s)) // another folder, after the first server has stopped
 	select {
 	case <-pass.Done():
 	case <-t.Context().Done():
@@ -236,12 +236,12 @@ func await(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// A server that cannot write into the folder of the texts says so for as long as exports wait
-// for that.
+// A server that cannot write to the folder of the texts reports this for as long as exports wait
+// for it.
 func TestAServerThatCannotWriteItsTextIsNotReady(t *testing.T) {
 	url, folder := hub(t), t.TempDir()
 	blocked := filepath.Join(folder, files.ProofsFolder)
-	// nobody, not even root, can write into it
+	// nobody can write to it, not even root
 	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

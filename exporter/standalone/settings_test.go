@@ -9,7 +9,7 @@ import (
 	"ehi-server/shared/settings"
 )
 
-// No flag of an exporter takes whatever comes, and what none can work with is refused at once.
+// No flag of an exporter accepts arbitrary values. Unusable values are refused immediately.
 func TestEachFlagSaysWhatItTakes(t *testing.T) {
 	var c Command
 	k, err := kong.New(&c)

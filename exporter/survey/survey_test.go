@@ -12,7 +12,7 @@ import (
 	"ehi-server/exporter/synthetic"
 )
 
-// A survey has every type, element and system of the records, and no value.
+// A survey has every type, element and system of the records, and no values.
 func TestASurveyHasTheShapeOfRecordsAndNoValues(t *testing.T) {
 	s, err := synthetic.NewSource(synthetic.Config{Patients: 3, Seed: 7, Resources: 200})
 	if err != nil {
