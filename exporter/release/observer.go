@@ -14,7 +14,7 @@ type Observer struct {
 	cleaner *cleaner // for Patients; created on first use
 	// innerWalk walks resources that contain others.
 	innerWalk walk
-	released  roll            // resources that are released and affect no others
+	released  roll            // resources that are released unconditionally
 	inside    list            // released resources inside others
 	lines     lines           // of bills
 	pointers  pointers        // resources that depend on what they refer to
