@@ -160,7 +160,7 @@ func BenchmarkDownloads(b *testing.B) {
 	}
 }
 
-// onlyWriter hides that io.Discard implements io.ReaderFrom, which reads in small pieces.
+// onlyWriter hides the method by which io.Discard reads a source itself, in small pieces.
 type onlyWriter struct{ io.Writer }
 
 // readRate returns the bytes per second at which a file in the page cache can be read.
@@ -186,5 +186,5 @@ func readRate(b *testing.B, path string) float64 {
 	return float64(total) / time.Since(start).Seconds()
 }
 
-// onlyReader hides that a file implements io.WriterTo.
+// onlyReader hides the method by which a file writes itself to a destination.
 type onlyReader struct{ io.Reader }
