@@ -15,6 +15,7 @@ import (
 
 	"ehi-server/api/condition"
 	"ehi-server/api/request"
+	"ehi-server/auth"
 	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files/local"
@@ -68,7 +69,7 @@ func patientSessionOf(t *testing.T, s *Server, patient string) string {
 	var rc fasthttp.RequestCtx
 	c := s.app.AcquireCtx(&rc)
 	defer s.app.ReleaseCtx(c)
-	if err := logIn(c, s.patients, map[string]string{"patient": patient}); err != nil {
+	if err := s.patients.LogIn(c, patient, auth.Account{}); err != nil {
 		t.Fatal(err)
 	}
 	return cookieOf(&rc.Response, request.PatientSession)

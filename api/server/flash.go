@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ehi-server/api/request"
+	"ehi-server/shared/kv"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
@@ -257,3 +258,6 @@ func (s *Server) sentFromHere(c *fiber.Ctx) bool {
 	said := c.Get("Sec-Fetch-Site") + c.Get(fiber.HeaderOrigin) + c.Get(fiber.HeaderReferer)
 	return said != "" && !s.sentFromElsewhere(c)
 }
+
+// pagesOf is what pages keep, within the time of a request.
+func (s *Server) pagesOf(c *fiber.Ctx) *kv.Storage { return s.kept.In(c.UserContext()) }

@@ -15,6 +15,7 @@ import (
 
 	"ehi-server/api/content"
 	"ehi-server/api/request"
+	"ehi-server/api/session"
 	"ehi-server/api/web"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
@@ -45,7 +46,7 @@ func (s *Server) handleForm(c *fiber.Ctx) error {
 		return s.page(c, "message", "thanks.title", fiber.Map{"Text": f.Message, "At": "/my/requests"})
 	}
 	if j.Status != ehi.AwaitingInput {
-		if patient, err := s.loggedIn(c); err == nil && j.IsOf(patient) && content.WantsPage(c) {
+		if patient, err := s.patients.LoggedIn(c); err == nil && j.IsOf(patient) && content.WantsPage(c) {
 			return c.Redirect("/my/requests/"+j.ID, http.StatusFound) // the form is sent: there it says how things stand
 		}
 		return ehi.Errorf(ehi.Conflict, "There is no form to fill in for an export in %q state", j.Status)
@@ -135,7 +136,7 @@ func (s *Server) isPatient(c *fiber.Ctx, j *ehi.Job) (bool, error) {
 	if s.takesShortcut(c, j, c.Query("_patient")) {
 		return true, nil
 	}
-	patient, err := s.loggedIn(c)
+	patient, err := s.patients.LoggedIn(c)
 	return j.IsOf(patient), err
 }
 
@@ -388,7 +389,7 @@ func (s *Server) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
 	if err != nil {
 		return err
 	}
-	patient, err := s.loggedIn(c)
+	patient, err := s.patients.LoggedIn(c)
 	if err != nil {
 		return err
 	}
@@ -464,7 +465,7 @@ func (s *Server) interact(c *fiber.Ctx, j *ehi.Job, token string) error {
 	if c.Method() == fiber.MethodHead {
 		return nil
 	}
-	patient, err := s.loggedIn(c)
+	patient, err := s.patients.LoggedIn(c)
 	if err != nil {
 		return err
 	}
@@ -501,7 +502,7 @@ func (s *Server) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
 		if i.Session == "" && s.Sandbox {
 			return j, nil
 		}
-		patient, err := s.loggedIn(c)
+		patient, err := s.patients.LoggedIn(c)
 		if err != nil {
 			return nil, err
 		}
@@ -518,12 +519,12 @@ func (s *Server) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
 // byClient finds the job of a form that its client sends with its token, which clients in development
 // do in the sandbox. Elsewhere a form is the patient's alone (EHI-7).
 func (s *Server) byClient(c *fiber.Ctx) (*ehi.Job, error) {
-	a, err := s.authenticate(c)
+	a, err := s.tokens.Authenticate(c)
 	if err != nil {
 		return nil, err
 	}
 	if !a.Scopes.Contains(auth.PatientExport) {
-		return nil, insufficient(c, "This needs the scope "+auth.PatientExport.String())
+		return nil, session.Insufficient(c, "This needs the scope "+auth.PatientExport.String())
 	}
 	j, err := s.ownJob(c)
 	if err == nil && !s.Sandbox {
@@ -539,7 +540,7 @@ func (s *Server) afterForm(c *fiber.Ctx, j *ehi.Job) error {
 	if to, _ := s.wayBack(c, j); to != "" {
 		return c.Redirect(to, http.StatusSeeOther)
 	}
-	if patient, err := s.loggedIn(c); err != nil {
+	if patient, err := s.patients.LoggedIn(c); err != nil {
 		return err
 	} else if j.IsOf(patient) {
 		return c.Redirect("/my/requests/"+j.ID, http.StatusSeeOther)

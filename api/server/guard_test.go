@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"ehi-server/api/request"
+	"ehi-server/api/session"
 	"ehi-server/shared/kv"
 )
 
@@ -104,7 +105,7 @@ func TestATokenOfAPageIsSigned(t *testing.T) {
 			t.Errorf("%s: %d", name, status)
 		}
 	}
-	at = at.Add(adminMaxAge - time.Second)
+	at = at.Add(session.StaffMaxAge - time.Second)
 	if status := signIn(token, cookie); status != good {
 		t.Errorf("a second before its end: %d", status)
 	}
@@ -121,7 +122,7 @@ func TestATokenOfAPageIsRenewed(t *testing.T) {
 	at := time.Now()
 	s.clock = func() time.Time { return at }
 	first := setCookie(answer(s, "GET", staffLogin, "", "Accept", "text/html"), staffGuard)
-	at = at.Add(adminMaxAge - time.Second)
+	at = at.Add(session.StaffMaxAge - time.Second)
 	second := setCookie(answer(s, "GET", staffLogin, "", "Accept", "text/html", "Cookie", staffGuard+"="+first), staffGuard)
 	if pageToken(first) != pageToken(second) || first == second {
 		t.Errorf("%q, then %q", first, second)

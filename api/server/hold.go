@@ -91,7 +91,7 @@ func (s *Server) hold(
 		return over(j), nil
 	})
 	if waited && err == nil {
-		_, err = s.authenticate(c)
+		_, err = s.tokens.Authenticate(c)
 	}
 	return j, waited, err
 }

@@ -166,65 +166,6 @@ func brokenBody(c *fiber.Ctx, err error) error {
 	return ehi.Errorf(ehi.Invalid, "The body ended before its time")
 }
 
-// bearer lets requests pass whose access token has scopes that allow it (SMART-9); needs says to everybody else what it takes.
-func (s *Server) bearer(needs string, allow func(auth.Scopes) bool) fiber.Handler {
-	return func(c *fiber.Ctx) error {
-		a, err := s.authenticate(c)
-		if err != nil {
-			return err
-		}
-		if !allow(a.Scopes) {
-			return insufficient(c, "This needs the scope "+needs)
-		}
-		return c.Next()
-	}
-}
-
-// insufficient refuses a token whose scopes do not reach (RFC 6750 3.1).
-func insufficient(c *fiber.Ctx, why string) error {
-	c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="ehi", error="insufficient_scope"`)
-	return ehi.Errorf(ehi.Forbidden, "%s", why)
-}
-
-// authenticate reads the Authorization header (RFC 6750 2.1).
-func (s *Server) authenticate(c *fiber.Ctx) (*auth.Access, error) {
-	request.NoStore(c)
-	header := c.Get(fiber.HeaderAuthorization)
-	if header == "" && s.Open {
-		request.SetAccess(c, everybody)
-		return everybody, nil
-	}
-	if header == "" {
-		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="ehi"`)
-		return nil, ehi.Errorf(ehi.Unauthenticated, "Unauthorized! No authorization header provided in request")
-	}
-	scheme, token, _ := strings.Cut(header, " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		token = ""
-	}
-	a, err := s.Auth.Verify(c.UserContext(), strings.TrimSpace(token))
-	if err != nil && !errors.Is(err, auth.ErrToken) {
-		return nil, err
-	}
-	if err != nil {
-		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="ehi", error="invalid_token", error_description="Invalid token"`)
-		return nil, ehi.Errorf(ehi.Unauthenticated, "Invalid token")
-	}
-	request.SetAccess(c, a)
-	return a, nil
-}
-
-// everybody is who asks without a token where the server is open to all (--open).
-var everybody = &auth.Access{ClientID: "open", Scopes: auth.ParseSystemScopes("system/$ehi-export system/*.rs")}
-
-// jobBearer lets requests about a job pass whose token may have kicked one off. What it opens of the job is its reach's business.
-func (s *Server) jobBearer(c *fiber.Ctx) error {
-	return s.bearer("patient/$ehi-export, system/$ehi-export or system/*.rs", func(have auth.Scopes) bool {
-		types, all := have.Types(auth.SystemContext, auth.Export)
-		return all || len(types) > 0 || have.Contains(auth.PatientExport) || have.Contains(auth.SystemExport)
-	})(c)
-}
-
 // ownJob finds the request's job. Somebody else's is as absent as one that never was (DESIGN section 4).
 func (s *Server) ownJob(c *fiber.Ctx) (*ehi.Job, error) {
 	j, err := s.jobs.FindOwn(c.UserContext(), s.Origins.Actor(c), c.Params("id"))
@@ -253,7 +194,7 @@ func (s *Server) record(c *fiber.Ctx, id string) (*ehi.Job, error) {
 
 // ownerOrAdmin lets the job's client and administrators pass (EHI-14).
 func (s *Server) ownerOrAdmin(c *fiber.Ctx) error {
-	who, err := s.administrator(c)
+	who, err := s.admins.Current(c)
 	if err != nil {
 		return err
 	}
@@ -262,7 +203,7 @@ func (s *Server) ownerOrAdmin(c *fiber.Ctx) error {
 		request.SetAdministrator(c, who)
 		return c.Next()
 	}
-	return s.jobBearer(c)
+	return s.tokens.JobBearer(c)
 }
 
 // ready reports whether the process can do its work, by doing some of it (see condition.Watch). Why it cannot is

@@ -132,15 +132,11 @@ func (s *Server) shortcut(c *fiber.Ctx, req auth.Request, q url.Values) error {
 }
 
 func (s *Server) agree(c *fiber.Ctx, req auth.Request, patient string) error {
-	who, err := whoIs(c, s.patients, s.Origins.Cookie(request.PatientSession))
+	a, err := s.patients.Account(c, patient)
 	if err != nil {
 		return err
 	}
-	if s.Accounts && who["patient"] == patient {
-		a, err := s.sessionAccount(c.UserContext(), who)
-		if err != nil {
-			return err
-		}
+	if a.Name != "" {
 		req.Account, req.AccountMade = a.Name, a.Created
 	}
 	code, err := s.Auth.IssueCode(c.UserContext(), req, patient)

@@ -16,6 +16,7 @@ import (
 	"ehi-server/api/abuse"
 	"ehi-server/api/openid"
 	"ehi-server/api/request"
+	"ehi-server/api/session"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/kv"
@@ -29,8 +30,6 @@ import (
 const (
 	staffOpenID   = staffLogin + "/openid"
 	staffCallback = staffOpenID + "/callback"
-	// byOpenID is who knows an administrator that the provider has named, and his second factor.
-	byOpenID = "openid"
 	// openIDCookie names a browser's way to the provider and back, openIDAge is how long it may take.
 	openIDCookie = "ehi_openid"
 	openIDAge    = 15 * time.Minute
@@ -188,15 +187,15 @@ func (s *Server) handleOpenIDCallback(c *fiber.Ctx) error {
 		return errNoProvider
 	}
 	e, who, err := s.cameBack(c)
-	page := "admin"
+	at := session.AtLogIn
 	if e.As != "" {
-		page = again
+		at = session.Again
 	}
-	if err = s.signedInAt(c, page, who, byOpenID, s.providerFault(err)); err != nil {
+	if err = s.admins.Finish(c, at, who, session.ByOpenID, s.providerFault(err)); err != nil {
 		return s.openIDRefused(c, err)
 	}
 	if e.Session != "" { // it is another one now
-		if err := sessionsOf(c, s.admins).Delete(e.Session); err != nil {
+		if err := s.admins.Drop(c, e.Session); err != nil {
 			return err
 		}
 	}
@@ -225,12 +224,8 @@ func (s *Server) cameBack(c *fiber.Ctx) (e errand, who *request.Administrator, e
 	if e.As != "" && person.Name != e.As {
 		return e, nil, &openid.Refused{Why: "You signed in at your organisation as somebody else"}
 	}
-	// Another sign-in may have been told otherwise just now.
-	if who = s.ofProvider(told, person.Name, string(person.Role)); who == nil {
-		return e, nil, openid.ErrNoRole
-	}
-	who.Factor, who.Proved = byOpenID, person.Proved
-	return e, who, nil
+	who, err = s.admins.Provided(told, person)
+	return e, who, err
 }
 
 // openIDRefused is the page of somebody who is not signed in.
@@ -246,16 +241,4 @@ func (s *Server) openIDRefused(c *fiber.Ctx, err error) error {
 	}
 	abuse.NoteStatus(c, http.StatusUnauthorized)
 	return s.staffRender(c.Status(status), "refused", "", "You are not signed in", fiber.Map{"Why": refused.Why, "Role": errors.Is(err, openid.ErrNoRole)})
-}
-
-// ofProvider is somebody as the provider has named him when his session began, nil where it has told another role of
-// him since, where it is another provider, or where its roles are others by now.
-func (s *Server) ofProvider(told auth.Account, name, role string) *request.Administrator {
-	if s.OpenID == nil || !auth.Role(role).May(auth.Viewer) || told.Role != auth.Role(role) {
-		return nil
-	}
-	return &request.Administrator{
-		Name: name, Role: told.Role, By: byOpenID, Changed: s.OpenID.Mark() + " " + changed(told),
-		Mark: byOpenID + " " + role + " " + request.Digest(s.OpenID.Mark()),
-	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"ehi-server/api/abuse"
 	"ehi-server/api/request"
+	"ehi-server/api/session"
 	"ehi-server/api/web"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
@@ -63,11 +64,14 @@ func (s *Server) handleLoginPage(c *fiber.Ctx) error {
 }
 
 func (s *Server) handleLogin(c *fiber.Ctx) error {
-	who, err := s.checkPatient(c)
-	e := ehi.Event{Action: ehi.ActionLogIn, Agent: "patient " + known(err, who["patient"]), Patient: who["patient"]}
+	patient, account, err := s.checkPatient(c)
+	e := ehi.Event{Action: ehi.ActionLogIn, Agent: "patient " + session.Unknown}
+	if err == nil {
+		e.Agent, e.Patient = "patient "+patient, patient
+	}
 	s.trail.Record(c, err, e)
 	if code := ehi.CodeOf(err); code == ehi.Unauthenticated || code == ehi.NotFound || code == ehi.Throttled {
-		telemetry.Logins.WithLabelValues("patient", byPassword, "refused").Inc()
+		telemetry.Logins.WithLabelValues("patient", session.ByPassword, "refused").Inc()
 		again := flash{Status: http.StatusUnauthorized, Problem: s.language(c).Say("login.wrong"), Fields: typed(c)}
 		if code == ehi.Throttled {
 			again.Status, again.Problem = http.StatusTooManyRequests, s.language(c).Say("fault.throttled.text")
@@ -78,44 +82,39 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := logIn(c, s.patients, who); err != nil {
+	if err := s.patients.LogIn(c, patient, account); err != nil {
 		return err
 	}
-	telemetry.Logins.WithLabelValues("patient", byPassword, "ok").Inc()
+	telemetry.Logins.WithLabelValues("patient", session.ByPassword, "ok").Inc()
 	if next := s.localPath(c, fromPage(c, "action")); next != "" {
 		return c.Redirect(next, http.StatusSeeOther)
 	}
 	return c.Redirect("/my/requests", http.StatusSeeOther)
 }
 
-// checkPatient finds out who logs in, and what the session says.
-func (s *Server) checkPatient(c *fiber.Ctx) (map[string]string, error) {
+// checkPatient finds out which patient logs in, and by which account, where patients have accounts.
+func (s *Server) checkPatient(c *fiber.Ctx) (patient string, a auth.Account, err error) {
 	if s.Accounts {
-		a, err := s.Auth.LogIn(c.UserContext(), "patient", fromPage(c, "username"), fromPage(c, "password"))
-		if err != nil {
-			return nil, locked(c, err)
-		}
-		return map[string]string{"patient": a.Patient, "account": a.Name, "changed": changed(a)}, nil
+		a, err = s.patients.Check(c, fromPage(c, "username"), fromPage(c, "password"))
+		return a.Patient, a, err
 	}
-	patient := strings.TrimSpace(fromPage(c, "other"))
+	patient = strings.TrimSpace(fromPage(c, "other"))
 	if patient == "" {
 		patient = fromPage(c, "patient")
 	}
-	if _, err := s.Source.Patient(c.UserContext(), patient); err != nil {
-		return nil, err
-	}
-	return map[string]string{"patient": patient}, nil
+	_, err = s.Source.Patient(c.UserContext(), patient)
+	return patient, a, err
 }
 
 func (s *Server) handlePatientLogout(c *fiber.Ctx) error {
-	patient, err := s.loggedIn(c)
+	patient, err := s.patients.LoggedIn(c)
 	if err != nil {
 		return err
 	}
 	if patient != "" {
 		s.trail.Record(c, nil, ehi.Event{Action: ehi.ActionLogOut, Agent: "patient " + patient, Patient: patient})
 	}
-	if err := s.logOut(c, s.patients, s.Origins.Cookie(request.PatientSession)); err != nil {
+	if err := s.patients.LogOut(c); err != nil {
 		return err
 	}
 	return c.Redirect("/patient-login", http.StatusSeeOther)
@@ -130,7 +129,7 @@ type grantedApp struct {
 
 // handleApplications lists the applications that the patient has let in.
 func (s *Server) handleApplications(c *fiber.Ctx) error {
-	patient, err := s.loggedIn(c)
+	patient, err := s.patients.LoggedIn(c)
 	if err != nil {
 		return err
 	}
@@ -153,7 +152,7 @@ func (s *Server) handleApplications(c *fiber.Ctx) error {
 
 // handleWithdraw ends an application's access at the patient's wish.
 func (s *Server) handleWithdraw(c *fiber.Ctx) error {
-	patient, err := s.loggedIn(c)
+	patient, err := s.patients.LoggedIn(c)
 	if err != nil {
 		return err
 	}
@@ -190,7 +189,7 @@ func (s *Server) consent(c *fiber.Ctx) (q url.Values, req auth.Request, patient 
 	if req, err = s.Auth.Check(c.UserContext(), asked, s.audiences(c, asked.Get("aud"))); err != nil {
 		return asked, req, "", err
 	}
-	patient, err = s.loggedIn(c)
+	patient, err = s.patients.LoggedIn(c)
 	return asked, req, patient, err
 }
 
@@ -337,4 +336,23 @@ func (s *Server) tool(c *fiber.Ctx, name, section, title, script string, data fi
 		data["Script"] = "/assets/" + script
 	}
 	return s.render(c, "tools/"+name, "tools/layout", data)
+}
+
+// withdrawn ends what an application has begun for a patient who has withdrawn its access.
+func (s *Server) withdrawn(c *fiber.Ctx, patient, client string) error {
+	ctx := c.UserContext()
+	consents, err := s.Auth.Consents(ctx, patient)
+	if err != nil {
+		return err
+	}
+	valid := map[string]bool{}
+	for _, consent := range consents {
+		if consent.ClientID == client {
+			valid[consent.ID] = true
+		}
+	}
+	end := func(grant string) error {
+		return s.Auth.End(ctx, grant, auth.Withdrawal{Client: client, Patient: patient})
+	}
+	return s.jobs.Withdraw(ctx, s.Origins.ActingPatient(c, patient), client, valid, end)
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/request"
-	"ehi-server/auth"
+	"ehi-server/api/session"
 	"ehi-server/shared/ehi"
 )
 
@@ -23,7 +23,7 @@ const staffProve = staffBase + "/prove"
 // led to do so, and from there back to the page of their form, with what was typed; programs are told how.
 func (s *Server) recently(c *fiber.Ctx) error {
 	who := request.SignedIn(c)
-	if s.ProofAge <= 0 || s.clock().Sub(who.Proved) <= s.ProofAge {
+	if s.admins.Recent(who) {
 		return c.Next()
 	}
 	if !isStaffPage(c) {
@@ -54,26 +54,12 @@ func (s *Server) handleProvePage(c *fiber.Ctx) error {
 // another one.
 func (s *Server) handleProve(c *fiber.Ctx) error {
 	next, who := s.staffNext(c), request.SignedIn(c)
-	if who.By == byOpenID {
+	if who.By == session.ByOpenID {
 		return s.proveByProvider(c, who)
 	}
-	method, err := s.proveAgain(c, who)
-	if err = s.signedInAt(c, again, who, method, err); err != nil {
+	method, err := s.admins.ProveAgain(c, who, fromPage(c, "password"), fromPage(c, "code"))
+	if err = s.admins.Finish(c, session.Again, who, method, err); err != nil {
 		return s.wrongProof(c, provePage(next), err, flash{Owner: who.Name})
 	}
 	return c.Redirect(next, http.StatusSeeOther)
-}
-
-func (s *Server) proveAgain(c *fiber.Ctx, who *request.Administrator) (method string, err error) {
-	found, err := s.checkAdmin(c, who.Name, fromPage(c, "password"))
-	if err != nil {
-		return byPassword, err
-	}
-	if found.By != who.By || found.Name != who.Name { // somebody else has the name by now
-		return byPassword, auth.ErrLogin
-	}
-	if !found.TwoFactors {
-		return byPassword, nil
-	}
-	return s.proveCode(c, who, fromPage(c, "code"))
 }

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"ehi-server/api/request"
-
 	"github.com/pquerna/otp/totp"
 	"github.com/valyala/fasthttp"
 )
@@ -199,16 +197,6 @@ func TestWhatWasTypedWaitsForTheProof(t *testing.T) {
 	b.get(staffJobs)
 	if a := b.post(staffProve, "next", "https://evil.example/", "password", seatPassword); string(a.Header.Peek("Location")) != staffJobs {
 		t.Errorf("the proof leads on to %s", a.Header.Peek("Location"))
-	}
-}
-
-// The provider takes care of the second factor of whom it signs in.
-func TestTheProviderTakesCareOfASecondFactor(t *testing.T) {
-	s := &Server{Config: Config{RequireSecondFactor: true}}
-	for factor, unfinished := range map[string]bool{"": true, "totp": false, "recovery": false, byOpenID: false} {
-		if s.unfinished(&request.Administrator{Factor: factor}) != unfinished {
-			t.Errorf("with the factor %q: %v", factor, !unfinished)
-		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/session"
 	"ehi-server/auth"
 	"ehi-server/exporter/selection"
 	"ehi-server/shared/ehi"
@@ -93,7 +94,8 @@ func (r reach) counts(j *ehi.Job) bool { return r.withheld || r.whole && j.Form 
 
 // beyondReach refuses what is of the client's own job, but not of the token.
 func beyondReach(c *fiber.Ctx) error {
-	return insufficient(c, "The scopes of this token do not reach so far into the export; a token like the one of its kick-off does")
+	return session.Insufficient(c, "The scopes of this token do not reach so far into the export; "+
+		"a token like the one of its kick-off does")
 }
 
 // lines tell a token that there is more than it opens, so that nobody takes a part of an export for the whole.

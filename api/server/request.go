@@ -56,7 +56,7 @@ func stagesOf(at ehi.Status) []stage {
 
 // patientsJob is the job of the path, where it is of the patient who is logged in. next is where a visitor has to go first, "" for nowhere.
 func (s *Server) patientsJob(c *fiber.Ctx) (j *ehi.Job, next string, err error) {
-	patient, err := s.loggedIn(c)
+	patient, err := s.patients.LoggedIn(c)
 	if err != nil {
 		return nil, "", err
 	}
@@ -124,7 +124,7 @@ const maxRequests = 50
 
 // handleRequests lists the patient's requests, the newest first, page by page.
 func (s *Server) handleRequests(c *fiber.Ctx) error {
-	patient, err := s.loggedIn(c)
+	patient, err := s.patients.LoggedIn(c)
 	if err != nil {
 		return err
 	}

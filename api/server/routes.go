@@ -16,6 +16,7 @@ import (
 	"ehi-server/api/content"
 	"ehi-server/api/faulty"
 	"ehi-server/api/request"
+	"ehi-server/api/session"
 	"ehi-server/api/web"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
@@ -62,7 +63,7 @@ func (s *Server) routes() {
 	s.on("POST", "/auth/introspect", s.handleIntrospect, s.failures.Limit)
 	s.on("POST", "/auth/register", s.handleRegister, s.failures.Limit)
 
-	guard := s.guard(patientGuard, request.PatientSession, patientMaxAge, s.patientLate)
+	guard := s.guard(patientGuard, request.PatientSession, session.PatientMaxAge, s.patientLate)
 	s.on("GET", "/patient-login", s.handleLoginPage, guard)
 	s.on("POST", "/patient-login", s.handleLogin, s.failures.Limit, guard)
 	s.on("POST", "/patient-logout", s.handlePatientLogout, guard)
@@ -121,7 +122,7 @@ func (s *Server) routes() {
 
 // staffRoutes are the pages of administrators.
 func (s *Server) staffRoutes() {
-	guard := s.guard(staffGuard, request.StaffSession, adminMaxAge, s.staffLate)
+	guard := s.guard(staffGuard, request.StaffSession, session.StaffMaxAge, s.staffLate)
 	s.on("GET", "/admin", s.handleStaffHome)
 	s.on("GET", staffLogin, s.handleStaffLoginPage, guard)
 	s.on("POST", staffLogin, s.handleStaffLogin, s.failures.Limit, guard)

@@ -64,7 +64,10 @@ var (
 	// registrars have the initial access token of dynamic registration.
 	registrars = rule{says: "the initial access token (RFC 7591 3)"}
 
-	jobOwners     = rule{says: "a token of the job's client", guard: func(s *Server) fiber.Handler { return s.jobBearer }}
+	jobOwners = rule{
+		says:  "a token of the job's client",
+		guard: func(s *Server) fiber.Handler { return s.tokens.JobBearer },
+	}
 	ownersOrStaff = rule{
 		says:  "a token of the job's client, or role viewer",
 		guard: func(s *Server) fiber.Handler { return s.ownerOrAdmin },
@@ -99,7 +102,10 @@ func readers(typ string, do auth.Rights) rule {
 
 // tokens lets tokens pass whose scopes allow something; needs says in words which ones those are.
 func tokens(needs string, allow func(auth.Scopes) bool) rule {
-	return rule{says: "a token with " + needs, guard: func(s *Server) fiber.Handler { return s.bearer(needs, allow) }}
+	return rule{
+		says:  "a token with " + needs,
+		guard: func(s *Server) fiber.Handler { return s.tokens.Bearer(needs, allow) },
+	}
 }
 
 // staffPages lets administrators see a page that have at least a role.

@@ -15,6 +15,7 @@ import (
 	"ehi-server/api/abuse"
 	"ehi-server/api/content"
 	"ehi-server/api/request"
+	"ehi-server/api/session"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 )
@@ -24,12 +25,8 @@ const (
 	staffFactor = staffBase + "/second-factor"
 )
 
-const (
-	// halfAge is how long somebody whose password was right may take to prove his second factor.
-	halfAge = 10 * time.Minute
-	// setUpAge is how long a secret waits for its first code.
-	setUpAge = time.Hour
-)
+// setUpAge is how long a secret waits for its first code.
+const setUpAge = time.Hour
 
 // setUpFirst answers somebody who still has to set up a second factor.
 func (s *Server) setUpFirst(c *fiber.Ctx) error {
@@ -42,11 +39,7 @@ func (s *Server) setUpFirst(c *fiber.Ctx) error {
 // askForCode goes on with the log-in of somebody whose password was right: to the page of the code. Its
 // session opens nothing.
 func (s *Server) askForCode(c *fiber.Ctx, who *request.Administrator, next string) error {
-	who.Proved = s.clock()
-	values := sessionValues(who)
-	values[keyHalf] = values[keyName]
-	delete(values, keyName)
-	if err := logIn(c, s.admins, values); err != nil {
+	if err := s.admins.BeginHalf(c, who); err != nil {
 		return err
 	}
 	return c.Redirect(codePage(next), http.StatusSeeOther)
@@ -54,24 +47,8 @@ func (s *Server) askForCode(c *fiber.Ctx, who *request.Administrator, next strin
 
 func codePage(next string) string { return staffCode + "?" + url.Values{"next": {next}}.Encode() }
 
-// half is who has proved a password on his way in, nil for nobody.
-func (s *Server) half(c *fiber.Ctx) (*request.Administrator, error) {
-	values, err := whoIs(c, s.admins, s.Origins.Cookie(request.StaffSession))
-	if err != nil {
-		return nil, err
-	}
-	who, err := s.namedBy(c.UserContext(), values, keyHalf)
-	if err != nil {
-		return nil, err
-	}
-	if who == nil || s.clock().Sub(who.Proved) > halfAge {
-		return nil, nil
-	}
-	return who, nil
-}
-
 func (s *Server) handleStaffCodePage(c *fiber.Ctx) error {
-	who, err := s.half(c)
+	who, err := s.admins.Half(c)
 	if err != nil {
 		return err
 	}
@@ -83,7 +60,7 @@ func (s *Server) handleStaffCodePage(c *fiber.Ctx) error {
 
 func (s *Server) handleStaffCode(c *fiber.Ctx) error {
 	next := s.staffNext(c)
-	who, err := s.half(c)
+	who, err := s.admins.Half(c)
 	if err != nil {
 		return err
 	}
@@ -91,8 +68,8 @@ func (s *Server) handleStaffCode(c *fiber.Ctx) error {
 		late := flash{Problem: "That took too long. Sign in again."}
 		return s.leave(c, staffLogin+"?"+url.Values{"next": {next}}.Encode(), late)
 	}
-	method, err := s.proveCode(c, who, fromPage(c, "code"))
-	err = s.signedInBy(c, who, method, err)
+	method, err := s.admins.ProveCode(c, who, fromPage(c, "code"))
+	err = s.admins.Finish(c, session.AtLogIn, who, method, err)
 	if err == nil {
 		return c.Redirect(next, http.StatusSeeOther)
 	}
@@ -110,7 +87,7 @@ func (s *Server) wrongProof(c *fiber.Ctx, to string, err error, again flash) err
 	default:
 		return err
 	}
-	if again.Problem = err.Error(); errors.Is(err, errCodeMissing) {
+	if again.Problem = err.Error(); errors.Is(err, session.ErrCodeMissing) {
 		again.Problem = "Enter the code"
 	}
 	abuse.NoteStatus(c, again.Status)
@@ -155,7 +132,7 @@ func (s *Server) handleSecondFactorPage(c *fiber.Ctx) error {
 		}
 		page["Left"] = left
 	}
-	if anew := c.Query("anew") != ""; who.By != byOpenID && (!who.TwoFactors || anew) {
+	if anew := c.Query("anew") != ""; who.By != session.ByOpenID && (!who.TwoFactors || anew) {
 		secret, err := s.pending(c)
 		if err != nil {
 			return err
@@ -198,7 +175,7 @@ func (s *Server) handleSecondFactor(c *fiber.Ctx) error {
 
 func (s *Server) changeSecondFactor(c *fiber.Ctx, who *request.Administrator) (done flash, err error) {
 	ctx := c.UserContext()
-	if who.By == byOpenID {
+	if who.By == session.ByOpenID {
 		return done, ehi.Errorf(ehi.Invalid, "Your organisation takes care of your second factor")
 	}
 	switch fromPage(c, "do") {
@@ -213,7 +190,7 @@ func (s *Server) changeSecondFactor(c *fiber.Ctx, who *request.Administrator) (d
 			return done, err
 		}
 		done.Message = "Your second factor is set up."
-		return done, s.anewAs(c, who, a, string(auth.ByApp))
+		return done, s.admins.Renew(c, who, a, string(auth.ByApp))
 	case "codes":
 		done.Message = "These are new recovery codes. The old ones are good no more."
 		done.Codes, err = s.Auth.RenewRecovery(ctx, who.By, who.Name)
@@ -227,36 +204,16 @@ func (s *Server) changeSecondFactor(c *fiber.Ctx, who *request.Administrator) (d
 			return done, err
 		}
 		done.Message = "Your second factor is removed."
-		return done, s.anewAs(c, who, s.account(who), "")
+		return done, s.admins.Renew(c, who, s.admins.Account(who), "")
 	}
 	return done, errNoSuchChange
-}
-
-// account is what is stored of an administrator, as this process has just changed it.
-func (s *Server) account(who *request.Administrator) auth.Account {
-	if who.By == byConfig {
-		return s.Auth.Configured(who.Name)
-	}
-	a, _ := s.Auth.Administrator(who.Name)
-	return a
-}
-
-// anewAs opens a new session for an administrator whose second factor has changed, which has ended all
-// that he had.
-func (s *Server) anewAs(c *fiber.Ctx, who *request.Administrator, a auth.Account, factor string) error {
-	next := ofAccount(a)
-	if who.By == byConfig {
-		next = s.ofConfig(a)
-	}
-	next.Factor, next.Proved = factor, who.Proved
-	return logIn(c, s.admins, sessionValues(next))
 }
 
 // handleResetSecondFactor takes a colleague's second factor away, who has lost it.
 func (s *Server) handleResetSecondFactor(c *fiber.Ctx) error {
 	kind := c.Params("kind")
 	name, err := url.PathUnescape(c.Params("name"))
-	if err != nil || kind != byAccount && kind != byConfig {
+	if err != nil || kind != session.ByAccount && kind != session.ByConfig {
 		return auth.ErrNoAccount
 	}
 	if err := s.resetSecondFactor(c, kind, name); err != nil {
@@ -269,14 +226,14 @@ func (s *Server) resetSecondFactor(c *fiber.Ctx, kind, name string) error {
 	err := s.Auth.ResetSecondFactor(c.UserContext(), kind, name)
 	what := "reset the second factor of an administrator"
 	_, known := s.Auth.Administrator(name)
-	if kind == byConfig {
+	if kind == session.ByConfig {
 		known = name == s.AdminUser
 	}
 	if known || err == nil { // else what was typed may be a password
 		what += ", " + name
 	}
 	if err == nil {
-		s.ended.Add(1)
+		s.authority.NoteEnded()
 	}
 	return s.trail.Change(c, err, what)
 }

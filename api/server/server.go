@@ -13,12 +13,10 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/gofiber/fiber/v2/middleware/session"
 	"github.com/gofiber/template/html/v2"
 	"github.com/segmentio/encoding/json"
 
@@ -30,6 +28,7 @@ import (
 	"ehi-server/api/openid"
 	"ehi-server/api/progress"
 	"ehi-server/api/request"
+	"ehi-server/api/session"
 	"ehi-server/api/trail"
 	"ehi-server/api/web"
 	"ehi-server/auth"
@@ -150,12 +149,12 @@ type Sweeps interface {
 type Server struct {
 	Config
 	Deps
-	app      *fiber.App
-	jobs     *jobs.Service
-	patients *session.Store // who is logged in on the patient's pages
-	admins   *session.Store
-	// adminMark is configured, worked out once.
-	adminMark func() string
+	app       *fiber.App
+	jobs      *jobs.Service
+	tokens    session.Tokens
+	patients  *session.Patients
+	admins    *session.Administrators
+	authority *session.Authority
 	progress  *progress.Book
 	polls     *abuse.Paces
 	holds     *progress.Holds
@@ -171,19 +170,15 @@ type Server struct {
 	docs      docsBook
 	sender    *content.Sender
 	views     *html.Engine
-	rechecks  *rechecks
 	kept      *kv.Storage            // what pages keep: drafts, notices, interactions
 	lacking   atomic.Pointer[string] // why the process was not ready when somebody asked last; empty: it was
-	ended     atomic.Uint64          // counts what this process has ended: log-outs, accounts, passwords
 	clock     func() time.Time       // by which proofs of identity and pages' tokens age
 	pageKey   []byte                 // which signs pages' tokens
 }
 
 // Limits of requests.
 const (
-	maxDiscard    = 64 << 20 // bytes that are read of a refused body, so that its sender hears why
-	patientMaxAge = time.Hour
-	adminMaxAge   = 8 * time.Hour
+	maxDiscard = 64 << 20 // bytes that are read of a refused body, so that its sender hears why
 )
 
 // remove deletes a job in any state, with what its form has kept. Errors: those of worker.Delete.
@@ -234,17 +229,14 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.pageKey, err = pageKey(context.Background(), d.Bus.Auth); err != nil {
 		return nil, fmt.Errorf("make the key of pages' tokens: %w", err)
 	}
-	secure := s.Origins.Secure()
-	s.patients = session.New(session.Config{
-		Storage: d.Bus.Sessions.Part(patientSessions), KeyLookup: "cookie:" + s.Origins.Cookie(request.PatientSession),
-		Expiration: patientMaxAge, CookiePath: "/",
-		CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteLaxMode, CookieSecure: secure,
-	})
-	s.adminMark = sync.OnceValue(s.configured)
-	s.admins = session.New(session.Config{
-		Storage: d.Bus.Sessions.Part(staffSessions), KeyLookup: "cookie:" + s.Origins.Cookie(request.StaffSession),
-		Expiration: adminMaxAge, CookiePath: "/",
-		CookieHTTPOnly: true, CookieSameSite: fiber.CookieSameSiteStrictMode, CookieSecure: secure,
+	s.tokens = session.Tokens{Auth: d.Auth, Open: c.Open, Sandbox: c.Sandbox}
+	s.patients = session.NewPatients(d.Bus.Sessions, c.Origins, d.Auth, c.Accounts)
+	s.admins = session.NewAdministrators(session.AdministratorsConfig{
+		User: c.AdminUser, Password: c.AdminPassword, Sandbox: c.Sandbox,
+		RequireSecondFactor: c.RequireSecondFactor, ProofAge: c.ProofAge,
+	}, session.AdministratorsDeps{
+		Sessions: d.Bus.Sessions, Auth: d.Auth, OpenID: d.OpenID, Trail: s.trail, Origins: c.Origins,
+		Clock: func() time.Time { return s.clock() },
 	})
 	s.views = html.NewFileSystem(http.FS(views), ".html")
 	s.views.AddFunc("plot", drawPlot)
@@ -264,16 +256,16 @@ func New(c Config, d Deps) (*Server, error) {
 		EnableTrustedProxyCheck:      true, TrustedProxies: c.Origins.TrustedProxies,
 	})
 	s.jobs, err = jobs.New(c.Config, jobs.Deps{
-		Bus: d.Bus, Source: d.Source, Rules: d.Rules, Files: d.Files, Authority: authority{s}, Reviewers: reviewers{s},
+		Bus: d.Bus, Source: d.Source, Rules: d.Rules, Files: d.Files, Authority: s.tokens, Reviewers: s.admins,
 		Remove: s.remove, Doubt: func(job string) { s.Sweeps.Doubt(job) }, Log: d.Log, Tracer: d.Tracer,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if s.sender, err = content.NewSender(s.jobs, authority{s}, d.Log); err != nil {
+	s.authority = session.NewAuthority(d.Auth, s.patients, s.admins, d.Bus.Jobs, s.jobs)
+	if s.sender, err = content.NewSender(s.jobs, s.authority, d.Log); err != nil {
 		return nil, err
 	}
-	s.rechecks = newRechecks()
 	s.routes()
 	s.app.Server().Handler = s.known(s.app.Server().Handler)
 	s.app.Server().ConnState = s.conns.Changed
@@ -318,10 +310,19 @@ func (s *Server) Shutdown(d time.Duration) error {
 	return errors.Join(s.app.ShutdownWithTimeout(d), s.conns.Close())
 }
 
+// NoteConfiguration takes in which administrator is configured, see session.Administrators. Call it
+// before Serve.
+func (s *Server) NoteConfiguration(ctx context.Context) error { return s.admins.NoteConfiguration(ctx) }
+
+// EndWhatDoesNotStand deletes unfinished exports that nobody may have any more, see jobs.Service.
+func (s *Server) EndWhatDoesNotStand(ctx context.Context) error {
+	return s.jobs.EndWhatDoesNotStand(ctx)
+}
+
 // Close releases what New took; the server has been shut down before.
 func (s *Server) Close() error {
 	s.jobs.Close()
-	s.rechecks.stop()
+	s.authority.Close()
 	s.samples.stop()
 	s.holds.Close()
 	s.feed.stop()

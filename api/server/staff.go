@@ -11,6 +11,7 @@ import (
 
 	"ehi-server/api/content"
 	"ehi-server/api/request"
+	"ehi-server/api/session"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 )
@@ -107,7 +108,7 @@ const (
 // that of the form that was sent, with what was typed.
 func (s *Server) signInFirst(c *fiber.Ctx) error {
 	if !content.WantsPage(c) {
-		return errNoSession
+		return session.ErrNobody
 	}
 	if request.AsksForPage(c) {
 		return c.Redirect(staffLogin+"?"+url.Values{"next": {c.OriginalURL()}}.Encode(), http.StatusFound)
@@ -135,8 +136,6 @@ func (s *Server) staffLate(c *fiber.Ctx) error {
 	return s.typedAgain(c, staffFormPage(c), f)
 }
 
-var errNoSession = ehi.Errorf(ehi.Unauthenticated, "Authorization required")
-
 // keptWords say at the log-in what became of a form that was sent without a session.
 var keptWords = map[string]string{
 	"text":  "You were signed out. Sign in, and what you typed is there again.",
@@ -160,11 +159,11 @@ func (s *Server) staffNext(c *fiber.Ctx) string {
 
 func (s *Server) handleStaffLogin(c *fiber.Ctx) error {
 	next := s.staffNext(c)
-	who, err := s.checkAdmin(c, fromPage(c, "username"), fromPage(c, "password"))
+	who, err := s.admins.Check(c, fromPage(c, "username"), fromPage(c, "password"))
 	if err == nil && who.TwoFactors {
 		return s.askForCode(c, who, next)
 	}
-	err = s.signedInBy(c, who, byPassword, err)
+	err = s.admins.Finish(c, session.AtLogIn, who, session.ByPassword, err)
 	if err == nil {
 		return c.Redirect(next, http.StatusSeeOther)
 	}
@@ -173,7 +172,7 @@ func (s *Server) handleStaffLogin(c *fiber.Ctx) error {
 }
 
 func (s *Server) handleStaffLogout(c *fiber.Ctx) error {
-	if err := s.logOutAdmin(c); err != nil {
+	if err := s.admins.LogOut(c); err != nil {
 		return err
 	}
 	return c.Redirect(staffLogin, http.StatusSeeOther)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/session"
 	"ehi-server/api/trail"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
@@ -211,7 +212,7 @@ func (s *Server) changeAccount(c *fiber.Ctx) (done string, err error) {
 	case "password":
 		return "The password was set; sessions from before are void.", s.setPassword(c, kind, name, fromPage(c, "password"))
 	case "reset-second-factor":
-		if kind != byAccount && kind != byConfig {
+		if kind != session.ByAccount && kind != session.ByConfig {
 			return "", auth.ErrNoAccount
 		}
 		return "The second factor was reset; sessions from before are void.", s.resetSecondFactor(c, kind, name)

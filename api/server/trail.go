@@ -5,6 +5,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/session"
 	"ehi-server/api/trail"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
@@ -160,7 +161,7 @@ func described(a auth.Account) string {
 
 // accountOf finds an account, to name it.
 func (s *Server) accountOf(c *fiber.Ctx, kind, name string) (a auth.Account, known bool) {
-	if kind == byAccount {
+	if kind == session.ByAccount {
 		return s.Auth.Administrator(name)
 	}
 	a, err := s.Auth.PatientAccount(c.UserContext(), name)
@@ -184,7 +185,7 @@ func (s *Server) changeOf(c *fiber.Ctx, what, kind, name string, do func() error
 	if s.trail.Record(c, err, e); err != nil {
 		return err
 	}
-	s.ended.Add(1)
+	s.authority.NoteEnded()
 	return s.jobs.EndNow(c.UserContext())
 }
 

@@ -1,0 +1,193 @@
+package session
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/api/request"
+	"ehi-server/api/trail"
+	"ehi-server/auth"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+)
+
+const password = "a long password of a test"
+
+// desk makes administrators' sessions on a bus of its own.
+type desk struct {
+	bus   *bus.Bus
+	auth  *auth.Server
+	trail *trail.Recorder
+	at    time.Time
+}
+
+func newDesk(t *testing.T) *desk {
+	t.Helper()
+	b, err := bus.Open(t.Context(), bus.Config{Audit: &bus.AuditConfig{}, StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	a, err := auth.New(
+		t.Context(),
+		auth.Config{KV: b.Auth, Issuer: "http://server.test", Sandbox: true},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	r, err := trail.New(b.Audit, request.Origins{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &desk{bus: b, auth: a, trail: r, at: time.Now()}
+}
+
+// administrators are those of a configuration.
+func (d *desk) administrators(change ...func(*AdministratorsConfig)) *Administrators {
+	c := AdministratorsConfig{User: "chief", Password: password}
+	for _, f := range change {
+		f(&c)
+	}
+	return NewAdministrators(c, AdministratorsDeps{
+		Sessions: d.bus.Sessions, Auth: d.auth, Trail: d.trail, Clock: func() time.Time { return d.at },
+	})
+}
+
+// An approval by the administrator of the configuration counts while that is the same: the name, the
+// password and the mode.
+func TestApprovalsEndWithTheConfigurationOfTheirApprover(t *testing.T) {
+	d := newDesk(t)
+	s := d.administrators()
+	mark := s.present("chief", ByConfig, "").Mark
+	if !s.MayApprove("chief", mark) || !d.administrators().MayApprove("chief", mark) {
+		t.Error("an approval does not count")
+	}
+	for name, change := range map[string]func(*AdministratorsConfig){
+		"another password": func(c *AdministratorsConfig) { c.Password = "another password of a test" },
+		"no password":      func(c *AdministratorsConfig) { c.Password = "" },
+		"another name":     func(c *AdministratorsConfig) { c.User = "other" },
+		"the sandbox":      func(c *AdministratorsConfig) { c.Sandbox = true },
+	} {
+		if d.administrators(change).MayApprove("chief", mark) {
+			t.Errorf("with %s the approval counts still", name)
+		}
+	}
+	if s.MayApprove("chief", ByConfig) || s.MayApprove("other", mark) {
+		t.Error("an approval of somebody else counts")
+	}
+}
+
+// Whoever has two names that differ in case alone, or an account and a name at the provider, is one of
+// two administrators, not both.
+func TestOnePersonApprovesOnceUnderAllNames(t *testing.T) {
+	d := newDesk(t)
+	ada := auth.Account{Name: "ada", Role: auth.Reviewer}
+	if _, err := d.auth.AddAccount(t.Context(), ada, "four plain words here"); err != nil {
+		t.Fatal(err)
+	}
+	for name, another := range map[string]bool{
+		"ada": false, "Ada": false, "ada (OpenID)": false, "ADA (OpenID)": false, "ａｄａ": false,
+		"nora (OpenID)": true, "nora": true,
+	} {
+		if d.administrators().SamePerson("ada", name) == another {
+			t.Errorf("%q is another person: %v", name, !another)
+		}
+	}
+}
+
+// The provider takes care of the second factor of whom it signs in.
+func TestTheProviderTakesCareOfASecondFactor(t *testing.T) {
+	s := &Administrators{config: AdministratorsConfig{RequireSecondFactor: true}}
+	for factor, unfinished := range map[string]bool{"": true, "totp": false, "recovery": false, ByOpenID: false} {
+		if s.unfinished(&request.Administrator{Factor: factor}) != unfinished {
+			t.Errorf("with the factor %q: %v", factor, !unfinished)
+		}
+	}
+}
+
+// ask sends a request with a cookie to a handler, and returns its error and the cookie of its answer.
+func ask(t *testing.T, cookie string, handler func(c *fiber.Ctx) error) (string, error) {
+	t.Helper()
+	var failed error
+	app := fiber.New()
+	app.Get("/", func(c *fiber.Ctx) error { failed = handler(c); return nil })
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	if cookie != "" {
+		r.Header.Set("Cookie", request.StaffSession+"="+cookie)
+	}
+	a, err := app.Test(r, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range a.Cookies() {
+		cookie = set.Value
+	}
+	return cookie, failed
+}
+
+// A session lets in whoever signed in, to what the role allows, until the log-out; a proof of identity
+// grows old, and half a log-in lets nobody in.
+func TestASessionLetsInWhoSignedIn(t *testing.T) {
+	d := newDesk(t)
+	viewer := auth.Account{Name: "vera", Role: auth.Viewer}
+	if _, err := d.auth.AddAccount(t.Context(), viewer, "four plain words here"); err != nil {
+		t.Fatal(err)
+	}
+	s := d.administrators(func(c *AdministratorsConfig) { c.ProofAge = 10 * time.Minute })
+	signIn := func(c *fiber.Ctx) error { _, err := s.SignIn(c, "vera", "four plain words here", ""); return err }
+	require := func(least auth.Role) func(*fiber.Ctx) error {
+		return func(c *fiber.Ctx) error { return s.Require(c, least) }
+	}
+	wrong := func(c *fiber.Ctx) error { _, err := s.SignIn(c, "vera", "four wrong words here", ""); return err }
+	if cookie, err := ask(t, "", wrong); ehi.CodeOf(err) != ehi.Unauthenticated || cookie != "" {
+		t.Errorf("a wrong password: %v, %q", err, cookie)
+	}
+	cookie, err := ask(t, "", signIn)
+	if err != nil || cookie == "" {
+		t.Fatalf("%v, %q", err, cookie)
+	}
+	if _, err := ask(t, cookie, require(auth.Viewer)); err != nil {
+		t.Error(err)
+	}
+	if _, err := ask(t, cookie, require(auth.Reviewer)); ehi.CodeOf(err) != ehi.Forbidden {
+		t.Errorf("a viewer reviews: %v", err)
+	}
+	if _, err := ask(t, "", require(auth.Viewer)); !errors.Is(err, ErrNobody) {
+		t.Errorf("a stranger: %v", err)
+	}
+	recent := func() (is bool) {
+		_, _ = ask(t, cookie, func(c *fiber.Ctx) error {
+			err := s.Require(c, auth.Viewer)
+			is = err == nil && s.Recent(request.SignedIn(c))
+			return err
+		})
+		return is
+	}
+	if !recent() {
+		t.Error("a new proof is old")
+	}
+	if d.at = d.at.Add(11 * time.Minute); recent() {
+		t.Error("an old proof is recent")
+	}
+	if _, err := ask(t, cookie, s.LogOut); err != nil {
+		t.Error(err)
+	}
+	if _, err := ask(t, cookie, require(auth.Viewer)); !errors.Is(err, ErrNobody) {
+		t.Errorf("after the log-out: %v", err)
+	}
+	half, err := ask(t, "", func(c *fiber.Ctx) error {
+		return s.BeginHalf(c, s.present("vera", ByAccount, ""))
+	})
+	if err != nil || half == "" {
+		t.Fatalf("%v, %q", err, half)
+	}
+	if _, err := ask(t, half, require(auth.Viewer)); !errors.Is(err, ErrNobody) {
+		t.Errorf("half a log-in: %v", err)
+	}
+}

@@ -1,0 +1,111 @@
+package session
+
+import (
+	"context"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/api/request"
+	"ehi-server/auth"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/kv"
+)
+
+// What a session of patients holds. Where patients have no accounts, it has the patient alone.
+const (
+	keyPatient = "patient"
+	keyAccount = "account"
+)
+
+// Patients are the sessions of patients on their pages.
+type Patients struct {
+	store    *store
+	auth     *auth.Server
+	accounts bool
+}
+
+// NewPatients keeps patients' sessions in a bucket. With accounts they log in with an account of theirs;
+// else they choose a patient.
+func NewPatients(
+	bucket *kv.Bucket,
+	origins request.Origins,
+	as *auth.Server,
+	accounts bool,
+) *Patients {
+	cookie := origins.Cookie(request.PatientSession)
+	return &Patients{
+		store: newStore(
+			bucket,
+			patientSessions,
+			cookie,
+			PatientMaxAge,
+			fiber.CookieSameSiteLaxMode,
+			origins.Secure(),
+		),
+		auth: as, accounts: accounts,
+	}
+}
+
+// LoggedIn is the ID of the patient whose session the request is of, "" for nobody.
+func (p *Patients) LoggedIn(c *fiber.Ctx) (string, error) {
+	who, err := p.store.values(c)
+	if err != nil {
+		return "", err
+	}
+	return p.patientOf(c.UserContext(), who)
+}
+
+// patientOf is the patient of a session, "" for nobody.
+func (p *Patients) patientOf(ctx context.Context, who map[string]string) (string, error) {
+	if !p.accounts || who == nil {
+		return who[keyPatient], nil
+	}
+	a, err := p.accountOf(ctx, who)
+	return a.Patient, err
+}
+
+// Account is the account by which a patient is logged in: the zero Account where that is another
+// patient, where it was removed or its password changed since, and where patients have none.
+func (p *Patients) Account(c *fiber.Ctx, patient string) (auth.Account, error) {
+	who, err := p.store.values(c)
+	if err != nil || !p.accounts || who[keyPatient] != patient {
+		return auth.Account{}, err
+	}
+	return p.accountOf(c.UserContext(), who)
+}
+
+func (p *Patients) accountOf(ctx context.Context, who map[string]string) (auth.Account, error) {
+	a, err := p.auth.PatientAccount(ctx, who[keyAccount])
+	if ehi.CodeOf(err) == ehi.NotFound ||
+		err == nil && (a.Patient != who[keyPatient] || changed(a) != who[keyChanged]) {
+		return auth.Account{}, nil
+	}
+	return a, err
+}
+
+// Check finds the account of a name and a password. Errors: auth.ErrLogin; ehi.Throttled where the
+// account is locked for a while.
+func (p *Patients) Check(c *fiber.Ctx, name, password string) (auth.Account, error) {
+	a, err := p.auth.LogIn(c.UserContext(), "patient", name, password)
+	return a, locked(c, err)
+}
+
+// LogIn opens a session of a patient; a is the zero Account where patients have none.
+func (p *Patients) LogIn(c *fiber.Ctx, patient string, a auth.Account) error {
+	who := map[string]string{keyPatient: patient}
+	if a.Name != "" {
+		who[keyAccount], who[keyChanged] = a.Name, changed(a)
+	}
+	return p.store.begin(c, who)
+}
+
+// LogOut ends the request's session, if there is one.
+func (p *Patients) LogOut(c *fiber.Ctx) error { return p.store.end(c) }
+
+// lasts is a look whether a patient's session still lets him in, see store.lasts.
+func (p *Patients) lasts(c *fiber.Ctx) func(context.Context) (bool, error) {
+	return p.store.lasts(c, func(ctx context.Context, who map[string]string) (bool, error) {
+		patient, err := p.patientOf(ctx, who)
+		return patient != "", err
+	})
+}

@@ -1,0 +1,132 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/api/request"
+	"ehi-server/auth"
+	"ehi-server/exporter/jobs"
+	"ehi-server/shared/ehi"
+)
+
+// Tokens decides about access tokens: whom they let in, and whether what they began still stands.
+type Tokens struct {
+	// Auth issues and verifies tokens.
+	Auth *auth.Server
+	// Open answers requests without a token as if they came from a backend service with every right.
+	Open bool
+	// Sandbox is whether the client of the sandbox is there.
+	Sandbox bool
+}
+
+var _ jobs.Authority = Tokens{}
+
+// everybody is who asks without a token where the server is open to all (--open).
+var everybody = &auth.Access{
+	ClientID: "open",
+	Scopes:   auth.ParseSystemScopes("system/$ehi-export system/*.rs"),
+}
+
+// Bearer is middleware that lets requests pass whose access token has scopes that allow it (SMART-9);
+// needs tells everybody else which scopes do.
+func (t Tokens) Bearer(needs string, allow func(auth.Scopes) bool) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		a, err := t.Authenticate(c)
+		if err != nil {
+			return err
+		}
+		if !allow(a.Scopes) {
+			return Insufficient(c, "This needs the scope "+needs)
+		}
+		return c.Next()
+	}
+}
+
+// JobBearer is middleware that lets requests about a job pass whose token may have kicked one off. What
+// of the job it opens is decided later.
+func (t Tokens) JobBearer(c *fiber.Ctx) error {
+	return t.Bearer(
+		"patient/$ehi-export, system/$ehi-export or system/*.rs",
+		func(have auth.Scopes) bool {
+			types, all := have.Types(auth.SystemContext, auth.Export)
+			return all || len(types) > 0 || have.Contains(auth.PatientExport) ||
+				have.Contains(auth.SystemExport)
+		},
+	)(
+		c,
+	)
+}
+
+// Insufficient refuses a token whose scopes do not reach (RFC 6750 3.1).
+func Insufficient(c *fiber.Ctx, why string) error {
+	c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="ehi", error="insufficient_scope"`)
+	return ehi.Errorf(ehi.Forbidden, "%s", why)
+}
+
+// Authenticate reads the Authorization header (RFC 6750 2.1), and notes what the token allows.
+func (t Tokens) Authenticate(c *fiber.Ctx) (*auth.Access, error) {
+	request.NoStore(c)
+	header := c.Get(fiber.HeaderAuthorization)
+	if header == "" && t.Open {
+		request.SetAccess(c, everybody)
+		return everybody, nil
+	}
+	if header == "" {
+		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="ehi"`)
+		return nil, ehi.Errorf(
+			ehi.Unauthenticated,
+			"Unauthorized! No authorization header provided in request",
+		)
+	}
+	scheme, token, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		token = ""
+	}
+	a, err := t.Auth.Verify(c.UserContext(), strings.TrimSpace(token))
+	if err != nil && !errors.Is(err, auth.ErrToken) {
+		return nil, err
+	}
+	if err != nil {
+		c.Set(fiber.HeaderWWWAuthenticate,
+			`Bearer realm="ehi", error="invalid_token", error_description="Invalid token"`)
+		return nil, ehi.Errorf(ehi.Unauthenticated, "Invalid token")
+	}
+	request.SetAccess(c, a)
+	return a, nil
+}
+
+// Stands implements jobs.Authority.
+func (t Tokens) Stands(ctx context.Context, a jobs.Authorization) (bool, error) {
+	if a.Client == everybody.ClientID {
+		return t.Open, nil
+	}
+	return t.Auth.Stands(ctx, a.Client, a.Grant, auth.Origin{Begun: a.Begun, Made: a.ClientMade})
+}
+
+// StandsAsHeard implements jobs.Authority.
+func (t Tokens) StandsAsHeard(a jobs.Authorization) (stands, told bool) {
+	if a.Client == everybody.ClientID {
+		return t.Open, true
+	}
+	return t.Auth.StandsAsHeard(a.Client, a.Grant, auth.Origin{Begun: a.Begun, Made: a.ClientMade})
+}
+
+// Withdrawals implements jobs.Authority.
+func (t Tokens) Withdrawals() func(client, patient string) bool {
+	withdrawn := t.Auth.Withdrawals()
+	return func(client, patient string) bool {
+		return withdrawn[auth.Withdrawal{Client: client, Patient: patient}]
+	}
+}
+
+// Dormant implements jobs.Authority.
+func (t Tokens) Dormant(client string) bool {
+	return client == everybody.ClientID || client == auth.SandboxClientID && !t.Sandbox
+}
+
+// MaySkip implements jobs.Authority.
+func (t Tokens) MaySkip(client string) (form, review bool) { return t.Auth.MaySkip(client) }
