@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"ehi-server/api/fhirapi"
 	"ehi-server/api/openapi"
 )
 
@@ -59,7 +60,7 @@ func TestTheDocumentHasTheLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, limit := range []string{
-		fmt.Sprintf("The most entries on a page, up to %d;", mostCount),
+		fmt.Sprintf("The most entries on a page, up to %d;", fhirapi.MostCount),
 		fmt.Sprintf("The most events to return; 0 for all. Default %d.", auditLimit),
 	} {
 		if !strings.Contains(string(text), limit) {

@@ -9,6 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
+	"ehi-server/api/fhirapi"
 	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/exporter/find"
@@ -56,6 +57,7 @@ func secretivePatient(t *testing.T) *Server {
 // otherwise it could ask whether the patient is registered at the HIV clinic.
 func TestEHI9ASearchTellsNothingOfWhatStays(t *testing.T) {
 	s := secretivePatient(t)
+	h := &fhirapi.Handlers{Source: s.Source, Rules: s.Rules}
 	app := fiber.New()
 	ctx := app.AcquireCtx(&fasthttp.RequestCtx{})
 	defer app.ReleaseCtx(ctx)
@@ -66,7 +68,7 @@ func TestEHI9ASearchTellsNothingOfWhatStays(t *testing.T) {
 		if err != nil || !known {
 			t.Fatalf("%s=%s: %v, %v", name, value, known, err)
 		}
-		found, err := s.findPatients(ctx, source.Search{Criteria: []find.Criterion{criterion}, Limit: limit})
+		found, err := h.FindPatients(ctx, source.Search{Criteria: []find.Criterion{criterion}, Limit: limit})
 		if err != nil || len(found.Matches) != min(found.Total, limit) {
 			t.Fatalf("%s=%s: %+v, %v", name, value, found, err)
 		}

@@ -299,13 +299,13 @@ var scopeTexts = []struct {
 	{[]auth.Scopes{auth.Online}, "scope.online"},
 }
 
-// scopeDocuments says that an application reads documents one by one, see readsBinaries.
+// scopeDocuments says that an application reads documents one by one, see fhirapi.Handlers.ReadsBinaries.
 const scopeDocuments = "scope.documents"
 
 // plainScopes says in plain words what an application will be able to do.
 func (s *Server) plainScopes(t *web.Catalogue, scopes auth.Scopes) (out []string) {
 	for _, text := range scopeTexts {
-		if text.key == scopeDocuments && !s.readsBinaries() {
+		if text.key == scopeDocuments && !s.fhir.ReadsBinaries() {
 			continue
 		}
 		if slices.ContainsFunc(text.anyOf, scopes.Contains) {

@@ -167,15 +167,15 @@ func (s *Server) fhirRoutes(base string) {
 		}
 	}
 	s.on("GET", base+"/.well-known/smart-configuration", s.handleDiscovery)
-	s.on("GET", base+"/metadata", s.handleCapabilities)
-	s.on("GET", base+"/OperationDefinition/:id", s.handleOperationDefinition)
-	for _, search := range []struct{ method, path string }{{"GET", ""}, {"POST", "/_search"}} {
-		s.on(search.method, base+"/Patient"+search.path, s.handleSearch("Patient", s.findPatients))
-		s.on(search.method, base+"/Group"+search.path, s.handleSearch("Group", s.findGroups))
-	}
-	s.on("GET", base+"/Patient/:id", s.handlePatient)
-	s.on("GET", base+"/Binary/:id", s.handleBinary)
-	s.on("GET", base+"/Group/:id", s.handleGroup)
+	s.fhir.Routes(router{s}, base)
+}
+
+// router registers routes behind their rules for the packages of handlers.
+type router struct{ *Server }
+
+// On implements fhirapi.Router.
+func (r router) On(method, path string, handler fiber.Handler, before ...fiber.Handler) {
+	r.on(method, path, handler, before...)
 }
 
 // exposed are the headers that a browser's client may read (EHI-15, REAL-14).

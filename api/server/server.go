@@ -24,6 +24,7 @@ import (
 	"ehi-server/api/condition"
 	"ehi-server/api/content"
 	"ehi-server/api/faulty"
+	"ehi-server/api/fhirapi"
 	"ehi-server/api/listener"
 	"ehi-server/api/openid"
 	"ehi-server/api/progress"
@@ -162,6 +163,7 @@ type Server struct {
 	conns     *listener.Conns
 	trail     *trail.Recorder
 	faults    *faulty.Book
+	fhir      *fhirapi.Handlers
 	feed      *feed
 	samples   *samples
 	meters    meterBook
@@ -265,6 +267,9 @@ func New(c Config, d Deps) (*Server, error) {
 	s.authority = session.NewAuthority(d.Auth, s.patients, s.admins, d.Bus.Jobs, s.jobs)
 	if s.sender, err = content.NewSender(s.jobs, s.authority, d.Log); err != nil {
 		return nil, err
+	}
+	s.fhir = &fhirapi.Handlers{
+		Source: d.Source, Rules: d.Rules, Trail: s.trail, Origins: c.Origins, Sandbox: c.Sandbox,
 	}
 	s.routes()
 	s.app.Server().Handler = s.known(s.app.Server().Handler)

@@ -1,4 +1,4 @@
-package server
+package fhirapi
 
 import (
 	"bytes"
@@ -26,11 +26,11 @@ const (
 )
 
 // handleCapabilities is the CapabilityStatement (BULK-9, REAL-4).
-func (s *Server) handleCapabilities(c *fiber.Ctx) error {
+func (h *Handlers) handleCapabilities(c *fiber.Ctx) error {
 	if err := content.Negotiate(c); err != nil {
 		return err
 	}
-	origin := s.Origins.Base(c)
+	origin := h.Origins.Base(c)
 	ehiExport := fiber.Map{"name": "ehi-export", "definition": origin + "/fhir/OperationDefinition/ehi-export"}
 	export := func(canonical string) fiber.Map {
 		return fiber.Map{"name": "export", "definition": bulkOperation + canonical}
@@ -67,7 +67,7 @@ func (s *Server) handleCapabilities(c *fiber.Ctx) error {
 	})
 }
 
-// exportedTypes adds to the types with interactions those that only an export reads: bulk clients
+// exportedTypes adds the types that only an export reads to those with interactions: bulk clients
 // ask for the types that the CapabilityStatement lists, and silently leave out all others.
 func exportedTypes(listed []fiber.Map) []fiber.Map {
 	for _, t := range fhir.Types() {
@@ -86,7 +86,7 @@ func fhirBase(c *fiber.Ctx) string {
 }
 
 // handleOperationDefinition describes $ehi-export (REAL-4) with the parameters of EHI-6.
-func (s *Server) handleOperationDefinition(c *fiber.Ctx) error {
+func (h *Handlers) handleOperationDefinition(c *fiber.Ctx) error {
 	if err := content.Negotiate(c); err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (s *Server) handleOperationDefinition(c *fiber.Ctx) error {
 	}
 	return content.Resource(c, fiber.Map{
 		"resourceType": "OperationDefinition", "id": "ehi-export",
-		"url":  s.Origins.Base(c) + "/fhir/OperationDefinition/ehi-export",
+		"url":  h.Origins.Base(c) + "/fhir/OperationDefinition/ehi-export",
 		"name": "EHIExport", "title": "Export of all electronic health information of a patient or a population", "status": "active", "kind": "operation",
 		"date": capabilityDate, "affectsState": true, "code": "ehi-export", "resource": []string{"Patient", "Group"},
 		"system": true, "type": false, "instance": true,
@@ -117,44 +117,45 @@ func (s *Server) handleOperationDefinition(c *fiber.Ctx) error {
 }
 
 // handlePatient reads the token's patient (BULK-8).
-func (s *Server) handlePatient(c *fiber.Ctx) error {
+func (h *Handlers) handlePatient(c *fiber.Ctx) error {
 	if err := content.Negotiate(c); err != nil {
 		return err
 	}
 	if a := request.Access(c); !a.System() && c.Params("id") != a.Patient {
 		return jobs.ErrPatientNotFound
 	}
-	line, err := s.readPatient(c.UserContext(), c.Params("id"))
+	line, err := h.readPatient(c.UserContext(), c.Params("id"))
 	if err == nil {
-		line, err = s.alone(c, line)
+		line, err = h.alone(c, line)
 	}
 	if err != nil {
 		return err
 	}
-	s.trail.Record(c, nil, ehi.Event{Action: ehi.ActionRead, Patient: c.Params("id"), Detail: "Patient"})
+	h.Trail.Record(c, nil, ehi.Event{Action: ehi.ActionRead, Patient: c.Params("id"), Detail: "Patient"})
 	c.Set(fiber.HeaderContentType, content.FHIR)
 	return c.Send(line)
 }
 
-// alone is a Patient as a reader may have it: a patient's application in production reads nothing of
-// what it refers to, such as the clinic or the doctor, which the form alone releases.
-func (s *Server) alone(c *fiber.Ctx, line []byte) ([]byte, error) {
-	if request.Access(c).System() || s.Sandbox {
+// alone returns a Patient as the reader may have it. In production, a patient's application does
+// not read what the Patient refers to, such as the clinic or the doctor: only the form releases
+// that.
+func (h *Handlers) alone(c *fiber.Ctx, line []byte) ([]byte, error) {
+	if request.Access(c).System() || h.Sandbox {
 		return line, nil
 	}
-	return s.Rules.Alone(line)
+	return h.Rules.Alone(line)
 }
 
 // handleGroup reads a group of patients (BULK-8).
-func (s *Server) handleGroup(c *fiber.Ctx) error {
+func (h *Handlers) handleGroup(c *fiber.Ctx) error {
 	if err := content.Negotiate(c); err != nil {
 		return err
 	}
-	line, err := s.Source.Group(c.UserContext(), c.Params("id"))
+	line, err := h.Source.Group(c.UserContext(), c.Params("id"))
 	if err != nil {
 		return err
 	}
-	s.trail.Record(c, nil, ehi.Event{Action: ehi.ActionRead, Detail: "Group/" + c.Params("id")})
+	h.Trail.Record(c, nil, ehi.Event{Action: ehi.ActionRead, Detail: "Group/" + c.Params("id")})
 	c.Set(fiber.HeaderContentType, content.FHIR)
 	return c.Send(line)
 }
@@ -162,8 +163,8 @@ func (s *Server) handleGroup(c *fiber.Ctx) error {
 var errFound = errors.New("found")
 
 // readPatient reads the Patient resource of a record.
-func (s *Server) readPatient(ctx context.Context, id string) (line []byte, err error) {
-	record, err := s.Source.Open(ctx, id)
+func (h *Handlers) readPatient(ctx context.Context, id string) (line []byte, err error) {
+	record, err := h.Source.Open(ctx, id)
 	if err != nil {
 		return nil, err
 	}

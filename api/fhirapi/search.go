@@ -1,4 +1,4 @@
-package server
+package fhirapi
 
 import (
 	"context"
@@ -19,13 +19,14 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Sizes of a page of a search.
-const (
-	usualCount = 50
-	mostCount  = 500
-)
+// usualCount is how many matches a page of a search has where the client does not say.
+const usualCount = 50
 
-// cursorParameter says where the next page of a search begins. It is ours alone: clients follow links.
+// MostCount is the most matches that a page of a search has, whatever its client asks for.
+const MostCount = 500
+
+// cursorParameter says where the next page of a search begins. It is no part of FHIR: clients
+// follow links.
 const cursorParameter = "_cursor"
 
 // searchRequest is a search that a client asks for (https://hl7.org/fhir/R4/search.html).
@@ -35,8 +36,9 @@ type searchRequest struct {
 	applied []fhir.Parameter
 }
 
-// handleSearch answers searches of a type (BULK-8), by GET, or by POST with the parameters in a form.
-func (s *Server) handleSearch(typ string, look func(*fiber.Ctx, source.Search) (source.Found, error)) fiber.Handler {
+// handleSearch answers searches of a type (BULK-8), by GET, or by POST with the parameters in a
+// form.
+func (h *Handlers) handleSearch(typ string, look func(*fiber.Ctx, source.Search) (source.Found, error)) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		if err := content.Negotiate(c); err != nil {
 			return err
@@ -53,7 +55,7 @@ func (s *Server) handleSearch(typ string, look func(*fiber.Ctx, source.Search) (
 		if err != nil {
 			return err
 		}
-		return s.sendSearchset(c, typ, q, found)
+		return h.sendSearchset(c, typ, q, found)
 	}
 }
 
@@ -74,14 +76,14 @@ func searchParametersOf(c *fiber.Ctx) (out []fhir.Parameter, err error) {
 	return out, nil
 }
 
-// parseSearch understands the parameters of a search. Parameters that are not supported are left out, or with Prefer: handling=strict refused; so are those
-// without a value. Errors: ehi.Invalid, ehi.Unsupported.
+// parseSearch reads the parameters of a search. It ignores unknown parameters and those without a
+// value; with Prefer: handling=strict it refuses them. Errors: ehi.Invalid, ehi.Unsupported.
 func parseSearch(typ string, asked []fhir.Parameter, strict bool) (q searchRequest, err error) {
 	q.Limit = usualCount
 	for _, p := range asked {
 		known := p.Value != ""
 		if known {
-			if known, err = q.take(typ, p); err != nil {
+			if known, err = q.add(typ, p); err != nil {
 				return q, err
 			}
 		}
@@ -95,8 +97,8 @@ func parseSearch(typ string, asked []fhir.Parameter, strict bool) (q searchReque
 	return q, nil
 }
 
-// take takes one parameter in; known is false where it is not supported.
-func (q *searchRequest) take(typ string, p fhir.Parameter) (known bool, err error) {
+// add adds one parameter to the search; known is false where it is not supported.
+func (q *searchRequest) add(typ string, p fhir.Parameter) (known bool, err error) {
 	switch p.Name {
 	case "_format": // negotiate has seen to it
 		return true, nil
@@ -108,7 +110,7 @@ func (q *searchRequest) take(typ string, p fhir.Parameter) (known bool, err erro
 		if err != nil || n < 0 {
 			return true, ehi.Errorf(ehi.Invalid, "Invalid _count %.40q: not a number", p.Value)
 		}
-		q.Limit = min(n, mostCount)
+		q.Limit = min(n, MostCount)
 		return true, nil
 	case "_summary":
 		if p.Value == "count" {
@@ -135,7 +137,7 @@ func (q *searchRequest) take(typ string, p fhir.Parameter) (known bool, err erro
 	return known, err
 }
 
-// restrict keeps the search to ids; a second time, to those of both.
+// restrict limits the search to ids. Called twice, it limits the search to the ids of both calls.
 func (q *searchRequest) restrict(ids []string) {
 	if q.IDs == nil {
 		q.IDs = append([]string{}, ids...)
@@ -144,27 +146,28 @@ func (q *searchRequest) restrict(ids []string) {
 	q.IDs = slices.DeleteFunc(q.IDs, func(id string) bool { return !slices.Contains(ids, id) })
 }
 
-// findPatients finds patients: a patient's application finds its own and nobody else, whatever it asks.
-func (s *Server) findPatients(c *fiber.Ctx, q source.Search) (found source.Found, err error) {
+// FindPatients searches the patients. A patient's application finds only its own patient, whatever
+// it asks for.
+func (h *Handlers) FindPatients(c *fiber.Ctx, q source.Search) (found source.Found, err error) {
 	a := request.Access(c)
 	if a.System() {
-		return s.Source.FindPatients(request.Unhurried(c), q)
+		return h.Source.FindPatients(request.Unhurried(c), q)
 	}
 	own := searchRequest{Search: q}
 	own.restrict([]string{a.Patient})
 	own.Criteria, own.After, own.Limit = nil, "", 1
-	if found, err = s.Source.FindPatients(request.Unhurried(c), own.Search); err != nil || len(found.Matches) == 0 {
+	if found, err = h.Source.FindPatients(request.Unhurried(c), own.Search); err != nil || len(found.Matches) == 0 {
 		return found, err
 	}
 	shown := &found.Matches[0]
-	if shown.Line, err = s.alone(c, shown.Line); err != nil {
+	if shown.Line, err = h.alone(c, shown.Line); err != nil {
 		return source.Found{}, err
 	}
 	return foundIn(*shown, q)
 }
 
-// foundIn is what a search finds in the one Patient that an application may have. It is held to what that
-// shows: whether something was found would tell what stays.
+// foundIn searches the one Patient that an application may have, as the application sees it: a
+// match in what is withheld would tell the application what that is.
 func foundIn(shown source.Match, q source.Search) (found source.Found, err error) {
 	entries, err := find.Entries("Patient", shown.Line)
 	if err != nil || !find.Matches(q.Criteria, entries) {
@@ -177,13 +180,13 @@ func foundIn(shown source.Match, q source.Search) (found source.Found, err error
 	return found, nil
 }
 
-// groupsAtOnce bounds how many groups are read for one page of a search. Where there are more, a page may be short of its limit although there is a next one,
-// and nobody knows how many there are in all.
+// groupsAtOnce is how many groups are read for one page of a search. Where the source has more, a
+// page may be short although there is a next one, and the total is unknown.
 const groupsAtOnce = 1000
 
 // findGroups finds groups.
-func (s *Server) findGroups(c *fiber.Ctx, q source.Search) (out source.Found, err error) {
-	ids, err := s.Source.Groups(request.Unhurried(c))
+func (h *Handlers) findGroups(c *fiber.Ctx, q source.Search) (out source.Found, err error) {
+	ids, err := h.Source.Groups(request.Unhurried(c))
 	if err != nil {
 		return out, err
 	}
@@ -202,13 +205,13 @@ func (s *Server) findGroups(c *fiber.Ctx, q source.Search) (out source.Found, er
 		if n := len(page); n > 0 && n < len(rest) {
 			out.Next = page[n-1]
 		}
-		return out, s.lookAtGroups(request.Unhurried(c), page, q, &out)
+		return out, h.lookAtGroups(request.Unhurried(c), page, q, &out)
 	}
 	if len(ids) <= groupsAtOnce {
-		return out, s.lookAtGroups(request.Unhurried(c), ids, q, &out)
+		return out, h.lookAtGroups(request.Unhurried(c), ids, q, &out)
 	}
 	page := rest[:min(len(rest), groupsAtOnce)]
-	err = s.lookAtGroups(request.Unhurried(c), page, q, &out)
+	err = h.lookAtGroups(request.Unhurried(c), page, q, &out)
 	if n := len(page); out.Next == "" && n < len(rest) {
 		out.Next = page[n-1]
 	}
@@ -216,10 +219,10 @@ func (s *Server) findGroups(c *fiber.Ctx, q source.Search) (out source.Found, er
 	return out, err
 }
 
-// lookAtGroups adds what is found among some groups to a page.
-func (s *Server) lookAtGroups(ctx context.Context, ids []string, q source.Search, out *source.Found) error {
+// lookAtGroups adds the groups that match a search to a page.
+func (h *Handlers) lookAtGroups(ctx context.Context, ids []string, q source.Search, out *source.Found) error {
 	for _, id := range ids {
-		m, found, err := s.lookAtGroup(ctx, id, q.Criteria)
+		m, found, err := h.lookAtGroup(ctx, id, q.Criteria)
 		if err != nil {
 			return err
 		}
@@ -240,8 +243,8 @@ func (s *Server) lookAtGroups(ctx context.Context, ids []string, q source.Search
 	return nil
 }
 
-func (s *Server) lookAtGroup(ctx context.Context, id string, criteria []find.Criterion) (m source.Match, found bool, err error) {
-	line, err := s.Source.Group(ctx, id)
+func (h *Handlers) lookAtGroup(ctx context.Context, id string, criteria []find.Criterion) (m source.Match, found bool, err error) {
+	line, err := h.Source.Group(ctx, id)
 	if ehi.CodeOf(err) == ehi.NotFound { // gone meanwhile
 		return m, false, nil
 	}
@@ -253,8 +256,8 @@ func (s *Server) lookAtGroup(ctx context.Context, id string, criteria []find.Cri
 }
 
 // sendSearchset answers with a page of what was found.
-func (s *Server) sendSearchset(c *fiber.Ctx, typ string, q searchRequest, found source.Found) error {
-	here := s.Origins.Base(c) + fhirBase(c) + "/" + typ
+func (h *Handlers) sendSearchset(c *fiber.Ctx, typ string, q searchRequest, found source.Found) error {
+	here := h.Origins.Base(c) + fhirBase(c) + "/" + typ
 	links := []fiber.Map{{"relation": "self", "url": here + queryOf(q.applied, q.After)}}
 	if q.After != "" {
 		links = append(links, fiber.Map{"relation": "first", "url": here + queryOf(q.applied, "")})
@@ -272,9 +275,9 @@ func (s *Server) sendSearchset(c *fiber.Ctx, typ string, q searchRequest, found 
 		if typ == "Patient" {
 			e.Patient = m.ID
 		}
-		s.trail.Record(c, nil, e)
+		h.Trail.Record(c, nil, e)
 		entries = append(entries, fiber.Map{
-			"fullUrl": s.Origins.Base(c) + "/fhir/" + typ + "/" + m.ID, "resource": json.RawMessage(m.Line),
+			"fullUrl": h.Origins.Base(c) + "/fhir/" + typ + "/" + m.ID, "resource": json.RawMessage(m.Line),
 			"search": fiber.Map{"mode": "match"},
 		})
 	}

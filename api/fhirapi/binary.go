@@ -1,4 +1,4 @@
-package server
+package fhirapi
 
 import (
 	"mime"
@@ -11,23 +11,24 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// handleBinary reads what an attachment's url leads to: a patient's application reads the Binaries of that patient's record, a backend
-// service any; to others there is none. Who asks for FHIR's JSON gets the resource, anybody else its content
-// (https://hl7.org/fhir/R4/binary.html#rest), always as an attachment: it may be HTML. In production a patient's application gets a Binary
-// with an export alone: here nobody has asked the patient whether the document that it belongs to may go.
-func (s *Server) handleBinary(c *fiber.Ctx) error {
+// handleBinary reads a Binary, to which the url of an attachment leads. A patient's application
+// reads those of the patient's record, a backend service all of them. A client that asks for FHIR's
+// JSON gets the resource; others get the content (https://hl7.org/fhir/R4/binary.html#rest), always
+// as an attachment, because it may be HTML. In production a patient's application gets Binaries
+// with an export only: here, nobody has asked the patient whether the document may be shared.
+func (h *Handlers) handleBinary(c *fiber.Ctx) error {
 	a, id := request.Access(c), c.Params("id")
-	if a.Patient != "" && !s.readsBinaries() {
+	if a.Patient != "" && !h.ReadsBinaries() {
 		return errBinaryExported
 	}
-	line, err := s.Source.Resource(c.UserContext(), a.Patient, "Binary", id)
+	line, err := h.Source.Resource(c.UserContext(), a.Patient, "Binary", id)
 	if ehi.CodeOf(err) == ehi.NotFound {
 		return errBinaryNotFound
 	}
 	if err != nil {
 		return err
 	}
-	s.trail.Record(c, nil, ehi.Event{Action: ehi.ActionRead, Patient: a.Patient, Detail: "Binary/" + id})
+	h.Trail.Record(c, nil, ehi.Event{Action: ehi.ActionRead, Patient: a.Patient, Detail: "Binary/" + id})
 	var b struct {
 		ContentType string  `json:"contentType"`
 		Data        *[]byte `json:"data"`
@@ -44,9 +45,9 @@ func (s *Server) handleBinary(c *fiber.Ctx) error {
 	return c.Send(*b.Data)
 }
 
-// readsBinaries reports whether patients' applications read Binaries one by one, as the consent page then
-// promises.
-func (s *Server) readsBinaries() bool { return s.Sandbox }
+// ReadsBinaries reports whether patients' applications may read Binaries one by one. The consent
+// page says so.
+func (h *Handlers) ReadsBinaries() bool { return h.Sandbox }
 
 var errBinaryExported = ehi.Errorf(ehi.Forbidden, "A patient's application gets Binaries with an export alone")
 
@@ -61,7 +62,7 @@ func typeOf(binary []byte) string {
 	return b.ContentType
 }
 
-// contentType is a media type that stood in a record, made fit for a header.
+// contentType is a media type from a record, in a form that fits a header.
 func contentType(text string) string {
 	typ, parameters, err := mime.ParseMediaType(text)
 	if err != nil {
