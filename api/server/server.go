@@ -26,6 +26,7 @@ import (
 	"ehi-server/api/faulty"
 	"ehi-server/api/fhirapi"
 	"ehi-server/api/listener"
+	"ehi-server/api/live"
 	"ehi-server/api/openid"
 	"ehi-server/api/progress"
 	"ehi-server/api/request"
@@ -164,8 +165,8 @@ type Server struct {
 	trail     *trail.Recorder
 	faults    *faulty.Book
 	fhir      *fhirapi.Handlers
-	feed      *feed
-	samples   *samples
+	feed      *live.Feed
+	samples   *live.Samples
 	meters    meterBook
 	texts     web.Catalogues
 	format    formatBook
@@ -216,7 +217,7 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.holds, err = progress.NewHolds(d.Bus.Jobs, c.MaxHeld); err != nil {
 		return nil, err
 	}
-	s.feed, s.samples = newFeed(d.Bus.Jobs, s.progress), takeSamples()
+	s.feed, s.samples = live.NewFeed(d.Bus.Jobs, s.progress), live.TakeSamples()
 	s.conns = listener.New(listener.Config{
 		Most:       c.MaxConnections,
 		PerAddress: c.AddressConnections,
@@ -241,7 +242,7 @@ func New(c Config, d Deps) (*Server, error) {
 		Clock: func() time.Time { return s.clock() },
 	})
 	s.views = html.NewFileSystem(http.FS(views), ".html")
-	s.views.AddFunc("plot", drawPlot)
+	s.views.AddFunc("plot", live.Draw)
 	s.views.AddFunc("lower", strings.ToLower)
 	if err := s.views.Load(); err != nil {
 		return nil, err
@@ -311,7 +312,7 @@ func (s *Server) Drain() {
 // with the beginning of the shutdown, and would break off what is to be ended.
 func (s *Server) Shutdown(d time.Duration) error {
 	s.holds.Release()
-	s.feed.stop() // streams that have no end of their own
+	s.feed.Stop() // streams that have no end of their own
 	return errors.Join(s.app.ShutdownWithTimeout(d), s.conns.Close())
 }
 
@@ -328,9 +329,9 @@ func (s *Server) EndWhatDoesNotStand(ctx context.Context) error {
 func (s *Server) Close() error {
 	s.jobs.Close()
 	s.authority.Close()
-	s.samples.stop()
+	s.samples.Stop()
 	s.holds.Close()
-	s.feed.stop()
+	s.feed.Stop()
 	s.failures.Stop()
 	return s.progress.Stop()
 }

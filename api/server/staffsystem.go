@@ -107,7 +107,9 @@ func (s *Server) handleStaffSystem(c *fiber.Ctx) error {
 	}
 	return s.staffRender(c, "system", "system", "System", fiber.Map{
 		"Damaged": damaged,
-		"State":   state, "Plots": s.samples.plots(), "Version": telemetry.Version(), "Host": host, "PID": os.Getpid(), "Up": age(time.Since(began)), "Words": statusWords,
+		"State":   state, "Plots": s.samples.Plots(),
+		"Version": telemetry.Version(), "Host": host, "PID": os.Getpid(),
+		"Up": age(time.Since(began)), "Words": statusWords,
 		"Unready": <-unready, "Rescue": s.Condition.Rescue(), "Goroutines": runtime.NumGoroutine(),
 	})
 }

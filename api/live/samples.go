@@ -1,4 +1,4 @@
-package server
+package live
 
 import (
 	"html/template"
@@ -12,8 +12,9 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// samples are this process's latest figures, for administrators who have no Grafana at hand: some of the metrics, every sampleEvery for sampleSpan.
-type samples struct {
+// Samples are this process's latest figures, for administrators who have no Grafana at hand: some
+// of the metrics, every five seconds for half an hour.
+type Samples struct {
 	mu   sync.Mutex
 	list []sample
 	end  chan struct{}
@@ -31,9 +32,9 @@ type sample struct {
 	values map[string]float64
 }
 
-// takeSamples starts to take them; stop ends it.
-func takeSamples() *samples {
-	s := &samples{end: make(chan struct{}), done: make(chan struct{})}
+// TakeSamples starts to take them; Stop ends it.
+func TakeSamples() *Samples {
+	s := &Samples{end: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
 		every := time.NewTicker(sampleEvery)
@@ -50,7 +51,8 @@ func takeSamples() *samples {
 	return s
 }
 
-func (s *samples) stop() {
+// Stop ends the taking. It can be called again.
+func (s *Samples) Stop() {
 	select {
 	case <-s.end:
 	default:
@@ -59,8 +61,8 @@ func (s *samples) stop() {
 	<-s.done
 }
 
-func (s *samples) take() {
-	families, _ := telemetry.Registry.Gather() // what can be had is there also with an error, of which GET /metrics tells
+func (s *Samples) take() {
+	families, _ := telemetry.Registry.Gather() // GET /metrics reports errors; the rest is there
 	now := sample{time.Now(), map[string]float64{}}
 	for _, f := range families {
 		if !slices.ContainsFunc(charts, func(c chart) bool { return c.metric == f.GetName() }) {
@@ -93,8 +95,8 @@ var charts = []chart{
 	{"Commands that wait for a worker", "ehi_queue_pending", false, 1},
 }
 
-// plots draws the charts.
-func (s *samples) plots() (out []plot.Plot) {
+// Plots are the charts, as they are now.
+func (s *Samples) Plots() (out []plot.Plot) {
 	s.mu.Lock()
 	list := slices.Clone(s.list)
 	s.mu.Unlock()
@@ -111,13 +113,17 @@ func (s *samples) plots() (out []plot.Plot) {
 			}
 			line.Points = append(line.Points, [2]float64{float64(v.at.Unix()), y / c.per})
 		}
-		out = append(out, plot.Plot{Title: c.title, X: plot.Axis{Scale: plot.Time, Format: clock}, Y: plot.Axis{}, Series: []plot.Series{line}})
+		out = append(out, plot.Plot{
+			Title:  c.title,
+			X:      plot.Axis{Scale: plot.Time, Format: clock},
+			Series: []plot.Series{line},
+		})
 	}
 	return out
 }
 
-// drawPlot draws a plot within a page.
-func drawPlot(p plot.Plot) (template.HTML, error) {
+// Draw draws a plot within a page.
+func Draw(p plot.Plot) (template.HTML, error) {
 	var out strings.Builder
 	err := plot.Template.ExecuteTemplate(&out, "plot", p)
 	return template.HTML(out.String()), err
