@@ -26,6 +26,7 @@ import (
 	"ehi-server/auth"
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/jobs"
+	"ehi-server/exporter/keeper"
 	"ehi-server/exporter/pairing"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
@@ -153,7 +154,7 @@ type Node struct {
 	// Files is exposed for the same reason.
 	Files files.Store
 	// Keeper is exposed so that a round can be run at will.
-	Keeper *worker.Keeper
+	Keeper *keeper.Keeper
 
 	cfg      Config
 	data     string
@@ -390,7 +391,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 			},
 		},
 	})
-	n.Keeper = &worker.Keeper{Bus: n.Bus, Files: n.Files, Log: n.log, Every: n.cfg.KeeperEvery, Grace: n.cfg.OrphanGrace}
+	n.Keeper = &keeper.Keeper{Bus: n.Bus, Files: n.Files, Log: n.log, Every: n.cfg.KeeperEvery, Grace: n.cfg.OrphanGrace}
 	n.scrubber = &worker.Scrubber{Bus: n.Bus, Files: n.Files, Log: n.log, Rate: n.cfg.ScrubRate}
 	n.server, err = server.New(server.Config{
 		Config: n.cfg.exports(),

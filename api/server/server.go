@@ -35,9 +35,9 @@ import (
 	"ehi-server/api/web"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
+	"ehi-server/exporter/keeper"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
-	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/kv"
 	"ehi-server/shared/subject"
@@ -184,9 +184,9 @@ const (
 	maxDiscard = 64 << 20 // bytes that are read of a refused body, so that its sender hears why
 )
 
-// remove deletes a job in any state, with what its form has kept. Errors: those of worker.Delete.
+// remove deletes a job in any state, with what its form has kept. Errors: those of keeper.Delete.
 func (s *Server) remove(ctx context.Context, job string) error {
-	return errors.Join(worker.Delete(ctx, s.Bus, s.Files, job, nil), s.kept.In(ctx).Delete(draftKey(job)))
+	return errors.Join(keeper.Delete(ctx, s.Bus, s.Files, job, nil), s.kept.In(ctx).Delete(draftKey(job)))
 }
 
 // New builds the application; Close releases it.

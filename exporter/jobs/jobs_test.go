@@ -14,9 +14,9 @@ import (
 	"go.uber.org/goleak"
 
 	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/keeper"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/synthetic"
-	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
@@ -126,7 +126,7 @@ func newHouse(t *testing.T, change func(*Config)) *house {
 		Authority: h.authority,
 		Reviewers: h.reviewers,
 		Remove: func(ctx context.Context, job string) error {
-			return worker.Delete(ctx, b, exports, job, nil)
+			return keeper.Delete(ctx, b, exports, job, nil)
 		},
 		Doubt: func(string) {}, Log: slog.New(slog.DiscardHandler),
 	})

@@ -1,6 +1,6 @@
-// Package worker runs exports: it takes start commands from the bus, supervises one pipeline for each, commits what
-// it wrote and moves the job on. The janitor and the reconciler, which keep the promise that no job is ever stuck and no
-// file ever left behind, live here too. It never answers a client.
+// Package worker runs exports: it takes start commands from the bus, supervises one pipeline for
+// each, commits what it wrote and moves the job on. It never answers a client; package keeper tidies
+// up after it.
 //
 //	Next -> Get job -> Take task (attempt n) -> pipeline -> Commit task -> Complete job -> Done
 //	           |            |                      |             |

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/keeper"
 	"ehi-server/exporter/pairing"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
@@ -36,7 +37,7 @@ type house struct {
 	files   *local.Store
 	source  source.Source
 	patient ehi.Patient
-	keeper  *worker.Keeper
+	keeper  *keeper.Keeper
 	log     *slog.Logger
 	stall   time.Duration
 }
@@ -68,7 +69,7 @@ func newHouse(t *testing.T) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &house{t, b, f, store, patients[0], &worker.Keeper{Bus: b, Files: f, Log: quiet()}, quiet(), 0}
+	return &house{t, b, f, store, patients[0], &keeper.Keeper{Bus: b, Files: f, Log: quiet()}, quiet(), 0}
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -472,7 +473,7 @@ func TestEHI17ExpiredJobsVanish(t *testing.T) {
 }
 
 // rounds runs so many rounds of a keeper by a clock.
-func (h *house) rounds(k *worker.Keeper, clock func() time.Time, n int) {
+func (h *house) rounds(k *keeper.Keeper, clock func() time.Time, n int) {
 	h.t.Helper()
 	ctx, cancel := context.WithCancel(h.t.Context())
 	k.Clock, k.Every = clock, time.Millisecond
@@ -502,7 +503,7 @@ func TestAStartByAClockThatIsAheadExpiresNothing(t *testing.T) {
 			}
 			book := &logtest.Book{}
 			log := slog.New(slog.NewTextHandler(book, nil))
-			again := &worker.Keeper{Bus: h.bus, Files: h.files, Log: log, Grace: time.Hour}
+			again := &keeper.Keeper{Bus: h.bus, Files: h.files, Log: log, Grace: time.Hour}
 			h.rounds(again, func() time.Time { return time.Now().Add(40 * 24 * time.Hour) }, 2)
 			h.await("kept", ehi.Retrieved)
 			if len(h.stored("kept")) == 0 {
@@ -514,7 +515,7 @@ func TestAStartByAClockThatIsAheadExpiresNothing(t *testing.T) {
 			if at, err := h.files.Served(); err != nil || at.IsZero() || time.Since(at).Abs() > time.Hour {
 				t.Errorf("a server ran last at %v, %v", at, err)
 			}
-			again = &worker.Keeper{Bus: h.bus, Files: h.files, Log: h.log} // without a grace
+			again = &keeper.Keeper{Bus: h.bus, Files: h.files, Log: h.log} // without a grace
 			h.rounds(again, func() time.Time { return time.Now().Add(40 * 24 * time.Hour) }, 1)
 			if _, err := h.bus.Jobs.Get(t.Context(), "kept"); ehi.CodeOf(err) != ehi.NotFound {
 				t.Errorf("without a grace: %v", err)

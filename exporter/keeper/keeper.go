@@ -1,4 +1,4 @@
-package worker
+package keeper
 
 import (
 	"context"
@@ -169,6 +169,14 @@ func (k *Keeper) Run(ctx context.Context) error {
 		pause(ctx, every)
 	}
 	return nil
+}
+
+// pause waits for a while, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 // failed reports whether a round met an error, and counts it.
