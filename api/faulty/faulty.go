@@ -65,16 +65,6 @@ func Ordered(c *fiber.Ctx) ([]ehi.Fault, error) {
 	return ehi.ParseFaults(c.Params("faults"))
 }
 
-// IsBase reports whether base is the URL of a FHIR base with ordered faults, at an origin, followed
-// by one of some variants. Both URLs are in the spelling of weburl.Canonical.
-func IsBase(origin, base string, variants []string) bool {
-	rest, ok := strings.CutPrefix(base, origin+"/faulty/")
-	faults, variant, found := strings.Cut(rest, "/")
-	_, err := ehi.ParseFaults(faults)
-	return ok && found && err == nil &&
-		slices.ContainsFunc(variants, func(v string) bool { return "/"+variant == v+"/fhir" })
-}
-
 // KickOff refuses a kick-off where its faults say so. Errors: ehi.Throttled.
 func (b *Book) KickOff(c *fiber.Ctx, faults []ehi.Fault) error {
 	client := request.Access(c).ClientID

@@ -9,27 +9,6 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// IsBase accepts the bases of ordered faults at its own origin alone.
-func TestABaseOfFaultsIsKnown(t *testing.T) {
-	const origin = "https://ehi.example"
-	variants := []string{"", "/no-form"}
-	for base, want := range map[string]bool{
-		origin + "/faulty/slow/fhir":            true,
-		origin + "/faulty/slow,busy/fhir":       true,
-		origin + "/faulty/slow/no-form/fhir":    true,
-		origin + "/faulty/slow/auto/fhir":       false,
-		origin + "/faulty/nonsense/fhir":        false,
-		origin + "/faulty/slow":                 false,
-		origin + "/faulty//fhir":                false,
-		origin + "/fhir":                        false,
-		"https://evil.example/faulty/slow/fhir": false,
-	} {
-		if got := IsBase(origin, base, variants); got != want {
-			t.Errorf("%s: %v", base, got)
-		}
-	}
-}
-
 // The first and the third status request of a job fail, the others do not; each job counts alone.
 func TestAFaultGoesAway(t *testing.T) {
 	b, err := NewBook()

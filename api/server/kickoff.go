@@ -79,7 +79,7 @@ func (s *Server) kickOffAsk(
 // ownBase tells the FHIR bases of this server, by which a client may name what is here.
 func (s *Server) ownBase(c *fiber.Ctx) func(base string) bool {
 	return func(base string) bool {
-		return slices.Contains(s.audiences(c, base), weburl.Canonical(base))
+		return slices.Contains(s.Origins.Audiences(c, base, s.Sandbox), weburl.Canonical(base))
 	}
 }
 

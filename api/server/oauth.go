@@ -96,7 +96,7 @@ func (s *Server) handleAuthorize(c *fiber.Ctx) error {
 	if err := s.failures.LimitClient(c, q.Get("client_id")); err != nil {
 		return err
 	}
-	req, err := s.Auth.Check(c.UserContext(), q, s.audiences(c, q.Get("aud")))
+	req, err := s.Auth.Check(c.UserContext(), q, s.Origins.Audiences(c, q.Get("aud"), s.Sandbox))
 	if err != nil {
 		return refuseAuthorize(c, req, err)
 	}

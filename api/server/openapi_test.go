@@ -10,6 +10,7 @@ import (
 
 	"ehi-server/api/fhirapi"
 	"ehi-server/api/openapi"
+	"ehi-server/api/request"
 )
 
 // The OpenAPI document has every route of the server, and no other.
@@ -48,8 +49,8 @@ func TestTheDocumentHasEveryRoute(t *testing.T) {
 
 // The OpenAPI document has the variants of the FHIR base that the server has.
 func TestTheDocumentHasEveryVariant(t *testing.T) {
-	if got := openapi.Variants(); !slices.Equal(got, bases) {
-		t.Errorf("the document has %q, the server %q", got, bases)
+	if got := openapi.Variants(); !slices.Equal(got, request.Bases()) {
+		t.Errorf("the document has %q, the server %q", got, request.Bases())
 	}
 }
 

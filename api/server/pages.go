@@ -186,7 +186,8 @@ func (s *Server) consent(c *fiber.Ctx) (q url.Values, req auth.Request, patient 
 			asked[k] = v
 		}
 	}
-	if req, err = s.Auth.Check(c.UserContext(), asked, s.audiences(c, asked.Get("aud"))); err != nil {
+	audiences := s.Origins.Audiences(c, asked.Get("aud"), s.Sandbox)
+	if req, err = s.Auth.Check(c.UserContext(), asked, audiences); err != nil {
 		return asked, req, "", err
 	}
 	patient, err = s.patients.LoggedIn(c)

@@ -172,7 +172,7 @@ func TestBasesWithASlash(t *testing.T) {
 	for _, aud := range []string{"http://server.test/fhir", "http://server.test/fhir/", "http://server.test/no-form/fhir/"} {
 		var c fasthttp.RequestCtx
 		ctx := s.app.AcquireCtx(&c)
-		if !slices.Contains(s.audiences(ctx, aud), weburl.Canonical(aud)) {
+		if !slices.Contains(s.Origins.Audiences(ctx, aud, s.Sandbox), weburl.Canonical(aud)) {
 			t.Errorf("%s is no audience", aud)
 		}
 		s.app.ReleaseCtx(ctx)

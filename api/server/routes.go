@@ -38,7 +38,7 @@ func (s *Server) routes() {
 	s.on("POST", adminImport, s.handleImport, s.drain)
 	app.Use(s.limitBody)
 
-	for _, base := range bases {
+	for _, base := range request.Bases() {
 		s.fhirRoutes(base + "/fhir")
 		if s.Sandbox {
 			s.fhirRoutes(faulty.Base + base + "/fhir")

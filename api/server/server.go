@@ -42,7 +42,6 @@ import (
 	"ehi-server/shared/kv"
 	"ehi-server/shared/subject"
 	"ehi-server/shared/tracing"
-	"ehi-server/shared/weburl"
 )
 
 // Config is what the server is told once, at start. Defaults are those of the command line (see node.Config).
@@ -334,26 +333,6 @@ func (s *Server) Close() error {
 	s.feed.Stop()
 	s.failures.Stop()
 	return s.progress.Stop()
-}
-
-// bases are the path variants of the FHIR base (EHI-1).
-var bases = []string{"", "/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form"}
-
-// audiences lists what aud may be, in the spelling of weburl.Canonical: every variant of the FHIR base,
-// and the base of ordered faults that is asked for.
-func (s *Server) audiences(c *fiber.Ctx, aud string) []string {
-	var out []string
-	aud = weburl.Canonical(aud)
-	for _, origin := range s.Origins.All(c) {
-		origin = weburl.Canonical(origin)
-		for _, b := range bases {
-			out = append(out, origin+b+"/fhir")
-		}
-		if s.Sandbox && faulty.IsBase(origin, aud, bases) {
-			out = append(out, aud)
-		}
-	}
-	return out
 }
 
 // LoopbackAliases are the other names under which a listener on loopback is reached.
