@@ -6,7 +6,6 @@ import (
 	"mime"
 	"mime/multipart"
 	"net/http"
-	"net/url"
 	"os"
 
 	"github.com/gofiber/fiber/v2"
@@ -96,13 +95,4 @@ func (s *Server) removeFiles(c *fiber.Ctx, names []string) (*ehi.Job, error) {
 		return nil, err
 	}
 	return s.jobs.Detach(c.UserContext(), s.Origins.Acting(c), j, names...)
-}
-
-func escapeName(name string) string { return url.PathEscape(name) }
-
-func unescapeName(name string) string {
-	if n, err := url.PathUnescape(name); err == nil {
-		return n
-	}
-	return name
 }

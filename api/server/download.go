@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"io"
+	"net/url"
 	"slices"
 	"strconv"
 
@@ -53,31 +54,12 @@ func (s *Server) handleDownload(c *fiber.Ctx) error {
 	case errorsFile:
 		return s.sendBytes(c, j, "errors", errorLines(j, r))
 	default:
-		return s.sendOutput(c, j, name, cut)
+		f, err := s.jobs.FindFile(c.UserContext(), j, name)
+		if err != nil {
+			return err
+		}
+		return s.sender.SendOutput(c, j, f, cut)
 	}
-}
-
-// sendOutput sends a file of the export; cut breaks it off in the middle.
-func (s *Server) sendOutput(c *fiber.Ctx, j *ehi.Job, name string, cut bool) error {
-	f, err := s.jobs.FindFile(c.UserContext(), j, name)
-	if err != nil {
-		return err
-	}
-	out, err := s.sender.Stored(c, jobs.StoredFile(j, f))
-	if err != nil {
-		return err
-	}
-	out.MIME, out.Modified, out.Cut = content.NDJSON, j.ApprovedAt, cut
-	out.Tag = j.ID + "-" + f.Object + "-" + strconv.FormatInt(f.Offset, 10)
-	switch coding := string(f.Compression); {
-	case f.Compression == "" || f.Compression == ehi.Identity:
-		out.Compress = true
-		return s.sender.Send(c, out)
-	case content.Accepts(c, coding):
-		out.Coding = coding
-		return s.sender.Send(c, out)
-	}
-	return s.sender.SendDecompressed(c, out, f.Compression, f.Bytes)
 }
 
 // sendBytes sends a file that is rendered from the job's record; an empty one does not exist (REAL-3). Tokens may see different ones: the tag is of
@@ -126,7 +108,7 @@ func subjectOf(j *ehi.Job) string {
 }
 
 func (s *Server) wireAttachment(c *fiber.Ctx, j *ehi.Job, a ehi.Attachment) fhir.Attachment {
-	u := jobURL(s.Origins.Base(c), j.ID, "/download/attachments/"+escapeName(a.Name))
+	u := jobURL(s.Origins.Base(c), j.ID, "/download/attachments/"+url.PathEscape(a.Name))
 	return fhir.NewAttachment(a.Name, a.ContentType, u, a.Size, a.SHA1, a.CreatedAt)
 }
 
@@ -152,21 +134,5 @@ func (s *Server) handleAttachment(c *fiber.Ctx) error {
 		return beyondReach(c)
 	}
 	s.trail.Disclose(c, j)
-	return s.sendDocument(c, j)
-}
-
-// sendDocument sends the document of a job that the path names.
-func (s *Server) sendDocument(c *fiber.Ctx, j *ehi.Job) error {
-	a, ok := j.Attachment(unescapeName(c.Params("file")))
-	if !ok {
-		return jobs.ErrFileNotFound
-	}
-	out, err := s.sender.Stored(c, jobs.StoredDocument(j, a))
-	if err != nil {
-		return err
-	}
-	content.SaveAs(c, a.Name)
-	content.Inert(c)
-	out.MIME, out.Modified, out.Tag = a.ContentType, a.CreatedAt, j.ID+"-a-"+escapeName(a.Name)
-	return s.sender.Send(c, out)
+	return s.sender.SendDocument(c, j, c.Params("file"))
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -265,7 +266,7 @@ func (s *Server) requestFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, err 
 		return nil, err
 	}
 	for _, a := range j.Attachments {
-		out = append(out, requestFile{Name: a.Name, URL: "/my/requests/" + j.ID + "/documents/" + escapeName(a.Name), Bytes: a.Size})
+		out = append(out, requestFile{Name: a.Name, URL: "/my/requests/" + j.ID + "/documents/" + url.PathEscape(a.Name), Bytes: a.Size})
 	}
 	return out, nil
 }
@@ -300,15 +301,23 @@ func (s *Server) handleRequestFile(document bool) fiber.Handler {
 		e.Agent = "patient " + j.Patient.ID
 		s.trail.Record(c, nil, e)
 		if document {
-			err = s.sendDocument(c, j)
+			err = s.sender.SendDocument(c, j, c.Params("file"))
 		} else {
-			name := c.Params("file")
-			content.SaveAs(c, name)
-			err = s.sendOutput(c, j, name, false)
+			err = s.sendRequestFile(c, j, c.Params("file"))
 		}
 		request.NoStore(c) // the browser may be somebody else's a minute later
 		return err
 	}
+}
+
+// sendRequestFile sends a file of an approved request, for the browser to save.
+func (s *Server) sendRequestFile(c *fiber.Ctx, j *ehi.Job, name string) error {
+	f, err := s.jobs.FindFile(c.UserContext(), j, name)
+	if err != nil {
+		return err
+	}
+	content.SaveAs(c, name)
+	return s.sender.SendOutput(c, j, f, false)
 }
 
 // handleRequestArchive hands the patient everything of an approved request at once, as a ZIP archive.

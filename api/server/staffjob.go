@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -152,7 +153,7 @@ func (s *Server) handleStaffJob(c *fiber.Ctx) error {
 		"Mine": slices.Contains(approvers, request.AdministratorName(c)),
 	}
 	for _, a := range j.Attachments {
-		documents = append(documents, jobDocument{a, staffJobPath(j.ID) + "/documents/" + escapeName(a.Name)})
+		documents = append(documents, jobDocument{a, staffJobPath(j.ID) + "/documents/" + url.PathEscape(a.Name)})
 	}
 	page["Documents"] = documents
 	if page["Damaged"], err = s.damagedFiles(c.UserContext(), j.ID); err != nil {
@@ -208,7 +209,7 @@ func (s *Server) handleStaffDocument(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	err = s.sendDocument(c, j)
+	err = s.sender.SendDocument(c, j, c.Params("file"))
 	request.NoStore(c) // a session opened it
 	s.trail.Record(c, err, ehi.About(ehi.ActionRead, j))
 	return err

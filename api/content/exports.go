@@ -1,0 +1,58 @@
+package content
+
+import (
+	"net/url"
+	"strconv"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/exporter/jobs"
+	"ehi-server/shared/ehi"
+)
+
+// SendOutput sends a file of an export, in the content coding that it is stored in where the client
+// accepts that. cut breaks the answer off in the middle, for tests of clients. Errors: as of
+// Files.OpenFile.
+func (s *Sender) SendOutput(c *fiber.Ctx, j *ehi.Job, f ehi.File, cut bool) error {
+	out, err := s.Stored(c, jobs.StoredFile(j, f))
+	if err != nil {
+		return err
+	}
+	out.MIME, out.Modified, out.Cut = NDJSON, j.ApprovedAt, cut
+	out.Tag = j.ID + "-" + f.Object + "-" + strconv.FormatInt(f.Offset, 10)
+	switch coding := string(f.Compression); {
+	case f.Compression == "" || f.Compression == ehi.Identity:
+		out.Compress = true
+		return s.Send(c, out)
+	case Accepts(c, coding):
+		out.Coding = coding
+		return s.Send(c, out)
+	}
+	return s.SendDecompressed(c, out, f.Compression, f.Bytes)
+}
+
+// SendDocument sends the document of a job that a segment of the path names. A browser saves it, and
+// runs nothing in it. Errors: jobs.ErrFileNotFound, and as of Files.OpenFile.
+func (s *Sender) SendDocument(c *fiber.Ctx, j *ehi.Job, segment string) error {
+	a, ok := j.Attachment(unescaped(segment))
+	if !ok {
+		return jobs.ErrFileNotFound
+	}
+	out, err := s.Stored(c, jobs.StoredDocument(j, a))
+	if err != nil {
+		return err
+	}
+	SaveAs(c, a.Name)
+	Inert(c)
+	out.MIME, out.Modified, out.Tag = a.ContentType, a.CreatedAt, j.ID+"-a-"+url.PathEscape(a.Name)
+	return s.Send(c, out)
+}
+
+// unescaped is the name that a segment of a path stands for; a segment that cannot be unescaped stands
+// for itself.
+func unescaped(segment string) string {
+	if name, err := url.PathUnescape(segment); err == nil {
+		return name
+	}
+	return segment
+}
