@@ -2,7 +2,7 @@
 // A client orders faults in the path of the FHIR base, /faulty/<faults>/fhir; ehi.Fault lists them.
 // A job keeps the faults that it was kicked off with.
 //
-// It never acts on a job without faults, and never fails by itself. The handlers of api/fhir ask it
+// It never acts on a job without faults, and never fails by itself. The handlers of api/fhirapi ask it
 // before they answer.
 package faulty
 

@@ -1,20 +1,46 @@
-// Package fhirapi answers requests for FHIR resources: the CapabilityStatement, patients, groups
-// and Binaries by id, and searches. (Package fhir of shared knows FHIR itself; so that the word
-// fhir keeps that one meaning, this package does not share its name.)
+// Package fhirapi answers applications in FHIR's terms. It kicks exports off, and tells how they
+// stand, what they hold and where the files are; it sends the files, and deletes exports. It also
+// answers requests for resources: the CapabilityStatement, patients, groups and Binaries by id, and
+// searches. (Package fhir of shared knows FHIR itself; so that the word fhir keeps that one meaning,
+// this package does not share its name.)
 //
 // It never decides who may use a route: the router does, by its rules of access. It narrows what a
-// patient's application gets to that patient. api/server uses it.
+// token gets to its patient, its client and its scopes. It never changes a job: exporter/jobs does.
+// api/server uses it.
 package fhirapi
 
 import (
+	"bufio"
 	"context"
+	"log/slog"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
-	"ehi-server/api/trail"
+	"ehi-server/auth"
+	"ehi-server/exporter/jobs"
 	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
 )
+
+// Jobs are the exports (jobs.Service).
+type Jobs interface {
+	KickOff(ctx context.Context, by ehi.Actor, ask jobs.Ask) (*ehi.Job, error)
+	Delete(ctx context.Context, by ehi.Actor, j *ehi.Job) error
+	// Find finds any job, FindOwn one of the actor's, and Released one of them whose files may be
+	// had. Errors: ehi.NotFound.
+	Find(ctx context.Context, id string) (*ehi.Job, error)
+	FindOwn(ctx context.Context, by ehi.Actor, id string) (*ehi.Job, error)
+	Released(ctx context.Context, by ehi.Actor, id string) (*ehi.Job, error)
+	// Task reads a committed task of a job; FindFile finds a file by its name in the manifest.
+	Task(ctx context.Context, j *ehi.Job, n int) (ehi.Task, error)
+	FindFile(ctx context.Context, j *ehi.Job, name string) (ehi.File, error)
+	// Damaged lists the files of a job that are known to be damaged.
+	Damaged(job string) ([]files.Known, error)
+}
 
 // Source is the records that are read (source.Source).
 type Source interface {
@@ -31,14 +57,93 @@ type Rules interface {
 	Alone(patient []byte) ([]byte, error)
 }
 
-// Handlers answer the requests.
-type Handlers struct {
-	Source  Source
-	Rules   Rules
-	Trail   *trail.Recorder
+// Tokens know who sends a request (session.Tokens).
+type Tokens interface {
+	// Authenticate reads the token of a request anew. Errors: ehi.Unauthenticated.
+	Authenticate(c *fiber.Ctx) (*auth.Access, error)
+}
+
+// Trail records what requests do (trail.Recorder).
+type Trail interface {
+	Record(c *fiber.Ctx, err error, e ehi.Event)
+	// Disclose records that files of a job go out.
+	Disclose(c *fiber.Ctx, j *ehi.Job)
+}
+
+// Sender sends answers that take long, and files (content.Sender).
+type Sender interface {
+	Send(c *fiber.Ctx, b content.Body) error
+	SendChunked(c *fiber.Ctx, write func(*bufio.Writer) error)
+	SendOutput(c *fiber.Ctx, j *ehi.Job, f ehi.File, cut bool) error
+	SendDocument(c *fiber.Ctx, j *ehi.Job, segment string) error
+}
+
+// Progress knows how running exports get on (progress.Book).
+type Progress interface {
+	Of(job string) (_ ehi.Progress, known bool)
+}
+
+// Holds let status requests wait for news of their job (progress.Holds).
+type Holds interface {
+	Hold(
+		c *fiber.Ctx, job string, most time.Duration, over func() (bool, error),
+	) (waited bool, err error)
+}
+
+// Paces hold the polls of each job to a pace (abuse.Paces).
+type Paces interface {
+	Admit(job string, now time.Time) (delay, refused time.Duration)
+	Refuse(job string, now time.Time) (refused time.Duration)
+}
+
+// Failures refuse addresses and clients of which too many requests have failed (abuse.Failures).
+type Failures interface {
+	// Limit is middleware, for the request's address; LimitClient is for a client.
+	Limit(c *fiber.Ctx) error
+	LimitClient(c *fiber.Ctx, client string) error
+}
+
+// Faults are those that clients order in the sandbox (faulty.Book).
+type Faults interface {
+	KickOff(c *fiber.Ctx, faults []ehi.Fault) error
+	Status(c *fiber.Ctx, j *ehi.Job) (done bool, err error)
+	File(c *fiber.Ctx, j *ehi.Job, name string) (cut, done bool, err error)
+}
+
+// Config is what the handlers are told once, at start.
+type Config struct {
+	// Origins is how clients reach the server, and by which proxies.
 	Origins request.Origins
-	// Sandbox lets patients' applications read Binaries, and Patients as they are stored.
+	// Sandbox lets patients' applications read Binaries, and Patients as they are stored; clients may
+	// order faults.
 	Sandbox bool
+	// Open answers requests without a token: files need none.
+	Open bool
+	// BareLink sends the Link header without angle brackets to every client (EHI-2).
+	BareLink bool
+	// Hold is how long a status request is held while its job is being exported, MaxHold the most that
+	// a client may ask for by Prefer: wait; 0: none is held.
+	Hold, MaxHold time.Duration
+	// PageTasks is how many tasks' files a page of the manifest lists (BULK-3).
+	PageTasks int
+}
+
+// Handlers answer the requests. They are safe for concurrent use.
+type Handlers struct {
+	Config
+	Jobs     Jobs
+	Source   Source
+	Rules    Rules
+	Tokens   Tokens
+	Trail    Trail
+	Sender   Sender
+	Progress Progress
+	Holds    Holds
+	Paces    Paces
+	Failures Failures
+	Faults   Faults
+	// Log is told why a manifest does not say which files are damaged.
+	Log *slog.Logger
 }
 
 // Router registers a handler behind the rule of access of its route, and what comes before that
@@ -49,6 +154,7 @@ type Router interface {
 
 // Routes registers what stands below one variant of the FHIR base (EHI-1), such as /no-form/fhir.
 func (h *Handlers) Routes(r Router, base string) {
+	h.kickOffRoutes(r, base) // first: $export is no id of a resource
 	r.On("GET", base+"/metadata", h.handleCapabilities)
 	r.On("GET", base+"/OperationDefinition/:id", h.handleOperationDefinition)
 	for _, search := range []struct{ method, path string }{{"GET", ""}, {"POST", "/_search"}} {
@@ -59,3 +165,41 @@ func (h *Handlers) Routes(r Router, base string) {
 	r.On("GET", base+"/Binary/:id", h.handleBinary)
 	r.On("GET", base+"/Group/:id", h.handleGroup)
 }
+
+func (h *Handlers) kickOffRoutes(r Router, base string) {
+	on := func(method, path string, level ehi.Level, op ehi.Operation) {
+		r.On(method, base+path, h.handleKickOff(level, op), h.Failures.Limit)
+	}
+	for _, dollar := range []string{"/$", "/%24"} {
+		on("POST", "/Patient/:id"+dollar+"ehi-export", ehi.OnePatient, ehi.EHIExport)
+		on("POST", dollar+"ehi-export", ehi.System, ehi.EHIExport)
+		on("POST", "/Group/:id"+dollar+"ehi-export", ehi.OneGroup, ehi.EHIExport)
+		for path, level := range map[string]ehi.Level{
+			"":           ehi.System,
+			"/Patient":   ehi.AllPatients,
+			"/Group/:id": ehi.OneGroup,
+		} {
+			on("GET", path+dollar+"export", level, ehi.BulkExport)
+			on("POST", path+dollar+"export", level, ehi.BulkExport)
+			on("POST", path+dollar+"export-v4", level, ehi.BulkExportV4)
+		}
+	}
+}
+
+// JobRoutes registers what stands below the URL of a job.
+func (h *Handlers) JobRoutes(r Router) {
+	r.On("GET", "/jobs/:id/status", h.handleStatus)
+	r.On("DELETE", "/jobs/:id/status", h.handleDelete)
+	r.On("GET", "/jobs/:id/metadata", h.handleMetadata)
+	r.On("GET", "/jobs/:id/download/attachments/:file", h.handleAttachment)
+	r.On("GET", "/jobs/:id/download/:file", h.handleDownload)
+}
+
+// ownJob finds the request's job. One of another client is as absent as one that never was.
+func (h *Handlers) ownJob(c *fiber.Ctx) (*ehi.Job, error) {
+	j, err := h.Jobs.FindOwn(c.UserContext(), h.Origins.Actor(c), c.Params("id"))
+	return request.Noted(c, j, err)
+}
+
+// jobURL is the URL of what stands below that of a job; path begins with a slash.
+func jobURL(origin, id, path string) string { return origin + "/jobs/" + id + path }

@@ -4,39 +4,19 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/fhirapi"
 	"ehi-server/api/request"
 	"ehi-server/exporter/jobs"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/fhir"
 )
-
-// jobJSON is a job as its form's sender sees it (EHI-7). What came of the choices is not in it: an
-// application never learns that something is withheld (EHI-14).
-type jobJSON struct {
-	ID             string            `json:"id"`
-	Patient        ehi.Patient       `json:"patient"`
-	Level          string            `json:"level"` // patient, patients, group, system
-	Group          string            `json:"group,omitempty"`
-	Manifest       json.RawMessage   `json:"manifest"`
-	Status         ehi.Status        `json:"status"`
-	CreatedAt      int64             `json:"createdAt"`   // ms since 1970
-	CompletedAt    int64             `json:"completedAt"` // ms since 1970, 0 while it is not completed
-	Parameters     any               `json:"parameters"`
-	Authorizations any               `json:"authorizations"`
-	Attachments    []fhir.Attachment `json:"attachments"`
-	AutoApprove    bool              `json:"autoApprove"`
-	Progress       string            `json:"progress,omitempty"`
-}
 
 // adminJobJSON is a job as administrators see it (EHI-10).
 type adminJobJSON struct {
-	jobJSON
+	fhirapi.Job
 	Counts    map[string]int64 `json:"counts"`
 	Withheld  map[string]int64 `json:"withheld"`
 	Approvals []string         `json:"approvals,omitempty"` // of four eyes, of what is there now
@@ -45,42 +25,17 @@ type adminJobJSON struct {
 	Error     string           `json:"error,omitempty"`
 }
 
-func (s *Server) jobJSON(j *ehi.Job, r reach) jobJSON {
-	out := jobJSON{
-		ID:          j.ID,
-		Patient:     j.Patient,
-		Level:       j.Level.Kind(),
-		Group:       j.Group,
-		Manifest:    json.RawMessage("null"),
-		Status:      j.Status,
-		CreatedAt:   j.CreatedAt.UnixMilli(),
-		Attachments: []fhir.Attachment{},
-		AutoApprove: j.AutoApprove,
-	}
-	if !j.CompletedAt.IsZero() {
-		out.CompletedAt = j.CompletedAt.UnixMilli()
-	}
-	out.Parameters, out.Authorizations = j.Form.MarshalWire()
-	if !j.Status.Settled() {
-		out.Progress = s.progressText(j, r)
-	}
-	return out
-}
-
 func (s *Server) adminJobJSON(c *fiber.Ctx, j *ehi.Job) adminJobJSON {
 	out := adminJobJSON{
-		jobJSON:   s.jobJSON(j, unlimited),
-		Counts:    orEmpty(j.Counts),
-		Withheld:  orEmpty(j.Withheld),
+		Job:       s.fhir.JobForStaff(c, j),
+		Counts:    fhirapi.Counts(j.Counts),
+		Withheld:  fhirapi.Counts(j.Withheld),
 		Approvals: s.jobs.Approvers(j),
 		Reason:    j.Reason,
 		Error:     j.Error,
 	}
 	if j.Status == ehi.Retrieved {
 		out.Contents = j.Contents()
-	}
-	for _, a := range j.Attachments {
-		out.Attachments = append(out.Attachments, s.wireAttachment(c, j, a))
 	}
 	return out
 }
@@ -92,7 +47,7 @@ func (s *Server) withManifest(c *fiber.Ctx, j *ehi.Job) (adminJobJSON, error) {
 		return out, nil
 	}
 	var err error
-	out.Manifest, err = s.manifest(c, j)
+	out.Manifest, err = s.fhir.ManifestForStaff(c, j)
 	return out, err
 }
 
@@ -200,14 +155,6 @@ func (s *Server) deleteJob(c *fiber.Ctx) error {
 		return err
 	}
 	return s.jobs.Delete(c.UserContext(), s.Origins.Acting(c), j)
-}
-
-// instant renders a time, "" for none.
-func instant(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return fhir.FormatInstant(t)
 }
 
 // handleSweep tells what the janitor would remove, and waits for an administrator's word to.

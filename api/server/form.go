@@ -335,7 +335,7 @@ func (s *Server) handleSubmit(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(s.jobJSON(done, reach{}))
+	return c.JSON(s.fhir.JobForSender(done))
 }
 
 // submitPage takes what the form page sends: the choices, or the wish to see what they would release or to go on in another language.

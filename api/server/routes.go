@@ -47,11 +47,7 @@ func (s *Server) routes() {
 
 	s.on("GET", "/jobs/:id/customize", s.handleForm)
 	s.on("POST", "/jobs/:id", s.handleSubmit)
-	s.on("GET", "/jobs/:id/status", s.handleStatus)
-	s.on("DELETE", "/jobs/:id/status", s.handleDelete)
-	s.on("GET", "/jobs/:id/metadata", s.handleMetadata)
-	s.on("GET", "/jobs/:id/download/attachments/:file", s.handleAttachment)
-	s.on("GET", "/jobs/:id/download/:file", s.handleDownload)
+	s.fhir.JobRoutes(router{s})
 
 	s.on("GET", "/.well-known/openid-configuration", s.handleDiscovery)
 	s.on("GET", "/.well-known/oauth-authorization-server", s.handleDiscovery)
@@ -156,16 +152,6 @@ func (s *Server) staffRoutes() {
 
 // fhirRoutes is what stands below one variant of the FHIR base (EHI-1).
 func (s *Server) fhirRoutes(base string) {
-	for _, dollar := range []string{"/$", "/%24"} {
-		s.on("POST", base+"/Patient/:id"+dollar+"ehi-export", s.kickOff(ehi.OnePatient, ehi.EHIExport), s.failures.Limit)
-		s.on("POST", base+dollar+"ehi-export", s.kickOff(ehi.System, ehi.EHIExport), s.failures.Limit)
-		s.on("POST", base+"/Group/:id"+dollar+"ehi-export", s.kickOff(ehi.OneGroup, ehi.EHIExport), s.failures.Limit)
-		for path, level := range map[string]ehi.Level{"": ehi.System, "/Patient": ehi.AllPatients, "/Group/:id": ehi.OneGroup} {
-			s.on("GET", base+path+dollar+"export", s.kickOff(level, ehi.BulkExport), s.failures.Limit)
-			s.on("POST", base+path+dollar+"export", s.kickOff(level, ehi.BulkExport), s.failures.Limit)
-			s.on("POST", base+path+dollar+"export-v4", s.kickOff(level, ehi.BulkExportV4), s.failures.Limit)
-		}
-	}
 	s.on("GET", base+"/.well-known/smart-configuration", s.handleDiscovery)
 	s.fhir.Routes(router{s}, base)
 }

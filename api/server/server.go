@@ -157,12 +157,10 @@ type Server struct {
 	admins    *session.Administrators
 	authority *session.Authority
 	progress  *progress.Book
-	polls     *abuse.Paces
 	holds     *progress.Holds
 	failures  *abuse.Failures
 	conns     *listener.Conns
 	trail     *trail.Recorder
-	faults    *faulty.Book
 	fhir      *fhirapi.Handlers
 	feed      *live.Feed
 	samples   *live.Samples
@@ -198,14 +196,8 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.progress, err = progress.Follow(d.Bus); err != nil {
 		return nil, fmt.Errorf("follow progress: %w", err)
 	}
-	if s.polls, err = abuse.NewPaces(c.PollBurst); err != nil {
-		return nil, err
-	}
 	if s.failures, err = s.followFailures(); err != nil {
 		return nil, fmt.Errorf("follow failures: %w", err)
-	}
-	if s.faults, err = faulty.NewBook(); err != nil {
-		return nil, err
 	}
 	if s.trail, err = trail.New(d.Bus.Audit, c.Origins); err != nil {
 		return nil, err
@@ -268,14 +260,49 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.sender, err = content.NewSender(s.jobs, s.authority, d.Log); err != nil {
 		return nil, err
 	}
-	s.fhir = &fhirapi.Handlers{
-		Source: d.Source, Rules: d.Rules, Trail: s.trail, Origins: c.Origins, Sandbox: c.Sandbox,
+	if s.fhir, err = s.newFHIR(); err != nil {
+		return nil, err
 	}
 	s.routes()
 	s.app.Server().Handler = s.known(s.app.Server().Handler)
 	s.app.Server().ConnState = s.conns.Changed
 	s.app.Server().ErrorHandler = s.unbroken(s.app.Server().ErrorHandler)
 	return s, nil
+}
+
+// newFHIR builds the handlers of FHIR requests, on what is built by then.
+func (s *Server) newFHIR() (*fhirapi.Handlers, error) {
+	paces, err := abuse.NewPaces(s.PollBurst)
+	if err != nil {
+		return nil, err
+	}
+	faults, err := faulty.NewBook()
+	if err != nil {
+		return nil, err
+	}
+	return &fhirapi.Handlers{
+		Config: fhirapi.Config{
+			Origins:   s.Origins,
+			Sandbox:   s.Sandbox,
+			Open:      s.Open,
+			BareLink:  s.BareLink,
+			Hold:      s.Hold,
+			MaxHold:   s.MaxHold,
+			PageTasks: s.PageTasks,
+		},
+		Jobs:     s.jobs,
+		Source:   s.Source,
+		Rules:    s.Rules,
+		Tokens:   s.tokens,
+		Trail:    s.trail,
+		Sender:   s.sender,
+		Progress: s.progress,
+		Holds:    s.holds,
+		Paces:    paces,
+		Failures: s.failures,
+		Faults:   faults,
+		Log:      s.Log,
+	}, nil
 }
 
 func (s *Server) followFailures() (*abuse.Failures, error) {
@@ -347,8 +374,6 @@ func LoopbackAliases(base string) []string {
 	}
 	return out
 }
-
-func jobURL(origin, id, rest string) string { return origin + "/jobs/" + id + rest }
 
 // now is the server's clock: UTC, as all instants on the wire.
 func now() time.Time { return time.Now().UTC() }

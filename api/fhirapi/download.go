@@ -1,4 +1,4 @@
-package server
+package fhirapi
 
 import (
 	"bytes"
@@ -27,14 +27,14 @@ const (
 )
 
 // approved finds the request's job, where its files may be had (EHI-12).
-func (s *Server) approved(c *fiber.Ctx) (*ehi.Job, error) {
-	j, err := s.jobs.Released(c.UserContext(), s.Origins.Actor(c), c.Params("id"))
+func (h *Handlers) approved(c *fiber.Ctx) (*ehi.Job, error) {
+	j, err := h.Jobs.Released(c.UserContext(), h.Origins.Actor(c), c.Params("id"))
 	return request.Noted(c, j, err)
 }
 
 // handleDownload sends one file of an export. The name is looked up in the job's own table and becomes no path.
-func (s *Server) handleDownload(c *fiber.Ctx) error {
-	j, err := s.approved(c)
+func (h *Handlers) handleDownload(c *fiber.Ctx) error {
+	j, err := h.approved(c)
 	if err != nil {
 		return err
 	}
@@ -42,35 +42,35 @@ func (s *Server) handleDownload(c *fiber.Ctx) error {
 	if !r.file(name) {
 		return beyondReach(c)
 	}
-	cut, done, err := s.faults.File(c, j, name)
+	cut, done, err := h.Faults.File(c, j, name)
 	if done {
 		return err
 	}
-	s.trail.Disclose(c, j)
+	h.Trail.Disclose(c, j)
 	c.Set(fiber.HeaderContentDisposition, "attachment")
 	switch name {
 	case attachmentsFile:
-		return s.sendBytes(c, j, "attachments", s.attachmentLines(c, j))
+		return h.sendBytes(c, j, "attachments", h.attachmentLines(c, j))
 	case errorsFile:
-		return s.sendBytes(c, j, "errors", errorLines(j, r))
+		return h.sendBytes(c, j, "errors", errorLines(j, r))
 	default:
-		f, err := s.jobs.FindFile(c.UserContext(), j, name)
+		f, err := h.Jobs.FindFile(c.UserContext(), j, name)
 		if err != nil {
 			return err
 		}
-		return s.sender.SendOutput(c, j, f, cut)
+		return h.Sender.SendOutput(c, j, f, cut)
 	}
 }
 
 // sendBytes sends a file that is rendered from the job's record; an empty one does not exist (REAL-3). Tokens may see different ones: the tag is of
 // the content.
-func (s *Server) sendBytes(c *fiber.Ctx, j *ehi.Job, name string, data []byte) error {
+func (h *Handlers) sendBytes(c *fiber.Ctx, j *ehi.Job, name string, data []byte) error {
 	if len(data) == 0 {
 		return jobs.ErrFileNotFound
 	}
 	digest := sha256.Sum256(data)
 	name += "-" + strconv.FormatUint(binary.BigEndian.Uint64(digest[:]), 36)
-	return s.sender.Send(c, content.Body{
+	return h.Sender.Send(c, content.Body{
 		ReadSeeker: bytes.NewReader(data),
 		Closer:     io.NopCloser(nil),
 		Size:       int64(len(data)),
@@ -83,10 +83,10 @@ func (s *Server) sendBytes(c *fiber.Ctx, j *ehi.Job, name string, data []byte) e
 }
 
 // attachmentLines are the EHIDocumentReferences of the job's attachments (EHI-11).
-func (s *Server) attachmentLines(c *fiber.Ctx, j *ehi.Job) []byte {
+func (h *Handlers) attachmentLines(c *fiber.Ctx, j *ehi.Job) []byte {
 	var out []byte
 	for _, a := range j.Attachments {
-		doc := fhir.NewEHIDocument(fhir.MakeID(j.ID, a.Object), subjectOf(j), s.wireAttachment(c, j, a))
+		doc := fhir.NewEHIDocument(fhir.MakeID(j.ID, a.Object), subjectOf(j), h.attachment(c, j, a))
 		line, err := json.Marshal(doc)
 		if err != nil { // strings and numbers only: cannot fail
 			panic(err)
@@ -107,8 +107,8 @@ func subjectOf(j *ehi.Job) string {
 	return ""
 }
 
-func (s *Server) wireAttachment(c *fiber.Ctx, j *ehi.Job, a ehi.Attachment) fhir.Attachment {
-	u := jobURL(s.Origins.Base(c), j.ID, "/download/attachments/"+url.PathEscape(a.Name))
+func (h *Handlers) attachment(c *fiber.Ctx, j *ehi.Job, a ehi.Attachment) fhir.Attachment {
+	u := jobURL(h.Origins.Base(c), j.ID, "/download/attachments/"+url.PathEscape(a.Name))
 	return fhir.NewAttachment(a.Name, a.ContentType, u, a.Size, a.SHA1, a.CreatedAt)
 }
 
@@ -125,14 +125,14 @@ func errorLines(j *ehi.Job, r reach) []byte {
 }
 
 // handleAttachment sends a document that an administrator added.
-func (s *Server) handleAttachment(c *fiber.Ctx) error {
-	j, err := s.approved(c)
+func (h *Handlers) handleAttachment(c *fiber.Ctx) error {
+	j, err := h.approved(c)
 	if err != nil {
 		return err
 	}
 	if !reachOf(request.Access(c), j).opens(documentType) {
 		return beyondReach(c)
 	}
-	s.trail.Disclose(c, j)
-	return s.sender.SendDocument(c, j, c.Params("file"))
+	h.Trail.Disclose(c, j)
+	return h.Sender.SendDocument(c, j, c.Params("file"))
 }

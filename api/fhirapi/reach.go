@@ -1,4 +1,4 @@
-package server
+package fhirapi
 
 import (
 	"slices"

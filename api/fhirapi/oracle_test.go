@@ -1,4 +1,4 @@
-package server
+package fhirapi
 
 import (
 	"os"
@@ -9,7 +9,6 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
-	"ehi-server/api/fhirapi"
 	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/exporter/find"
@@ -25,10 +24,9 @@ const secretive = `{"resourceType":"Patient","id":"p","name":[` +
 	`"identifier":[{"system":"urn:hiv-clinic","value":"7","type":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}]}},{"system":"urn:hospital","value":"8"}],` +
 	`"address":[{"city":"Refuge","extension":[{"url":"u","valueCoding":{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"SDV"}}]},{"city":"Boston"}]}` + "\n"
 
-// secretivePatient is a server in production mode with that Patient.
-func secretivePatient(t *testing.T) *Server {
+// secretivePatient is a source with that Patient.
+func secretivePatient(t *testing.T) source.Source {
 	t.Helper()
-	s := routed(t, func(c *Config) { c.Sandbox = false })
 	dir := t.TempDir()
 	path := filepath.Join(dir, "patient.ndjson")
 	if err := os.WriteFile(path, []byte(secretive), 0o600); err != nil {
@@ -43,21 +41,21 @@ func secretivePatient(t *testing.T) *Server {
 			t.Error(err)
 		}
 	})
-	if _, err := store.Import(t.Context(), []string{path}, source.ImportOptions{Strict: true, Now: time.Now()}); err != nil {
+	options := source.ImportOptions{Strict: true, Now: time.Now()}
+	if _, err := store.Import(t.Context(), []string{path}, options); err != nil {
 		t.Fatal(err)
 	}
-	if s.Rules, err = release.RulesFromFile(""); err != nil {
-		t.Fatal(err)
-	}
-	s.Source = store
-	return s
+	return store
 }
 
 // EHI-9: an application finds its patient by what it may have of the Patient, and by nothing that stays:
 // otherwise it could ask whether the patient is registered at the HIV clinic.
 func TestEHI9ASearchTellsNothingOfWhatStays(t *testing.T) {
-	s := secretivePatient(t)
-	h := &fhirapi.Handlers{Source: s.Source, Rules: s.Rules}
+	rules, err := release.RulesFromFile("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &Handlers{Source: secretivePatient(t), Rules: rules}
 	app := fiber.New()
 	ctx := app.AcquireCtx(&fasthttp.RequestCtx{})
 	defer app.ReleaseCtx(ctx)
@@ -100,7 +98,7 @@ func TestEHI9ASearchTellsNothingOfWhatStays(t *testing.T) {
 // EHI-14: a job keeps the name that administrators see. It may be one that stays: where a form decides,
 // an application knows the patient by id.
 func TestEHI14AJobTellsItsApplicationNoNameThatStays(t *testing.T) {
-	patient, err := secretivePatient(t).Source.Patient(t.Context(), "p")
+	patient, err := secretivePatient(t).Patient(t.Context(), "p")
 	if err != nil || patient.Name != "Ann Hidden" {
 		t.Fatalf("%+v, %v", patient, err)
 	}

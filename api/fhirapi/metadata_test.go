@@ -1,4 +1,4 @@
-package server
+package fhirapi
 
 import (
 	"strings"
@@ -23,14 +23,14 @@ func TestEHI14AnApplicationNeverLearnsThatSomethingIsWithheld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{progress: book}
+	h := &Handlers{Progress: book}
 	render := func(j ehi.Job, total int64) string {
 		book.Note(ehi.Progress{Job: j.ID, Done: total / 2, Total: total})
-		sent := s.jobJSON(&j, reach{})
+		sent := h.JobForSender(&j)
 		sent.Parameters, sent.Authorizations = nil, nil // the sender's own words
 		told, err := json.Marshal([]any{
 			metadataFor(whole, &j), metadataFor(reach{}, &j), sent,
-			string(errorLines(&j, whole)), s.progressText(&j, whole),
+			string(errorLines(&j, whole)), h.progressText(&j, whole),
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -1,4 +1,4 @@
-package server
+package fhirapi
 
 import (
 	"fmt"
@@ -20,21 +20,21 @@ const (
 )
 
 // handleStatus tells a client how its job stands (EHI-3, 4, 5).
-func (s *Server) handleStatus(c *fiber.Ctx) error {
-	j, err := s.ownJob(c)
+func (h *Handlers) handleStatus(c *fiber.Ctx) error {
+	j, err := h.ownJob(c)
 	if err != nil {
 		return err
 	}
-	if done, err := s.faults.Status(c, j); done {
+	if done, err := h.Faults.Status(c, j); done {
 		return err
 	}
-	if j, err = s.await(c, j); err != nil {
+	if j, err = h.await(c, j); err != nil {
 		return err
 	}
 	if done, err := faulty.Standing(c, j); done {
 		return err
 	}
-	if err := s.statusOf(c, j); err != nil {
+	if err := h.statusOf(c, j); err != nil {
 		return err
 	}
 	if j.SeparateStatus { // BULK-7
@@ -44,26 +44,26 @@ func (s *Server) handleStatus(c *fiber.Ctx) error {
 	return nil
 }
 
-func (s *Server) statusOf(c *fiber.Ctx, j *ehi.Job) error {
+func (h *Handlers) statusOf(c *fiber.Ctx, j *ehi.Job) error {
 	switch j.Status {
 	case ehi.Approved:
-		return s.sendManifest(c, j)
+		return h.sendManifest(c, j)
 	case ehi.Failed: // BULK-5
 		return content.Outcome(c, http.StatusInternalServerError, "fatal", string(ehi.Internal), j.Error)
 	case ehi.Rejected:
 		return content.Outcome(c, http.StatusForbidden, "fatal", "suppressed", "The export was rejected by an administrator")
 	}
-	s.setLink(c, j)
+	h.setLink(c, j)
 	c.Set(fiber.HeaderRetryAfter, retryPerson)
 	if j.Status == ehi.Requested {
 		c.Set(fiber.HeaderRetryAfter, retryMachine)
 	}
-	c.Set("X-Progress", s.progressText(j, reachOf(request.Access(c), j)))
+	c.Set("X-Progress", h.progressText(j, reachOf(request.Access(c), j)))
 	return content.Empty(c, http.StatusAccepted)
 }
 
 // progressText stays under 100 characters (EHI-4). Sums over all types are for who has them all (see reach).
-func (s *Server) progressText(j *ehi.Job, r reach) string {
+func (h *Handlers) progressText(j *ehi.Job, r reach) string {
 	switch j.Status {
 	case ehi.AwaitingInput:
 		return "awaiting-input: the patient has not chosen yet what to release"
@@ -73,7 +73,7 @@ func (s *Server) progressText(j *ehi.Job, r reach) string {
 	if j.Level != ehi.OnePatient {
 		return populationProgress(j, r.whole)
 	}
-	p, known := s.progress.Of(j.ID)
+	p, known := h.Progress.Of(j.ID)
 	return patientProgress(p, known, r.counts(j))
 }
 
@@ -112,17 +112,17 @@ func populationProgress(j *ehi.Job, resources bool) string {
 }
 
 // handleDelete aborts or forgets a job in any state (EHI-13, REAL-6).
-func (s *Server) handleDelete(c *fiber.Ctx) error {
-	j, err := s.ownJob(c)
+func (h *Handlers) handleDelete(c *fiber.Ctx) error {
+	j, err := h.ownJob(c)
 	if err != nil {
 		return err
 	}
 	if !reachOf(request.Access(c), j).whole {
 		err := beyondReach(c)
-		s.trail.Record(c, err, ehi.About(ehi.ActionDelete, j))
+		h.Trail.Record(c, err, ehi.About(ehi.ActionDelete, j))
 		return err
 	}
-	if err := s.jobs.Delete(c.UserContext(), s.Origins.Acting(c), j); err != nil {
+	if err := h.Jobs.Delete(c.UserContext(), h.Origins.Acting(c), j); err != nil {
 		return err
 	}
 	return content.Outcome(c, http.StatusAccepted, "information", "informational", "The export was deleted")

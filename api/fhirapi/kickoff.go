@@ -1,4 +1,4 @@
-package server
+package fhirapi
 
 import (
 	"net/http"
@@ -17,50 +17,45 @@ import (
 	"ehi-server/shared/weburl"
 )
 
-// kickOff answers the kick-off of an operation on one patient or a population. It creates a job and
-// answers at once; a worker runs the export (EHI-1, 2, 6; BULK-1, 2).
-func (s *Server) kickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
+// handleKickOff answers the kick-off of an operation on one patient or a population: it creates a job and answers at once; the
+// export runs in a worker (EHI-1, 2, 6; BULK-1, 2).
+func (h *Handlers) handleKickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		if err := s.failures.LimitClient(c, request.Access(c).ClientID); err != nil {
+		if err := h.Failures.LimitClient(c, request.Access(c).ClientID); err != nil {
 			return err
 		}
-		ask, err := s.kickOffAsk(c, level, op)
+		ask, err := h.kickOffAsk(c, level, op)
 		if err != nil {
 			e := ehi.Event{Action: ehi.ActionKickOff, Detail: level.Kind()}
 			if level == ehi.OnePatient && fhir.ValidID(ask.Subject) {
 				e.Patient = ask.Subject
 			}
-			s.trail.Record(c, err, e)
+			h.Trail.Record(c, err, e)
 			return err
 		}
-		j, err := s.jobs.KickOff(c.UserContext(), s.Origins.Acting(c), ask)
+		j, err := h.Jobs.KickOff(c.UserContext(), h.Origins.Acting(c), ask)
 		if err != nil {
 			return err
 		}
 		request.NoteJob(c, j)
-		status := jobURL(s.Origins.Base(c), j.ID, "/status")
+		status := jobURL(h.Origins.Base(c), j.ID, "/status")
 		c.Set(fiber.HeaderContentLocation, status)
-		s.setLink(c, j)
-		return content.Outcome(c, http.StatusAccepted, "information", "informational",
-			"The export was accepted; its status is at "+status)
+		h.setLink(c, j)
+		return content.Outcome(c, http.StatusAccepted, "information", "informational", "The export was accepted; its status is at "+status)
 	}
 }
 
 // kickOffAsk reads what a kick-off asks for. What it can read of that is returned with an error, too.
-func (s *Server) kickOffAsk(
-	c *fiber.Ctx, level ehi.Level, op ehi.Operation,
-) (ask jobs.Ask, err error) {
+func (h *Handlers) kickOffAsk(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (ask jobs.Ask, err error) {
 	a := request.Access(c)
 	base, _, _ := strings.Cut(c.Path(), "/fhir/")
 	ask = jobs.Ask{
 		Level: level, Operation: op, Subject: c.Params("id"),
-		URL: s.Origins.Base(c) + c.OriginalURL(), Base: s.Origins.Base(c) + "/fhir",
-		SkipForm:       strings.Contains(base, "/no-form"),
-		SkipReview:     strings.Contains(base, "/auto-approve"),
-		Lenient:        content.Preferred(c).Lenient(),
-		SeparateStatus: content.Preferred(c).Has("separate-export-status"),
-		Own:            s.ownBase(c),
-		BareLink:       s.BareLink || s.Sandbox && a.ClientID == auth.SandboxClientID,
+		URL: h.Origins.Base(c) + c.OriginalURL(), Base: h.Origins.Base(c) + "/fhir",
+		SkipForm: strings.Contains(base, "/no-form"), SkipReview: strings.Contains(base, "/auto-approve"),
+		Lenient: content.Preferred(c).Lenient(), SeparateStatus: content.Preferred(c).Has("separate-export-status"),
+		Own:      h.ownBase(c),
+		BareLink: h.BareLink || h.Sandbox && a.ClientID == auth.SandboxClientID,
 	}
 	ask.Types, ask.AllTypes = a.Scopes.Types(auth.SystemContext, auth.Export)
 	if err = content.Negotiate(c); err != nil {
@@ -69,7 +64,7 @@ func (s *Server) kickOffAsk(
 	if ask.Faults, err = faulty.Ordered(c); err != nil {
 		return ask, err
 	}
-	if err = s.faults.KickOff(c, ask.Faults); err != nil {
+	if err = h.Faults.KickOff(c, ask.Faults); err != nil {
 		return ask, err
 	}
 	ask.Parameters, err = kickOffParameters(c)
@@ -77,18 +72,18 @@ func (s *Server) kickOffAsk(
 }
 
 // ownBase tells the FHIR bases of this server, by which a client may name what is here.
-func (s *Server) ownBase(c *fiber.Ctx) func(base string) bool {
+func (h *Handlers) ownBase(c *fiber.Ctx) func(base string) bool {
 	return func(base string) bool {
-		return slices.Contains(s.Origins.Audiences(c, base, s.Sandbox), weburl.Canonical(base))
+		return slices.Contains(h.Origins.Audiences(c, base, h.Sandbox), weburl.Canonical(base))
 	}
 }
 
 // setLink shows the way to the form while it is open (EHI-2, EHI-3).
-func (s *Server) setLink(c *fiber.Ctx, j *ehi.Job) {
+func (h *Handlers) setLink(c *fiber.Ctx, j *ehi.Job) {
 	if j.Status != ehi.AwaitingInput {
 		return
 	}
-	u := jobURL(s.Origins.Base(c), j.ID, "/customize")
+	u := jobURL(h.Origins.Base(c), j.ID, "/customize")
 	if !j.BareLink {
 		u = "<" + u + ">"
 	}

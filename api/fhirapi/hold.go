@@ -1,4 +1,4 @@
-package server
+package fhirapi
 
 import (
 	"strconv"
@@ -15,18 +15,18 @@ import (
 // patience is how long a status request may be held, and until when: by default while a machine
 // works on the job, by Prefer: wait also while a person does. applied is the preference that is
 // kept.
-func (s *Server) patience(
+func (h *Handlers) patience(
 	c *fiber.Ctx, j *ehi.Job,
 ) (most time.Duration, over func(*ehi.Job) bool, applied string) {
-	if asked, ok := content.Preferred(c).Wait(); ok && s.MaxHold >= time.Second {
-		most = min(asked, s.MaxHold.Truncate(time.Second))
+	if asked, ok := content.Preferred(c).Wait(); ok && h.MaxHold >= time.Second {
+		most = min(asked, h.MaxHold.Truncate(time.Second))
 		began := j.Status
 		return most, func(j *ehi.Job) bool {
 			return j.Status.Settled() || j.Status == ehi.AwaitingInput && began != ehi.AwaitingInput
 		}, "wait=" + strconv.Itoa(int(most/time.Second))
 	}
 	if j.Status == ehi.Requested {
-		most = s.Hold
+		most = h.Hold
 	}
 	return most, func(j *ehi.Job) bool { return j.Status != ehi.Requested }, ""
 }
@@ -34,33 +34,33 @@ func (s *Server) patience(
 // await waits with the answer to a status request for as long as its client and the limits allow,
 // and returns the job as it is then. Requests that are held do not count as polls; others are held
 // to a pace. Errors: those of keepPace.
-func (s *Server) await(c *fiber.Ctx, j *ehi.Job) (*ehi.Job, error) {
-	most, over, applied := s.patience(c, j)
+func (h *Handlers) await(c *fiber.Ctx, j *ehi.Job) (*ehi.Job, error) {
+	most, over, applied := h.patience(c, j)
 	if j.Status.Settled() {
 		preferenceApplied(c, applied)
 		return j, nil
 	}
-	j, waited, err := s.hold(c, j, most, over)
+	j, waited, err := h.hold(c, j, most, over)
 	if waited || most == 0 { // no wait was asked for, and there was none
 		preferenceApplied(c, applied)
 	}
 	if waited || err != nil {
 		return j, err
 	}
-	return s.keepPace(c, j)
+	return h.keepPace(c, j)
 }
 
 // keepPace delays or refuses a poll that comes too soon. Errors: ehi.Throttled, and those of
 // ownJob.
-func (s *Server) keepPace(c *fiber.Ctx, j *ehi.Job) (*ehi.Job, error) {
-	delay, refused := s.polls.Admit(j.ID, time.Now())
+func (h *Handlers) keepPace(c *fiber.Ctx, j *ehi.Job) (*ehi.Job, error) {
+	delay, refused := h.Paces.Admit(j.ID, time.Now())
 	if delay > 0 {
 		status := j.Status
-		j, waited, err := s.hold(c, j, delay, func(j *ehi.Job) bool { return j.Status != status })
+		j, waited, err := h.hold(c, j, delay, func(j *ehi.Job) bool { return j.Status != status })
 		if waited || err != nil {
 			return j, err
 		}
-		refused = s.polls.Refuse(j.ID, time.Now())
+		refused = h.Paces.Refuse(j.ID, time.Now())
 	}
 	if refused > 0 {
 		abuse.SetRetryAfter(c, refused)
@@ -79,11 +79,11 @@ func preferenceApplied(c *fiber.Ctx, preference string) {
 // hold keeps a request until over is true of its job, for at most most, and returns the job as it
 // is then. waited is false if it was not kept at all. The token is looked at again afterwards: it
 // may have been revoked meanwhile.
-func (s *Server) hold(
+func (h *Handlers) hold(
 	c *fiber.Ctx, j *ehi.Job, most time.Duration, over func(*ehi.Job) bool,
 ) (_ *ehi.Job, waited bool, err error) {
-	waited, err = s.holds.Hold(c, j.ID, most, func() (bool, error) {
-		latest, err := s.ownJob(c)
+	waited, err = h.Holds.Hold(c, j.ID, most, func() (bool, error) {
+		latest, err := h.ownJob(c)
 		if err != nil {
 			return false, err
 		}
@@ -91,7 +91,7 @@ func (s *Server) hold(
 		return over(j), nil
 	})
 	if waited && err == nil {
-		_, err = s.tokens.Authenticate(c)
+		_, err = h.Tokens.Authenticate(c)
 	}
 	return j, waited, err
 }

@@ -1,4 +1,4 @@
-package server
+package fhirapi
 
 import (
 	"bufio"
@@ -21,17 +21,17 @@ import (
 
 // sendManifest answers with the manifest, a view over the job's committed tasks (EHI-5). A long one is streamed: it may list more
 // files than memory should hold.
-func (s *Server) sendManifest(c *fiber.Ctx, j *ehi.Job) error {
-	page, err := pageOf(c, j, s.PageTasks)
+func (h *Handlers) sendManifest(c *fiber.Ctx, j *ehi.Job) error {
+	page, err := pageOf(c, j, h.PageTasks)
 	if err != nil {
 		return err
 	}
-	m := s.newManifest(c, j, page, reachOf(request.Access(c), j))
+	m := h.newManifest(c, j, page, reachOf(request.Access(c), j))
 	c.Set(fiber.HeaderExpires, faulty.Expires(j).Format(http.TimeFormat))
 	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
 	if m.to-m.from > streamedTasks {
 		ctx := context.Background() // the request's ends before its body is written
-		s.sender.SendChunked(c, func(w *bufio.Writer) error { return m.write(ctx, w) })
+		h.Sender.SendChunked(c, func(w *bufio.Writer) error { return m.write(ctx, w) })
 		return nil
 	}
 	body, err := m.render(c.UserContext())
@@ -56,21 +56,23 @@ func pageOf(c *fiber.Ctx, j *ehi.Job, pageTasks int) (int, error) {
 	return page, nil
 }
 
-// manifest renders the manifest of a job, or its first page where it is long, for administrators.
-func (s *Server) manifest(c *fiber.Ctx, j *ehi.Job) (json.RawMessage, error) {
+// ManifestForStaff renders the manifest of a job for administrators: all of it, or the first page
+// where it is long. Errors: ehi.Transient where the record of a part is lost.
+func (h *Handlers) ManifestForStaff(c *fiber.Ctx, j *ehi.Job) (json.RawMessage, error) {
 	page := -1
-	if j.Tasks > s.PageTasks {
+	if j.Tasks > h.PageTasks {
 		page = 0
 	}
-	return s.newManifest(c, j, page, unlimited).render(c.UserContext())
+	return h.newManifest(c, j, page, unlimited).render(c.UserContext())
 }
 
 // manifest is one page of a job's manifest in the making.
 type manifest struct {
-	*Server
+	tasks    Jobs
 	job      *ehi.Job
 	origin   string
-	from, to int // tasks
+	open     bool // whether files need no token
+	from, to int  // tasks
 	page     int
 	reach    reach // whose manifest it is: it lists what that one opens
 	errors   []ehi.ManifestEntry
@@ -78,14 +80,23 @@ type manifest struct {
 	damaged  map[string]bool // files that are known to be damaged, by placeOf
 }
 
-func (s *Server) newManifest(c *fiber.Ctx, j *ehi.Job, page int, r reach) *manifest {
-	m := &manifest{Server: s, job: j, origin: s.Origins.Base(c), to: j.Tasks, page: page, reach: r, first: true}
-	if page >= 0 {
-		m.from, m.to = page*s.PageTasks, min(j.Tasks, (page+1)*s.PageTasks)
+func (h *Handlers) newManifest(c *fiber.Ctx, j *ehi.Job, page int, r reach) *manifest {
+	m := &manifest{
+		tasks:  h.Jobs,
+		job:    j,
+		origin: h.Origins.Base(c),
+		open:   h.Open,
+		to:     j.Tasks,
+		page:   page,
+		reach:  r,
+		first:  true,
 	}
-	damaged, err := s.jobs.Damaged(j.ID)
+	if page >= 0 {
+		m.from, m.to = page*h.PageTasks, min(j.Tasks, (page+1)*h.PageTasks)
+	}
+	damaged, err := h.Jobs.Damaged(j.ID)
 	if err != nil { // the manifest is right all the same
-		s.Log.Warn("look for damaged files", "job", j.ID, "err", err)
+		h.Log.Warn("look for damaged files", "job", j.ID, "err", err)
 	}
 	for _, d := range damaged {
 		if m.damaged == nil {
@@ -109,7 +120,7 @@ func (m *manifest) render(ctx context.Context) ([]byte, error) {
 // write writes the manifest: its head, the files task by task, and what is known only then.
 func (m *manifest) write(ctx context.Context, w *bufio.Writer) error {
 	j := m.job
-	head := ehi.ManifestHead{TransactionTime: fhir.FormatInstant(j.TransactionTime), Request: j.Request, RequiresAccessToken: !m.Open}
+	head := ehi.ManifestHead{TransactionTime: fhir.FormatInstant(j.TransactionTime), Request: j.Request, RequiresAccessToken: !m.open}
 	if j.Operation == ehi.BulkExportV4 {
 		head.Request = ""
 	}
@@ -181,7 +192,7 @@ func (m *manifest) url(file string) string {
 
 // task writes the entries of one task's files.
 func (m *manifest) task(ctx context.Context, w *bufio.Writer, n int) error {
-	t, err := m.jobs.Task(ctx, m.job, n)
+	t, err := m.tasks.Task(ctx, m.job, n)
 	if err != nil {
 		return err
 	}

@@ -1,12 +1,14 @@
-package server
+package fhirapi
 
 import (
 	"strings"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/request"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
 )
 
 // metadata is what a job tells of itself to its application (EHI-14). It has no field for what the
@@ -49,15 +51,15 @@ type staffChoices struct {
 }
 
 // handleMetadata tells how a job was asked for, how it stands and what it holds (EHI-14).
-func (s *Server) handleMetadata(c *fiber.Ctx) error {
+func (h *Handlers) handleMetadata(c *fiber.Ctx) error {
 	if request.AdministratorName(c) != "" {
-		j, err := s.anyJob(c)
-		if err != nil {
+		j, err := h.Jobs.Find(c.UserContext(), c.Params("id"))
+		if j, err = request.Noted(c, j, err); err != nil {
 			return err
 		}
 		return c.JSON(metadataForStaff(j))
 	}
-	j, err := s.ownJob(c)
+	j, err := h.ownJob(c)
 	if err != nil {
 		return err
 	}
@@ -86,8 +88,8 @@ func metadataFor(r reach, j *ehi.Job) jobMetadata {
 
 func metadataForStaff(j *ehi.Job) staffMetadata {
 	m := describe(j)
-	m.Counts, m.Bytes, m.Errors = orEmpty(j.Counts), &j.Bytes, &j.Errors
-	out := staffMetadata{jobMetadata: m, Withheld: orEmpty(j.Withheld)}
+	m.Counts, m.Bytes, m.Errors = Counts(j.Counts), &j.Bytes, &j.Errors
+	out := staffMetadata{jobMetadata: m, Withheld: Counts(j.Withheld)}
 	out.Choices.choices = m.Choices
 	out.Choices.Parameters, out.Choices.Authorizations = j.Form.MarshalWire()
 	return out
@@ -114,6 +116,14 @@ func describe(j *ehi.Job) jobMetadata {
 			"expires":         instant(j.ExpiresAt),
 		},
 	}
+}
+
+// instant renders a time, "" for none.
+func instant(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return fhir.FormatInstant(t)
 }
 
 // ignored is the texts of what was left out of a request.
@@ -144,7 +154,8 @@ func wireKickOff(k ehi.KickOff) fiber.Map {
 	}
 }
 
-func orEmpty(m map[string]int64) map[string]int64 {
+// Counts are counts as JSON shows them: {} where there are none.
+func Counts(m map[string]int64) map[string]int64 {
 	if m == nil {
 		return map[string]int64{}
 	}
