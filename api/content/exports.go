@@ -31,8 +31,8 @@ func (s *Sender) SendOutput(c *fiber.Ctx, j *ehi.Job, f ehi.File, cut bool) erro
 	return s.SendDecompressed(c, out, f.Compression, f.Bytes)
 }
 
-// SendDocument sends the document of a job that a segment of the path names. A browser saves it, and
-// runs nothing in it. Errors: jobs.ErrFileNotFound, and as of Files.OpenFile.
+// SendDocument sends the document of a job that a segment of the path names. Browsers save it, and
+// run nothing in it. Errors: jobs.ErrFileNotFound, and as of Files.OpenFile.
 func (s *Sender) SendDocument(c *fiber.Ctx, j *ehi.Job, segment string) error {
 	a, ok := j.Attachment(unescaped(segment))
 	if !ok {
@@ -48,8 +48,8 @@ func (s *Sender) SendDocument(c *fiber.Ctx, j *ehi.Job, segment string) error {
 	return s.Send(c, out)
 }
 
-// unescaped is the name that a segment of a path stands for; a segment that cannot be unescaped stands
-// for itself.
+// unescaped is the name that a segment of a path stands for; a segment that cannot be unescaped
+// stands for itself.
 func unescaped(segment string) string {
 	if name, err := url.PathUnescape(segment); err == nil {
 		return name

@@ -28,7 +28,11 @@ func (h *Handlers) handleBinary(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	h.Trail.Record(c, nil, ehi.Event{Action: ehi.ActionRead, Patient: a.Patient, Detail: "Binary/" + id})
+	h.Trail.Record(c, nil, ehi.Event{
+		Action:  ehi.ActionRead,
+		Patient: a.Patient,
+		Detail:  "Binary/" + id,
+	})
 	var b struct {
 		ContentType string  `json:"contentType"`
 		Data        *[]byte `json:"data"`
@@ -49,7 +53,8 @@ func (h *Handlers) handleBinary(c *fiber.Ctx) error {
 // page says so.
 func (h *Handlers) ReadsBinaries() bool { return h.Sandbox }
 
-var errBinaryExported = ehi.Errorf(ehi.Forbidden, "A patient's application gets Binaries with an export alone")
+var errBinaryExported = ehi.Errorf(ehi.Forbidden,
+	"A patient's application gets Binaries with an export alone")
 
 var errBinaryNotFound = ehi.Errorf(ehi.NotFound, "Binary not found")
 

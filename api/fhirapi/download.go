@@ -20,19 +20,20 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Files that are rendered from the job's record rather than stored.
+// Files that are rendered from the job's record instead of stored.
 const (
 	attachmentsFile = "attachments.DocumentReference.ndjson"
 	errorsFile      = "errors.OperationOutcome.ndjson"
 )
 
-// approved finds the request's job, where its files may be had (EHI-12).
+// approved finds the request's job if its files may be downloaded (EHI-12).
 func (h *Handlers) approved(c *fiber.Ctx) (*ehi.Job, error) {
 	j, err := h.Jobs.Released(c.UserContext(), h.Origins.Actor(c), c.Params("id"))
 	return request.Noted(c, j, err)
 }
 
-// handleDownload sends one file of an export. The name is looked up in the job's own table and becomes no path.
+// handleDownload sends one file of an export. It looks the name up in the job's own table; the name
+// never becomes a path.
 func (h *Handlers) handleDownload(c *fiber.Ctx) error {
 	j, err := h.approved(c)
 	if err != nil {
@@ -62,8 +63,9 @@ func (h *Handlers) handleDownload(c *fiber.Ctx) error {
 	}
 }
 
-// sendBytes sends a file that is rendered from the job's record; an empty one does not exist (REAL-3). Tokens may see different ones: the tag is of
-// the content.
+// sendBytes sends a file that is rendered from the job's record; an empty one does not exist
+// (REAL-3). Tokens of different scopes see different content under one name, so the tag is of the
+// content.
 func (h *Handlers) sendBytes(c *fiber.Ctx, j *ehi.Job, name string, data []byte) error {
 	if len(data) == 0 {
 		return jobs.ErrFileNotFound
@@ -96,7 +98,8 @@ func (h *Handlers) attachmentLines(c *fiber.Ctx, j *ehi.Job) []byte {
 	return out
 }
 
-// subjectOf is a reference to whom a job's documents are about; "" for those of all patients' exports.
+// subjectOf is a reference to the patient or group that a job's documents are about; "" where the
+// job is about all patients.
 func subjectOf(j *ehi.Job) string {
 	switch {
 	case j.Level == ehi.OnePatient && fhir.ValidID(j.Patient.ID):
@@ -112,7 +115,8 @@ func (h *Handlers) attachment(c *fiber.Ctx, j *ehi.Job, a ehi.Attachment) fhir.A
 	return fhir.NewAttachment(a.Name, a.ContentType, u, a.Size, a.SHA1, a.CreatedAt)
 }
 
-// errorLines report what of the request was left out (EHI-6, BULK-1), what a token does not open, and errors that were ordered.
+// errorLines report what was left out of the request (EHI-6, BULK-1), what the token does not open,
+// and errors that the client ordered.
 func errorLines(j *ehi.Job, r reach) []byte {
 	out := r.lines()
 	for _, n := range slices.Concat(j.KickOff.Notices(), r.absent(j)) {

@@ -1,8 +1,8 @@
 // Package fhirapi answers applications in FHIR's terms. It kicks exports off, and tells how they
 // stand, what they hold and where the files are; it sends the files, and deletes exports. It also
 // answers requests for resources: the CapabilityStatement, patients, groups and Binaries by id, and
-// searches. (Package fhir of shared knows FHIR itself; so that the word fhir keeps that one meaning,
-// this package does not share its name.)
+// searches. (Package fhir of shared knows FHIR itself; so that the word fhir keeps that one
+// meaning, this package does not share its name.)
 //
 // It never decides who may use a route: the router does, by its rules of access. It narrows what a
 // token gets to its patient, its client and its scopes. It never changes a job: exporter/jobs does.
@@ -114,15 +114,15 @@ type Faults interface {
 type Config struct {
 	// Origins is how clients reach the server, and by which proxies.
 	Origins request.Origins
-	// Sandbox lets patients' applications read Binaries, and Patients as they are stored; clients may
-	// order faults.
+	// Sandbox lets patients' applications read Binaries, and Patients as they are stored, and lets
+	// clients order faults.
 	Sandbox bool
 	// Open answers requests without a token: files need none.
 	Open bool
 	// BareLink sends the Link header without angle brackets to every client (EHI-2).
 	BareLink bool
-	// Hold is how long a status request is held while its job is being exported, MaxHold the most that
-	// a client may ask for by Prefer: wait; 0: none is held.
+	// Hold is how long a status request is held while its job is being exported. MaxHold is the
+	// longest wait that a client may ask for by Prefer: wait. 0: no request is held.
 	Hold, MaxHold time.Duration
 	// PageTasks is how many tasks' files a page of the manifest lists (BULK-3).
 	PageTasks int
@@ -158,7 +158,7 @@ func (h *Handlers) Routes(r Router, base string) {
 	r.On("GET", base+"/metadata", h.handleCapabilities)
 	r.On("GET", base+"/OperationDefinition/:id", h.handleOperationDefinition)
 	for _, search := range []struct{ method, path string }{{"GET", ""}, {"POST", "/_search"}} {
-		r.On(search.method, base+"/Patient"+search.path, h.handleSearch("Patient", h.FindPatients))
+		r.On(search.method, base+"/Patient"+search.path, h.handleSearch("Patient", h.findPatients))
 		r.On(search.method, base+"/Group"+search.path, h.handleSearch("Group", h.findGroups))
 	}
 	r.On("GET", base+"/Patient/:id", h.handlePatient)

@@ -18,7 +18,7 @@ type Job struct {
 	Manifest       json.RawMessage   `json:"manifest"`
 	Status         ehi.Status        `json:"status"`
 	CreatedAt      int64             `json:"createdAt"`   // ms since 1970
-	CompletedAt    int64             `json:"completedAt"` // ms since 1970, 0 while it is not completed
+	CompletedAt    int64             `json:"completedAt"` // ms since 1970; 0 until then
 	Parameters     any               `json:"parameters"`
 	Authorizations any               `json:"authorizations"`
 	Attachments    []fhir.Attachment `json:"attachments"`

@@ -17,8 +17,8 @@ import (
 	"ehi-server/shared/weburl"
 )
 
-// handleKickOff answers the kick-off of an operation on one patient or a population: it creates a job and answers at once; the
-// export runs in a worker (EHI-1, 2, 6; BULK-1, 2).
+// handleKickOff answers the kick-off of an operation on one patient or a population (EHI-1, 2, 6;
+// BULK-1, 2). It creates a job and answers at once; the export runs in a worker.
 func (h *Handlers) handleKickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		if err := h.Failures.LimitClient(c, request.Access(c).ClientID); err != nil {
@@ -26,11 +26,7 @@ func (h *Handlers) handleKickOff(level ehi.Level, op ehi.Operation) fiber.Handle
 		}
 		ask, err := h.kickOffAsk(c, level, op)
 		if err != nil {
-			e := ehi.Event{Action: ehi.ActionKickOff, Detail: level.Kind()}
-			if level == ehi.OnePatient && fhir.ValidID(ask.Subject) {
-				e.Patient = ask.Subject
-			}
-			h.Trail.Record(c, err, e)
+			h.recordRefusal(c, err, ask)
 			return err
 		}
 		j, err := h.Jobs.KickOff(c.UserContext(), h.Origins.Acting(c), ask)
@@ -41,21 +37,39 @@ func (h *Handlers) handleKickOff(level ehi.Level, op ehi.Operation) fiber.Handle
 		status := jobURL(h.Origins.Base(c), j.ID, "/status")
 		c.Set(fiber.HeaderContentLocation, status)
 		h.setLink(c, j)
-		return content.Outcome(c, http.StatusAccepted, "information", "informational", "The export was accepted; its status is at "+status)
+		return content.Outcome(c, http.StatusAccepted, "information", "informational",
+			"The export was accepted; its status is at "+status)
 	}
 }
 
-// kickOffAsk reads what a kick-off asks for. What it can read of that is returned with an error, too.
-func (h *Handlers) kickOffAsk(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (ask jobs.Ask, err error) {
-	a := request.Access(c)
+// recordRefusal records a kick-off that is refused here. The others are recorded by package jobs.
+func (h *Handlers) recordRefusal(c *fiber.Ctx, err error, ask jobs.Ask) {
+	e := ehi.Event{Action: ehi.ActionKickOff, Detail: ask.Level.Kind()}
+	if ask.Level == ehi.OnePatient && fhir.ValidID(ask.Subject) {
+		e.Patient = ask.Subject
+	}
+	h.Trail.Record(c, err, e)
+}
+
+// kickOffAsk reads what a kick-off asks for. With an error, it returns what it could read until
+// then.
+func (h *Handlers) kickOffAsk(
+	c *fiber.Ctx, level ehi.Level, op ehi.Operation,
+) (ask jobs.Ask, err error) {
+	a, preferred := request.Access(c), content.Preferred(c)
 	base, _, _ := strings.Cut(c.Path(), "/fhir/")
 	ask = jobs.Ask{
-		Level: level, Operation: op, Subject: c.Params("id"),
-		URL: h.Origins.Base(c) + c.OriginalURL(), Base: h.Origins.Base(c) + "/fhir",
-		SkipForm: strings.Contains(base, "/no-form"), SkipReview: strings.Contains(base, "/auto-approve"),
-		Lenient: content.Preferred(c).Lenient(), SeparateStatus: content.Preferred(c).Has("separate-export-status"),
-		Own:      h.ownBase(c),
-		BareLink: h.BareLink || h.Sandbox && a.ClientID == auth.SandboxClientID,
+		Level:          level,
+		Operation:      op,
+		Subject:        c.Params("id"),
+		URL:            h.Origins.Base(c) + c.OriginalURL(),
+		Base:           h.Origins.Base(c) + "/fhir",
+		SkipForm:       strings.Contains(base, "/no-form"),
+		SkipReview:     strings.Contains(base, "/auto-approve"),
+		Lenient:        preferred.Lenient(),
+		SeparateStatus: preferred.Has("separate-export-status"),
+		Own:            h.ownBase(c),
+		BareLink:       h.BareLink || h.Sandbox && a.ClientID == auth.SandboxClientID,
 	}
 	ask.Types, ask.AllTypes = a.Scopes.Types(auth.SystemContext, auth.Export)
 	if err = content.Negotiate(c); err != nil {
@@ -71,14 +85,14 @@ func (h *Handlers) kickOffAsk(c *fiber.Ctx, level ehi.Level, op ehi.Operation) (
 	return ask, err
 }
 
-// ownBase tells the FHIR bases of this server, by which a client may name what is here.
+// ownBase reports whether a FHIR base is this server's, so that a URL below it names what is here.
 func (h *Handlers) ownBase(c *fiber.Ctx) func(base string) bool {
 	return func(base string) bool {
 		return slices.Contains(h.Origins.Audiences(c, base, h.Sandbox), weburl.Canonical(base))
 	}
 }
 
-// setLink shows the way to the form while it is open (EHI-2, EHI-3).
+// setLink links to the form while it is open (EHI-2, EHI-3).
 func (h *Handlers) setLink(c *fiber.Ctx, j *ehi.Job) {
 	if j.Status != ehi.AwaitingInput {
 		return
@@ -98,9 +112,8 @@ func kickOffParameters(c *fiber.Ctx) ([]fhir.Parameter, error) {
 		switch {
 		case p.Name == "_format", p.Name == "_pretty": // of the answer
 		case p.Name == "patient" && c.Method() != fiber.MethodPost:
-			return nil,
-				ehi.Errorf(ehi.Invalid,
-					"The parameter patient needs a POST request") // Bulk Data Access 3.0.0, "Query Parameters"
+			// Bulk Data Access 3.0.0, "Query Parameters"
+			return nil, ehi.Errorf(ehi.Invalid, "The parameter patient needs a POST request")
 		default:
 			params = append(params, p)
 		}
@@ -110,9 +123,8 @@ func kickOffParameters(c *fiber.Ctx) ([]fhir.Parameter, error) {
 		return params, nil
 	}
 	if !strings.HasSuffix(content.MediaType(c), "json") {
-		return nil,
-			ehi.Errorf(ehi.Invalid,
-				"The body must be a Parameters resource in application/fhir+json")
+		return nil, ehi.Errorf(ehi.Invalid,
+			"The body must be a Parameters resource in application/fhir+json")
 	}
 	more, err := fhir.ParseParameters(body)
 	if err != nil {

@@ -19,8 +19,8 @@ import (
 	"ehi-server/shared/files"
 )
 
-// sendManifest answers with the manifest, a view over the job's committed tasks (EHI-5). A long one is streamed: it may list more
-// files than memory should hold.
+// sendManifest answers with the manifest, a view of the job's committed tasks (EHI-5). A long one
+// is streamed: it may list more files than should be in memory at once.
 func (h *Handlers) sendManifest(c *fiber.Ctx, j *ehi.Job) error {
 	page, err := pageOf(c, j, h.PageTasks)
 	if err != nil {
@@ -44,7 +44,8 @@ func (h *Handlers) sendManifest(c *fiber.Ctx, j *ehi.Job) error {
 // streamedTasks is the number of tasks from which a manifest is streamed.
 const streamedTasks = 50
 
-// pageOf reads which page of the manifest is asked for; -1 is all of it. Pages are only for those who allowed them (BULK-3).
+// pageOf reads which page of the manifest the client asks for; -1 is all of it. A manifest has
+// pages only if its kick-off allowed them (BULK-3). Errors: ehi.NotFound.
 func pageOf(c *fiber.Ctx, j *ehi.Job, pageTasks int) (int, error) {
 	if !j.KickOff.Paged {
 		return -1, nil
@@ -95,7 +96,7 @@ func (h *Handlers) newManifest(c *fiber.Ctx, j *ehi.Job, page int, r reach) *man
 		m.from, m.to = page*h.PageTasks, min(j.Tasks, (page+1)*h.PageTasks)
 	}
 	damaged, err := h.Jobs.Damaged(j.ID)
-	if err != nil { // the manifest is right all the same
+	if err != nil { // the manifest is correct without them
 		h.Log.Warn("look for damaged files", "job", j.ID, "err", err)
 	}
 	for _, d := range damaged {
@@ -108,7 +109,9 @@ func (h *Handlers) newManifest(c *fiber.Ctx, j *ehi.Job, page int, r reach) *man
 }
 
 // placeOf names the place of a file among those of its job.
-func placeOf(object string, offset int64) string { return object + "." + strconv.FormatInt(offset, 10) }
+func placeOf(object string, offset int64) string {
+	return object + "." + strconv.FormatInt(offset, 10)
+}
 
 func (m *manifest) render(ctx context.Context) ([]byte, error) {
 	var buf bytes.Buffer
@@ -117,10 +120,14 @@ func (m *manifest) render(ctx context.Context) ([]byte, error) {
 	return buf.Bytes(), err
 }
 
-// write writes the manifest: its head, the files task by task, and what is known only then.
+// write writes the manifest: its head, the files task by task, and what is known only after those.
 func (m *manifest) write(ctx context.Context, w *bufio.Writer) error {
 	j := m.job
-	head := ehi.ManifestHead{TransactionTime: fhir.FormatInstant(j.TransactionTime), Request: j.Request, RequiresAccessToken: !m.open}
+	head := ehi.ManifestHead{
+		TransactionTime:     fhir.FormatInstant(j.TransactionTime),
+		Request:             j.Request,
+		RequiresAccessToken: !m.open,
+	}
 	if j.Operation == ehi.BulkExportV4 {
 		head.Request = ""
 	}
@@ -139,10 +146,18 @@ func (m *manifest) write(ctx context.Context, w *bufio.Writer) error {
 		}
 	}
 	if n := len(j.Attachments); n > 0 && m.to == j.Tasks && m.reach.file(attachmentsFile) {
-		m.entry(w, ehi.ManifestEntry{Type: "DocumentReference", URL: m.url(attachmentsFile), Count: int64(n)})
+		m.entry(w, ehi.ManifestEntry{
+			Type:  documentType,
+			URL:   m.url(attachmentsFile),
+			Count: int64(n),
+		})
 	}
 	if n := bytes.Count(errorLines(j, m.reach), []byte{'\n'}); n > 0 && m.from == 0 {
-		m.errors = append(m.errors, ehi.ManifestEntry{Type: "OperationOutcome", URL: m.url(errorsFile), Count: int64(n)})
+		m.errors = append(m.errors, ehi.ManifestEntry{
+			Type:  "OperationOutcome",
+			URL:   m.url(errorsFile),
+			Count: int64(n),
+		})
 	}
 	_, _ = w.WriteString(`],`)
 	if err := m.writeTail(w); err != nil {
@@ -156,10 +171,15 @@ func (m *manifest) writeTail(w *bufio.Writer) error {
 	if m.errors == nil {
 		m.errors = []ehi.ManifestEntry{}
 	}
-	extension := ehi.ManifestExtension{EHIDocumentationURL: m.origin + "/docs/ehi", Metadata: jobURL(m.origin, m.job.ID, "/metadata")}
+	docs := m.origin + "/docs/ehi"
+	extension := ehi.ManifestExtension{
+		EHIDocumentationURL: docs,
+		Metadata:            jobURL(m.origin, m.job.ID, "/metadata"),
+	}
 	var links []ehi.ManifestLink
 	if m.to < m.job.Tasks {
-		links = []ehi.ManifestLink{{Relation: "next", URL: jobURL(m.origin, m.job.ID, "/status?page="+strconv.Itoa(m.page+1))}}
+		next := jobURL(m.origin, m.job.ID, "/status?page="+strconv.Itoa(m.page+1))
+		links = []ehi.ManifestLink{{Relation: "next", URL: next}}
 	}
 	var tail any = struct {
 		Deleted   []ehi.ManifestEntry   `json:"deleted"`
@@ -174,8 +194,8 @@ func (m *manifest) writeTail(w *bufio.Writer) error {
 			Link      []ehi.ManifestLink  `json:"link,omitempty"`
 			Extension []fiber.Map         `json:"extension"`
 		}{[]ehi.ManifestEntry{}, m.errors, links, []fiber.Map{
-			{"url": m.origin + "/docs/ehi#documentation", "valueUrl": extension.EHIDocumentationURL},
-			{"url": m.origin + "/docs/ehi#metadata", "valueUrl": extension.Metadata},
+			{"url": docs + "#documentation", "valueUrl": extension.EHIDocumentationURL},
+			{"url": docs + "#metadata", "valueUrl": extension.Metadata},
 		}}
 	}
 	end, err := json.Marshal(tail)
@@ -201,7 +221,12 @@ func (m *manifest) task(ctx context.Context, w *bufio.Writer, n int) error {
 		if !m.reach.file(name) {
 			continue
 		}
-		e := ehi.ManifestEntry{Type: f.Type, URL: m.url(name), Count: f.Count, Extension: m.extension(f)}
+		e := ehi.ManifestEntry{
+			Type:      f.Type,
+			URL:       m.url(name),
+			Count:     f.Count,
+			Extension: m.extension(f),
+		}
 		if f.Error {
 			m.errors = append(m.errors, e)
 			continue
@@ -211,7 +236,8 @@ func (m *manifest) task(ctx context.Context, w *bufio.Writer, n int) error {
 	return nil
 }
 
-// extension is what is added to the entry of a file, in the form of the job's operation; nil for nothing.
+// extension is what the entry of a file has besides, in the form of the job's operation; nil for
+// nothing.
 func (m *manifest) extension(f ehi.File) any {
 	var e ehi.FileExtension
 	if sum := files.Sum(f.Sum); sum != "" {

@@ -11,8 +11,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// The page of a manifest is one that it has, or none: also where its place among the tasks is more than
-// a number holds.
+// A page that a manifest does not have is refused, also if its place among the tasks is more than
+// an int holds.
 func TestBULK3APageOfAManifestIsOneThatItHas(t *testing.T) {
 	app := fiber.New()
 	ask := func(page string, pageTasks int) (int, error) {

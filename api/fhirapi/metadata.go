@@ -11,8 +11,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// metadata is what a job tells of itself to its application (EHI-14). It has no field for what the
-// patient withheld, nor for the choices from which an application could conclude it.
+// jobMetadata is what a job tells of itself to its application (EHI-14). It has no field for what
+// the patient withheld, nor for the choices from which an application could conclude it.
 type jobMetadata struct {
 	ID      string      `json:"id"`
 	Level   string      `json:"level"`
@@ -70,7 +70,7 @@ func (h *Handlers) handleMetadata(c *fiber.Ctx) error {
 func metadataFor(r reach, j *ehi.Job) jobMetadata {
 	m := describe(j)
 	if j.WithForm {
-		m.Patient.Name = "" // a job keeps the one that administrators see, and that name may be one that stays
+		m.Patient.Name = "" // the one that administrators see; the patient may withhold it
 	}
 	if j.Status != ehi.Approved {
 		return m
@@ -95,7 +95,7 @@ func metadataForStaff(j *ehi.Job) staffMetadata {
 	return out
 }
 
-// describe is what everybody may know who may know of the job.
+// describe is what everybody who may know of the job may know about it.
 func describe(j *ehi.Job) jobMetadata {
 	return jobMetadata{
 		ID:      j.ID,
@@ -126,7 +126,7 @@ func instant(t time.Time) string {
 	return fhir.FormatInstant(t)
 }
 
-// ignored is the texts of what was left out of a request.
+// ignored says what was left out of a request.
 func ignored(k ehi.KickOff) []string {
 	notices := k.Notices()
 	out := make([]string, len(notices))

@@ -37,11 +37,19 @@ func TestEHI14AnApplicationNeverLearnsThatSomethingIsWithheld(t *testing.T) {
 		}
 		return string(told)
 	}
-	for _, status := range []ehi.Status{ehi.Requested, ehi.Retrieved, ehi.Approved, ehi.Rejected, ehi.Failed} {
+	for _, status := range []ehi.Status{
+		ehi.Requested, ehi.Retrieved, ehi.Approved, ehi.Rejected, ehi.Failed,
+	} {
 		at := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
 		job := ehi.Job{
-			ID: "j", Patient: ehi.Patient{ID: "p"}, Status: status, WithForm: true, CreatedAt: at, Bytes: 70,
-			Counts: map[string]int64{"Patient": 1, "Condition": 2}, Form: &ehi.ReleaseForm{},
+			ID:        "j",
+			Patient:   ehi.Patient{ID: "p"},
+			Status:    status,
+			WithForm:  true,
+			CreatedAt: at,
+			Bytes:     70,
+			Counts:    map[string]int64{"Patient": 1, "Condition": 2},
+			Form:      &ehi.ReleaseForm{},
 		}
 		plain, withholding := job, job
 		plain.Form = &ehi.ReleaseForm{Authorizations: map[ehi.Authorization]string{ehi.HIV: "true"}}
@@ -54,7 +62,8 @@ func TestEHI14AnApplicationNeverLearnsThatSomethingIsWithheld(t *testing.T) {
 			t.Errorf("%s: counts before anything is released: %s", status, render(job, 4))
 		}
 		staff, err := json.Marshal(metadataForStaff(&withholding))
-		if err != nil || !strings.Contains(string(staff), `"sensitive.hiv":10`) || !strings.Contains(string(staff), `"Condition":2`) {
+		if err != nil || !strings.Contains(string(staff), `"sensitive.hiv":10`) ||
+			!strings.Contains(string(staff), `"Condition":2`) {
 			t.Errorf("%s: administrators see %s, %v", status, staff, err)
 		}
 	}

@@ -20,9 +20,18 @@ import (
 
 // A Patient of which a name, an identifier and an address are sensitive, and others are not.
 const secretive = `{"resourceType":"Patient","id":"p","name":[` +
-	`{"family":"Hidden","given":["Ann"],"extension":[{"url":"u","valueCoding":{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}}]},{"family":"Known"}],` +
-	`"identifier":[{"system":"urn:hiv-clinic","value":"7","type":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}]}},{"system":"urn:hospital","value":"8"}],` +
-	`"address":[{"city":"Refuge","extension":[{"url":"u","valueCoding":{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"SDV"}}]},{"city":"Boston"}]}` + "\n"
+	`{"family":"Hidden","given":["Ann"],"extension":[{"url":"u","valueCoding":` + hiv + `}]},` +
+	`{"family":"Known"}],` +
+	`"identifier":[{"system":"urn:hiv-clinic","value":"7","type":{"coding":[` + hiv + `]}},` +
+	`{"system":"urn:hospital","value":"8"}],` +
+	`"address":[{"city":"Refuge","extension":[{"url":"u","valueCoding":` + violence + `}]},` +
+	`{"city":"Boston"}]}` + "\n"
+
+// Codings of sensitive information.
+const (
+	hiv      = `{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}`
+	violence = `{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"SDV"}`
+)
 
 // secretivePatient is a source with that Patient.
 func secretivePatient(t *testing.T) source.Source {
@@ -48,8 +57,8 @@ func secretivePatient(t *testing.T) source.Source {
 	return store
 }
 
-// EHI-9: an application finds its patient by what it may have of the Patient, and by nothing that stays:
-// otherwise it could ask whether the patient is registered at the HIV clinic.
+// EHI-9: an application finds its patient by what it may have of the Patient, and by nothing that
+// is withheld: otherwise it could ask whether the patient is registered at the HIV clinic.
 func TestEHI9ASearchTellsNothingOfWhatStays(t *testing.T) {
 	rules, err := release.RulesFromFile("")
 	if err != nil {
@@ -66,37 +75,48 @@ func TestEHI9ASearchTellsNothingOfWhatStays(t *testing.T) {
 		if err != nil || !known {
 			t.Fatalf("%s=%s: %v, %v", name, value, known, err)
 		}
-		found, err := h.FindPatients(ctx, source.Search{Criteria: []find.Criterion{criterion}, Limit: limit})
+		found, err := h.findPatients(ctx, source.Search{
+			Criteria: []find.Criterion{criterion}, Limit: limit,
+		})
 		if err != nil || len(found.Matches) != min(found.Total, limit) {
 			t.Fatalf("%s=%s: %+v, %v", name, value, found, err)
 		}
 		return found.Total
 	}
 	own := &auth.Access{Patient: "p", Scopes: auth.PatientExport}
+	another := &auth.Access{Patient: "another", Scopes: auth.PatientExport}
+	service := &auth.Access{Scopes: auth.SystemExport}
 	for _, c := range []struct {
 		name, value string
-		stays       bool
+		withheld    bool
 	}{
-		{"identifier", "urn:hiv-clinic|", true}, {"identifier", "urn:hiv-clinic|7", true}, {"identifier", "7", true},
-		{"family", "Hidden", true}, {"given", "Ann", true}, {"name", "Hidden", true},
-		{"identifier", "urn:hospital|", false}, {"identifier", "8", false}, {"family", "Known", false}, {"name", "known", false},
+		{"identifier", "urn:hiv-clinic|", true},
+		{"identifier", "urn:hiv-clinic|7", true},
+		{"identifier", "7", true},
+		{"family", "Hidden", true},
+		{"given", "Ann", true},
+		{"name", "Hidden", true},
+		{"identifier", "urn:hospital|", false},
+		{"identifier", "8", false},
+		{"family", "Known", false},
+		{"name", "known", false},
 	} {
 		for _, limit := range []int{0, 5} {
-			if got := count(own, c.name, c.value, limit); got == 1 == c.stays {
+			if got := count(own, c.name, c.value, limit); got == 1 == c.withheld {
 				t.Errorf("by %s=%s an application finds %d", c.name, c.value, got)
 			}
 		}
-		if got := count(&auth.Access{Scopes: auth.SystemExport}, c.name, c.value, 5); got != 1 {
+		if got := count(service, c.name, c.value, 5); got != 1 {
 			t.Errorf("by %s=%s a backend service finds %d", c.name, c.value, got)
 		}
 	}
-	if got := count(&auth.Access{Patient: "another", Scopes: auth.PatientExport}, "family", "Known", 5); got != 0 {
+	if got := count(another, "family", "Known", 5); got != 0 {
 		t.Errorf("another patient's application finds %d", got)
 	}
 }
 
-// EHI-14: a job keeps the name that administrators see. It may be one that stays: where a form decides,
-// an application knows the patient by id.
+// EHI-14: a job keeps the name that administrators see, which the patient may withhold. Where a
+// form decides, an application knows the patient by id.
 func TestEHI14AJobTellsItsApplicationNoNameThatStays(t *testing.T) {
 	patient, err := secretivePatient(t).Patient(t.Context(), "p")
 	if err != nil || patient.Name != "Ann Hidden" {

@@ -13,17 +13,19 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// reach is what a token opens of a job of its client (SMART-7). A client may hold several tokens: one that was narrowed, or given for less, opens no more
-// of a job than its own scopes say, whatever the token of the kick-off opened. "Bulk Data Status Request and Bulk Data Output File Requests SHALL
-// be protected the same way the Bulk Data Kick-off Request" (Bulk Data Access 3.0.0, "Privacy and Security Considerations").
+// reach is what a token opens of a job of its client (SMART-7). A client may hold several tokens.
+// One that was narrowed, or given for less, opens no more of a job than its own scopes say,
+// whatever the token of the kick-off opened. "Bulk Data Status Request and Bulk Data Output File
+// Requests SHALL be protected the same way the Bulk Data Kick-off Request" (Bulk Data Access 3.0.0,
+// "Privacy and Security Considerations").
 //
-//	what                                    opens with
-//	files of a type, its count, its part    the scope of the job's operation for all of EHI, or reading that type
-//	of the manifest
-//	documents, and the list of them         the same for DocumentReference
-//	files of mixed types, errors of         all that the job exports
+//	what                                   opens with
+//	files of a type, its count, its part   the scope of the job's operation for all of EHI,
+//	of the manifest                        or reading that type
+//	documents, and the list of them        the same for DocumentReference
+//	files of mixed types, errors of        all that the job exports
 //	resources, bytes, deletion
-//	state, errors of the request itself     any of these
+//	state, errors of the request itself    any of these
 type reach struct {
 	scopes auth.Scopes
 	// whole is whether the token could have kicked the job off as it is.
@@ -40,13 +42,15 @@ var unlimited = reach{whole: true, patients: true, withheld: true}
 func reachOf(a *auth.Access, j *ehi.Job) reach {
 	r := reach{scopes: a.Scopes}
 	if j.Operation == ehi.EHIExport {
-		r.whole = a.Scopes.Contains(auth.PatientExport) && !a.System() || a.Scopes.Contains(auth.SystemExport) && a.System()
+		r.whole = a.Scopes.Contains(auth.PatientExport) && !a.System() ||
+			a.Scopes.Contains(auth.SystemExport) && a.System()
 		r.patients = r.opens("Patient")
 		return r
 	}
 	types := selection.Types(j.KickOff)
 	r.patients = r.reads("Patient")
-	r.whole = !slices.ContainsFunc(types, func(t string) bool { return !r.reads(t) }) && (len(types) > 0 || r.reads("*"))
+	hidden := func(typ string) bool { return !r.reads(typ) }
+	r.whole = !slices.ContainsFunc(types, hidden) && (len(types) > 0 || r.reads("*"))
 	return r
 }
 
@@ -55,8 +59,8 @@ func (r reach) reads(typ string) bool { return r.scopes.Can(auth.SystemContext, 
 // opens reports whether files of a type may be had; "" stands for files of mixed types.
 func (r reach) opens(typ string) bool { return r.whole || typ != "" && r.reads(typ) }
 
-// file reports whether a file may be had, by the name under which the manifest lists it. It looks at the name alone, so that the answer does not tell
-// whether there is such a file.
+// file reports whether a file may be had, by the name under which the manifest lists it. It looks
+// at the name alone, so that the answer does not tell whether there is such a file.
 func (r reach) file(name string) bool {
 	switch typ, _, _ := strings.Cut(name, "."); {
 	case name == errorsFile:
@@ -71,37 +75,48 @@ func (r reach) file(name string) bool {
 
 const documentType = "DocumentReference"
 
-// absent tells which patients were asked for in vain. Whether somebody is a patient here is for those to know who may read patients; and of a group
-// nobody learns whether who is no member of it is a patient at all.
+// absent says which patients the kick-off asked for in vain. Only a token that may read Patient
+// learns whether somebody is a patient here. Of a group, nobody learns whether a person outside of
+// it is a patient at all.
 func (r reach) absent(j *ehi.Job) []ehi.Notice {
 	ids := j.AbsentPatients()
 	if len(ids) == 0 {
 		return nil
 	}
 	if !r.patients {
-		return []ehi.Notice{{Code: ehi.Suppressed, Text: "Which of the patients that were asked for are in this export is told to tokens that may read Patient"}}
+		return []ehi.Notice{{
+			Code: ehi.Suppressed,
+			Text: "Which of the patients that were asked for are in this export " +
+				"is told to tokens that may read Patient",
+		}}
 	}
 	out := make([]ehi.Notice, len(ids))
 	for i, id := range ids {
-		out[i] = ehi.Notice{Code: ehi.NotFound, Text: "Left out: Patient/" + id + " is no patient of this export"}
+		out[i] = ehi.Notice{
+			Code: ehi.NotFound,
+			Text: "Left out: Patient/" + id + " is no patient of this export",
+		}
 	}
 	return out
 }
 
-// counts reports whether it may know how many resources the record of a patient's job has. Together with
-// those that go out that tells how many are withheld (EHI-14).
+// counts reports whether it may know how many resources the record of a patient's job has. Beside
+// the number of those that are shared, that tells how many are withheld (EHI-14).
 func (r reach) counts(j *ehi.Job) bool { return r.withheld || r.whole && j.Form == nil }
 
-// beyondReach refuses what is of the client's own job, but not of the token.
+// beyondReach refuses what belongs to the client's own job, but is not opened by the token.
 func beyondReach(c *fiber.Ctx) error {
 	return session.Insufficient(c, "The scopes of this token do not reach so far into the export; "+
 		"a token like the one of its kick-off does")
 }
 
-// lines tell a token that there is more than it opens, so that nobody takes a part of an export for the whole.
+// lines tell a token that there is more than it opens, so that nobody takes a part of an export for
+// the whole.
 func (r reach) lines() []byte {
 	if r.whole {
 		return nil
 	}
-	return fhir.Outcome("information", "suppressed", "This export may hold more than the scopes of this token open: its other files are not listed").Line()
+	return fhir.Outcome("information", "suppressed",
+		"This export may hold more than the scopes of this token open: "+
+			"its other files are not listed").Line()
 }

@@ -31,23 +31,40 @@ func (h *Handlers) handleCapabilities(c *fiber.Ctx) error {
 		return err
 	}
 	origin := h.Origins.Base(c)
-	ehiExport := fiber.Map{"name": "ehi-export", "definition": origin + "/fhir/OperationDefinition/ehi-export"}
+	ehiExport := fiber.Map{
+		"name":       "ehi-export",
+		"definition": origin + "/fhir/OperationDefinition/ehi-export",
+	}
 	export := func(canonical string) fiber.Map {
 		return fiber.Map{"name": "export", "definition": bulkOperation + canonical}
 	}
 	return content.Resource(c, fiber.Map{
-		"resourceType": "CapabilityStatement", "status": "active", "date": capabilityDate, "kind": "instance", "fhirVersion": "4.0.1",
-		"publisher": "EHI export server", "format": []string{"application/fhir+json"}, "instantiates": []string{capability},
-		"software":       fiber.Map{"name": "EHI export server", "version": telemetry.Version()},
-		"implementation": fiber.Map{"description": "Argonaut EHI Export API and Bulk Data Access", "url": origin + fhirBase(c)},
+		"resourceType": "CapabilityStatement",
+		"status":       "active",
+		"date":         capabilityDate,
+		"kind":         "instance",
+		"fhirVersion":  "4.0.1",
+		"publisher":    "EHI export server",
+		"format":       []string{"application/fhir+json"},
+		"instantiates": []string{capability},
+		"software":     fiber.Map{"name": "EHI export server", "version": telemetry.Version()},
+		"implementation": fiber.Map{
+			"description": "Argonaut EHI Export API and Bulk Data Access",
+			"url":         origin + fhirBase(c),
+		},
 		"rest": []fiber.Map{{
 			"mode": "server",
 			"security": fiber.Map{
 				"cors": true,
 				"service": []fiber.Map{{"coding": []fiber.Map{{
-					"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR", "display": "SMART-on-FHIR"}}}},
+					"system":  "http://terminology.hl7.org/CodeSystem/restful-security-service",
+					"code":    "SMART-on-FHIR",
+					"display": "SMART-on-FHIR",
+				}}}},
 				"extension": []fiber.Map{{"url": oauthExtension, "extension": []fiber.Map{
-					{"url": "authorize", "valueUri": origin + "/auth/authorize"}, {"url": "token", "valueUri": origin + "/auth/token"}}}},
+					{"url": "authorize", "valueUri": origin + "/auth/authorize"},
+					{"url": "token", "valueUri": origin + "/auth/token"},
+				}}},
 			},
 			"documentation": "Resources of types that list no interaction are read by an export.",
 			"resource": exportedTypes([]fiber.Map{
@@ -94,24 +111,49 @@ func (h *Handlers) handleOperationDefinition(c *fiber.Ctx) error {
 		return ehi.Errorf(ehi.NotFound, "OperationDefinition not found")
 	}
 	in := func(name, typ, max, doc string) fiber.Map {
-		return fiber.Map{"name": name, "use": "in", "min": 0, "max": max, "type": typ, "documentation": doc}
+		return fiber.Map{
+			"name":          name,
+			"use":           "in",
+			"min":           0,
+			"max":           max,
+			"type":          typ,
+			"documentation": doc,
+		}
 	}
 	return content.Resource(c, fiber.Map{
-		"resourceType": "OperationDefinition", "id": "ehi-export",
-		"url":  h.Origins.Base(c) + "/fhir/OperationDefinition/ehi-export",
-		"name": "EHIExport", "title": "Export of all electronic health information of a patient or a population", "status": "active", "kind": "operation",
-		"date": capabilityDate, "affectsState": true, "code": "ehi-export", "resource": []string{"Patient", "Group"},
-		"system": true, "type": false, "instance": true,
-		"description": "Asynchronous export of everything that is held about one patient, the members of a group or all patients. It answers 202 with the status URL in Content-Location and, unless the " +
-			"form is off, a Link with rel=\"patient-interaction\" to the page on which the patient chooses what is released.",
+		"resourceType": "OperationDefinition",
+		"id":           "ehi-export",
+		"url":          h.Origins.Base(c) + "/fhir/OperationDefinition/ehi-export",
+		"name":         "EHIExport",
+		"title":        "Export of all electronic health information of a patient or a population",
+		"status":       "active",
+		"kind":         "operation",
+		"date":         capabilityDate,
+		"affectsState": true,
+		"code":         "ehi-export",
+		"resource":     []string{"Patient", "Group"},
+		"system":       true,
+		"type":         false,
+		"instance":     true,
+		"description": "Asynchronous export of everything that is held about one patient, the " +
+			"members of a group or all patients. It answers 202 with the status URL in " +
+			"Content-Location and, unless the form is off, a Link with " +
+			"rel=\"patient-interaction\" to the page on which the patient chooses what is released.",
 		"parameter": []fiber.Map{
 			in("_since", "instant", "1", "Only resources updated at or after this instant."),
 			in("_until", "instant", "1", "Only resources updated before this instant."),
 			in("_type", "string", "*", "Only these resource types, comma separated."),
-			in("category", "string", "*", "Only these categories of the release form, comma separated: visits, labs, billing, medicalRecord, dischargeSummary, operative, pathology, radiology, photographs, other."),
-			in("from", "date", "1", "Only what happened on or after this date, in the categories that take dates."),
-			in("to", "date", "1", "Only what happened on or before this date, in the categories that take dates."),
-			in("_compression", "code", "1", "How the files are stored: identity, gzip or zstd. They are sent as the client accepts them."),
+			in("category", "string", "*",
+				"Only these categories of the release form, comma separated: visits, labs, "+
+					"billing, medicalRecord, dischargeSummary, operative, pathology, radiology, "+
+					"photographs, other."),
+			in("from", "date", "1",
+				"Only what happened on or after this date, in the categories that take dates."),
+			in("to", "date", "1",
+				"Only what happened on or before this date, in the categories that take dates."),
+			in("_compression", "code", "1",
+				"How the files are stored: identity, gzip or zstd. "+
+					"They are sent as the client accepts them."),
 		},
 	})
 }
@@ -131,7 +173,11 @@ func (h *Handlers) handlePatient(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	h.Trail.Record(c, nil, ehi.Event{Action: ehi.ActionRead, Patient: c.Params("id"), Detail: "Patient"})
+	h.Trail.Record(c, nil, ehi.Event{
+		Action:  ehi.ActionRead,
+		Patient: c.Params("id"),
+		Detail:  "Patient",
+	})
 	c.Set(fiber.HeaderContentType, content.FHIR)
 	return c.Send(line)
 }

@@ -38,7 +38,9 @@ type searchRequest struct {
 
 // handleSearch answers searches of a type (BULK-8), by GET, or by POST with the parameters in a
 // form.
-func (h *Handlers) handleSearch(typ string, look func(*fiber.Ctx, source.Search) (source.Found, error)) fiber.Handler {
+func (h *Handlers) handleSearch(
+	typ string, look func(*fiber.Ctx, source.Search) (source.Found, error),
+) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		if err := content.Negotiate(c); err != nil {
 			return err
@@ -68,7 +70,8 @@ func searchParametersOf(c *fiber.Ctx) (out []fhir.Parameter, err error) {
 		return out, nil
 	}
 	if content.MediaType(c) != fiber.MIMEApplicationForm {
-		return nil, ehi.Errorf(ehi.Invalid, "The body of a search must be %s", fiber.MIMEApplicationForm)
+		return nil, ehi.Errorf(ehi.Invalid,
+			"The body of a search must be %s", fiber.MIMEApplicationForm)
 	}
 	for name, value := range c.Request().PostArgs().All() {
 		out = append(out, fhir.Parameter{Name: string(name), Value: string(value)})
@@ -91,7 +94,8 @@ func parseSearch(typ string, asked []fhir.Parameter, strict bool) (q searchReque
 		case known && p.Name != cursorParameter:
 			q.applied = append(q.applied, p)
 		case !known && strict:
-			return q, ehi.Errorf(ehi.Unsupported, "The search parameter %.64q of %s is not supported, or has no value", p.Name, typ)
+			return q, ehi.Errorf(ehi.Unsupported,
+				"The search parameter %.64q of %s is not supported, or has no value", p.Name, typ)
 		}
 	}
 	return q, nil
@@ -122,13 +126,15 @@ func (q *searchRequest) add(typ string, p fhir.Parameter) (known bool, err error
 	case cursorParameter:
 		id, err := base64.RawURLEncoding.DecodeString(p.Value)
 		if err != nil || !fhir.ValidID(string(id)) {
-			return true, ehi.Errorf(ehi.Invalid, "Invalid %s: follow the links of the first page", cursorParameter)
+			return true, ehi.Errorf(ehi.Invalid,
+				"Invalid %s: follow the links of the first page", cursorParameter)
 		}
 		q.After = string(id)
 		return true, nil
 	}
 	if name, modifier, modified := strings.Cut(p.Name, ":"); modified && name == "_id" {
-		return true, ehi.Errorf(ehi.Unsupported, "The modifier :%.40s of _id is not supported", modifier)
+		return true, ehi.Errorf(ehi.Unsupported,
+			"The modifier :%.40s of _id is not supported", modifier)
 	}
 	c, known, err := find.Parse(typ, p.Name, p.Value)
 	if known && err == nil {
@@ -146,9 +152,9 @@ func (q *searchRequest) restrict(ids []string) {
 	q.IDs = slices.DeleteFunc(q.IDs, func(id string) bool { return !slices.Contains(ids, id) })
 }
 
-// FindPatients searches the patients. A patient's application finds only its own patient, whatever
+// findPatients searches the patients. A patient's application finds only its own patient, whatever
 // it asks for.
-func (h *Handlers) FindPatients(c *fiber.Ctx, q source.Search) (found source.Found, err error) {
+func (h *Handlers) findPatients(c *fiber.Ctx, q source.Search) (found source.Found, err error) {
 	a := request.Access(c)
 	if a.System() {
 		return h.Source.FindPatients(request.Unhurried(c), q)
@@ -156,7 +162,8 @@ func (h *Handlers) FindPatients(c *fiber.Ctx, q source.Search) (found source.Fou
 	own := searchRequest{Search: q}
 	own.restrict([]string{a.Patient})
 	own.Criteria, own.After, own.Limit = nil, "", 1
-	if found, err = h.Source.FindPatients(request.Unhurried(c), own.Search); err != nil || len(found.Matches) == 0 {
+	found, err = h.Source.FindPatients(request.Unhurried(c), own.Search)
+	if err != nil || len(found.Matches) == 0 {
 		return found, err
 	}
 	shown := &found.Matches[0]
@@ -220,7 +227,9 @@ func (h *Handlers) findGroups(c *fiber.Ctx, q source.Search) (out source.Found, 
 }
 
 // lookAtGroups adds the groups that match a search to a page.
-func (h *Handlers) lookAtGroups(ctx context.Context, ids []string, q source.Search, out *source.Found) error {
+func (h *Handlers) lookAtGroups(
+	ctx context.Context, ids []string, q source.Search, out *source.Found,
+) error {
 	for _, id := range ids {
 		m, found, err := h.lookAtGroup(ctx, id, q.Criteria)
 		if err != nil {
@@ -243,7 +252,9 @@ func (h *Handlers) lookAtGroups(ctx context.Context, ids []string, q source.Sear
 	return nil
 }
 
-func (h *Handlers) lookAtGroup(ctx context.Context, id string, criteria []find.Criterion) (m source.Match, found bool, err error) {
+func (h *Handlers) lookAtGroup(
+	ctx context.Context, id string, criteria []find.Criterion,
+) (m source.Match, found bool, err error) {
 	line, err := h.Source.Group(ctx, id)
 	if ehi.CodeOf(err) == ehi.NotFound { // gone meanwhile
 		return m, false, nil
@@ -256,14 +267,17 @@ func (h *Handlers) lookAtGroup(ctx context.Context, id string, criteria []find.C
 }
 
 // sendSearchset answers with a page of what was found.
-func (h *Handlers) sendSearchset(c *fiber.Ctx, typ string, q searchRequest, found source.Found) error {
+func (h *Handlers) sendSearchset(
+	c *fiber.Ctx, typ string, q searchRequest, found source.Found,
+) error {
 	here := h.Origins.Base(c) + fhirBase(c) + "/" + typ
 	links := []fiber.Map{{"relation": "self", "url": here + queryOf(q.applied, q.After)}}
 	if q.After != "" {
 		links = append(links, fiber.Map{"relation": "first", "url": here + queryOf(q.applied, "")})
 	}
 	if found.Next != "" {
-		links = append(links, fiber.Map{"relation": "next", "url": here + queryOf(q.applied, found.Next)})
+		next := here + queryOf(q.applied, found.Next)
+		links = append(links, fiber.Map{"relation": "next", "url": next})
 	}
 	bundle := fiber.Map{"resourceType": "Bundle", "type": "searchset", "link": links}
 	if found.Total >= 0 {
@@ -277,8 +291,9 @@ func (h *Handlers) sendSearchset(c *fiber.Ctx, typ string, q searchRequest, foun
 		}
 		h.Trail.Record(c, nil, e)
 		entries = append(entries, fiber.Map{
-			"fullUrl": h.Origins.Base(c) + "/fhir/" + typ + "/" + m.ID, "resource": json.RawMessage(m.Line),
-			"search": fiber.Map{"mode": "match"},
+			"fullUrl":  h.Origins.Base(c) + "/fhir/" + typ + "/" + m.ID,
+			"resource": json.RawMessage(m.Line),
+			"search":   fiber.Map{"mode": "match"},
 		})
 	}
 	if len(entries) > 0 { // FHIR has no empty lists
@@ -290,7 +305,10 @@ func (h *Handlers) sendSearchset(c *fiber.Ctx, typ string, q searchRequest, foun
 // queryOf is the query of a link: the parameters, and where the page begins.
 func queryOf(applied []fhir.Parameter, after string) string {
 	if after != "" {
-		applied = append(slices.Clone(applied), fhir.Parameter{Name: cursorParameter, Value: base64.RawURLEncoding.EncodeToString([]byte(after))})
+		applied = append(slices.Clone(applied), fhir.Parameter{
+			Name:  cursorParameter,
+			Value: base64.RawURLEncoding.EncodeToString([]byte(after)),
+		})
 	}
 	sep, out := "?", ""
 	for _, p := range applied {
@@ -302,7 +320,11 @@ func queryOf(applied []fhir.Parameter, after string) string {
 
 // searchParameters is what the CapabilityStatement says of the searches of a type.
 func searchParameters(typ string) []fiber.Map {
-	kinds := map[fhir.ParameterKind]string{fhir.TokenParameter: "token", fhir.DateParameter: "date", fhir.StringParameter: "string"}
+	kinds := map[fhir.ParameterKind]string{
+		fhir.TokenParameter:  "token",
+		fhir.DateParameter:   "date",
+		fhir.StringParameter: "string",
+	}
 	out := []fiber.Map{{"name": "_id", "type": "token"}}
 	for _, p := range find.Parameters(typ) {
 		out = append(out, fiber.Map{"name": p.Name, "type": kinds[p.Kind]})

@@ -13,7 +13,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Seconds after which a client shall ask again (EHI-4, REAL-1): soon while a machine works, later while a person does.
+// Seconds after which a client shall ask again (EHI-4, REAL-1): soon while a machine works, later
+// while a person does.
 const (
 	retryMachine = "1"
 	retryPerson  = "5"
@@ -34,24 +35,27 @@ func (h *Handlers) handleStatus(c *fiber.Ctx) error {
 	if done, err := faulty.Standing(c, j); done {
 		return err
 	}
-	if err := h.statusOf(c, j); err != nil {
+	if err := h.sendStatus(c, j); err != nil {
 		return err
 	}
 	if j.SeparateStatus { // BULK-7
-		c.Set("X-Export-Status", strconv.Itoa(c.Response().StatusCode())+" "+http.StatusText(c.Response().StatusCode()))
+		code := c.Response().StatusCode()
+		c.Set("X-Export-Status", strconv.Itoa(code)+" "+http.StatusText(code))
 		c.Status(http.StatusOK)
 	}
 	return nil
 }
 
-func (h *Handlers) statusOf(c *fiber.Ctx, j *ehi.Job) error {
+func (h *Handlers) sendStatus(c *fiber.Ctx, j *ehi.Job) error {
 	switch j.Status {
 	case ehi.Approved:
 		return h.sendManifest(c, j)
 	case ehi.Failed: // BULK-5
-		return content.Outcome(c, http.StatusInternalServerError, "fatal", string(ehi.Internal), j.Error)
+		return content.Outcome(c, http.StatusInternalServerError, "fatal",
+			string(ehi.Internal), j.Error)
 	case ehi.Rejected:
-		return content.Outcome(c, http.StatusForbidden, "fatal", "suppressed", "The export was rejected by an administrator")
+		return content.Outcome(c, http.StatusForbidden, "fatal",
+			"suppressed", "The export was rejected by an administrator")
 	}
 	h.setLink(c, j)
 	c.Set(fiber.HeaderRetryAfter, retryPerson)
@@ -62,7 +66,8 @@ func (h *Handlers) statusOf(c *fiber.Ctx, j *ehi.Job) error {
 	return content.Empty(c, http.StatusAccepted)
 }
 
-// progressText stays under 100 characters (EHI-4). Sums over all types are for who has them all (see reach).
+// progressText says in less than 100 characters how a job stands (EHI-4). Sums over all types are
+// for tokens that open them all (see reach).
 func (h *Handlers) progressText(j *ehi.Job, r reach) string {
 	switch j.Status {
 	case ehi.AwaitingInput:
@@ -77,9 +82,9 @@ func (h *Handlers) progressText(j *ehi.Job, r reach) string {
 	return patientProgress(p, known, r.counts(j))
 }
 
-// patientProgress is told by the worker that reads the record, if it is known; how much there is of a
-// record that is made up is not. Counts are of the record, so that they tell how much of it is
-// withheld: who may not know that is told the percentage alone (EHI-14).
+// patientProgress says how the export of a record gets on: known is whether its worker has told.
+// The size of a synthetic record is never known. Counts are those of the record, so they would tell
+// how much of it is withheld: who may not know that is told the percentage alone (EHI-14).
 func patientProgress(p ehi.Progress, known, counts bool) string {
 	switch {
 	case !known:
@@ -94,7 +99,7 @@ func patientProgress(p ehi.Progress, known, counts bool) string {
 	return fmt.Sprintf("requested: %d%% done, %d of %d resources", p.Percent(), p.Done, p.Total)
 }
 
-// populationProgress is told from the tasks that are committed; with the number of resources, or without.
+// populationProgress says how many tasks are committed, and with resources how many resources.
 func populationProgress(j *ehi.Job, resources bool) string {
 	if j.Tasks == 0 {
 		return "requested: the export is queued, 0% done"
@@ -111,7 +116,7 @@ func populationProgress(j *ehi.Job, resources bool) string {
 	return text
 }
 
-// handleDelete aborts or forgets a job in any state (EHI-13, REAL-6).
+// handleDelete deletes a job in any state (EHI-13, REAL-6).
 func (h *Handlers) handleDelete(c *fiber.Ctx) error {
 	j, err := h.ownJob(c)
 	if err != nil {
@@ -125,5 +130,6 @@ func (h *Handlers) handleDelete(c *fiber.Ctx) error {
 	if err := h.Jobs.Delete(c.UserContext(), h.Origins.Acting(c), j); err != nil {
 		return err
 	}
-	return content.Outcome(c, http.StatusAccepted, "information", "informational", "The export was deleted")
+	return content.Outcome(c, http.StatusAccepted, "information",
+		"informational", "The export was deleted")
 }

@@ -19,8 +19,8 @@ func Bases() []string {
 }
 
 // Audiences lists the FHIR bases of this server that aud may name: every variant at each of its
-// origins. With faults also aud itself, where it is a base with ordered faults (package faulty). All
-// are in the spelling of weburl.Canonical.
+// origins. With faults it includes aud itself, if that is a base with ordered faults (package
+// faulty). All are in the spelling of weburl.Canonical.
 func (o Origins) Audiences(c *fiber.Ctx, aud string, faults bool) []string {
 	var out []string
 	aud = weburl.Canonical(aud)
@@ -36,8 +36,8 @@ func (o Origins) Audiences(c *fiber.Ctx, aud string, faults bool) []string {
 	return out
 }
 
-// isFaultyBase reports whether base is the URL of a FHIR base with ordered faults at an origin. Both
-// URLs are in the spelling of weburl.Canonical.
+// isFaultyBase reports whether base is the URL of a FHIR base with ordered faults at an origin.
+// Both URLs are in the spelling of weburl.Canonical.
 func isFaultyBase(origin, base string) bool {
 	rest, ok := strings.CutPrefix(base, origin+"/faulty/")
 	faults, variant, found := strings.Cut(rest, "/")

@@ -8,7 +8,7 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// The bases of ordered faults are audiences at this server's own origins alone, and only where faults
+// The bases of ordered faults are audiences at this server's own origins alone, and only if faults
 // may be ordered.
 func TestABaseOfFaultsIsAnAudience(t *testing.T) {
 	const origin = "https://ehi.example"
