@@ -138,7 +138,8 @@ func (h *Handlers) handleOperationDefinition(c *fiber.Ctx) error {
 		"description": "Asynchronous export of everything that is held about one patient, the " +
 			"members of a group or all patients. It answers 202 with the status URL in " +
 			"Content-Location and, unless the form is off, a Link with " +
-			"rel=\"patient-interaction\" to the page on which the patient chooses what is released.",
+			"rel=\"patient-interaction\" to the page on which the patient chooses what is " +
+			"released.",
 		"parameter": []fiber.Map{
 			in("_since", "instant", "1", "Only resources updated at or after this instant."),
 			in("_until", "instant", "1", "Only resources updated before this instant."),

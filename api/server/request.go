@@ -266,7 +266,11 @@ func (s *Server) requestFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, err 
 		return nil, err
 	}
 	for _, a := range j.Attachments {
-		out = append(out, requestFile{Name: a.Name, URL: "/my/requests/" + j.ID + "/documents/" + url.PathEscape(a.Name), Bytes: a.Size})
+		out = append(out, requestFile{
+			Name:  a.Name,
+			URL:   "/my/requests/" + j.ID + "/documents/" + url.PathEscape(a.Name),
+			Bytes: a.Size,
+		})
 	}
 	return out, nil
 }

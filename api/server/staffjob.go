@@ -153,7 +153,8 @@ func (s *Server) handleStaffJob(c *fiber.Ctx) error {
 		"Mine": slices.Contains(approvers, request.AdministratorName(c)),
 	}
 	for _, a := range j.Attachments {
-		documents = append(documents, jobDocument{a, staffJobPath(j.ID) + "/documents/" + url.PathEscape(a.Name)})
+		path := staffJobPath(j.ID) + "/documents/" + url.PathEscape(a.Name)
+		documents = append(documents, jobDocument{a, path})
 	}
 	page["Documents"] = documents
 	if page["Damaged"], err = s.damagedFiles(c.UserContext(), j.ID); err != nil {
