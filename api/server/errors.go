@@ -11,6 +11,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"ehi-server/api/content"
+	"ehi-server/api/page"
 	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/bus"
@@ -59,7 +60,7 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	if (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) && c.GetRespHeader(fiber.HeaderRetryAfter) == "" {
 		c.Set(fiber.HeaderRetryAfter, "5")
 	}
-	again := s.sendAgain(c, status)
+	again := s.site.SendAgain(c, status)
 	switch {
 	case isStaffPage(c) && content.WantsPage(c):
 		return s.staffFault(c, status, text, again)
@@ -80,7 +81,7 @@ var faultTexts = map[ehi.Code]string{
 }
 
 // faultPage tells a person what went wrong, what to do, and the words for the one who is asked for help.
-func (s *Server) faultPage(c *fiber.Ctx, code ehi.Code, text string, again *sentForm) error {
+func (s *Server) faultPage(c *fiber.Ctx, code ehi.Code, text string, again *page.SentForm) error {
 	key := faultTexts[code]
 	if key == "" {
 		key = "fault.invalid"

@@ -236,27 +236,10 @@ func typed(c *fiber.Ctx) url.Values {
 // has it, else the browser itself.
 func (s *Server) ourForm(c *fiber.Ctx, cookie string) bool {
 	token := string(c.Request().PostArgs().Peek("_csrf")) // of an upload there are none
-	if token == "" || s.sentFromElsewhere(c) {
+	if token == "" || s.site.SentElsewhere(c) {
 		return false
 	}
 	return token == pageToken(c.Cookies(cookie)) || c.Get("Sec-Fetch-Site") != "" || c.Get(fiber.HeaderOrigin) != ""
-}
-
-// sentFromElsewhere reports whether the browser says that a page of another site sent a request;
-// sentFromHere whether it says that one of this server did.
-func (s *Server) sentFromElsewhere(c *fiber.Ctx) bool {
-	site := c.Get("Sec-Fetch-Site")
-	for _, header := range []string{fiber.HeaderOrigin, fiber.HeaderReferer} {
-		if from := c.Get(header); from != "" && !s.isOurs(c, from) {
-			return true
-		}
-	}
-	return site != "" && site != "same-origin"
-}
-
-func (s *Server) sentFromHere(c *fiber.Ctx) bool {
-	said := c.Get("Sec-Fetch-Site") + c.Get(fiber.HeaderOrigin) + c.Get(fiber.HeaderReferer)
-	return said != "" && !s.sentFromElsewhere(c)
 }
 
 // pagesOf is what pages keep, within the time of a request.

@@ -302,7 +302,7 @@ func interactionKey(token string) string {
 // from the job's client (EHI-7). What the patient's browser sends counts from a page of this server alone.
 func (s *Server) handleSubmit(c *fiber.Ctx) error {
 	token, page := c.Get("X-Interaction-Token"), strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEApplicationForm)
-	if (page || token != "") && s.fromAnotherSite(c) {
+	if (page || token != "") && s.site.FromAnotherSite(c) {
 		return errAnotherSite
 	}
 	if page {
@@ -402,7 +402,7 @@ func (s *Server) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
 			return err
 		}
 		return s.patientLeave(c, page, flash{Status: http.StatusForbidden, Expired: true, Tried: true})
-	case patient == "" && content.WantsPage(c) && s.sentFromHere(c):
+	case patient == "" && content.WantsPage(c) && s.site.SentHere(c):
 		fields := url.Values{}
 		for key, value := range v.fields() {
 			fields.Set(key, value)

@@ -67,7 +67,7 @@ func (s *Server) guard(cookie, session string, life time.Duration, late fiber.Ha
 		default:
 			sent := string(c.Request().PostArgs().Peek("_csrf"))
 			https := s.Origins.Secure() || c.Protocol() == "https"
-			if token == "" || subtle.ConstantTimeCompare([]byte(sent), []byte(token)) == 0 || https && !s.refersHere(c) {
+			if token == "" || subtle.ConstantTimeCompare([]byte(sent), []byte(token)) == 0 || https && !s.site.RefersHere(c) {
 				if content.WantsPage(c) && s.ourForm(c, g.cookie) {
 					return late(c)
 				}
@@ -80,13 +80,6 @@ func (s *Server) guard(cookie, session string, life time.Duration, late fiber.Ha
 		g.set(c, token)
 		return err
 	}
-}
-
-// refersHere reports whether a browser says that a page of this server has sent a form, as all do over
-// HTTPS.
-func (s *Server) refersHere(c *fiber.Ctx) bool {
-	from := c.Get(fiber.HeaderReferer)
-	return from != "" && s.isOurs(c, from)
 }
 
 // token is the token of a request's cookie, "" where it has none that is good in its session.

@@ -11,6 +11,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/content"
+	"ehi-server/api/page"
 	"ehi-server/api/request"
 	"ehi-server/api/web"
 )
@@ -46,7 +47,7 @@ func (s *Server) languages(c *fiber.Ctx, at string) (out []languageLink) {
 	if at == "" {
 		at = c.OriginalURL()
 	}
-	path, query, _ := strings.Cut(s.localPath(c, at), "?")
+	path, query, _ := strings.Cut(s.site.Local(c, at), "?")
 	if path == "" {
 		path = "/"
 	}
@@ -63,7 +64,7 @@ func (s *Server) page(c *fiber.Ctx, name, title string, data fiber.Map) error {
 	t := s.language(c)
 	at, _ := data["At"].(string)
 	data["T"] = t
-	if again, _ := data["Again"].(*sentForm); again == nil { // what was typed stays on that page alone
+	if again, _ := data["Again"].(*page.SentForm); again == nil { // what was typed stays on that page alone
 		data["Languages"] = s.languages(c, at)
 	}
 	if name != "message" {
@@ -138,7 +139,7 @@ func (s *Server) patientLate(c *fiber.Ctx) error {
 	to, fields := c.Path(), typed(c)
 	switch {
 	case to == "/patient-login":
-		to = loginPath(s.localPath(c, fields.Get("action")), fields.Get("redirect"))
+		to = loginPath(s.site.Local(c, fields.Get("action")), fields.Get("redirect"))
 	case to == "/patient-logout":
 		to = "/my/requests"
 	case to == "/authorize-app":

@@ -23,16 +23,6 @@ import (
 // pickerSize is how many patients the sandbox's login page offers to choose from.
 const pickerSize = 100
 
-// localPath is where a page may lead on to: a path of this server as browsers read it, never another
-// site; "" for nowhere.
-func (s *Server) localPath(c *fiber.Ctx, action string) string {
-	path, ok := weburl.Local(s.Origins.Base(c), action)
-	if !ok {
-		return ""
-	}
-	return path
-}
-
 // loginPath is the way to the log-in page, and where it leads on to.
 func loginPath(action, redirect string) string {
 	q := url.Values{}
@@ -48,7 +38,7 @@ func loginPath(action, redirect string) string {
 // and any password (SMART-10).
 func (s *Server) handleLoginPage(c *fiber.Ctx) error {
 	request.NoStore(c)
-	action, redirect := s.localPath(c, c.Query("action")), c.Query("redirect")
+	action, redirect := s.site.Local(c, c.Query("action")), c.Query("redirect")
 	page := fiber.Map{
 		"Accounts": s.Accounts, "Action": action, "Redirect": redirect, "Kept": c.Query("kept") != "",
 		"At": loginPath(action, redirect),
@@ -77,7 +67,7 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 			again.Status, again.Problem = http.StatusTooManyRequests, s.language(c).Say("fault.throttled.text")
 		}
 		abuse.NoteStatus(c, again.Status)
-		return s.leave(c, loginPath(s.localPath(c, fromPage(c, "action")), fromPage(c, "redirect")), again)
+		return s.leave(c, loginPath(s.site.Local(c, fromPage(c, "action")), fromPage(c, "redirect")), again)
 	}
 	if err != nil {
 		return err
@@ -86,7 +76,7 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 		return err
 	}
 	telemetry.Logins.WithLabelValues("patient", session.ByPassword, "ok").Inc()
-	if next := s.localPath(c, fromPage(c, "action")); next != "" {
+	if next := s.site.Local(c, fromPage(c, "action")); next != "" {
 		return c.Redirect(next, http.StatusSeeOther)
 	}
 	return c.Redirect("/my/requests", http.StatusSeeOther)

@@ -28,6 +28,7 @@ import (
 	"ehi-server/api/listener"
 	"ehi-server/api/live"
 	"ehi-server/api/openid"
+	"ehi-server/api/page"
 	"ehi-server/api/progress"
 	"ehi-server/api/request"
 	"ehi-server/api/session"
@@ -165,6 +166,7 @@ type Server struct {
 	feed      *live.Feed
 	samples   *live.Samples
 	meters    meterBook
+	site      page.Site
 	texts     web.Catalogues
 	format    formatBook
 	docs      docsBook
@@ -192,7 +194,7 @@ func New(c Config, d Deps) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Config: c, Deps: d, clock: now}
+	s := &Server{Config: c, Deps: d, clock: now, site: page.Site{Origins: c.Origins}}
 	if s.progress, err = progress.Follow(d.Bus); err != nil {
 		return nil, fmt.Errorf("follow progress: %w", err)
 	}

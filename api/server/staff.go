@@ -10,6 +10,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/content"
+	"ehi-server/api/page"
 	"ehi-server/api/request"
 	"ehi-server/api/session"
 	"ehi-server/auth"
@@ -45,7 +46,7 @@ func (s *Server) staffRender(c *fiber.Ctx, name, section, title string, data fib
 }
 
 // staffFault is the page of an error. again is the form that may be sent again; nil for none.
-func (s *Server) staffFault(c *fiber.Ctx, status int, text string, again *sentForm) error {
+func (s *Server) staffFault(c *fiber.Ctx, status int, text string, again *page.SentForm) error {
 	return s.staffRender(c, "fault", "", http.StatusText(status),
 		fiber.Map{"Text": text, "Request": request.ID(c), "Again": again})
 }
@@ -150,7 +151,7 @@ func (s *Server) handleStaffLoginPage(c *fiber.Ctx) error {
 
 // staffNext is the page to go on to after the log-in: one of these, or the list of jobs.
 func (s *Server) staffNext(c *fiber.Ctx) string {
-	next := s.localPath(c, c.Query("next", fromPage(c, "next")))
+	next := s.site.Local(c, c.Query("next", fromPage(c, "next")))
 	if !strings.HasPrefix(next, staffBase+"/") || strings.HasPrefix(next, staffLogin) || strings.HasPrefix(next, staffProve) {
 		return staffJobs
 	}

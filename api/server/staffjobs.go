@@ -266,7 +266,7 @@ var verbs = map[ehi.Action]string{ehi.ActionApprove: "Approve", ehi.ActionReject
 // is meant; where that was answered, it decides.
 func (s *Server) handleStaffBulk(c *fiber.Ctx) error {
 	action, ids := ehi.Action(fromPage(c, "do")), postedJobs(c)
-	back := s.localPath(c, fromPage(c, "back"))
+	back := s.site.Local(c, fromPage(c, "back"))
 	if at, _, _ := strings.Cut(back, "?"); at != staffJobs {
 		back = staffJobs
 	}
