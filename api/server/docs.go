@@ -169,7 +169,7 @@ func (s *Server) handleDocs(c *fiber.Ctx) error {
 }
 
 func (s *Server) renderDocs(c *fiber.Ctx, page fiber.Map) error {
-	page["Categories"], page["Authorizations"], page["T"] = ehi.Categories(), ehi.Authorizations(), s.texts.List[0]
+	page["Categories"], page["Authorizations"], page["T"] = ehi.Categories(), ehi.Authorizations(), s.views.Default()
 	return s.tool(c, "docs", "ehi", "What an export holds", "", page)
 }
 

@@ -86,8 +86,8 @@ func (s *Server) faultPage(c *fiber.Ctx, code ehi.Code, text string, again *page
 	if key == "" {
 		key = "fault.invalid"
 	}
-	return s.page(c, "message", key, fiber.Map{
-		"Text": s.language(c).Say(key + ".text"), "Details": text, "Again": again,
+	return s.patientRender(c, "message", key, fiber.Map{
+		"Text": s.views.Language(c).Say(key + ".text"), "Details": text, "Again": again,
 		"SignedIn": c.Cookies(s.Origins.Cookie(request.PatientSession)) != "",
 	})
 }

@@ -43,7 +43,7 @@ func (s *Server) handleForm(c *fiber.Ctx) error {
 		return c.Redirect(loginPath(c.OriginalURL(), c.Query("redirect")), http.StatusFound)
 	}
 	if f := s.patientLeft(c); f != nil && f.Title != "" { // the form is sent, and nobody is logged in to follow it
-		return s.page(c, "message", "thanks.title", fiber.Map{"Text": f.Message, "At": "/my/requests"})
+		return s.patientRender(c, "message", "thanks.title", fiber.Map{"Text": f.Message, "At": "/my/requests"})
 	}
 	if j.Status != ehi.AwaitingInput {
 		if patient, err := s.patients.LoggedIn(c); err == nil && j.IsOf(patient) && content.WantsPage(c) {
@@ -228,7 +228,7 @@ func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 		return err
 	}
 	request.NoStore(c)
-	t := s.language(c)
+	t := s.views.Language(c)
 	problems := problemsOf(t, p.values)
 	n, counting := s.counts(c, t, j, p.values, p.asked)
 	page := fiber.Map{
@@ -251,7 +251,7 @@ func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 	if p.expired || p.tried && len(problems) > 0 {
 		page["Alarm"] = t.Say("form.problems") // in the title, which a screen reader says first
 	}
-	return s.page(c, "form", "form.title", page)
+	return s.patientRender(c, "form", "form.title", page)
 }
 
 // formLine is a line of the form's first part, as the template shows it.
@@ -348,7 +348,7 @@ func (s *Server) submitPage(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	problems := problemsOf(s.language(c), v)
+	problems := problemsOf(s.views.Language(c), v)
 	if fromPage(c, "do") == "preview" || fromPage(c, "lang") != "" {
 		return s.preview(c, j, token, v, problems)
 	}
@@ -435,7 +435,7 @@ func (s *Server) preview(c *fiber.Ctx, j *ehi.Job, token string, v formValues, p
 		return err
 	}
 	request.NoStore(c)
-	n, counting := s.counts(c, s.language(c), j, v, false)
+	n, counting := s.counts(c, s.views.Language(c), j, v, false)
 	return c.JSON(fiber.Map{"counts": n, "counting": counting, "problems": problems})
 }
 
@@ -545,7 +545,7 @@ func (s *Server) afterForm(c *fiber.Ctx, j *ehi.Job) error {
 	} else if j.IsOf(patient) {
 		return c.Redirect("/my/requests/"+j.ID, http.StatusSeeOther)
 	}
-	t := s.language(c)
+	t := s.views.Language(c)
 	return s.patientLeave(c, s.formPath(c, j), flash{Title: t.Say("thanks.title"), Message: t.Say("thanks.text")})
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/abuse"
+	"ehi-server/api/page"
 	"ehi-server/api/request"
 	"ehi-server/api/session"
 	"ehi-server/api/web"
@@ -50,7 +51,7 @@ func (s *Server) handleLoginPage(c *fiber.Ctx) error {
 		}
 		page["Patients"], page["More"] = patients, len(patients) == pickerSize
 	}
-	return s.page(c, "login", "login.title", page)
+	return s.patientRender(c, "login", "login.title", page)
 }
 
 func (s *Server) handleLogin(c *fiber.Ctx) error {
@@ -62,9 +63,9 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 	s.trail.Record(c, err, e)
 	if code := ehi.CodeOf(err); code == ehi.Unauthenticated || code == ehi.NotFound || code == ehi.Throttled {
 		telemetry.Logins.WithLabelValues("patient", session.ByPassword, "refused").Inc()
-		again := flash{Status: http.StatusUnauthorized, Problem: s.language(c).Say("login.wrong"), Fields: typed(c)}
+		again := flash{Status: http.StatusUnauthorized, Problem: s.views.Language(c).Say("login.wrong"), Fields: typed(c)}
 		if code == ehi.Throttled {
-			again.Status, again.Problem = http.StatusTooManyRequests, s.language(c).Say("fault.throttled.text")
+			again.Status, again.Problem = http.StatusTooManyRequests, s.views.Language(c).Say("fault.throttled.text")
 		}
 		abuse.NoteStatus(c, again.Status)
 		return s.leave(c, loginPath(s.site.Local(c, fromPage(c, "action")), fromPage(c, "redirect")), again)
@@ -131,13 +132,13 @@ func (s *Server) handleApplications(c *fiber.Ctx) error {
 		return err
 	}
 	var list []grantedApp
-	t := s.language(c)
+	t := s.views.Language(c)
 	for _, consent := range consents {
 		asks := append(s.plainScopes(t, consent.Scopes), s.controls(t, consent.ClientID, consent.Scopes)...)
 		list = append(list, grantedApp{consent, s.Auth.ClientName(consent.ClientID), asks})
 	}
 	request.NoStore(c)
-	return s.page(c, "applications", "applications.title", fiber.Map{"Applications": list, "SignedIn": true})
+	return s.patientRender(c, "applications", "applications.title", fiber.Map{"Applications": list, "SignedIn": true})
 }
 
 // handleWithdraw ends an application's access at the patient's wish.
@@ -195,11 +196,11 @@ func (s *Server) handleConsentPage(c *fiber.Ctx) error {
 		return err
 	}
 	request.NoStore(c)
-	t := s.language(c)
-	return s.page(c, "consent", "consent.title", fiber.Map{
+	t := s.views.Language(c)
+	return s.patientRender(c, "consent", "consent.title", fiber.Map{
 		"Controls": append(s.whose(t, req), s.controls(t, req.ClientID, req.Scopes)...),
 		"Back":     plainAddress(req.RedirectURI),
-		"Patient":  who, "Request": req, "Asks": s.plainScopes(t, req.Scopes), "Fields": asked, "SignedIn": true, "ApplicationsLink": link("/my/applications", t.Say("applications.title")),
+		"Patient":  who, "Request": req, "Asks": s.plainScopes(t, req.Scopes), "Fields": asked, "SignedIn": true, "ApplicationsLink": page.Link("/my/applications", t.Say("applications.title")),
 	})
 }
 
@@ -326,7 +327,7 @@ func (s *Server) tool(c *fiber.Ctx, name, section, title, script string, data fi
 	if script != "" {
 		data["Script"] = "/assets/" + script
 	}
-	return s.render(c, "tools/"+name, "tools/layout", data)
+	return s.views.Render(c, "tools/"+name, "tools/layout", data)
 }
 
 // withdrawn ends what an application has begun for a patient who has withdrawn its access.

@@ -88,7 +88,7 @@ func (s *Server) handleRequest(c *fiber.Ctx) error {
 	if err != nil || next != "" {
 		return ahead(c, next, err)
 	}
-	t := s.language(c)
+	t := s.views.Language(c)
 	cancelling := c.Query("cancel") != ""
 	page := fiber.Map{
 		"Revision": before.Revision(), "Cancelling": cancelling,
@@ -111,7 +111,7 @@ func (s *Server) handleRequest(c *fiber.Ctx) error {
 		}
 	}
 	request.NoStore(c)
-	return s.page(c, "request", "request.title", page)
+	return s.patientRender(c, "request", "request.title", page)
 }
 
 // listedRequest is a line of the patient's list.
@@ -146,7 +146,7 @@ func (s *Server) handleRequests(c *fiber.Ctx) error {
 	for _, j := range found[first:] {
 		list = append(list, listedRequest{j.ID, s.Auth.ClientName(j.ClientID), "state." + string(j.Status), j.CreatedAt})
 	}
-	t := s.language(c)
+	t := s.views.Language(c)
 	data := fiber.Map{"Requests": list, "SignedIn": true}
 	if total > len(list) {
 		data["Range"] = t.Say("list.range", t.Number(first+1), t.Number(first+len(list)), t.Number(total))
@@ -158,7 +158,7 @@ func (s *Server) handleRequests(c *fiber.Ctx) error {
 		data["Older"] = page + 1
 	}
 	request.NoStore(c)
-	return s.page(c, "requests", "requests.title", data)
+	return s.patientRender(c, "requests", "requests.title", data)
 }
 
 // ahead sends a visitor on, or answers an error. What answers a POST says that the way on is a GET
@@ -287,7 +287,7 @@ func (s *Server) handleCancel(c *fiber.Ctx) error {
 	if err := s.jobs.Delete(c.UserContext(), s.Origins.ActingPatient(c, j.Patient.ID), j); err != nil {
 		return err
 	}
-	t := s.language(c)
+	t := s.views.Language(c)
 	return s.patientLeave(c, "/my/requests", flash{Title: t.Say("cancelled.title"), Message: t.Say("cancelled.text")})
 }
 

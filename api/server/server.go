@@ -5,19 +5,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"html/template"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"net/url"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/gofiber/template/html/v2"
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/api/abuse"
@@ -33,7 +30,6 @@ import (
 	"ehi-server/api/request"
 	"ehi-server/api/session"
 	"ehi-server/api/trail"
-	"ehi-server/api/web"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
 	"ehi-server/exporter/keeper"
@@ -167,11 +163,10 @@ type Server struct {
 	samples   *live.Samples
 	meters    meterBook
 	site      page.Site
-	texts     web.Catalogues
+	views     *page.Renderer
 	format    formatBook
 	docs      docsBook
 	sender    *content.Sender
-	views     *html.Engine
 	kept      *kv.Storage            // what pages keep: drafts, notices, interactions
 	lacking   atomic.Pointer[string] // why the process was not ready when somebody asked last; empty: it was
 	clock     func() time.Time       // by which proofs of identity and pages' tokens age
@@ -190,11 +185,11 @@ func (s *Server) remove(ctx context.Context, job string) error {
 
 // New builds the application; Close releases it.
 func New(c Config, d Deps) (*Server, error) {
-	views, err := fs.Sub(web.Files, "templates")
-	if err != nil {
+	s := &Server{Config: c, Deps: d, clock: now, site: page.Site{Origins: c.Origins}}
+	var err error
+	if s.views, err = page.NewRenderer(s.site, c.Sandbox, template.FuncMap{"plot": live.Draw}); err != nil {
 		return nil, err
 	}
-	s := &Server{Config: c, Deps: d, clock: now, site: page.Site{Origins: c.Origins}}
 	if s.progress, err = progress.Follow(d.Bus); err != nil {
 		return nil, fmt.Errorf("follow progress: %w", err)
 	}
@@ -202,9 +197,6 @@ func New(c Config, d Deps) (*Server, error) {
 		return nil, fmt.Errorf("follow failures: %w", err)
 	}
 	if s.trail, err = trail.New(d.Bus.Audit, c.Origins); err != nil {
-		return nil, err
-	}
-	if s.texts, err = web.ReadCatalogues(); err != nil {
 		return nil, err
 	}
 	if s.holds, err = progress.NewHolds(d.Bus.Jobs, c.MaxHeld); err != nil {
@@ -234,12 +226,6 @@ func New(c Config, d Deps) (*Server, error) {
 		Sessions: d.Bus.Sessions, Auth: d.Auth, OpenID: d.OpenID, Trail: s.trail, Origins: c.Origins,
 		Clock: func() time.Time { return s.clock() },
 	})
-	s.views = html.NewFileSystem(http.FS(views), ".html")
-	s.views.AddFunc("plot", live.Draw)
-	s.views.AddFunc("lower", strings.ToLower)
-	if err := s.views.Load(); err != nil {
-		return nil, err
-	}
 	s.app = fiber.New(fiber.Config{
 		AppName: "EHI export server", DisableStartupMessage: true, Immutable: true,
 		ErrorHandler: s.handleError, JSONEncoder: json.Marshal, JSONDecoder: json.Unmarshal,

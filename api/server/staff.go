@@ -41,8 +41,8 @@ func (s *Server) staffRender(c *fiber.Ctx, name, section, title string, data fib
 	data["Name"], data["Role"] = request.AdministratorName(c), request.Role(c)
 	data["Reviewer"], data["Admin"] = request.Role(c).May(auth.Reviewer), request.Role(c).May(auth.Admin)
 	data["Site"], data["Description"] = "EHI export administration", "Review and administration of health record exports."
-	data["T"] = s.texts.List[0] // these pages are in one language; its numbers and times are wanted
-	return s.render(c, "staff/"+name, "staff/layout", data)
+	data["T"] = s.views.Default() // these pages are in one language; its numbers and times are wanted
+	return s.views.Render(c, "staff/"+name, "staff/layout", data)
 }
 
 // staffFault is the page of an error. again is the form that may be sent again; nil for none.

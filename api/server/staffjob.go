@@ -148,7 +148,7 @@ func (s *Server) handleStaffJob(c *fiber.Ctx) error {
 	var documents []jobDocument
 	approvers := s.jobs.Approvers(j)
 	page := fiber.Map{
-		"Job": j, "Approvers": approvers, "Revision": before.Revision(), "Row": row, "Timeline": timeline(j), "Types": shares(j.Counts, s.texts.List[0].Type), "Withheld": shares(j.Withheld, withheldWords), "Choices": choicesOf(j.Form), "Percent": s.percent(j), "Done": j.Done.Count(),
+		"Job": j, "Approvers": approvers, "Revision": before.Revision(), "Row": row, "Timeline": timeline(j), "Types": shares(j.Counts, s.views.Default().Type), "Withheld": shares(j.Withheld, withheldWords), "Choices": choicesOf(j.Form), "Percent": s.percent(j), "Done": j.Done.Count(),
 		"Application": s.Auth.ClientName(j.ClientID), "MaxAttachment": s.AttachmentBytes, "FourEyes": s.FourEyes,
 		"Mine": slices.Contains(approvers, request.AdministratorName(c)),
 	}
