@@ -1,6 +1,7 @@
 // Package page holds what all pages of this server have in common: rendering in a visitor's language,
-// the checks that a request comes from a page of this server, and the form of a page that may be sent
-// again.
+// the checks that a request comes from a page of this server, and what a form leaves for the page that
+// its answer leads to.
 //
-// It registers no routes, and does not know who is signed in. The handlers of pages use it.
+// It registers no routes, and does not know who is signed in: whose session a flash is of, and what it
+// says beside its own fields, the pages tell. The handlers of pages use it.
 package page

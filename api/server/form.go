@@ -14,6 +14,7 @@ import (
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/api/content"
+	"ehi-server/api/page"
 	"ehi-server/api/request"
 	"ehi-server/api/session"
 	"ehi-server/api/web"
@@ -42,7 +43,7 @@ func (s *Server) handleForm(c *fiber.Ctx) error {
 	if !mine {
 		return c.Redirect(loginPath(c.OriginalURL(), c.Query("redirect")), http.StatusFound)
 	}
-	if f := s.patientLeft(c); f != nil && f.Title != "" { // the form is sent, and nobody is logged in to follow it
+	if f := s.patientLeft(c); f.Title != "" { // the form is sent, and nobody is logged in to follow it
 		return s.patientRender(c, "message", "thanks.title", fiber.Map{"Text": f.Message, "At": "/my/requests"})
 	}
 	if j.Status != ehi.AwaitingInput {
@@ -52,16 +53,15 @@ func (s *Server) handleForm(c *fiber.Ctx) error {
 		return ehi.Errorf(ehi.Conflict, "There is no form to fill in for an export in %q state", j.Status)
 	}
 	p := formPage{values: s.draft(c, j.ID)}
-	if f := s.patientLeft(c); f != nil {
-		p.tried, p.expired, p.asked = f.Tried, f.Expired, f.Asked
-		if len(f.Fields) > 0 { // of a session that had ended
-			p.values = formValues{}
-			for key := range f.Fields {
-				p.values[key] = f.Fields.Get(key)
-			}
-			if err := s.keepDraft(c, j.ID, p.values); err != nil {
-				return err
-			}
+	f := s.patientLeft(c)
+	p.tried, p.expired, p.asked = f.Tried, f.Expired, f.Asked
+	if len(f.Fields) > 0 { // of a session that had ended
+		p.values = formValues{}
+		for key := range f.Fields {
+			p.values[key] = f.Fields.Get(key)
+		}
+		if err := s.keepDraft(c, j.ID, p.values); err != nil {
+			return err
 		}
 	}
 	return s.renderForm(c, j, p)
@@ -118,12 +118,8 @@ func originOf(address string) string {
 
 // param is a parameter of the query or of a page's form.
 func param(c *fiber.Ctx, name string) string {
-	return c.Query(name, fromPage(c, name))
+	return c.Query(name, page.Field(c, name))
 }
-
-// fromPage is a field of a form that a page sends. What stands in the query counts for nothing: whoever makes
-// a link would decide beside what was ticked.
-func fromPage(c *fiber.Ctx, name string) string { return string(c.Request().PostArgs().Peek(name)) }
 
 // takesShortcut reports whether a visitor stands for the job's patient by naming him, as a sandbox
 // allows. Whoever brings a token is an application, which never does.
@@ -155,7 +151,7 @@ func draftKey(job string) string { return "draft-" + job }
 
 // draft is what was chosen before the page was loaded. Where that cannot be read the form begins empty: it is a convenience.
 func (s *Server) draft(c *fiber.Ctx, job string) (v formValues) {
-	data, err := s.pagesOf(c).Get(draftKey(job))
+	data, err := s.kept.In(c.UserContext()).Get(draftKey(job))
 	if err == nil && len(data) > 0 {
 		err = json.Unmarshal(data, &v)
 	}
@@ -210,7 +206,7 @@ func (s *Server) keepDraft(c *fiber.Ctx, job string, v formValues) error {
 	if err != nil {
 		return err
 	}
-	return s.pagesOf(c).Set(draftKey(job), data, interactionTTL)
+	return s.kept.In(c.UserContext()).Set(draftKey(job), data, interactionTTL)
 }
 
 // formPage is what a form shows beside its lines.
@@ -340,7 +336,7 @@ func (s *Server) handleSubmit(c *fiber.Ctx) error {
 
 // submitPage takes what the form page sends: the choices, or the wish to see what they would release or to go on in another language.
 func (s *Server) submitPage(c *fiber.Ctx) error {
-	token, v := fromPage(c, "interaction"), values(c)
+	token, v := page.Field(c, "interaction"), values(c)
 	j, err := s.byPatient(c, token)
 	if errors.Is(err, errPageExpired) {
 		return s.expiredForm(c, v, err)
@@ -349,14 +345,16 @@ func (s *Server) submitPage(c *fiber.Ctx) error {
 		return err
 	}
 	problems := problemsOf(s.views.Language(c), v)
-	if fromPage(c, "do") == "preview" || fromPage(c, "lang") != "" {
+	if page.Field(c, "do") == "preview" || page.Field(c, "lang") != "" {
 		return s.preview(c, j, token, v, problems)
 	}
 	if len(problems) > 0 {
 		if err := s.keepDraft(c, j.ID, v); err != nil {
 			return err
 		}
-		return s.patientLeave(c, s.formPath(c, j), flash{Status: http.StatusBadRequest, Tried: true})
+		return s.patientLeave(c, s.formPath(c, j), patientFlash{
+			Flash: page.Flash{Status: http.StatusBadRequest}, Tried: true,
+		})
 	}
 	form, err := v.form()
 	if err != nil {
@@ -393,7 +391,7 @@ func (s *Server) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
 	if err != nil {
 		return err
 	}
-	page := s.formPath(c, j)
+	to := s.formPath(c, j)
 	switch {
 	case j.Status != ehi.AwaitingInput:
 		return expired
@@ -401,17 +399,21 @@ func (s *Server) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
 		if err := s.keepDraft(c, j.ID, v); err != nil {
 			return err
 		}
-		return s.patientLeave(c, page, flash{Status: http.StatusForbidden, Expired: true, Tried: true})
+		return s.patientLeave(c, to, patientFlash{
+			Flash: page.Flash{Status: http.StatusForbidden}, Expired: true, Tried: true,
+		})
 	case patient == "" && content.WantsPage(c) && s.site.SentHere(c):
 		fields := url.Values{}
 		for key, value := range v.fields() {
 			fields.Set(key, value)
 		}
-		kept, err := s.keepTyped(c, page, flash{Expired: true, Tried: true, Fields: fields})
+		kept, err := s.flashes.KeepTyped(c, to, &patientFlash{
+			Flash: page.Flash{Fields: fields}, Expired: true, Tried: true,
+		})
 		if err != nil {
 			return err
 		}
-		login := loginPath(page, param(c, "redirect"))
+		login := loginPath(to, param(c, "redirect"))
 		if kept {
 			login += "&kept=text"
 		}
@@ -429,7 +431,7 @@ func (s *Server) preview(c *fiber.Ctx, j *ehi.Job, token string, v formValues, p
 		return err
 	}
 	if content.WantsPage(c) {
-		return s.patientLeave(c, s.formPath(c, j), flash{Tried: true, Asked: true})
+		return s.patientLeave(c, s.formPath(c, j), patientFlash{Tried: true, Asked: true})
 	}
 	if err := s.interact(c, j, token); err != nil { // whoever fills it in still needs it
 		return err
@@ -446,7 +448,7 @@ func (s *Server) release(c *fiber.Ctx, j *ehi.Job, form ehi.ReleaseForm, by ehi.
 		return done, err
 	}
 	for _, key := range []string{interactionKey(token), draftKey(j.ID)} {
-		if err := s.pagesOf(c).Delete(key); err != nil {
+		if err := s.kept.In(c.UserContext()).Delete(key); err != nil {
 			s.Log.Warn("forget an interaction token", "err", err)
 		}
 	}
@@ -471,13 +473,13 @@ func (s *Server) interact(c *fiber.Ctx, j *ehi.Job, token string) error {
 	}
 	i := interaction{Job: j.ID}
 	if j.IsOf(patient) {
-		i.Session = sessionDigest(c.Cookies(s.Origins.Cookie(request.PatientSession)))
+		i.Session = page.SessionDigest(c.Cookies(s.Origins.Cookie(request.PatientSession)))
 	}
 	data, err := json.Marshal(i)
 	if err != nil {
 		return err
 	}
-	return s.pagesOf(c).Set(interactionKey(token), data, interactionTTL)
+	return s.kept.In(c.UserContext()).Set(interactionKey(token), data, interactionTTL)
 }
 
 // byPatient finds the job of a form that is sent with its one-time token. The token is good in the
@@ -489,7 +491,7 @@ func (s *Server) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
 		return nil, err
 	}
 	var i interaction
-	data, err := s.pagesOf(c).Get(interactionKey(token))
+	data, err := s.kept.In(c.UserContext()).Get(interactionKey(token))
 	if err != nil {
 		return nil, err
 	}
@@ -506,7 +508,7 @@ func (s *Server) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
 		if err != nil {
 			return nil, err
 		}
-		if j.IsOf(patient) && i.Session == sessionDigest(c.Cookies(s.Origins.Cookie(request.PatientSession))) {
+		if j.IsOf(patient) && i.Session == page.SessionDigest(c.Cookies(s.Origins.Cookie(request.PatientSession))) {
 			return j, nil
 		}
 	}
@@ -546,7 +548,9 @@ func (s *Server) afterForm(c *fiber.Ctx, j *ehi.Job) error {
 		return c.Redirect("/my/requests/"+j.ID, http.StatusSeeOther)
 	}
 	t := s.views.Language(c)
-	return s.patientLeave(c, s.formPath(c, j), flash{Title: t.Say("thanks.title"), Message: t.Say("thanks.text")})
+	return s.patientLeave(c, s.formPath(c, j), patientFlash{Flash: page.Flash{
+		Title: t.Say("thanks.title"), Message: t.Say("thanks.text"),
+	}})
 }
 
 // values reads the fields of the page.

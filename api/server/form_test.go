@@ -46,18 +46,3 @@ func TestEHI8APageTicksByItsTickBoxAlone(t *testing.T) {
 		app.ReleaseCtx(ctx)
 	}
 }
-
-// What a page's form says is in its body: a link with the same name in its query changes nothing.
-func TestALinkDecidesNothingForAForm(t *testing.T) {
-	app := fiber.New()
-	for body, want := range map[string]string{"decision=deny": "deny", "other=deny": "", "": ""} {
-		ctx := app.AcquireCtx(&fasthttp.RequestCtx{})
-		ctx.Request().SetRequestURI("/authorize-app?decision=allow")
-		ctx.Request().Header.SetContentType(fiber.MIMEApplicationForm)
-		ctx.Request().SetBodyString(body)
-		if got := fromPage(ctx, "decision"); got != want {
-			t.Errorf("of %q the decision is %q", body, got)
-		}
-		app.ReleaseCtx(ctx)
-	}
-}

@@ -16,6 +16,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"ehi-server/api/content"
+	"ehi-server/api/page"
 	"ehi-server/api/request"
 	"ehi-server/shared/kv"
 	"ehi-server/shared/subject"
@@ -117,7 +118,7 @@ func (g *pageGuard) begins(c *fiber.Ctx, cookie *fasthttp.Cookie) bool {
 // sign is the signature of a token in a session.
 func (g *pageGuard) sign(session, token, until string) string {
 	mac := hmac.New(sha256.New, g.key)
-	for _, part := range []string{g.cookie, sessionDigest(session), until, token} {
+	for _, part := range []string{g.cookie, page.SessionDigest(session), until, token} {
 		_, _ = mac.Write([]byte(strconv.Itoa(len(part)) + ":" + part)) // never fails
 	}
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
@@ -127,4 +128,15 @@ func (g *pageGuard) sign(session, token, until string) string {
 func pageToken(cookie string) string {
 	token, _, _ := strings.Cut(cookie, ".")
 	return token
+}
+
+// ourForm reports whether a form was sent by a page of this server, as far as what was typed into it
+// may be shown there again; it allows nothing else. The page's token says so where the browser still
+// has it, else the browser itself.
+func (s *Server) ourForm(c *fiber.Ctx, cookie string) bool {
+	token := string(c.Request().PostArgs().Peek("_csrf")) // of an upload there are none
+	if token == "" || s.site.SentElsewhere(c) {
+		return false
+	}
+	return token == pageToken(c.Cookies(cookie)) || c.Get("Sec-Fetch-Site") != "" || c.Get(fiber.HeaderOrigin) != ""
 }

@@ -63,12 +63,16 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 	s.trail.Record(c, err, e)
 	if code := ehi.CodeOf(err); code == ehi.Unauthenticated || code == ehi.NotFound || code == ehi.Throttled {
 		telemetry.Logins.WithLabelValues("patient", session.ByPassword, "refused").Inc()
-		again := flash{Status: http.StatusUnauthorized, Problem: s.views.Language(c).Say("login.wrong"), Fields: typed(c)}
+		again := &page.Flash{
+			Status:  http.StatusUnauthorized,
+			Problem: s.views.Language(c).Say("login.wrong"),
+			Fields:  page.Typed(c),
+		}
 		if code == ehi.Throttled {
 			again.Status, again.Problem = http.StatusTooManyRequests, s.views.Language(c).Say("fault.throttled.text")
 		}
 		abuse.NoteStatus(c, again.Status)
-		return s.leave(c, loginPath(s.site.Local(c, fromPage(c, "action")), fromPage(c, "redirect")), again)
+		return s.flashes.Leave(c, loginPath(s.site.Local(c, page.Field(c, "action")), page.Field(c, "redirect")), again)
 	}
 	if err != nil {
 		return err
@@ -77,7 +81,7 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 		return err
 	}
 	telemetry.Logins.WithLabelValues("patient", session.ByPassword, "ok").Inc()
-	if next := s.site.Local(c, fromPage(c, "action")); next != "" {
+	if next := s.site.Local(c, page.Field(c, "action")); next != "" {
 		return c.Redirect(next, http.StatusSeeOther)
 	}
 	return c.Redirect("/my/requests", http.StatusSeeOther)
@@ -86,12 +90,12 @@ func (s *Server) handleLogin(c *fiber.Ctx) error {
 // checkPatient finds out which patient logs in, and by which account, where patients have accounts.
 func (s *Server) checkPatient(c *fiber.Ctx) (patient string, a auth.Account, err error) {
 	if s.Accounts {
-		a, err = s.patients.Check(c, fromPage(c, "username"), fromPage(c, "password"))
+		a, err = s.patients.Check(c, page.Field(c, "username"), page.Field(c, "password"))
 		return a.Patient, a, err
 	}
-	patient = strings.TrimSpace(fromPage(c, "other"))
+	patient = strings.TrimSpace(page.Field(c, "other"))
 	if patient == "" {
-		patient = fromPage(c, "patient")
+		patient = page.Field(c, "patient")
 	}
 	_, err = s.Source.Patient(c.UserContext(), patient)
 	return patient, a, err
@@ -150,7 +154,7 @@ func (s *Server) handleWithdraw(c *fiber.Ctx) error {
 	if patient == "" {
 		return c.Redirect(loginPath("/my/applications", ""), http.StatusSeeOther)
 	}
-	consent, err := s.Auth.Withdraw(c.UserContext(), patient, fromPage(c, "id"))
+	consent, err := s.Auth.Withdraw(c.UserContext(), patient, page.Field(c, "id"))
 	s.trail.Record(c, err, ehi.Event{
 		Action: ehi.ActionWithdraw, Agent: "patient " + patient, Patient: patient, Client: consent.ClientID,
 	})
@@ -271,7 +275,7 @@ func (s *Server) handleConsent(c *fiber.Ctx) error {
 	if err != nil || patient == "" {
 		return notYet(c, asked, req, err)
 	}
-	if fromPage(c, "decision") == "allow" {
+	if page.Field(c, "decision") == "allow" {
 		return s.agree(c, req, patient)
 	}
 	return s.deny(c, req, patient)

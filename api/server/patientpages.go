@@ -20,7 +20,7 @@ func (s *Server) patientRender(c *fiber.Ctx, name, title string, data fiber.Map)
 	}
 	if name != "message" {
 		f := s.patientLeft(c)
-		if data["Flash"] = f; f != nil && f.Title != "" {
+		if data["Flash"] = f; f.Title != "" {
 			data["Title"] = f.Title
 		}
 	}
@@ -36,15 +36,27 @@ func (s *Server) patientRender(c *fiber.Ctx, name, title string, data fiber.Map)
 	return s.views.Render(c, name, "layout", data)
 }
 
-// patientLeft is what a form has left for this page of patients, nil for nothing.
-func (s *Server) patientLeft(c *fiber.Ctx) *flash {
-	return s.left(c, s.Origins.Cookie(request.PatientSession), "")
+// patientFlash is what a form of patients leaves.
+type patientFlash struct {
+	page.Flash
+	// Tried is whether a release form was sent or counted, Expired whether it came too late, Asked
+	// whether it was asked for counts.
+	Tried   bool `json:"tried,omitempty"`
+	Expired bool `json:"expired,omitempty"`
+	Asked   bool `json:"asked,omitempty"`
+}
+
+// patientLeft is what a form has left for this page of patients; empty for nothing.
+func (s *Server) patientLeft(c *fiber.Ctx) *patientFlash {
+	var f patientFlash
+	s.flashes.Left(c, s.Origins.Cookie(request.PatientSession), "", &f)
+	return &f
 }
 
 // patientLeave answers a form of patients: it leads to a page, and leaves a flash of this session.
-func (s *Server) patientLeave(c *fiber.Ctx, to string, f flash) error {
-	f.Session = sessionDigest(c.Cookies(s.Origins.Cookie(request.PatientSession)))
-	return s.leave(c, to, f)
+func (s *Server) patientLeave(c *fiber.Ctx, to string, f patientFlash) error {
+	f.Session = page.SessionDigest(c.Cookies(s.Origins.Cookie(request.PatientSession)))
+	return s.flashes.Leave(c, to, &f)
 }
 
 // patientGone answers a form about something that is not there any more, as after a double click: it
@@ -53,12 +65,14 @@ func (s *Server) patientGone(c *fiber.Ctx, list string, err error) error {
 	if !content.WantsPage(c) {
 		return err
 	}
-	return s.patientLeave(c, list, flash{Status: http.StatusNotFound, Problem: s.views.Language(c).Say("fault.not-found.text")})
+	return s.patientLeave(c, list, patientFlash{Flash: page.Flash{
+		Status: http.StatusNotFound, Problem: s.views.Language(c).Say("fault.not-found.text"),
+	}})
 }
 
 // patientLate leads back to the page of a form that was open for too long.
 func (s *Server) patientLate(c *fiber.Ctx) error {
-	to, fields := c.Path(), typed(c)
+	to, fields := c.Path(), page.Typed(c)
 	switch {
 	case to == "/patient-login":
 		to = loginPath(s.site.Local(c, fields.Get("action")), fields.Get("redirect"))
@@ -70,5 +84,5 @@ func (s *Server) patientLate(c *fiber.Ctx) error {
 	case c.Params("id") != "":
 		to += "?cancel=yes"
 	}
-	return s.typedAgain(c, to, flash{Problem: s.views.Language(c).Say("late"), Fields: fields})
+	return s.flashes.LeadBack(c, to, &page.Flash{Problem: s.views.Language(c).Say("late"), Fields: fields})
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/page"
 	"ehi-server/api/request"
 	"ehi-server/api/session"
 	"ehi-server/shared/ehi"
@@ -34,8 +35,8 @@ func (s *Server) recently(c *fiber.Ctx) error {
 			"open a new session by POST /admin/login, or prove it at %s in a browser", s.ProofAge, staffProve)
 	}
 	to := staffFormPage(c)
-	f := flash{Owner: who.Name, Problem: staffUnproved, Fields: typed(c)}
-	if err := s.keep(c, to, f, typedTTL); err != nil {
+	f := &page.Flash{Owner: who.Name, Problem: staffUnproved, Fields: page.Typed(c)}
+	if err := s.flashes.Keep(c, to, f, page.TypedLife); err != nil {
 		return err
 	}
 	return c.Redirect(provePage(to), http.StatusSeeOther)
@@ -57,9 +58,9 @@ func (s *Server) handleProve(c *fiber.Ctx) error {
 	if who.By == session.ByOpenID {
 		return s.proveByProvider(c, who)
 	}
-	method, err := s.admins.ProveAgain(c, who, fromPage(c, "password"), fromPage(c, "code"))
+	method, err := s.admins.ProveAgain(c, who, page.Field(c, "password"), page.Field(c, "code"))
 	if err = s.admins.Finish(c, session.Again, who, method, err); err != nil {
-		return s.wrongProof(c, provePage(next), err, flash{Owner: who.Name})
+		return s.wrongProof(c, provePage(next), err, page.Flash{Owner: who.Name})
 	}
 	return c.Redirect(next, http.StatusSeeOther)
 }

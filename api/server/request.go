@@ -17,6 +17,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/content"
+	"ehi-server/api/page"
 	"ehi-server/api/request"
 	"ehi-server/api/web"
 	"ehi-server/exporter/jobs"
@@ -288,7 +289,9 @@ func (s *Server) handleCancel(c *fiber.Ctx) error {
 		return err
 	}
 	t := s.views.Language(c)
-	return s.patientLeave(c, "/my/requests", flash{Title: t.Say("cancelled.title"), Message: t.Say("cancelled.text")})
+	return s.patientLeave(c, "/my/requests", patientFlash{Flash: page.Flash{
+		Title: t.Say("cancelled.title"), Message: t.Say("cancelled.text"),
+	}})
 }
 
 // handleRequestFile hands the patient a file or document of an approved request.

@@ -14,6 +14,7 @@ import (
 
 	"ehi-server/api/abuse"
 	"ehi-server/api/content"
+	"ehi-server/api/page"
 	"ehi-server/api/request"
 	"ehi-server/api/session"
 	"ehi-server/auth"
@@ -65,20 +66,20 @@ func (s *Server) handleStaffCode(c *fiber.Ctx) error {
 		return err
 	}
 	if who == nil {
-		late := flash{Problem: "That took too long. Sign in again."}
-		return s.leave(c, staffLogin+"?"+url.Values{"next": {next}}.Encode(), late)
+		late := &page.Flash{Problem: "That took too long. Sign in again."}
+		return s.flashes.Leave(c, staffLogin+"?"+url.Values{"next": {next}}.Encode(), late)
 	}
-	method, err := s.admins.ProveCode(c, who, fromPage(c, "code"))
+	method, err := s.admins.ProveCode(c, who, page.Field(c, "code"))
 	err = s.admins.Finish(c, session.AtLogIn, who, method, err)
 	if err == nil {
 		return c.Redirect(next, http.StatusSeeOther)
 	}
-	return s.wrongProof(c, codePage(next), err, flash{})
+	return s.wrongProof(c, codePage(next), err, page.Flash{})
 }
 
 // wrongProof leads back to the page where somebody has to prove who he is. Errors that are not about the
 // proof are returned.
-func (s *Server) wrongProof(c *fiber.Ctx, to string, err error, again flash) error {
+func (s *Server) wrongProof(c *fiber.Ctx, to string, err error, again page.Flash) error {
 	switch ehi.CodeOf(err) {
 	case ehi.Unauthenticated:
 		again.Status = http.StatusUnauthorized
@@ -91,7 +92,7 @@ func (s *Server) wrongProof(c *fiber.Ctx, to string, err error, again flash) err
 		again.Problem = "Enter the code"
 	}
 	abuse.NoteStatus(c, again.Status)
-	return s.leave(c, to, again)
+	return s.flashes.Leave(c, to, &again)
 }
 
 // service is what authenticator apps call this server.
@@ -106,19 +107,15 @@ func (s *Server) service() string {
 // pending is the secret of a second factor that is being set up in this session: a new one where there is
 // none. It is kept sealed, by the session's cookie.
 func (s *Server) pending(c *fiber.Ctx) (secret string, err error) {
-	seal, name := sealer("second factor " + c.Cookies(s.Origins.Cookie(request.StaffSession)))
-	kept, err := s.pagesOf(c).Get(name)
-	if err != nil {
-		return "", err
-	}
-	if kept != nil {
-		plain, err := seal.Open(nil, nil, kept, nil)
-		return string(plain), err
+	key := "second factor " + c.Cookies(s.Origins.Cookie(request.StaffSession))
+	kept, err := s.flashes.Safe.Get(c, key)
+	if err != nil || kept != nil {
+		return string(kept), err
 	}
 	if secret, _, err = auth.NewSecret(s.service(), request.AdministratorName(c)); err != nil {
 		return "", err
 	}
-	return secret, s.pagesOf(c).Set(name, seal.Seal(nil, nil, []byte(secret), nil), setUpAge)
+	return secret, s.flashes.Safe.Put(c, key, []byte(secret), setUpAge)
 }
 
 // handleSecondFactorPage shows an administrator his second factor, or how to set one up.
@@ -164,28 +161,28 @@ func (s *Server) handleSecondFactor(c *fiber.Ctx) error {
 	to := staffFactor + "?" + url.Values{"next": {s.staffNext(c)}}.Encode()
 	done, err := s.changeSecondFactor(c, request.SignedIn(c))
 	if err != nil {
-		if fromPage(c, "anew") != "" {
+		if page.Field(c, "anew") != "" {
 			to += "&anew=yes"
 		}
 		return s.staffAgain(c, to, err)
 	}
 	done.Owner = request.AdministratorName(c) // in a new session
-	return s.leave(c, to, done)
+	return s.flashes.Leave(c, to, &done)
 }
 
-func (s *Server) changeSecondFactor(c *fiber.Ctx, who *request.Administrator) (done flash, err error) {
+func (s *Server) changeSecondFactor(c *fiber.Ctx, who *request.Administrator) (done staffFlash, err error) {
 	ctx := c.UserContext()
 	if who.By == session.ByOpenID {
 		return done, ehi.Errorf(ehi.Invalid, "Your organisation takes care of your second factor")
 	}
-	switch fromPage(c, "do") {
+	switch page.Field(c, "do") {
 	case "set-up":
 		secret, err := s.pending(c)
 		if err != nil {
 			return done, err
 		}
 		var a auth.Account
-		done.Codes, a, err = s.Auth.Enrol(ctx, who.By, who.Name, secret, fromPage(c, "code"))
+		done.Codes, a, err = s.Auth.Enrol(ctx, who.By, who.Name, secret, page.Field(c, "code"))
 		if err = s.trail.Change(c, err, "set up a second factor"); err != nil {
 			return done, err
 		}

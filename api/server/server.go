@@ -164,6 +164,7 @@ type Server struct {
 	meters    meterBook
 	site      page.Site
 	views     *page.Renderer
+	flashes   *page.Flashes
 	format    formatBook
 	docs      docsBook
 	sender    *content.Sender
@@ -214,6 +215,9 @@ func New(c Config, d Deps) (*Server, error) {
 		Log:        d.Log,
 	})
 	s.kept = d.Bus.Sessions.Part(subject.Kind{})
+	s.flashes = &page.Flashes{
+		Safe: page.Safe{Kept: s.kept}, Failures: s.failures, Origins: c.Origins, Log: d.Log,
+	}
 	if s.pageKey, err = pageKey(context.Background(), d.Bus.Auth); err != nil {
 		return nil, fmt.Errorf("make the key of pages' tokens: %w", err)
 	}

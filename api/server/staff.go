@@ -53,15 +53,31 @@ func (s *Server) staffFault(c *fiber.Ctx, status int, text string, again *page.S
 
 func (s *Server) handleStaffHome(c *fiber.Ctx) error { return c.Redirect(staffJobs, http.StatusFound) }
 
-// staffLeft is what a form has left for this page of administrators, nil for nothing.
-func (s *Server) staffLeft(c *fiber.Ctx) *flash {
-	return s.left(c, s.Origins.Cookie(request.StaffSession), request.AdministratorName(c))
+// staffFlash is what a form of administrators leaves.
+type staffFlash struct {
+	page.Flash
+	// Added is a client whose secret is shown this once.
+	Added *addedClient `json:"added,omitempty"`
+	// Codes are recovery codes, shown this once.
+	Codes []string `json:"codes,omitempty"`
+	// Decided is how decisions about several exports went.
+	Decided []decided `json:"decided,omitempty"`
+}
+
+// addedClient is a client that was added, or got another secret.
+type addedClient struct{ ID, Name, Secret string }
+
+// staffLeft is what a form has left for this page of administrators; empty for nothing.
+func (s *Server) staffLeft(c *fiber.Ctx) *staffFlash {
+	var f staffFlash
+	s.flashes.Left(c, s.Origins.Cookie(request.StaffSession), request.AdministratorName(c), &f)
+	return &f
 }
 
 // staffLeave answers a form of administrators: it leads to a page, and leaves a flash of this session.
-func (s *Server) staffLeave(c *fiber.Ctx, to string, f flash) error {
-	f.Session, f.Owner = sessionDigest(c.Cookies(s.Origins.Cookie(request.StaffSession))), request.AdministratorName(c)
-	return s.leave(c, to, f)
+func (s *Server) staffLeave(c *fiber.Ctx, to string, f staffFlash) error {
+	f.Session, f.Owner = page.SessionDigest(c.Cookies(s.Origins.Cookie(request.StaffSession))), request.AdministratorName(c)
+	return s.flashes.Leave(c, to, &f)
 }
 
 // staffAgain leads back to the page of a form that could not be done, with what was typed and the
@@ -75,7 +91,9 @@ func (s *Server) staffAgain(c *fiber.Ctx, to string, err error) error {
 	}
 	request.SetRefused(c, err)
 	status, _, text := s.describe(c, err)
-	return s.staffLeave(c, to, flash{Status: status, Problem: text, Fields: typed(c)})
+	return s.staffLeave(c, to, staffFlash{
+		Flash: page.Flash{Status: status, Problem: text, Fields: page.Typed(c)},
+	})
 }
 
 // staffFormPage is the page that holds the form of a POST.
@@ -85,15 +103,15 @@ func staffFormPage(c *fiber.Ctx) string {
 	case id != "":
 		return staffJobPath(id)
 	case path == staffOpenID:
-		return staffLogin + "?" + url.Values{"next": {fromPage(c, "next")}}.Encode()
+		return staffLogin + "?" + url.Values{"next": {page.Field(c, "next")}}.Encode()
 	case path == staffLogin, path == staffCode, path == staffProve, path == staffFactor:
-		q := url.Values{"next": {fromPage(c, "next")}}
-		if anew := fromPage(c, "anew"); anew != "" {
+		q := url.Values{"next": {page.Field(c, "next")}}
+		if anew := page.Field(c, "anew"); anew != "" {
 			q.Set("anew", anew)
 		}
 		return path + "?" + q.Encode()
 	case path == staffJobs && len(postedJobs(c)) > 0:
-		return decisionPage(postedJobs(c), ehi.Action(fromPage(c, "do")))
+		return decisionPage(postedJobs(c), ehi.Action(page.Field(c, "do")))
 	case path == staffClients, path == staffAccounts:
 		return path
 	}
@@ -119,8 +137,8 @@ func (s *Server) signInFirst(c *fiber.Ctx) error {
 	case strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEMultipartForm):
 		q.Set("kept", "files")
 	case s.ourForm(c, s.Origins.Cookie(staffGuard)):
-		f := flash{Owner: string(c.Request().PostArgs().Peek("_as")), Problem: staffTyped, Fields: typed(c)}
-		kept, err := s.keepTyped(c, q.Get("next"), f)
+		f := &page.Flash{Owner: page.Field(c, "_as"), Problem: staffTyped, Fields: page.Typed(c)}
+		kept, err := s.flashes.KeepTyped(c, q.Get("next"), f)
 		if err != nil {
 			return err
 		}
@@ -133,8 +151,8 @@ func (s *Server) signInFirst(c *fiber.Ctx) error {
 
 // staffLate answers a form whose page was open for too long.
 func (s *Server) staffLate(c *fiber.Ctx) error {
-	f := flash{Owner: string(c.Request().PostArgs().Peek("_as")), Problem: staffTooLate, Fields: typed(c)}
-	return s.typedAgain(c, staffFormPage(c), f)
+	f := &page.Flash{Owner: page.Field(c, "_as"), Problem: staffTooLate, Fields: page.Typed(c)}
+	return s.flashes.LeadBack(c, staffFormPage(c), f)
 }
 
 // keptWords say at the log-in what became of a form that was sent without a session.
@@ -151,7 +169,7 @@ func (s *Server) handleStaffLoginPage(c *fiber.Ctx) error {
 
 // staffNext is the page to go on to after the log-in: one of these, or the list of jobs.
 func (s *Server) staffNext(c *fiber.Ctx) string {
-	next := s.site.Local(c, c.Query("next", fromPage(c, "next")))
+	next := s.site.Local(c, c.Query("next", page.Field(c, "next")))
 	if !strings.HasPrefix(next, staffBase+"/") || strings.HasPrefix(next, staffLogin) || strings.HasPrefix(next, staffProve) {
 		return staffJobs
 	}
@@ -160,7 +178,7 @@ func (s *Server) staffNext(c *fiber.Ctx) string {
 
 func (s *Server) handleStaffLogin(c *fiber.Ctx) error {
 	next := s.staffNext(c)
-	who, err := s.admins.Check(c, fromPage(c, "username"), fromPage(c, "password"))
+	who, err := s.admins.Check(c, page.Field(c, "username"), page.Field(c, "password"))
 	if err == nil && who.TwoFactors {
 		return s.askForCode(c, who, next)
 	}
@@ -168,7 +186,7 @@ func (s *Server) handleStaffLogin(c *fiber.Ctx) error {
 	if err == nil {
 		return c.Redirect(next, http.StatusSeeOther)
 	}
-	again := flash{Fields: url.Values{"username": {fromPage(c, "username")}}}
+	again := page.Flash{Fields: url.Values{"username": {page.Field(c, "username")}}}
 	return s.wrongProof(c, staffLogin+"?"+url.Values{"next": {next}}.Encode(), err, again)
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/page"
 	"ehi-server/api/request"
 	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
@@ -170,26 +171,26 @@ func (s *Server) handleStaffJob(c *fiber.Ctx) error {
 
 // handleStaffDecide approves or rejects the job of a page.
 func (s *Server) handleStaffDecide(c *fiber.Ctx) error {
-	page, action := staffJobPath(c.Params("id")), ehi.Action(fromPage(c, "do"))
+	to, action := staffJobPath(c.Params("id")), ehi.Action(page.Field(c, "do"))
 	if action != ehi.ActionApprove && action != ehi.ActionReject {
-		return s.staffAgain(c, page, errNoDecision)
+		return s.staffAgain(c, to, errNoDecision)
 	}
-	d := decision{Reason: fromPage(c, "reason"), Contents: fromPage(c, "contents")}
+	d := decision{Reason: page.Field(c, "reason"), Contents: page.Field(c, "contents")}
 	if _, err := s.decide(c, c.Params("id"), action, d); err != nil {
-		return s.staffAgain(c, page, err)
+		return s.staffAgain(c, to, err)
 	}
-	return c.Redirect(page, http.StatusSeeOther)
+	return c.Redirect(to, http.StatusSeeOther)
 }
 
 var errNoDecision = ehi.Errorf(ehi.Invalid, "Choose whether to approve or to reject")
 
 // handleStaffRemoveFile takes a document away.
 func (s *Server) handleStaffRemoveFile(c *fiber.Ctx) error {
-	page := staffJobPath(c.Params("id"))
-	if _, err := s.removeFiles(c, []string{fromPage(c, "name")}); err != nil {
-		return s.staffAgain(c, page, err)
+	to := staffJobPath(c.Params("id"))
+	if _, err := s.removeFiles(c, []string{page.Field(c, "name")}); err != nil {
+		return s.staffAgain(c, to, err)
 	}
-	return c.Redirect(page, http.StatusSeeOther)
+	return c.Redirect(to, http.StatusSeeOther)
 }
 
 // handleStaffDelete deletes a job.
@@ -201,7 +202,9 @@ func (s *Server) handleStaffDelete(c *fiber.Ctx) error {
 	if err != nil {
 		return s.staffAgain(c, staffJobPath(c.Params("id")), err)
 	}
-	return s.staffLeave(c, staffJobs, flash{Message: "The export was deleted."})
+	return s.staffLeave(c, staffJobs, staffFlash{
+		Flash: page.Flash{Message: "The export was deleted."},
+	})
 }
 
 // handleStaffDocument sends a document of an export, for its review.

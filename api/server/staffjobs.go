@@ -14,6 +14,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/page"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 )
@@ -155,7 +156,7 @@ type statusTab struct {
 
 // handleStaffJobs is the list of jobs.
 func (s *Server) handleStaffJobs(c *fiber.Ctx) error {
-	if f := s.staffLeft(c); f != nil && f.Decided != nil {
+	if f := s.staffLeft(c); f.Decided != nil {
 		return s.staffRender(c, "decided", "jobs", f.Title, fiber.Map{})
 	}
 	if c.Query("do") != "" {
@@ -265,8 +266,8 @@ var verbs = map[ehi.Action]string{ehi.ActionApprove: "Approve", ehi.ActionReject
 // handleStaffBulk takes the wish to decide about several jobs, and leads to the question whether that
 // is meant; where that was answered, it decides.
 func (s *Server) handleStaffBulk(c *fiber.Ctx) error {
-	action, ids := ehi.Action(fromPage(c, "do")), postedJobs(c)
-	back := s.site.Local(c, fromPage(c, "back"))
+	action, ids := ehi.Action(page.Field(c, "do")), postedJobs(c)
+	back := s.site.Local(c, page.Field(c, "back"))
 	if at, _, _ := strings.Cut(back, "?"); at != staffJobs {
 		back = staffJobs
 	}
@@ -284,14 +285,14 @@ func (s *Server) handleStaffBulk(c *fiber.Ctx) error {
 	if len(seen) != len(ids) {    // the page that asks for the decision was not shown
 		return c.Redirect(decisionPage(ids, action), http.StatusSeeOther)
 	}
-	out := flash{Title: verbs[action] + ": done"}
+	out := staffFlash{Flash: page.Flash{Title: verbs[action] + ": done"}}
 	for i, id := range ids {
 		v, known := s.Bus.Jobs.Summary(id)
 		d := decided{ID: id, Title: s.row(c, v, now()).Title}
 		if !known {
 			d.Title = id
 		}
-		if _, err := s.decide(c, id, action, decision{Reason: fromPage(c, "reason"), Contents: cmp.Or(seen[i], unseen)}); err != nil {
+		if _, err := s.decide(c, id, action, decision{Reason: page.Field(c, "reason"), Contents: cmp.Or(seen[i], unseen)}); err != nil {
 			_, _, d.Problem = s.describe(c, err)
 		}
 		out.Decided = append(out.Decided, d)
@@ -300,7 +301,7 @@ func (s *Server) handleStaffBulk(c *fiber.Ctx) error {
 }
 
 // Failed is how many decisions could not be made.
-func (f *flash) Failed() (n int) {
+func (f *staffFlash) Failed() (n int) {
 	for _, d := range f.Decided {
 		if d.Problem != "" {
 			n++
@@ -310,7 +311,7 @@ func (f *flash) Failed() (n int) {
 }
 
 // Made is how many decisions were made.
-func (f *flash) Made() int { return len(f.Decided) - f.Failed() }
+func (f *staffFlash) Made() int { return len(f.Decided) - f.Failed() }
 
 // renderDecision asks whether a decision about several jobs is meant.
 func (s *Server) renderDecision(c *fiber.Ctx) error {

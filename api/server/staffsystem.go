@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/page"
 	"ehi-server/api/session"
 	"ehi-server/api/trail"
 	"ehi-server/auth"
@@ -136,11 +137,11 @@ func (s *Server) handleStaffChangeClient(c *fiber.Ctx) error {
 	return s.staffLeave(c, staffClients, done)
 }
 
-func (s *Server) changeClient(c *fiber.Ctx) (done flash, err error) {
-	ctx, id := c.UserContext(), strings.TrimSpace(fromPage(c, "id"))
+func (s *Server) changeClient(c *fiber.Ctx) (done staffFlash, err error) {
+	ctx, id := c.UserContext(), strings.TrimSpace(page.Field(c, "id"))
 	var client auth.Client
 	var secret string
-	switch fromPage(c, "do") {
+	switch page.Field(c, "do") {
 	case "add":
 		client, secret, err = s.Auth.AddClient(ctx, newClient(c))
 		err = s.trail.Change(c, err, additionOf(client, err))
@@ -161,14 +162,14 @@ func (s *Server) changeClient(c *fiber.Ctx) (done flash, err error) {
 // newClient is the client that a form describes.
 func newClient(c *fiber.Ctx) auth.Client {
 	return auth.Client{
-		ID:           strings.TrimSpace(fromPage(c, "id")),
-		Name:         fromPage(c, "name"),
-		Kind:         auth.Kind(fromPage(c, "kind")),
-		RedirectURIs: strings.Fields(fromPage(c, "redirects")),
-		Scope:        strings.Join(strings.Fields(fromPage(c, "scope")), " "),
-		JWKSURI:      strings.TrimSpace(fromPage(c, "jwks_uri")),
-		JWKS:         json.RawMessage(strings.TrimSpace(fromPage(c, "jwks"))),
-		MaySkipForm:  isTick(fromPage(c, "may_skip_form")), MaySkipReview: isTick(fromPage(c, "may_skip_review")),
+		ID:           strings.TrimSpace(page.Field(c, "id")),
+		Name:         page.Field(c, "name"),
+		Kind:         auth.Kind(page.Field(c, "kind")),
+		RedirectURIs: strings.Fields(page.Field(c, "redirects")),
+		Scope:        strings.Join(strings.Fields(page.Field(c, "scope")), " "),
+		JWKSURI:      strings.TrimSpace(page.Field(c, "jwks_uri")),
+		JWKS:         json.RawMessage(strings.TrimSpace(page.Field(c, "jwks"))),
+		MaySkipForm:  isTick(page.Field(c, "may_skip_form")), MaySkipReview: isTick(page.Field(c, "may_skip_review")),
 		CreatedBy: trail.Agent(c),
 	}
 }
@@ -198,21 +199,21 @@ func (s *Server) handleStaffChangeAccount(c *fiber.Ctx) error {
 		}
 		return s.staffAgain(c, staffAccounts, err)
 	}
-	return s.staffLeave(c, staffAccounts, flash{Message: done})
+	return s.staffLeave(c, staffAccounts, staffFlash{Flash: page.Flash{Message: done}})
 }
 
 func (s *Server) changeAccount(c *fiber.Ctx) (done string, err error) {
-	kind, name := fromPage(c, "kind"), strings.TrimSpace(fromPage(c, "username"))
-	switch fromPage(c, "do") {
+	kind, name := page.Field(c, "kind"), strings.TrimSpace(page.Field(c, "username"))
+	switch page.Field(c, "do") {
 	case "add":
-		in := auth.Account{Name: name, Role: auth.Role(fromPage(c, "role")), Patient: strings.TrimSpace(fromPage(c, "patient"))}
+		in := auth.Account{Name: name, Role: auth.Role(page.Field(c, "role")), Patient: strings.TrimSpace(page.Field(c, "patient"))}
 		if in.Patient != "" {
 			in.Role = ""
 		}
-		_, err = s.addAccount(c, in, fromPage(c, "password"))
+		_, err = s.addAccount(c, in, page.Field(c, "password"))
 		return "The account was added.", err
 	case "password":
-		return "The password was set; sessions from before are void.", s.setPassword(c, kind, name, fromPage(c, "password"))
+		return "The password was set; sessions from before are void.", s.setPassword(c, kind, name, page.Field(c, "password"))
 	case "reset-second-factor":
 		if kind != session.ByAccount && kind != session.ByConfig {
 			return "", auth.ErrNoAccount
