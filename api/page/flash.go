@@ -74,8 +74,11 @@ func (f *Flash) Has(field, value string) bool {
 // local is where a request keeps a fact for this package, in Fiber's Locals.
 type local int
 
-// flashLocal is where the note of a request is, once it is read.
-const flashLocal local = iota
+// flashLocal is where the note of a request is, once it is read; tokenLocal where its page's token is.
+const (
+	flashLocal local = iota
+	tokenLocal
+)
 
 // TypedLife is how long what was typed waits for its writer to sign in again.
 const TypedLife = time.Hour

@@ -88,9 +88,21 @@ func (s Site) SentHere(c *fiber.Ctx) bool {
 	return said != "" && !s.SentElsewhere(c)
 }
 
-// RefersHere reports whether a browser says that a page of this server has sent a form, as all do over
+// refersHere reports whether a browser says that a page of this server has sent a form, as all do over
 // HTTPS.
-func (s Site) RefersHere(c *fiber.Ctx) bool {
+func (s Site) refersHere(c *fiber.Ctx) bool {
 	from := c.Get(fiber.HeaderReferer)
 	return from != "" && s.Owns(c, from)
+}
+
+// OurForm reports whether a form was sent by a page of this server, as far as what was typed into it
+// may be shown there again; it allows nothing else. The page's token says so where the browser still
+// has it in a cookie, else the browser itself.
+func (s Site) OurForm(c *fiber.Ctx, cookie string) bool {
+	token := string(c.Request().PostArgs().Peek("_csrf")) // of an upload there are none
+	if token == "" || s.SentElsewhere(c) {
+		return false
+	}
+	return token == tokenOf(c.Cookies(cookie)) || c.Get("Sec-Fetch-Site") != "" ||
+		c.Get(fiber.HeaderOrigin) != ""
 }

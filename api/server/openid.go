@@ -1,9 +1,7 @@
 package server
 
 import (
-	"crypto/aes"
 	"crypto/cipher"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -93,14 +91,7 @@ const maxErrand = 3500
 
 // errandSeal is the cipher of errands. They are kept by the browser, so that whoever begins to sign in
 // without end fills up nothing.
-func (s *Server) errandSeal() (cipher.AEAD, error) {
-	key := sha256.Sum256(append([]byte("openid errand "), s.pageKey...))
-	block, err := aes.NewCipher(key[:])
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCMWithRandomNonce(block)
-}
+func (s *Server) errandSeal() (cipher.AEAD, error) { return s.pageGuard.Key.Cipher("openid errand") }
 
 // sealErrand is the value of an errand's cookie.
 func (s *Server) sealErrand(e errand) (string, error) {

@@ -10,6 +10,9 @@ import (
 	"ehi-server/api/request"
 )
 
+// patientGuard is what the cookie of the tokens of patients' pages is called without TLS.
+const patientGuard = "ehi_csrf"
+
 // patientRender renders a page for patients and the public, in the visitor's language. data may name in "At" where the page is to be had by GET.
 func (s *Server) patientRender(c *fiber.Ctx, name, title string, data fiber.Map) error {
 	t := s.views.Language(c)
@@ -28,9 +31,7 @@ func (s *Server) patientRender(c *fiber.Ctx, name, title string, data fiber.Map)
 		data["Title"] = t.Say(title)
 	}
 	data["Site"], data["Description"] = t.Say("service"), t.Say("description")
-	if data["CSRF"] == nil {
-		data["CSRF"] = c.Locals("csrf")
-	}
+	data["CSRF"] = page.Token(c)
 	c.Vary(fiber.HeaderAcceptLanguage, fiber.HeaderCookie)
 	c.Set(fiber.HeaderContentLanguage, t.Tag)
 	return s.views.Render(c, name, "layout", data)

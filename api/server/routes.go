@@ -59,7 +59,7 @@ func (s *Server) routes() {
 	s.on("POST", "/auth/introspect", s.handleIntrospect, s.failures.Limit)
 	s.on("POST", "/auth/register", s.handleRegister, s.failures.Limit)
 
-	guard := s.guard(patientGuard, request.PatientSession, session.PatientMaxAge, s.patientLate)
+	guard := s.pageGuard.Forms(patientGuard, request.PatientSession, session.PatientMaxAge, s.patientLate)
 	s.on("GET", "/patient-login", s.handleLoginPage, guard)
 	s.on("POST", "/patient-login", s.handleLogin, s.failures.Limit, guard)
 	s.on("POST", "/patient-logout", s.handlePatientLogout, guard)
@@ -118,7 +118,7 @@ func (s *Server) routes() {
 
 // staffRoutes are the pages of administrators.
 func (s *Server) staffRoutes() {
-	guard := s.guard(staffGuard, request.StaffSession, session.StaffMaxAge, s.staffLate)
+	guard := s.pageGuard.Forms(staffGuard, request.StaffSession, session.StaffMaxAge, s.staffLate)
 	s.on("GET", "/admin", s.handleStaffHome)
 	s.on("GET", staffLogin, s.handleStaffLoginPage, guard)
 	s.on("POST", staffLogin, s.handleStaffLogin, s.failures.Limit, guard)

@@ -165,13 +165,13 @@ type Server struct {
 	site      page.Site
 	views     *page.Renderer
 	flashes   *page.Flashes
+	pageGuard page.Guard
 	format    formatBook
 	docs      docsBook
 	sender    *content.Sender
 	kept      *kv.Storage            // what pages keep: drafts, notices, interactions
 	lacking   atomic.Pointer[string] // why the process was not ready when somebody asked last; empty: it was
 	clock     func() time.Time       // by which proofs of identity and pages' tokens age
-	pageKey   []byte                 // which signs pages' tokens
 }
 
 // Limits of requests.
@@ -218,7 +218,8 @@ func New(c Config, d Deps) (*Server, error) {
 	s.flashes = &page.Flashes{
 		Safe: page.Safe{Kept: s.kept}, Failures: s.failures, Origins: c.Origins, Log: d.Log,
 	}
-	if s.pageKey, err = pageKey(context.Background(), d.Bus.Auth); err != nil {
+	s.pageGuard = page.Guard{Site: s.site, Clock: func() time.Time { return s.clock() }}
+	if s.pageGuard.Key, err = page.ReadKey(context.Background(), d.Bus.Auth); err != nil {
 		return nil, fmt.Errorf("make the key of pages' tokens: %w", err)
 	}
 	s.tokens = session.Tokens{Auth: d.Auth, Open: c.Open, Sandbox: c.Sandbox}

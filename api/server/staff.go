@@ -19,6 +19,9 @@ import (
 
 // The pages of administrators are below staffBase, so that a proxy that keeps /admin within the house keeps them, too.
 const (
+	// staffGuard is what the cookie of these pages' tokens is called without TLS.
+	staffGuard = "ehi_admin_csrf"
+
 	staffBase  = "/admin/ui"
 	staffLogin = staffBase + "/login"
 	staffJobs  = staffBase + "/jobs"
@@ -37,7 +40,7 @@ func (s *Server) staffRender(c *fiber.Ctx, name, section, title string, data fib
 	if name != "fault" {
 		data["Flash"] = s.staffLeft(c)
 	}
-	data["Title"], data["Section"], data["CSRF"] = title, section, c.Locals("csrf")
+	data["Title"], data["Section"], data["CSRF"] = title, section, page.Token(c)
 	data["Name"], data["Role"] = request.AdministratorName(c), request.Role(c)
 	data["Reviewer"], data["Admin"] = request.Role(c).May(auth.Reviewer), request.Role(c).May(auth.Admin)
 	data["Site"], data["Description"] = "EHI export administration", "Review and administration of health record exports."
@@ -136,7 +139,7 @@ func (s *Server) signInFirst(c *fiber.Ctx) error {
 	switch {
 	case strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEMultipartForm):
 		q.Set("kept", "files")
-	case s.ourForm(c, s.Origins.Cookie(staffGuard)):
+	case s.site.OurForm(c, s.Origins.Cookie(staffGuard)):
 		f := &page.Flash{Owner: page.Field(c, "_as"), Problem: staffTyped, Fields: page.Typed(c)}
 		kept, err := s.flashes.KeepTyped(c, q.Get("next"), f)
 		if err != nil {

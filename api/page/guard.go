@@ -1,0 +1,130 @@
+package page
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"ehi-server/api/content"
+	"ehi-server/api/request"
+)
+
+// signer holds what a page's form sends to a token of that page: the signed double submit of OWASP's
+// cheat sheet on cross-site request forgery. The form has the token, a cookie has it with the time that
+// it is good until and a signature over both and over the browser's session. Nothing is stored: whoever
+// asks for pages without end fills up nothing.
+type signer struct {
+	cookie  string // what the token's cookie is called
+	session string // and the session's
+	life    time.Duration
+	key     Key
+	now     func() time.Time
+}
+
+// Guard holds forms to the pages of this server.
+type Guard struct {
+	Site Site
+	// Key signs tokens.
+	Key Key
+	// Clock is by which tokens age.
+	Clock func() time.Time
+}
+
+// Forms is middleware that gives pages their tokens (see Token), and lets forms pass that this server's
+// pages have sent. Another form, or one whose token is older than life or of another session, is not done:
+// late leads back to its page with what was typed. cookie and session are what the cookies of the tokens
+// and of the session are called without TLS.
+func (g Guard) Forms(cookie, session string, life time.Duration, late fiber.Handler) fiber.Handler {
+	p := &signer{
+		g.Site.Origins.Cookie(cookie), g.Site.Origins.Cookie(session), life, g.Key, g.Clock,
+	}
+	return func(c *fiber.Ctx) error {
+		token := p.token(c)
+		switch c.Method() {
+		case fiber.MethodGet, fiber.MethodHead:
+			if token == "" {
+				token = rand.Text()
+			}
+		default:
+			if !g.matches(c, token) {
+				if content.WantsPage(c) && g.Site.OurForm(c, p.cookie) {
+					return late(c)
+				}
+				return fiber.ErrForbidden
+			}
+		}
+		c.Vary(fiber.HeaderCookie)
+		c.Locals(tokenLocal, token)
+		err := c.Next()
+		p.set(c, token)
+		return err
+	}
+}
+
+// matches reports whether a form has a token, and comes from here as far as the browser has to say.
+func (g Guard) matches(c *fiber.Ctx, token string) bool {
+	https := g.Site.Origins.Secure() || c.Protocol() == "https"
+	return token != "" && subtle.ConstantTimeCompare([]byte(Field(c, "_csrf")), []byte(token)) == 1 &&
+		(!https || g.Site.refersHere(c))
+}
+
+// Token is the token of the page that answers a request, "" for none.
+func Token(c *fiber.Ctx) string {
+	token, _ := c.Locals(tokenLocal).(string)
+	return token
+}
+
+// token is the token of a request's cookie, "" where it has none that is good in its session.
+func (p *signer) token(c *fiber.Ctx) string {
+	parts := strings.Split(c.Cookies(p.cookie), ".")
+	if len(parts) != 3 || parts[0] == "" || !hmac.Equal([]byte(parts[2]), []byte(p.sign(c.Cookies(p.session), parts[0], parts[1]))) {
+		return ""
+	}
+	until, err := strconv.ParseInt(parts[1], 36, 64)
+	if err != nil || !p.now().Before(time.Unix(until, 0)) {
+		return ""
+	}
+	return parts[0]
+}
+
+// set gives a browser the cookie of a token, good from now on, in the session that it has from now on.
+func (p *signer) set(c *fiber.Ctx, token string) {
+	session := c.Cookies(p.session)
+	if begun := (&fasthttp.Cookie{}); p.begins(c, begun) {
+		session = string(begun.Value())
+	}
+	until := strconv.FormatInt(p.now().Add(p.life).Unix(), 36)
+	c.Cookie(&fiber.Cookie{
+		Name: p.cookie, Value: token + "." + until + "." + p.sign(session, token, until), Path: "/", SessionOnly: true,
+		HTTPOnly: true, SameSite: fiber.CookieSameSiteLaxMode, Secure: strings.HasPrefix(p.cookie, request.HostOnly),
+	})
+}
+
+// begins reports whether an answer begins or ends a session, and reads its cookie.
+func (p *signer) begins(c *fiber.Ctx, cookie *fasthttp.Cookie) bool {
+	cookie.SetKey(p.session)
+	return c.Response().Header.Cookie(cookie)
+}
+
+// sign is the signature of a token in a session.
+func (p *signer) sign(session, token, until string) string {
+	mac := hmac.New(sha256.New, p.key)
+	for _, part := range []string{p.cookie, SessionDigest(session), until, token} {
+		_, _ = mac.Write([]byte(strconv.Itoa(len(part)) + ":" + part)) // never fails
+	}
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// tokenOf is the token of a cookie, good or not.
+func tokenOf(cookie string) string {
+	token, _, _ := strings.Cut(cookie, ".")
+	return token
+}
