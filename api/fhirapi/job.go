@@ -26,8 +26,10 @@ type Job struct {
 	Progress       string            `json:"progress,omitempty"`
 }
 
-// JobForSender describes a job to who has sent its form.
-func (h *Handlers) JobForSender(j *ehi.Job) Job { return h.describeJob(j, reach{}) }
+// AnswerSender describes a job to who has sent its form.
+func (h *Handlers) AnswerSender(c *fiber.Ctx, j *ehi.Job) error {
+	return c.JSON(h.describeJob(j, reach{}))
+}
 
 // JobForStaff describes a job to administrators. The manifest is left out, see ManifestForStaff.
 func (h *Handlers) JobForStaff(c *fiber.Ctx, j *ehi.Job) Job {

@@ -26,7 +26,7 @@ func TestEHI14AnApplicationNeverLearnsThatSomethingIsWithheld(t *testing.T) {
 	h := &Handlers{Progress: book}
 	render := func(j ehi.Job, total int64) string {
 		book.Note(ehi.Progress{Job: j.ID, Done: total / 2, Total: total})
-		sent := h.JobForSender(&j)
+		sent := h.describeJob(&j, reach{})
 		sent.Parameters, sent.Authorizations = nil, nil // the sender's own words
 		told, err := json.Marshal([]any{
 			metadataFor(whole, &j), metadataFor(reach{}, &j), sent,

@@ -22,3 +22,7 @@ func Typed(c *fiber.Ctx) url.Values {
 	}
 	return out
 }
+
+// IsTick reports whether this is what a tick box of a page sends. Nothing else is taken for a yes: a
+// program that fills in a form sends no, false or 0 as well.
+func IsTick(value string) bool { return value == "on" }

@@ -2,10 +2,13 @@ package page
 
 import (
 	"bytes"
+	"cmp"
 	"html/template"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,4 +123,32 @@ func (r *Renderer) banner(data fiber.Map) string {
 // Link is a link within a sentence.
 func Link(to, text string) template.HTML {
 	return template.HTML(`<a href="` + template.HTMLEscapeString(to) + `">` + template.HTMLEscapeString(text) + `</a>`)
+}
+
+// Ahead sends a visitor on, or answers an error. What answers a POST says that the way on is a GET
+// (RFC 9700 4.12).
+func Ahead(c *fiber.Ctx, next string, err error) error {
+	if err != nil {
+		return err
+	}
+	status := http.StatusFound
+	if c.Method() == fiber.MethodPost {
+		status = http.StatusSeeOther
+	}
+	return c.Redirect(next, status)
+}
+
+// Counted is a line of a list with a figure.
+type Counted struct {
+	Name  string
+	Count int64
+}
+
+// LargestFirst lists counts.
+func LargestFirst(counts map[string]int64) (out []Counted) {
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		out = append(out, Counted{name, counts[name]})
+	}
+	slices.SortStableFunc(out, func(a, b Counted) int { return cmp.Compare(b.Count, a.Count) })
+	return out
 }

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"net/http"
 	"net/netip"
 
 	"github.com/gofiber/fiber/v2"
@@ -50,6 +51,9 @@ func isLoopback(host string) bool {
 	at, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && at.IsLoopback()
 }
+
+// ErrAnotherSite is the answer to what a browser says that a page of another origin has made it send.
+var ErrAnotherSite = fiber.NewError(http.StatusForbidden, "A page of another site has sent this")
 
 // FromAnotherSite reports whether a browser says that another origin than this server's has made it send
 // a request: by Sec-Fetch-Site, which no page can write, else by Origin, which older browsers send with

@@ -11,7 +11,6 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"ehi-server/api/content"
-	"ehi-server/api/page"
 	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/shared/bus"
@@ -69,27 +68,9 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	case strings.HasPrefix(c.Path(), "/auth/"):
 		return c.JSON(fiber.Map{"error": oauthCode(status), "error_description": text})
 	case content.WantsPage(c):
-		return s.faultPage(c, code, text, again)
+		return s.visitors.Fault(c, code, text, again)
 	}
 	return content.Outcome(c, status, "error", string(code), text)
-}
-
-// faultTexts are what patients read of an error; of any other class it is "fault.invalid".
-var faultTexts = map[ehi.Code]string{
-	ehi.NotFound: "fault.not-found", ehi.Conflict: "fault.conflict", ehi.Forbidden: "fault.forbidden", ehi.Unauthenticated: "fault.forbidden",
-	ehi.Throttled: "fault.throttled", ehi.Transient: "fault.transient", ehi.Internal: "fault.internal",
-}
-
-// faultPage tells a person what went wrong, what to do, and the words for the one who is asked for help.
-func (s *Server) faultPage(c *fiber.Ctx, code ehi.Code, text string, again *page.SentForm) error {
-	key := faultTexts[code]
-	if key == "" {
-		key = "fault.invalid"
-	}
-	return s.patientRender(c, "message", key, fiber.Map{
-		"Text": s.views.Language(c).Say(key + ".text"), "Details": text, "Again": again,
-		"SignedIn": c.Cookies(s.Origins.Cookie(request.PatientSession)) != "",
-	})
 }
 
 // describe says what of an error the outside may know. What is ours to mend goes to the log instead.

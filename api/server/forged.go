@@ -8,6 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/content"
+	"ehi-server/api/page"
 )
 
 // Routes of the administrators' API that are told from the others when they are registered.
@@ -36,7 +37,7 @@ func changesAsStaff(method, path string) bool {
 func (s *Server) unforged(path string) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		if s.site.FromAnotherSite(c) || isUpload(path) && !isJSON(c) && fromBrowser(c) && !s.site.Vouched(c) {
-			return errAnotherSite
+			return page.ErrAnotherSite
 		}
 		if !bodyFits(c, path) {
 			return fiber.NewError(http.StatusUnsupportedMediaType, "Send the body as application/json")
@@ -44,9 +45,6 @@ func (s *Server) unforged(path string) fiber.Handler {
 		return c.Next()
 	}
 }
-
-// errAnotherSite is the answer to what a browser says that a page of another origin has made it send.
-var errAnotherSite = fiber.NewError(http.StatusForbidden, "A page of another site has sent this")
 
 // isUpload reports whether the bodies of a route are of types of their own, which its handler looks at. Of
 // them are such as a browser sends to another site without asking.

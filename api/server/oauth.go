@@ -10,6 +10,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/content"
+	"ehi-server/api/page"
 	"ehi-server/api/request"
 	"ehi-server/api/trail"
 	"ehi-server/auth"
@@ -109,7 +110,7 @@ func (s *Server) handleAuthorize(c *fiber.Ctx) error {
 // refuseAuthorize sends an error back to the client where its redirect_uri is known good, else to the browser.
 func refuseAuthorize(c *fiber.Ctx, req auth.Request, err error) error {
 	if e, ok := errors.AsType[*auth.Error](err); ok && e.Redirectable {
-		return ahead(c, req.ErrorRedirect(e), nil)
+		return page.Ahead(c, req.ErrorRedirect(e), nil)
 	}
 	if e, ok := errors.AsType[*auth.Error](err); ok && content.WantsPage(c) {
 		return ehi.Errorf(ehi.Invalid, "The application's request cannot be trusted: %s", e.Description)
@@ -124,7 +125,7 @@ func (s *Server) shortcut(c *fiber.Ctx, req auth.Request, q url.Values) error {
 	}
 	if _, err := s.Source.Patient(c.UserContext(), q.Get("_patient")); err != nil {
 		if ehi.CodeOf(err) == ehi.NotFound {
-			return ahead(c, req.ErrorRedirect(&auth.Error{Code: "invalid_request", Description: `Invalid "_patient" parameter`}), nil)
+			return page.Ahead(c, req.ErrorRedirect(&auth.Error{Code: "invalid_request", Description: `Invalid "_patient" parameter`}), nil)
 		}
 		return err
 	}
@@ -147,7 +148,7 @@ func (s *Server) agree(c *fiber.Ctx, req auth.Request, patient string) error {
 	if err != nil {
 		return err
 	}
-	return ahead(c, req.Redirect(url.Values{"code": {code}}), nil)
+	return page.Ahead(c, req.Redirect(url.Values{"code": {code}}), nil)
 }
 
 func (s *Server) deny(c *fiber.Ctx, req auth.Request, patient string) error {
@@ -155,7 +156,7 @@ func (s *Server) deny(c *fiber.Ctx, req auth.Request, patient string) error {
 		Action: ehi.ActionAuthorize, Agent: "patient " + patient,
 		Patient: patient, Client: req.ClientID, Detail: req.Scopes.String(),
 	})
-	return ahead(c, req.ErrorRedirect(errDenied), nil)
+	return page.Ahead(c, req.ErrorRedirect(errDenied), nil)
 }
 
 var errDenied = &auth.Error{Code: "access_denied", Description: "The patient refused the application's request"}

@@ -15,6 +15,7 @@ import (
 
 	"ehi-server/api/content"
 	"ehi-server/api/faulty"
+	"ehi-server/api/patient"
 	"ehi-server/api/request"
 	"ehi-server/api/session"
 	"ehi-server/api/web"
@@ -45,8 +46,7 @@ func (s *Server) routes() {
 		}
 	}
 
-	s.on("GET", "/jobs/:id/customize", s.handleForm)
-	s.on("POST", "/jobs/:id", s.handleSubmit)
+	s.patientRoutes(router{s})
 	s.fhir.JobRoutes(router{s})
 
 	s.on("GET", "/.well-known/openid-configuration", s.handleDiscovery)
@@ -59,21 +59,9 @@ func (s *Server) routes() {
 	s.on("POST", "/auth/introspect", s.handleIntrospect, s.failures.Limit)
 	s.on("POST", "/auth/register", s.handleRegister, s.failures.Limit)
 
-	guard := s.pageGuard.Forms(patientGuard, request.PatientSession, session.PatientMaxAge, s.patientLate)
-	s.on("GET", "/patient-login", s.handleLoginPage, guard)
-	s.on("POST", "/patient-login", s.handleLogin, s.failures.Limit, guard)
-	s.on("POST", "/patient-logout", s.handlePatientLogout, guard)
+	guard := s.visitors.Guarded()
 	s.on("GET", "/authorize-app", s.handleConsentPage, guard)
 	s.on("POST", "/authorize-app", s.handleConsent, guard)
-	s.on("GET", "/my/applications", s.handleApplications, guard)
-	s.on("POST", "/my/applications", s.handleWithdraw, guard)
-
-	s.on("GET", "/my/requests", s.handleRequests, guard)
-	s.on("GET", "/my/requests/:id", s.handleRequest, guard)
-	s.on("POST", "/my/requests/:id", s.handleCancel, guard)
-	s.on("GET", "/my/requests/:id/archive", s.handleRequestArchive)
-	s.on("GET", "/my/requests/:id/files/:file", s.handleRequestFile(false))
-	s.on("GET", "/my/requests/:id/documents/:file", s.handleRequestFile(true))
 
 	s.staffRoutes()
 	s.on("POST", adminLogin, s.handleAdminLogin, s.failures.Limit)
@@ -114,6 +102,30 @@ func (s *Server) routes() {
 		panic(err)
 	}
 	s.under("/assets", etag.New(), filesystem.New(filesystem.Config{Root: http.FS(assets), MaxAge: 3600}))
+}
+
+// patientRoutes are the pages of patients, but for the consent that applications ask for.
+func (s *Server) patientRoutes(r router) {
+	form := &patient.Form{
+		Pages: s.visitors, Sandbox: s.Sandbox, Jobs: s.jobs, Auth: s.Auth, Tokens: s.tokens,
+		Sessions: s.patients, Describer: s.fhir, Kept: s.kept, Log: s.Log,
+	}
+	form.Routes(r)
+	signIn := &patient.SignIn{
+		Pages: s.visitors, Accounts: s.Accounts, Source: s.Source, Sessions: s.patients,
+		Trail: s.trail, Failures: s.failures,
+	}
+	signIn.Routes(r)
+	applications := &patient.Applications{
+		Pages: s.visitors, Wording: s.wording, Auth: s.Auth, Jobs: s.jobs, Sessions: s.patients,
+		Trail: s.trail,
+	}
+	applications.Routes(r)
+	requests := &patient.Requests{
+		Pages: s.visitors, Jobs: s.jobs, Index: s.Bus.Jobs, Auth: s.Auth, Progress: s.progress,
+		Sessions: s.patients, Trail: s.trail, Sender: s.sender,
+	}
+	requests.Routes(r)
 }
 
 // staffRoutes are the pages of administrators.

@@ -26,6 +26,7 @@ import (
 	"ehi-server/api/live"
 	"ehi-server/api/openid"
 	"ehi-server/api/page"
+	"ehi-server/api/patient"
 	"ehi-server/api/progress"
 	"ehi-server/api/request"
 	"ehi-server/api/session"
@@ -165,6 +166,8 @@ type Server struct {
 	site      page.Site
 	views     *page.Renderer
 	flashes   *page.Flashes
+	visitors  *patient.Pages // of patients and the public
+	wording   patient.Wording
 	pageGuard page.Guard
 	format    formatBook
 	docs      docsBook
@@ -181,7 +184,7 @@ const (
 
 // remove deletes a job in any state, with what its form has kept. Errors: those of keeper.Delete.
 func (s *Server) remove(ctx context.Context, job string) error {
-	return errors.Join(keeper.Delete(ctx, s.Bus, s.Files, job, nil), s.kept.In(ctx).Delete(draftKey(job)))
+	return errors.Join(keeper.Delete(ctx, s.Bus, s.Files, job, nil), s.kept.In(ctx).Delete(patient.DraftKey(job)))
 }
 
 // New builds the application; Close releases it.
@@ -222,6 +225,9 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.pageGuard.Key, err = page.ReadKey(context.Background(), d.Bus.Auth); err != nil {
 		return nil, fmt.Errorf("make the key of pages' tokens: %w", err)
 	}
+	s.visitors = &patient.Pages{
+		Site: s.site, Views: s.views, Flashes: s.flashes, Guard: s.pageGuard,
+	}
 	s.tokens = session.Tokens{Auth: d.Auth, Open: c.Open, Sandbox: c.Sandbox}
 	s.patients = session.NewPatients(d.Bus.Sessions, c.Origins, d.Auth, c.Accounts)
 	s.admins = session.NewAdministrators(session.AdministratorsConfig{
@@ -256,6 +262,7 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.fhir, err = s.newFHIR(); err != nil {
 		return nil, err
 	}
+	s.wording = patient.Wording{Jobs: s.jobs, Sandbox: c.Sandbox, Documents: s.fhir.ReadsBinaries()}
 	s.routes()
 	s.app.Server().Handler = s.known(s.app.Server().Handler)
 	s.app.Server().ConnState = s.conns.Changed

@@ -20,9 +20,16 @@ const (
 	maxParts = 500
 )
 
+// fileLine is a line of the list of an export's files.
+type fileLine struct {
+	Name, URL, Type string
+	Count           int64 // resources
+	Bytes           int64
+}
+
 // filesPage is the files of some parts of an export: its tasks From to To, without To.
 type filesPage struct {
-	Files    []requestFile
+	Files    []fileLine
 	From, To int
 	job      *ehi.Job
 	query    string
@@ -53,7 +60,7 @@ func (s *Server) filesOf(c *fiber.Ctx, j *ehi.Job, query string, at int, back bo
 	return p, nil
 }
 
-func (s *Server) filesOfPart(c *fiber.Ctx, j *ehi.Job, query string, n int) (out []requestFile, err error) {
+func (s *Server) filesOfPart(c *fiber.Ctx, j *ehi.Job, query string, n int) (out []fileLine, err error) {
 	t, err := s.jobs.Task(c.UserContext(), j, n)
 	if err != nil {
 		return nil, err
@@ -61,7 +68,7 @@ func (s *Server) filesOfPart(c *fiber.Ctx, j *ehi.Job, query string, n int) (out
 	for i, f := range t.Files {
 		name := jobs.FileName(j, t, i)
 		if strings.Contains(strings.ToLower(name), query) {
-			out = append(out, requestFile{Name: name, Type: f.Type, URL: staffFilePath(j.ID, name), Count: f.Count, Bytes: f.Bytes})
+			out = append(out, fileLine{Name: name, Type: f.Type, URL: staffFilePath(j.ID, name), Count: f.Count, Bytes: f.Bytes})
 		}
 	}
 	return out, nil

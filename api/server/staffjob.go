@@ -70,7 +70,7 @@ type share struct {
 }
 
 func shares(counts map[string]int64, name func(string) string) (out []share) {
-	for _, c := range largestFirst(counts) {
+	for _, c := range page.LargestFirst(counts) {
 		if name != nil {
 			c.Name = name(c.Name)
 		}

@@ -169,7 +169,7 @@ func newClient(c *fiber.Ctx) auth.Client {
 		Scope:        strings.Join(strings.Fields(page.Field(c, "scope")), " "),
 		JWKSURI:      strings.TrimSpace(page.Field(c, "jwks_uri")),
 		JWKS:         json.RawMessage(strings.TrimSpace(page.Field(c, "jwks"))),
-		MaySkipForm:  isTick(page.Field(c, "may_skip_form")), MaySkipReview: isTick(page.Field(c, "may_skip_review")),
+		MaySkipForm:  page.IsTick(page.Field(c, "may_skip_form")), MaySkipReview: page.IsTick(page.Field(c, "may_skip_review")),
 		CreatedBy: trail.Agent(c),
 	}
 }

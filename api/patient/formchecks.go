@@ -1,4 +1,4 @@
-package server
+package patient
 
 import (
 	"context"
@@ -80,14 +80,14 @@ const (
 
 // counts says in words what each line of the form would release of the record, by the form's fields, and "sum" of all. Where the
 // record is still being counted, or cannot be, the lines say nothing and the sum says so; counting is true in the first case.
-func (s *Server) counts(c *fiber.Ctx, t *web.Catalogue, j *ehi.Job, v formValues, asked bool) (out map[string]string, counting bool) {
+func (h *Form) counts(c *fiber.Ctx, t *web.Catalogue, j *ehi.Job, v formValues, asked bool) (out map[string]string, counting bool) {
 	v = v.without(problemsOf(t, v)) // a line that is wrong is not counted, the others are
-	n, err := s.countsOf(c.UserContext(), j, v, asked)
+	n, err := h.countsOf(c.UserContext(), j, v, asked)
 	if errors.Is(err, jobs.ErrCounting) {
 		return map[string]string{"sum": t.Say("form.counting")}, true
 	}
 	if err != nil {
-		s.Log.Info("no preview of a form", "job", j.ID, "err", err, "request", request.ID(c))
+		h.Log.Info("no preview of a form", "job", j.ID, "err", err, "request", request.ID(c))
 		return map[string]string{"sum": t.Say("form.unknown")}, false
 	}
 	out = map[string]string{"sum": t.Say("form.summary", t.Number(n.All.Released), t.Count("entries", n.All.Stored))}
@@ -118,7 +118,7 @@ func countText(t *web.Catalogue, chosen bool, n release.Tally) string {
 }
 
 // countsOf counts what a form would release of the job's record.
-func (s *Server) countsOf(ctx context.Context, j *ehi.Job, v formValues, asked bool) (n release.Counts, err error) {
+func (h *Form) countsOf(ctx context.Context, j *ehi.Job, v formValues, asked bool) (n release.Counts, err error) {
 	form, err := v.form()
 	if err != nil {
 		return n, err
@@ -127,5 +127,5 @@ func (s *Server) countsOf(ctx context.Context, j *ehi.Job, v formValues, asked b
 	if asked {
 		wait = askedWait
 	}
-	return s.jobs.Preview(ctx, j, form, wait)
+	return h.Jobs.Preview(ctx, j, form, wait)
 }

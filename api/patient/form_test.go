@@ -1,4 +1,4 @@
-package server
+package patient
 
 import (
 	"net/url"

@@ -1,13 +1,11 @@
-package server
+package patient
 
 import (
 	"archive/zip"
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"io"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -23,12 +21,73 @@ import (
 	"ehi-server/exporter/jobs"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
 )
 
-// counted is a line of a list with a figure.
-type counted struct {
-	Name  string
-	Count int64
+// Jobs are the exports of patients (jobs.Service).
+type Jobs interface {
+	// Find finds any job. Errors: ehi.NotFound.
+	Find(ctx context.Context, id string) (*ehi.Job, error)
+	// Stands reports whether what a job was begun under still holds.
+	Stands(ctx context.Context, j *ehi.Job) (bool, error)
+	Delete(ctx context.Context, by ehi.Actor, j *ehi.Job) error
+	// EachFile visits the files of a job until visit returns false; FindFile finds one by its name.
+	EachFile(ctx context.Context, j *ehi.Job, visit func(name string, f ehi.File) (more bool)) error
+	FindFile(ctx context.Context, j *ehi.Job, name string) (ehi.File, error)
+	// OpenFile opens a file as it is stored.
+	OpenFile(ctx context.Context, of jobs.Stored) (files.Reader, error)
+	// Damaged lists the files of a job that are known to be damaged.
+	Damaged(job string) ([]files.Known, error)
+}
+
+// Index lists jobs by their summaries (bus.Jobs).
+type Index interface {
+	Summary(id string) (bus.Summary, bool)
+	Page(keep func(bus.Summary) bool, after string, limit int) []bus.Summary
+}
+
+// Names know what applications are called (auth.Server).
+type Names interface {
+	ClientName(client string) string
+}
+
+// Progress knows how running exports get on (progress.Book).
+type Progress interface {
+	Of(job string) (_ ehi.Progress, known bool)
+}
+
+// Sender sends files of exports (content.Sender).
+type Sender interface {
+	SendChunked(c *fiber.Ctx, write func(*bufio.Writer) error)
+	SendOutput(c *fiber.Ctx, j *ehi.Job, f ehi.File, cut bool) error
+	SendDocument(c *fiber.Ctx, j *ehi.Job, segment string) error
+	// OpenPlain opens a stored file, decompressed.
+	OpenPlain(
+		ctx context.Context, of jobs.Stored, compression ehi.Compression,
+	) (io.ReadCloser, error)
+}
+
+// Requests shows patients how the exports of their record stand, and hands them the files.
+type Requests struct {
+	Pages    *Pages
+	Jobs     Jobs
+	Index    Index
+	Auth     Names
+	Progress Progress
+	Sessions Sessions
+	Trail    Trail
+	Sender   Sender
+}
+
+// Routes registers the pages and the files.
+func (h *Requests) Routes(r Router) {
+	guard := h.Pages.Guarded()
+	r.On("GET", "/my/requests", h.handleRequests, guard)
+	r.On("GET", "/my/requests/:id", h.handleRequest, guard)
+	r.On("POST", "/my/requests/:id", h.handleCancel, guard)
+	r.On("GET", "/my/requests/:id/archive", h.handleRequestArchive)
+	r.On("GET", "/my/requests/:id/files/:file", h.handleRequestFile(false))
+	r.On("GET", "/my/requests/:id/documents/:file", h.handleRequestFile(true))
 }
 
 // requestFile is a file that the patient can keep.
@@ -57,15 +116,16 @@ func stagesOf(at ehi.Status) []stage {
 }
 
 // patientsJob is the job of the path, where it is of the patient who is logged in. next is where a visitor has to go first, "" for nowhere.
-func (s *Server) patientsJob(c *fiber.Ctx) (j *ehi.Job, next string, err error) {
-	patient, err := s.patients.LoggedIn(c)
+func (h *Requests) patientsJob(c *fiber.Ctx) (j *ehi.Job, next string, err error) {
+	patient, err := h.Sessions.LoggedIn(c)
 	if err != nil {
 		return nil, "", err
 	}
 	if patient == "" {
-		return nil, loginPath(c.OriginalURL(), ""), nil
+		return nil, LoginPath(c.OriginalURL(), ""), nil
 	}
-	if j, err = s.anyJob(c); err != nil {
+	j, err = h.Jobs.Find(c.UserContext(), c.Params("id"))
+	if j, err = request.Noted(c, j, err); err != nil {
 		return nil, "", err
 	}
 	if j.Level != ehi.OnePatient || j.Patient.ID != patient || j.Status == ehi.Aborted {
@@ -74,7 +134,7 @@ func (s *Server) patientsJob(c *fiber.Ctx) (j *ehi.Job, next string, err error) 
 	if j.Status.Settled() {
 		return j, "", nil
 	}
-	stands, err := s.jobs.Stands(c.UserContext(), j)
+	stands, err := h.Jobs.Stands(c.UserContext(), j)
 	if err == nil && !stands {
 		err = jobs.ErrNotFound
 	}
@@ -83,36 +143,36 @@ func (s *Server) patientsJob(c *fiber.Ctx) (j *ehi.Job, next string, err error) 
 
 // handleRequest shows the patient how a request stands, and the files when they may be had. While a
 // machine works, the page comes again by itself, unless it is about to be cancelled (?cancel=yes).
-func (s *Server) handleRequest(c *fiber.Ctx) error {
-	before, _ := s.Bus.Jobs.Summary(c.Params("id"))
-	j, next, err := s.patientsJob(c)
+func (h *Requests) handleRequest(c *fiber.Ctx) error {
+	before, _ := h.Index.Summary(c.Params("id"))
+	j, next, err := h.patientsJob(c)
 	if err != nil || next != "" {
-		return ahead(c, next, err)
+		return page.Ahead(c, next, err)
 	}
-	t := s.views.Language(c)
+	t := h.Pages.Language(c)
 	cancelling := c.Query("cancel") != ""
-	page := fiber.Map{
+	data := fiber.Map{
 		"Revision": before.Revision(), "Cancelling": cancelling,
-		"Job": j, "SignedIn": true, "Application": s.Auth.ClientName(j.ClientID), "Stages": stagesOf(j.Status),
+		"Job": j, "SignedIn": true, "Application": h.Auth.ClientName(j.ClientID), "Stages": stagesOf(j.Status),
 		"Live": j.Status == ehi.Requested && !cancelling, "Person": j.Status == ehi.Retrieved, "Choose": j.Status == ehi.AwaitingInput, "CanCancel": !j.Status.Settled(),
-		"Chosen": chosen(t, j.Form), "Sensitive": sensitive(t, j.Form), "Everything": j.Form == nil, "Counts": largestFirst(j.Counts), "Withheld": withheldGroups(t, j.Withheld),
+		"Chosen": chosen(t, j.Form), "Sensitive": sensitive(t, j.Form), "Everything": j.Form == nil, "Counts": page.LargestFirst(j.Counts), "Withheld": withheldGroups(t, j.Withheld),
 	}
 	switch j.Status {
 	case ehi.Requested:
-		p, known := s.progress.Of(j.ID)
-		page["Percent"], page["Known"] = p.Percent(), known
+		p, known := h.Progress.Of(j.ID)
+		data["Percent"], data["Known"] = p.Percent(), known
 	case ehi.Rejected:
-		page["Ending"], page["Reason"], page["Next"] = "ending.rejected", j.Reason, "ending.rejected.next"
+		data["Ending"], data["Reason"], data["Next"] = "ending.rejected", j.Reason, "ending.rejected.next"
 	case ehi.Failed:
-		page["Ending"] = "ending.failed"
+		data["Ending"] = "ending.failed"
 	case ehi.Approved:
-		page["Until"] = t.Time(j.ExpiresAt)
-		if page["Files"], err = s.requestFiles(c, j); err != nil {
+		data["Until"] = t.Time(j.ExpiresAt)
+		if data["Files"], err = h.requestFiles(c, j); err != nil {
 			return err
 		}
 	}
 	request.NoStore(c)
-	return s.patientRender(c, "request", "request.title", page)
+	return h.Pages.Render(c, "request", "request.title", data)
 }
 
 // listedRequest is a line of the patient's list.
@@ -121,19 +181,22 @@ type listedRequest struct {
 	Made                   time.Time
 }
 
+// maxPages is the last page of the list that there is.
+const maxPages = 200
+
 // maxRequests is how many requests a page of the patient's list shows.
 const maxRequests = 50
 
 // handleRequests lists the patient's requests, the newest first, page by page.
-func (s *Server) handleRequests(c *fiber.Ctx) error {
-	patient, err := s.patients.LoggedIn(c)
+func (h *Requests) handleRequests(c *fiber.Ctx) error {
+	patient, err := h.Sessions.LoggedIn(c)
 	if err != nil {
 		return err
 	}
 	if patient == "" {
-		return c.Redirect(loginPath(c.OriginalURL(), ""), http.StatusFound)
+		return c.Redirect(LoginPath(c.OriginalURL(), ""), http.StatusFound)
 	}
-	at, total, page := now(), 0, min(max(1, c.QueryInt("page", 1)), maxPage)
+	at, total, number := now(), 0, min(max(1, c.QueryInt("page", 1)), maxPages)
 	mine := func(j bus.Summary) bool {
 		listed := j.Patient.ID == patient && j.Listed(at)
 		if listed {
@@ -141,38 +204,25 @@ func (s *Server) handleRequests(c *fiber.Ctx) error {
 		}
 		return listed
 	}
-	found := s.Bus.Jobs.Page(mine, "", page*maxRequests)
-	first := min((page-1)*maxRequests, len(found))
+	found := h.Index.Page(mine, "", number*maxRequests)
+	first := min((number-1)*maxRequests, len(found))
 	var list []listedRequest
 	for _, j := range found[first:] {
-		list = append(list, listedRequest{j.ID, s.Auth.ClientName(j.ClientID), "state." + string(j.Status), j.CreatedAt})
+		list = append(list, listedRequest{j.ID, h.Auth.ClientName(j.ClientID), "state." + string(j.Status), j.CreatedAt})
 	}
-	t := s.views.Language(c)
+	t := h.Pages.Language(c)
 	data := fiber.Map{"Requests": list, "SignedIn": true}
 	if total > len(list) {
 		data["Range"] = t.Say("list.range", t.Number(first+1), t.Number(first+len(list)), t.Number(total))
 	}
-	if page > 1 {
-		data["Newer"] = page - 1
+	if number > 1 {
+		data["Newer"] = number - 1
 	}
 	if first+len(list) < total {
-		data["Older"] = page + 1
+		data["Older"] = number + 1
 	}
 	request.NoStore(c)
-	return s.patientRender(c, "requests", "requests.title", data)
-}
-
-// ahead sends a visitor on, or answers an error. What answers a POST says that the way on is a GET
-// (RFC 9700 4.12).
-func ahead(c *fiber.Ctx, next string, err error) error {
-	if err != nil {
-		return err
-	}
-	status := http.StatusFound
-	if c.Method() == fiber.MethodPost {
-		status = http.StatusSeeOther
-	}
-	return c.Redirect(next, status)
+	return h.Pages.Render(c, "requests", "requests.title", data)
 }
 
 // chosen says what the patient lets go out.
@@ -221,7 +271,7 @@ func authorizationText(key ehi.Authorization) string { return "authorization." +
 // withheldGroup is what stays for one kind of reason.
 type withheldGroup struct {
 	Name string
-	List []counted
+	List []page.Counted
 }
 
 // withheldGroups explains what stays at the hospital. Reasons are category.<key>, document.<key>, sensitive.<key> and reference-only.
@@ -242,24 +292,15 @@ func withheldGroups(t *web.Catalogue, withheld map[string]int64) (out []withheld
 	}
 	for _, name := range []string{"withheld.category", "withheld.sensitive", "withheld.other"} {
 		if len(groups[name]) > 0 {
-			out = append(out, withheldGroup{t.Say(name), largestFirst(groups[name])})
+			out = append(out, withheldGroup{t.Say(name), page.LargestFirst(groups[name])})
 		}
 	}
 	return out
 }
 
-// largestFirst lists counts.
-func largestFirst(counts map[string]int64) (out []counted) {
-	for _, name := range slices.Sorted(maps.Keys(counts)) {
-		out = append(out, counted{name, counts[name]})
-	}
-	slices.SortStableFunc(out, func(a, b counted) int { return cmp.Compare(b.Count, a.Count) })
-	return out
-}
-
 // requestFiles lists the files and documents of an approved request.
-func (s *Server) requestFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, err error) {
-	err = s.jobs.EachFile(c.UserContext(), j, func(name string, f ehi.File) bool {
+func (h *Requests) requestFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, err error) {
+	err = h.Jobs.EachFile(c.UserContext(), j, func(name string, f ehi.File) bool {
 		out = append(out, requestFile{Name: name, Type: f.Type, URL: "/my/requests/" + j.ID + "/files/" + name, Count: f.Count, Bytes: f.Bytes})
 		return true
 	})
@@ -277,40 +318,40 @@ func (s *Server) requestFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, err 
 }
 
 // handleCancel ends a request at the patient's wish; what there was of it is gone.
-func (s *Server) handleCancel(c *fiber.Ctx) error {
-	j, next, err := s.patientsJob(c)
+func (h *Requests) handleCancel(c *fiber.Ctx) error {
+	j, next, err := h.patientsJob(c)
 	if ehi.CodeOf(err) == ehi.NotFound {
-		return s.patientGone(c, "/my/requests", err)
+		return h.Pages.gone(c, "/my/requests", err)
 	}
 	if err != nil || next != "" {
-		return ahead(c, next, err)
+		return page.Ahead(c, next, err)
 	}
-	if err := s.jobs.Delete(c.UserContext(), s.Origins.ActingPatient(c, j.Patient.ID), j); err != nil {
+	if err := h.Jobs.Delete(c.UserContext(), h.Pages.Site.Origins.ActingPatient(c, j.Patient.ID), j); err != nil {
 		return err
 	}
-	t := s.views.Language(c)
-	return s.patientLeave(c, "/my/requests", patientFlash{Flash: page.Flash{
+	t := h.Pages.Language(c)
+	return h.Pages.leave(c, "/my/requests", flash{Flash: page.Flash{
 		Title: t.Say("cancelled.title"), Message: t.Say("cancelled.text"),
 	}})
 }
 
 // handleRequestFile hands the patient a file or document of an approved request.
-func (s *Server) handleRequestFile(document bool) fiber.Handler {
+func (h *Requests) handleRequestFile(document bool) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		j, next, err := s.patientsJob(c)
+		j, next, err := h.patientsJob(c)
 		if err != nil || next != "" {
-			return ahead(c, next, err)
+			return page.Ahead(c, next, err)
 		}
 		if j.Status != ehi.Approved {
 			return jobs.ErrFileNotFound
 		}
 		e := ehi.About(ehi.ActionDisclose, j)
 		e.Agent = "patient " + j.Patient.ID
-		s.trail.Record(c, nil, e)
+		h.Trail.Record(c, nil, e)
 		if document {
-			err = s.sender.SendDocument(c, j, c.Params("file"))
+			err = h.Sender.SendDocument(c, j, c.Params("file"))
 		} else {
-			err = s.sendRequestFile(c, j, c.Params("file"))
+			err = h.sendRequestFile(c, j, c.Params("file"))
 		}
 		request.NoStore(c) // the browser may be somebody else's a minute later
 		return err
@@ -318,38 +359,38 @@ func (s *Server) handleRequestFile(document bool) fiber.Handler {
 }
 
 // sendRequestFile sends a file of an approved request, for the browser to save.
-func (s *Server) sendRequestFile(c *fiber.Ctx, j *ehi.Job, name string) error {
-	f, err := s.jobs.FindFile(c.UserContext(), j, name)
+func (h *Requests) sendRequestFile(c *fiber.Ctx, j *ehi.Job, name string) error {
+	f, err := h.Jobs.FindFile(c.UserContext(), j, name)
 	if err != nil {
 		return err
 	}
 	content.SaveAs(c, name)
-	return s.sender.SendOutput(c, j, f, false)
+	return h.Sender.SendOutput(c, j, f, false)
 }
 
 // handleRequestArchive hands the patient everything of an approved request at once, as a ZIP archive.
-func (s *Server) handleRequestArchive(c *fiber.Ctx) error {
-	j, next, err := s.patientsJob(c)
+func (h *Requests) handleRequestArchive(c *fiber.Ctx) error {
+	j, next, err := h.patientsJob(c)
 	if err != nil || next != "" {
-		return ahead(c, next, err)
+		return page.Ahead(c, next, err)
 	}
 	if j.Status != ehi.Approved {
 		return jobs.ErrFileNotFound
 	}
-	parts, err := s.archiveParts(c, j)
+	parts, err := h.archiveParts(c, j)
 	if err == nil {
-		err = s.openable(j, parts)
+		err = h.openable(j, parts)
 	}
 	if err != nil {
 		return err
 	}
 	e := ehi.About(ehi.ActionDisclose, j)
 	e.Agent = "patient " + j.Patient.ID
-	s.trail.Record(c, nil, e)
+	h.Trail.Record(c, nil, e)
 	request.NoStore(c)
 	c.Set(fiber.HeaderContentType, "application/zip")
 	c.Set(fiber.HeaderContentDisposition, `attachment; filename="health-record.zip"`)
-	s.sender.SendChunked(c, func(w *bufio.Writer) error { return writeArchive(w, parts) })
+	h.Sender.SendChunked(c, func(w *bufio.Writer) error { return writeArchive(w, parts) })
 	return nil
 }
 
@@ -362,8 +403,8 @@ type archivePart struct {
 }
 
 // openable refuses an archive of which a part is known to be damaged, and still is. Errors: jobs.ErrDamaged.
-func (s *Server) openable(j *ehi.Job, parts []archivePart) error {
-	known, err := s.jobs.Damaged(j.ID)
+func (h *Requests) openable(j *ehi.Job, parts []archivePart) error {
+	known, err := h.Jobs.Damaged(j.ID)
 	if err != nil || len(known) == 0 {
 		return err
 	}
@@ -379,10 +420,10 @@ func (s *Server) openable(j *ehi.Job, parts []archivePart) error {
 	return nil
 }
 
-func (s *Server) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, err error) {
+func (h *Requests) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, err error) {
 	ctx := context.Background() // the request's ends before its body is written
-	err = s.jobs.EachFile(c.UserContext(), j, func(name string, f ehi.File) bool {
-		out = append(out, archivePart{name, j.CompletedAt, f.Bytes, func() (io.ReadCloser, error) { return s.sender.OpenPlain(ctx, jobs.StoredFile(j, f), f.Compression) }})
+	err = h.Jobs.EachFile(c.UserContext(), j, func(name string, f ehi.File) bool {
+		out = append(out, archivePart{name, j.CompletedAt, f.Bytes, func() (io.ReadCloser, error) { return h.Sender.OpenPlain(ctx, jobs.StoredFile(j, f), f.Compression) }})
 		return true
 	})
 	if err != nil {
@@ -393,7 +434,7 @@ func (s *Server) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, err 
 		name := jobs.UniqueName(a.Name, taken)
 		taken[ehi.NameKey(name)] = true
 		out = append(out, archivePart{"documents/" + name, a.CreatedAt, a.Size, func() (io.ReadCloser, error) {
-			return s.jobs.OpenFile(ctx, jobs.StoredDocument(j, a))
+			return h.Jobs.OpenFile(ctx, jobs.StoredDocument(j, a))
 		}})
 	}
 	return out, nil
@@ -421,3 +462,6 @@ func (p archivePart) copy(z *zip.Writer) (err error) {
 	}
 	return content.CopyWhole(w, r, p.size)
 }
+
+// now is the time, as all instants on the wire: UTC.
+func now() time.Time { return time.Now().UTC() }

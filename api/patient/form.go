@@ -1,9 +1,11 @@
-package server
+package patient
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
@@ -20,61 +22,122 @@ import (
 	"ehi-server/api/web"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
+	"ehi-server/exporter/release"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/kv"
 	"ehi-server/shared/weburl"
 )
 
 // interactionTTL is how long a rendered form can be submitted.
 const interactionTTL = time.Hour
 
+// FormJobs are the exports that wait for a form (jobs.Service).
+type FormJobs interface {
+	// FindStanding finds any job that may still be had, FindOwn one of the actor's. Errors: ehi.NotFound.
+	FindStanding(ctx context.Context, id string) (*ehi.Job, error)
+	FindOwn(ctx context.Context, by ehi.Actor, id string) (*ehi.Job, error)
+	// Submit records the choices. Errors: ehi.Conflict, where that was done before; ehi.Throttled.
+	Submit(ctx context.Context, by ehi.Actor, j *ehi.Job, form ehi.ReleaseForm) (*ehi.Job, error)
+	// Preview counts what a form would release. Errors: jobs.ErrCounting, where that takes longer than
+	// wait.
+	Preview(
+		ctx context.Context, j *ehi.Job, form ehi.ReleaseForm, wait time.Duration,
+	) (release.Counts, error)
+}
+
+// Ways know where browsers may go on to (auth.Server).
+type Ways interface {
+	// LeadsTo is an address as browsers read it, where it is registered for the client.
+	LeadsTo(ctx context.Context, client, address string) (to string, ok bool)
+}
+
+// Tokens know who sends a request (session.Tokens).
+type Tokens interface {
+	// Authenticate reads the token of a request. Errors: ehi.Unauthenticated.
+	Authenticate(c *fiber.Ctx) (*auth.Access, error)
+}
+
+// Describer answers whoever has sent a form as an application (fhirapi.Handlers).
+type Describer interface {
+	AnswerSender(c *fiber.Ctx, j *ehi.Job) error
+}
+
+// Form is the release form, in which patients choose what of their record goes out.
+type Form struct {
+	Pages *Pages
+	// Sandbox lets visitors stand for a patient by naming him, and clients send the form.
+	Sandbox   bool
+	Jobs      FormJobs
+	Auth      Ways
+	Tokens    Tokens
+	Sessions  Sessions
+	Describer Describer
+	// Kept is where drafts are, and what the one-time tokens of forms stand for.
+	Kept *kv.Storage
+	// Log is told what the form does without, such as its draft.
+	Log *slog.Logger
+}
+
+// Routes registers the form.
+func (h *Form) Routes(r Router) {
+	r.On("GET", "/jobs/:id/customize", h.handleForm)
+	r.On("POST", "/jobs/:id", h.handleSubmit)
+}
+
+// job finds the request's job, whosever it is, where it stands still.
+func (h *Form) job(c *fiber.Ctx) (*ehi.Job, error) {
+	j, err := h.Jobs.FindStanding(c.UserContext(), c.Params("id"))
+	return request.Noted(c, j, err)
+}
+
 // handleForm renders the release form for the job's patient (EHI-7).
-func (s *Server) handleForm(c *fiber.Ctx) error {
-	j, err := s.job(c)
+func (h *Form) handleForm(c *fiber.Ctx) error {
+	j, err := h.job(c)
 	if err != nil {
 		return err
 	}
 	if j.Patient.ID == "" { // no patient's: a log-in leads nowhere
 		return jobs.ErrNotFound
 	}
-	mine, err := s.isPatient(c, j)
+	mine, err := h.isPatient(c, j)
 	if err != nil {
 		return err
 	}
 	if !mine {
-		return c.Redirect(loginPath(c.OriginalURL(), c.Query("redirect")), http.StatusFound)
+		return c.Redirect(LoginPath(c.OriginalURL(), c.Query("redirect")), http.StatusFound)
 	}
-	if f := s.patientLeft(c); f.Title != "" { // the form is sent, and nobody is logged in to follow it
-		return s.patientRender(c, "message", "thanks.title", fiber.Map{"Text": f.Message, "At": "/my/requests"})
+	if f := h.Pages.left(c); f.Title != "" { // the form is sent, and nobody is logged in to follow it
+		return h.Pages.Render(c, "message", "thanks.title", fiber.Map{"Text": f.Message, "At": "/my/requests"})
 	}
 	if j.Status != ehi.AwaitingInput {
-		if patient, err := s.patients.LoggedIn(c); err == nil && j.IsOf(patient) && content.WantsPage(c) {
+		if patient, err := h.Sessions.LoggedIn(c); err == nil && j.IsOf(patient) && content.WantsPage(c) {
 			return c.Redirect("/my/requests/"+j.ID, http.StatusFound) // the form is sent: there it says how things stand
 		}
 		return ehi.Errorf(ehi.Conflict, "There is no form to fill in for an export in %q state", j.Status)
 	}
-	p := formPage{values: s.draft(c, j.ID)}
-	f := s.patientLeft(c)
+	p := formPage{values: h.draft(c, j.ID)}
+	f := h.Pages.left(c)
 	p.tried, p.expired, p.asked = f.Tried, f.Expired, f.Asked
 	if len(f.Fields) > 0 { // of a session that had ended
 		p.values = formValues{}
 		for key := range f.Fields {
 			p.values[key] = f.Fields.Get(key)
 		}
-		if err := s.keepDraft(c, j.ID, p.values); err != nil {
+		if err := h.keepDraft(c, j.ID, p.values); err != nil {
 			return err
 		}
 	}
-	return s.renderForm(c, j, p)
+	return h.renderForm(c, j, p)
 }
 
 // formPath is the page of a form, as it was opened: with the way back to the application, and with the
 // sandbox's shortcut for a log-in.
-func (s *Server) formPath(c *fiber.Ctx, j *ehi.Job) string {
+func (h *Form) formPath(c *fiber.Ctx, j *ehi.Job) string {
 	q := url.Values{}
-	if to := s.wayOn(c, j); to != "" {
+	if to := h.wayOn(c, j); to != "" {
 		q.Set("redirect", to)
 	}
-	if p := param(c, "_patient"); s.Sandbox && j.IsOf(p) {
+	if p := param(c, "_patient"); h.Sandbox && j.IsOf(p) {
 		q.Set("_patient", p)
 	}
 	path := "/jobs/" + j.ID + "/customize"
@@ -86,9 +149,9 @@ func (s *Server) formPath(c *fiber.Ctx, j *ehi.Job) string {
 
 // wayBack is where the browser goes on to after the form, as browsers read the address (EHI-7): "" for
 // nowhere. asked is whether any address came with the form.
-func (s *Server) wayBack(c *fiber.Ctx, j *ehi.Job) (to string, asked bool) {
+func (h *Form) wayBack(c *fiber.Ctx, j *ehi.Job) (to string, asked bool) {
 	r := param(c, "redirect")
-	to, _ = s.Auth.LeadsTo(c.UserContext(), j.ClientID, r)
+	to, _ = h.Auth.LeadsTo(c.UserContext(), j.ClientID, r)
 	return to, r != ""
 }
 
@@ -96,8 +159,8 @@ func (s *Server) wayBack(c *fiber.Ctx, j *ehi.Job) (to string, asked bool) {
 const noWayBack = "refused"
 
 // wayOn is what a form keeps of where the browser goes on to: the address, or that it was refused.
-func (s *Server) wayOn(c *fiber.Ctx, j *ehi.Job) string {
-	to, asked := s.wayBack(c, j)
+func (h *Form) wayOn(c *fiber.Ctx, j *ehi.Job) string {
+	to, asked := h.wayBack(c, j)
 	if to == "" && asked {
 		return noWayBack
 	}
@@ -123,16 +186,16 @@ func param(c *fiber.Ctx, name string) string {
 
 // takesShortcut reports whether a visitor stands for the job's patient by naming him, as a sandbox
 // allows. Whoever brings a token is an application, which never does.
-func (s *Server) takesShortcut(c *fiber.Ctx, j *ehi.Job, named string) bool {
-	return s.Sandbox && j.IsOf(named) && c.Get(fiber.HeaderAuthorization) == ""
+func (h *Form) takesShortcut(c *fiber.Ctx, j *ehi.Job, named string) bool {
+	return h.Sandbox && j.IsOf(named) && c.Get(fiber.HeaderAuthorization) == ""
 }
 
 // isPatient reports whether the visitor is logged in as the job's patient, or uses the sandbox's shortcut for that.
-func (s *Server) isPatient(c *fiber.Ctx, j *ehi.Job) (bool, error) {
-	if s.takesShortcut(c, j, c.Query("_patient")) {
+func (h *Form) isPatient(c *fiber.Ctx, j *ehi.Job) (bool, error) {
+	if h.takesShortcut(c, j, c.Query("_patient")) {
 		return true, nil
 	}
-	patient, err := s.patients.LoggedIn(c)
+	patient, err := h.Sessions.LoggedIn(c)
 	return j.IsOf(patient), err
 }
 
@@ -140,23 +203,20 @@ func (s *Server) isPatient(c *fiber.Ctx, j *ehi.Job) (bool, error) {
 type formValues map[string]string
 
 // ticked reports whether a line of the form is ticked.
-func (v formValues) ticked(line string) bool { return isTick(v[line]) }
+func (v formValues) ticked(line string) bool { return page.IsTick(v[line]) }
 
-// isTick reports whether this is what a tick box of a page sends. Nothing else is taken for a yes: a
-// program that fills in a form sends no, false or 0 as well.
-func isTick(value string) bool { return value == "on" }
-
-// draftKey is where the choices of a form are kept until it is sent, so that a reload shows them again.
-func draftKey(job string) string { return "draft-" + job }
+// DraftKey is where the choices of a form are kept until it is sent, so that a reload shows them again.
+// Whoever deletes a job deletes them, too.
+func DraftKey(job string) string { return "draft-" + job }
 
 // draft is what was chosen before the page was loaded. Where that cannot be read the form begins empty: it is a convenience.
-func (s *Server) draft(c *fiber.Ctx, job string) (v formValues) {
-	data, err := s.kept.In(c.UserContext()).Get(draftKey(job))
+func (h *Form) draft(c *fiber.Ctx, job string) (v formValues) {
+	data, err := h.Kept.In(c.UserContext()).Get(DraftKey(job))
 	if err == nil && len(data) > 0 {
 		err = json.Unmarshal(data, &v)
 	}
 	if err != nil {
-		s.Log.Warn("read the draft of a form", "job", job, "err", err)
+		h.Log.Warn("read the draft of a form", "job", job, "err", err)
 	}
 	return v
 }
@@ -201,12 +261,12 @@ func (v formValues) without(problems []problem) formValues {
 }
 
 // keepDraft keeps the fields of the form and nothing else of what was sent.
-func (s *Server) keepDraft(c *fiber.Ctx, job string, v formValues) error {
+func (h *Form) keepDraft(c *fiber.Ctx, job string, v formValues) error {
 	data, err := json.Marshal(v.fields())
 	if err != nil {
 		return err
 	}
-	return s.kept.In(c.UserContext()).Set(draftKey(job), data, interactionTTL)
+	return h.Kept.In(c.UserContext()).Set(DraftKey(job), data, interactionTTL)
 }
 
 // formPage is what a form shows beside its lines.
@@ -218,36 +278,36 @@ type formPage struct {
 }
 
 // renderForm shows the form with a fresh one-time interaction token.
-func (s *Server) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
+func (h *Form) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 	token := jobs.NewID()
-	if err := s.interact(c, j, token); err != nil {
+	if err := h.interact(c, j, token); err != nil {
 		return err
 	}
 	request.NoStore(c)
-	t := s.views.Language(c)
+	t := h.Pages.Language(c)
 	problems := problemsOf(t, p.values)
-	n, counting := s.counts(c, t, j, p.values, p.asked)
-	page := fiber.Map{
+	n, counting := h.counts(c, t, j, p.values, p.asked)
+	data := fiber.Map{
 		"Job": j, "Categories": formLines(t, p.values, n, problems), "Authorizations": formTicks(t, p.values, n, problems),
 		"Sum": n["sum"], "Counting": counting, "Expired": p.expired, "Interaction": token, "Action": "/jobs/" + j.ID, "Draft": "release",
-		"At": s.formPath(c, j), "SignedIn": c.Cookies(s.Origins.Cookie(request.PatientSession)) != "",
+		"At": h.formPath(c, j), "SignedIn": c.Cookies(h.Pages.Site.Origins.Cookie(request.PatientSession)) != "",
 	}
-	page["Redirect"] = s.wayOn(c, j)
-	page["NoWayBack"] = page["Redirect"] == noWayBack
-	if page["NoWayBack"] == true && param(c, "redirect") != noWayBack {
-		s.Log.Warn("the address to go on to after a form is not registered for its client",
+	data["Redirect"] = h.wayOn(c, j)
+	data["NoWayBack"] = data["Redirect"] == noWayBack
+	if data["NoWayBack"] == true && param(c, "redirect") != noWayBack {
+		h.Log.Warn("the address to go on to after a form is not registered for its client",
 			"job", j.ID, "client", j.ClientID, "to", originOf(param(c, "redirect")))
 	}
-	if s.Sandbox && j.IsOf(param(c, "_patient")) {
-		page["As"] = j.Patient.ID
+	if h.Sandbox && j.IsOf(param(c, "_patient")) {
+		data["As"] = j.Patient.ID
 	}
 	if p.tried {
-		page["Problems"] = problems
+		data["Problems"] = problems
 	}
 	if p.expired || p.tried && len(problems) > 0 {
-		page["Alarm"] = t.Say("form.problems") // in the title, which a screen reader says first
+		data["Alarm"] = t.Say("form.problems") // in the title, which a screen reader says first
 	}
-	return s.patientRender(c, "form", "form.title", page)
+	return h.Pages.Render(c, "form", "form.title", data)
 }
 
 // formLine is a line of the form's first part, as the template shows it.
@@ -296,21 +356,21 @@ func interactionKey(token string) string {
 
 // handleSubmit takes the patient's choices: from the page, or as JSON from its script or, in the sandbox,
 // from the job's client (EHI-7). What the patient's browser sends counts from a page of this server alone.
-func (s *Server) handleSubmit(c *fiber.Ctx) error {
-	token, page := c.Get("X-Interaction-Token"), strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEApplicationForm)
-	if (page || token != "") && s.site.FromAnotherSite(c) {
-		return errAnotherSite
+func (h *Form) handleSubmit(c *fiber.Ctx) error {
+	token, typed := c.Get("X-Interaction-Token"), strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEApplicationForm)
+	if (typed || token != "") && h.Pages.Site.FromAnotherSite(c) {
+		return page.ErrAnotherSite
 	}
-	if page {
-		err := s.submitPage(c)
+	if typed {
+		err := h.submitPage(c)
 		if ehi.CodeOf(err) == ehi.Conflict && content.WantsPage(c) {
-			return s.sentBefore(c)
+			return h.sentBefore(c)
 		}
 		return err
 	}
-	sender := s.byClient
+	sender := h.byClient
 	if token != "" {
-		sender = func(c *fiber.Ctx) (*ehi.Job, error) { return s.byPatient(c, token) }
+		sender = func(c *fiber.Ctx) (*ehi.Job, error) { return h.byPatient(c, token) }
 	}
 	j, err := sender(c)
 	if err != nil {
@@ -320,39 +380,39 @@ func (s *Server) handleSubmit(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	by := s.Origins.Acting(c)
+	by := h.Pages.Site.Origins.Acting(c)
 	if token != "" {
-		by = s.Origins.ActingPatient(c, j.Patient.ID)
+		by = h.Pages.Site.Origins.ActingPatient(c, j.Patient.ID)
 	}
-	done, err := s.release(c, j, form, by, token)
+	done, err := h.release(c, j, form, by, token)
 	if ehi.CodeOf(err) == ehi.Conflict && !content.WantsPage(c) { // clients read this very text
 		return content.Text(c, http.StatusBadRequest, err.Error())
 	}
 	if err != nil {
 		return err
 	}
-	return c.JSON(s.fhir.JobForSender(done))
+	return h.Describer.AnswerSender(c, done)
 }
 
 // submitPage takes what the form page sends: the choices, or the wish to see what they would release or to go on in another language.
-func (s *Server) submitPage(c *fiber.Ctx) error {
+func (h *Form) submitPage(c *fiber.Ctx) error {
 	token, v := page.Field(c, "interaction"), values(c)
-	j, err := s.byPatient(c, token)
+	j, err := h.byPatient(c, token)
 	if errors.Is(err, errPageExpired) {
-		return s.expiredForm(c, v, err)
+		return h.expiredForm(c, v, err)
 	}
 	if err != nil {
 		return err
 	}
-	problems := problemsOf(s.views.Language(c), v)
+	problems := problemsOf(h.Pages.Language(c), v)
 	if page.Field(c, "do") == "preview" || page.Field(c, "lang") != "" {
-		return s.preview(c, j, token, v, problems)
+		return h.preview(c, j, token, v, problems)
 	}
 	if len(problems) > 0 {
-		if err := s.keepDraft(c, j.ID, v); err != nil {
+		if err := h.keepDraft(c, j.ID, v); err != nil {
 			return err
 		}
-		return s.patientLeave(c, s.formPath(c, j), patientFlash{
+		return h.Pages.leave(c, h.formPath(c, j), flash{
 			Flash: page.Flash{Status: http.StatusBadRequest}, Tried: true,
 		})
 	}
@@ -360,60 +420,60 @@ func (s *Server) submitPage(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	done, err := s.release(c, j, form, s.Origins.ActingPatient(c, j.Patient.ID), token)
+	done, err := h.release(c, j, form, h.Pages.Site.Origins.ActingPatient(c, j.Patient.ID), token)
 	if ehi.CodeOf(err) == ehi.Throttled { // the choices are there when it is sent again
-		err = errors.Join(err, s.keepDraft(c, j.ID, v))
+		err = errors.Join(err, h.keepDraft(c, j.ID, v))
 	}
 	if err != nil {
 		return err
 	}
-	return s.afterForm(c, done)
+	return h.afterForm(c, done)
 }
 
 // sentBefore answers a form that comes a second time, by a double click or the way back: it leads to
 // the page that tells how things stand.
-func (s *Server) sentBefore(c *fiber.Ctx) error {
-	j, err := s.job(c)
+func (h *Form) sentBefore(c *fiber.Ctx) error {
+	j, err := h.job(c)
 	if err != nil {
 		return err
 	}
-	return c.Redirect(s.formPath(c, j), http.StatusSeeOther)
+	return c.Redirect(h.formPath(c, j), http.StatusSeeOther)
 }
 
 // expiredForm leads back to a form that was open for too long, with what was chosen; over the log-in,
 // where the session has ended, too.
-func (s *Server) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
-	j, err := s.job(c)
+func (h *Form) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
+	j, err := h.job(c)
 	if err != nil {
 		return err
 	}
-	patient, err := s.patients.LoggedIn(c)
+	patient, err := h.Sessions.LoggedIn(c)
 	if err != nil {
 		return err
 	}
-	to := s.formPath(c, j)
+	to := h.formPath(c, j)
 	switch {
 	case j.Status != ehi.AwaitingInput:
 		return expired
 	case j.IsOf(patient):
-		if err := s.keepDraft(c, j.ID, v); err != nil {
+		if err := h.keepDraft(c, j.ID, v); err != nil {
 			return err
 		}
-		return s.patientLeave(c, to, patientFlash{
+		return h.Pages.leave(c, to, flash{
 			Flash: page.Flash{Status: http.StatusForbidden}, Expired: true, Tried: true,
 		})
-	case patient == "" && content.WantsPage(c) && s.site.SentHere(c):
+	case patient == "" && content.WantsPage(c) && h.Pages.Site.SentHere(c):
 		fields := url.Values{}
 		for key, value := range v.fields() {
 			fields.Set(key, value)
 		}
-		kept, err := s.flashes.KeepTyped(c, to, &patientFlash{
+		kept, err := h.Pages.Flashes.KeepTyped(c, to, &flash{
 			Flash: page.Flash{Fields: fields}, Expired: true, Tried: true,
 		})
 		if err != nil {
 			return err
 		}
-		login := loginPath(to, param(c, "redirect"))
+		login := LoginPath(to, param(c, "redirect"))
 		if kept {
 			login += "&kept=text"
 		}
@@ -423,33 +483,33 @@ func (s *Server) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
 }
 
 // preview keeps the choices, and says what they would release: as a page, or to the page's script as texts by line.
-func (s *Server) preview(c *fiber.Ctx, j *ehi.Job, token string, v formValues, problems []problem) error {
+func (h *Form) preview(c *fiber.Ctx, j *ehi.Job, token string, v formValues, problems []problem) error {
 	if j.Status != ehi.AwaitingInput {
 		return ehi.Errorf(ehi.Conflict, "Exports job already customized")
 	}
-	if err := s.keepDraft(c, j.ID, v); err != nil {
+	if err := h.keepDraft(c, j.ID, v); err != nil {
 		return err
 	}
 	if content.WantsPage(c) {
-		return s.patientLeave(c, s.formPath(c, j), patientFlash{Tried: true, Asked: true})
+		return h.Pages.leave(c, h.formPath(c, j), flash{Tried: true, Asked: true})
 	}
-	if err := s.interact(c, j, token); err != nil { // whoever fills it in still needs it
+	if err := h.interact(c, j, token); err != nil { // whoever fills it in still needs it
 		return err
 	}
 	request.NoStore(c)
-	n, counting := s.counts(c, s.views.Language(c), j, v, false)
+	n, counting := h.counts(c, h.Pages.Language(c), j, v, false)
 	return c.JSON(fiber.Map{"counts": n, "counting": counting, "problems": problems})
 }
 
 // release records the choices and who made them; then the token and the draft are of no more use.
-func (s *Server) release(c *fiber.Ctx, j *ehi.Job, form ehi.ReleaseForm, by ehi.Actor, token string) (*ehi.Job, error) {
-	done, err := s.jobs.Submit(c.UserContext(), by, j, form)
+func (h *Form) release(c *fiber.Ctx, j *ehi.Job, form ehi.ReleaseForm, by ehi.Actor, token string) (*ehi.Job, error) {
+	done, err := h.Jobs.Submit(c.UserContext(), by, j, form)
 	if err != nil || token == "" {
 		return done, err
 	}
-	for _, key := range []string{interactionKey(token), draftKey(j.ID)} {
-		if err := s.kept.In(c.UserContext()).Delete(key); err != nil {
-			s.Log.Warn("forget an interaction token", "err", err)
+	for _, key := range []string{interactionKey(token), DraftKey(j.ID)} {
+		if err := h.Kept.In(c.UserContext()).Delete(key); err != nil {
+			h.Log.Warn("forget an interaction token", "err", err)
 		}
 	}
 	return done, nil
@@ -463,35 +523,35 @@ type interaction struct {
 }
 
 // interact keeps what a form's token stands for. Of a HEAD request nobody reads the token.
-func (s *Server) interact(c *fiber.Ctx, j *ehi.Job, token string) error {
+func (h *Form) interact(c *fiber.Ctx, j *ehi.Job, token string) error {
 	if c.Method() == fiber.MethodHead {
 		return nil
 	}
-	patient, err := s.patients.LoggedIn(c)
+	patient, err := h.Sessions.LoggedIn(c)
 	if err != nil {
 		return err
 	}
 	i := interaction{Job: j.ID}
 	if j.IsOf(patient) {
-		i.Session = page.SessionDigest(c.Cookies(s.Origins.Cookie(request.PatientSession)))
+		i.Session = page.SessionDigest(c.Cookies(h.Pages.Site.Origins.Cookie(request.PatientSession)))
 	}
 	data, err := json.Marshal(i)
 	if err != nil {
 		return err
 	}
-	return s.kept.In(c.UserContext()).Set(interactionKey(token), data, interactionTTL)
+	return h.Kept.In(c.UserContext()).Set(interactionKey(token), data, interactionTTL)
 }
 
 // byPatient finds the job of a form that is sent with its one-time token. The token is good in the
 // session that the form was shown in alone, and for as long as that is the patient's: an application
 // that has got hold of it can do nothing with it (EHI-7).
-func (s *Server) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
-	j, err := s.job(c)
+func (h *Form) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
+	j, err := h.job(c)
 	if err != nil {
 		return nil, err
 	}
 	var i interaction
-	data, err := s.kept.In(c.UserContext()).Get(interactionKey(token))
+	data, err := h.Kept.In(c.UserContext()).Get(interactionKey(token))
 	if err != nil {
 		return nil, err
 	}
@@ -501,14 +561,14 @@ func (s *Server) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
 		}
 	}
 	if i.Job == j.ID {
-		if i.Session == "" && s.Sandbox {
+		if i.Session == "" && h.Sandbox {
 			return j, nil
 		}
-		patient, err := s.patients.LoggedIn(c)
+		patient, err := h.Sessions.LoggedIn(c)
 		if err != nil {
 			return nil, err
 		}
-		if j.IsOf(patient) && i.Session == page.SessionDigest(c.Cookies(s.Origins.Cookie(request.PatientSession))) {
+		if j.IsOf(patient) && i.Session == page.SessionDigest(c.Cookies(h.Pages.Site.Origins.Cookie(request.PatientSession))) {
 			return j, nil
 		}
 	}
@@ -520,16 +580,17 @@ func (s *Server) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
 
 // byClient finds the job of a form that its client sends with its token, which clients in development
 // do in the sandbox. Elsewhere a form is the patient's alone (EHI-7).
-func (s *Server) byClient(c *fiber.Ctx) (*ehi.Job, error) {
-	a, err := s.tokens.Authenticate(c)
+func (h *Form) byClient(c *fiber.Ctx) (*ehi.Job, error) {
+	a, err := h.Tokens.Authenticate(c)
 	if err != nil {
 		return nil, err
 	}
 	if !a.Scopes.Contains(auth.PatientExport) {
 		return nil, session.Insufficient(c, "This needs the scope "+auth.PatientExport.String())
 	}
-	j, err := s.ownJob(c)
-	if err == nil && !s.Sandbox {
+	j, err := h.Jobs.FindOwn(c.UserContext(), h.Pages.Site.Origins.Actor(c), c.Params("id"))
+	j, err = request.Noted(c, j, err)
+	if err == nil && !h.Sandbox {
 		err = jobs.ErrPatientsForm
 	}
 	return j, err
@@ -538,17 +599,17 @@ func (s *Server) byClient(c *fiber.Ctx) (*ehi.Job, error) {
 var errPageExpired = ehi.Errorf(ehi.Forbidden, "The page has expired. Open the form again.")
 
 // afterForm sends the patient back to the application, where that may be done, or says what happens next.
-func (s *Server) afterForm(c *fiber.Ctx, j *ehi.Job) error {
-	if to, _ := s.wayBack(c, j); to != "" {
+func (h *Form) afterForm(c *fiber.Ctx, j *ehi.Job) error {
+	if to, _ := h.wayBack(c, j); to != "" {
 		return c.Redirect(to, http.StatusSeeOther)
 	}
-	if patient, err := s.patients.LoggedIn(c); err != nil {
+	if patient, err := h.Sessions.LoggedIn(c); err != nil {
 		return err
 	} else if j.IsOf(patient) {
 		return c.Redirect("/my/requests/"+j.ID, http.StatusSeeOther)
 	}
-	t := s.views.Language(c)
-	return s.patientLeave(c, s.formPath(c, j), patientFlash{Flash: page.Flash{
+	t := h.Pages.Language(c)
+	return h.Pages.leave(c, h.formPath(c, j), flash{Flash: page.Flash{
 		Title: t.Say("thanks.title"), Message: t.Say("thanks.text"),
 	}})
 }
@@ -558,7 +619,7 @@ func values(c *fiber.Ctx) formValues {
 	v := formValues{}
 	for name, value := range c.Request().PostArgs().All() {
 		key := string(name)
-		if said, twice := v[key]; twice && isTick(said) != isTick(string(value)) {
+		if said, twice := v[key]; twice && page.IsTick(said) != page.IsTick(string(value)) {
 			value = nil // yes and no: no
 		}
 		v[key] = string(value)

@@ -1,0 +1,140 @@
+package patient
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/api/content"
+	"ehi-server/api/page"
+	"ehi-server/api/request"
+	"ehi-server/api/session"
+	"ehi-server/api/web"
+	"ehi-server/shared/ehi"
+)
+
+// guardCookie is what the cookie of the tokens of patients' pages is called without TLS.
+const guardCookie = "ehi_csrf"
+
+// Pages are what all pages of patients and of the public have in common.
+type Pages struct {
+	Site    page.Site
+	Views   *page.Renderer
+	Flashes *page.Flashes
+	Guard   page.Guard
+}
+
+// Guarded is middleware for these pages and their forms, see page.Guard.
+func (p *Pages) Guarded() fiber.Handler {
+	return p.Guard.Forms(guardCookie, request.PatientSession, session.PatientMaxAge, p.late)
+}
+
+// Language is the catalogue of a visitor's language.
+func (p *Pages) Language(c *fiber.Ctx) *web.Catalogue { return p.Views.Language(c) }
+
+// Render renders a page for patients and the public, in the visitor's language. data may name in "At"
+// where the page is to be had by GET.
+func (p *Pages) Render(c *fiber.Ctx, name, title string, data fiber.Map) error {
+	t := p.Language(c)
+	at, _ := data["At"].(string)
+	data["T"] = t
+	if again, _ := data["Again"].(*page.SentForm); again == nil { // what was typed stays on that page alone
+		data["Languages"] = p.Views.Languages(c, at)
+	}
+	if name != "message" {
+		f := p.left(c)
+		if data["Flash"] = f; f.Title != "" {
+			data["Title"] = f.Title
+		}
+	}
+	if data["Title"] == nil {
+		data["Title"] = t.Say(title)
+	}
+	data["Site"], data["Description"] = t.Say("service"), t.Say("description")
+	data["CSRF"] = page.Token(c)
+	c.Vary(fiber.HeaderAcceptLanguage, fiber.HeaderCookie)
+	c.Set(fiber.HeaderContentLanguage, t.Tag)
+	return p.Views.Render(c, name, "layout", data)
+}
+
+// flash is what a form of patients leaves.
+type flash struct {
+	page.Flash
+	// Tried is whether a release form was sent or counted, Expired whether it came too late, Asked
+	// whether it was asked for counts.
+	Tried   bool `json:"tried,omitempty"`
+	Expired bool `json:"expired,omitempty"`
+	Asked   bool `json:"asked,omitempty"`
+}
+
+// left is what a form has left for this page of patients; empty for nothing.
+func (p *Pages) left(c *fiber.Ctx) *flash {
+	var f flash
+	p.Flashes.Left(c, p.Site.Origins.Cookie(request.PatientSession), "", &f)
+	return &f
+}
+
+// leave answers a form of patients: it leads to a page, and leaves a flash of this session.
+func (p *Pages) leave(c *fiber.Ctx, to string, f flash) error {
+	f.Session = page.SessionDigest(c.Cookies(p.Site.Origins.Cookie(request.PatientSession)))
+	return p.Flashes.Leave(c, to, &f)
+}
+
+// gone answers a form about something that is not there any more, as after a double click: it
+// leads to the list of what there is.
+func (p *Pages) gone(c *fiber.Ctx, list string, err error) error {
+	if !content.WantsPage(c) {
+		return err
+	}
+	return p.leave(c, list, flash{Flash: page.Flash{
+		Status: http.StatusNotFound, Problem: p.Language(c).Say("fault.not-found.text"),
+	}})
+}
+
+// late leads back to the page of a form that was open for too long.
+func (p *Pages) late(c *fiber.Ctx) error {
+	to, fields := c.Path(), page.Typed(c)
+	switch {
+	case to == "/patient-login":
+		to = LoginPath(p.Site.Local(c, fields.Get("action")), fields.Get("redirect"))
+	case to == "/patient-logout":
+		to = "/my/requests"
+	case to == "/authorize-app":
+		fields.Del("decision")
+		to += "?" + fields.Encode()
+	case c.Params("id") != "":
+		to += "?cancel=yes"
+	}
+	return p.Flashes.LeadBack(c, to, &page.Flash{Problem: p.Language(c).Say("late"), Fields: fields})
+}
+
+// LoginPath is the way to the log-in page, and where it leads on to.
+func LoginPath(action, redirect string) string {
+	q := url.Values{}
+	for name, value := range map[string]string{"action": action, "redirect": redirect} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	return "/patient-login?" + q.Encode()
+}
+
+// faultTexts are what patients read of an error; of any other class it is "fault.invalid".
+var faultTexts = map[ehi.Code]string{
+	ehi.NotFound: "fault.not-found", ehi.Conflict: "fault.conflict", ehi.Forbidden: "fault.forbidden", ehi.Unauthenticated: "fault.forbidden",
+	ehi.Throttled: "fault.throttled", ehi.Transient: "fault.transient", ehi.Internal: "fault.internal",
+}
+
+// Fault is the page of an error: what went wrong, what to do, and the words for the one who is asked for
+// help. again is the form that may be sent again; nil for none.
+func (p *Pages) Fault(c *fiber.Ctx, code ehi.Code, text string, again *page.SentForm) error {
+	key := faultTexts[code]
+	if key == "" {
+		key = "fault.invalid"
+	}
+	return p.Render(c, "message", key, fiber.Map{
+		"Text": p.Language(c).Say(key + ".text"), "Details": text, "Again": again,
+		"SignedIn": c.Cookies(p.Site.Origins.Cookie(request.PatientSession)) != "",
+	})
+}
