@@ -24,7 +24,7 @@ func (s *Server) handleAddFiles(c *fiber.Ctx) error {
 	case !content.WantsPage(c):
 		return s.sendJob(c, j, err)
 	case err != nil:
-		return s.staffAgain(c, page, err)
+		return s.adminPages.again(c, page, err)
 	default:
 		return c.Redirect(page, http.StatusSeeOther)
 	}

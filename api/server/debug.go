@@ -30,7 +30,7 @@ func (s *Server) handleDebug(c *fiber.Ctx) error {
 	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return s.staffRender(c, "debug", "system", "What this process is doing", fiber.Map{
+	return s.adminPages.render(c, "debug", "system", "What this process is doing", fiber.Map{
 		"Version": telemetry.Version(), "Go": runtime.Version(), "PID": os.Getpid(), "Host": host, "Up": time.Since(began).Round(time.Second),
 		"State":      state,
 		"Goroutines": runtime.NumGoroutine(), "Heap": m.HeapInuse, "Collections": m.NumGC, "Paused": time.Duration(m.PauseTotalNs).Round(time.Microsecond), "Settings": s.Settings,

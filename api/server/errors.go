@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
+	"ehi-server/api/condition"
 	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/auth"
@@ -50,7 +52,7 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 		c.Status(e.Status())
 		return c.JSON(fiber.Map{"error": e.Code, "error_description": e.Description})
 	}
-	status, code, text := s.describe(c, err)
+	status, code, text := s.explain.describe(c, err)
 	c.Status(status)
 	if e, ok := errors.AsType[*ehi.Error](err); ok && e.RetryAfter > 0 {
 		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int(e.RetryAfter/time.Second)))
@@ -62,7 +64,7 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	again := s.site.SendAgain(c, status)
 	switch {
 	case isStaffPage(c) && content.WantsPage(c):
-		return s.staffFault(c, status, text, again)
+		return s.adminPages.fault(c, status, text, again)
 	case request.IsAdmin(c):
 		return c.JSON(fiber.Map{"error": text})
 	case strings.HasPrefix(c.Path(), "/auth/"):
@@ -73,41 +75,49 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	return content.Outcome(c, status, "error", string(code), text)
 }
 
+// explainer says what of an error the outside may know.
+type explainer struct {
+	condition *condition.Watch
+	// largest is how many bytes a body may have.
+	largest int64
+	log     *slog.Logger
+}
+
 // describe says what of an error the outside may know. What is ours to mend goes to the log instead.
-func (s *Server) describe(c *fiber.Ctx, err error) (status int, code ehi.Code, text string) {
-	if e, ok := errors.AsType[*ehi.Error](err); ok && (e.Code == ehi.Transient || !bus.IsAway(err)) {
-		if e.Code == ehi.Transient && err != error(e) { // there is a cause; a limit that was met has none
-			s.Log.Warn("transient failure", "route", c.Route().Path, "err", err)
+func (e explainer) describe(c *fiber.Ctx, err error) (status int, code ehi.Code, text string) {
+	if own, ok := errors.AsType[*ehi.Error](err); ok && (own.Code == ehi.Transient || !bus.IsAway(err)) {
+		if own.Code == ehi.Transient && err != error(own) { // there is a cause; a limit that was met has none
+			e.log.Warn("transient failure", "route", c.Route().Path, "err", err)
 		}
-		if e.Code == ehi.Internal && err != error(e) {
-			s.Log.Error("request failed", "route", c.Route().Path, "request", request.ID(c), "err", err)
+		if own.Code == ehi.Internal && err != error(own) {
+			e.log.Error("request failed", "route", c.Route().Path, "request", request.ID(c), "err", err)
 		}
-		return statusOf(e.Code), e.Code, e.Message
+		return statusOf(own.Code), own.Code, own.Message
 	}
-	if e, ok := errors.AsType[*fiber.Error](err); ok && e.Code < 500 {
-		return e.Code, codeOf(e.Code), e.Message
+	if its, ok := errors.AsType[*fiber.Error](err); ok && its.Code < 500 {
+		return its.Code, codeOf(its.Code), its.Message
 	}
 	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
-		return http.StatusRequestEntityTooLarge, ehi.TooLarge, s.tooLarge().Error()
+		return http.StatusRequestEntityTooLarge, ehi.TooLarge, tooLarge(e.largest).Error()
 	}
 	if bus.IsAway(err) || disk.IsFull(err) || disk.IsShort(err) {
-		s.Log.Warn("transient failure", "route", c.Route().Path, "err", err)
-		s.Condition.Doubt()
-		if why := s.Condition.Rescue(); why != nil {
+		e.log.Warn("transient failure", "route", c.Route().Path, "err", err)
+		e.condition.Doubt()
+		if why := e.condition.Rescue(); why != nil {
 			err := rescued(why)
 			return http.StatusServiceUnavailable, ehi.Transient, err.Error()
 		}
 		return http.StatusServiceUnavailable, ehi.Transient, "The server's state cannot be reached at the moment"
 	}
 	if bus.IsRefused(err) { // somebody has to change NATS; readiness and the log say what
-		s.Log.Error("NATS refuses what a request needs", "route", c.Route().Path, "request", request.ID(c), "err", err)
+		e.log.Error("NATS refuses what a request needs", "route", c.Route().Path, "request", request.ID(c), "err", err)
 		return http.StatusServiceUnavailable, ehi.Transient, "The server's state takes no records at the moment"
 	}
 	if errors.Is(err, bus.ErrNewer) {
-		s.Log.Error("a record is of a newer version", "err", err)
+		e.log.Error("a record is of a newer version", "err", err)
 		return http.StatusInternalServerError, ehi.Internal, "This export was made by a newer version of the server, which has to read it"
 	}
-	s.Log.Error("request failed", "route", c.Route().Path, "method", c.Method(), "request", request.ID(c), "err", err)
+	e.log.Error("request failed", "route", c.Route().Path, "method", c.Method(), "request", request.ID(c), "err", err)
 	return http.StatusInternalServerError, ehi.Internal, "The server failed to answer this request"
 }
 

@@ -110,7 +110,7 @@ func (s *Server) limitBody(c *fiber.Ctx) error {
 	}
 	if int64(len(body)) > s.MaxBodyBytes {
 		discard(stream)
-		return s.tooLarge()
+		return tooLarge(s.MaxBodyBytes)
 	}
 	if json := bytes.TrimLeft(body, " \t\r\n"); len(json) > 0 && (json[0] == '{' || json[0] == '[') && fhir.CheckDepth(json) != nil {
 		return ehi.Errorf(ehi.Invalid, "The body is nested deeper than %d levels", fhir.MaxDepth)
@@ -153,8 +153,8 @@ func discard(stream io.Reader) {
 	_, _ = io.CopyN(io.Discard, stream, maxDiscard) // the answer is an error already
 }
 
-func (s *Server) tooLarge() error {
-	return ehi.Errorf(ehi.TooLarge, "The body is larger than %d bytes", s.MaxBodyBytes)
+func tooLarge(most int64) error {
+	return ehi.Errorf(ehi.TooLarge, "The body is larger than %d bytes", most)
 }
 
 // brokenBody is the answer to a body that did not come to its end. What may still come of it is not read: the connection ends.

@@ -56,13 +56,13 @@ var errProviderAway = ehi.Errorf(ehi.Transient, "The sign-in of your organisatio
 
 // handleOpenID leads a browser to the provider to sign in.
 func (s *Server) handleOpenID(c *fiber.Ctx) error {
-	return s.toProvider(c, errand{Next: s.staffNext(c)})
+	return s.toProvider(c, errand{Next: s.adminPages.next(c)})
 }
 
 // proveByProvider leads to the provider to prove once more who somebody is.
 func (s *Server) proveByProvider(c *fiber.Ctx, who *request.Administrator) error {
 	session := c.Cookies(s.Origins.Cookie(request.StaffSession))
-	return s.toProvider(c, errand{Next: s.staffNext(c), As: who.Name, Session: session})
+	return s.toProvider(c, errand{Next: s.adminPages.next(c), As: who.Name, Session: session})
 }
 
 func (s *Server) toProvider(c *fiber.Ctx, e errand) error {
@@ -192,7 +192,7 @@ func (s *Server) handleOpenIDCallback(c *fiber.Ctx) error {
 	}
 	// A redirect would still be of the provider's site, for which browsers keep the session's cookie back.
 	c.Set("Refresh", "0; url="+e.Next)
-	return s.staffRender(c, "signed-in", "", "You are signed in", fiber.Map{"Next": e.Next})
+	return s.adminPages.render(c, "signed-in", "", "You are signed in", fiber.Map{"Next": e.Next})
 }
 
 // cameBack is who comes back from the provider, and from where.
@@ -231,5 +231,5 @@ func (s *Server) openIDRefused(c *fiber.Ctx, err error) error {
 		status = http.StatusForbidden
 	}
 	abuse.NoteStatus(c, http.StatusUnauthorized)
-	return s.staffRender(c.Status(status), "refused", "", "You are not signed in", fiber.Map{"Why": refused.Why, "Role": errors.Is(err, openid.ErrNoRole)})
+	return s.adminPages.render(c.Status(status), "refused", "", "You are not signed in", fiber.Map{"Why": refused.Why, "Role": errors.Is(err, openid.ErrNoRole)})
 }

@@ -47,14 +47,14 @@ const staffUnproved = "Nothing was sent before you had proved who you are. What 
 func provePage(next string) string { return staffProve + "?" + url.Values{"next": {next}}.Encode() }
 
 func (s *Server) handleProvePage(c *fiber.Ctx) error {
-	return s.staffRender(c, "prove", "", "Confirm that it is you",
-		fiber.Map{"Next": s.staffNext(c), "Who": request.SignedIn(c)})
+	return s.adminPages.render(c, "prove", "", "Confirm that it is you",
+		fiber.Map{"Next": s.adminPages.next(c), "Who": request.SignedIn(c)})
 }
 
 // handleProve proves once more who somebody is, by all that his account asks for. His session becomes
 // another one.
 func (s *Server) handleProve(c *fiber.Ctx) error {
-	next, who := s.staffNext(c), request.SignedIn(c)
+	next, who := s.adminPages.next(c), request.SignedIn(c)
 	if who.By == session.ByOpenID {
 		return s.proveByProvider(c, who)
 	}

@@ -17,7 +17,6 @@ import (
 	"ehi-server/api/faulty"
 	"ehi-server/api/patient"
 	"ehi-server/api/request"
-	"ehi-server/api/session"
 	"ehi-server/api/web"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
@@ -130,7 +129,7 @@ func (s *Server) patientRoutes(r router) {
 
 // staffRoutes are the pages of administrators.
 func (s *Server) staffRoutes() {
-	guard := s.pageGuard.Forms(staffGuard, request.StaffSession, session.StaffMaxAge, s.staffLate)
+	guard := s.adminPages.guarded()
 	s.on("GET", "/admin", s.handleStaffHome)
 	s.on("GET", staffLogin, s.handleStaffLoginPage, guard)
 	s.on("POST", staffLogin, s.handleStaffLogin, s.failures.Limit, guard)

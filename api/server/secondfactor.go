@@ -54,13 +54,13 @@ func (s *Server) handleStaffCodePage(c *fiber.Ctx) error {
 		return err
 	}
 	if who == nil {
-		return c.Redirect(staffLogin+"?"+url.Values{"next": {s.staffNext(c)}}.Encode(), http.StatusFound)
+		return c.Redirect(staffLogin+"?"+url.Values{"next": {s.adminPages.next(c)}}.Encode(), http.StatusFound)
 	}
-	return s.staffRender(c, "code", "", "Enter the code", fiber.Map{"Next": s.staffNext(c), "Who": who.Name})
+	return s.adminPages.render(c, "code", "", "Enter the code", fiber.Map{"Next": s.adminPages.next(c), "Who": who.Name})
 }
 
 func (s *Server) handleStaffCode(c *fiber.Ctx) error {
-	next := s.staffNext(c)
+	next := s.adminPages.next(c)
 	who, err := s.admins.Half(c)
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (s *Server) pending(c *fiber.Ctx) (secret string, err error) {
 // handleSecondFactorPage shows an administrator his second factor, or how to set one up.
 func (s *Server) handleSecondFactorPage(c *fiber.Ctx) error {
 	who := request.SignedIn(c)
-	page := fiber.Map{"Who": who, "Next": s.staffNext(c), "Required": s.RequireSecondFactor}
+	page := fiber.Map{"Who": who, "Next": s.adminPages.next(c), "Required": s.RequireSecondFactor}
 	if who.TwoFactors {
 		left, err := s.Auth.RecoveryLeft(c.UserContext(), who.By, who.Name)
 		if err != nil {
@@ -143,7 +143,7 @@ func (s *Server) handleSecondFactorPage(c *fiber.Ctx) error {
 		}
 		page["Secret"], page["Anew"] = grouped(secret), anew
 	}
-	return s.staffRender(c, "second-factor", "", "Second factor", page)
+	return s.adminPages.render(c, "second-factor", "", "Second factor", page)
 }
 
 // grouped is a secret in groups of four, as people type it.
@@ -158,13 +158,13 @@ func grouped(secret string) string {
 // handleSecondFactor sets an administrator's own second factor up, renews its recovery codes, or takes it
 // away where none is required.
 func (s *Server) handleSecondFactor(c *fiber.Ctx) error {
-	to := staffFactor + "?" + url.Values{"next": {s.staffNext(c)}}.Encode()
+	to := staffFactor + "?" + url.Values{"next": {s.adminPages.next(c)}}.Encode()
 	done, err := s.changeSecondFactor(c, request.SignedIn(c))
 	if err != nil {
 		if page.Field(c, "anew") != "" {
 			to += "&anew=yes"
 		}
-		return s.staffAgain(c, to, err)
+		return s.adminPages.again(c, to, err)
 	}
 	done.Owner = request.AdministratorName(c) // in a new session
 	return s.flashes.Leave(c, to, &done)

@@ -148,33 +148,35 @@ type Sweeps interface {
 type Server struct {
 	Config
 	Deps
-	app       *fiber.App
-	jobs      *jobs.Service
-	tokens    session.Tokens
-	patients  *session.Patients
-	admins    *session.Administrators
-	authority *session.Authority
-	progress  *progress.Book
-	holds     *progress.Holds
-	failures  *abuse.Failures
-	conns     *listener.Conns
-	trail     *trail.Recorder
-	fhir      *fhirapi.Handlers
-	feed      *live.Feed
-	samples   *live.Samples
-	meters    meterBook
-	site      page.Site
-	views     *page.Renderer
-	flashes   *page.Flashes
-	visitors  *patient.Pages // of patients and the public
-	wording   patient.Wording
-	pageGuard page.Guard
-	format    formatBook
-	docs      docsBook
-	sender    *content.Sender
-	kept      *kv.Storage            // what pages keep: drafts, notices, interactions
-	lacking   atomic.Pointer[string] // why the process was not ready when somebody asked last; empty: it was
-	clock     func() time.Time       // by which proofs of identity and pages' tokens age
+	app        *fiber.App
+	jobs       *jobs.Service
+	tokens     session.Tokens
+	patients   *session.Patients
+	admins     *session.Administrators
+	authority  *session.Authority
+	progress   *progress.Book
+	holds      *progress.Holds
+	failures   *abuse.Failures
+	conns      *listener.Conns
+	trail      *trail.Recorder
+	fhir       *fhirapi.Handlers
+	feed       *live.Feed
+	samples    *live.Samples
+	meters     meterBook
+	site       page.Site
+	views      *page.Renderer
+	flashes    *page.Flashes
+	visitors   *patient.Pages // of patients and the public
+	wording    patient.Wording
+	adminPages *adminPages
+	explain    explainer
+	pageGuard  page.Guard
+	format     formatBook
+	docs       docsBook
+	sender     *content.Sender
+	kept       *kv.Storage            // what pages keep: drafts, notices, interactions
+	lacking    atomic.Pointer[string] // why the process was not ready when somebody asked last; empty: it was
+	clock      func() time.Time       // by which proofs of identity and pages' tokens age
 }
 
 // Limits of requests.
@@ -227,6 +229,10 @@ func New(c Config, d Deps) (*Server, error) {
 	}
 	s.visitors = &patient.Pages{
 		Site: s.site, Views: s.views, Flashes: s.flashes, Guard: s.pageGuard,
+	}
+	s.explain = explainer{condition: d.Condition, largest: c.MaxBodyBytes, log: d.Log}
+	s.adminPages = &adminPages{
+		site: s.site, views: s.views, flashes: s.flashes, guard: s.pageGuard, explain: s.explain,
 	}
 	s.tokens = session.Tokens{Auth: d.Auth, Open: c.Open, Sandbox: c.Sandbox}
 	s.patients = session.NewPatients(d.Bus.Sessions, c.Origins, d.Auth, c.Accounts)

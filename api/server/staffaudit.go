@@ -111,5 +111,5 @@ func (s *Server) handleStaffAudit(c *fiber.Ctx) error {
 		t.next = last
 	}
 	s.trail.Record(c, nil, ehi.Event{Action: ehi.ActionAudit, Job: t.Job})
-	return s.staffRender(c, "audit", "audit", t.Title, fiber.Map{"Trail": t})
+	return s.adminPages.render(c, "audit", "audit", t.Title, fiber.Map{"Trail": t})
 }

@@ -147,5 +147,5 @@ func (s *Server) handleStaffFiles(c *fiber.Ctx) error {
 		types = append(types, t)
 	}
 	slices.Sort(types)
-	return s.staffRender(c, "files", "jobs", "Files of an export", fiber.Map{"Job": j, "Page": p, "Query": query, "Types": types})
+	return s.adminPages.render(c, "files", "jobs", "Files of an export", fiber.Map{"Job": j, "Page": p, "Query": query, "Types": types})
 }

@@ -166,18 +166,18 @@ func (s *Server) handleStaffJob(c *fiber.Ctx) error {
 			return err
 		}
 	}
-	return s.staffRender(c, "job", "jobs", row.Title, page)
+	return s.adminPages.render(c, "job", "jobs", row.Title, page)
 }
 
 // handleStaffDecide approves or rejects the job of a page.
 func (s *Server) handleStaffDecide(c *fiber.Ctx) error {
 	to, action := staffJobPath(c.Params("id")), ehi.Action(page.Field(c, "do"))
 	if action != ehi.ActionApprove && action != ehi.ActionReject {
-		return s.staffAgain(c, to, errNoDecision)
+		return s.adminPages.again(c, to, errNoDecision)
 	}
 	d := decision{Reason: page.Field(c, "reason"), Contents: page.Field(c, "contents")}
 	if _, err := s.decide(c, c.Params("id"), action, d); err != nil {
-		return s.staffAgain(c, to, err)
+		return s.adminPages.again(c, to, err)
 	}
 	return c.Redirect(to, http.StatusSeeOther)
 }
@@ -188,7 +188,7 @@ var errNoDecision = ehi.Errorf(ehi.Invalid, "Choose whether to approve or to rej
 func (s *Server) handleStaffRemoveFile(c *fiber.Ctx) error {
 	to := staffJobPath(c.Params("id"))
 	if _, err := s.removeFiles(c, []string{page.Field(c, "name")}); err != nil {
-		return s.staffAgain(c, to, err)
+		return s.adminPages.again(c, to, err)
 	}
 	return c.Redirect(to, http.StatusSeeOther)
 }
@@ -197,12 +197,12 @@ func (s *Server) handleStaffRemoveFile(c *fiber.Ctx) error {
 func (s *Server) handleStaffDelete(c *fiber.Ctx) error {
 	err := s.deleteJob(c)
 	if ehi.CodeOf(err) == ehi.NotFound { // it has no page any more
-		return s.staffAgain(c, staffJobs, err)
+		return s.adminPages.again(c, staffJobs, err)
 	}
 	if err != nil {
-		return s.staffAgain(c, staffJobPath(c.Params("id")), err)
+		return s.adminPages.again(c, staffJobPath(c.Params("id")), err)
 	}
-	return s.staffLeave(c, staffJobs, staffFlash{
+	return s.adminPages.leave(c, staffJobs, staffFlash{
 		Flash: page.Flash{Message: "The export was deleted."},
 	})
 }
@@ -247,7 +247,7 @@ func (s *Server) handleStaffFile(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return s.staffRender(c, "file", "jobs", name, fiber.Map{"Job": j, "File": f, "Lines": lines, "Name": name})
+	return s.adminPages.render(c, "file", "jobs", name, fiber.Map{"Job": j, "File": f, "Lines": lines, "Name": name})
 }
 
 // firstLines reads the first resources of a file.

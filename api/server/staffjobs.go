@@ -156,8 +156,8 @@ type statusTab struct {
 
 // handleStaffJobs is the list of jobs.
 func (s *Server) handleStaffJobs(c *fiber.Ctx) error {
-	if f := s.staffLeft(c); f.Decided != nil {
-		return s.staffRender(c, "decided", "jobs", f.Title, fiber.Map{})
+	if f := s.adminPages.left(c); f.Decided != nil {
+		return s.adminPages.render(c, "decided", "jobs", f.Title, fiber.Map{})
 	}
 	if c.Query("do") != "" {
 		return s.renderDecision(c)
@@ -208,7 +208,7 @@ func (s *Server) handleStaffJobs(c *fiber.Ctx) error {
 	for _, status := range []ehi.Status{ehi.Retrieved, ehi.Requested, ehi.AwaitingInput, ehi.Approved, ehi.Rejected, ehi.Failed} {
 		tabs = append(tabs, statusTab{status, statusWords[status], counts[status], f.With("status", string(status)), f.Status == status})
 	}
-	return s.staffRender(c, "jobs", "jobs", "Exports", fiber.Map{
+	return s.adminPages.render(c, "jobs", "jobs", "Exports", fiber.Map{
 		"Filter": f, "Rows": rows, "Revision": seen.Sum64(), "Tabs": tabs, "Matches": int64(matches), "First": first + 1, "Last": first + len(rows), "Pages": pages, "Levels": levelWords,
 		"Clients": offered(clients, f.Client), "Reach": maxPage * jobsPage, "Hidden": matches > maxPage*jobsPage, "More": f.Page < min(pages, maxPage), "Done": c.Query("done"), "ReviewDue": age(s.ReviewDue), "Reviewing": s.ReviewDue > 0,
 	})
@@ -273,12 +273,12 @@ func (s *Server) handleStaffBulk(c *fiber.Ctx) error {
 	}
 	switch {
 	case verbs[action] == "":
-		return s.staffAgain(c, back, errNoDecision)
+		return s.adminPages.again(c, back, errNoDecision)
 	case len(ids) == 0:
-		return s.staffAgain(c, back, ehi.Errorf(ehi.Invalid,
+		return s.adminPages.again(c, back, ehi.Errorf(ehi.Invalid,
 			"Nothing was decided, because no export is ticked. Tick the exports that you mean; only those that wait for review can be ticked"))
 	case len(ids) > maxBulk:
-		return s.staffAgain(c, back, ehi.Errorf(ehi.Invalid,
+		return s.adminPages.again(c, back, ehi.Errorf(ehi.Invalid,
 			"Nothing was decided: %d exports are ticked, and %d is the most at once", len(ids), maxBulk))
 	}
 	seen := posted(c, "contents") // in the order of the exports
@@ -293,11 +293,11 @@ func (s *Server) handleStaffBulk(c *fiber.Ctx) error {
 			d.Title = id
 		}
 		if _, err := s.decide(c, id, action, decision{Reason: page.Field(c, "reason"), Contents: cmp.Or(seen[i], unseen)}); err != nil {
-			_, _, d.Problem = s.describe(c, err)
+			_, _, d.Problem = s.explain.describe(c, err)
 		}
 		out.Decided = append(out.Decided, d)
 	}
-	return s.staffLeave(c, back, out)
+	return s.adminPages.leave(c, back, out)
 }
 
 // Failed is how many decisions could not be made.
@@ -333,7 +333,7 @@ func (s *Server) renderDecision(c *fiber.Ctx) error {
 	if len(list) == 1 {
 		title = verbs[action] + " 1 export?"
 	}
-	return s.staffRender(c, "confirm", "jobs", title, fiber.Map{
+	return s.adminPages.render(c, "confirm", "jobs", title, fiber.Map{
 		"List": list, "Action": action, "Verb": verbs[action],
 		"FourEyes": s.FourEyes && action == ehi.ActionApprove,
 	})

@@ -106,7 +106,7 @@ func (s *Server) handleStaffSystem(c *fiber.Ctx) error {
 	if err != nil {
 		state.Problems = strings.TrimPrefix(state.Problems+"\n"+err.Error(), "\n")
 	}
-	return s.staffRender(c, "system", "system", "System", fiber.Map{
+	return s.adminPages.render(c, "system", "system", "System", fiber.Map{
 		"Damaged": damaged,
 		"State":   state, "Plots": s.samples.Plots(),
 		"Version": telemetry.Version(), "Host": host, "PID": os.Getpid(),
@@ -123,7 +123,7 @@ func (s *Server) handleStaffClients(c *fiber.Ctx) error {
 	}
 	list, pages := paged(c, list, func(one auth.Client, s search) bool { return s.name(one.Name) || s.id(one.ID) })
 	kinds := []auth.Kind{auth.Public, auth.Symmetric, auth.Asymmetric}
-	return s.staffRender(c, "clients", "clients", "Clients", fiber.Map{"Clients": list, "Pages": pages, "Kinds": kinds, "Sandbox": s.Sandbox})
+	return s.adminPages.render(c, "clients", "clients", "Clients", fiber.Map{"Clients": list, "Pages": pages, "Kinds": kinds, "Sandbox": s.Sandbox})
 }
 
 const staffClients, staffAccounts = staffBase + "/clients", staffBase + "/accounts"
@@ -132,9 +132,9 @@ const staffClients, staffAccounts = staffBase + "/clients", staffBase + "/accoun
 func (s *Server) handleStaffChangeClient(c *fiber.Ctx) error {
 	done, err := s.changeClient(c)
 	if err != nil {
-		return s.staffAgain(c, staffClients, err)
+		return s.adminPages.again(c, staffClients, err)
 	}
-	return s.staffLeave(c, staffClients, done)
+	return s.adminPages.leave(c, staffClients, done)
 }
 
 func (s *Server) changeClient(c *fiber.Ctx) (done staffFlash, err error) {
@@ -185,7 +185,7 @@ func (s *Server) handleStaffAccounts(c *fiber.Ctx) error {
 	list, pages := paged(c, list, func(one auth.Account, s search) bool {
 		return s.name(one.Name) || s.id(one.Name) || s.id(one.Patient) || s.id(string(one.Role))
 	})
-	return s.staffRender(c, "accounts", "accounts", "Accounts", fiber.Map{
+	return s.adminPages.render(c, "accounts", "accounts", "Accounts", fiber.Map{
 		"Accounts": list, "Pages": pages, "Roles": auth.Roles(), "Configured": s.Auth.Configured(s.AdminUser),
 	})
 }
@@ -197,9 +197,9 @@ func (s *Server) handleStaffChangeAccount(c *fiber.Ctx) error {
 		if ehi.CodeOf(err) == ehi.NotFound { // a patient who is not in the records is the form's fault
 			err = ehi.Errorf(ehi.Invalid, "%s", err.Error())
 		}
-		return s.staffAgain(c, staffAccounts, err)
+		return s.adminPages.again(c, staffAccounts, err)
 	}
-	return s.staffLeave(c, staffAccounts, staffFlash{Flash: page.Flash{Message: done}})
+	return s.adminPages.leave(c, staffAccounts, staffFlash{Flash: page.Flash{Message: done}})
 }
 
 func (s *Server) changeAccount(c *fiber.Ctx) (done string, err error) {
