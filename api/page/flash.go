@@ -14,18 +14,21 @@ import (
 	"github.com/segmentio/encoding/json"
 )
 
-// Every form is answered with a redirect (303, RFC 9110 15.4.4), so that neither a reload nor the way
-// back sends it again. What its page has to say is left for it as a flash.
+// Every form is answered with a redirect (303, RFC 9110 15.4.4), so that neither a reload nor the
+// way back sends it again. What its page has to say is left for it as a flash.
 
-// Flash is what a form leaves for the page that its answer leads to. It is read once, by the browser
-// that sent the form. The bucket holds it sealed: its key is in that browser's cookie and nowhere else.
-// Pages that have more to say embed it in a struct of their own, which is kept as one JSON object.
+// Flash is what a form leaves for the page that its answer leads to. It is read once, by the
+// browser that sent the form. The bucket holds it sealed: its key is in that browser's cookie and
+// nowhere else. Pages that have more to say embed it in a struct of their own, which is kept as one
+// JSON object.
 type Flash struct {
 	// Path is the page that it is for. Flashes sets it.
 	Path string `json:"path"`
-	// Session is the session that it is of, as a digest (see SessionDigest); "" for what was typed when none was left.
+	// Session is the session that it is of, as a digest (see SessionDigest); "" for what was typed
+	// when none was left.
 	Session string `json:"session,omitempty"`
-	// Owner is who typed it: nobody else who signs in by this browser gets to see it. "" for anybody.
+	// Owner is who typed it: nobody else who signs in by this browser gets to see it. "" for
+	// anybody.
 	Owner string `json:"owner,omitempty"`
 	// Status is the page's: what was wrong with a form says so in it, too. 0 is 200.
 	Status int `json:"status,omitempty"`
@@ -74,7 +77,8 @@ func (f *Flash) Has(field, value string) bool {
 // local is where a request keeps a fact for this package, in Fiber's Locals.
 type local int
 
-// flashLocal is where the note of a request is, once it is read; tokenLocal where its page's token is.
+// flashLocal is where the note of a request is, once it is read; tokenLocal where its page's token
+// is.
 const (
 	flashLocal local = iota
 	tokenLocal
@@ -87,15 +91,16 @@ const (
 	flashCookie = "ehi_flash"
 	// flashLife is how long a result waits for its page.
 	flashLife = 5 * time.Minute
-	// maxFlash bounds what is kept for one page, in bytes; maxTyped what is kept for who has no session.
+	// maxFlash bounds what is kept for one page, in bytes; maxTyped what is kept for who has no
+	// session.
 	maxFlash = 64 << 10
 	maxTyped = 16 << 10
 )
 
 // Charger counts failures by address (abuse.Failures).
 type Charger interface {
-	// Charge counts a request as a failure of its address. ok is false, and nothing is counted, for an
-	// address that has failed too often.
+	// Charge counts a request as a failure of its address. ok is false, and nothing is counted, for
+	// an address that has failed too often.
 	Charge(c *fiber.Ctx) (ok bool, err error)
 }
 
@@ -115,9 +120,9 @@ func (s *Flashes) Leave(c *fiber.Ctx, to string, n Note) error {
 	return c.Redirect(to, http.StatusSeeOther)
 }
 
-// KeepTyped leaves what was typed without a session or a valid token, until its writer has signed in
-// again. Anybody can send such a form: each counts as a failure of its address, and from an address
-// that failed too often nothing is kept. kept is whether it was.
+// KeepTyped leaves what was typed without a session or a valid token, until its writer has signed
+// in again. Anybody can send such a form: each counts as a failure of its address, and from an
+// address that failed too often nothing is kept. kept is whether it was.
 func (s *Flashes) KeepTyped(c *fiber.Ctx, to string, n Note) (kept bool, err error) {
 	if ok, err := s.Failures.Charge(c); !ok {
 		return false, err
@@ -125,7 +130,8 @@ func (s *Flashes) KeepTyped(c *fiber.Ctx, to string, n Note) (kept bool, err err
 	return true, s.keepUpTo(c, to, n, TypedLife, maxTyped)
 }
 
-// LeadBack leads back to the page of a form, with what was typed where that may be kept (see KeepTyped).
+// LeadBack leads back to the page of a form, with what was typed where that may be kept (see
+// KeepTyped).
 func (s *Flashes) LeadBack(c *fiber.Ctx, to string, n Note) error {
 	if _, err := s.KeepTyped(c, to, n); err != nil {
 		return err
@@ -133,8 +139,8 @@ func (s *Flashes) LeadBack(c *fiber.Ctx, to string, n Note) error {
 	return c.Redirect(to, http.StatusSeeOther)
 }
 
-// Keep leaves a note for a page of this server, for as long as life. More than is kept for a page is left
-// out of it.
+// Keep leaves a note for a page of this server, for as long as life. More than is kept for a page
+// is left out of it.
 func (s *Flashes) Keep(c *fiber.Ctx, to string, n Note, life time.Duration) error {
 	return s.keepUpTo(c, to, n, life, maxFlash)
 }
@@ -162,9 +168,9 @@ func (s *Flashes) keepUpTo(c *fiber.Ctx, to string, n Note, life time.Duration, 
 	return nil
 }
 
-// Left reads into note, which is empty, what a form has left for this page and its reader, and reports
-// whether that is anything. session is the cookie of the reader's session. For the next request it is
-// gone. Where it cannot be read the page begins anew.
+// Left reads into note, which is empty, what a form has left for this page and its reader, and
+// reports whether that is anything. session is the cookie of the reader's session. For the next
+// request it is gone. Where it cannot be read the page begins anew.
 func (s *Flashes) Left(c *fiber.Ctx, session, reader string, note Note) bool {
 	data, ok := c.Locals(flashLocal).([]byte)
 	if !ok {

@@ -37,7 +37,8 @@ func newStationer(t *testing.T) *stationer {
 	t.Cleanup(b.Close)
 	charges := patience(1)
 	return &stationer{t, fiber.New(), Flashes{
-		Safe: Safe{b.Sessions.Part(subject.Kind{})}, Failures: &charges, Log: slog.New(slog.DiscardHandler),
+		Safe: Safe{b.Sessions.Part(subject.Kind{})}, Failures: &charges,
+		Log: slog.New(slog.DiscardHandler),
 	}}
 }
 

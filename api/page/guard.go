@@ -17,10 +17,10 @@ import (
 	"ehi-server/api/request"
 )
 
-// signer holds what a page's form sends to a token of that page: the signed double submit of OWASP's
-// cheat sheet on cross-site request forgery. The form has the token, a cookie has it with the time that
-// it is good until and a signature over both and over the browser's session. Nothing is stored: whoever
-// asks for pages without end fills up nothing.
+// signer holds what a page's form sends to a token of that page: the signed double submit of
+// OWASP's cheat sheet on cross-site request forgery. The form has the token, a cookie has it with
+// the time that it is good until and a signature over both and over the browser's session. Nothing
+// is stored: whoever asks for pages without end fills up nothing.
 type signer struct {
 	cookie  string // what the token's cookie is called
 	session string // and the session's
@@ -38,10 +38,10 @@ type Guard struct {
 	Clock func() time.Time
 }
 
-// Forms is middleware that gives pages their tokens (see Token), and lets forms pass that this server's
-// pages have sent. Another form, or one whose token is older than life or of another session, is not done:
-// late leads back to its page with what was typed. cookie and session are what the cookies of the tokens
-// and of the session are called without TLS.
+// Forms is middleware that gives pages their tokens (see Token), and lets forms pass that this
+// server's pages have sent. Another form, or one whose token is older than life or of another
+// session, is not done: late leads back to its page with what was typed. cookie and session are
+// what the cookies of the tokens and of the session are called without TLS.
 func (g Guard) Forms(cookie, session string, life time.Duration, late fiber.Handler) fiber.Handler {
 	p := &signer{
 		g.Site.Origins.Cookie(cookie), g.Site.Origins.Cookie(session), life, g.Key, g.Clock,
@@ -72,7 +72,8 @@ func (g Guard) Forms(cookie, session string, life time.Duration, late fiber.Hand
 // matches reports whether a form has a token, and comes from here as far as the browser has to say.
 func (g Guard) matches(c *fiber.Ctx, token string) bool {
 	https := g.Site.Origins.Secure() || c.Protocol() == "https"
-	return token != "" && subtle.ConstantTimeCompare([]byte(Field(c, "_csrf")), []byte(token)) == 1 &&
+	return token != "" &&
+		subtle.ConstantTimeCompare([]byte(Field(c, "_csrf")), []byte(token)) == 1 &&
 		(!https || g.Site.refersHere(c))
 }
 
@@ -85,7 +86,8 @@ func Token(c *fiber.Ctx) string {
 // token is the token of a request's cookie, "" where it has none that is good in its session.
 func (p *signer) token(c *fiber.Ctx) string {
 	parts := strings.Split(c.Cookies(p.cookie), ".")
-	if len(parts) != 3 || parts[0] == "" || !hmac.Equal([]byte(parts[2]), []byte(p.sign(c.Cookies(p.session), parts[0], parts[1]))) {
+	if len(parts) != 3 || parts[0] == "" ||
+		!hmac.Equal([]byte(parts[2]), []byte(p.sign(c.Cookies(p.session), parts[0], parts[1]))) {
 		return ""
 	}
 	until, err := strconv.ParseInt(parts[1], 36, 64)
@@ -95,7 +97,8 @@ func (p *signer) token(c *fiber.Ctx) string {
 	return parts[0]
 }
 
-// set gives a browser the cookie of a token, good from now on, in the session that it has from now on.
+// set gives a browser the cookie of a token, good from now on, in the session that it has from now
+// on.
 func (p *signer) set(c *fiber.Ctx, token string) {
 	session := c.Cookies(p.session)
 	if begun := (&fasthttp.Cookie{}); p.begins(c, begun) {
@@ -103,8 +106,9 @@ func (p *signer) set(c *fiber.Ctx, token string) {
 	}
 	until := strconv.FormatInt(p.now().Add(p.life).Unix(), 36)
 	c.Cookie(&fiber.Cookie{
-		Name: p.cookie, Value: token + "." + until + "." + p.sign(session, token, until), Path: "/", SessionOnly: true,
-		HTTPOnly: true, SameSite: fiber.CookieSameSiteLaxMode, Secure: strings.HasPrefix(p.cookie, request.HostOnly),
+		Name: p.cookie, Value: token + "." + until + "." + p.sign(session, token, until),
+		Path: "/", SessionOnly: true, HTTPOnly: true, SameSite: fiber.CookieSameSiteLaxMode,
+		Secure: strings.HasPrefix(p.cookie, request.HostOnly),
 	})
 }
 

@@ -53,8 +53,8 @@ func (g *guarded) look(path, cookie, cookies string) (token, value string) {
 	return string(a.Body()), string(set.Value())
 }
 
-// The token of a page's form is good with its cookie, in its session, in time, unchanged; all else is
-// refused.
+// The token of a page's form is good with its cookie, in its session, in time, unchanged; all else
+// is refused.
 func TestATokenOfAPageIsSigned(t *testing.T) {
 	g := newGuarded()
 	token, cookie := g.look("/form", "mine", "")
@@ -95,8 +95,8 @@ func TestATokenOfAPageIsSigned(t *testing.T) {
 	}
 }
 
-// Each look at a page gives the token more time: a form that is open for long is good for as long as
-// another page was looked at since.
+// Each look at a page gives the token more time: a form that is open for long is good for as long
+// as another page was looked at since.
 func TestATokenOfAPageIsRenewed(t *testing.T) {
 	g := newGuarded()
 	token, first := g.look("/form", "mine", "")

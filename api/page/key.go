@@ -12,9 +12,9 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Key is the secret of all processes that share their state. Tokens of forms are signed by it, and what
-// a browser keeps for the server is sealed by it. It is a record of the bucket of the authorization
-// server, and lasts as long as that.
+// Key is the secret of all processes that share their state. Tokens of forms are signed by it, and
+// what a browser keeps for the server is sealed by it. It is a record of the bucket of the
+// authorization server, and lasts as long as that.
 type Key []byte
 
 // keyRecord is the record of the key.
@@ -34,8 +34,8 @@ func ReadKey(ctx context.Context, bucket *kv.Bucket) (Key, error) {
 	}
 }
 
-// Cipher seals by a key of its own for each purpose. A purpose never changes: what was sealed before an
-// update is opened after it.
+// Cipher seals by a key of its own for each purpose. A purpose never changes: what was sealed
+// before an update is opened after it.
 func (k Key) Cipher(purpose string) (cipher.AEAD, error) {
 	own := sha256.Sum256(append([]byte(purpose+" "), k...))
 	block, err := aes.NewCipher(own[:])

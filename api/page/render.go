@@ -32,8 +32,8 @@ type Renderer struct {
 	views   *html.Engine
 }
 
-// NewRenderer reads the templates and the catalogues of package web. A sandbox says on each page that it
-// is one. funcs are what the templates call beside lower.
+// NewRenderer reads the templates and the catalogues of package web. A sandbox says on each page
+// that it is one. funcs are what the templates call beside lower.
 func NewRenderer(site Site, sandbox bool, funcs template.FuncMap) (*Renderer, error) {
 	files, err := fs.Sub(web.Files, "templates")
 	if err != nil {
@@ -59,7 +59,8 @@ func (r *Renderer) Language(c *fiber.Ctx) *web.Catalogue {
 		if t := r.texts.Find(chosen); t != nil {
 			c.Cookie(&fiber.Cookie{
 				Name: languageCookie, Value: t.Tag, MaxAge: int(languageAge / time.Second),
-				HTTPOnly: true, SameSite: fiber.CookieSameSiteLaxMode, Secure: r.site.Origins.Secure(),
+				HTTPOnly: true, SameSite: fiber.CookieSameSiteLaxMode,
+				Secure: r.site.Origins.Secure(),
 			})
 			return t
 		}
@@ -73,8 +74,8 @@ func (r *Renderer) Language(c *fiber.Ctx) *web.Catalogue {
 // LanguageLink is a line of the switch of languages.
 type LanguageLink struct{ Tag, Name, Link string }
 
-// Languages are the links to the same page in each language; at is where it is to be had, "" for the
-// address of the request.
+// Languages are the links to the same page in each language; at is where it is to be had, "" for
+// the address of the request.
 func (r *Renderer) Languages(c *fiber.Ctx, at string) (out []LanguageLink) {
 	if at == "" {
 		at = c.OriginalURL()
@@ -91,9 +92,9 @@ func (r *Renderer) Languages(c *fiber.Ctx, at string) (out []LanguageLink) {
 	return out
 }
 
-// Render renders a page into its layout, as .Content. Fiber's own way to do that would show an error of the
-// page's template to its reader, and its Ctx.Render writes to the app at the first call of all: two pages at
-// once are a race there.
+// Render renders a page into its layout, as .Content. Fiber's own way to do that would show an
+// error of the page's template to its reader, and its Ctx.Render writes to the app at the first
+// call of all: two pages at once are a race there.
 func (r *Renderer) Render(c *fiber.Ctx, name, layout string, data fiber.Map) error {
 	if r.sandbox {
 		data["Banner"] = r.banner(data)
@@ -122,7 +123,8 @@ func (r *Renderer) banner(data fiber.Map) string {
 
 // Link is a link within a sentence.
 func Link(to, text string) template.HTML {
-	return template.HTML(`<a href="` + template.HTMLEscapeString(to) + `">` + template.HTMLEscapeString(text) + `</a>`)
+	to, text = template.HTMLEscapeString(to), template.HTMLEscapeString(text)
+	return template.HTML(`<a href="` + to + `">` + text + `</a>`)
 }
 
 // Ahead sends a visitor on, or answers an error. What answers a POST says that the way on is a GET

@@ -12,8 +12,8 @@ import (
 	"ehi-server/shared/kv"
 )
 
-// Safe keeps what pages note, sealed. The key is made of a secret that only a browser's cookie has, so
-// that whoever reads the bucket reads nothing.
+// Safe keeps what pages note, sealed. The key is made of a secret that only a browser's cookie has,
+// so that whoever reads the bucket reads nothing.
 type Safe struct {
 	// Kept is where it is kept.
 	Kept *kv.Storage

@@ -19,12 +19,13 @@ type SentForm struct {
 // SentField is one field of a form, as templates show it.
 type SentField struct{ Name, Value string }
 
-// SendAgain is the form that failed for a while, where it can be sent again as it was: not an upload,
-// not one with a password, which no page repeats, and nothing that another site sent; nil otherwise.
-// Tokens in it are those that it came with, and are checked as before.
+// SendAgain is the form that failed for a while, where it can be sent again as it was: not an
+// upload, not one with a password, which no page repeats, and nothing that another site sent; nil
+// otherwise. Tokens in it are those that it came with, and are checked as before.
 func (s Site) SendAgain(c *fiber.Ctx, status int) *SentForm {
 	if status != http.StatusServiceUnavailable && status != http.StatusTooManyRequests ||
-		c.Method() != fiber.MethodPost || content.MediaType(c) != fiber.MIMEApplicationForm || s.SentElsewhere(c) {
+		c.Method() != fiber.MethodPost || content.MediaType(c) != fiber.MIMEApplicationForm ||
+		s.SentElsewhere(c) {
 		return nil
 	}
 	f := &SentForm{Action: s.Local(c, c.OriginalURL())}

@@ -26,11 +26,11 @@ func (s Site) Local(c *fiber.Ctx, address string) string {
 	return path
 }
 
-// Owns reports whether an address is of the origin that clients see: scheme, host and port. Where no
-// --base-url fixes that, and for whoever administers the server on its own machine or through a tunnel,
-// it is also the one that a request was sent to; of another site a browser never sends that a loopback
-// address of this port is its origin. A page that came by http is never of a server that clients see by
-// https, even on the same host: whoever sits on the network can have made it.
+// Owns reports whether an address is of the origin that clients see: scheme, host and port. Where
+// no --base-url fixes that, and for whoever administers the server on its own machine or through a
+// tunnel, it is also the one that a request was sent to; of another site a browser never sends that
+// a loopback address of this port is its origin. A page that came by http is never of a server that
+// clients see by https, even on the same host: whoever sits on the network can have made it.
 func (s Site) Owns(c *fiber.Ctx, address string) bool {
 	u, err := weburl.Parse(address)
 	if err != nil || !u.IsWeb() {
@@ -52,12 +52,13 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && at.IsLoopback()
 }
 
-// ErrAnotherSite is the answer to what a browser says that a page of another origin has made it send.
+// ErrAnotherSite is the answer to what a browser says that a page of another origin has made it
+// send.
 var ErrAnotherSite = fiber.NewError(http.StatusForbidden, "A page of another site has sent this")
 
-// FromAnotherSite reports whether a browser says that another origin than this server's has made it send
-// a request: by Sec-Fetch-Site, which no page can write, else by Origin, which older browsers send with
-// whatever another site has them POST. Programs send neither.
+// FromAnotherSite reports whether a browser says that another origin than this server's has made it
+// send a request: by Sec-Fetch-Site, which no page can write, else by Origin, which older browsers
+// send with whatever another site has them POST. Programs send neither.
 func (s Site) FromAnotherSite(c *fiber.Ctx) bool {
 	if site := c.Get("Sec-Fetch-Site"); site != "" {
 		return site != "same-origin" && site != "none"
@@ -66,16 +67,16 @@ func (s Site) FromAnotherSite(c *fiber.Ctx) bool {
 	return origin != "" && !s.Owns(c, origin)
 }
 
-// Vouched reports whether a browser says that a page of this server has made it send a request of which
-// it says nothing else, see FromAnotherSite.
+// Vouched reports whether a browser says that a page of this server has made it send a request of
+// which it says nothing else, see FromAnotherSite.
 func (s Site) Vouched(c *fiber.Ctx) bool {
 	site := c.Get("Sec-Fetch-Site")
 	return site == "same-origin" ||
 		site == "" && (c.Get(fiber.HeaderOrigin) != "" || s.Owns(c, c.Get(fiber.HeaderReferer)))
 }
 
-// SentElsewhere reports whether the browser says that a page of another site sent a form. It also looks
-// at the Referer, and takes what a person typed as an address for another site.
+// SentElsewhere reports whether the browser says that a page of another site sent a form. It also
+// looks at the Referer, and takes what a person typed as an address for another site.
 func (s Site) SentElsewhere(c *fiber.Ctx) bool {
 	site := c.Get("Sec-Fetch-Site")
 	for _, header := range []string{fiber.HeaderOrigin, fiber.HeaderReferer} {
@@ -92,16 +93,16 @@ func (s Site) SentHere(c *fiber.Ctx) bool {
 	return said != "" && !s.SentElsewhere(c)
 }
 
-// refersHere reports whether a browser says that a page of this server has sent a form, as all do over
-// HTTPS.
+// refersHere reports whether a browser says that a page of this server has sent a form, as all do
+// over HTTPS.
 func (s Site) refersHere(c *fiber.Ctx) bool {
 	from := c.Get(fiber.HeaderReferer)
 	return from != "" && s.Owns(c, from)
 }
 
-// OurForm reports whether a form was sent by a page of this server, as far as what was typed into it
-// may be shown there again; it allows nothing else. The page's token says so where the browser still
-// has it in a cookie, else the browser itself.
+// OurForm reports whether a form was sent by a page of this server, as far as what was typed into
+// it may be shown there again; it allows nothing else. The page's token says so where the browser
+// still has it in a cookie, else the browser itself.
 func (s Site) OurForm(c *fiber.Ctx, cookie string) bool {
 	token := string(c.Request().PostArgs().Peek("_csrf")) // of an upload there are none
 	if token == "" || s.SentElsewhere(c) {

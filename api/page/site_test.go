@@ -9,8 +9,8 @@ import (
 	"ehi-server/api/request"
 )
 
-// An origin is scheme, host and port. Whoever sits on the network can make a page of http on the host
-// of a server that clients see by https.
+// An origin is scheme, host and port. Whoever sits on the network can make a page of http on the
+// host of a server that clients see by https.
 func TestAPageOfAnotherSchemeIsOfAnotherSite(t *testing.T) {
 	app := fiber.New()
 	for _, c := range []struct {

@@ -24,8 +24,8 @@ type Consents interface {
 
 // Withdrawals end what applications have begun (jobs.Service).
 type Withdrawals interface {
-	// Withdraw ends the client's exports of the patient who acts, but for those under valid consents.
-	// It calls end with each grant that it ends.
+	// Withdraw ends the client's exports of the patient who acts, but for those under valid
+	// consents. It calls end with each grant that it ends.
 	Withdraw(
 		ctx context.Context, by ehi.Actor, client string, valid map[string]bool,
 		end func(grant string) error,
@@ -72,11 +72,14 @@ func (h *Applications) handleApplications(c *fiber.Ctx) error {
 	var list []grantedApp
 	t := h.Pages.Language(c)
 	for _, consent := range consents {
-		asks := append(h.Wording.Asks(t, consent.Scopes), h.Wording.Controls(t, consent.ClientID, consent.Scopes)...)
-		list = append(list, grantedApp{consent, h.Auth.ClientName(consent.ClientID), asks})
+		client := consent.ClientID
+		asks := h.Wording.Asks(t, consent.Scopes)
+		asks = append(asks, h.Wording.Controls(t, client, consent.Scopes)...)
+		list = append(list, grantedApp{consent, h.Auth.ClientName(client), asks})
 	}
 	request.NoStore(c)
-	return h.Pages.Render(c, "applications", "applications.title", fiber.Map{"Applications": list, "SignedIn": true})
+	data := fiber.Map{"Applications": list, "SignedIn": true}
+	return h.Pages.Render(c, "applications", "applications.title", data)
 }
 
 // handleWithdraw ends an application's access at the patient's wish.
@@ -90,7 +93,8 @@ func (h *Applications) handleWithdraw(c *fiber.Ctx) error {
 	}
 	consent, err := h.Auth.Withdraw(c.UserContext(), patient, page.Field(c, "id"))
 	h.Trail.Record(c, err, ehi.Event{
-		Action: ehi.ActionWithdraw, Agent: "patient " + patient, Patient: patient, Client: consent.ClientID,
+		Action: ehi.ActionWithdraw, Agent: "patient " + patient, Patient: patient,
+		Client: consent.ClientID,
 	})
 	if ehi.CodeOf(err) == ehi.NotFound {
 		return h.Pages.gone(c, "/my/applications", err)

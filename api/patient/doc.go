@@ -1,10 +1,10 @@
-// Package patient holds the pages of patients: they sign in, fill in the release form, see how their
-// exports stand, keep the files, and withdraw what they let applications do. All pages are rendered in
-// the visitor's language. (Applications are asked for consent in api/server, with the rest of
-// authorization.)
+// Package patient holds the pages of patients: they sign in, fill in the release form, see how
+// their exports stand, keep the files, and withdraw what they let applications do. All pages are
+// rendered in the visitor's language. (Applications are asked for consent in api/server, with the
+// rest of authorization.)
 //
-// It never decides who may use a route: the router does, by its rules of access. It never changes a job:
-// exporter/jobs does. api/server uses it.
+// It never decides who may use a route: the router does, by its rules of access. It never changes a
+// job: exporter/jobs does. api/server uses it.
 package patient
 
 import (
@@ -29,7 +29,8 @@ type Trail interface {
 	Record(c *fiber.Ctx, err error, e ehi.Event)
 }
 
-// Router registers a handler behind the rule of access of its route, and what comes before that rule.
+// Router registers a handler behind the rule of access of its route, and what comes before that
+// rule.
 type Router interface {
 	On(method, path string, handler fiber.Handler, before ...fiber.Handler)
 }

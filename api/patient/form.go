@@ -33,13 +33,14 @@ const interactionTTL = time.Hour
 
 // FormJobs are the exports that wait for a form (jobs.Service).
 type FormJobs interface {
-	// FindStanding finds any job that may still be had, FindOwn one of the actor's. Errors: ehi.NotFound.
+	// FindStanding finds any job that may still be had, FindOwn one of the actor's. Errors:
+	// ehi.NotFound.
 	FindStanding(ctx context.Context, id string) (*ehi.Job, error)
 	FindOwn(ctx context.Context, by ehi.Actor, id string) (*ehi.Job, error)
 	// Submit records the choices. Errors: ehi.Conflict, where that was done before; ehi.Throttled.
 	Submit(ctx context.Context, by ehi.Actor, j *ehi.Job, form ehi.ReleaseForm) (*ehi.Job, error)
-	// Preview counts what a form would release. Errors: jobs.ErrCounting, where that takes longer than
-	// wait.
+	// Preview counts what a form would release. Errors: jobs.ErrCounting, where that takes longer
+	// than wait.
 	Preview(
 		ctx context.Context, j *ehi.Job, form ehi.ReleaseForm, wait time.Duration,
 	) (release.Counts, error)
@@ -106,17 +107,21 @@ func (h *Form) handleForm(c *fiber.Ctx) error {
 	if !mine {
 		return c.Redirect(LoginPath(c.OriginalURL(), c.Query("redirect")), http.StatusFound)
 	}
-	if f := h.Pages.left(c); f.Title != "" { // the form is sent, and nobody is logged in to follow it
-		return h.Pages.Render(c, "message", "thanks.title", fiber.Map{"Text": f.Message, "At": "/my/requests"})
+	f := h.Pages.left(c)
+	if f.Title != "" { // the form is sent, and nobody is logged in to follow it
+		data := fiber.Map{"Text": f.Message, "At": "/my/requests"}
+		return h.Pages.Render(c, "message", "thanks.title", data)
 	}
 	if j.Status != ehi.AwaitingInput {
-		if patient, err := h.Sessions.LoggedIn(c); err == nil && j.IsOf(patient) && content.WantsPage(c) {
-			return c.Redirect("/my/requests/"+j.ID, http.StatusFound) // the form is sent: there it says how things stand
+		patient, err := h.Sessions.LoggedIn(c)
+		if err == nil && j.IsOf(patient) && content.WantsPage(c) {
+			// the form is sent: there it says how things stand
+			return c.Redirect("/my/requests/"+j.ID, http.StatusFound)
 		}
-		return ehi.Errorf(ehi.Conflict, "There is no form to fill in for an export in %q state", j.Status)
+		return ehi.Errorf(ehi.Conflict,
+			"There is no form to fill in for an export in %q state", j.Status)
 	}
 	p := formPage{values: h.draft(c, j.ID)}
-	f := h.Pages.left(c)
 	p.tried, p.expired, p.asked = f.Tried, f.Expired, f.Asked
 	if len(f.Fields) > 0 { // of a session that had ended
 		p.values = formValues{}
@@ -130,8 +135,8 @@ func (h *Form) handleForm(c *fiber.Ctx) error {
 	return h.renderForm(c, j, p)
 }
 
-// formPath is the page of a form, as it was opened: with the way back to the application, and with the
-// sandbox's shortcut for a log-in.
+// formPath is the page of a form, as it was opened: with the way back to the application, and with
+// the sandbox's shortcut for a log-in.
 func (h *Form) formPath(c *fiber.Ctx, j *ehi.Job) string {
 	q := url.Values{}
 	if to := h.wayOn(c, j); to != "" {
@@ -147,8 +152,8 @@ func (h *Form) formPath(c *fiber.Ctx, j *ehi.Job) string {
 	return path
 }
 
-// wayBack is where the browser goes on to after the form, as browsers read the address (EHI-7): "" for
-// nowhere. asked is whether any address came with the form.
+// wayBack is where the browser goes on to after the form, as browsers read the address (EHI-7): ""
+// for nowhere. asked is whether any address came with the form.
 func (h *Form) wayBack(c *fiber.Ctx, j *ehi.Job) (to string, asked bool) {
 	r := param(c, "redirect")
 	to, _ = h.Auth.LeadsTo(c.UserContext(), j.ClientID, r)
@@ -190,7 +195,8 @@ func (h *Form) takesShortcut(c *fiber.Ctx, j *ehi.Job, named string) bool {
 	return h.Sandbox && j.IsOf(named) && c.Get(fiber.HeaderAuthorization) == ""
 }
 
-// isPatient reports whether the visitor is logged in as the job's patient, or uses the sandbox's shortcut for that.
+// isPatient reports whether the visitor is logged in as the job's patient, or uses the sandbox's
+// shortcut for that.
 func (h *Form) isPatient(c *fiber.Ctx, j *ehi.Job) (bool, error) {
 	if h.takesShortcut(c, j, c.Query("_patient")) {
 		return true, nil
@@ -205,11 +211,12 @@ type formValues map[string]string
 // ticked reports whether a line of the form is ticked.
 func (v formValues) ticked(line string) bool { return page.IsTick(v[line]) }
 
-// DraftKey is where the choices of a form are kept until it is sent, so that a reload shows them again.
-// Whoever deletes a job deletes them, too.
+// DraftKey is where the choices of a form are kept until it is sent, so that a reload shows them
+// again. Whoever deletes a job deletes them, too.
 func DraftKey(job string) string { return "draft-" + job }
 
-// draft is what was chosen before the page was loaded. Where that cannot be read the form begins empty: it is a convenience.
+// draft is what was chosen before the page was loaded. Where that cannot be read the form begins
+// empty: it is a convenience.
 func (h *Form) draft(c *fiber.Ctx, job string) (v formValues) {
 	data, err := h.Kept.In(c.UserContext()).Get(DraftKey(job))
 	if err == nil && len(data) > 0 {
@@ -232,7 +239,8 @@ func (v formValues) fields() formValues {
 	return kept
 }
 
-// shown are the fields that a person sees: of a line that is not ticked there are no dates and notes.
+// shown are the fields that a person sees: of a line that is not ticked there are no dates and
+// notes.
 func (v formValues) shown() formValues {
 	out := maps.Clone(v)
 	for _, c := range ehi.Categories() {
@@ -288,9 +296,17 @@ func (h *Form) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 	problems := problemsOf(t, p.values)
 	n, counting := h.counts(c, t, j, p.values, p.asked)
 	data := fiber.Map{
-		"Job": j, "Categories": formLines(t, p.values, n, problems), "Authorizations": formTicks(t, p.values, n, problems),
-		"Sum": n["sum"], "Counting": counting, "Expired": p.expired, "Interaction": token, "Action": "/jobs/" + j.ID, "Draft": "release",
-		"At": h.formPath(c, j), "SignedIn": c.Cookies(h.Pages.Site.Origins.Cookie(request.PatientSession)) != "",
+		"Job":            j,
+		"Categories":     formLines(t, p.values, n, problems),
+		"Authorizations": formTicks(t, p.values, n, problems),
+		"Sum":            n["sum"],
+		"Counting":       counting,
+		"Expired":        p.expired,
+		"Interaction":    token,
+		"Action":         "/jobs/" + j.ID,
+		"Draft":          "release",
+		"At":             h.formPath(c, j),
+		"SignedIn":       h.Pages.session(c) != "",
 	}
 	data["Redirect"] = h.wayOn(c, j)
 	data["NoWayBack"] = data["Redirect"] == noWayBack
@@ -318,11 +334,16 @@ type formLine struct {
 	Problem                problem
 }
 
-func formLines(t *web.Catalogue, v formValues, counts map[string]string, problems []problem) (out []formLine) {
+func formLines(
+	t *web.Catalogue, v formValues, counts map[string]string, problems []problem,
+) (out []formLine) {
 	for _, c := range ehi.Categories() {
 		k := "p." + string(c.Key)
 		c.Name, c.Hint = t.Say(categoryText(c.Key)), t.Say(categoryText(c.Key)+".hint")
-		out = append(out, formLine{c, v.ticked(k), v[k+".from"], v[k+".to"], v[k+".notes"], counts[k], problemOf(problems, k)})
+		out = append(out, formLine{
+			c, v.ticked(k), v[k+".from"], v[k+".to"], v[k+".notes"], counts[k],
+			problemOf(problems, k),
+		})
 	}
 	return out
 }
@@ -336,7 +357,9 @@ type formTick struct {
 	Problem      problem
 }
 
-func formTicks(t *web.Catalogue, v formValues, counts map[string]string, problems []problem) (out []formTick) {
+func formTicks(
+	t *web.Catalogue, v formValues, counts map[string]string, problems []problem,
+) (out []formTick) {
 	for _, a := range ehi.Authorizations() {
 		k := "a." + string(a.Key)
 		a.Name = t.Say(authorizationText(a.Key))
@@ -344,7 +367,9 @@ func formTicks(t *web.Catalogue, v formValues, counts map[string]string, problem
 		if a.Text {
 			ask = t.Say(authorizationText(a.Key) + ".ask")
 		}
-		out = append(out, formTick{a, v.ticked(k), v[k+".text"], ask, counts[k], problemOf(problems, k)})
+		out = append(out, formTick{
+			a, v.ticked(k), v[k+".text"], ask, counts[k], problemOf(problems, k),
+		})
 	}
 	return out
 }
@@ -354,10 +379,12 @@ func interactionKey(token string) string {
 	return "interaction-" + base64.RawURLEncoding.EncodeToString(h[:])
 }
 
-// handleSubmit takes the patient's choices: from the page, or as JSON from its script or, in the sandbox,
-// from the job's client (EHI-7). What the patient's browser sends counts from a page of this server alone.
+// handleSubmit takes the patient's choices: from the page, or as JSON from its script or, in the
+// sandbox, from the job's client (EHI-7). What the patient's browser sends counts from a page of
+// this server alone.
 func (h *Form) handleSubmit(c *fiber.Ctx) error {
-	token, typed := c.Get("X-Interaction-Token"), strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEApplicationForm)
+	token := c.Get("X-Interaction-Token")
+	typed := strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEApplicationForm)
 	if (typed || token != "") && h.Pages.Site.FromAnotherSite(c) {
 		return page.ErrAnotherSite
 	}
@@ -394,7 +421,8 @@ func (h *Form) handleSubmit(c *fiber.Ctx) error {
 	return h.Describer.AnswerSender(c, done)
 }
 
-// submitPage takes what the form page sends: the choices, or the wish to see what they would release or to go on in another language.
+// submitPage takes what the form page sends: the choices, or the wish to see what they would
+// release or to go on in another language.
 func (h *Form) submitPage(c *fiber.Ctx) error {
 	token, v := page.Field(c, "interaction"), values(c)
 	j, err := h.byPatient(c, token)
@@ -430,8 +458,8 @@ func (h *Form) submitPage(c *fiber.Ctx) error {
 	return h.afterForm(c, done)
 }
 
-// sentBefore answers a form that comes a second time, by a double click or the way back: it leads to
-// the page that tells how things stand.
+// sentBefore answers a form that comes a second time, by a double click or the way back: it leads
+// to the page that tells how things stand.
 func (h *Form) sentBefore(c *fiber.Ctx) error {
 	j, err := h.job(c)
 	if err != nil {
@@ -440,8 +468,8 @@ func (h *Form) sentBefore(c *fiber.Ctx) error {
 	return c.Redirect(h.formPath(c, j), http.StatusSeeOther)
 }
 
-// expiredForm leads back to a form that was open for too long, with what was chosen; over the log-in,
-// where the session has ended, too.
+// expiredForm leads back to a form that was open for too long, with what was chosen; over the
+// log-in, where the session has ended, too.
 func (h *Form) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
 	j, err := h.job(c)
 	if err != nil {
@@ -482,8 +510,11 @@ func (h *Form) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
 	return expired
 }
 
-// preview keeps the choices, and says what they would release: as a page, or to the page's script as texts by line.
-func (h *Form) preview(c *fiber.Ctx, j *ehi.Job, token string, v formValues, problems []problem) error {
+// preview keeps the choices, and says what they would release: as a page, or to the page's script
+// as texts by line.
+func (h *Form) preview(
+	c *fiber.Ctx, j *ehi.Job, token string, v formValues, problems []problem,
+) error {
 	if j.Status != ehi.AwaitingInput {
 		return ehi.Errorf(ehi.Conflict, "Exports job already customized")
 	}
@@ -502,7 +533,9 @@ func (h *Form) preview(c *fiber.Ctx, j *ehi.Job, token string, v formValues, pro
 }
 
 // release records the choices and who made them; then the token and the draft are of no more use.
-func (h *Form) release(c *fiber.Ctx, j *ehi.Job, form ehi.ReleaseForm, by ehi.Actor, token string) (*ehi.Job, error) {
+func (h *Form) release(
+	c *fiber.Ctx, j *ehi.Job, form ehi.ReleaseForm, by ehi.Actor, token string,
+) (*ehi.Job, error) {
 	done, err := h.Jobs.Submit(c.UserContext(), by, j, form)
 	if err != nil || token == "" {
 		return done, err
@@ -518,7 +551,8 @@ func (h *Form) release(c *fiber.Ctx, j *ehi.Job, form ehi.ReleaseForm, by ehi.Ac
 // interaction is what a form's token stands for: a job's form that was shown to its patient.
 type interaction struct {
 	Job string `json:"job"`
-	// Session is the session that the form was shown in; "" where it was the sandbox's shortcut for one.
+	// Session is the session that the form was shown in; "" where it was the sandbox's shortcut for
+	// one.
 	Session string `json:"session,omitempty"`
 }
 
@@ -533,7 +567,7 @@ func (h *Form) interact(c *fiber.Ctx, j *ehi.Job, token string) error {
 	}
 	i := interaction{Job: j.ID}
 	if j.IsOf(patient) {
-		i.Session = page.SessionDigest(c.Cookies(h.Pages.Site.Origins.Cookie(request.PatientSession)))
+		i.Session = h.Pages.session(c)
 	}
 	data, err := json.Marshal(i)
 	if err != nil {
@@ -543,8 +577,8 @@ func (h *Form) interact(c *fiber.Ctx, j *ehi.Job, token string) error {
 }
 
 // byPatient finds the job of a form that is sent with its one-time token. The token is good in the
-// session that the form was shown in alone, and for as long as that is the patient's: an application
-// that has got hold of it can do nothing with it (EHI-7).
+// session that the form was shown in alone, and for as long as that is the patient's: an
+// application that has got hold of it can do nothing with it (EHI-7).
 func (h *Form) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
 	j, err := h.job(c)
 	if err != nil {
@@ -568,7 +602,7 @@ func (h *Form) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
 		if err != nil {
 			return nil, err
 		}
-		if j.IsOf(patient) && i.Session == page.SessionDigest(c.Cookies(h.Pages.Site.Origins.Cookie(request.PatientSession))) {
+		if j.IsOf(patient) && i.Session == h.Pages.session(c) {
 			return j, nil
 		}
 	}
@@ -578,8 +612,8 @@ func (h *Form) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
 	return nil, errPageExpired
 }
 
-// byClient finds the job of a form that its client sends with its token, which clients in development
-// do in the sandbox. Elsewhere a form is the patient's alone (EHI-7).
+// byClient finds the job of a form that its client sends with its token, which clients in
+// development do in the sandbox. Elsewhere a form is the patient's alone (EHI-7).
 func (h *Form) byClient(c *fiber.Ctx) (*ehi.Job, error) {
 	a, err := h.Tokens.Authenticate(c)
 	if err != nil {
@@ -598,7 +632,8 @@ func (h *Form) byClient(c *fiber.Ctx) (*ehi.Job, error) {
 
 var errPageExpired = ehi.Errorf(ehi.Forbidden, "The page has expired. Open the form again.")
 
-// afterForm sends the patient back to the application, where that may be done, or says what happens next.
+// afterForm sends the patient back to the application, where that may be done, or says what happens
+// next.
 func (h *Form) afterForm(c *fiber.Ctx, j *ehi.Job) error {
 	if to, _ := h.wayBack(c, j); to != "" {
 		return c.Redirect(to, http.StatusSeeOther)
@@ -633,11 +668,21 @@ func (v formValues) form() (ehi.ReleaseForm, error) {
 	parameters, authorizations := fiber.Map{}, fiber.Map{}
 	for _, c := range ehi.Categories() {
 		k := "p." + string(c.Key)
-		parameters[string(c.Key)] = fiber.Map{"name": c.Name, "enabled": v.ticked(k), "from": v[k+".from"], "to": v[k+".to"], "notes": v[k+".notes"]}
+		parameters[string(c.Key)] = fiber.Map{
+			"name":    c.Name,
+			"enabled": v.ticked(k),
+			"from":    v[k+".from"],
+			"to":      v[k+".to"],
+			"notes":   v[k+".notes"],
+		}
 	}
 	for _, a := range ehi.Authorizations() {
 		k := "a." + string(a.Key)
-		authorizations[string(a.Key)] = fiber.Map{"name": a.Name, "value": v.ticked(k), "text": v[k+".text"]}
+		authorizations[string(a.Key)] = fiber.Map{
+			"name":  a.Name,
+			"value": v.ticked(k),
+			"text":  v[k+".text"],
+		}
 	}
 	body, err := json.Marshal(fiber.Map{"parameters": parameters, "authorizations": authorizations})
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-8: what a tick box of the page sends is a yes, and nothing else is: neither a word that a program
-// sends for no, nor a yes beside a no, nor anything in the query.
+// EHI-8: what a tick box of the page sends is a yes, and nothing else is: neither a word that a
+// program sends for no, nor a yes beside a no, nor anything in the query.
 func TestEHI8APageTicksByItsTickBoxAlone(t *testing.T) {
 	for _, c := range []struct {
 		query string
@@ -41,7 +41,8 @@ func TestEHI8APageTicksByItsTickBoxAlone(t *testing.T) {
 		form, err := values(ctx).form()
 		_, labs := form.Parameters[ehi.Labs]
 		if err != nil || form.Authorizes(ehi.HIV) != c.want || labs != c.want {
-			t.Errorf("%s %q: authorised %v, labs %v, %v", c.query, c.sent, form.Authorizes(ehi.HIV), labs, err)
+			t.Errorf("%s %q: authorised %v, labs %v, %v",
+				c.query, c.sent, form.Authorizes(ehi.HIV), labs, err)
 		}
 		app.ReleaseCtx(ctx)
 	}

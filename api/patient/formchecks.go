@@ -31,8 +31,8 @@ func problemOf(problems []problem, line string) problem {
 	return problem{}
 }
 
-// problemsOf finds everything that is wrong with a form, line by line. What a line that is not ticked
-// holds is of no interest: nobody sees it.
+// problemsOf finds everything that is wrong with a form, line by line. What a line that is not
+// ticked holds is of no interest: nobody sees it.
 func problemsOf(t *web.Catalogue, v formValues) (out []problem) {
 	v = v.shown()
 	tomorrow := now().Add(24 * time.Hour) // it may be tomorrow already where the patient is
@@ -58,7 +58,10 @@ func problemsOf(t *web.Catalogue, v formValues) (out []problem) {
 	}
 	for _, a := range ehi.Authorizations() {
 		if k := "a." + string(a.Key); utf8.RuneCountInString(v[k+".text"]) > ehi.MaxNote {
-			out = append(out, problem{"a-" + string(a.Key) + "-text", t.Say("problem.long", t.Say(authorizationText(a.Key)), ehi.MaxNote), k})
+			name := t.Say(authorizationText(a.Key))
+			out = append(out, problem{
+				"a-" + string(a.Key) + "-text", t.Say("problem.long", name, ehi.MaxNote), k,
+			})
 		}
 	}
 	return out
@@ -72,15 +75,19 @@ func optionalDate(v string) (time.Time, error) {
 	return time.Parse(time.DateOnly, v)
 }
 
-// How long the form waits for its counts: a page, and one whose patient asked for them. After that it says that they are on the way.
+// How long the form waits for its counts: a page, and one whose patient asked for them. After that
+// it says that they are on the way.
 const (
 	countWait = 300 * time.Millisecond
 	askedWait = 800 * time.Millisecond
 )
 
-// counts says in words what each line of the form would release of the record, by the form's fields, and "sum" of all. Where the
-// record is still being counted, or cannot be, the lines say nothing and the sum says so; counting is true in the first case.
-func (h *Form) counts(c *fiber.Ctx, t *web.Catalogue, j *ehi.Job, v formValues, asked bool) (out map[string]string, counting bool) {
+// counts says in words what each line of the form would release of the record, by the form's
+// fields, and "sum" of all. Where the record is still being counted, or cannot be, the lines say
+// nothing and the sum says so; counting is true in the first case.
+func (h *Form) counts(
+	c *fiber.Ctx, t *web.Catalogue, j *ehi.Job, v formValues, asked bool,
+) (out map[string]string, counting bool) {
 	v = v.without(problemsOf(t, v)) // a line that is wrong is not counted, the others are
 	n, err := h.countsOf(c.UserContext(), j, v, asked)
 	if errors.Is(err, jobs.ErrCounting) {
@@ -90,7 +97,9 @@ func (h *Form) counts(c *fiber.Ctx, t *web.Catalogue, j *ehi.Job, v formValues, 
 		h.Log.Info("no preview of a form", "job", j.ID, "err", err, "request", request.ID(c))
 		return map[string]string{"sum": t.Say("form.unknown")}, false
 	}
-	out = map[string]string{"sum": t.Say("form.summary", t.Number(n.All.Released), t.Count("entries", n.All.Stored))}
+	out = map[string]string{
+		"sum": t.Say("form.summary", t.Number(n.All.Released), t.Count("entries", n.All.Stored)),
+	}
 	for _, c := range ehi.Categories() {
 		k := "p." + string(c.Key)
 		out[k] = countText(t, v.ticked(k), n.Categories[c.Key])
@@ -118,7 +127,9 @@ func countText(t *web.Catalogue, chosen bool, n release.Tally) string {
 }
 
 // countsOf counts what a form would release of the job's record.
-func (h *Form) countsOf(ctx context.Context, j *ehi.Job, v formValues, asked bool) (n release.Counts, err error) {
+func (h *Form) countsOf(
+	ctx context.Context, j *ehi.Job, v formValues, asked bool,
+) (n release.Counts, err error) {
 	form, err := v.form()
 	if err != nil {
 		return n, err

@@ -33,13 +33,14 @@ func (p *Pages) Guarded() fiber.Handler {
 // Language is the catalogue of a visitor's language.
 func (p *Pages) Language(c *fiber.Ctx) *web.Catalogue { return p.Views.Language(c) }
 
-// Render renders a page for patients and the public, in the visitor's language. data may name in "At"
-// where the page is to be had by GET.
+// Render renders a page for patients and the public, in the visitor's language. data may name in
+// "At" where the page is to be had by GET.
 func (p *Pages) Render(c *fiber.Ctx, name, title string, data fiber.Map) error {
 	t := p.Language(c)
 	at, _ := data["At"].(string)
 	data["T"] = t
-	if again, _ := data["Again"].(*page.SentForm); again == nil { // what was typed stays on that page alone
+	// what was typed stays on the page that repeats it
+	if again, _ := data["Again"].(*page.SentForm); again == nil {
 		data["Languages"] = p.Views.Languages(c, at)
 	}
 	if name != "message" {
@@ -75,9 +76,14 @@ func (p *Pages) left(c *fiber.Ctx) *flash {
 	return &f
 }
 
+// session names the session of a request, open or not, by a digest; "" for none.
+func (p *Pages) session(c *fiber.Ctx) string {
+	return page.SessionDigest(c.Cookies(p.Site.Origins.Cookie(request.PatientSession)))
+}
+
 // leave answers a form of patients: it leads to a page, and leaves a flash of this session.
 func (p *Pages) leave(c *fiber.Ctx, to string, f flash) error {
-	f.Session = page.SessionDigest(c.Cookies(p.Site.Origins.Cookie(request.PatientSession)))
+	f.Session = p.session(c)
 	return p.Flashes.Leave(c, to, &f)
 }
 
@@ -106,7 +112,8 @@ func (p *Pages) late(c *fiber.Ctx) error {
 	case c.Params("id") != "":
 		to += "?cancel=yes"
 	}
-	return p.Flashes.LeadBack(c, to, &page.Flash{Problem: p.Language(c).Say("late"), Fields: fields})
+	f := &page.Flash{Problem: p.Language(c).Say("late"), Fields: fields}
+	return p.Flashes.LeadBack(c, to, f)
 }
 
 // LoginPath is the way to the log-in page, and where it leads on to.
@@ -122,12 +129,17 @@ func LoginPath(action, redirect string) string {
 
 // faultTexts are what patients read of an error; of any other class it is "fault.invalid".
 var faultTexts = map[ehi.Code]string{
-	ehi.NotFound: "fault.not-found", ehi.Conflict: "fault.conflict", ehi.Forbidden: "fault.forbidden", ehi.Unauthenticated: "fault.forbidden",
-	ehi.Throttled: "fault.throttled", ehi.Transient: "fault.transient", ehi.Internal: "fault.internal",
+	ehi.NotFound:        "fault.not-found",
+	ehi.Conflict:        "fault.conflict",
+	ehi.Forbidden:       "fault.forbidden",
+	ehi.Unauthenticated: "fault.forbidden",
+	ehi.Throttled:       "fault.throttled",
+	ehi.Transient:       "fault.transient",
+	ehi.Internal:        "fault.internal",
 }
 
-// Fault is the page of an error: what went wrong, what to do, and the words for the one who is asked for
-// help. again is the form that may be sent again; nil for none.
+// Fault is the page of an error: what went wrong, what to do, and the words for the one who is
+// asked for help. again is the form that may be sent again; nil for none.
 func (p *Pages) Fault(c *fiber.Ctx, code ehi.Code, text string, again *page.SentForm) error {
 	key := faultTexts[code]
 	if key == "" {
@@ -135,6 +147,6 @@ func (p *Pages) Fault(c *fiber.Ctx, code ehi.Code, text string, again *page.Sent
 	}
 	return p.Render(c, "message", key, fiber.Map{
 		"Text": p.Language(c).Say(key + ".text"), "Details": text, "Again": again,
-		"SignedIn": c.Cookies(p.Site.Origins.Cookie(request.PatientSession)) != "",
+		"SignedIn": p.session(c) != "",
 	})
 }

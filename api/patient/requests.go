@@ -115,7 +115,8 @@ func stagesOf(at ehi.Status) []stage {
 	return out
 }
 
-// patientsJob is the job of the path, where it is of the patient who is logged in. next is where a visitor has to go first, "" for nowhere.
+// patientsJob is the job of the path, where it is of the patient who is logged in. next is where a
+// visitor has to go first, "" for nowhere.
 func (h *Requests) patientsJob(c *fiber.Ctx) (j *ehi.Job, next string, err error) {
 	patient, err := h.Sessions.LoggedIn(c)
 	if err != nil {
@@ -152,17 +153,29 @@ func (h *Requests) handleRequest(c *fiber.Ctx) error {
 	t := h.Pages.Language(c)
 	cancelling := c.Query("cancel") != ""
 	data := fiber.Map{
-		"Revision": before.Revision(), "Cancelling": cancelling,
-		"Job": j, "SignedIn": true, "Application": h.Auth.ClientName(j.ClientID), "Stages": stagesOf(j.Status),
-		"Live": j.Status == ehi.Requested && !cancelling, "Person": j.Status == ehi.Retrieved, "Choose": j.Status == ehi.AwaitingInput, "CanCancel": !j.Status.Settled(),
-		"Chosen": chosen(t, j.Form), "Sensitive": sensitive(t, j.Form), "Everything": j.Form == nil, "Counts": page.LargestFirst(j.Counts), "Withheld": withheldGroups(t, j.Withheld),
+		"Revision":    before.Revision(),
+		"Cancelling":  cancelling,
+		"Job":         j,
+		"SignedIn":    true,
+		"Application": h.Auth.ClientName(j.ClientID),
+		"Stages":      stagesOf(j.Status),
+		"Live":        j.Status == ehi.Requested && !cancelling,
+		"Person":      j.Status == ehi.Retrieved,
+		"Choose":      j.Status == ehi.AwaitingInput,
+		"CanCancel":   !j.Status.Settled(),
+		"Chosen":      chosen(t, j.Form),
+		"Sensitive":   sensitive(t, j.Form),
+		"Everything":  j.Form == nil,
+		"Counts":      page.LargestFirst(j.Counts),
+		"Withheld":    withheldGroups(t, j.Withheld),
 	}
 	switch j.Status {
 	case ehi.Requested:
 		p, known := h.Progress.Of(j.ID)
 		data["Percent"], data["Known"] = p.Percent(), known
 	case ehi.Rejected:
-		data["Ending"], data["Reason"], data["Next"] = "ending.rejected", j.Reason, "ending.rejected.next"
+		data["Ending"], data["Next"] = "ending.rejected", "ending.rejected.next"
+		data["Reason"] = j.Reason
 	case ehi.Failed:
 		data["Ending"] = "ending.failed"
 	case ehi.Approved:
@@ -208,12 +221,15 @@ func (h *Requests) handleRequests(c *fiber.Ctx) error {
 	first := min((number-1)*maxRequests, len(found))
 	var list []listedRequest
 	for _, j := range found[first:] {
-		list = append(list, listedRequest{j.ID, h.Auth.ClientName(j.ClientID), "state." + string(j.Status), j.CreatedAt})
+		list = append(list, listedRequest{
+			j.ID, h.Auth.ClientName(j.ClientID), "state." + string(j.Status), j.CreatedAt,
+		})
 	}
 	t := h.Pages.Language(c)
 	data := fiber.Map{"Requests": list, "SignedIn": true}
 	if total > len(list) {
-		data["Range"] = t.Say("list.range", t.Number(first+1), t.Number(first+len(list)), t.Number(total))
+		last := first + len(list)
+		data["Range"] = t.Say("list.range", t.Number(first+1), t.Number(last), t.Number(total))
 	}
 	if number > 1 {
 		data["Newer"] = number - 1
@@ -274,7 +290,8 @@ type withheldGroup struct {
 	List []page.Counted
 }
 
-// withheldGroups explains what stays at the hospital. Reasons are category.<key>, document.<key>, sensitive.<key> and reference-only.
+// withheldGroups explains what stays at the hospital. Reasons are category.<key>, document.<key>,
+// sensitive.<key> and reference-only.
 func withheldGroups(t *web.Catalogue, withheld map[string]int64) (out []withheldGroup) {
 	groups := map[string]map[string]int64{}
 	for reason, n := range withheld {
@@ -301,7 +318,13 @@ func withheldGroups(t *web.Catalogue, withheld map[string]int64) (out []withheld
 // requestFiles lists the files and documents of an approved request.
 func (h *Requests) requestFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, err error) {
 	err = h.Jobs.EachFile(c.UserContext(), j, func(name string, f ehi.File) bool {
-		out = append(out, requestFile{Name: name, Type: f.Type, URL: "/my/requests/" + j.ID + "/files/" + name, Count: f.Count, Bytes: f.Bytes})
+		out = append(out, requestFile{
+			Name:  name,
+			Type:  f.Type,
+			URL:   "/my/requests/" + j.ID + "/files/" + name,
+			Count: f.Count,
+			Bytes: f.Bytes,
+		})
 		return true
 	})
 	if err != nil {
@@ -326,7 +349,8 @@ func (h *Requests) handleCancel(c *fiber.Ctx) error {
 	if err != nil || next != "" {
 		return page.Ahead(c, next, err)
 	}
-	if err := h.Jobs.Delete(c.UserContext(), h.Pages.Site.Origins.ActingPatient(c, j.Patient.ID), j); err != nil {
+	by := h.Pages.Site.Origins.ActingPatient(c, j.Patient.ID)
+	if err := h.Jobs.Delete(c.UserContext(), by, j); err != nil {
 		return err
 	}
 	t := h.Pages.Language(c)
@@ -368,7 +392,8 @@ func (h *Requests) sendRequestFile(c *fiber.Ctx, j *ehi.Job, name string) error 
 	return h.Sender.SendOutput(c, j, f, false)
 }
 
-// handleRequestArchive hands the patient everything of an approved request at once, as a ZIP archive.
+// handleRequestArchive hands the patient everything of an approved request at once, as a ZIP
+// archive.
 func (h *Requests) handleRequestArchive(c *fiber.Ctx) error {
 	j, next, err := h.patientsJob(c)
 	if err != nil || next != "" {
@@ -402,7 +427,8 @@ type archivePart struct {
 	open func() (io.ReadCloser, error)
 }
 
-// openable refuses an archive of which a part is known to be damaged, and still is. Errors: jobs.ErrDamaged.
+// openable refuses an archive of which a part is known to be damaged, and still is. Errors:
+// jobs.ErrDamaged.
 func (h *Requests) openable(j *ehi.Job, parts []archivePart) error {
 	known, err := h.Jobs.Damaged(j.ID)
 	if err != nil || len(known) == 0 {
@@ -423,19 +449,23 @@ func (h *Requests) openable(j *ehi.Job, parts []archivePart) error {
 func (h *Requests) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, err error) {
 	ctx := context.Background() // the request's ends before its body is written
 	err = h.Jobs.EachFile(c.UserContext(), j, func(name string, f ehi.File) bool {
-		out = append(out, archivePart{name, j.CompletedAt, f.Bytes, func() (io.ReadCloser, error) { return h.Sender.OpenPlain(ctx, jobs.StoredFile(j, f), f.Compression) }})
+		out = append(out, archivePart{name, j.CompletedAt, f.Bytes, func() (io.ReadCloser, error) {
+			return h.Sender.OpenPlain(ctx, jobs.StoredFile(j, f), f.Compression)
+		}})
 		return true
 	})
 	if err != nil {
 		return nil, err
 	}
 	taken := map[string]bool{}
-	for _, a := range j.Attachments { // one of an older build may have a name that is not given out today
+	// A document of an older build may have a name that is not given out today.
+	for _, a := range j.Attachments {
 		name := jobs.UniqueName(a.Name, taken)
 		taken[ehi.NameKey(name)] = true
-		out = append(out, archivePart{"documents/" + name, a.CreatedAt, a.Size, func() (io.ReadCloser, error) {
+		open := func() (io.ReadCloser, error) {
 			return h.Jobs.OpenFile(ctx, jobs.StoredDocument(j, a))
-		}})
+		}
+		out = append(out, archivePart{"documents/" + name, a.CreatedAt, a.Size, open})
 	}
 	return out, nil
 }

@@ -36,8 +36,8 @@ type Failures interface {
 // SignIn lets patients sign in and out.
 type SignIn struct {
 	Pages *Pages
-	// Accounts makes patients sign in by an account of theirs, rather than choose one in the sandbox's
-	// picker.
+	// Accounts makes patients sign in by an account of theirs, rather than choose one in the
+	// sandbox's picker.
 	Accounts bool
 	Source   Patients
 	Sessions Sessions
@@ -53,14 +53,17 @@ func (h *SignIn) Routes(r Router) {
 	r.On("POST", "/patient-logout", h.handleLogout, guard)
 }
 
-// handleLoginPage lets the patient say who he or she is: by an account or, in the sandbox, by a picker
-// and any password (SMART-10).
+// handleLoginPage lets the patient say who he or she is: by an account or, in the sandbox, by a
+// picker and any password (SMART-10).
 func (h *SignIn) handleLoginPage(c *fiber.Ctx) error {
 	request.NoStore(c)
 	action, redirect := h.Pages.Site.Local(c, c.Query("action")), c.Query("redirect")
 	data := fiber.Map{
-		"Accounts": h.Accounts, "Action": action, "Redirect": redirect, "Kept": c.Query("kept") != "",
-		"At": LoginPath(action, redirect),
+		"Accounts": h.Accounts,
+		"Action":   action,
+		"Redirect": redirect,
+		"Kept":     c.Query("kept") != "",
+		"At":       LoginPath(action, redirect),
 	}
 	if !h.Accounts {
 		patients, err := h.Source.Patients(c.UserContext(), pickerSize)
@@ -79,18 +82,9 @@ func (h *SignIn) handleLogin(c *fiber.Ctx) error {
 		e.Agent, e.Patient = "patient "+patient, patient
 	}
 	h.Trail.Record(c, err, e)
-	if code := ehi.CodeOf(err); code == ehi.Unauthenticated || code == ehi.NotFound || code == ehi.Throttled {
-		telemetry.Logins.WithLabelValues("patient", session.ByPassword, "refused").Inc()
-		again := &page.Flash{
-			Status:  http.StatusUnauthorized,
-			Problem: h.Pages.Language(c).Say("login.wrong"),
-			Fields:  page.Typed(c),
-		}
-		if code == ehi.Throttled {
-			again.Status, again.Problem = http.StatusTooManyRequests, h.Pages.Language(c).Say("fault.throttled.text")
-		}
-		abuse.NoteStatus(c, again.Status)
-		return h.Pages.Flashes.Leave(c, LoginPath(h.Pages.Site.Local(c, page.Field(c, "action")), page.Field(c, "redirect")), again)
+	switch ehi.CodeOf(err) {
+	case ehi.Unauthenticated, ehi.NotFound, ehi.Throttled:
+		return h.refuse(c, err)
 	}
 	if err != nil {
 		return err
@@ -103,6 +97,20 @@ func (h *SignIn) handleLogin(c *fiber.Ctx) error {
 		return c.Redirect(next, http.StatusSeeOther)
 	}
 	return c.Redirect("/my/requests", http.StatusSeeOther)
+}
+
+// refuse leads back to the log-in, and says why.
+func (h *SignIn) refuse(c *fiber.Ctx, err error) error {
+	telemetry.Logins.WithLabelValues("patient", session.ByPassword, "refused").Inc()
+	status, why := http.StatusUnauthorized, "login.wrong"
+	if ehi.CodeOf(err) == ehi.Throttled {
+		status, why = http.StatusTooManyRequests, "fault.throttled.text"
+	}
+	abuse.NoteStatus(c, status)
+	action := h.Pages.Site.Local(c, page.Field(c, "action"))
+	return h.Pages.Flashes.Leave(c, LoginPath(action, page.Field(c, "redirect")), &page.Flash{
+		Status: status, Problem: h.Pages.Language(c).Say(why), Fields: page.Typed(c),
+	})
 }
 
 // checkPatient finds out which patient logs in, and by which account, where patients have accounts.
@@ -125,7 +133,8 @@ func (h *SignIn) handleLogout(c *fiber.Ctx) error {
 		return err
 	}
 	if patient != "" {
-		h.Trail.Record(c, nil, ehi.Event{Action: ehi.ActionLogOut, Agent: "patient " + patient, Patient: patient})
+		e := ehi.Event{Action: ehi.ActionLogOut, Agent: "patient " + patient, Patient: patient}
+		h.Trail.Record(c, nil, e)
 	}
 	if err := h.Sessions.LogOut(c); err != nil {
 		return err

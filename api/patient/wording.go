@@ -18,7 +18,8 @@ type Wording struct {
 	Jobs Skips
 	// Sandbox is whether the server is one.
 	Sandbox bool
-	// Documents is whether applications read documents one by one, see fhirapi.Handlers.ReadsBinaries.
+	// Documents is whether applications read documents one by one, see
+	// fhirapi.Handlers.ReadsBinaries.
 	Documents bool
 }
 
@@ -29,8 +30,8 @@ var controlTexts = [2][3]string{
 	{"consent.review", "consent.sandbox.review", "consent.no-review"},
 }
 
-// Controls says what really stands between an application and the patient's record, where its scopes
-// let it ask for that.
+// Controls says what really stands between an application and the patient's record, where its
+// scopes let it ask for that.
 func (w Wording) Controls(t *web.Catalogue, client string, scopes auth.Scopes) (out []string) {
 	if !scopes.Contains(auth.PatientExport) {
 		return nil
@@ -48,21 +49,28 @@ func (w Wording) Controls(t *web.Catalogue, client string, scopes auth.Scopes) (
 	return out
 }
 
-// scopeTexts are the texts of permissions, any of which is enough for the text, in the order in which patients read them. What is not here changes
-// nothing for the patient.
+// scopeTexts are the texts of permissions, any of which is enough for the text, in the order in
+// which patients read them. What is not here changes nothing for the patient.
 var scopeTexts = []struct {
 	anyOf []auth.Scopes
 	key   string
 }{
 	{[]auth.Scopes{auth.PatientExport}, "scope.export"},
-	{[]auth.Scopes{auth.On(auth.PatientContext, "Patient", auth.Read), auth.On(auth.PatientContext, "Patient", auth.Search)}, "scope.read"},
+	{
+		[]auth.Scopes{
+			auth.On(auth.PatientContext, "Patient", auth.Read),
+			auth.On(auth.PatientContext, "Patient", auth.Search),
+		},
+		"scope.read",
+	},
 	{[]auth.Scopes{auth.On(auth.PatientContext, "Binary", auth.Read)}, scopeDocuments},
 	{[]auth.Scopes{auth.FHIRUser}, "scope.user"},
 	{[]auth.Scopes{auth.Offline}, "scope.offline"},
 	{[]auth.Scopes{auth.Online}, "scope.online"},
 }
 
-// scopeDocuments says that an application reads documents one by one, see fhirapi.Handlers.ReadsBinaries.
+// scopeDocuments says that an application reads documents one by one, see
+// fhirapi.Handlers.ReadsBinaries.
 const scopeDocuments = "scope.documents"
 
 // Asks says in plain words what an application will be able to do.

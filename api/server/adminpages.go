@@ -37,10 +37,13 @@ func (p *adminPages) render(c *fiber.Ctx, name, section, title string, data fibe
 		data["Flash"] = p.left(c)
 	}
 	data["Title"], data["Section"], data["CSRF"] = title, section, page.Token(c)
-	data["Name"], data["Role"] = request.AdministratorName(c), request.Role(c)
-	data["Reviewer"], data["Admin"] = request.Role(c).May(auth.Reviewer), request.Role(c).May(auth.Admin)
-	data["Site"], data["Description"] = "EHI export administration", "Review and administration of health record exports."
-	data["T"] = p.views.Default() // these pages are in one language; its numbers and times are wanted
+	role := request.Role(c)
+	data["Name"], data["Role"] = request.AdministratorName(c), role
+	data["Reviewer"], data["Admin"] = role.May(auth.Reviewer), role.May(auth.Admin)
+	data["Site"] = "EHI export administration"
+	data["Description"] = "Review and administration of health record exports."
+	// These pages are in one language. They want its numbers and times.
+	data["T"] = p.views.Default()
 	return p.views.Render(c, "staff/"+name, "staff/layout", data)
 }
 
@@ -73,13 +76,14 @@ func (p *adminPages) left(c *fiber.Ctx) *staffFlash {
 
 // leave answers a form of administrators: it leads to a page, and leaves a flash of this session.
 func (p *adminPages) leave(c *fiber.Ctx, to string, f staffFlash) error {
-	f.Session, f.Owner = page.SessionDigest(c.Cookies(p.site.Origins.Cookie(request.StaffSession))), request.AdministratorName(c)
+	f.Session = page.SessionDigest(c.Cookies(p.site.Origins.Cookie(request.StaffSession)))
+	f.Owner = request.AdministratorName(c)
 	return p.flashes.Leave(c, to, &f)
 }
 
 // again leads back to the page of a form that could not be done, with what was typed and the
-// reason; also where somebody else, or a second click, was faster and there is nothing left to do it to.
-// Errors that are not about the form are returned.
+// reason; also where somebody else, or a second click, was faster and there is nothing left to do
+// it to. Errors that are not about the form are returned.
 func (p *adminPages) again(c *fiber.Ctx, to string, err error) error {
 	switch ehi.CodeOf(err) {
 	case ehi.Invalid, ehi.Conflict, ehi.TooLarge, ehi.NotFound:
@@ -102,7 +106,8 @@ func (p *adminPages) late(c *fiber.Ctx) error {
 // next is the page to go on to after the log-in: one of these, or the list of jobs.
 func (p *adminPages) next(c *fiber.Ctx) string {
 	next := p.site.Local(c, c.Query("next", page.Field(c, "next")))
-	if !strings.HasPrefix(next, staffBase+"/") || strings.HasPrefix(next, staffLogin) || strings.HasPrefix(next, staffProve) {
+	if !strings.HasPrefix(next, staffBase+"/") || strings.HasPrefix(next, staffLogin) ||
+		strings.HasPrefix(next, staffProve) {
 		return staffJobs
 	}
 	return next
