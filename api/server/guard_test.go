@@ -10,13 +10,6 @@ import (
 	"ehi-server/shared/kv"
 )
 
-// field finds a hidden field's value in a page.
-func field(page []byte, name string) string {
-	_, rest, _ := strings.Cut(string(page), `name="`+name+`" value="`)
-	value, _, _ := strings.Cut(rest, `"`)
-	return value
-}
-
 // setCookie is the cookie that an answer sets, "" for none.
 func setCookie(a *fasthttp.Response, name string) string {
 	var c fasthttp.Cookie

@@ -166,25 +166,7 @@ func brokenBody(c *fiber.Ctx, err error) error {
 	return ehi.Errorf(ehi.Invalid, "The body ended before its time")
 }
 
-// ownJob finds the request's job. Somebody else's is as absent as one that never was (DESIGN section 4).
-func (s *Server) ownJob(c *fiber.Ctx) (*ehi.Job, error) {
-	j, err := s.jobs.FindOwn(c.UserContext(), s.Origins.Actor(c), c.Params("id"))
-	return request.Noted(c, j, err)
-}
-
-// job finds the request's job, whosever it is, where it stands still.
-func (s *Server) job(c *fiber.Ctx) (*ehi.Job, error) {
-	j, err := s.jobs.FindStanding(c.UserContext(), c.Params("id"))
-	return request.Noted(c, j, err)
-}
-
-// anyJob finds the request's job, whether it stands or not: for its patient and for administrators.
-func (s *Server) anyJob(c *fiber.Ctx) (*ehi.Job, error) {
-	j, err := s.jobs.Find(c.UserContext(), c.Params("id"))
-	return request.Noted(c, j, err)
-}
-
-// jobRecord is anyJob as the bucket has it at this moment.
+// jobRecord finds the request's job, as the bucket has it at this moment: for administrators.
 func (s *Server) jobRecord(c *fiber.Ctx) (*ehi.Job, error) { return s.record(c, c.Params("id")) }
 
 func (s *Server) record(c *fiber.Ctx, id string) (*ehi.Job, error) {
