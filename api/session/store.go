@@ -3,7 +3,7 @@
 // and tells long answers when whoever asked for them is no longer let in.
 //
 // It renders no page and leads nowhere: its answers are values and errors, and the pages of package
-// server decide what a stranger sees.
+// patient and of package server decide what a stranger sees.
 package session
 
 import (
