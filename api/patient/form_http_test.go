@@ -1,0 +1,177 @@
+package patient
+
+import (
+	"context"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"ehi-server/api/live"
+	"ehi-server/api/page"
+	"ehi-server/auth"
+	"ehi-server/exporter/jobs"
+	"ehi-server/exporter/release"
+	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/subject"
+)
+
+// waiting is the one export there is. It waits for its patient's form.
+type waiting struct {
+	job  ehi.Job
+	form *ehi.ReleaseForm
+}
+
+func (w *waiting) FindStanding(context.Context, string) (*ehi.Job, error) { return &w.job, nil }
+
+func (w *waiting) FindOwn(context.Context, ehi.Actor, string) (*ehi.Job, error) {
+	return &w.job, nil
+}
+
+func (w *waiting) Submit(
+	_ context.Context, _ ehi.Actor, _ *ehi.Job, form ehi.ReleaseForm,
+) (*ehi.Job, error) {
+	w.form, w.job.Status = &form, ehi.Requested
+	return &w.job, nil
+}
+
+func (w *waiting) Preview(
+	context.Context, *ehi.Job, ehi.ReleaseForm, time.Duration,
+) (n release.Counts, err error) {
+	return n, jobs.ErrCounting
+}
+
+func (w *waiting) LeadsTo(context.Context, string, string) (string, bool) { return "", false }
+
+// signedIn is a session of one patient.
+type signedIn struct {
+	Sessions
+	patient string
+}
+
+func (s signedIn) LoggedIn(*fiber.Ctx) (string, error) { return s.patient, nil }
+
+// nobody has no token.
+type nobody struct{}
+
+func (nobody) Authenticate(*fiber.Ctx) (*auth.Access, error) {
+	return nil, ehi.Errorf(ehi.Unauthenticated, "no token")
+}
+
+// routes registers handlers without rules of access.
+type routes struct{ *fiber.App }
+
+func (r routes) On(method, path string, handler fiber.Handler, before ...fiber.Handler) {
+	r.Add(method, path, append(before, handler)...)
+}
+
+// reader is a patient's browser, in front of the form of an export.
+type reader struct {
+	t     *testing.T
+	app   *fiber.App
+	jobs  *waiting
+	flash string
+}
+
+func newReader(t *testing.T) *reader {
+	t.Helper()
+	b, err := bus.Open(t.Context(), bus.Config{Audit: &bus.AuditConfig{}, StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	site := page.Site{}
+	views, err := page.NewRenderer(site, false, template.FuncMap{"plot": live.Draw})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, log := b.Sessions.Part(subject.Kind{}), slog.New(slog.DiscardHandler)
+	w := &waiting{job: ehi.Job{
+		ID: "j", Status: ehi.AwaitingInput, Level: ehi.OnePatient,
+		Patient: ehi.Patient{ID: "p"},
+	}}
+	form := &Form{
+		Pages: &Pages{
+			Site: site, Views: views, Flashes: &page.Flashes{Safe: page.Safe{Kept: kept}, Log: log},
+		},
+		Jobs: w, Auth: w, Tokens: nobody{}, Sessions: signedIn{patient: "p"}, Kept: kept, Log: log,
+	}
+	r := &reader{t: t, app: fiber.New(fiber.Config{Immutable: true}), jobs: w}
+	form.Routes(routes{r.app})
+	return r
+}
+
+func (r *reader) ask(method, path, body string) *fasthttp.Response {
+	r.t.Helper()
+	var c fasthttp.RequestCtx
+	c.Request.Header.SetMethod(method)
+	c.Request.SetRequestURI(path)
+	c.Request.Header.Set("Accept", "text/html")
+	c.Request.Header.SetContentType(fiber.MIMEApplicationForm)
+	c.Request.Header.Set("Cookie", "ehi_patient=session; ehi_flash="+r.flash)
+	c.Request.SetBodyString(body)
+	r.app.Handler()(&c)
+	var set fasthttp.Cookie
+	set.SetKey("ehi_flash")
+	if c.Response.Header.Cookie(&set) {
+		r.flash = string(set.Value())
+	}
+	return &c.Response
+}
+
+var tokenField = regexp.MustCompile(`name="interaction" value="([^"]+)"`)
+
+// open opens the form, and is its page and its one-time token.
+func (r *reader) open(want int) (text, token string) {
+	r.t.Helper()
+	a := r.ask("GET", "/jobs/j/customize", "")
+	m := tokenField.FindSubmatch(a.Body())
+	if a.StatusCode() != want || m == nil {
+		r.t.Fatalf("the form: %d, not %d: %.400s", a.StatusCode(), want, a.Body())
+	}
+	return string(a.Body()), string(m[1])
+}
+
+// The choices are taken once; whoever sends them again is led to what became of them.
+func TestAFormIsTakenOnce(t *testing.T) {
+	r := newReader(t)
+	_, token := r.open(http.StatusOK)
+	sent := url.Values{"interaction": {token}, "p.labs": {"on"}}.Encode()
+	a := r.ask("POST", "/jobs/j", sent)
+	if to := string(a.Header.Peek("Location")); a.StatusCode() != http.StatusSeeOther ||
+		!strings.HasSuffix(to, "/my/requests/j") {
+		t.Errorf("it answers %d, and leads to %q", a.StatusCode(), to)
+	}
+	if r.jobs.form == nil || r.jobs.form.Parameters[ehi.Labs] != (ehi.Choice{}) ||
+		len(r.jobs.form.Parameters) != 1 {
+		t.Fatalf("taken is %+v", r.jobs.form)
+	}
+	r.jobs.form = nil
+	a = r.ask("POST", "/jobs/j", sent)
+	if to := string(a.Header.Peek("Location")); a.StatusCode() != http.StatusSeeOther ||
+		!strings.HasSuffix(to, "/jobs/j/customize") || r.jobs.form != nil {
+		t.Errorf("again: %d, to %q, and takes %+v", a.StatusCode(), to, r.jobs.form)
+	}
+}
+
+// A form with a token that is not good is not taken. What was chosen is in it again.
+func TestAnOldFormComesBackFilledIn(t *testing.T) {
+	r := newReader(t)
+	r.open(http.StatusOK)
+	a := r.ask("POST", "/jobs/j", url.Values{"interaction": {"old"}, "p.labs": {"on"}}.Encode())
+	if a.StatusCode() != http.StatusSeeOther || r.jobs.form != nil {
+		t.Fatalf("%d, and taken is %+v", a.StatusCode(), r.jobs.form)
+	}
+	text, _ := r.open(http.StatusForbidden)
+	if !regexp.MustCompile(`name="p\.labs"[^>]* checked`).MatchString(text) {
+		t.Error("what was ticked is lost")
+	}
+}
