@@ -7,6 +7,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/content"
 	"ehi-server/api/fhirapi"
 	"ehi-server/api/request"
 	"ehi-server/exporter/jobs"
@@ -132,7 +133,7 @@ func decisionOf(c *fiber.Ctx) (d decision, err error) {
 	if len(c.Body()) == 0 || c.Get(fiber.HeaderContentType) == "" {
 		return d, nil
 	}
-	if err := oneMeaning(c); err != nil {
+	if err := content.Unambiguous(c); err != nil {
 		return d, err
 	}
 	if err := c.BodyParser(&d); err != nil {
@@ -189,7 +190,7 @@ func (s *Server) handleSetLogLevel(c *fiber.Ctx) error {
 		Level string `json:"level" form:"level"`
 	}
 	var level slog.Level
-	if err := oneMeaning(c); err != nil {
+	if err := content.Unambiguous(c); err != nil {
 		return err
 	}
 	if err := c.BodyParser(&in); err != nil || level.UnmarshalText([]byte(in.Level)) != nil {
@@ -211,7 +212,7 @@ func (s *Server) handleAdminLogin(c *fiber.Ctx) error {
 		Password string `json:"password" form:"password"`
 		Code     string `json:"code" form:"code"`
 	}
-	if oneMeaning(c) == nil {
+	if content.Unambiguous(c) == nil {
 		_ = c.BodyParser(&in) // what holds no name and password is a wrong log-in as any other
 	}
 	who, err := s.admins.SignIn(c, in.Username, in.Password, in.Code)

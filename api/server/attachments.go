@@ -44,7 +44,7 @@ func (s *Server) addFiles(c *fiber.Ctx) (*ehi.Job, error) {
 	if err != nil || params["boundary"] == "" {
 		return nil, jobs.ErrNoAttachments
 	}
-	err = addParts(c, u, multipart.NewReader(s.upload(c), params["boundary"]))
+	err = addParts(c, u, multipart.NewReader(s.receiver().Receive(c), params["boundary"]))
 	request.RestartTime(c)
 	s.Origins.Acting(c)
 	return u.Commit(c.UserContext(), err)
@@ -58,14 +58,14 @@ func addParts(c *fiber.Ctx, u *jobs.Upload, r *multipart.Reader) error {
 			return nil
 		}
 		if err != nil {
-			return brokenBody(c, err)
+			return content.BrokenBody(c, err)
 		}
 		if part.FormName() != "attachments" || part.FileName() == "" {
 			continue
 		}
 		err = u.Add(part.FileName(), part.Header.Get(fiber.HeaderContentType), part)
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF) {
-			err = brokenBody(c, err)
+			err = content.BrokenBody(c, err)
 		}
 		if err != nil {
 			return err
@@ -78,7 +78,7 @@ func (s *Server) handleRemoveFiles(c *fiber.Ctx) error {
 	var in struct {
 		Params []string `json:"params"`
 	}
-	if err := oneMeaning(c); err != nil {
+	if err := content.Unambiguous(c); err != nil {
 		return err
 	}
 	if err := c.BodyParser(&in); err != nil || len(in.Params) == 0 {

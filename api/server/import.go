@@ -2,18 +2,15 @@ package server
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -57,25 +54,25 @@ func (s *Server) handleImport(c *fiber.Ctx) error {
 	default:
 		return ehi.Errorf(ehi.Unsupported, "Unsupported content type %q: send application/fhir+ndjson, or one Bundle as application/fhir+json", mime)
 	}
-	body := s.upload(c)
+	body := s.receiver().Receive(c)
 	report, err := into.ImportFrom(c.Context(), c.Query("name", "body"), body, o)
 	read := strconv.FormatInt(report.Resources(), 10) + " resources"
 	s.trail.Record(c, err, ehi.Event{Action: ehi.ActionImport, Detail: read})
 	switch {
-	case err == nil && stalled(body): // the report says so, and what came before it
+	case err == nil && body.Stalled(): // the report says so, and what came before it
 		c.Context().SetConnectionClose()
 		c.Status(http.StatusRequestTimeout)
 	case errors.Is(err, source.ErrBusy):
 		return ehi.Errorf(ehi.Transient, source.Busy)
 	case disk.IsFull(err): // what came before stays imported, and the import, sent again, brings the rest
 		if _, e := io.Copy(io.Discard, body); e != nil { // who is cut off does not hear why
-			return brokenBody(c, e)
+			return content.BrokenBody(c, e)
 		}
 		return errors.Join(jobs.ErrNoSpace, err)
 	case errors.Is(err, source.ErrBad), errors.Is(err, source.ErrUnplaced): // the report says what
 		c.Status(http.StatusBadRequest)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF): // what came before stays imported
-		return brokenBody(c, err)
+		return content.BrokenBody(c, err)
 	case err != nil:
 		return err
 	}
@@ -155,35 +152,7 @@ func recipientsOf(c *fiber.Ctx) (out []string, err error) {
 	return out, nil
 }
 
-// upload is the body of a request that is read as it comes. ReadTimeout bounds each wait for more of it, not the whole: a long upload
-// that moves is let in.
-func (s *Server) upload(c *fiber.Ctx) io.Reader {
-	s.busy(c) // who uploads has been let in
-	stream := c.Context().RequestBodyStream()
-	if stream == nil {
-		return bytes.NewReader(c.Body())
-	}
-	return &moving{Reader: stream, conn: c.Context().Conn(), most: s.ReadTimeout}
-}
-
-type moving struct {
-	io.Reader
-	conn    net.Conn
-	most    time.Duration
-	stalled bool
-}
-
-// stalled reports whether an upload stopped on its way.
-func stalled(upload io.Reader) bool {
-	m, ok := upload.(*moving)
-	return ok && m.stalled
-}
-
-func (m *moving) Read(p []byte) (int, error) {
-	if err := m.conn.SetReadDeadline(time.Now().Add(m.most)); err != nil {
-		return 0, err
-	}
-	n, err := m.Reader.Read(p)
-	m.stalled = errors.Is(err, os.ErrDeadlineExceeded)
-	return n, err
+// receiver reads uploads.
+func (s *Server) receiver() content.Receiver {
+	return content.Receiver{Conns: s.conns, Wait: s.ReadTimeout}
 }

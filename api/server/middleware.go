@@ -3,11 +3,9 @@ package server
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -94,7 +92,7 @@ func (s *Server) logPanic(c *fiber.Ctx, e any) {
 func (s *Server) limitBody(c *fiber.Ctx) error {
 	if coding := c.Get(fiber.HeaderContentEncoding); coding != "" && !strings.EqualFold(coding, "identity") {
 		if stream := c.Context().RequestBodyStream(); stream != nil {
-			discard(stream)
+			content.Discard(stream)
 		}
 		c.Set(fiber.HeaderAcceptEncoding, "identity") // RFC 9110 12.5.3
 		return fiber.NewError(http.StatusUnsupportedMediaType, "Compressed bodies are not taken here")
@@ -106,10 +104,10 @@ func (s *Server) limitBody(c *fiber.Ctx) error {
 	}
 	body, err := io.ReadAll(io.LimitReader(stream, s.MaxBodyBytes+1))
 	if err != nil {
-		return brokenBody(c, err)
+		return content.BrokenBody(c, err)
 	}
 	if int64(len(body)) > s.MaxBodyBytes {
-		discard(stream)
+		content.Discard(stream)
 		return tooLarge(s.MaxBodyBytes)
 	}
 	if json := bytes.TrimLeft(body, " \t\r\n"); len(json) > 0 && (json[0] == '{' || json[0] == '[') && fhir.CheckDepth(json) != nil {
@@ -121,49 +119,11 @@ func (s *Server) limitBody(c *fiber.Ctx) error {
 	return c.Next()
 }
 
-// oneMeaning refuses a body of JSON of which each reader may take another part: see fhir.CheckNames. Other
-// kinds of bodies, and what is no JSON, are left to who reads them.
-func oneMeaning(c *fiber.Ctx) error {
-	if !strings.HasSuffix(content.MediaType(c), "json") {
-		return nil
-	}
-	if err := fhir.CheckNames(c.Body()); err != nil {
-		return ambiguous(err)
-	}
-	return nil
-}
-
-func ambiguous(why error) error { return ehi.Errorf(ehi.Invalid, "The body is ambiguous: %v", why) }
-
 // busy notes that a request has come as a whole: its connection is not closed to make room for others.
 func (s *Server) busy(c *fiber.Ctx) { s.conns.Busy(c.Context().Conn()) }
 
-// drain reads what a handler left of an upload, so that the client hears the answer: a connection that is closed on unread bytes
-// is reset, and the answer lost.
-func (s *Server) drain(c *fiber.Ctx) error {
-	err := c.Next()
-	if stream := c.Context().RequestBodyStream(); stream != nil {
-		discard(stream)
-	}
-	return err
-}
-
-// discard reads at most maxDiscard bytes; who sends more than that is cut off.
-func discard(stream io.Reader) {
-	_, _ = io.CopyN(io.Discard, stream, maxDiscard) // the answer is an error already
-}
-
 func tooLarge(most int64) error {
 	return ehi.Errorf(ehi.TooLarge, "The body is larger than %d bytes", most)
-}
-
-// brokenBody is the answer to a body that did not come to its end. What may still come of it is not read: the connection ends.
-func brokenBody(c *fiber.Ctx, err error) error {
-	c.Context().SetConnectionClose()
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return ehi.Errorf(ehi.TimedOut, "The body did not come in time")
-	}
-	return ehi.Errorf(ehi.Invalid, "The body ended before its time")
 }
 
 // jobRecord finds the request's job, as the bucket has it at this moment: for administrators.

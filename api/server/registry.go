@@ -9,6 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/api/trail"
 	"ehi-server/auth"
@@ -40,7 +41,7 @@ func (s *Server) handleClient(c *fiber.Ctx) error {
 
 func (s *Server) handleAddClient(c *fiber.Ctx) error {
 	var in auth.Client
-	if err := strictJSON(c, &in); err != nil {
+	if err := content.DecodeStrictly(c, &in); err != nil {
 		return err
 	}
 	in.CreatedBy = trail.Agent(c)
@@ -84,19 +85,6 @@ func (s *Server) handleRemoveClient(c *fiber.Ctx) error {
 	return c.JSON(fiber.Map{"message": "Client removed"})
 }
 
-// strictJSON reads a body of JSON; a field that is not known is an error, so that a misspelt limit is not taken for none.
-func strictJSON(c *fiber.Ctx, into any) error {
-	if err := fhir.CheckNames(c.Body()); err != nil {
-		return ambiguous(err)
-	}
-	d := json.NewDecoder(strings.NewReader(string(c.Body())))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return ehi.Errorf(ehi.Invalid, "The body must be JSON: %v", err)
-	}
-	return nil
-}
-
 func (s *Server) handleAccounts(c *fiber.Ctx) error {
 	list, err := s.Auth.Accounts(c.UserContext())
 	if err != nil {
@@ -110,7 +98,7 @@ func (s *Server) handleAddAccount(c *fiber.Ctx) error {
 		auth.Account
 		Password string `json:"password"`
 	}
-	if err := strictJSON(c, &in); err != nil {
+	if err := content.DecodeStrictly(c, &in); err != nil {
 		return err
 	}
 	a, err := s.addAccount(c, in.Account, in.Password)
@@ -138,7 +126,7 @@ func (s *Server) handleSetPassword(c *fiber.Ctx) error {
 	var in struct {
 		Password string `json:"password"`
 	}
-	if err := strictJSON(c, &in); err != nil {
+	if err := content.DecodeStrictly(c, &in); err != nil {
 		return err
 	}
 	if err := s.setPassword(c, kind, name, in.Password); err != nil {

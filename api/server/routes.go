@@ -34,8 +34,8 @@ func (s *Server) routes() {
 	s.on("GET", "/readyz", s.handleReady)
 
 	// Uploads are streamed; every other body is read at once and bounded.
-	s.on("POST", adminUpload, s.handleAddFiles, s.drain)
-	s.on("POST", adminImport, s.handleImport, s.drain)
+	s.on("POST", adminUpload, s.handleAddFiles, content.Drain)
+	s.on("POST", adminImport, s.handleImport, content.Drain)
 	app.Use(s.limitBody)
 
 	for _, base := range request.Bases() {

@@ -179,11 +179,6 @@ type Server struct {
 	clock      func() time.Time       // by which proofs of identity and pages' tokens age
 }
 
-// Limits of requests.
-const (
-	maxDiscard = 64 << 20 // bytes that are read of a refused body, so that its sender hears why
-)
-
 // remove deletes a job in any state, with what its form has kept. Errors: those of keeper.Delete.
 func (s *Server) remove(ctx context.Context, job string) error {
 	return errors.Join(keeper.Delete(ctx, s.Bus, s.Files, job, nil), s.kept.In(ctx).Delete(patient.DraftKey(job)))
