@@ -55,7 +55,7 @@ func (s *Server) handleAlive(c *fiber.Ctx) error {
 
 // handleReady answers whether the process can do its work: 200, or 503 with the reason, as far as it is for anybody.
 func (s *Server) handleReady(c *fiber.Ctx) error {
-	if err := s.ready(); err != nil {
+	if err := s.readiness.Ready(); err != nil {
 		return content.Text(c, http.StatusServiceUnavailable, s.unready(err)+"\n")
 	}
 	return content.Empty(c, http.StatusOK)

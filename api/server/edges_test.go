@@ -115,6 +115,7 @@ func TestReadinessSparesTheDisk(t *testing.T) {
 	s.Condition = condition.New(condition.Parts{State: s.Bus, Log: s.Log, Others: map[string]func(context.Context) error{
 		"the folder of the exports": func(context.Context) error { return store.Check() },
 	}})
+	s.readiness.condition = s.Condition
 	asked := 0
 	for counting.made.Load() < 2 { // the second one after a second
 		if a := answer(s, "GET", "/readyz", ""); a.StatusCode() != http.StatusOK {

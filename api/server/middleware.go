@@ -147,20 +147,3 @@ func (s *Server) ownerOrAdmin(c *fiber.Ctx) error {
 	}
 	return s.tokens.JobBearer(c)
 }
-
-// ready reports whether the process can do its work, by doing some of it (see condition.Watch). Why it cannot is
-// logged once for each reason, however often somebody asks.
-func (s *Server) ready() error {
-	err := s.jobs.Working()
-	if err == nil {
-		err = s.Condition.Ready()
-	}
-	why := ""
-	if err != nil {
-		why = err.Error()
-	}
-	if before := s.lacking.Swap(&why); why != "" && (before == nil || *before != why) {
-		s.Log.Warn("not ready", "err", err)
-	}
-	return err
-}

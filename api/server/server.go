@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -174,9 +173,9 @@ type Server struct {
 	format     formatBook
 	docs       docsBook
 	sender     *content.Sender
-	kept       *kv.Storage            // what pages keep: drafts, notices, interactions
-	lacking    atomic.Pointer[string] // why the process was not ready when somebody asked last; empty: it was
-	clock      func() time.Time       // by which proofs of identity and pages' tokens age
+	kept       *kv.Storage // what pages keep: drafts, notices, interactions
+	readiness  *readiness
+	clock      func() time.Time // by which proofs of identity and pages' tokens age
 }
 
 // remove deletes a job in any state, with what its form has kept. Errors: those of keeper.Delete.
@@ -256,6 +255,7 @@ func New(c Config, d Deps) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.readiness = &readiness{jobs: s.jobs, condition: d.Condition, log: d.Log}
 	s.authority = session.NewAuthority(d.Auth, s.patients, s.admins, d.Bus.Jobs, s.jobs)
 	if s.sender, err = content.NewSender(s.jobs, s.authority, d.Log); err != nil {
 		return nil, err

@@ -100,7 +100,7 @@ func (s *Server) handleStaffSystem(c *fiber.Ctx) error {
 		host = "a host without a name"
 	}
 	unready := make(chan error, 1)
-	go func() { unready <- s.ready() }() // it waits for NATS too, and ends by itself
+	go func() { unready <- s.readiness.Ready() }() // it waits for NATS too, and ends by itself
 	state := s.state(c)
 	damaged, err := s.damagedFiles(c.UserContext(), "")
 	if err != nil {
