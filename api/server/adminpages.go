@@ -91,7 +91,7 @@ func (p *adminPages) again(c *fiber.Ctx, to string, err error) error {
 		return err
 	}
 	request.SetRefused(c, err)
-	status, _, text := p.explain.describe(c, err)
+	status, _, text := p.explain.Describe(c, err)
 	return p.leave(c, to, staffFlash{
 		Flash: page.Flash{Status: status, Problem: text, Fields: page.Typed(c)},
 	})

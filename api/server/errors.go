@@ -52,7 +52,7 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 		c.Status(e.Status())
 		return c.JSON(fiber.Map{"error": e.Code, "error_description": e.Description})
 	}
-	status, code, text := s.explain.describe(c, err)
+	status, code, text := s.explain.Describe(c, err)
 	c.Status(status)
 	if e, ok := errors.AsType[*ehi.Error](err); ok && e.RetryAfter > 0 {
 		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int(e.RetryAfter/time.Second)))
@@ -83,8 +83,8 @@ type explainer struct {
 	log     *slog.Logger
 }
 
-// describe says what of an error the outside may know. What is ours to mend goes to the log instead.
-func (e explainer) describe(c *fiber.Ctx, err error) (status int, code ehi.Code, text string) {
+// Describe says what of an error the outside may know. What is ours to mend goes to the log instead.
+func (e explainer) Describe(c *fiber.Ctx, err error) (status int, code ehi.Code, text string) {
 	if own, ok := errors.AsType[*ehi.Error](err); ok && (own.Code == ehi.Transient || !bus.IsAway(err)) {
 		if own.Code == ehi.Transient && err != error(own) { // there is a cause; a limit that was met has none
 			e.log.Warn("transient failure", "route", c.Route().Path, "err", err)

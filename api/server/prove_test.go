@@ -130,7 +130,7 @@ func TestEveryChangeOfAdministratorsAsksForARecentProofOrSaysWhyNot(t *testing.T
 func TestAChangeWithoutAWordAboutItsProofIsAProgrammersError(t *testing.T) {
 	s := routed(t)
 	const name = "POST /admin/new"
-	rules[name] = staff("admin")
+	rules[name] = atLeast("admin")
 	defer delete(rules, name)
 	defer func() {
 		if said, _ := recover().(string); !strings.Contains(said, "recent proof") {

@@ -108,8 +108,8 @@ func tokens(needs string, allow func(auth.Scopes) bool) rule {
 	}
 }
 
-// staffPages lets administrators see a page that have at least a role.
-func staffPages(least auth.Role) rule {
+// pageFor lets administrators see a page that have at least a role.
+func pageFor(least auth.Role) rule {
 	return rule{
 		says:  "role " + string(least) + " (a page: others are led to the log-in)",
 		guard: func(s *Server) fiber.Handler { return s.staffPage(least) },
@@ -117,8 +117,8 @@ func staffPages(least auth.Role) rule {
 	}
 }
 
-// staff lets administrators pass with at least a role.
-func staff(least auth.Role) rule {
+// atLeast lets administrators pass with at least a role.
+func atLeast(least auth.Role) rule {
 	return rule{
 		says:  "role " + string(least),
 		guard: func(s *Server) fiber.Handler { return s.staff(least) },
@@ -201,7 +201,7 @@ var rules = map[string]rule{
 	"GET /my/requests/:id/files/:file":     visitors,
 	"GET /my/requests/:id/documents/:file": visitors,
 
-	"GET /admin":                             staffPages(auth.Viewer),
+	"GET /admin":                             pageFor(auth.Viewer),
 	"GET /admin/ui/login":                    everyone,
 	"POST /admin/ui/login":                   everyone.anytime(provesIdentity).always(letsIn),
 	"GET /admin/ui/login/code":               everyone,
@@ -213,53 +213,53 @@ var rules = map[string]rule{
 	"GET /admin/ui/second-factor":            themselves,
 	"POST /admin/ui/second-factor":           themselves.recent(),
 	"POST /admin/ui/logout":                  everyone.anytime(endsSession).always(takesAway),
-	"GET /admin/ui/events":                   staff(auth.Viewer),
-	"GET /admin/ui/jobs":                     staffPages(auth.Viewer),
-	"POST /admin/ui/jobs":                    staffPages(auth.Reviewer).recent(),
-	"GET /admin/ui/jobs/:id":                 staffPages(auth.Viewer),
-	"POST /admin/ui/jobs/:id":                staffPages(auth.Reviewer).recent(),
-	"POST /admin/ui/jobs/:id/remove-file":    staffPages(auth.Reviewer).anytime(boundDocuments).always(makesRoom),
-	"POST /admin/ui/jobs/:id/delete":         staffPages(auth.Admin).recent().always(makesRoom),
-	"GET /admin/ui/jobs/:id/files":           staffPages(auth.Viewer),
-	"GET /admin/ui/jobs/:id/files/:file":     staffPages(auth.Reviewer),
-	"GET /admin/ui/jobs/:id/documents/:file": staffPages(auth.Reviewer),
-	"GET /admin/ui/system":                   staffPages(auth.Viewer),
-	"GET /admin/ui/clients":                  staffPages(auth.Admin),
-	"POST /admin/ui/clients":                 staffPages(auth.Admin).recent(),
-	"GET /admin/ui/accounts":                 staffPages(auth.Admin),
-	"POST /admin/ui/accounts":                staffPages(auth.Admin).recent(),
-	"GET /admin/ui/audit":                    staffPages(auth.Admin),
+	"GET /admin/ui/events":                   atLeast(auth.Viewer),
+	"GET /admin/ui/jobs":                     pageFor(auth.Viewer),
+	"POST /admin/ui/jobs":                    pageFor(auth.Reviewer).recent(),
+	"GET /admin/ui/jobs/:id":                 pageFor(auth.Viewer),
+	"POST /admin/ui/jobs/:id":                pageFor(auth.Reviewer).recent(),
+	"POST /admin/ui/jobs/:id/remove-file":    pageFor(auth.Reviewer).anytime(boundDocuments).always(makesRoom),
+	"POST /admin/ui/jobs/:id/delete":         pageFor(auth.Admin).recent().always(makesRoom),
+	"GET /admin/ui/jobs/:id/files":           pageFor(auth.Viewer),
+	"GET /admin/ui/jobs/:id/files/:file":     pageFor(auth.Reviewer),
+	"GET /admin/ui/jobs/:id/documents/:file": pageFor(auth.Reviewer),
+	"GET /admin/ui/system":                   pageFor(auth.Viewer),
+	"GET /admin/ui/clients":                  pageFor(auth.Admin),
+	"POST /admin/ui/clients":                 pageFor(auth.Admin).recent(),
+	"GET /admin/ui/accounts":                 pageFor(auth.Admin),
+	"POST /admin/ui/accounts":                pageFor(auth.Admin).recent(),
+	"GET /admin/ui/audit":                    pageFor(auth.Admin),
 
 	"POST /admin/login":                                everyone.anytime(provesIdentity).always(letsIn),
 	"GET /admin/logout":                                everyone.anytime(endsSession),
-	"GET /admin/jobs":                                  staff(auth.Viewer),
-	"GET /admin/jobs/:id":                              staff(auth.Viewer),
-	"GET /admin/debug":                                 staff(auth.Viewer),
-	"GET /admin/log-level":                             staff(auth.Viewer),
-	"POST /admin/jobs/:id/approve":                     staff(auth.Reviewer).recent(),
-	"POST /admin/jobs/:id/reject":                      staff(auth.Reviewer).recent(),
-	"POST /admin/jobs/:id/add-files":                   staffPages(auth.Reviewer).anytime(boundDocuments),
-	"POST /admin/jobs/:id/remove-files":                staff(auth.Reviewer).anytime(boundDocuments).always(makesRoom),
-	"DELETE /admin/jobs/:id":                           staff(auth.Admin).recent().always(makesRoom),
-	"POST /admin/import":                               staff(auth.Admin).anytime(longImport),
-	"GET /admin/backup":                                staff(auth.Admin).recent().adds(),
-	"GET /admin/audit":                                 staff(auth.Admin),
-	"GET /admin/sweep":                                 staff(auth.Viewer),
-	"POST /admin/sweep":                                staff(auth.Admin).recent().always(makesRoom),
-	"PUT /admin/log-level":                             staff(auth.Admin).anytime(onlyLogs).always(keepsNothing),
-	"GET /admin/debug/pprof":                           staff(auth.Admin),
-	"GET /admin/clients":                               staff(auth.Admin),
-	"POST /admin/clients":                              staff(auth.Admin).recent(),
-	"GET /admin/clients/:id":                           staff(auth.Admin),
-	"DELETE /admin/clients/:id":                        staff(auth.Admin).recent().always(takesAway),
-	"POST /admin/clients/:id/rotate":                   staff(auth.Admin).recent(),
-	"GET /admin/accounts":                              staff(auth.Admin),
-	"POST /admin/accounts":                             staff(auth.Admin).recent(),
-	"PUT /admin/accounts/:kind/:name":                  staff(auth.Admin).recent(),
-	"DELETE /admin/accounts/:kind/:name":               staff(auth.Admin).recent().always(takesAway),
-	"DELETE /admin/accounts/:kind/:name/second-factor": staff(auth.Admin).recent(),
-	"GET /admin/keys":                                  staff(auth.Admin),
-	"POST /admin/keys/rotate":                          staff(auth.Admin).recent(),
+	"GET /admin/jobs":                                  atLeast(auth.Viewer),
+	"GET /admin/jobs/:id":                              atLeast(auth.Viewer),
+	"GET /admin/debug":                                 atLeast(auth.Viewer),
+	"GET /admin/log-level":                             atLeast(auth.Viewer),
+	"POST /admin/jobs/:id/approve":                     atLeast(auth.Reviewer).recent(),
+	"POST /admin/jobs/:id/reject":                      atLeast(auth.Reviewer).recent(),
+	"POST /admin/jobs/:id/add-files":                   pageFor(auth.Reviewer).anytime(boundDocuments),
+	"POST /admin/jobs/:id/remove-files":                atLeast(auth.Reviewer).anytime(boundDocuments).always(makesRoom),
+	"DELETE /admin/jobs/:id":                           atLeast(auth.Admin).recent().always(makesRoom),
+	"POST /admin/import":                               atLeast(auth.Admin).anytime(longImport),
+	"GET /admin/backup":                                atLeast(auth.Admin).recent().adds(),
+	"GET /admin/audit":                                 atLeast(auth.Admin),
+	"GET /admin/sweep":                                 atLeast(auth.Viewer),
+	"POST /admin/sweep":                                atLeast(auth.Admin).recent().always(makesRoom),
+	"PUT /admin/log-level":                             atLeast(auth.Admin).anytime(onlyLogs).always(keepsNothing),
+	"GET /admin/debug/pprof":                           atLeast(auth.Admin),
+	"GET /admin/clients":                               atLeast(auth.Admin),
+	"POST /admin/clients":                              atLeast(auth.Admin).recent(),
+	"GET /admin/clients/:id":                           atLeast(auth.Admin),
+	"DELETE /admin/clients/:id":                        atLeast(auth.Admin).recent().always(takesAway),
+	"POST /admin/clients/:id/rotate":                   atLeast(auth.Admin).recent(),
+	"GET /admin/accounts":                              atLeast(auth.Admin),
+	"POST /admin/accounts":                             atLeast(auth.Admin).recent(),
+	"PUT /admin/accounts/:kind/:name":                  atLeast(auth.Admin).recent(),
+	"DELETE /admin/accounts/:kind/:name":               atLeast(auth.Admin).recent().always(takesAway),
+	"DELETE /admin/accounts/:kind/:name/second-factor": atLeast(auth.Admin).recent(),
+	"GET /admin/keys":                                  atLeast(auth.Admin),
+	"POST /admin/keys/rotate":                          atLeast(auth.Admin).recent(),
 }
 
 // variant is the part of a path before the FHIR base.

@@ -293,7 +293,7 @@ func (s *Server) handleStaffBulk(c *fiber.Ctx) error {
 			d.Title = id
 		}
 		if _, err := s.decide(c, id, action, decision{Reason: page.Field(c, "reason"), Contents: cmp.Or(seen[i], unseen)}); err != nil {
-			_, _, d.Problem = s.explain.describe(c, err)
+			_, _, d.Problem = s.explain.Describe(c, err)
 		}
 		out.Decided = append(out.Decided, d)
 	}
