@@ -362,7 +362,7 @@ func (p *production) retrieve(a *adversary, app *client.Client) (client.Job, *br
 		p.look(a, a.early, app, j)
 		b.visit(p.open.Base + "/jobs/" + j.ID + "/customize?_patient=" + a.Patient())
 		b.submit("username", a.account, "password", patientPassword)
-		b.sees(200, "Choose what to release")
+		b.sees(200, "Choose what to share")
 		b.counted()
 		a.told["the form"] = b.page
 		b.submit(append(ticksOf(a.choices), "do", "preview")...)

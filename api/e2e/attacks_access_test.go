@@ -341,7 +341,7 @@ var pageAttacks = []attack{
 		ann := p.loggedIn("ann")
 		ann.visit(p.open.Base + "/my/applications")
 		ann.forge(p.open.Base+"/my/applications", p.open.Base+"/my/applications", "_csrf="+ann.field("_csrf")+"&id="+id)
-		ann.sees(404, "It may have been deleted, or belong to somebody else.")
+		ann.sees(404, "This page may have been deleted, or it may belong to somebody else.")
 		p.want(p.do(p.bob, "GET", "/fhir/Patient/"+p.production.bob), 200, "")
 	}},
 	{"log-out from another site", "CWE-352", func(p *target) {

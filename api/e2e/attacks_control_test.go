@@ -34,7 +34,7 @@ func (p *target) openForm() (web *client.Client, j client.Job, ann *browser) {
 	j = p.kickOff(web, "", p.production.ann, nil)
 	ann = p.loggedIn("ann")
 	ann.visit(p.open.Base + "/jobs/" + j.ID + "/customize")
-	ann.sees(200, "Choose what to release")
+	ann.sees(200, "Choose what to share")
 	return web, j, ann
 }
 
@@ -178,7 +178,8 @@ var controlAttacks = []attack{
 		}
 		ann := p.loggedIn("ann")
 		ann.visit(p.open.Base + "/auth/authorize?" + p.request("app", "client_id", made.ID, "redirect_uri", "https://sly.example/cb").Encode())
-		ann.sees(200, "The app is at https://sly.example", "Nobody at the hospital has checked whose it is")
+		ann.sees(200, "The app is at https://sly.example",
+			"The hospital has not checked who runs it")
 	}},
 	{"guesses at the initial access token go unseen", "CWE-778", (*target).guessRegistrationToken},
 	{"guesses at a client's secret where tokens are looked up go unseen", "CWE-778, RFC 7662 2.1", (*target).guessSecretAtIntrospection},
@@ -222,7 +223,7 @@ var controlAttacks = []attack{
 		web, j, ann := p.openForm()
 		p.want(p.sendForm(web, j.ID, formBody, "a.hiv=on&p.labs=on&do=preview"), 403, "")
 		ann.visit(p.open.Base + "/jobs/" + j.ID + "/customize")
-		ann.sees(200, "Choose what to release")
+		ann.sees(200, "Choose what to share")
 		if strings.Contains(ann.page, " checked") {
 			p.t.Error("the form is ticked")
 		}
@@ -363,9 +364,12 @@ func TestEHI1TheConsentPageSaysWhatControlsTheApplication(t *testing.T) {
 		says     []string
 		not      string
 	}{
-		{"web", false, []string{"you choose on a form", "The hospital looks at each copy"}, "need not ask you"},
-		{"app", false, []string{"need not ask you what goes", "without anyone at the hospital"}, "ou choose"},
-		{"app", true, []string{"need not ask you what goes into", "The hospital looks at each copy"}, "ou choose"},
+		{"web", false, []string{"you choose what the copy includes",
+			"The hospital reviews each copy"}, "does not have to ask you"},
+		{"app", false, []string{"does not have to ask you", "nobody at the hospital has reviewed"},
+			"ou choose"},
+		{"app", true, []string{"does not have to ask you", "The hospital reviews each copy"},
+			"ou choose"},
 	} {
 		p := &target{production: startProduction(t, func(cfg *node.Config) { cfg.FourEyes = c.fourEyes })}
 		b := p.loggedIn("ann")

@@ -45,7 +45,7 @@ func (p *target) releases(patient string, ids []string, lines ...string) (seen m
 	b := p.person()
 	b.visit(p.open.Base + "/jobs/" + j.ID + "/customize")
 	b.submit("username", patient, "password", patientPassword)
-	b.sees(200, "Choose what to release")
+	b.sees(200, "Choose what to share")
 	var ticks []string
 	for _, c := range ehi.Categories() {
 		ticks = append(ticks, "p."+string(c.Key), "on")

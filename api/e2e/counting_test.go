@@ -64,8 +64,9 @@ func TestTheFormDoesNotWaitForALargeRecord(t *testing.T) {
 		b := newBrowser(t)
 		group.Go(func() {
 			b.visit(form)
-			b.sees(200, "We are still counting your record", "data-counting", "Visits")
-			if strings.Contains(b.page, "would go out.") {
+			b.sees(200, "We are still counting the entries in your record", "data-counting",
+				"Visits")
+			if strings.Contains(b.page, "would be shared.") {
 				t.Error("the form has a number that nobody counted")
 			}
 		})
@@ -109,8 +110,9 @@ func TestTheFormTellsWhatHasNoDate(t *testing.T) {
 	_, b := w.formOf("p")
 	b.submit("p.visits", "on", "do", "preview")
 	b.counted()
-	b.sees(200, "3 of 3 entries would go out")
+	b.sees(200, "3 of 3 entries would be shared")
 	b.submit("p.visits", "on", "p.visits.from", "2019-01-01", "do", "preview")
 	b.counted()
-	b.sees(200, "1 of 3 entries would go out. Kept out because of the dates you set: 1 entry without a date")
+	b.sees(200,
+		"1 of 3 entries would be shared. Not shared because of the dates you entered: 1 entry without a date")
 }

@@ -206,7 +206,7 @@ func TestARequestsPageInUseStays(t *testing.T) {
 	b.submit("patient", p, "password", "any")
 	b.sees(200, `http-equiv="refresh"`, `<a href="?cancel=yes">`)
 	b.visit(w.open.Base + "/my/requests/" + j.ID + "?cancel=yes")
-	b.sees(200, " open>", "Yes, cancel it")
+	b.sees(200, " open>", "Yes, cancel this request")
 	if strings.Contains(b.page, `http-equiv="refresh"`) {
 		t.Error("the question comes again by itself, and closes")
 	}

@@ -131,9 +131,9 @@ func TestEHI7NothingLeavesAfterAWithdrawal(t *testing.T) { // not beside tests t
 	queued := p.queued(review.ID)
 	form := p.browserOf("ann")
 	form.visit(p.open.Base + "/jobs/" + open.ID + "/customize")
-	form.sees(200, "Choose what to release")
+	form.sees(200, "Choose what to share")
 	form.submit("p.labs", "on", "do", "preview")
-	form.sees(200, "Choose what to release")
+	form.sees(200, "Choose what to share")
 
 	polled := make(chan int, 1)
 	go func() {
@@ -169,7 +169,7 @@ func TestEHI7NothingLeavesAfterAWithdrawal(t *testing.T) { // not beside tests t
 	ann := p.browserOf("ann")
 	ann.visit(p.open.Base + "/my/applications")
 	ann.submit()
-	ann.sees(200, "No app has access")
+	ann.sees(200, "No apps have access")
 	close(withdrawn)
 
 	if err := <-broken; err != nil {
@@ -250,7 +250,7 @@ func TestEHI7AWithdrawalOvertakesAFormThatWasLetIn(t *testing.T) {
 		open := p.kickOff(app, "", p.ann, nil)
 		form := p.browserOf("ann")
 		form.visit(p.open.Base + "/jobs/" + open.ID + "/customize")
-		form.sees(200, "Choose what to release")
+		form.sees(200, "Choose what to share")
 		body := url.Values{"interaction": {form.field("interaction")}, "p.labs": {"on"}}.Encode()
 		header := []string{
 			"Content-Type", "application/x-www-form-urlencoded", "Cookie", form.cookies(), "Origin", p.open.Base,
@@ -315,7 +315,7 @@ func TestEHI7NothingIsLeftOfARemovedApplication(t *testing.T) {
 		queued := p.queued(open.ID)
 		form := p.browserOf("ann")
 		form.visit(p.open.Base + "/jobs/" + open.ID + "/customize")
-		form.sees(200, "Choose what to release")
+		form.sees(200, "Choose what to share")
 		registered, err := p.admin.Client(t.Context(), "web")
 		if err != nil {
 			t.Fatal(err)

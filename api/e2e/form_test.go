@@ -27,7 +27,7 @@ func (w *world) formOf(p string) (client.Job, *browser) {
 	b := newBrowser(w.t)
 	b.visit(w.open.Base + "/jobs/" + j.ID + "/customize")
 	b.submit("patient", p, "password", "any")
-	b.sees(200, "Choose what to release")
+	b.sees(200, "Choose what to share")
 	b.counted()
 	return j, b
 }
@@ -44,14 +44,14 @@ func (b *browser) counted() {
 	})
 }
 
-var sum = regexp.MustCompile(`With these choices ([\d,]+) of ([\d,]+) entr`)
+var sum = regexp.MustCompile(`With these choices, ([\d,]+) of ([\d,]+) entr`)
 
-// promised is what the form says would go out, and of how much.
+// promised is what the form says would be shared, and of how much.
 func promised(t *testing.T, page string) (released, stored int64) {
 	t.Helper()
 	m := sum.FindStringSubmatch(page)
 	if m == nil {
-		t.Fatalf("the form does not say what would go out:\n%s", page)
+		t.Fatalf("the form does not say what would be shared:\n%s", page)
 	}
 	n := func(s string) int64 {
 		v, err := strconv.ParseInt(strings.ReplaceAll(s, ",", ""), 10, 64)
@@ -63,7 +63,8 @@ func promised(t *testing.T, page string) (released, stored int64) {
 	return n(m[1]), n(m[2])
 }
 
-// What the form says would go out does go out, of real records, to the last entry; and what it says stays is counted as withheld.
+// What the form says would be shared is shared, of real records, to the last entry; and what it
+// says stays is counted as withheld.
 func TestTheFormKeepsWhatItPromises(t *testing.T) {
 	t.Parallel()
 	w := startOnRecords(t)
@@ -111,14 +112,17 @@ func TestTheFormLosesNothing(t *testing.T) {
 		"p.radiology", "on", "p.radiology.notes", strings.Repeat("x", 201), "a.genetic", "on", "a.genetic.text", strings.Repeat("y", 201)}
 	b.submit(wrong...)
 	b.sees(400, `href="#p-labs-from">Lab results: write each date`, `href="#p-visits-from">Clinic visits: the first date must not be after`,
-		`href="#p-other-to">Other documents: a date cannot be in the future`, `href="#p-radiology-notes">X-rays and other images: write at most 200`, `href="#a-genetic-text">Genetic tests: write at most 200`, `id="p-labs-wrong"`, `value="31.1.2020"`)
+		`href="#p-other-to">Other documents: the date cannot be in the future`,
+		`href="#p-radiology-notes">X-rays and other images: enter no more than 200`,
+		`href="#a-genetic-text">Genetic tests: enter no more than 200`, `id="p-labs-wrong"`,
+		`value="31.1.2020"`)
 	if strings.Contains(b.page, "invalid form") {
 		t.Error("the wire's own words are on the page")
 	}
 
 	b.submit("p.labs", "on", "p.visits", "on", "p.visits.from", "2020-02-01", "a.hiv", "on", "a.genetic", "on", "a.genetic.text", "BRCA", "do", "preview")
 	b.counted()
-	b.sees(200, "would go out")
+	b.sees(200, "would be shared")
 	form := w.open.Base + "/jobs/" + j.ID + "/customize"
 	for _, address := range []string{form, form + "?lang=es"} {
 		b.visit(address)
@@ -126,11 +130,12 @@ func TestTheFormLosesNothing(t *testing.T) {
 			b.sees(200, kept)
 		}
 	}
-	b.sees(200, `lang="es"`, "Elija qué entregar", "Resultados de laboratorio")
+	b.sees(200, `lang="es"`, "Elija qué compartir", "Resultados de laboratorio")
 	b.visit(form)
-	b.sees(200, "Elija qué entregar") // the choice of the language lasts
+	b.sees(200, "Elija qué compartir") // the choice of the language lasts
 	b.submit("p.visits", "on", "lang", "en")
-	b.sees(200, "Choose what to release", `name="p.visits" value="on" aria-describedby="p-visits-hint p-visits-count" checked`)
+	b.sees(200, "Choose what to share",
+		`name="p.visits" value="on" aria-describedby="p-visits-hint p-visits-count" checked`)
 
 	// The page's script asks for the same in JSON.
 	preview := url.Values{"interaction": {b.field("interaction")}, "p.labs": {"on"}, "do": {"preview"}}.Encode()
@@ -142,7 +147,10 @@ func TestTheFormLosesNothing(t *testing.T) {
 	var said struct {
 		Counts map[string]string `json:"counts"`
 	}
-	if err != nil || a.Status != 200 || json.Unmarshal(a.Body, &said) != nil || !strings.Contains(said.Counts["p.labs"], "would go out") || !strings.Contains(said.Counts["sum"], "With these choices") || a.Header.Get("Cache-Control") != "no-store" {
+	if err != nil || a.Status != 200 || json.Unmarshal(a.Body, &said) != nil ||
+		!strings.Contains(said.Counts["p.labs"], "would be shared") ||
+		!strings.Contains(said.Counts["sum"], "With these choices") ||
+		a.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("%+v, %v", a, err)
 	}
 
@@ -169,14 +177,15 @@ func TestPatientsPagesSpeakSpanish(t *testing.T) {
 			t.Errorf("Vary: %s", a.Header.Get("Vary"))
 		}
 	}
-	w.want(w.do(w.open, "GET", "/jobs/none/customize", "Accept", "text/html", "Accept-Language", "es"), 404, "Esta página no existe")
+	w.want(w.do(w.open, "GET", "/jobs/none/customize", "Accept", "text/html", "Accept-Language",
+		"es"), 404, "Página no encontrada")
 	b := newBrowser(t)
 	b.visit(w.open.Base + "/patient-login?lang=es&action=%2Fmy%2Frequests")
 	b.sees(200, "Iniciar sesión")
 	b.submit("patient", "nobody", "password", "x")
 	b.sees(401, "Paciente desconocido")
 	b.submit("patient", w.demoPatient(), "password", "x")
-	b.sees(200, "Sus solicitudes", "No hay ninguna solicitud")
+	b.sees(200, "Sus solicitudes", "No tiene solicitudes")
 	b.visit(w.open.Base + "/my/requests?lang=xx")
 	b.sees(200, "Sus solicitudes")
 }
@@ -189,7 +198,8 @@ func scripts(on bool) chromedp.Action[chromedp.Void] {
 	}
 }
 
-// The whole way of a patient in a browser whose scripts are off: sign in, allow, choose with a look at what would go out, follow, cancel.
+// The whole way of a patient in a browser whose scripts are off: sign in, allow, choose with a look
+// at what would be shared, follow, cancel.
 func TestPatientsWayWithoutScriptsInARealBrowser(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -217,7 +227,8 @@ func TestPatientsPagesFollowInARealBrowser(t *testing.T) {
 	j := w.kickOff(pat, "", p, nil)
 	form := w.open.Base + "/jobs/" + j.ID + "/customize"
 	do(t, ctx, chromedp.Navigate(form), chromedp.WaitVisible("#patient"), chromedp.Submit("#password"), chromedp.WaitVisible("#p-labs"), chromedp.Click("#p-labs"))
-	do(t, ctx, chromedp.WaitVisible(`//p[@id="p-labs-count" and contains(text(), "would go out")]`))
+	do(t, ctx,
+		chromedp.WaitVisible(`//p[@id="p-labs-count" and contains(text(), "would be shared")]`))
 	do(t, ctx, chromedp.Navigate(form), chromedp.WaitVisible("#p-labs:checked")) // a reload
 	twice := `(() => { const b = document.querySelector("main .buttons button:not([name])"); b.click(); b.click(); return ""; })()`
 	if _, err := chromedp.Run(ctx, chromedp.Evaluate[string](twice)); err != nil {
@@ -302,7 +313,7 @@ func TestTheFormIgnoresWhatItHides(t *testing.T) {
 	// What the browser lets people write is taken, in their letters.
 	_, b = w.formOf(p)
 	b.submit("p.labs", "on", "p.labs.notes", strings.Repeat("ñ", 201))
-	b.sees(400, "write at most 200 letters")
+	b.sees(400, "enter no more than 200 letters")
 	b.submit("p.labs", "on", "p.labs.notes", strings.Repeat("ñ", 200))
 	b.sees(200, "Your request")
 
@@ -334,7 +345,8 @@ func TestTheFormMendsItselfInARealBrowser(t *testing.T) {
 	do(t, ctx, chromedp.Click("#p-labs"), chromedp.Click("#p-visits"), chromedp.SetValue("#p-visits-from", "2020-02-01"), chromedp.SetValue("#p-visits-to", "2019-02-01"))
 	ask[any](t, ctx, `document.querySelector("#p-visits-to").dispatchEvent(new Event("input", {bubbles: true}))`)
 	do(t, ctx, chromedp.WaitVisible(`//p[@id="p-visits-wrong" and contains(text(), "must not be after")]`), chromedp.WaitVisible("#p-visits-from[aria-invalid=true]"),
-		chromedp.WaitVisible(`//p[@id="p-labs-count" and contains(text(), "would go out")]`), chromedp.WaitVisible(`//p[contains(text(), "With these choices")]`))
+		chromedp.WaitVisible(`//p[@id="p-labs-count" and contains(text(), "would be shared")]`),
+		chromedp.WaitVisible(`//p[contains(text(), "With these choices")]`))
 	do(t, ctx, chromedp.Click("#p-visits"), chromedp.WaitNotVisible("#p-visits-wrong"), chromedp.WaitNotVisible("#p-visits-from"),
 		chromedp.Click("main .buttons button:not([name])"), chromedp.WaitVisible(`//h1[text()="Thank you"]`))
 	if job := w.wait(j.ID, ehi.Retrieved); job.Parameters["visits"].Enabled || !job.Parameters["labs"].Enabled {

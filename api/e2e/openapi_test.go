@@ -425,7 +425,7 @@ func (w *world) registries(x *witness, send func(c *client.Client, method, targe
 		b.submit()
 		b.sees(200, "Apps with access")
 	}
-	b.sees(200, "No app has access")
+	b.sees(200, "No apps have access")
 	patient := w.demoPatient()
 	j := w.kickOff(w.patient(patient), "/no-form", patient, nil)
 	w.wait(j.ID, ehi.Retrieved)

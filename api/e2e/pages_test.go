@@ -177,9 +177,11 @@ func TestAPersonsWayThroughThePages(t *testing.T) {
 
 	j := w.kickOff(pat, "", p, nil)
 	b.visit(w.open.Base + "/jobs/" + j.ID + "/customize?redirect=http%3A%2F%2Fapp.example%2Fdone")
-	b.sees(200, "Choose what to release", "Lab results", "a.hiv")
+	b.sees(200, "Choose what to share", "Lab results", "a.hiv")
 	b.submit("p.labs", "on", "p.visits", "on", "p.visits.from", "2020-02-01", "p.visits.to", "2019-01-01")
-	b.sees(400, "There is a problem", `<a href="#p-visits-from">Clinic visits: the first date must not be after the last one</a>`, `value="2020-02-01"`, `aria-invalid="true"`)
+	b.sees(400, "There is a problem",
+		`<a href="#p-visits-from">Clinic visits: the first date must not be after the last date</a>`,
+		`value="2020-02-01"`, `aria-invalid="true"`)
 	first := *b
 	b.submit("p.labs", "on", "a.hiv", "on", "a.genetic", "on", "a.genetic.text", "BRCA")
 	if b.at.Host != "app.example" || b.at.Path != "/done" {
@@ -190,9 +192,10 @@ func TestAPersonsWayThroughThePages(t *testing.T) {
 		t.Errorf("job %+v", job)
 	}
 	first.submit("p.labs", "on")
-	first.sees(200, "Your request", "Somebody at the hospital looks at it") // the first choices stand
+	first.sees(200, "Your request", "The hospital reviews the copy") // the first choices stand
 	b.visit(w.open.Base + "/jobs/" + j.ID + "/customize")
-	b.sees(200, "Your request", "Somebody at the hospital looks at it") // the form is sent: there it says how things stand
+	// the form is sent: there it says how things stand
+	b.sees(200, "Your request", "The hospital reviews the copy")
 
 	theirs := w.kickOff(w.patient(other), "", other, nil)
 	b.visit(w.open.Base + "/jobs/" + theirs.ID + "/customize")
@@ -217,7 +220,7 @@ func TestEHI7AFormLeadsBackAsBrowsersReadTheAddress(t *testing.T) {
 		b := newBrowser(t)
 		b.visit(w.open.Base + "/jobs/" + j.ID + "/customize?" + url.Values{"redirect": {redirect}}.Encode())
 		b.submit("patient", p, "password", "any")
-		b.sees(200, "Choose what to release")
+		b.sees(200, "Choose what to share")
 		if strings.Contains(b.page, refused) != (back == "") {
 			t.Errorf("%q: the form says otherwise", redirect)
 		}
@@ -261,7 +264,7 @@ func TestPagesAreGuarded(t *testing.T) {
 	if err != nil || a.Status != 302 || to.Path != "/patient-login" || to.Query().Get("redirect") != "http://app.example/" || !strings.HasPrefix(to.Query().Get("action"), "/jobs/"+j.ID+"/customize") {
 		t.Errorf("not signed in: %d %s", a.Status, to)
 	}
-	w.want(w.do(w.open, "GET", "/jobs/"+j.ID+"/customize?_patient="+p), 200, "Choose what to release")
+	w.want(w.do(w.open, "GET", "/jobs/"+j.ID+"/customize?_patient="+p), 200, "Choose what to share")
 	w.want(w.do(w.open, "GET", "/jobs/none/customize"), 404, "Export job not found!")
 	for _, c := range []struct {
 		path, body string
@@ -301,7 +304,7 @@ func TestNoBearerTakesTheSandboxsShortcut(t *testing.T) {
 	p, pat := w.anyPatient()
 	j := w.kickOff(pat, "", p, nil)
 	form := "/jobs/" + j.ID + "/customize?_patient=" + p
-	w.want(w.do(w.open, "GET", form), 200, "Choose what to release")
+	w.want(w.do(w.open, "GET", form), 200, "Choose what to share")
 	if a := w.do(pat, "GET", form); a.Status == 200 || strings.Contains(string(a.Body), "interaction") {
 		t.Errorf("with a token: %d %.300s", a.Status, a.Body)
 	}

@@ -90,14 +90,15 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	b.submit("patient", p, "password", "x")
 	b.submit("p.labs", "on", "do", "preview")
 	b.counted()
-	b.sees(200, "would go out", ` name="p.labs" value="on" aria-describedby="p-labs-hint p-labs-count" checked`)
+	b.sees(200, "would be shared",
+		` name="p.labs" value="on" aria-describedby="p-labs-hint p-labs-count" checked`)
 	b.submit("p.labs", "on", "lang", "es")
 	b.sees(200, `lang="es"`)
 	b.submit("p.labs", "on", "lang", "en")
 	b.submit("p.labs", "on", "p.labs.from", "never")
 	b.sees(400, "There is a problem")
 	b.again()
-	b.sees(200, `value="never"`, "write each date") // what is wrong is still said, beside its field
+	b.sees(200, `value="never"`, "enter each date") // what is wrong is still said, beside its field
 	twice := *b
 	b.submit("p.labs", "on")
 	b.sees(200, "Your request")
@@ -111,7 +112,7 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	b.again()
 	b.sees(200, "Your requests")
 	twice.submit()
-	twice.sees(404, "Your requests", "It may have been deleted")
+	twice.sees(404, "Your requests", "This page may have been deleted")
 	q := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {"http://app.example/cb"}, "scope": {"patient/$ehi-export offline_access"}, "state": {"s"}, "aud": {w.open.Base + "/fhir"}}
 	b.visit(w.open.Base + "/authorize-app?" + q.Encode())
 	b.submit("decision", "allow")
@@ -121,7 +122,7 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	twice = *b
 	b.submit()
 	twice.submit()
-	twice.sees(404, "It may have been deleted")
+	twice.sees(404, "This page may have been deleted")
 	b.visit(w.open.Base + "/my/applications")
 	b.submitTo("/patient-logout")
 	b.sees(200, "Sign in")
@@ -462,7 +463,8 @@ func TestWhatPatientsChooseOutlastsTheirSession(t *testing.T) {
 	// The consent, the end of a request, and the log-in.
 	q := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {"http://app.example/cb"}, "scope": {"patient/$ehi-export"}, "state": {"s"}, "aud": {w.open.Base + "/fhir"}}
 	for _, tokens := range []bool{false, true} {
-		for page, back := range map[string]string{"/authorize-app?" + q.Encode(): "Allow access?", "/my/requests/" + j.ID: "Yes, cancel it"} {
+		for page, back := range map[string]string{"/authorize-app?" + q.Encode(): "Allow access?",
+			"/my/requests/" + j.ID: "Yes, cancel this request"} {
 			b.visit(w.open.Base + page)
 			if strings.Contains(b.page, "Sign in</h1>") {
 				b.submit("patient", p, "password", "any")

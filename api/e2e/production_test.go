@@ -294,7 +294,7 @@ func TestProductionModeServesTheWholeFlowOverTLS(t *testing.T) {
 		b.visit(p.open.Base + "/jobs/" + j.ID + "/customize?_patient=" + p.ann + "&redirect=https%3A%2F%2Fportal.example%2Fdone")
 		b.sees(200, "Sign in")
 		b.submit("username", "ann", "password", patientPassword)
-		b.sees(200, "Choose what to release")
+		b.sees(200, "Choose what to share")
 		b.submit("p.labs", "on", "p.visits", "on")
 		if id == "app" && b.at.String() != "https://portal.example/done" {
 			t.Errorf("behind the form: %s", b.at)
@@ -323,7 +323,7 @@ func TestProductionModeServesTheWholeFlowOverTLS(t *testing.T) {
 		b.visit(p.open.Base + "/my/applications")
 		b.sees(200, "Apps with access", map[string]string{"app": "An application", "web": "A web site"}[id])
 		b.submit()
-		b.sees(200, "No app has access")
+		b.sees(200, "No apps have access")
 		p.want(p.do(again, "GET", j.StatusURL), 401, "Invalid token")
 		p.want(p.do(pat, "GET", j.StatusURL), 401, "Invalid token")
 	}

@@ -98,7 +98,7 @@ func TestTheQuotaOfExportsCountsFormsThatAreSent(t *testing.T) {
 		t.Errorf("%d %s", b.code, b.page)
 	}
 	b.visit(w.node.URL + "/jobs/" + j.ID + "/customize?_patient=" + p)
-	b.sees(200, "Choose what to release")
+	b.sees(200, "Choose what to share")
 	if !strings.Contains(b.page, " checked") {
 		t.Error("the choices are lost")
 	}
@@ -223,7 +223,7 @@ func TestTheQuotaOfStoredBytesCountsFormsThatAreSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.visit(form)
-	b.sees(200, "Choose what to release", " checked")
+	b.sees(200, "Choose what to share", " checked")
 	b.submit("p.labs", "on")
 	if j := w.wait(second.ID, ehi.Requested); j.Status != ehi.Requested {
 		t.Errorf("%+v", j)

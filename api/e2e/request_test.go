@@ -28,13 +28,15 @@ func TestAPatientFollowsARequest(t *testing.T) {
 	b.visit(page)
 	b.sees(200, "Sign in")
 	b.submit("patient", p, "password", "any")
-	b.sees(200, "Your request", "You choose what goes out", "Cancel this request")
+	b.sees(200, "Your request", "You choose what to share", "Cancel this request")
 	b.visit(w.node.URL + "/jobs/" + j.ID + "/customize")
 	b.submit("p.labs", "on", "p.labs.from", "2015-01-01", "a.genetic", "on", "a.genetic.text", "BRCA", "a.hiv", "on")
 	b.sees(200, "Your request", "Lab results, from 2015-01-01", "Genetic tests: BRCA", "HIV test results", "test_client_id")
 	w.wait(j.ID, ehi.Retrieved)
 	b.visit(page)
-	b.sees(200, `class="now" aria-current="step">Somebody at the hospital looks at it`, "What stays at the hospital", "Not chosen by you, or of other dates", "Billing records", "Measurements and test results")
+	b.sees(200, `class="now" aria-current="step">The hospital reviews the copy`,
+		"What will not be shared", "Not selected, or outside your dates", "Billing records",
+		"Measurements and test results")
 	if strings.Contains(b.page, `http-equiv="refresh"`) {
 		t.Error("it looks again while a person works")
 	}
@@ -76,13 +78,13 @@ func TestAPatientFollowsARequest(t *testing.T) {
 	cancelled := w.kickOff(pat, "/no-form", p, nil)
 	w.wait(cancelled.ID, ehi.Retrieved)
 	b.visit(w.node.URL + "/my/requests/" + cancelled.ID)
-	b.sees(200, "Everything: there was no form")
+	b.sees(200, "Everything in your record: this request did not ask you to choose")
 	again := *b
 	b.submit()
 	b.sees(200, "Your request was cancelled")
 	w.want(w.do(pat, "GET", cancelled.StatusURL), 404, "")
 	again.submit()
-	again.sees(404, "It may have been deleted, or belong to somebody else.")
+	again.sees(404, "This page may have been deleted, or it may belong to somebody else.")
 
 	rejected := w.kickOff(pat, "/no-form", p, nil)
 	w.wait(rejected.ID, ehi.Retrieved)
@@ -90,7 +92,7 @@ func TestAPatientFollowsARequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.visit(w.node.URL + "/my/requests/" + rejected.ID)
-	b.sees(200, "did not release this copy")
+	b.sees(200, "did not share this copy")
 
 	foreign := w.kickOff(theirs, "/no-form/auto-approve", other, nil)
 	w.manifest(theirs, foreign)

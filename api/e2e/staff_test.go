@@ -87,7 +87,7 @@ func TestAdministratorsWorkWithoutScripts(t *testing.T) {
 	person := newBrowser(t)
 	person.visit(w.open.Base + "/my/requests/" + jobs[0].ID)
 	person.submit("patient", p, "password", "any")
-	person.sees(200, "did not release this copy", "another person&#39;s results")
+	person.sees(200, "did not share this copy", "another person&#39;s results")
 	b.submitTo("/admin/ui/jobs/" + jobs[0].ID + "/delete")
 	b.sees(200, "1 to 4 of 4")
 

@@ -107,7 +107,7 @@ func (p *production) stalledRoutes() []stalledRoute {
 			b := p.person()
 			b.visit(p.open.Base + "/jobs/" + j.ID + "/customize")
 			b.submit("username", "ann", "password", patientPassword)
-			b.sees(200, "Choose what to release")
+			b.sees(200, "Choose what to share")
 			b.counted()
 			return byPage(b, "", "/jobs/"+j.ID)
 		}},

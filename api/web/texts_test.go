@@ -119,7 +119,9 @@ func TestWordsOfLanguages(t *testing.T) {
 		{en.Count("entries", 1), "1 entry"}, {en.Count("entries", 12345), "12,345 entries"}, {es.Count("entries", 12345), "12.345 registros"},
 		{en.Bytes(999), "999 bytes"}, {en.Bytes(1_500_000), "1.5 MB"}, {es.Bytes(1500), "1,5 KB"},
 		{en.Type("Observation"), "Measurements and test results"}, {en.Type("Unheard"), "Unheard"},
-		{string(en.Stress("form.intro", "<b>")), "An app asked for a copy of the health record of <strong>&lt;b&gt;</strong>. Nothing leaves the hospital but what you choose here."},
+		{string(en.Stress("form.intro", "<b>")),
+			"An app asked for a copy of the health record of <strong>&lt;b&gt;</strong>. " +
+				"You choose here what the hospital shares."},
 	} {
 		if c.got != c.want {
 			t.Errorf("%q, not %q", c.got, c.want)
