@@ -68,7 +68,7 @@ func TestFourEyesApproveTheSameThing(t *testing.T) {
 	}
 	b.visit(page)
 	b.submit("do", "approve", "contents", b.field("contents"))
-	b.sees(200, "Approved so far by: ada", "You have approved this")
+	b.sees(200, "Approved by: ada", "You approved this export")
 
 	document := documentLink.FindString(b.page)
 	b.visit(p.open.Base + document)

@@ -76,7 +76,7 @@ var signInAttacks = []attack{
 		b := p.person()
 		b.visit(p.open.Base + "/admin")
 		b.submit("username", "halfway", "password", staffPassword)
-		b.sees(200, "Enter the six digits")
+		b.sees(200, "Enter the six-digit code")
 		for _, path := range []string{"/admin/jobs", "/admin/accounts", "/admin/backup", "/admin/ui/events", "/jobs/" + p.annJob.ID + "/metadata"} {
 			p.want(p.do(p.open, "GET", path, "Cookie", b.cookies()), 401, "")
 		}

@@ -59,7 +59,7 @@ func choose(t *testing.T, ctx context.Context, base, what, variant string, types
 	}
 	press(t, ctx, "#setup button[type=submit]")
 	if what == "patient" {
-		do(t, ctx, chromedp.WaitVisible(`//button[text()="Go to the sign-in"]`))
+		do(t, ctx, chromedp.WaitVisible(`//button[text()="Go to sign-in"]`))
 		press(t, ctx, ".steps .now button")
 		do(t, ctx, chromedp.WaitVisible("#password"))
 		press(t, ctx, "main button[type=submit]")
@@ -86,7 +86,8 @@ func TestConsoleRunsAPatientsExport(t *testing.T) {
 	begun := time.Now()
 	choose(t, ctx, w.open.Base+"/", "patient", "/no-form/auto-approve")
 	do(t, ctx, chromedp.WaitVisible("#viewer .row"))
-	t.Logf("four presses (Begin, Go to the sign-in, Sign in, Allow), and the first file is there after %v", time.Since(begun).Round(10*time.Millisecond))
+	t.Logf("four presses (Start, Go to sign-in, Sign in, Allow), and the first file is there after %v",
+		time.Since(begun).Round(10*time.Millisecond))
 	if at := location(t, ctx); at != w.open.Base+"/" {
 		t.Errorf("the code stays in the address: %s", at)
 	}
@@ -95,7 +96,7 @@ func TestConsoleRunsAPatientsExport(t *testing.T) {
 	}
 	g.look("console-files")
 	do(t, ctx, chromedp.EmulateViewport(1280, 900))
-	press(t, ctx, `button[aria-label="Look into Observation.ndjson"]`)
+	press(t, ctx, `button[aria-label="View Observation.ndjson"]`)
 	do(t, ctx, chromedp.WaitVisible(`//h2[text()="Observation.ndjson"]`))
 	tabTo(t, ctx, ".viewer-lines")
 	do(t, ctx, chromedp.KeyEvent(kb.ArrowDown), chromedp.WaitVisible("#viewer .viewer-text button"))
@@ -104,7 +105,7 @@ func TestConsoleRunsAPatientsExport(t *testing.T) {
 	tabTo(t, ctx, "#viewer-search")
 	do(t, ctx, chromedp.KeyEvent("no such text anywhere"), chromedp.WaitVisible(`//p[starts-with(text(), "0 of ")]`))
 	press(t, ctx, ".steps .now > div > button")
-	do(t, ctx, chromedp.WaitVisible(`//p[text()="That was a whole export."]`))
+	do(t, ctx, chromedp.WaitVisible(`//p[text()="The export is complete."]`))
 	g.look("console-done")
 	if list := w.list(""); len(list) != 0 {
 		t.Errorf("%d exports are left", len(list))
@@ -133,12 +134,13 @@ func TestConsoleRunsEveryKindOfExport(t *testing.T) {
 	b := newBrowser(t)
 	b.visit(w.open.Base + "/jobs/" + list[0].ID + "/customize?_patient=" + list[0].Patient.ID)
 	b.submit("p.labs", "on")
-	do(t, ctx, chromedp.WaitVisible(`//a[text()="Review it in a new tab"]`))
+	do(t, ctx, chromedp.WaitVisible(`//a[text()="Review the export in a new tab"]`))
 	if _, err := w.admin.Act(t.Context(), list[0].ID, "approve"); err != nil {
 		t.Fatal(err)
 	}
 	do(t, ctx, chromedp.WaitVisible("#viewer .row"))
-	if said := text(t, ctx, "#steps"); !strings.Contains(said, "asking for it again") || !strings.Contains(said, "429") || !strings.Contains(said, "503") {
+	if said := text(t, ctx, "#steps"); !strings.Contains(said, ".ndjson: retrying") ||
+		!strings.Contains(said, "429") || !strings.Contains(said, "503") {
 		t.Errorf("of the faults the page says: %s", said)
 	}
 }
@@ -150,7 +152,13 @@ func TestAPIPageTriesOperations(t *testing.T) {
 	g := newGallery(w)
 	do(t, g.ctx, chromedp.Navigate(w.open.Base+"/docs/api"), chromedp.WaitVisible(".operation"))
 	g.look("api")
-	do(t, g.ctx, chromedp.Click("#token button"), chromedp.WaitVisible(`//p[starts-with(text(), "For system")]`), chromedp.SendKeys("#find", "groups of patients"), chromedp.Click(".operation:not([hidden]) summary"), chromedp.WaitVisible(".operation[open] form"), chromedp.Click(".operation[open] form button"), chromedp.WaitVisible(".operation[open] .wire .good"))
+	do(t, g.ctx, chromedp.Click("#token button"),
+		chromedp.WaitVisible(`//p[starts-with(text(), "Scope: system")]`),
+		chromedp.SendKeys("#find", "groups of patients"),
+		chromedp.Click(".operation:not([hidden]) summary"),
+		chromedp.WaitVisible(".operation[open] form"),
+		chromedp.Click(".operation[open] form button"),
+		chromedp.WaitVisible(".operation[open] .wire .good"))
 	g.look("api-tried")
 }
 
@@ -167,10 +175,10 @@ func TestConsoleShowsWhatReallyHappened(t *testing.T) {
 	w := start(t, t.TempDir(), config(), node.Options{})
 	ctx, _ := openBrowser(t, w.open.Base)
 	do(t, ctx, chromedp.EmulateViewport(1280, 900))
-	const follow, files = "Follow it until the files are there", "Take the files"
-	const good, partly, wrong = "done: done", "partly: done in part", "wrong: went wrong"
+	const follow, files = "Poll the status", "Download the files"
+	const good, partly, wrong = "done: done", "partly: done with problems", "wrong: failed"
 	for _, f := range ehi.Faults() {
-		at, is, says := files, good, "files are here, with as many resources as the manifest says."
+		at, is, says := files, good, "files are complete and match the manifest."
 		switch f.Fault {
 		case ehi.FaultFailed:
 			at, is, says = follow, wrong, "The export failed (ordered by /faulty)"
@@ -188,9 +196,9 @@ func TestConsoleShowsWhatReallyHappened(t *testing.T) {
 			continue
 		}
 		press(t, ctx, ".steps .now > div > button") // to delete it
-		end := "That was a whole export."
+		end := "The export is complete."
 		if is != good {
-			end = "That was a run with trouble on the way: its steps say which."
+			end = "The run is complete, with problems. See the steps above."
 		}
 		do(t, ctx, chromedp.WaitVisible(`//p[text()="`+end+`"]`))
 	}
@@ -200,13 +208,17 @@ func TestConsoleShowsWhatReallyHappened(t *testing.T) {
 		end  func(id string) error
 		says string
 	}{
-		{func(id string) error { _, err := w.admin.Do(t.Context(), "DELETE", "/admin/jobs/"+id, nil); return err }, "it was 404"},
+		{func(id string) error {
+			_, err := w.admin.Do(t.Context(), "DELETE", "/admin/jobs/"+id,
+				nil)
+			return err
+		}, "got 404"},
 		{func(id string) error { _, err := w.admin.Act(t.Context(), id, "reject"); return err }, "rejected by an administrator"},
 	} {
 		ctx, _ := openBrowser(t, w.open.Base) // in which nobody is signed in
 		do(t, ctx, chromedp.EmulateViewport(1280, 900))
 		choose(t, ctx, w.open.Base+"/", "patient", "/no-form")
-		do(t, ctx, chromedp.WaitVisible(`//a[text()="Review it in a new tab"]`))
+		do(t, ctx, chromedp.WaitVisible(`//a[text()="Review the export in a new tab"]`))
 		list := w.list(ehi.Retrieved)
 		if len(list) != 1 {
 			t.Fatalf("%d exports", len(list))
@@ -249,9 +261,12 @@ func TestConsoleChecksTheManifest(t *testing.T) {
 		step string
 		says string
 	}{
-		{func(m []byte) string { return strings.Replace(string(m), `"count":`, `"count":9`, 1) }, "Take the files", "1 of "},
-		{func(m []byte) string { return strings.Replace(string(m), `.ndjson"`, `.none"`, 1) }, "Take the files", "1 of "},
-		{func([]byte) string { return "Accepted" }, "Follow it until the files are there", "The manifest is no JSON."},
+		{func(m []byte) string { return strings.Replace(string(m), `"count":`, `"count":9`, 1) },
+			"Download the files", "1 of "},
+		{func(m []byte) string { return strings.Replace(string(m), `.ndjson"`, `.none"`, 1) },
+			"Download the files", "1 of "},
+		{func([]byte) string { return "Accepted" }, "Poll the status",
+			"The manifest is not valid JSON."},
 	} {
 		lie := func(out http.ResponseWriter, r *http.Request) {
 			seen := httptest.NewRecorder()
@@ -271,7 +286,7 @@ func TestConsoleChecksTheManifest(t *testing.T) {
 		change.Store(&lie)
 		choose(t, ctx, front.URL+"/", "patients", "/no-form/auto-approve")
 		do(t, ctx, chromedp.WaitVisible(`//p[@class="wrong" and contains(text(), "`+c.says+`")]`))
-		if now := steps(t, ctx); now[c.step] != "wrong: went wrong" {
+		if now := steps(t, ctx); now[c.step] != "wrong: failed" {
 			t.Errorf("%s: %v", c.says, now)
 		}
 	}

@@ -115,13 +115,13 @@ func TestListsThatAreCutSaySo(t *testing.T) {
 		t.Errorf("over its pages %d clients", len(ids))
 	}
 	b.visit(w.open.Base + "/admin/ui/clients?q=aplicacion+129")
-	b.sees(200, "1 to 1 of 1, of 130 in all", "client-129")
+	b.sees(200, "1 to 1 of 1 (130 in total)", "client-129")
 	b.visit(w.open.Base + "/admin/ui/clients?q=client-12")
-	b.sees(200, "1 to 10 of 10, of 130 in all")
+	b.sees(200, "1 to 10 of 10 (130 in total)")
 	b.visit(w.open.Base + "/admin/ui/clients?q=nothing")
-	b.sees(200, "None, of 130 in all", "No client is like that")
+	b.sees(200, "None (130 in total)", "No matching clients")
 	b.visit(w.open.Base + "/admin/ui/accounts?q=x")
-	b.sees(200, "There is no account")
+	b.sees(200, "No accounts")
 
 	// The trail.
 	for range 120 { // each look is an event, as each new client was
@@ -131,12 +131,12 @@ func TestListsThatAreCutSaySo(t *testing.T) {
 	b.visit(w.open.Base + "/admin/ui/audit")
 	b.sees(200, "The latest 200 of")
 	b.visit(w.open.Base + "/admin/ui/audit?day=" + time.Now().UTC().Format(time.DateOnly))
-	b.sees(200, "200 events, in order; more follow")
+	b.sees(200, "200 events, oldest first; more follow")
 	if n := len(b.follow("next", events)); n < 250 {
 		t.Errorf("over its pages %d events", n)
 	}
 	b.visit(w.open.Base + "/admin/ui/audit?q=log-in+admin")
-	b.sees(200, "events, in order", "log-in")
+	b.sees(200, "events, oldest first", "log-in")
 	b.visit(w.open.Base + "/admin/ui/audit?day=yesterday")
 	b.sees(400, "Invalid day")
 
@@ -167,5 +167,5 @@ func TestListsThatAreCutSaySo(t *testing.T) {
 		b.sees(200, "1 to 50 of 120")
 	}
 	b.visit(w.open.Base + "/admin/ui/jobs?q=nunez+jane")
-	b.sees(200, "No export is like that")
+	b.sees(200, "No matching exports")
 }

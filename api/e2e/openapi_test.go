@@ -523,7 +523,7 @@ func (w *world) secondFactorPages(b *browser) {
 	_, recovery := b.setUp()
 	b.submitTo("/admin/ui/logout")
 	b.submit("username", "vera", "password", "four plain words here")
-	b.sees(200, "Enter the six digits")
+	b.sees(200, "Enter the six-digit code")
 	b.submit("code", "000000")
 	b.sees(401, "wrong, or was used before")
 	b.submit("code", recovery[0])

@@ -166,13 +166,13 @@ func TestAdministratorsSignInByARealProvider(t *testing.T) {
 		nora.sees(403, "This needs the role admin")
 	}
 	nora.visit(p.open.Base + "/admin/ui/second-factor")
-	nora.sees(200, "takes care of a second factor")
+	nora.sees(200, "manages your second factor")
 	p.want(p.do(p.open, "GET", "/admin/jobs", "Cookie", nora.cookies()), 200, "")
 
 	for _, name := range []string{"nina", "theo", "vito"} {
 		b := p.person()
 		p.byProvider(b, name)
-		b.sees(403, "You are not signed in", "has given you no role", "To the sign-in")
+		b.sees(403, "You are not signed in", "has given you no role", "Go to sign-in")
 		b.visit(p.open.Base + "/admin/ui/jobs")
 		b.sees(200, "User name")
 	}

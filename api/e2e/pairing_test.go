@@ -118,7 +118,7 @@ func untouched(w *world, c *client.Client, j client.Job, trait string) {
 		return len(joined) == 1 && len(joined[0].Mismatches) == 1 && joined[0].Mismatches[0].What == trait
 	})
 	page := w.do(w.admin, "GET", "/admin/ui/system")
-	w.want(page, 200, "takes no commands since")
+	w.want(page, 200, "rejected since")
 	if x := joined[0]; x.Mismatches[0].Server == x.Mismatches[0].Exporter || !strings.Contains(string(page.Body), x.Name) {
 		w.t.Errorf("%+v is not on the page with both values", x)
 	}

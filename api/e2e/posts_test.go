@@ -159,14 +159,14 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	b.upload("/admin/jobs/"+j.ID+"/add-files", "large.txt", strings.Repeat("a", 1<<20+1))
 	b.sees(413, "larger than", `id="reason"`)
 	b.again()
-	b.sees(200, "There are none.")
+	b.sees(200, "No documents.")
 	b.upload("/admin/jobs/"+j.ID+"/add-files", "letter.txt", "a letter")
 	b.sees(200, "letter.txt")
 	twice = *b
 	b.submitTo("/admin/ui/jobs/"+j.ID+"/remove-file", "name", "letter.txt")
-	b.sees(200, "There are none.")
+	b.sees(200, "No documents.")
 	twice.submitTo("/admin/ui/jobs/"+j.ID+"/remove-file", "name", "letter.txt")
-	twice.sees(404, "There is no attachment", "There are none.")
+	twice.sees(404, "There is no attachment", "No documents.")
 	b.submitTo("/admin/ui/jobs/"+j.ID, "do", "reject", "reason", strings.Repeat("x", 5000))
 	b.sees(400, strings.Repeat("x", 5000)) // what was typed is still there
 	b.submitTo("/admin/ui/jobs/"+j.ID, "do", "reject", "reason", "it is somebody else's")
@@ -181,21 +181,22 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	b.submit("name", "An app", "kind", "confidential-symmetric", "redirects", "nonsense", "scope", "patient/$ehi-export")
 	b.sees(400, "must be a whole URL", `value="An app"`, ">nonsense</textarea>")
 	b.again()
-	b.sees(200, "No client is registered")
+	b.sees(200, "No clients registered")
 	b.submit("do", "add", "name", "An app", "id", "an-app", "kind", "confidential-symmetric", "redirects", "https://app.example.org/cb", "scope", "patient/$ehi-export")
-	b.sees(200, "Secret, shown this once")
+	b.sees(200, "Secret (shown only once)")
 	b.again()
 	b.sees(200, "an-app")
-	if strings.Contains(b.page, "shown this once") || strings.Count(b.page, "<code>an-app</code>") != 1 {
+	if strings.Contains(b.page, "shown only once") ||
+		strings.Count(b.page, "<code>an-app</code>") != 1 {
 		t.Error("a reload shows the secret once more, or adds another client")
 	}
 	b.submit("id", "an-app", "do", "rotate")
-	b.sees(200, "Secret, shown this once")
+	b.sees(200, "Secret (shown only once)")
 	twice = *b
 	b.submit("id", "an-app", "do", "remove")
-	b.sees(200, "The client was removed", "No client is registered")
+	b.sees(200, "The client was removed", "No clients registered")
 	twice.submit("id", "an-app", "do", "remove")
-	twice.sees(404, "There is no such client", "No client is registered")
+	twice.sees(404, "There is no such client", "No clients registered")
 	b.visit(w.open.Base + "/admin/ui/accounts")
 	b.submit("do", "add", "username", "vera", "password", "short", "role", "viewer")
 	b.sees(400, `value="vera"`, "<option selected>viewer")
@@ -213,11 +214,11 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	_, recovery := b.setUp()
 	b.submitTo("/admin/ui/logout")
 	b.submit("username", "admin", "password", "admin-password")
-	b.sees(200, "Enter the six digits")
+	b.sees(200, "Enter the six-digit code")
 	b.submit("code", "none")
 	b.sees(401, "wrong, or was used before")
 	b.again()
-	b.sees(200, "Enter the six digits")
+	b.sees(200, "Enter the six-digit code")
 	b.submit("code", recovery[0])
 	b.sees(200, "Exports")
 	b.visit(w.open.Base + "/admin/ui/prove")
@@ -264,13 +265,13 @@ func TestASecretIsShownToItsSessionOnly(t *testing.T) {
 	}
 	other.visit(page)
 	other.sees(200, "an-app")
-	if strings.Contains(other.page, "shown this once") {
+	if strings.Contains(other.page, "shown only once") {
 		t.Error("another session reads the secret")
 	}
 	b.visit(page)
-	b.sees(200, "Secret, shown this once")
+	b.sees(200, "Secret (shown only once)")
 	b.visit(page)
-	if strings.Contains(b.page, "shown this once") {
+	if strings.Contains(b.page, "shown only once") {
 		t.Error("the secret is shown twice")
 	}
 }
@@ -354,7 +355,7 @@ func TestWhatAdministratorsTypeOutlastsTheirSession(t *testing.T) {
 	b.upload("/admin/jobs/"+j.ID+"/add-files", "letter.txt", "a letter")
 	b.sees(200, "choose the files again")
 	b.submit("username", "admin", "password", "admin-password")
-	b.sees(200, j.ID, "There are none.")
+	b.sees(200, j.ID, "No documents.")
 
 	// Somebody else at the same browser sees nothing of it.
 	b.submitTo("/admin/ui/jobs/"+j.ID, "do", "nothing", "reason", "x")

@@ -50,7 +50,7 @@ func (b *browser) setUp() (secret string, recovery []string) {
 	if b.code == http.StatusBadRequest { // the step has ended on the way, and the code with it
 		b.submitTo("/admin/ui/second-factor", "code", appCode(b.t, secret, -1))
 	}
-	b.sees(200, "Recovery codes, shown this once")
+	b.sees(200, "Recovery codes (shown only once)")
 	for _, m := range shownCode.FindAllStringSubmatch(b.page, -1) {
 		recovery = append(recovery, html.UnescapeString(m[1]))
 	}
@@ -73,10 +73,10 @@ func TestASecondFactorIsSetUpAtTheFirstSignIn(t *testing.T) {
 	b := newBrowser(t)
 	b.visit(w.open.Base + "/admin/ui/system")
 	b.submit("username", "admin", "password", "admin-password")
-	b.sees(200, "Second factor", "<svg", "Open your authenticator app")
+	b.sees(200, "Second factor", "<svg", "Open an authenticator app")
 	for _, path := range []string{"/admin/ui/jobs", "/admin/ui/accounts", "/admin/ui/audit"} {
 		b.visit(w.open.Base + path)
-		b.sees(200, "Open your authenticator app")
+		b.sees(200, "Open an authenticator app")
 	}
 	first := b.secret()
 	b.submitTo("/admin/ui/second-factor", "code", "000000")
@@ -99,7 +99,7 @@ func TestASecondFactorIsSetUpAtTheFirstSignIn(t *testing.T) {
 	next := newBrowser(t)
 	next.visit(w.open.Base + "/admin/ui/system")
 	next.submit("username", "admin", "password", "admin-password")
-	next.sees(200, "Enter the six digits")
+	next.sees(200, "Enter the six-digit code")
 	w.want(w.do(w.open, "GET", "/admin/jobs", "Cookie", next.cookies()), 401, "Authorization required")
 	w.want(w.do(w.open, "GET", "/jobs/x/metadata", "Cookie", next.cookies()), 401, "")
 	half := *next
@@ -148,7 +148,7 @@ func (w *world) colleague(admin *client.Client) {
 	vera := newBrowser(t)
 	vera.visit(w.open.Base + "/admin")
 	vera.submit("username", "vera", "password", "four plain words here")
-	vera.sees(200, "Open your authenticator app")
+	vera.sees(200, "Open an authenticator app")
 	vera.setUp()
 	vera.visit(w.open.Base + "/admin/ui/jobs")
 	vera.sees(200, "Exports")
@@ -167,7 +167,7 @@ func (w *world) colleague(admin *client.Client) {
 	vera.visit(w.open.Base + "/admin/ui/jobs")
 	vera.sees(200, "Sign in")
 	vera.submit("username", "vera", "password", "four plain words here")
-	vera.sees(200, "Open your authenticator app")
+	vera.sees(200, "Open an authenticator app")
 	trail := ""
 	await(t, "the trail", func() bool {
 		a := w.do(admin, "GET", "/admin/audit?action=administrate")
@@ -211,7 +211,7 @@ func TestASecondFactorIsAnAdministratorsChoice(t *testing.T) {
 	}
 	b.visit(w.open.Base + "/admin/ui/second-factor")
 	b.submitTo("/admin/ui/second-factor", "do", "remove")
-	b.sees(200, "Your second factor is removed", "Open your authenticator app")
+	b.sees(200, "Your second factor is removed", "Open an authenticator app")
 	if _, err := w.open.AdminLogin(t.Context(), "admin", "admin-password"); err != nil {
 		t.Error(err)
 	}

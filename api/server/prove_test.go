@@ -160,7 +160,8 @@ func TestWhatWasTypedWaitsForTheProof(t *testing.T) {
 		t.Fatalf("it leads to %s", prove)
 	}
 	session := b.cookies["sid"]
-	if page := b.get(prove); !strings.Contains(page, "Confirm that it is you") || !strings.Contains(page, "Password of admin") {
+	if page := b.get(prove); !strings.Contains(page, "Confirm that it is you") ||
+		!strings.Contains(page, "Password for admin") {
 		t.Fatalf("%s", page)
 	}
 	for _, wrong := range []string{"", "wrong", "admin"} {
@@ -218,7 +219,7 @@ func TestASecondFactorCanBeSetUpLate(t *testing.T) {
 	if !strings.HasPrefix(prove, staffProve+"?next=") {
 		t.Fatalf("it leads to %s", prove)
 	}
-	if page := b.get(prove); !strings.Contains(page, "Password of admin") {
+	if page := b.get(prove); !strings.Contains(page, "Password for admin") {
 		t.Fatalf("%s", page)
 	}
 	b.post(staffProve, "next", staffFactor, "password", seatPassword)
@@ -227,10 +228,11 @@ func TestASecondFactorCanBeSetUpLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.post(staffFactor, "do", "set-up", "code", code)
-	if page := b.get(staffFactor); !strings.Contains(page, "Recovery codes, shown this once") || strings.Contains(page, first) {
+	if page := b.get(staffFactor); !strings.Contains(page, "Recovery codes (shown only once)") ||
+		strings.Contains(page, first) {
 		t.Errorf("it is not set up: %s", page)
 	}
-	if page := b.get(staffClients); !strings.Contains(page, "No client is registered") {
+	if page := b.get(staffClients); !strings.Contains(page, "No clients registered") {
 		t.Errorf("behind the set-up: %s", page)
 	}
 }

@@ -1,12 +1,12 @@
-// The API's page: the OpenAPI document laid out, each operation to try.
+// The API reference: shows the OpenAPI document and lets readers try each operation.
 import { el, send, wire } from './wire.js';
 
 const place = document.getElementById('operations'), bearer = document.getElementById('bearer'), find = document.getElementById('find'), form = document.getElementById('token');
 
-/** Follows a $ref within the document. */
+/** Resolves a $ref within the document. */
 const resolve = (doc, o) => (o?.$ref ? o.$ref.slice(2).split('/').reduce((at, key) => at[key.replaceAll('~1', '/')], doc) : o);
 
-/** A schema in a few words. */
+/** Describes a schema in a few words. */
 function shape(doc, schema, depth = 0) {
   const s = resolve(doc, schema);
   if (!s) return '';
@@ -35,7 +35,7 @@ function tryOut(doc, path, method, op, params, body) {
         request.body = value('body');
         headers['Content-Type'] = body;
       }
-      out.replaceChildren(el('p', {}, 'Asking…'));
+      out.replaceChildren(el('p', {}, 'Sending…'));
       const answer = await send(request);
       out.replaceChildren(wire(request, answer));
       out.querySelectorAll('details')[1]?.setAttribute('open', '');
@@ -52,12 +52,12 @@ function operation(doc, path, method, op, shared) {
     class: 'operation', toggle: () => {
       if (!d.open || inside.childElementCount) return;
       const security = (op.security ?? []).flatMap((s) => Object.keys(s));
-      inside.append(el('p', { class: 'hint' }, security.length ? `Needs: ${security.join(' or ')}` : 'Needs no credentials.'));
-      if (params.length) inside.append(rows(params.map((p) => el('tr', {}, el('td', {}, el('code', {}, p.name)), el('td', {}, p.in), el('td', {}, [p.description, shape(doc, p.schema)].filter(Boolean).join(' ')))), ['Parameter', 'In', 'What it is']));
+      inside.append(el('p', { class: 'hint' }, security.length ? `Authentication: ${security.join(' or ')}` : 'No authentication.'));
+      if (params.length) inside.append(rows(params.map((p) => el('tr', {}, el('td', {}, el('code', {}, p.name)), el('td', {}, p.in), el('td', {}, [p.description, shape(doc, p.schema)].filter(Boolean).join(' ')))), ['Parameter', 'In', 'Description']));
       inside.append(rows(Object.entries(op.responses).map(([status, answer]) => {
         const r = resolve(doc, answer), [type, content] = Object.entries(r.content ?? {})[0] ?? [];
         return el('tr', {}, el('td', {}, status), el('td', {}, r.description), el('td', {}, type ? el('code', {}, `${type} ${content?.schema ? shape(doc, content.schema) : ''}`) : ''));
-      }), ['Answer', 'What it says', 'Body']));
+      }), ['Status', 'Description', 'Body']));
       inside.append(tryOut(doc, path, method, op, params, body));
     },
   }, el('summary', {}, el('span', { class: 'method' }, method.toUpperCase()), el('code', {}, path), el('span', {}, op.summary)), inside);
@@ -96,12 +96,12 @@ find.addEventListener('input', () => {
 form.hidden = false;
 form.addEventListener('submit', async (e) => {
   e.preventDefault();
-  if (!form.querySelector('button')) return; // no sandbox, no token to be had like that
+  if (!form.querySelector('button')) return; // only the sandbox has a known client secret
   const answer = await send({
     method: 'POST', url: `${location.origin}/auth/token`, body: new URLSearchParams({ grant_type: 'client_credentials', scope: 'system/*.rs system/$ehi-export' }).toString(),
     headers: { 'Content-Type': 'application/x-www-form-urlencoded', Authorization: `Basic ${btoa('test_client_id:test_client_secret')}` },
   });
   bearer.value = answer.json?.access_token ?? '';
-  document.getElementById('token-state').textContent = bearer.value ? `For ${answer.json.scope}, ${answer.json.expires_in} seconds long.` : `No token: ${answer.json?.error_description ?? answer.failed ?? answer.status}`;
+  document.getElementById('token-state').textContent = bearer.value ? `Scope: ${answer.json.scope}. Valid for ${answer.json.expires_in} seconds.` : `No token: ${answer.json?.error_description ?? answer.failed ?? answer.status}`;
 });
 await show();

@@ -1,16 +1,17 @@
-// The developer's console: a whole export as a SMART client runs it, in the browser.
+// The developer's console: runs a complete export in the browser, as a SMART client does.
 import { base64url, el, hex, random, send, sha256, size, wire } from './wire.js';
 import { openViewer } from './viewer.js';
 
-const client = 'test_client_id'; // of the sandbox: public with PKCE for patients, by its secret for backend services
+// The sandbox's client: public with PKCE for patients, with its secret for backend services.
+const client = 'test_client_id';
 const redirect = `${location.origin}/`;
-const keep = 'ehi-console'; // what lasts over the way to the sign-in and back
+const keep = 'ehi-console'; // the storage key of a run while the patient signs in
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 
 const form = document.getElementById('setup'), steps = document.getElementById('steps'), news = document.getElementById('news'), viewer = document.getElementById('viewer');
-let run = null; // of the present run: {options, base, token, ...}
+let run = null; // the current run: {options, base, token, ...}
 
-/** What the form says. */
+/** Returns the values of the form. */
 function options() {
   const d = new FormData(form);
   return { what: d.get('what'), variant: d.get('variant'), secret: d.get('secret'), types: d.get('types').trim(), faults: d.getAll('fault'), automatic: d.has('automatic') };
@@ -18,11 +19,12 @@ function options() {
 
 const baseOf = (o) => `${location.origin}${o.faults.length ? `/faulty/${o.faults.join('+')}` : ''}${o.variant}/fhir`;
 
-/** Everything that a run does, in order. A step's run() gives true where the next one may begin by itself. */
+/** The steps of a run, in order. The run() of a step returns true if the next step may start. */
 const plan = [
   {
-    title: 'Ask the server what it can do',
-    rule: 'SMART App Launch 2.2, conformance: a client finds the endpoints in .well-known/smart-configuration below the FHIR base.',
+    title: 'Discover the endpoints',
+    rule: 'SMART App Launch 2.2, conformance: .well-known/smart-configuration below the FHIR base '
+      + 'lists the endpoints.',
     async run(step) {
       const answer = await step.exchange({ method: 'GET', url: `${run.base}/.well-known/smart-configuration`, headers: { Accept: 'application/json' } });
       run.endpoints = answer.json;
@@ -31,10 +33,11 @@ const plan = [
     },
   },
   {
-    title: 'Let the patient sign in and allow this application',
+    title: 'Get the patient\'s authorization',
     only: (o) => o.what === 'patient',
-    rule: 'SMART App Launch 2.2, standalone launch; RFC 7636 (PKCE): the page makes a verifier, and sends only its hash. state ties the answer to this run (RFC 6749 10.12).',
-    manual: 'Go to the sign-in',
+    rule: 'SMART App Launch 2.2, standalone launch. RFC 7636 (PKCE): the page generates a verifier '
+      + 'and sends only its hash. RFC 6749 10.12: state links the response to this run.',
+    manual: 'Go to sign-in',
     async run(step) {
       const verifier = random(), state = random();
       const challenge = await sha256(new TextEncoder().encode(verifier));
@@ -45,16 +48,17 @@ const plan = [
       return false;
     },
     async back(step, q) {
-      step.body.append(wire({ method: 'GET', url: run.asked }), el('p', {}, 'The browser came back to ', el('code', {}, `${redirect}?${q}`)));
-      if (q.get('state') !== run.state) return step.wrong('The answer\'s state is not the one that was sent: it is not of this run.');
-      if (!q.get('code')) return step.wrong(`${q.get('error')}: ${q.get('error_description') ?? 'the patient did not allow it'}`);
+      step.body.append(wire({ method: 'GET', url: run.asked }), el('p', {}, 'The browser returned to ', el('code', {}, `${redirect}?${q}`)));
+      if (q.get('state') !== run.state) return step.wrong('The response has another state than the request: it does not belong to this run.');
+      if (!q.get('code')) return step.wrong(`${q.get('error')}: ${q.get('error_description') ?? 'the patient denied access'}`);
       run.code = q.get('code');
       return true;
     },
   },
   {
     title: 'Get an access token',
-    rule: 'Of a patient\'s application: RFC 6749 4.1.3 with the verifier of RFC 7636 4.5. Of a backend service: RFC 6749 4.4 (in production with a signed assertion: SMART backend services).',
+    rule: 'For a patient: RFC 6749 4.1.3 with the verifier of RFC 7636 4.5. For a backend service: '
+      + 'RFC 6749 4.4 (in production with a signed assertion, see SMART Backend Services).',
     async run(step) {
       const patient = run.options.what === 'patient';
       const body = patient
@@ -69,9 +73,10 @@ const plan = [
     },
   },
   {
-    title: 'See whose record it is',
+    title: 'Read the patient',
     only: (o) => o.what === 'patient',
-    rule: 'SMART App Launch 2.2: the token\'s launch context names the patient.',
+    rule: 'SMART App Launch 2.2: the launch context in the token response contains the patient\'s '
+      + 'ID.',
     async run(step) {
       const answer = await step.exchange({ method: 'GET', url: `${run.base}/Patient/${run.patient}`, headers: bearer({ Accept: 'application/fhir+json' }) });
       const name = answer.json?.name?.[0];
@@ -82,17 +87,18 @@ const plan = [
   {
     title: 'Find the group',
     only: (o) => o.what === 'group',
-    rule: 'Bulk Data Access 3.0: a group is a FHIR Group, whose members are its patients.',
+    rule: 'Bulk Data Access 3.0: a group of patients is a FHIR Group.',
     async run(step) {
       const answer = await step.exchange({ method: 'GET', url: `${run.base}/Group`, headers: bearer({ Accept: 'application/fhir+json' }) });
       run.group = answer.json?.entry?.[0]?.resource?.id;
       if (!step.expect(answer, 200)) return false;
-      return run.group ? step.say(`Group/${run.group}`) : step.wrong('This server holds no group.');
+      return run.group ? step.say(`Group/${run.group}`) : step.wrong('This server has no groups.');
     },
   },
   {
-    title: 'Kick the export off',
-    rule: 'Argonaut EHI Export API; FHIR asynchronous pattern: POST with Prefer: respond-async; the answer is 202, and Content-Location is where the status is.',
+    title: 'Kick off the export',
+    rule: 'Argonaut EHI Export API; FHIR asynchronous pattern: POST with Prefer: respond-async. '
+      + 'The response is 202, and Content-Location has the status URL.',
     async run(step) {
       const path = { patient: `/Patient/${run.patient}/$ehi-export`, patients: '/Patient/$export', group: `/Group/${run.group}/$export`, system: '/$export' }[run.options.what];
       const q = run.options.types ? `?_type=${encodeURIComponent(run.options.types)}` : '';
@@ -101,7 +107,7 @@ const plan = [
       for (let tries = 0; tries < 5; tries++) {
         answer = await step.exchange({ method, url: `${run.base}${path}${q}`, headers: bearer({ Accept: 'application/fhir+json', Prefer: 'respond-async' }) });
         if (answer.status !== 429 && answer.status !== 503) break;
-        await step.countdown(retryAfter(answer, 2), `${answer.status}: asking again`);
+        await step.countdown(retryAfter(answer, 2), `${answer.status}: retrying`);
       }
       run.status = answer.headers.get('Content-Location');
       const link = answer.headers.get('Link');
@@ -110,8 +116,10 @@ const plan = [
     },
   },
   {
-    title: 'Follow it until the files are there',
-    rule: 'FHIR asynchronous pattern: 202 until it is done, then 200 with the manifest. Retry-After says when to ask again; X-Progress is for people. A client that asks sooner may be answered 429.',
+    title: 'Poll the status',
+    rule: 'FHIR asynchronous pattern: the status is 202 until the export is complete, then 200 '
+      + 'with the manifest. Retry-After says when to poll again. X-Progress is meant for people. '
+      + 'A client that polls too early can get 429.',
     async run(step) {
       const note = el('div', { class: 'decision' });
       step.body.append(note);
@@ -121,7 +129,8 @@ const plan = [
         const answer = await send(request);
         if (!inUse(shown)) shown?.remove();
         shown = wire(request, answer);
-        shown.addEventListener('click', (e) => { e.currentTarget.dataset.used = ''; }); // also of a summary, by keyboard
+        // fires for keys on a summary too
+        shown.addEventListener('click', (e) => { e.currentTarget.dataset.used = ''; });
         step.body.append(shown);
         const progress = answer.headers.get('X-Progress') ?? '';
         const line = answer.failed ?? `${answer.status} ${progress}`;
@@ -129,7 +138,7 @@ const plan = [
         last = line;
         guide(note, progress);
         if (answer.status === 200) {
-          if (!answer.json) return step.wrong('The manifest is no JSON.');
+          if (!answer.json) return step.wrong('The manifest is not valid JSON.');
           run.manifest = answer.json;
           run.expires = answer.headers.get('Expires');
           return true;
@@ -137,35 +146,37 @@ const plan = [
         const temporary = answer.failed || answer.status === 429 || answer.status === 503;
         if (answer.status !== 202 && !temporary) return step.expect(answer, 200);
         failures = temporary ? failures + 1 : 0;
-        if (failures > 10) return step.wrong('It failed ten times in a row: a client gives up here.');
-        if (!(await step.countdown(retryAfter(answer, 5), answer.status === 202 ? 'asking again' : 'a passing fault; asking again'))) return step.wrong('Stopped. The export goes on without being asked for.');
+        if (failures > 10) return step.wrong('The status request failed more than ten times in a row. A client should give up here.');
+        if (!(await step.countdown(retryAfter(answer, 5), answer.status === 202 ? 'polling again' : 'temporary failure, polling again'))) return step.wrong('Polling stopped. The export continues on the server.');
       }
     },
   },
   {
-    title: 'Take the files',
-    rule: 'Bulk Data Access: the manifest lists files by type, with their number of resources; where requiresAccessToken is true each download carries the token. NDJSON: one resource a line. A file that breaks off is shorter than its Content-Length: fetch it again.',
+    title: 'Download the files',
+    rule: 'Bulk Data Access: the manifest lists the files by type, with their number of resources. '
+      + 'If requiresAccessToken is true, send the token with each download. NDJSON has one '
+      + 'resource per line. If a file is shorter than its Content-Length, download it again.',
     async run(step) {
       const m = run.manifest;
       const entries = [...(m.output ?? []).map((f) => ({ ...f, kind: f.type })), ...(m.error ?? []).map((f) => ({ ...f, kind: `error: ${f.type}` }))];
-      step.say(`As of ${m.transactionTime}, ${entries.length} files. The format: `);
+      step.say(`${entries.length} files, as of ${m.transactionTime}. Format: `);
       const docs = (m.extension?.ehiDocumentationUrl ?? '/docs/ehi');
       step.body.lastElementChild.append(el('a', { href: docs, target: '_blank', rel: 'noopener' }, docs));
       const expires = Date.parse(run.expires ?? '');
-      if (expires < Date.now()) step.partly(`The files expired at ${run.expires}: the server need not have them any more.`);
+      if (expires < Date.now()) step.partly(`The files expired at ${run.expires}. The server may have deleted them.`);
       const files = entries.map((f) => ({ name: f.url.split('/').pop(), type: f.type, url: f.url, load: once(() => fetchLines(step, f, files.find((x) => x.url === f.url))) }));
       const show = openViewer(viewer, files);
       const mine = run;
       step.body.append(el('div', { class: 'scroll', role: 'region', tabindex: '0', 'aria-label': 'Files' }, el('table', {},
         el('thead', {}, el('tr', {}, ...['Type', 'File', 'Resources', 'Size', 'SHA-256', 'Download', ''].map((t) => el('th', { scope: 'col' }, t)))),
         el('tbody', {}, ...entries.map((f, i) => {
-          const length = el('td', { class: 'number' }), hash = el('td', {}), state = el('td', {}, 'waits');
+          const length = el('td', { class: 'number' }), hash = el('td', {}), state = el('td', {}, 'waiting');
           files[i].told = (bytes, digest) => {
             length.textContent = size(bytes);
             hash.replaceChildren(el('code', { title: digest ?? '' }, digest ? `${digest.slice(0, 8)}…` : 'https only'));
             if (!run.first) {
               run.first = true;
-              say(`The first file was here ${((Date.now() - run.began) / 1000).toFixed(1)} seconds after the run began.`);
+              say(`The first file arrived ${((Date.now() - run.began) / 1000).toFixed(1)} seconds after the start.`);
             }
           };
           files[i].state = (text, bad) => {
@@ -173,7 +184,7 @@ const plan = [
             state.className = bad ? 'wrong' : '';
           };
           return el('tr', {}, el('td', {}, f.kind), el('td', {}, files[i].name), el('td', { class: 'number' }, String(f.count ?? '')), length, hash, state,
-            el('td', {}, el('button', { type: 'button', class: 'link', 'aria-label': `Look into ${files[i].name}`, click: () => show(files[i]).catch((e) => say(e.message)) }, 'Look')));
+            el('td', {}, el('button', { type: 'button', class: 'link', 'aria-label': `View ${files[i].name}`, click: () => show(files[i]).catch((e) => say(e.message)) }, 'View')));
         })))));
       step.body.append(viewer);
       const sum = { whole: 0, failed: [], wrong: 0, left: 0, outcomes: {} };
@@ -190,16 +201,18 @@ const plan = [
   },
   {
     title: 'Delete the export',
-    rule: 'FHIR asynchronous pattern: DELETE at the status URL tells the server that the files are not wanted any more; it answers 202, and 404 from then on.',
-    manual: 'Delete it',
+    rule: 'FHIR asynchronous pattern: a DELETE request to the status URL deletes the export. The '
+      + 'response is 202. Later requests get 404.',
+    manual: 'Delete the export',
     async run(step) {
       const answer = await step.exchange({ method: 'DELETE', url: run.status, headers: bearer({ Accept: 'application/fhir+json' }) });
       return step.expect(answer, 202);
     },
   },
   {
-    title: 'Give the token back',
-    rule: 'RFC 7009: a client that is done revokes its token. It is refused at once, at every process of the server.',
+    title: 'Revoke the token',
+    rule: 'RFC 7009: a client revokes a token that it no longer needs. All processes of the server '
+      + 'reject the token immediately.',
     async run(step) {
       const body = { token: run.token, client_id: client };
       const headers = { 'Content-Type': 'application/x-www-form-urlencoded' };
@@ -207,18 +220,18 @@ const plan = [
       const answer = await step.exchange({ method: 'POST', url: run.endpoints.revocation_endpoint, headers, body: new URLSearchParams(body).toString() });
       sessionStorage.removeItem(keep);
       if (!step.expect(answer, 200)) return false;
-      return step.say(run.troubled ? 'That was a run with trouble on the way: its steps say which.' : 'That was a whole export.');
+      return step.say(run.troubled ? 'The run is complete, with problems. See the steps above.' : 'The export is complete.');
     },
   },
 ];
 
 const bearer = (headers) => ({ Authorization: `Bearer ${run.token}`, ...headers });
-/** Whether somebody looks into a request that is shown: it is not taken away then. */
+/** Reports whether the reader is using a request that is shown. Such a request is not removed. */
 const inUse = (shown) => Boolean(shown) && (shown.dataset.used !== undefined || shown.contains(document.activeElement) || (!getSelection().isCollapsed && shown.contains(getSelection().anchorNode)));
 const once = (f) => { let made; return () => (made ??= f().catch((e) => { made = undefined; throw e; })); };
 const say = (text) => { news.textContent = text; };
 
-/** Retry-After in seconds: it may be a number or a date (RFC 9110 10.2.3). */
+/** Returns Retry-After in seconds. The header has a number or a date (RFC 9110 10.2.3). */
 function retryAfter(answer, otherwise) {
   const v = answer.headers.get('Retry-After');
   if (!v) return otherwise;
@@ -227,24 +240,24 @@ function retryAfter(answer, otherwise) {
   return Number.isFinite(until) ? Math.max(0, until) : otherwise;
 }
 
-/** Says who has to do something, while a person does. */
+/** Says what the patient or the administrator has to do, if the export waits for one of them. */
 function guide(note, progress) {
   const job = run.status.split('/').at(-2);
   if (progress.startsWith('awaiting-input')) {
-    note.replaceChildren(el('p', {}, 'The patient has to choose what goes out. ', el('a', { class: 'button', href: run.form ?? `/jobs/${job}/customize`, target: '_blank', rel: 'noopener' }, 'Open the form in a new tab')));
+    note.replaceChildren(el('p', {}, 'The patient must choose what to share. ', el('a', { class: 'button', href: run.form ?? `/jobs/${job}/customize`, target: '_blank', rel: 'noopener' }, 'Open the form in a new tab')));
   } else if (progress.startsWith('retrieved')) {
-    note.replaceChildren(el('p', {}, 'An administrator has to review it. ', el('a', { class: 'button', href: `/admin/ui/jobs/${job}`, target: '_blank', rel: 'noopener' }, 'Review it in a new tab')));
+    note.replaceChildren(el('p', {}, 'An administrator must review the export. ', el('a', { class: 'button', href: `/admin/ui/jobs/${job}`, target: '_blank', rel: 'noopener' }, 'Review the export in a new tab')));
   } else note.replaceChildren();
 }
 
-/** The most that is taken of a file, and of all of them together. */
+/** The largest number of bytes to download, per file and in total. */
 const mostBytes = 32e6;
 
-/** Downloads a file of the manifest, and notes in its row and in the sum what came of it. */
+/** Downloads a file of the manifest and records the result in its row and in the sum. */
 async function take(file, entry, sum) {
   if ((sum.bytes ?? 0) > mostBytes) {
     sum.left++;
-    file.state('not asked for');
+    file.state('skipped');
     return;
   }
   let got;
@@ -258,13 +271,13 @@ async function take(file, entry, sum) {
   sum.bytes = (sum.bytes ?? 0) + got.bytes;
   if (got.cut) {
     sum.left++;
-    file.state('its beginning');
+    file.state('partial');
   } else if (entry.count !== undefined && entry.count !== got.lines.length) {
     sum.wrong++;
-    file.state(`${got.lines.length} resources, not ${entry.count}`, true);
+    file.state(`${got.lines.length} resources instead of ${entry.count}`, true);
   } else {
     sum.whole++;
-    file.state('whole');
+    file.state('complete');
   }
   if (!entry.kind.startsWith('error')) return;
   for (const line of got.lines) for (const issue of outcomeOf(line)) sum.outcomes[issue] = (sum.outcomes[issue] ?? 0) + 1;
@@ -278,17 +291,23 @@ function outcomeOf(line) {
   }
 }
 
-/** Says what came of all downloads. The run goes on: an export is to be deleted however it went. */
+/**
+ * Reports the results of all downloads. The run continues, because the export has to be deleted
+ * in any case.
+ */
 function report(step, all, sum) {
   const told = Object.entries(sum.outcomes).map(([severity, n]) => `${n} of severity ${severity}`).join(', ');
-  if (told) (sum.outcomes.error || sum.outcomes.fatal ? step.partly : step.say)(`The server reports of this export: ${told}.`);
-  if (sum.wrong) step.wrong(`${sum.wrong} of ${all} files hold another number of resources than the manifest says.`);
+  if (told) (sum.outcomes.error || sum.outcomes.fatal ? step.partly : step.say)(`The server reported issues: ${told}.`);
+  if (sum.wrong) step.wrong(`${sum.wrong} of ${all} files do not have the number of resources that the manifest says.`);
   if (sum.failed.length) step.wrong(`${sum.failed.length} of ${all} files could not be downloaded. ${sum.failed[0]}`);
-  if (sum.left) step.say(`${sum.left} of ${all} files were not taken to their end: this page takes ${size(mostBytes)} at most.`);
-  return step.say(sum.whole === all ? `All ${all} files are here, with as many resources as the manifest says.` : `${sum.whole} of ${all} files are here as the manifest says.`);
+  if (sum.left) step.say(`${sum.left} of ${all} files were not downloaded completely: this page downloads up to ${size(mostBytes)}.`);
+  return step.say(sum.whole === all ? `All ${all} files are complete and match the manifest.` : `${sum.whole} of ${all} files are complete and match the manifest.`);
 }
 
-/** Downloads a file for the viewer: again where it breaks off, and only its beginning where it is very large. */
+/**
+ * Downloads a file for the viewer. It retries a download that breaks off, and reads only the
+ * beginning of a very large file.
+ */
 async function fetchLines(step, f, file) {
   const request = { method: 'GET', url: f.url, headers: run.manifest.requiresAccessToken ? bearer({ Accept: 'application/fhir+ndjson' }) : {} };
   for (let tries = 1; ; tries++) {
@@ -312,8 +331,8 @@ async function fetchLines(step, f, file) {
     } catch (e) {
       step.log(`${file.name}: ${e.message}`);
       const passing = answer?.status === 429 || answer?.status === 503;
-      if (tries === 3 || answer && !answer.ok && !passing) throw new Error(`${file.name} cannot be had: ${e.message}`);
-      step.log(`${file.name}: asking for it again`);
+      if (tries === 3 || answer && !answer.ok && !passing) throw new Error(`${file.name} could not be downloaded: ${e.message}`);
+      step.log(`${file.name}: retrying`);
       await wait(passing ? retryAfter(answer, 1) * 1000 : 500);
       continue;
     }
@@ -321,15 +340,15 @@ async function fetchLines(step, f, file) {
     const digest = cut ? null : await sha256(whole);
     file.told(bytes, digest && hex(digest));
     const lines = new TextDecoder().decode(whole).split('\n').filter((l) => l !== '');
-    const wrong = !cut && f.count !== undefined && f.count !== lines.length ? ` The manifest says ${f.count} resources, but there are ${lines.length}.` : '';
+    const wrong = !cut && f.count !== undefined && f.count !== lines.length ? ` The manifest says ${f.count} resources, but the file has ${lines.length}.` : '';
     return { lines, bytes, cut, note: (cut ? `Only the first ${size(bytes)} are shown.` : '') + wrong };
   }
 }
 
-/** Shows a step and gives what its run() works with. */
+/** Shows a step and returns the object that its run() uses. */
 function open(of) {
   const body = el('div', {}), log = el('ul', { class: 'hint' });
-  const mark = el('span', { class: 'mark' }, 'now');
+  const mark = el('span', { class: 'mark' }, 'running');
   const item = el('li', { class: 'now' }, el('h2', {}, of.title, ' ', mark), el('p', { class: 'hint rule' }, of.rule), body, log);
   steps.append(item);
   const step = {
@@ -340,11 +359,11 @@ function open(of) {
       return answer;
     },
     say(text) { body.append(el('p', {}, text)); return true; },
-    /** Says how the step stands: now, done, partly or wrong; what went wrong stays so. */
+    /** Sets the state of the step: now, done, partly or wrong. The state wrong is final. */
     state(name) {
       if (item.classList.contains('wrong')) return;
       item.className = name;
-      mark.textContent = { now: 'now', done: 'done', partly: 'done in part', wrong: 'went wrong' }[name];
+      mark.textContent = { now: 'running', done: 'done', partly: 'done with problems', wrong: 'failed' }[name];
       if (name === 'wrong' || name === 'partly') run.troubled = true;
     },
     partly(text) {
@@ -361,9 +380,9 @@ function open(of) {
     },
     expect(answer, status) {
       if (answer.status === status && !answer.failed) return true;
-      return step.wrong(`Expected ${status}; ${answer.failed ?? `it was ${answer.status}${answer.json?.issue?.[0]?.diagnostics ? `: ${answer.json.issue[0].diagnostics}` : answer.json?.error_description ? `: ${answer.json.error_description}` : ''}`}.`);
+      return step.wrong(`Expected ${status}, ${answer.failed ?? `got ${answer.status}${answer.json?.issue?.[0]?.diagnostics ? `: ${answer.json.issue[0].diagnostics}` : answer.json?.error_description ? `: ${answer.json.error_description}` : ''}`}.`);
     },
-    /** Waits, visibly; gives false where the reader stops it. */
+    /** Shows a countdown and waits for it. Returns false if the reader stops it. */
     countdown(seconds, text) {
       return new Promise((done) => {
         const until = performance.now() + seconds * 1000;
@@ -383,7 +402,7 @@ function open(of) {
   return step;
 }
 
-/** Does the steps from one on; by itself, or at the press of a button. */
+/** Runs the steps from index from, automatically or when the reader presses a button. */
 async function go(from) {
   const list = plan.filter((p) => !p.only || p.only(run.options));
   for (let i = from; i < list.length; i++) {
@@ -391,7 +410,7 @@ async function go(from) {
     const step = open(list[i]);
     if (list[i].manual || !run.options.automatic && i > from) {
       await new Promise((done) => {
-        const button = el('button', { type: 'button', click: () => { button.remove(); done(); } }, list[i].manual ?? 'Do it');
+        const button = el('button', { type: 'button', click: () => { button.remove(); done(); } }, list[i].manual ?? 'Run this step');
         step.body.append(button);
         say(`Next: ${list[i].title}`);
       });
@@ -400,18 +419,18 @@ async function go(from) {
     let good = false;
     try {
       good = await list[i].run(step);
-    } catch (e) { // an answer that is not what the rule says
-      if (mine === run) step.wrong(`The answer cannot be made sense of: ${e.message}`);
+    } catch (e) { // the response does not follow the rule
+      if (mine === run) step.wrong(`The response is not valid: ${e.message}`);
     }
     if (mine !== run || !good) return;
     finish(step);
   }
-  say(run.troubled ? 'Done, but not all went well.' : 'Done.');
+  say(run.troubled ? 'Done, with problems.' : 'Done.');
 }
 
 const finish = (step) => { if (step.item.className === 'now') step.state('done'); };
 
-/** Takes away what a run has left; the viewer goes back to the page's end. */
+/** Removes the output of a run and moves the viewer back to the end of the page. */
 function clear() {
   viewer.hidden = true;
   steps.parentElement.append(viewer);
@@ -425,9 +444,9 @@ function begin(o) {
   go(0);
 }
 
-/** Goes on behind the sign-in. */
+/** Continues a run after the patient has signed in. */
 async function comeBack(kept, q) {
-  history.replaceState(null, '', '/'); // a reload shall not send the code again
+  history.replaceState(null, '', '/'); // so that a reload does not send the code again
   run = { ...kept, base: baseOf(kept.options) };
   fill(kept.options);
   document.getElementById('again').hidden = false;

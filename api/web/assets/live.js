@@ -1,7 +1,7 @@
-// What pages that follow changes share: a page is renewed, but never under whoever works on it.
+// Code that all live pages share: it updates a page, but never the part that a person is using.
 
 const changed = (e) => {
-  if (e.dataset.typed !== undefined) return true; // brought back by the server
+  if (e.dataset.typed !== undefined) return true; // restored by the server
   if (e.type === 'checkbox' || e.type === 'radio') return e.checked !== e.defaultChecked;
   if (e.type === 'file') return e.files.length > 0;
   if (e.tagName !== 'SELECT') return e.type !== 'hidden' && e.value !== e.defaultValue;
@@ -10,8 +10,8 @@ const changed = (e) => {
 };
 
 /**
- * Whether a part of the page is in use: something is typed, ticked or chosen, a form has the focus or is unfolded,
- * text is marked, a message [data-keep] is shown, or an upload runs [data-busy].
+ * Reports whether a person is using a part of the page: a field has changed, a form has the focus or
+ * is open, text is selected, a message [data-keep] is shown, or an upload is running [data-busy].
  */
 export function edited(root) {
   const at = document.activeElement, marked = getSelection();
@@ -19,7 +19,10 @@ export function edited(root) {
     || (marked && !marked.isCollapsed && root.contains(marked.anchorNode)) || [...root.querySelectorAll('input, textarea, select')].some(changed));
 }
 
-/** Loads this page anew and gives its document; null where that leads elsewhere, such as to the sign-in. */
+/**
+ * Loads this page again and returns its document, or null after a redirect, for example to sign-
+ * in.
+ */
 export async function load() {
   const answer = await fetch(location.href, { headers: { Accept: 'text/html' }, redirect: 'manual', cache: 'no-store' });
   if (answer.type === 'opaqueredirect') return null;
@@ -27,10 +30,10 @@ export async function load() {
   return new DOMParser().parseFromString(await answer.text(), 'text/html');
 }
 
-/** What state of things a page shows: another revision is another state. */
+/** Returns the revision of what a page shows. It changes with the content. */
 export const revision = (root) => root.querySelector('[data-revision]')?.dataset.revision ?? root.dataset?.revision;
 
-/** The element of a fresh part that corresponds to one of the old part. */
+/** Returns the element of the new part that corresponds to an element of the old part. */
 function same(e, old, fresh) {
   if (e.id) return fresh.querySelector(`#${CSS.escape(e.id)}`);
   const label = e.getAttribute('href') ?? e.getAttribute('aria-label') ?? e.textContent;
@@ -38,14 +41,17 @@ function same(e, old, fresh) {
   return like(fresh)[like(old).indexOf(e)];
 }
 
-/** Puts a fresh part in the place of an old one; the focus, what is unfolded, typed, ticked or chosen, messages and scrolling stay. */
+/**
+ * Replaces the old part with the new one. It keeps the focus, input, open details, messages and
+ * scroll positions.
+ */
 export function swap(old, fresh) {
   const at = old.contains(document.activeElement) ? document.activeElement : null;
   const next = at && same(at, old, fresh);
   for (const e of old.querySelectorAll('input, textarea, select')) {
     const now = changed(e) && same(e, old, fresh);
     if (!now) continue;
-    if (e.type === 'file') now.replaceWith(e); // its files cannot be written to another
+    if (e.type === 'file') now.replaceWith(e); // scripts cannot copy the chosen files
     else if (e.type === 'checkbox' || e.type === 'radio') now.checked = e.checked;
     else now.value = e.value;
     if (e.dataset.typed !== undefined) now.dataset.typed = '';
@@ -62,7 +68,7 @@ export function swap(old, fresh) {
   (next?.isConnected ? next : at?.id && document.getElementById(at.id))?.focus({ preventScroll: true });
 }
 
-/** Says that the page has changed meanwhile, and loads it at the press of a button; what is typed stays. */
+/** Shows that the page has changed. The button loads the changes and keeps the input. */
 export function notice(again) {
   const place = document.querySelector('[data-changed]');
   if (!place) return;

@@ -1,7 +1,11 @@
-// The patient's pages work without this; with it they count while choices are made, and follow an export without being loaded again.
+// Patients' pages work without this script. It updates the counts while patients choose, and the
+// progress of an export.
 import { edited, load, notice, revision, swap } from './live.js';
 
-/** Posts the release form for its counts and keeps the choices on the server, so that a reload shows them again. */
+/**
+ * Posts the release form for its counts. The server keeps the choices, so that a reload shows
+ * them.
+ */
 function preview(form) {
   const places = new Map([...form.querySelectorAll('[data-count]')].map((e) => [e.dataset.count, e]));
   let timer, latest = 0;
@@ -13,14 +17,14 @@ function preview(form) {
       const answer = await fetch(form.action, { method: 'POST', body, headers: { Accept: 'application/json' } });
       if (!answer.ok || mine !== latest) return;
       const { counts, counting, problems } = await answer.json();
-      if (counting) timer = setTimeout(ask, 1000); // the record is large: its numbers are on the way
+      if (counting) timer = setTimeout(ask, 1000); // the server is still counting a large record
       tell(problems ?? []);
       for (const [key, text] of Object.entries(counts)) {
         const place = places.get(key);
         if (place && place.textContent !== text) place.textContent = text;
       }
     } catch {
-      // The counts stay as they are; releasing needs none.
+      // The counts stay as they are. The form works without them.
     }
   };
   const tell = (problems) => {
@@ -33,7 +37,7 @@ function preview(form) {
       else e.removeAttribute('aria-invalid');
     }
   };
-  const unfold = () => { // what a line that is not ticked hides is neither sent nor checked
+  const unfold = () => { // hidden fields are neither sent nor checked
     for (const line of form.querySelectorAll('.choice')) {
       const box = line.querySelector('.tick input');
       for (const e of line.querySelectorAll('.details input')) e.disabled = !box.checked;
@@ -54,13 +58,13 @@ function preview(form) {
     }
     form.dataset.sent = 'yes';
   });
-  window.addEventListener('pageshow', () => { // after the way back
+  window.addEventListener('pageshow', () => { // after the back button
     delete form.dataset.sent;
     unfold();
   });
 }
 
-/** Follows a request as long as the server says that it changes by itself. */
+/** Updates a request until it no longer changes without the patient. */
 function follow(main) {
   const every = Number(main.dataset.live);
   const show = (fresh) => {
@@ -80,7 +84,7 @@ function follow(main) {
       } else if (fresh) show(fresh);
       if (fresh && fresh.dataset.live === undefined) return;
     } catch {
-      // The server or the network is away for a moment.
+      // The server or the network is unavailable for a moment.
     }
     setTimeout(again, every);
   };

@@ -1,4 +1,6 @@
-// The administrators' pages work without this; with it they follow changes as they happen, take dropped documents, and are quicker by keyboard.
+// Administrators' pages work without this script. It adds live updates, drag and drop for
+// documents,
+// and keyboard shortcuts.
 import { edited, load, notice, revision, swap } from './live.js';
 
 const words = {
@@ -6,22 +8,24 @@ const words = {
 };
 const state = document.querySelector('[data-live-state]');
 
-/** Says how the page learns of changes; nothing while all is well. */
+/** Shows a problem with live updates. An empty text hides the message. */
 function say(text) {
   if (!state) return;
   state.textContent = text;
   state.hidden = text === '';
 }
 
-/** Says that the session is over. Whoever signs in elsewhere finds everything here as it was. */
+/**
+ * Shows that the session is over. After signing in in another tab, the person can continue here.
+ */
 function signedOut() {
   if (!state) return;
   const link = Object.assign(document.createElement('a'), { href: '/admin/ui/login', target: '_blank', rel: 'noopener', textContent: 'Sign in in a new tab' });
-  state.replaceChildren('You are signed out. What you typed stays here. ', link);
+  state.replaceChildren('You are signed out. We keep what you typed on this page. ', link);
   state.hidden = false;
 }
 
-/** The page as the server has it now, as far as it is of interest: null where the session is over, which is said. */
+/** Loads the current main part of the page. Returns null and says so if the session is over. */
 async function fetched() {
   const page = await load();
   if (page) say('');
@@ -29,7 +33,7 @@ async function fetched() {
   return page?.querySelector('main');
 }
 
-/** Shows what has changed. Where somebody is at work on the page, a notice offers it instead. */
+/** Shows the changes. If a person is using the page, it offers them in a notice instead. */
 async function renew(force) {
   const fresh = await fetched(), old = document.querySelector('main');
   if (!fresh) return;
@@ -46,7 +50,7 @@ async function renew(force) {
   arrange(fresh);
 }
 
-/** Shows the documents of an export after an upload; the rest of the page may be in use. */
+/** Updates only the documents of an export after an upload, because the rest may be in use. */
 async function renewDocuments() {
   const page = await fetched();
   const [old, fresh] = [document.querySelector('main'), page].map((root) => root?.querySelector('[data-documents]'));
@@ -62,7 +66,7 @@ async function renewDocuments() {
   arrange(fresh);
 }
 
-/** Calls f some time after it was asked to, once however often that was, and at most every `rest` ms. */
+/** Returns a function that calls f after `wait` ms, and at most once every `rest` ms. */
 function calm(f, wait, rest) {
   let timer = null, last = -rest;
   return () => {
@@ -73,13 +77,13 @@ function calm(f, wait, rest) {
       try {
         await f();
       } catch {
-        say('The server does not answer. Trying again.');
+        say('The server does not respond. Trying again.');
       }
     }, Math.max(wait, last + rest - performance.now()));
   };
 }
 
-/** Follows the server's events; where they do not come, it asks every ten seconds. */
+/** Follows the server's events. Without a connection, it polls every ten seconds. */
 function follow(onJobs, onAnew) {
   let polls = null, opened = false, source = null;
   const connect = () => {
@@ -88,12 +92,12 @@ function follow(onJobs, onAnew) {
       say('');
       clearInterval(polls);
       polls = null;
-      if (opened) onAnew(); // what happened meanwhile
+      if (opened) onAnew(); // for changes while disconnected
       opened = true;
     });
     source.addEventListener('jobs', (e) => onJobs(JSON.parse(e.data)));
     source.addEventListener('error', () => {
-      say('Changes are not shown as they happen at the moment.');
+      say('Live updates are not available right now.');
       poll();
     });
   };
@@ -123,7 +127,7 @@ function followList() {
         row.dataset.status = job.status ?? 'aborted';
         mark.className = `mark ${job.status ?? ''}`;
         mark.textContent = words[job.status] ?? 'Deleted';
-        other = true; // counts, boxes and ages change with it
+        other = true; // counts, checkboxes and ages change with the status
       }
       const bar = row.querySelector('progress');
       if (bar && job.percent) bar.value = job.percent;
@@ -140,7 +144,10 @@ function followJob(part) {
   }, again);
 }
 
-/** The list by keyboard: arrows or j and k from one export to the next, x ticks; only while the focus is in the list (WCAG 2.1.4). */
+/**
+ * Keyboard shortcuts: arrows or j and k move, x selects. They work only if the list has the focus
+ * (WCAG 2.1.4).
+ */
 function keys(table) {
   table.addEventListener('keydown', (e) => {
     if (e.ctrlKey || e.metaKey || e.altKey) return;
@@ -164,7 +171,7 @@ function upload(form) {
     if (!files.length) return;
     const body = new FormData();
     for (const file of files) body.append('attachments', file);
-    const request = new XMLHttpRequest(); // fetch does not tell how much of a body is sent
+    const request = new XMLHttpRequest(); // fetch does not report upload progress
     request.open('POST', form.action);
     request.setRequestHeader('Accept', 'application/json');
     request.upload.addEventListener('progress', (e) => { if (e.lengthComputable) bar.value = (100 * e.loaded) / e.total; });
@@ -174,19 +181,19 @@ function upload(form) {
       if (request.status === 200) {
         text.textContent = '';
         input.value = '';
-        renewDocuments().catch(() => say('The server does not answer. Trying again.'));
+        renewDocuments().catch(() => say('The server does not respond. Trying again.'));
         return;
       }
       if (request.status === 401) {
         signedOut();
-        text.textContent = 'Not uploaded: you are signed out. The files are still chosen: sign in in a new tab, then upload again here.';
+        text.textContent = 'Not uploaded: you are signed out. Sign in in a new tab, then upload again here. The files are still selected.';
         return;
       }
-      let why = 'the connection broke off';
+      let why = 'the connection was lost';
       try {
         why = JSON.parse(request.responseText).error;
       } catch {
-        // no answer that could be read
+        // the response is not JSON
       }
       text.textContent = `Not uploaded: ${why}`;
     });
@@ -208,7 +215,7 @@ function upload(form) {
   });
 }
 
-/** Gives what is new on the page its behaviour. */
+/** Adds behaviour to new elements of the page. */
 function arrange(root) {
   for (const table of root.querySelectorAll('[data-jobs]')) {
     keys(table);

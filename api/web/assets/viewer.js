@@ -1,9 +1,10 @@
-// A viewer of NDJSON files: any number of lines in a window of a few, search, and the way from a reference to what it leads to.
+// A viewer for NDJSON files of any size, with search and links from references to their targets.
+// It renders only the visible lines.
 import { el } from './wire.js';
 
-const height = 28; // of a row, in CSS pixels
+const height = 28; // height of a row in CSS pixels
 
-/** A short line about a resource. */
+/** Summarizes a resource in one line. */
 function about(text, n) {
   try {
     const r = JSON.parse(text);
@@ -11,12 +12,13 @@ function about(text, n) {
     const at = r.effectiveDateTime ?? r.onsetDateTime ?? r.period?.start ?? r.authoredOn ?? r.performedPeriod?.start ?? r.created ?? r.date ?? r.birthDate ?? '';
     return [n, `${r.resourceType}/${r.id}`, String(at).slice(0, 10), said].filter(Boolean).join('  ');
   } catch {
-    return `${n}  (no JSON) ${text.slice(0, 200)}`;
+    return `${n}  (not JSON) ${text.slice(0, 200)}`;
   }
 }
 
 /**
- * Opens the viewer in a section. files are {name, type, load() -> {lines, note}}; the lines of a file are loaded when it is first wanted.
+ * Opens the viewer in a section. files are {name, type, load() -> {lines, note}}. The viewer loads a
+ * file when it first needs its lines.
  */
 export function openViewer(section, files) {
   const loaded = new Map();
@@ -25,11 +27,11 @@ export function openViewer(section, files) {
     return loaded.get(file);
   };
   const title = el('h2', { id: 'viewer-title', tabindex: '-1' });
-  const search = el('input', { type: 'search', id: 'viewer-search', placeholder: 'Any text of a line', autocomplete: 'off' });
+  const search = el('input', { type: 'search', id: 'viewer-search', placeholder: 'Text in a line', autocomplete: 'off' });
   const found = el('p', { role: 'status', class: 'hint' });
   const space = el('div', {});
   const list = el('div', { class: 'viewer-lines', role: 'listbox', tabindex: '0', 'aria-label': 'Lines of the file' }, space);
-  const text = el('pre', { class: 'viewer-text', role: 'region', tabindex: '0', 'aria-label': 'The chosen line' });
+  const text = el('pre', { class: 'viewer-text', role: 'region', tabindex: '0', 'aria-label': 'Selected line' });
   const trail = el('p', { class: 'hint' });
   let all = [], shown = [], chosen = -1;
 
@@ -63,7 +65,7 @@ export function openViewer(section, files) {
     try {
       pretty = JSON.stringify(JSON.parse(line), null, 2);
     } catch {
-      // it is shown as it is
+      // shown unchanged
     }
     text.replaceChildren();
     let at = 0;
