@@ -173,7 +173,8 @@ func TestFaultsRaiseTheirAlerts(t *testing.T) {
 	if err != nil {
 		t.Skip("prometheus is absent (Debian: prometheus)")
 	}
-	api, nats := built.Command(t, "ehi-server/api"), built.Command(t, "github.com/nats-io/nats-server/v2")
+	api, nats :=
+		built.Command(t, "ehi-server/api"), built.Command(t, "github.com/nats-io/nats-server/v2")
 
 	t.Run("nobody works, and somebody guesses", func(t *testing.T) {
 		t.Parallel()

@@ -29,7 +29,8 @@ func TestExportsGoThroughNginx(t *testing.T) {
 	dir := t.TempDir()
 	public, cert := behindNginx(t, nginx, dir)
 	load := built.Command(t, "ehi-server/bench/load")
-	cmd := exec.CommandContext(t.Context(), load, "--url", "https://"+public, "--duration", "3s", "--concurrency", "4", "--quiet", "--slo", "errors=0")
+	cmd := exec.CommandContext(t.Context(), load, "--url", "https://"+public, "--duration", "3s",
+		"--concurrency", "4", "--quiet", "--slo", "errors=0")
 	cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+cert)
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), " 0 wrong;") {
@@ -94,7 +95,9 @@ func behindNginx(t *testing.T, nginx, dir string) (public, cert string) {
 func serveBehind(t *testing.T, dir, public string) string {
 	t.Helper()
 	api := built.Command(t, "ehi-server/api")
-	url := launch(t, "msg=serving url=", api, "serve", "--addr", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--base-url", "https://"+public, "--trusted-proxies", "127.0.0.1")
+	url := launch(t, "msg=serving url=", api, "serve", "--addr", "127.0.0.1:0", "--data",
+		filepath.Join(dir, "data"), "--base-url", "https://"+public, "--trusted-proxies",
+		"127.0.0.1")
 	return strings.TrimPrefix(url, "http://")
 }
 

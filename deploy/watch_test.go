@@ -31,7 +31,8 @@ func TestARealPrometheusAnswersEveryPanel(t *testing.T) {
 	dir := t.TempDir()
 	api, load := built.Command(t, "ehi-server/api"), built.Command(t, "ehi-server/bench/load")
 	report := built.Command(t, "ehi-server/deploy/report")
-	server := launch(t, "msg=serving url=", api, "serve", "--addr", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--keeper-every", "1s")
+	server := launch(t, "msg=serving url=", api, "serve", "--addr", "127.0.0.1:0", "--data",
+		filepath.Join(dir, "data"), "--keeper-every", "1s")
 	ofLoad := freeAddr(t)
 	targets := map[string]string{"ehi-server": server, "ehi-load": "http://" + ofLoad}
 	classic := watch(t, prometheus, filepath.Join(dir, "classic"), targets)

@@ -140,7 +140,8 @@ func command(ctx context.Context, dir, ready, name, of string) (string, error) {
 		}
 	}
 	path := filepath.Join(dir, name)
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", path, of).CombinedOutput(); err != nil {
+	out, err := exec.CommandContext(ctx, "go", "build", "-o", path, of).CombinedOutput()
+	if err != nil {
 		return "", fmt.Errorf("build %s: %w: %s", of, err, out)
 	}
 	return path, nil

@@ -9,16 +9,19 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// A job outlives what it was opened by: the patient may withdraw the application's access while the export runs, and
-// the client may be removed. Whether the authority behind a job goes on is decided here, for all of them.
+// A job outlives what it was opened by: the patient may withdraw the application's access while
+// the export runs, and the client may be removed. Whether the authority behind a job goes on is
+// decided here, for all of them.
 
-// Stands reports whether the authorization goes on that a job was kicked off under. Of one that does not nothing
-// leaves any more for its application (EHI-7). Errors: where that cannot be read.
+// Stands reports whether the authorization goes on that a job was kicked off under. Of one that
+// does not nothing leaves any more for its application (EHI-7). Errors: where that cannot be
+// read.
 func (s *Service) Stands(ctx context.Context, j *ehi.Job) (bool, error) {
 	return s.Authority.Stands(ctx, under(j))
 }
 
-// HasEnded reports whether this process has heard that a job does not stand any more. It asks nobody.
+// HasEnded reports whether this process has heard that a job does not stand any more. It asks
+// nobody.
 func (s *Service) HasEnded(j *ehi.Job) bool {
 	stands, told := s.Authority.StandsAsHeard(under(j))
 	return told && !stands
@@ -50,9 +53,10 @@ func (s *Service) mayGoOn(ctx context.Context, j *ehi.Job) error {
 	return nil
 }
 
-// EndWhatDoesNotStand deletes unfinished exports that nobody may have any more: the patient has withdrawn the
-// application's access, or its registration is gone. What ends an authorization calls EndNow; the keeper calls this
-// for what was ended elsewhere. A finished export stays for its patient, and is closed to its application.
+// EndWhatDoesNotStand deletes unfinished exports that nobody may have any more: the patient has
+// withdrawn the application's access, or its registration is gone. What ends an authorization
+// calls EndNow; the keeper calls this for what was ended elsewhere. A finished export stays for
+// its patient, and is closed to its application.
 func (s *Service) EndWhatDoesNotStand(ctx context.Context) error {
 	return s.endWhatDoesNotStand(ctx, ended{
 		ehi.Actor{Kind: ehi.ActorServer}, "its authorization has ended",
@@ -125,7 +129,8 @@ func (s *Service) endUnlessItStands(ctx context.Context, job string, as ended) e
 	if err != nil || stands {
 		return err
 	}
-	// What is begun is brought to its end: a job that is only marked as deleted would wait for the keeper.
+	// What is begun is brought to its end: a job that is only marked as deleted would wait for
+	// the keeper.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endingTime)
 	defer cancel()
 	err = s.Remove(ctx, j.ID)

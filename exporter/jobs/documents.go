@@ -22,8 +22,8 @@ import (
 // maxAttachmentName is the longest name of a document, in bytes.
 const maxAttachmentName = 180
 
-// formEscapes undoes the escapes of browsers' forms for characters that a header cannot hold (WHATWG
-// HTML, multipart/form-data).
+// formEscapes undoes the escapes of browsers' forms for characters that a header cannot hold
+// (WHATWG HTML, multipart/form-data).
 var formEscapes = strings.NewReplacer("%22", `"`, "%0D", "\r", "%0A", "\n")
 
 // UniqueName cleans the name of an uploaded file, and numbers it if taken has it already. It keeps
@@ -57,9 +57,9 @@ var devices = regexp.MustCompile(
 // joiners are what visible leaves of characters that are not seen.
 var joiners = strings.NewReplacer("\u200c", "", "\u200d", "")
 
-// portable puts _ before a name that another system takes for something else: for a device, a formula of
-// a spreadsheet, or an option of a command. It is read as they read it, in the form NFKC and without
-// joiners: COM¹ is COM1.
+// portable puts _ before a name that another system takes for something else: for a device, a
+// formula of a spreadsheet, or an option of a command. It is read as they read it, in the form
+// NFKC and without joiners: COM¹ is COM1.
 func portable(name string) string {
 	read := norm.NFKC.String(joiners.Replace(name))
 	if devices.MatchString(read) || read != "" && strings.ContainsRune("=+-@~", rune(read[0])) {
@@ -90,9 +90,9 @@ func visible(r rune) rune {
 	return r
 }
 
-// sniff finds a content type by the bytes, or by the name's extension if the bytes fit many types. It
-// ignores what the uploader claims. It names types that a browser would run, too: documents are sent
-// in such a way that nothing in them runs (content.Inert).
+// sniff finds a content type by the bytes, or by the name's extension if the bytes fit many
+// types. It ignores what the uploader claims. It names types that a browser would run, too:
+// documents are sent in such a way that nothing in them runs (content.Inert).
 func sniff(head []byte, name string) string {
 	t := http.DetectContentType(head)
 	_, charset, _ := strings.Cut(t, "; ")
@@ -112,8 +112,9 @@ func sniff(head []byte, name string) string {
 	return t
 }
 
-// charsetOf is the type of a document of whose beginning sniff gave t. Text that turned out to be no UTF-8
-// is not said to be: it is in the charset that the uploader declared, if one is known by that name.
+// charsetOf is the type of a document of whose beginning sniff gave t. Text that turned out to
+// be no UTF-8 is not said to be: it is in the charset that the uploader declared, if one is
+// known by that name.
 func charsetOf(t string, isUTF8 bool, declared string) string {
 	of, params, err := mime.ParseMediaType(t)
 	if err != nil || isUTF8 || !strings.HasPrefix(of, "text/") ||
@@ -146,7 +147,8 @@ func (r *utf8Reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// valid reports whether what was read is UTF-8 as a whole, and has no zero bytes, of which UTF-16 is full.
+// valid reports whether what was read is UTF-8 as a whole, and has no zero bytes, of which
+// UTF-16 is full.
 func (r *utf8Reader) valid() bool { return !r.broken && len(r.cut) == 0 }
 
 func (r *utf8Reader) see(b []byte) {
@@ -168,7 +170,8 @@ func (r *utf8Reader) see(b []byte) {
 	r.cut = append(r.cut, b[len(whole):]...)
 }
 
-// isSVG reports whether text is an SVG image, behind an XML declaration, comments and a DOCTYPE or without.
+// isSVG reports whether text is an SVG image, behind an XML declaration, comments and a DOCTYPE
+// or without.
 func isSVG(head []byte) bool {
 	rest := bytes.TrimSpace(bytes.TrimPrefix(head, fhir.BOM))
 	for len(rest) > 1 && rest[0] == '<' && (rest[1] == '?' || rest[1] == '!') {

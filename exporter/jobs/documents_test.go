@@ -12,7 +12,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-11: uploaded names keep the letters of every script, and lose what could mislead; they are made unique.
+// EHI-11: uploaded names keep the letters of every script, and lose what could mislead; they are
+// made unique.
 func TestEHI11UploadedNames(t *testing.T) {
 	taken := map[string]bool{}
 	for _, c := range []struct{ name, want string }{

@@ -9,8 +9,9 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Whose authorization has ended may have begun thousands of exports. They are closed to it at once; deleting them
-// may take longer than a request has. What a request does not come to goes on behind its answer.
+// Whose authorization has ended may have begun thousands of exports. They are closed to it at
+// once; deleting them may take longer than a request has. What a request does not come to goes
+// on behind its answer.
 
 const (
 	// endingsInRequest is how long a request deletes exports before it leaves the rest.
@@ -63,8 +64,8 @@ func (e *endings) run(ctx context.Context) {
 	}
 }
 
-// EndNow deletes what does not stand, on behalf of a request that has ended an authorization. What takes too long, or
-// NATS has no answer to, goes on behind the answer.
+// EndNow deletes what does not stand, on behalf of a request that has ended an authorization.
+// What takes too long, or NATS has no answer to, goes on behind the answer.
 func (s *Service) EndNow(ctx context.Context) error {
 	return s.endNow(ctx, ended{ehi.Actor{Kind: ehi.ActorServer}, "its authorization has ended"})
 }
@@ -80,9 +81,10 @@ func (s *Service) endNow(ctx context.Context, as ended) error {
 	return nil
 }
 
-// Withdraw ends what an application has begun for a patient who has withdrawn its access. What it may do by another
-// authorization that the patient has not withdrawn goes on; what it began by an older one that ran out does not.
-// valid are the authorizations of that application that the patient has not withdrawn, and end ends another one.
+// Withdraw ends what an application has begun for a patient who has withdrawn its access. What
+// it may do by another authorization that the patient has not withdrawn goes on; what it began
+// by an older one that ran out does not. valid are the authorizations of that application that
+// the patient has not withdrawn, and end ends another one.
 func (s *Service) Withdraw(
 	ctx context.Context, a ehi.Actor, client string, valid map[string]bool,
 	end func(grant string) error,

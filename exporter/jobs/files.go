@@ -27,8 +27,8 @@ func (s *Service) Released(ctx context.Context, a ehi.Actor, id string) (*ehi.Jo
 	if err != nil || j.Status == ehi.Approved {
 		return j, err
 	}
-	// Another process may have told the client already what this one's copy does not show yet: a refusal is by the
-	// record itself.
+	// Another process may have told the client already what this one's copy does not show yet: a
+	// refusal is by the record itself.
 	if j, err = s.Bus.Jobs.Get(ctx, j.ID); err != nil {
 		return nil, err
 	}
@@ -39,8 +39,8 @@ func (s *Service) Released(ctx context.Context, a ehi.Actor, id string) (*ehi.Jo
 	return j, nil
 }
 
-// Task reads a task of a job whose files may be had. Errors: ehi.Transient where its record is lost: the janitor has
-// the job made anew.
+// Task reads a task of a job whose files may be had. Errors: ehi.Transient where its record is
+// lost: the janitor has the job made anew.
 func (s *Service) Task(ctx context.Context, j *ehi.Job, n int) (ehi.Task, error) {
 	t, ok, err := s.Bus.Tasks.Get(ctx, j.ID, n)
 	if err != nil || ok && t.Committed {
@@ -57,7 +57,8 @@ func (s *Service) Task(ctx context.Context, j *ehi.Job, n int) (ehi.Task, error)
 	return t, err
 }
 
-// EachFile calls visit with each file of an export and its name, task by task, until it has seen enough.
+// EachFile calls visit with each file of an export and its name, task by task, until it has seen
+// enough.
 func (s *Service) EachFile(
 	ctx context.Context, j *ehi.Job, visit func(name string, f ehi.File) (more bool),
 ) error {
@@ -75,8 +76,8 @@ func (s *Service) EachFile(
 	return nil
 }
 
-// FileName is what file i of a task is called outside: Patient.ndjson where the type has no other file in the export,
-// else Patient.<task>.<i>.ndjson.
+// FileName is what file i of a task is called outside: Patient.ndjson where the type has no
+// other file in the export, else Patient.<task>.<i>.ndjson.
 func FileName(j *ehi.Job, t ehi.Task, i int) string {
 	f := t.Files[i]
 	name := f.Type
@@ -97,8 +98,8 @@ func alone(all []ehi.File, i int) bool {
 		(i+1 == len(all) || all[i+1].Type != all[i].Type)
 }
 
-// FindFile looks a name up in the job's own tables: nothing of it becomes a path. The bare type name works too
-// (EHI-12). Errors: ErrFileNotFound; those of Task.
+// FindFile looks a name up in the job's own tables: nothing of it becomes a path. The bare type
+// name works too (EHI-12). Errors: ErrFileNotFound; those of Task.
 func (s *Service) FindFile(ctx context.Context, j *ehi.Job, name string) (f ehi.File, err error) {
 	if !strings.HasSuffix(name, ".ndjson") {
 		name += ".ndjson"
@@ -143,9 +144,9 @@ func StoredDocument(j *ehi.Job, a ehi.Attachment) Stored {
 	return Stored{j.ID, files.Extent{Object: a.Object, Length: a.Size, Sum: files.SHA1Sum(a.SHA1)}}
 }
 
-// OpenFile opens a file or a document. It tells a file that the store lost from one whose job was
-// deleted. Errors: ErrNotFound or ErrFileNotFound if the file was deleted after its record was read,
-// ErrDamaged if the store lost it.
+// OpenFile opens a file or a document. It tells a file that the store lost from one whose job
+// was deleted. Errors: ErrNotFound or ErrFileNotFound if the file was deleted after its record
+// was read, ErrDamaged if the store lost it.
 func (s *Service) OpenFile(ctx context.Context, of Stored) (files.Reader, error) {
 	r, err := s.Files.Open(of.Job, of.Extent)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -170,15 +171,16 @@ func Damage(err error) error {
 	return err
 }
 
-// Damaged lists the files that are known to be damaged, the latest first: of one job, or where job is "" of all.
+// Damaged lists the files that are known to be damaged, the latest first: of one job, or where
+// job is "" of all.
 func (s *Service) Damaged(job string) ([]files.Known, error) {
 	known, err := s.Files.Damaged(job)
 	slices.SortStableFunc(known, func(a, b files.Known) int { return b.Since.Compare(a.Since) })
 	return known, err
 }
 
-// DamagedName is what a damaged file is called in its export; where its record cannot be read, in the file store. A
-// document is not called by its name, which is its reviewers' alone.
+// DamagedName is what a damaged file is called in its export; where its record cannot be read,
+// in the file store. A document is not called by its name, which is its reviewers' alone.
 func (s *Service) DamagedName(ctx context.Context, d files.Damage) string {
 	number, _, _ := strings.Cut(d.Object, ".")
 	n, err := strconv.Atoi(number)

@@ -11,11 +11,11 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// Submit stores the choices of a form and begins the export. Elsewhere than in the sandbox a form is the patient's
-// alone (EHI-7).
+// Submit stores the choices of a form and begins the export. Elsewhere than in the sandbox a
+// form is the patient's alone (EHI-7).
 //
-// Errors: ehi.Conflict where the form was sent before, ehi.NotFound where the job's authorization has ended,
-// ehi.Throttled, ehi.Forbidden.
+// Errors: ehi.Conflict where the form was sent before, ehi.NotFound where the job's
+// authorization has ended, ehi.Throttled, ehi.Forbidden.
 func (s *Service) Submit(
 	ctx context.Context, a ehi.Actor, j *ehi.Job, form ehi.ReleaseForm,
 ) (*ehi.Job, error) {

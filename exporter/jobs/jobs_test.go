@@ -221,7 +221,8 @@ func wantCode(t *testing.T, what string, err error, want ehi.Code) {
 	}
 }
 
-// EHI-1, EHI-7: a job waits for the form of its patient, which nobody else sends; each step is in the trail.
+// EHI-1, EHI-7: a job waits for the form of its patient, which nobody else sends; each step is
+// in the trail.
 func TestEHI7AFormIsItsPatientsAlone(t *testing.T) {
 	h := newHouse(t, nil)
 	j := h.kicked()
@@ -265,7 +266,8 @@ func TestASandboxesClientSendsItsForm(t *testing.T) {
 	wantCode(t, "another client", err, ehi.Forbidden)
 }
 
-// Another patient than the token's is as absent as one that never was, and so is another client's job.
+// Another patient than the token's is as absent as one that never was, and so is another
+// client's job.
 func TestSomebodyElsesIsAbsent(t *testing.T) {
 	h := newHouse(t, nil)
 	for _, subject := range []string{h.other.ID, "nobody"} {
@@ -293,7 +295,8 @@ func TestSomebodyElsesIsAbsent(t *testing.T) {
 	wantCode(t, "once its authorization has ended", err, ehi.NotFound)
 }
 
-// EHI-1: only who is let skip the form and the review does, and where two approve nobody skips the review.
+// EHI-1: only who is let skip the form and the review does, and where two approve nobody skips
+// the review.
 func TestEHI1WhoMaySkipFormAndReview(t *testing.T) {
 	both := Ask{SkipForm: true, SkipReview: true}
 	for name, as := range map[string]struct {
@@ -386,7 +389,8 @@ func TestAReviewIsForReviewers(t *testing.T) {
 	}
 }
 
-// Where two have to approve the same person does not twice, and one who may not any more does not count.
+// Where two have to approve the same person does not twice, and one who may not any more does
+// not count.
 func TestTwoApproveWhoMayStill(t *testing.T) {
 	h := newHouse(t, func(c *Config) { c.FourEyes = true })
 	j := h.retrieved()
@@ -534,7 +538,8 @@ func TestWhatDoesNotStandIsDeleted(t *testing.T) {
 	h.wantTrail(j.ID, "kick-off by patient "+h.patient.ID+": ok", "delete by server: ok")
 }
 
-// Quotas are of who kicks off and of whom it is about; what is refused is not counted, and says when to come back.
+// Quotas are of who kicks off and of whom it is about; what is refused is not counted, and says
+// when to come back.
 func TestAQuotaThatIsUsedUp(t *testing.T) {
 	h := newHouse(t, func(c *Config) { c.Quotas = Quotas{Window: time.Hour, ClientKickOffs: 2} })
 	h.kicked()

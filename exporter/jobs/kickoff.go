@@ -19,13 +19,15 @@ type Ask struct {
 	Operation ehi.Operation
 	// Subject is the id of the patient or the group, as the path has it.
 	Subject string
-	// URL is the kick-off's, which the manifest repeats (EHI-5), and Base the FHIR base that errors lead to.
+	// URL is the kick-off's, which the manifest repeats (EHI-5), and Base the FHIR base that
+	// errors lead to.
 	URL, Base string
 	// SkipForm and SkipReview ask to do without the patient's form, and without review (EHI-1).
 	SkipForm, SkipReview bool
 	// Parameters are those of the query and the body.
 	Parameters []fhir.Parameter
-	// Lenient is Prefer: handling=lenient, and SeparateStatus Prefer: separate-export-status (BULK-7).
+	// Lenient is Prefer: handling=lenient, and SeparateStatus Prefer: separate-export-status
+	// (BULK-7).
 	Lenient, SeparateStatus bool
 	// Own tells the FHIR bases of this server, by which a client may name what is here.
 	Own func(base string) bool
@@ -38,10 +40,12 @@ type Ask struct {
 	Faults []ehi.Fault
 }
 
-// KickOff makes a job, and begins its export where no form comes before (EHI-1, 2, 6; BULK-1, 2).
+// KickOff makes a job, and begins its export where no form comes before (EHI-1, 2, 6; BULK-1,
+// 2).
 //
-// Errors: ehi.Transient while the server is being stopped or has no room, ehi.Throttled where the client has too much,
-// ehi.NotFound where the subject is not there or not the token's, ehi.Forbidden, ehi.Invalid. Nothing is made then.
+// Errors: ehi.Transient while the server is being stopped or has no room, ehi.Throttled where
+// the client has too much, ehi.NotFound where the subject is not there or not the token's,
+// ehi.Forbidden, ehi.Invalid. Nothing is made then.
 func (s *Service) KickOff(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, error) {
 	j, err := s.kickOff(ctx, a, ask)
 	e := ehi.Event{Action: ehi.ActionKickOff, Detail: ask.Level.Kind()}
@@ -88,7 +92,8 @@ func (s *Service) kickOff(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, 
 	return j, nil
 }
 
-// able refuses kick-offs while the process is being stopped, or cannot or may not store what is exported.
+// able refuses kick-offs while the process is being stopped, or cannot or may not store what is
+// exported.
 func (s *Service) able() error {
 	err := s.Working()
 	if err == nil && s.MaxExportBytes > 0 && s.Bus.Jobs.Stored() >= s.MaxExportBytes {
@@ -112,7 +117,8 @@ func (s *Service) start(ctx context.Context, j *ehi.Job) error {
 		return err // the job that is there is another one
 	}
 	if err ==
-		nil { // the authorization may have ended meanwhile, and whoever ended it have missed this job
+		// the authorization may have ended meanwhile, and whoever ended it have missed this job
+		nil {
 		err = s.mayBegin(ctx, j)
 	}
 	if err == nil && j.Status == ehi.Requested {
@@ -124,7 +130,8 @@ func (s *Service) start(ctx context.Context, j *ehi.Job) error {
 	return err
 }
 
-// admit refuses a client that has too many exports running (BULK-4). release is called when the job is there.
+// admit refuses a client that has too many exports running (BULK-4). release is called when the
+// job is there.
 func (s *Service) admit(j *ehi.Job) (release func(), err error) {
 	limit := s.ClientJobs
 	if j.Lane == ehi.Bulk {
@@ -164,7 +171,8 @@ func (s *Service) newJob(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, e
 		Rules:   s.Rules.Digest(),
 	}
 	if ask.Level !=
-		ehi.OnePatient { // no patient, no form; and a bulk export is a machine's business from end to end
+		// no patient, no form; and a bulk export is a machine's business from end to end
+		ehi.OnePatient {
 		j.Lane, j.Tasks, j.WithForm = ehi.Bulk, 0, false
 		j.AutoApprove = j.AutoApprove || ask.Operation != ehi.EHIExport
 		j.SeparateStatus = ask.Operation == ehi.BulkExportV4 && ask.SeparateStatus
@@ -196,9 +204,10 @@ func (s *Service) newJob(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, e
 	return j, nil
 }
 
-// skips refuses to do without the patient's form, or without review, where that is not allowed (EHI-1). In the
-// sandbox everybody may; elsewhere an administrator has decided so for the client: the party that form and review
-// control does not choose them. Where two administrators have to approve, review is never skipped.
+// skips refuses to do without the patient's form, or without review, where that is not allowed
+// (EHI-1). In the sandbox everybody may; elsewhere an administrator has decided so for the
+// client: the party that form and review control does not choose them. Where two administrators
+// have to approve, review is never skipped.
 func (s *Service) skips(client string, ask Ask) error {
 	mayForm, mayReview := s.MaySkip(client)
 	switch {
@@ -221,8 +230,8 @@ func (s *Service) MaySkip(client string) (form, review bool) {
 	return form || s.Sandbox, (review || s.Sandbox) && !s.FourEyes
 }
 
-// aim finds the patient or group of a kick-off. A patient other than the token's gets the same answer
-// as one that does not exist.
+// aim finds the patient or group of a kick-off. A patient other than the token's gets the same
+// answer as one that does not exist.
 func (s *Service) aim(ctx context.Context, a ehi.Actor, j *ehi.Job, subject string) (err error) {
 	switch j.Level {
 	case ehi.OnePatient:

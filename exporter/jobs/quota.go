@@ -12,9 +12,9 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Quotas bound what succeeds: how much one client, and all clients for
-// one patient, may have of the server. Kick-offs and exports are counted in windows of time, for all
-// processes together; stored bytes are those that the jobs' records tell of.
+// Quotas bound what succeeds: how much one client, and all clients for one patient, may have of
+// the server. Kick-offs and exports are counted in windows of time, for all processes together;
+// stored bytes are those that the jobs' records tell of.
 
 // Quotas are what one client, and all clients for one patient, may have; 0 sets no limit.
 type Quotas struct {
@@ -22,8 +22,8 @@ type Quotas struct {
 	Window time.Duration
 	// ClientKickOffs and PatientKickOffs are kick-offs that are accepted within the window.
 	ClientKickOffs, PatientKickOffs int
-	// ClientExports and PatientExports are exports that are begun within the window: at the kick-off, or
-	// once the patient has sent the form.
+	// ClientExports and PatientExports are exports that are begun within the window: at the
+	// kick-off, or once the patient has sent the form.
 	ClientExports, PatientExports int
 	// ClientBytes and PatientBytes are bytes of exports that are stored.
 	ClientBytes, PatientBytes int64

@@ -37,8 +37,8 @@ func counts(t *testing.T) (one, other kv.Tally, clock *atomic.Pointer[time.Time]
 	return one, kv.Tally{Bucket: b.Auth, Now: one.Now}, clock
 }
 
-// Whoever has read a count while another process takes the last of it gets nothing: where nobody has
-// counted before, and where somebody has.
+// Whoever has read a count while another process takes the last of it gets nothing: where nobody
+// has counted before, and where somebody has.
 func TestTheLastOfAQuotaIsTakenOnce(t *testing.T) {
 	one, other, clock := counts(t)
 	who := quota{name: "client-kick-offs", whose: "somebody"}.key()
@@ -67,8 +67,9 @@ func TestTheLastOfAQuotaIsTakenOnce(t *testing.T) {
 	}
 }
 
-// Of bytes that two processes reserve at once neither is forgotten: each counts what the other has
-// reserved since it looked, and however many ask at once, no more is reserved than there is room for.
+// Of bytes that two processes reserve at once neither is forgotten: each counts what the other
+// has reserved since it looked, and however many ask at once, no more is reserved than there is
+// room for.
 func TestReservationsAreRightForAllProcesses(t *testing.T) {
 	a, b := twoProcesses(t)
 	one, other := &Service{Deps: Deps{Bus: a}}, &Service{Deps: Deps{Bus: b}}
@@ -121,8 +122,8 @@ func TestReservationsAreRightForAllProcesses(t *testing.T) {
 	}
 }
 
-// However many ask at once, of two processes, no more than the limit is counted; the end of the window
-// releases it, and not a moment sooner.
+// However many ask at once, of two processes, no more than the limit is counted; the end of the
+// window releases it, and not a moment sooner.
 func TestAQuotaIsRightForAllProcessesAndEndsWithItsWindow(t *testing.T) {
 	one, other, clock := counts(t)
 	who := quota{name: "client-kick-offs", whose: "somebody"}.key()

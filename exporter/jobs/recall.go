@@ -8,18 +8,20 @@ import (
 	"time"
 )
 
-// A kick-off that NATS did not answer may have been stored all the same, and its client was told 503: that nothing
-// is done. recalls keeps that word: it deletes what may be there, again and again until NATS has answered. A
-// message that was held up on the network and arrives after that is refused: the deletion has left its mark.
+// A kick-off that NATS did not answer may have been stored all the same, and its client was told
+// 503: that nothing is done. recalls keeps that word: it deletes what may be there, again and
+// again until NATS has answered. A message that was held up on the network and arrives after
+// that is refused: the deletion has left its mark.
 //
-// What has to be deleted is written into the folder of the exports before its client is told 503: a process that is
-// killed before NATS has answered leaves it to the next start.
+// What has to be deleted is written into the folder of the exports before its client is told
+// 503: a process that is killed before NATS has answered leaves it to the next start.
 
 const (
 	// recallEvery is the pause after a deletion that failed, recallTime how long one may take.
 	recallEvery = time.Second
 	recallTime  = 5 * time.Second
-	// maxRecalls bounds how many jobs wait to be deleted: more kick-offs than fail in an hour of outage.
+	// maxRecalls bounds how many jobs wait to be deleted: more kick-offs than fail in an hour of
+	// outage.
 	maxRecalls = 100_000
 )
 
@@ -41,7 +43,8 @@ type recallNotes interface {
 	ForgetRecall(job string) error
 }
 
-// newRecalls begins with what the process before this one has left. Errors: where that cannot be read.
+// newRecalls begins with what the process before this one has left. Errors: where that cannot be
+// read.
 func newRecalls(
 	end func(ctx context.Context, job string) error, kept recallNotes,
 ) (*recalls, error) {
@@ -65,8 +68,8 @@ func newRecalls(
 
 var errTooManyRecalls = errors.New("too many exports have to be deleted")
 
-// add has a job deleted, by the next start if not by this process. Errors: errTooManyRecalls, where nobody will; any
-// other says that this process alone will.
+// add has a job deleted, by the next start if not by this process. Errors: errTooManyRecalls,
+// where nobody will; any other says that this process alone will.
 func (r *recalls) add(job string) error {
 	r.mu.Lock()
 	full := len(r.jobs) >= maxRecalls
@@ -93,7 +96,8 @@ func (r *recalls) waiting() (jobs []string) {
 	return jobs
 }
 
-// run deletes what has to be gone until ctx ends. A first failure ends a round: NATS is away for all of them.
+// run deletes what has to be gone until ctx ends. A first failure ends a round: NATS is away for
+// all of them.
 func (r *recalls) run(ctx context.Context) {
 	for {
 		var again <-chan time.Time
@@ -128,7 +132,8 @@ func (r *recalls) try(ctx context.Context, job string) bool {
 	return true
 }
 
-// recall deletes the job of a kick-off that failed: now if NATS answers in time, else as soon as it does.
+// recall deletes the job of a kick-off that failed: now if NATS answers in time, else as soon as
+// it does.
 func (s *Service) recall(ctx context.Context, job string) {
 	ctx, cancel := undoing(ctx)
 	defer cancel()

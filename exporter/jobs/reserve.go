@@ -14,10 +14,11 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Stored bytes are known when an export is done. Until then its size is reserved, as far as the source
-// knows it: however many kick-offs come at once, of however many processes, each counts what those before
-// it will store. A reservation is an entry of its holder's record, changed by compare-and-set. Nobody has
-// to end it: it counts for as long as its job is under way, and the next one drops it.
+// Stored bytes are known when an export is done. Until then its size is reserved, as far as the
+// source knows it: however many kick-offs come at once, of however many processes, each counts
+// what those before it will store. A reservation is an entry of its holder's record, changed by
+// compare-and-set. Nobody has to end it: it counts for as long as its job is under way, and the
+// next one drops it.
 
 // reservedRecords are where reservations are: reserved.<quota>.<digest of whose>.
 var reservedRecords = subject.KindOf("reserved")
@@ -53,7 +54,8 @@ func (s *Service) storedFor(q quota, j *ehi.Job) int64 {
 	return ofPatient
 }
 
-// mayStore refuses a kick-off while as much is stored of exports as its client, or its patient, may have.
+// mayStore refuses a kick-off while as much is stored of exports as its client, or its patient,
+// may have.
 func (s *Service) mayStore(j *ehi.Job) error {
 	for _, q := range s.storing(j) {
 		stored := s.storedFor(q, j)
@@ -73,9 +75,10 @@ func tooMuch(q quota) error {
 			"made; more are taken when some are deleted or have expired", q.name, q.limit)
 }
 
-// reserve reserves the bytes that an export is expected to store. undo gives them back where it does not
-// begin. Errors: ehi.Throttled, where as much is stored as may be, or would be with the exports that are
-// under way. Without any of those an export may take more than is left: its size is an estimate.
+// reserve reserves the bytes that an export is expected to store. undo gives them back where it
+// does not begin. Errors: ehi.Throttled, where as much is stored as may be, or would be with the
+// exports that are under way. Without any of those an export may take more than is left: its
+// size is an estimate.
 func (s *Service) reserve(ctx context.Context, j *ehi.Job) (undo func(), err error) {
 	quotas := s.storing(j)
 	if len(quotas) == 0 {
@@ -100,7 +103,8 @@ func (s *Service) reserve(ctx context.Context, j *ehi.Job) (undo func(), err err
 	}
 	for _, q := range quotas {
 		done, err := s.changeReserved(ctx, q, func(all map[string]reservation) bool {
-			pending := s.underWay(all) // before what is stored: an export that ends between counts twice, not never
+			// before what is stored: an export that ends between counts twice, not never
+			pending := s.underWay(all)
 			stored := s.storedFor(q, j)
 			telemetry.QuotaUse.WithLabelValues(q.name).Set(
 				float64(stored+pending) / float64(q.limit))
@@ -159,8 +163,8 @@ func (s *Service) underWay(all map[string]reservation) (n int64) {
 	return n
 }
 
-// changeReserved changes the reservations of a quota's holder. change may be called several times; where
-// it reports false nothing is changed.
+// changeReserved changes the reservations of a quota's holder. change may be called several
+// times; where it reports false nothing is changed.
 func (s *Service) changeReserved(
 	ctx context.Context, q quota, change func(map[string]reservation) bool,
 ) (done bool, err error) {

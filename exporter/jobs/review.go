@@ -10,8 +10,8 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// Decision is what comes with an approval or a rejection. All of it may be left out, but for Contents of an approval
-// by two.
+// Decision is what comes with an approval or a rejection. All of it may be left out, but for
+// Contents of an approval by two.
 type Decision struct {
 	// Reason is told to the patient.
 	Reason string
@@ -19,9 +19,9 @@ type Decision struct {
 	Contents string
 }
 
-// Approve releases the files of an export, or records the first of two approvals. Errors: ehi.Conflict
-// if the export does not wait for approval, has changed, or has lost its authorization; ehi.Forbidden;
-// ehi.Invalid.
+// Approve releases the files of an export, or records the first of two approvals. Errors:
+// ehi.Conflict if the export does not wait for approval, has changed, or has lost its
+// authorization; ehi.Forbidden; ehi.Invalid.
 func (s *Service) Approve(
 	ctx context.Context, a ehi.Actor, j *ehi.Job, d Decision,
 ) (*ehi.Job, error) {
@@ -76,8 +76,8 @@ func (s *Service) decide(
 	return j, err
 }
 
-// second is an error for an administrator who is the same person as one whose approval of the export counts already.
-// Errors: ehi.Conflict.
+// second is an error for an administrator who is the same person as one whose approval of the
+// export counts already. Errors: ehi.Conflict.
 func (s *Service) second(j *ehi.Job, name string) error {
 	if j.Status != ehi.Retrieved {
 		return nil // what is decided is no longer to be approved, by nobody
@@ -93,8 +93,9 @@ func (s *Service) second(j *ehi.Job, name string) error {
 // Approvers are the administrators who have approved an export, and may approve still.
 func (s *Service) Approvers(j *ehi.Job) []string { return j.Approvers(s.Reviewers.MayApprove) }
 
-// Delete deletes a job in any state (EHI-13, REAL-6): at an administrator's wish, at its client's, or at its patient's
-// while it is not finished. Errors: ehi.Forbidden, and ehi.NotFound where it is gone already.
+// Delete deletes a job in any state (EHI-13, REAL-6): at an administrator's wish, at its
+// client's, or at its patient's while it is not finished. Errors: ehi.Forbidden, and
+// ehi.NotFound where it is gone already.
 func (s *Service) Delete(ctx context.Context, a ehi.Actor, j *ehi.Job) error {
 	err := mayDelete(a, j)
 	if err == nil {
@@ -124,7 +125,8 @@ func mayDelete(a ehi.Actor, j *ehi.Job) error {
 	return ErrNotFound
 }
 
-// Detach takes documents away by their names (EHI-11). Errors: ehi.Conflict, ehi.NotFound, ehi.Forbidden.
+// Detach takes documents away by their names (EHI-11). Errors: ehi.Conflict, ehi.NotFound,
+// ehi.Forbidden.
 func (s *Service) Detach(
 	ctx context.Context, a ehi.Actor, before *ehi.Job, names ...string,
 ) (j *ehi.Job, err error) {

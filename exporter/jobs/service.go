@@ -1,12 +1,13 @@
-// Package jobs is what can be done with exports, whoever asks and by whatever protocol: kick one off, send its form,
-// review it, read its files, delete it.
+// Package jobs is what can be done with exports, whoever asks and by whatever protocol: kick one
+// off, send its form, review it, read its files, delete it.
 //
-// The methods of Service take the Actor who acts. Each of them alone checks that the actor may, changes the job's
-// record, writes the audit trail, counts the metric, and logs. Those who call it decode a request and encode the
-// answer; they change no job themselves.
+// The methods of Service take the Actor who acts. Each of them alone checks that the actor may,
+// changes the job's record, writes the audit trail, counts the metric, and logs. Those who call
+// it decode a request and encode the answer; they change no job themselves.
 //
-// Finding a job and acting on it are two steps. Find, FindOwn and Record look for a job on behalf of somebody, and
-// somebody else's job is as absent as one that never was. What they return is what the other methods act on.
+// Finding a job and acting on it are two steps. Find, FindOwn and Record look for a job on
+// behalf of somebody, and somebody else's job is as absent as one that never was. What they
+// return is what the other methods act on.
 package jobs
 
 import (
@@ -34,20 +35,23 @@ type Config struct {
 	Open bool
 	// FourEyes asks for the approval of two administrators before files are released.
 	FourEyes bool
-	// JobTTL is how long a job may take until it is approved; FileTTL how long approved files are kept (EHI-17).
+	// JobTTL is how long a job may take until it is approved; FileTTL how long approved files
+	// are kept (EHI-17).
 	JobTTL, FileTTL time.Duration
-	// ClientJobs and ClientBulkJobs limit how many exports of patients and of populations a client may have
-	// running (BULK-4).
+	// ClientJobs and ClientBulkJobs limit how many exports of patients and of populations a
+	// client may have running (BULK-4).
 	ClientJobs, ClientBulkJobs int
 	// MinFreeBytes is the space on the exports' disk below which kick-offs are refused.
 	MinFreeBytes int64
-	// MaxExportBytes is how much may be stored of exports before kick-offs are refused; 0 sets no limit.
+	// MaxExportBytes is how much may be stored of exports before kick-offs are refused; 0 sets
+	// no limit.
 	MaxExportBytes int64
 	// Quotas bound what clients have, and what is done for patients.
 	Quotas Quotas
 	// Compression is how the files of exports are stored whose kick-off does not say.
 	Compression ehi.Compression
-	// AttachmentBytes limits one attachment, AttachmentsPerCall the attachments of one upload (EHI-11).
+	// AttachmentBytes limits one attachment, AttachmentsPerCall the attachments of one upload
+	// (EHI-11).
 	AttachmentBytes    int64
 	AttachmentsPerCall int
 }
@@ -83,7 +87,8 @@ type Files interface {
 // Authorization is what a job was kicked off under.
 type Authorization struct {
 	Client, Grant string
-	// Begun is when the job was kicked off, and ClientMade stands for the very registration of the client.
+	// Begun is when the job was kicked off, and ClientMade stands for the very registration of
+	// the client.
 	Begun, ClientMade time.Time
 }
 
@@ -93,17 +98,20 @@ func under(j *ehi.Job) Authorization {
 
 // Authority is the authorization server, as far as it decides about exports.
 type Authority interface {
-	// Stands reports whether an authorization goes on. What this process has heard may say that it does; that it does
-	// not is said by what is stored, or by news of its end. Errors: where that cannot be read.
+	// Stands reports whether an authorization goes on. What this process has heard may say that
+	// it does; that it does not is said by what is stored, or by news of its end. Errors: where
+	// that cannot be read.
 	Stands(ctx context.Context, a Authorization) (bool, error)
-	// StandsAsHeard is Stands as far as this process has heard, without asking anybody; told is false where it has
-	// heard nothing of that client.
+	// StandsAsHeard is Stands as far as this process has heard, without asking anybody; told is
+	// false where it has heard nothing of that client.
 	StandsAsHeard(a Authorization) (stands, told bool)
 	// Withdrawals reports of which clients a patient has withdrawn an authorization.
 	Withdrawals() func(client, patient string) bool
-	// Dormant reports whether a client's jobs wait for a mode in which the server is not running, and are left alone.
+	// Dormant reports whether a client's jobs wait for a mode in which the server is not
+	// running, and are left alone.
 	Dormant(client string) bool
-	// MaySkip reports whether an administrator lets a client's exports do without the form, and without review.
+	// MaySkip reports whether an administrator lets a client's exports do without the form, and
+	// without review.
 	MaySkip(client string) (form, review bool)
 }
 
@@ -123,7 +131,8 @@ type Deps struct {
 	Files     Files
 	Authority Authority
 	Reviewers Reviewers
-	// Remove deletes a job in any state, its files and its records. Errors: ehi.NotFound where there is none.
+	// Remove deletes a job in any state, its files and its records. Errors: ehi.NotFound where
+	// there is none.
 	Remove func(ctx context.Context, job string) error
 	// Doubt is told of a job that lacks the record of a task, and has to be made anew.
 	Doubt  func(job string)
@@ -164,7 +173,8 @@ func (s *Service) Close() {
 	s.counted.stop()
 }
 
-// Working is an error while the process is being stopped, or has no space to work in. Errors: ehi.Transient.
+// Working is an error while the process is being stopped, or has no space to work in. Errors:
+// ehi.Transient.
 func (s *Service) Working() error {
 	if s.draining.Load() {
 		return errDraining
@@ -186,7 +196,8 @@ var (
 			"expired")
 	// ErrNotFound is the answer to who asks for a job that is not there, or not theirs.
 	ErrNotFound = ehi.Errorf(ehi.NotFound, "Export job not found!")
-	// ErrPatientNotFound is the answer to who asks for a patient who is not there, or not the one of their token.
+	// ErrPatientNotFound is the answer to who asks for a patient who is not there, or not the
+	// one of their token.
 	ErrPatientNotFound = ehi.Errorf(ehi.NotFound, "Patient not found")
 )
 

@@ -17,10 +17,10 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// summaries reads patients' records in the background for the forms that are open. It reads a record
-// once for all who ask at the same time, and keeps the result for a while. A page decides how long it
-// waits. A record that takes longer than a moment waits for its turn and is read at half speed, so
-// that exports keep the processors.
+// summaries reads patients' records in the background for the forms that are open. It reads a
+// record once for all who ask at the same time, and keeps the result for a while. A page decides
+// how long it waits. A record that takes longer than a moment waits for its turn and is read at
+// half speed, so that exports keep the processors.
 type summaries struct {
 	source Source
 	rules  *release.Rules
@@ -46,7 +46,8 @@ type counting struct {
 }
 
 const (
-	// briefCounts records are begun at a time; what takes longer than briefTime goes on one at a time.
+	// briefCounts records are begun at a time; what takes longer than briefTime goes on one at a
+	// time.
 	briefCounts = 2
 	briefTime   = 200 * time.Millisecond
 	// maxWaiting is how many records, as far as they were read, wait for that.
@@ -80,8 +81,8 @@ func (s *summaries) stop() {
 	s.running.Wait()
 }
 
-// of returns the summary of a job's record, at most keptFor old. Errors: ErrCounting if it is not ready
-// within wait.
+// of returns the summary of a job's record, at most keptFor old. Errors: ErrCounting if it is
+// not ready within wait.
 func (s *summaries) of(
 	ctx context.Context, j *ehi.Job, wait time.Duration,
 ) (*release.Summary, error) {
@@ -170,7 +171,8 @@ type turn struct {
 	holds       *semaphore.Weighted // brief or long; nil for neither
 }
 
-// pause is called between slabs: it changes from brief to long, and from then on rests as long as it works.
+// pause is called between slabs: it changes from brief to long, and from then on rests as long
+// as it works.
 func (t *turn) pause(ctx context.Context) error {
 	if t.holds == t.of.brief {
 		if time.Since(t.began) < briefTime {
@@ -216,8 +218,8 @@ func (t *turn) end() {
 	}
 }
 
-// Preview counts what a form would release of a job's record. It waits for a record that is still being counted for so
-// long at most. Errors: ErrCounting.
+// Preview counts what a form would release of a job's record. It waits for a record that is
+// still being counted for so long at most. Errors: ErrCounting.
 func (s *Service) Preview(
 	ctx context.Context, j *ehi.Job, form ehi.ReleaseForm, wait time.Duration,
 ) (n release.Counts, err error) {

@@ -13,8 +13,8 @@ import (
 	"ehi-server/shared/files"
 )
 
-// Upload adds documents to an export that is under review (EHI-11). Add stores them one by one, and Commit lists all of
-// them in the export, or none where one of them failed.
+// Upload adds documents to an export that is under review (EHI-11). Add stores them one by one,
+// and Commit lists all of them in the export, or none where one of them failed.
 type Upload struct {
 	service *Service
 	actor   ehi.Actor
@@ -38,8 +38,9 @@ func (s *Service) Upload(a ehi.Actor, j *ehi.Job) (*Upload, error) {
 	return u, nil
 }
 
-// Add stores a document under its name, which is made unique and harmless. declared is the type that its sender says
-// it has. Errors: ehi.Invalid where there are too many; ehi.TooLarge; ErrNoSpace; those of reading it.
+// Add stores a document under its name, which is made unique and harmless. declared is the type
+// that its sender says it has. Errors: ehi.Invalid where there are too many; ehi.TooLarge;
+// ErrNoSpace; those of reading it.
 func (u *Upload) Add(name, declared string, content io.Reader) error {
 	s := u.service
 	if len(u.added) == s.AttachmentsPerCall || len(u.taken) == ehi.MaxAttachments {
@@ -78,8 +79,9 @@ func (u *Upload) Add(name, declared string, content io.Reader) error {
 // sniffed is how many bytes of a document tell its type.
 const sniffed = 512
 
-// Commit lists the documents in the export, or removes them where the upload has failed. Errors: failed, where there is
-// one; ehi.Invalid where there is no document; ehi.Conflict where the export takes none any more.
+// Commit lists the documents in the export, or removes them where the upload has failed. Errors:
+// failed, where there is one; ehi.Invalid where there is no document; ehi.Conflict where the
+// export takes none any more.
 func (u *Upload) Commit(ctx context.Context, failed error) (*ehi.Job, error) {
 	s, err := u.service, failed
 	if err == nil && len(u.added) == 0 {
@@ -92,7 +94,8 @@ func (u *Upload) Commit(ctx context.Context, failed error) (*ehi.Job, error) {
 		})
 	}
 	if err != nil &&
-		!bus.IsAway(err) { // where NATS did not answer, the job may list them: then the janitor sees to it
+		// where NATS did not answer, the job may list them: then the janitor sees to it
+		!bus.IsAway(err) {
 		for _, a := range u.added {
 			err = errors.Join(err, s.Files.RemoveAttachment(u.job.ID, a.Object))
 		}

@@ -15,20 +15,22 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// Keeper tidies up after everybody: expired jobs, files that no record names, commands that were lost. Any number of
-// processes may run one; all that it does may be done twice.
+// Keeper tidies up after everybody: expired jobs, files that no record names, commands that were
+// lost. Any number of processes may run one; all that it does may be done twice.
 type Keeper struct {
 	Bus   *bus.Bus
 	Files KeeperFiles
 	Log   *slog.Logger
 	// Every is the pause between two rounds. Default 10 s.
 	Every time.Duration
-	// Lost is how long a job may be requested before a missing command is taken for lost. Default 5 s.
+	// Lost is how long a job may be requested before a missing command is taken for lost.
+	// Default 5 s.
 	Lost time.Duration
-	// Grace is for how long files are kept that no record names, though none proves that they are garbage, and what is over
-	// by a clock that has just leapt ahead; 0: they go at once.
+	// Grace is for how long files are kept that no record names, though none proves that they
+	// are garbage, and what is over by a clock that has just leapt ahead; 0: they go at once.
 	Grace time.Duration
-	// Also is done in each round, beside the keeper's own work; nil: nothing is. Its errors are the round's.
+	// Also is done in each round, beside the keeper's own work; nil: nothing is. Its errors are
+	// the round's.
 	Also func(context.Context) error
 	// Clock is the machine's clock. Default time.Now.
 	Clock func() time.Time
@@ -41,7 +43,8 @@ type Keeper struct {
 	remakes sync.Mutex      // is held while jobs are made anew
 	lacking map[string]bool // jobs that lack a task, and wait for an administrator's word
 	looked  bool            // at the latest exports, see latestExports
-	cutAt   time.Time       // when a loss of power may have cut the state short: the newest job's time at the beginning
+	// when a loss of power may have cut the state short: the newest job's time at the beginning
+	cutAt time.Time
 }
 
 // KeeperFiles is the files of exports, as far as they are tidied up (files.Store).
@@ -70,7 +73,8 @@ type KeeperFiles interface {
 	Free() (int64, error)
 }
 
-// begun is when this process began, or nearly so: what it has run for is counted from it, whatever the machine's clock does.
+// begun is when this process began, or nearly so: what it has run for is counted from it,
+// whatever the machine's clock does.
 var begun = time.Now()
 
 // now is the time by which what is over is removed for good, see clock.
@@ -84,18 +88,21 @@ func (k *Keeper) now() time.Time {
 	told, leapt := k.clock.now(wall(), time.Since(begun), k.Grace)
 	switch {
 	case leapt > 0 && first:
-		k.Log.Error("the machine's clock is far ahead of when a server ran here last: if it is wrong, stop and set "+
-			"it right; what has expired since then is kept until it is right, or for --orphan-grace",
+		k.Log.Error("the machine's clock is far ahead of when a server ran here last: if it is "+
+			"wrong, stop and set "+
+			"it right; what has expired since then is kept until it is right, or for "+
+			"--orphan-grace",
 			"ran last", k.clock.served, "ahead by", leapt.Round(time.Second), "kept for", k.Grace)
 	case leapt > 0:
-		k.Log.Error("the machine's clock has leapt ahead: if it is wrong, set it right; what is over by it and was not before is kept until then, or for --orphan-grace",
+		k.Log.Error("the machine's clock has leapt ahead: if it is wrong, set it right; what is "+
+			"over by it and was not before is kept until then, or for --orphan-grace",
 			"by", leapt.Round(time.Second), "kept for", k.Grace)
 	}
 	return told.UTC()
 }
 
-// served is when a server ran last on these files: as it was noted or, where nothing is, when the newest export
-// was asked for. Zero where nothing tells.
+// served is when a server ran last on these files: as it was noted or, where nothing is, when
+// the newest export was asked for. Zero where nothing tells.
 func (k *Keeper) served() (at time.Time) {
 	at, err := k.Files.Served()
 	if err != nil {
@@ -116,14 +123,16 @@ func (k *Keeper) served() (at time.Time) {
 // noteServedEvery is the pause between two notes that a server runs.
 const noteServedEvery = time.Minute
 
-// noteServed notes that a server runs, by the time by which things expire: a clock that is doubted leaves no trace.
+// noteServed notes that a server runs, by the time by which things expire: a clock that is
+// doubted leaves no trace.
 func (k *Keeper) noteServed(now time.Time) {
 	running := time.Since(begun)
 	if k.noted > 0 && running-k.noted < noteServedEvery {
 		return
 	}
 	k.noted = running
-	if err := k.Files.SetServed(now); err != nil { // the disk may be full: all else of the round goes on
+	// the disk may be full: all else of the round goes on
+	if err := k.Files.SetServed(now); err != nil {
 		k.Log.Warn("it is not noted that a server runs", "err", err)
 	}
 }
@@ -240,7 +249,8 @@ func (k *Keeper) observeExporters(ctx context.Context) error {
 	return nil
 }
 
-// observeDamage counts the files that are known to be damaged, and forgets those of jobs that are gone.
+// observeDamage counts the files that are known to be damaged, and forgets those of jobs that
+// are gone.
 func (k *Keeper) observeDamage(ctx context.Context) error {
 	known, err := k.Files.Damaged("")
 	left := 0
@@ -264,11 +274,14 @@ func age(now, t time.Time) float64 {
 	return max(0, now.Sub(t).Seconds())
 }
 
-// sweepRecordsEvery is in how many rounds once the records of tasks are swept: that reads the names of all of them.
+// sweepRecordsEvery is in how many rounds once the records of tasks are swept: that reads the
+// names of all of them.
 const sweepRecordsEvery = 10
 
-// SweepRecords compares the records with what this process knows, and removes those that were to be gone: jobs whose deletion a NATS forgot that was killed, and tasks whose job is gone, because
-// that was forgotten too, or because their worker took them at the very moment of the deletion, and died.
+// SweepRecords compares the records with what this process knows, and removes those that were to
+// be gone: jobs whose deletion a NATS forgot that was killed, and tasks whose job is gone,
+// because that was forgotten too, or because their worker took them at the very moment of the
+// deletion, and died.
 func (k *Keeper) SweepRecords(ctx context.Context) error {
 	heardOf := k.Bus.Jobs.IDs()
 	jobs, err := k.Bus.Jobs.Keys(ctx)
@@ -299,8 +312,8 @@ func (k *Keeper) SweepRecords(ctx context.Context) error {
 	return errors.Join(append(errs, k.sweepTasks(ctx))...)
 }
 
-// sweepTasks removes the records of tasks whose job is gone; if there are many, not before an administrator says so. It
-// makes jobs anew whose tasks are gone.
+// sweepTasks removes the records of tasks whose job is gone; if there are many, not before an
+// administrator says so. It makes jobs anew whose tasks are gone.
 func (k *Keeper) sweepTasks(ctx context.Context) error {
 	exported := k.exported()
 	keys, err := k.Bus.Tasks.Keys(ctx)
@@ -313,7 +326,8 @@ func (k *Keeper) sweepTasks(ctx context.Context) error {
 		if _, known := k.Bus.Jobs.Summary(job); known {
 			continue
 		}
-		// A job is there before its tasks are, so that one that is not there now is gone for good, or was lost.
+		// A job is there before its tasks are, so that one that is not there now is gone for
+		// good, or was lost.
 		if _, err := k.Bus.Jobs.Get(ctx, job); ehi.CodeOf(err) != ehi.NotFound {
 			errs = append(errs, err)
 			continue
@@ -321,7 +335,9 @@ func (k *Keeper) sweepTasks(ctx context.Context) error {
 		gone[job] = tasks
 	}
 	if !k.word.allows("records", len(gone), len(keys)) {
-		k.Log.Error("the records of many tasks name jobs that are gone, which may be lost: they are kept until an administrator says that they are garbage (POST /admin/sweep)", "jobs", len(gone), "of", len(keys))
+		k.Log.Error("the records of many tasks name jobs that are gone, which may be lost: they "+
+			"are kept until an administrator says that they are garbage (POST /admin/sweep)",
+			"jobs", len(gone), "of", len(keys))
 		return errors.Join(errs...)
 	}
 	for job, tasks := range gone {
@@ -334,15 +350,16 @@ func (k *Keeper) sweepTasks(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Reconcile publishes the start command of every job that has been requested since before the given time and lacks a command: the
-// process died between the two writes of a kick-off, or the stream was lost. Commands that a loss of power has brought
-// back count as none.
+// Reconcile publishes the start command of every job that has been requested since before the
+// given time and lacks a command: the process died between the two writes of a kick-off, or the
+// stream was lost. Commands that a loss of power has brought back count as none.
 func (k *Keeper) Reconcile(ctx context.Context, before time.Time) error {
 	var errs []error
 	for _, lane := range []ehi.Lane{ehi.Interactive, ehi.Bulk} {
 		n, err := k.Bus.DropAcknowledged(ctx, lane)
 		if n > 0 {
-			k.Log.Warn("commands that were done with had come back and are removed: was there a loss of power?",
+			k.Log.Warn("commands that were done with had come back and are removed: was there a "+
+				"loss of power?",
 				"lane", lane, "commands", n)
 		}
 		errs = append(errs, err)
@@ -363,8 +380,9 @@ func (k *Keeper) Reconcile(ctx context.Context, before time.Time) error {
 	return errors.Join(errs...)
 }
 
-// allQueued reports whether there are as many commands as patients' exports that want one: then none is lost, and a hundred thousand of
-// them need not be looked at. A command that is there twice can hide a lost one until it is done with, and no longer.
+// allQueued reports whether there are as many commands as patients' exports that want one: then
+// none is lost, and a hundred thousand of them need not be looked at. A command that is there
+// twice can hide a lost one until it is done with, and no longer.
 func (k *Keeper) allQueued(ctx context.Context, requested []bus.Summary) (bool, error) {
 	queued, err := k.Bus.Queued(ctx, ehi.Interactive)
 	if err != nil {
@@ -408,7 +426,8 @@ func (k *Keeper) republish(ctx context.Context, id string, before time.Time) err
 	return k.Bus.PublishStart(tracing.WithParent(ctx, j.Trace), j.Lane, id, j.Starts)
 }
 
-// lost reports whether a running job lacks a command: its start, or where that is done with, one of its tasks.
+// lost reports whether a running job lacks a command: its start, or where that is done with, one
+// of its tasks.
 func (k *Keeper) lost(ctx context.Context, j *ehi.Job) (bool, error) {
 	has, err := k.Bus.HasStart(ctx, j.Lane, j.ID)
 	if err != nil || has {
@@ -429,7 +448,8 @@ func (k *Keeper) lost(ctx context.Context, j *ehi.Job) (bool, error) {
 	return false, nil
 }
 
-// Expire deletes the jobs whose time is up at now, and those that were aborted and not deleted to the end.
+// Expire deletes the jobs whose time is up at now, and those that were aborted and not deleted
+// to the end.
 func (k *Keeper) Expire(ctx context.Context, now time.Time) error {
 	var errs []error
 	for _, s := range k.Bus.Jobs.List(func(s bus.Summary) bool {
@@ -465,9 +485,10 @@ type Remover interface {
 	Remove(job string) error
 }
 
-// Delete ends a job in any state: from the first step on the outside sees 404, the running export stops, the files and
-// records go. A crash between two steps leaves an aborted job, which Expire deletes. may can refuse by an error; it is nil where
-// anything goes. Errors: ehi.NotFound where there is no such job (an aborted one is deleted all the same).
+// Delete ends a job in any state: from the first step on the outside sees 404, the running
+// export stops, the files and records go. A crash between two steps leaves an aborted job, which
+// Expire deletes. may can refuse by an error; it is nil where anything goes. Errors:
+// ehi.NotFound where there is no such job (an aborted one is deleted all the same).
 func Delete(ctx context.Context, b *bus.Bus, f Remover, id string, may func(*ehi.Job) error) error {
 	var was ehi.Status
 	j, err := b.Jobs.Update(ctx, id, func(j *ehi.Job) error {
@@ -490,17 +511,21 @@ func Delete(ctx context.Context, b *bus.Bus, f Remover, id string, may func(*ehi
 			telemetry.JobsEnded.WithLabelValues(j.Level.Kind(), string(ehi.Aborted)).Inc()
 		}
 	}
-	if e := errors.Join(b.Cancel(id), b.Tasks.Delete(ctx, id, tasks), f.Remove(id), b.Jobs.Delete(ctx, id)); e != nil {
+	e := errors.Join(b.Cancel(id), b.Tasks.Delete(ctx, id, tasks), f.Remove(id),
+		b.Jobs.Delete(ctx, id))
+	if e != nil {
 		return e
 	}
 	return err
 }
 
-// Sweep removes files that no record names. Files are listed before their records are read: whatever is seen was preceded by its
-// record, so a record that is absent then is absent for good, or was lost. What a record proves to be garbage goes at once. The files of
-// a job of which there is no record at all are kept for Grace, in which a lost record can be given back; and if there are many such jobs,
-// until an administrator says that they are garbage. Records are read only where something can be wrong: a hundred thousand kept
-// jobs would else have all of JetStream's blocks in memory.
+// Sweep removes files that no record names. Files are listed before their records are read:
+// whatever is seen was preceded by its record, so a record that is absent then is absent for
+// good, or was lost. What a record proves to be garbage goes at once. The files of a job of
+// which there is no record at all are kept for Grace, in which a lost record can be given back;
+// and if there are many such jobs, until an administrator says that they are garbage. Records
+// are read only where something can be wrong: a hundred thousand kept jobs would else have all
+// of JetStream's blocks in memory.
 func (k *Keeper) Sweep(ctx context.Context) error {
 	var errs []error
 	s := sweep{keeper: k, now: k.now()}
@@ -520,8 +545,9 @@ func (k *Keeper) Sweep(ctx context.Context) error {
 	return errors.Join(append(errs, err)...)
 }
 
-// doubtful reports whether some of a job's files may be named by no record: those of a job that is not known or failed, of a task that
-// was attempted more than once, and attachments. Those of a lone attempt whose successor wrote nothing stay until their job goes.
+// doubtful reports whether some of a job's files may be named by no record: those of a job that
+// is not known or failed, of a task that was attempted more than once, and attachments. Those of
+// a lone attempt whose successor wrote nothing stay until their job goes.
 func (k *Keeper) doubtful(id string, stored []files.Stored) bool {
 	j, known := k.Bus.Jobs.Summary(id)
 	if !known || j.Status == ehi.Failed {
@@ -538,14 +564,20 @@ func (k *Keeper) doubtful(id string, stored []files.Stored) bool {
 }
 
 // named reports whether a record names a stored object, or may still come to name it.
-func (k *Keeper) named(ctx context.Context, job *ehi.Job, tasks map[int]ehi.Task, s files.Stored) (bool, error) {
+func (k *Keeper) named(
+	ctx context.Context, job *ehi.Job, tasks map[int]ehi.Task, s files.Stored,
+) (bool, error) {
 	if s.Task < 0 {
-		listed := slices.ContainsFunc(job.Attachments, func(a ehi.Attachment) bool { return a.Object == s.Name })
-		// An upload stores the file first and lists it then; only while the job takes documents can one be under way.
+		listed := slices.ContainsFunc(job.Attachments, func(a ehi.Attachment) bool {
+			return a.Object == s.Name
+		})
+		// An upload stores the file first and lists it then; only while the job takes documents
+		// can one be under way.
 		return listed || job.CanAttach() == nil, nil
 	}
 	if job.Attempts > 0 && s.Attempt <= job.Attempts {
-		// The record that named it may be lost: with the state given back, it is what it was. It goes with its job.
+		// The record that named it may be lost: with the state given back, it is what it was. It
+		// goes with its job.
 		return true, nil
 	}
 	t, known := tasks[s.Task]

@@ -14,10 +14,11 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// Jobs and tasks are records of two streams, and each is synced to the disk by itself. So a loss of power can leave a
-// job that counts a task as committed, and take the task's record, or its commit. Whoever needs such a task says so to
-// the keeper (Doubt); and each look at the names of all tasks shows the jobs that lack one. The job is requested
-// again then, and what it lacks is made.
+// Jobs and tasks are records of two streams, and each is synced to the disk by itself. So a loss
+// of power can leave a job that counts a task as committed, and take the task's record, or its
+// commit. Whoever needs such a task says so to the keeper (Doubt); and each look at the names of
+// all tasks shows the jobs that lack one. The job is requested again then, and what it lacks is
+// made.
 
 // doubts are the jobs of which somebody missed a task.
 type doubts struct {
@@ -54,8 +55,8 @@ func (k *Keeper) remakeDoubted(ctx context.Context) error {
 	return k.remakeAll(ctx, jobs)
 }
 
-// latestExports is how many of the latest jobs are looked at whole when a keeper begins: a commit that was lost shows
-// nowhere else. Older ones are found when they are asked for.
+// latestExports is how many of the latest jobs are looked at whole when a keeper begins: a
+// commit that was lost shows nowhere else. Older ones are found when they are asked for.
 const latestExports = 1000
 
 // exported lists the jobs that have counted tasks, or may have, newest first.
@@ -66,8 +67,11 @@ func (k *Keeper) exported() []bus.Summary {
 	})
 }
 
-// remakeLost makes the jobs anew that lack a task. exported was listed before the names of the tasks were read.
-func (k *Keeper) remakeLost(ctx context.Context, exported []bus.Summary, tasks map[string][]int) error {
+// remakeLost makes the jobs anew that lack a task. exported was listed before the names of the
+// tasks were read.
+func (k *Keeper) remakeLost(
+	ctx context.Context, exported []bus.Summary, tasks map[string][]int,
+) error {
 	var suspects []string
 	for i, s := range exported {
 		latest := !k.looked && i < latestExports
@@ -82,9 +86,10 @@ func (k *Keeper) remakeLost(ctx context.Context, exported []bus.Summary, tasks m
 	return err
 }
 
-// remakeAll makes those of the jobs anew that lack a task. A loss of power takes the latest records. Where more than a
-// few others are lost, a bucket is damaged rather than cut short, and a backup may have what is missing: those exports
-// wait for an administrator's word. The caller holds k.remakes.
+// remakeAll makes those of the jobs anew that lack a task. A loss of power takes the latest
+// records. Where more than a few others are lost, a bucket is damaged rather than cut short, and
+// a backup may have what is missing: those exports wait for an administrator's word. The caller
+// holds k.remakes.
 func (k *Keeper) remakeAll(ctx context.Context, jobs []string) error {
 	if k.cutAt.IsZero() {
 		k.cutAt = k.newest()
@@ -127,8 +132,8 @@ func (k *Keeper) remakeAll(ctx context.Context, jobs []string) error {
 	return errors.Join(errs...)
 }
 
-// cutWithin is how far from the newest record of the state a loss of power reaches, with a margin: NATS syncs its files
-// every few seconds.
+// cutWithin is how far from the newest record of the state a loss of power reaches, with a
+// margin: NATS syncs its files every few seconds.
 const cutWithin = time.Minute
 
 // newest is when the newest job was made, of those that were there when the keeper began.
@@ -152,9 +157,11 @@ func lastChange(j *ehi.Job) time.Time {
 
 var errNotLacking = errors.New("the job lacks no task")
 
-// lacks reports whether a job lacks a task that it has counted, and returns the job and those of its tasks that are
-// there. Errors: ehi.NotFound where the job is gone.
-func (k *Keeper) lacks(ctx context.Context, id string) (j *ehi.Job, kept []ehi.Task, lacks bool, err error) {
+// lacks reports whether a job lacks a task that it has counted, and returns the job and those of
+// its tasks that are there. Errors: ehi.NotFound where the job is gone.
+func (k *Keeper) lacks(
+	ctx context.Context, id string,
+) (j *ehi.Job, kept []ehi.Task, lacks bool, err error) {
 	j, err = k.Bus.Jobs.Get(ctx, id)
 	if err != nil || j.Done.Count() == 0 {
 		return j, nil, false, err
@@ -163,7 +170,8 @@ func (k *Keeper) lacks(ctx context.Context, id string) (j *ehi.Job, kept []ehi.T
 	return j, kept, err == nil && !j.Whole(kept), err
 }
 
-// remake requests a job again that lacks a task which it has counted. Errors: ehi.NotFound where it is gone.
+// remake requests a job again that lacks a task which it has counted. Errors: ehi.NotFound where
+// it is gone.
 func (k *Keeper) remake(ctx context.Context, id string) error {
 	seen, kept, lacks, err := k.lacks(ctx, id)
 	if err != nil || !lacks {
@@ -175,7 +183,8 @@ func (k *Keeper) remake(ctx context.Context, id string) error {
 	}
 	j, err := k.Bus.Jobs.Update(ctx, id, func(j *ehi.Job) error {
 		// A deletion takes the tasks first, and another keeper may have done this already.
-		if j.Status != seen.Status || !slices.Equal(j.Done, seen.Done) || !j.CompletedAt.Equal(seen.CompletedAt) {
+		if j.Status != seen.Status || !slices.Equal(j.Done, seen.Done) ||
+			!j.CompletedAt.Equal(seen.CompletedAt) {
 			return errNotLacking
 		}
 		return j.Remake(kept, attempts)

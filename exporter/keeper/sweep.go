@@ -11,8 +11,8 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// What is removed, or made anew, only because a record is missing is a few jobs at a time. More than a share of all,
-// and more than a handful, is a sign that records were lost.
+// What is removed, or made anew, only because a record is missing is a few jobs at a time. More
+// than a share of all, and more than a handful, is a sign that records were lost.
 const (
 	fewOrphans   = 10
 	orphanShares = 20 // one of so many
@@ -45,9 +45,10 @@ func (w *sweepWord) allows(kind string, some, all int) bool {
 	return allowed
 }
 
-// SweepsWaiting tells what waits for an administrator's word: of how many jobs the files (files), or the records of
-// tasks (records), would be removed, because no record of the job is there, and how many exports would be made anew
-// (exports), because records of their tasks are not.
+// SweepsWaiting tells what waits for an administrator's word: of how many jobs the files
+// (files), or the records of tasks (records), would be removed, because no record of the job is
+// there, and how many exports would be made anew (exports), because records of their tasks are
+// not.
 func (k *Keeper) SweepsWaiting() map[string]int {
 	k.word.mu.Lock()
 	defer k.word.mu.Unlock()
@@ -77,7 +78,8 @@ type sweep struct {
 	seen    map[string]bool // those of both
 }
 
-// job removes what of a job's files a record proves to be garbage, and keeps the job in mind where it has none.
+// job removes what of a job's files a record proves to be garbage, and keeps the job in mind
+// where it has none.
 func (s *sweep) job(ctx context.Context, id string, stored []files.Stored) error {
 	k := s.keeper
 	job, err := k.Bus.Jobs.Get(ctx, id)
@@ -137,7 +139,9 @@ func (s *sweep) finish() error {
 		}
 	} else {
 		quarantined += len(s.orphans)
-		k.Log.Error("many jobs have files and no record, which may be lost: the files are kept until an administrator says that they are garbage (POST /admin/sweep)", "jobs", len(s.orphans), "of", s.jobs)
+		k.Log.Error("many jobs have files and no record, which may be lost: the files are kept "+
+			"until an administrator says that they are garbage (POST /admin/sweep)", "jobs",
+			len(s.orphans), "of", s.jobs)
 	}
 	telemetry.Quarantined.Set(float64(quarantined))
 	known, err := k.Files.Orphans()

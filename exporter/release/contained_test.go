@@ -151,7 +151,8 @@ func TestEHI9WhatIsContainedIsTreatedAsItsContainer(t *testing.T) {
 		`{"resourceType":"Observation","id":"x","contained":[{"resourceType":"List","id":"l",` +
 			`"title":"LEAK","entry":[{"item":` + withheldRef + `}]}],` +
 			`"extension":[{"url":"urn:x","valueReference":{"reference":"#l",` +
-			`"display":"LEAK"}}]}`: `{"resourceType":"Observation","id":"x","extension":[{"url":"urn:x",` +
+			`"display":"LEAK"}}]}`: `{"resourceType":"Observation","id":"x",` +
+			`"extension":[{"url":"urn:x",` +
 			`"valueReference":` +
 			masked + `}]}`,
 		`{"resourceType":"List","id":"x","contained":[{"resourceType":"Provenance","id":"p",` +

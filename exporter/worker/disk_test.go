@@ -16,8 +16,9 @@ import (
 	"ehi-server/shared/files/local"
 )
 
-// Every fault of the disk has one of three ends: the attempt is made again and its result is right; the export waits, and no attempt is
-// counted; or the job is failed and says so. Never is a file left over, nor one wrong.
+// Every fault of the disk has one of three ends: the attempt is made again and its result is
+// right; the export waits, and no attempt is counted; or the job is failed and says so. Never is
+// a file left over, nor one wrong.
 func TestDiskFaults(t *testing.T) {
 	const forever = -1
 	type outcome struct {
@@ -30,21 +31,61 @@ func TestDiskFaults(t *testing.T) {
 		inject func(*filestest.Faulty)
 		want   outcome
 	}{
-		{"a file cannot be made", func(d *filestest.Faulty) { d.Fail(filestest.Create, syscall.EIO, 1) }, again},
-		{"a write fails", func(d *filestest.Faulty) { d.Fail(filestest.Write, syscall.EIO, 1) }, again},
+		{
+			"a file cannot be made",
+			func(d *filestest.Faulty) { d.Fail(filestest.Create, syscall.EIO, 1) },
+			again,
+		},
+		{
+			"a write fails",
+			func(d *filestest.Faulty) { d.Fail(filestest.Write, syscall.EIO, 1) },
+			again,
+		},
 		{"a write is cut short", func(d *filestest.Faulty) { d.FailShort(syscall.EIO, 1) }, again},
-		{"a sync fails", func(d *filestest.Faulty) { d.Fail(filestest.Sync, syscall.EIO, 1) }, again},
-		{"a close fails", func(d *filestest.Faulty) { d.Fail(filestest.Close, syscall.EIO, 1) }, again},
-		{"the folder's sync fails", func(d *filestest.Faulty) { d.Fail(filestest.SyncDir, syscall.EIO, 1) }, again},
+		{
+			"a sync fails",
+			func(d *filestest.Faulty) { d.Fail(filestest.Sync, syscall.EIO, 1) },
+			again,
+		},
+		{
+			"a close fails",
+			func(d *filestest.Faulty) { d.Fail(filestest.Close, syscall.EIO, 1) },
+			again,
+		},
+		{
+			"the folder's sync fails",
+			func(d *filestest.Faulty) { d.Fail(filestest.SyncDir, syscall.EIO, 1) },
+			again,
+		},
 		{"what failed cannot be removed either", func(d *filestest.Faulty) {
 			d.Fail(filestest.Sync, syscall.EIO, 1)
 			d.Fail(filestest.Remove, syscall.EIO, 1)
 		}, again},
-		{"no file can be made", func(d *filestest.Faulty) { d.Fail(filestest.Create, syscall.EIO, forever) }, failed},
-		{"every write fails", func(d *filestest.Faulty) { d.Fail(filestest.Write, syscall.EIO, forever) }, failed},
-		{"every sync fails", func(d *filestest.Faulty) { d.Fail(filestest.Sync, syscall.EIO, forever) }, failed},
-		{"the disk is read-only", func(d *filestest.Faulty) { d.Fail(filestest.Create, syscall.EROFS, forever) }, failed},
-		{"writes are slow", func(d *filestest.Faulty) { d.Slow(200 * time.Millisecond) }, outcome{ehi.Retrieved, 1}},
+		{
+			"no file can be made",
+			func(d *filestest.Faulty) { d.Fail(filestest.Create, syscall.EIO, forever) },
+			failed,
+		},
+		{
+			"every write fails",
+			func(d *filestest.Faulty) { d.Fail(filestest.Write, syscall.EIO, forever) },
+			failed,
+		},
+		{
+			"every sync fails",
+			func(d *filestest.Faulty) { d.Fail(filestest.Sync, syscall.EIO, forever) },
+			failed,
+		},
+		{
+			"the disk is read-only",
+			func(d *filestest.Faulty) { d.Fail(filestest.Create, syscall.EROFS, forever) },
+			failed,
+		},
+		{
+			"writes are slow",
+			func(d *filestest.Faulty) { d.Slow(200 * time.Millisecond) },
+			outcome{ehi.Retrieved, 1},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHouse(t)
@@ -54,7 +95,8 @@ func TestDiskFaults(t *testing.T) {
 			h.request("a", true)
 			h.await("a", c.want.status)
 			task, _, err := h.bus.Tasks.Get(t.Context(), "a", 0)
-			if err != nil || task.Attempt != c.want.attempts || task.Committed != (c.want.status == ehi.Retrieved) {
+			if err != nil || task.Attempt != c.want.attempts ||
+				task.Committed != (c.want.status == ehi.Retrieved) {
 				t.Errorf("task %+v, %v", task, err)
 			}
 			faulty.Fail(filestest.Remove, nil, 0)
@@ -65,7 +107,9 @@ func TestDiskFaults(t *testing.T) {
 
 // A disk that is full, at whichever step, costs an export nothing but time.
 func TestAFullDiskIsWaitedFor(t *testing.T) {
-	for _, op := range []filestest.Op{filestest.Create, filestest.Write, filestest.Sync, filestest.Close, filestest.SyncDir} {
+	for _, op := range []filestest.Op{
+		filestest.Create, filestest.Write, filestest.Sync, filestest.Close, filestest.SyncDir,
+	} {
 		t.Run(string(op), func(t *testing.T) {
 			h := newHouse(t)
 			faulty := h.on(disk.OS())
@@ -83,7 +127,8 @@ func TestAFullDiskIsWaitedFor(t *testing.T) {
 	}
 }
 
-// on puts the house's files on a disk that can be made to fail. Outputs of 10 kB and more get a file of their own.
+// on puts the house's files on a disk that can be made to fail. Outputs of 10 kB and more get a
+// file of their own.
 func (h *house) on(over disk.FS) *filestest.Faulty {
 	h.t.Helper()
 	root := h.t.TempDir()
@@ -92,14 +137,19 @@ func (h *house) on(over disk.FS) *filestest.Faulty {
 	}
 	faulty := filestest.NewFaulty(over)
 	var err error
-	if h.files, err = local.Open(local.Config{Root: root, Disk: faulty, SpillBytes: 10_000}); err != nil {
+	if h.files, err = local.Open(local.Config{
+		Root:       root,
+		Disk:       faulty,
+		SpillBytes: 10_000,
+	}); err != nil {
 		h.t.Fatal(err)
 	}
 	h.keeper.Files = h.files
 	return faulty
 }
 
-// checkFiles reads what the records of a job name, lets the janitor come by, and finds nothing else.
+// checkFiles reads what the records of a job name, lets the janitor come by, and finds nothing
+// else.
 func (h *house) checkFiles(id string) {
 	h.t.Helper()
 	job, err := h.bus.Jobs.Get(h.t.Context(), id)
@@ -139,18 +189,24 @@ func (h *house) checkFile(id string, f ehi.File) {
 	if err := errors.Join(err, r.Close()); err != nil {
 		h.t.Fatal(err)
 	}
-	if n := int64(bytes.Count(data, []byte{'\n'})); n != f.Count || !bytes.HasSuffix(data, []byte{'\n'}) {
+	n := int64(bytes.Count(data, []byte{'\n'}))
+	if n != f.Count || !bytes.HasSuffix(data, []byte{'\n'}) {
 		h.t.Errorf("%s has %d lines, its record says %d", f.Type, n, f.Count)
 	}
 }
 
-// A janitor that stops between its look at the files and at the records removes nothing that a record has come to name meanwhile.
+// A janitor that stops between its look at the files and at the records removes nothing that a
+// record has come to name meanwhile.
 func TestAJanitorThatWakesUpTooLateRemovesNothing(t *testing.T) {
 	h := newHouse(t)
 	paused := &pausing{FS: disk.OS()}
 	root := t.TempDir()
 	var err error
-	if h.files, err = local.Open(local.Config{Root: root, Disk: paused, SpillBytes: 10_000}); err != nil {
+	if h.files, err = local.Open(local.Config{
+		Root:       root,
+		Disk:       paused,
+		SpillBytes: 10_000,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	h.keeper.Files = h.files
@@ -160,7 +216,8 @@ func TestAJanitorThatWakesUpTooLateRemovesNothing(t *testing.T) {
 	h.request("b", true)
 	<-waiting.reached
 	<-waiting.reached
-	// The files of an earlier attempt, which the janitor is to remove, and of this one, which are not written yet.
+	// The files of an earlier attempt, which the janitor is to remove, and of this one, which
+	// are not written yet.
 	for _, id := range []string{"a", "gone"} {
 		batch, err := h.files.NewBatch(id, 0, 0)
 		if err != nil {
@@ -173,7 +230,8 @@ func TestAJanitorThatWakesUpTooLateRemovesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for round := range 20 { // the janitor stops behind each folder in turn, while exports come to their end
+	// the janitor stops behind each folder in turn, while exports come to their end
+	for round := range 20 {
 		paused.pauseAfter(round)
 		swept := make(chan error, 1)
 		go func() { swept <- h.keeper.Sweep(t.Context()) }()

@@ -1,6 +1,6 @@
 // Package worker runs exports: it takes start commands from the bus, supervises one pipeline for
-// each, commits what it wrote and moves the job on. It never answers a client; package keeper tidies
-// up after it.
+// each, commits what it wrote and moves the job on. It never answers a client; package keeper
+// tidies up after it.
 //
 //	Next -> Get job -> Take task (attempt n) -> pipeline -> Commit task -> Complete job -> Done
 //	           |            |                      |             |

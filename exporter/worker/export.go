@@ -21,7 +21,8 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// progressEvery is how often a running export tells how far it is (DESIGN section 3: about twice a second).
+// progressEvery is how often a running export tells how far it is (DESIGN section 3: about twice
+// a second).
 const progressEvery = 500 * time.Millisecond
 
 // exportPatient is the only task of one patient's export.
@@ -61,8 +62,11 @@ func (p *Pool) exportPart(ctx context.Context, job *ehi.Job, n int) (err error) 
 	})
 }
 
-// runTask exports what open gives, unless an earlier delivery has done so, and counts the task in its job.
-func (p *Pool) runTask(ctx context.Context, job *ehi.Job, task *bus.Taken, open func() (source.Record, error)) error {
+// runTask exports what open gives, unless an earlier delivery has done so, and counts the task
+// in its job.
+func (p *Pool) runTask(
+	ctx context.Context, job *ehi.Job, task *bus.Taken, open func() (source.Record, error),
+) error {
 	if task.Committed {
 		return p.complete(ctx, job, task.Task)
 	}
@@ -71,9 +75,11 @@ func (p *Pool) runTask(ctx context.Context, job *ehi.Job, task *bus.Taken, open 
 	}
 	if err := p.attempt(ctx, job, task, open); err != nil {
 		if excused(ctx, err) {
-			// Where this cannot be written the attempt counts as a failure: MaxDeliver allows for some. A commit whose answer got lost
-			// may have been made; then there is nothing to excuse.
-			if e := p.Bus.Tasks.Excuse(context.WithoutCancel(ctx), task); !errors.Is(e, bus.ErrSuperseded) {
+			// Where this cannot be written the attempt counts as a failure: MaxDeliver allows
+			// for some. A commit whose answer got lost may have been made; then there is nothing
+			// to excuse.
+			e := p.Bus.Tasks.Excuse(context.WithoutCancel(ctx), task)
+			if !errors.Is(e, bus.ErrSuperseded) {
 				err = errors.Join(err, e)
 			}
 		}
@@ -82,9 +88,10 @@ func (p *Pool) runTask(ctx context.Context, job *ehi.Job, task *bus.Taken, open 
 	return p.complete(ctx, job, task.Task)
 }
 
-// excused reports whether an attempt failed through no fault of its own: its process is being stopped or
-// its job deleted, the disk is full, NATS was away when it was to be committed, or the process does not
-// belong to the server any more. What a source says of itself, whatever it is, is no excuse.
+// excused reports whether an attempt failed through no fault of its own: its process is being
+// stopped or its job deleted, the disk is full, NATS was away when it was to be committed, or
+// the process does not belong to the server any more. What a source says of itself, whatever it
+// is, is no excuse.
 func excused(ctx context.Context, err error) bool {
 	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), errStalled) ||
 		disk.IsFull(err) ||
@@ -92,9 +99,12 @@ func excused(ctx context.Context, err error) bool {
 		errors.Is(err, errStranger)
 }
 
-// attempt writes a task's files and commits it. On an error the files of this attempt are gone, unless the answer to the commit got lost:
-// it may have been made. The next delivery finds out; where it was not, the janitor removes them.
-func (p *Pool) attempt(ctx context.Context, job *ehi.Job, task *bus.Taken, open func() (source.Record, error)) (err error) {
+// attempt writes a task's files and commits it. On an error the files of this attempt are gone,
+// unless the answer to the commit got lost: it may have been made. The next delivery finds out;
+// where it was not, the janitor removes them.
+func (p *Pool) attempt(
+	ctx context.Context, job *ehi.Job, task *bus.Taken, open func() (source.Record, error),
+) (err error) {
 	batch, err := p.Files.NewBatch(job.ID, task.Number, task.Attempt)
 	if err != nil {
 		return err
@@ -110,7 +120,8 @@ func (p *Pool) attempt(ctx context.Context, job *ehi.Job, task *bus.Taken, open 
 	if err := guard(func() error { return p.export(ctx, job, task, batch, open) }); err != nil {
 		return err
 	}
-	if err := p.Membership.Confirm(ctx); err != nil { // the files may lie where nobody looks for them
+	// the files may lie where nobody looks for them
+	if err := p.Membership.Confirm(ctx); err != nil {
 		return fmt.Errorf("%w: %w", errStranger, err)
 	}
 	if err = p.Bus.Tasks.Commit(ctx, task, time.Now().UTC()); err != nil {
@@ -141,7 +152,8 @@ func (p *Pool) export(
 	return p.fill(ctx, job, task, batch, record)
 }
 
-// guard turns a panic of f into an error with its stack, so that it fails one attempt and not the process.
+// guard turns a panic of f into an error with its stack, so that it fails one attempt and not
+// the process.
 func guard(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -152,7 +164,9 @@ func guard(f func() error) (err error) {
 }
 
 // fill runs the pipeline and puts its result into the task record.
-func (p *Pool) fill(ctx context.Context, job *ehi.Job, task *bus.Taken, batch files.Batch, record source.Record) error {
+func (p *Pool) fill(
+	ctx context.Context, job *ehi.Job, task *bus.Taken, batch files.Batch, record source.Record,
+) error {
 	policy, err := p.Rules.Policy(job.Form, job.KickOff)
 	if err != nil {
 		return err
@@ -166,7 +180,9 @@ func (p *Pool) fill(ctx context.Context, job *ehi.Job, task *bus.Taken, batch fi
 	limits := p.Membership.Limits()
 	work.FileResources, work.Batch, work.Read = limits.FileResources, batch, read
 	if job.Lane == ehi.Bulk {
-		work.Yield = func(ctx context.Context) error { return p.patients.yield(ctx, limits.BulkYield) }
+		work.Yield = func(ctx context.Context) error {
+			return p.patients.yield(ctx, limits.BulkYield)
+		}
 	}
 	leave := func() {}
 	defer func() { leave() }()
@@ -178,12 +194,15 @@ func (p *Pool) fill(ctx context.Context, job *ehi.Job, task *bus.Taken, batch fi
 	if err != nil {
 		return err
 	}
-	task.TransactionTime, task.Records, task.Files, task.Withheld = record.TakenAt(), record.Records(), res.Files, res.Withheld
+	task.TransactionTime, task.Records, task.Files, task.Withheld =
+		record.TakenAt(), record.Records(), res.Files, res.Withheld
 	return nil
 }
 
 // report publishes progress until it is stopped; read counted before resources already.
-func (p *Pool) report(ctx context.Context, progress ehi.Progress, read *atomic.Int64, before int64) (stop func()) {
+func (p *Pool) report(
+	ctx context.Context, progress ehi.Progress, read *atomic.Int64, before int64,
+) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -197,8 +216,8 @@ func (p *Pool) report(ctx context.Context, progress ehi.Progress, read *atomic.I
 	return func() { cancel(); wg.Wait() }
 }
 
-// complete counts the task in its job, which moves on where it was the last one. A job that has counted it already, by an
-// earlier delivery, is left alone.
+// complete counts the task in its job, which moves on where it was the last one. A job that has
+// counted it already, by an earlier delivery, is left alone.
 func (p *Pool) complete(ctx context.Context, job *ehi.Job, task ehi.Task) error {
 	done, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error {
 		return j.Complete(task, time.Now().UTC(), p.Membership.Limits().FileTTL)
@@ -213,14 +232,18 @@ func (p *Pool) complete(ctx context.Context, job *ehi.Job, task ehi.Task) error 
 		return nil
 	}
 	telemetry.JobsEnded.WithLabelValues(job.Level.Kind(), string(done.Status)).Inc()
-	p.Log.Log(ctx, job.Level.LogLevel(), "job done", "job", job.ID, "status", done.Status, "resources", total(done.Counts), "bytes", done.Bytes, "took", done.CompletedAt.Sub(done.RequestedAt), "trace", tracing.ID(ctx))
+	p.Log.Log(ctx, job.Level.LogLevel(), "job done", "job", job.ID, "status", done.Status,
+		"resources", total(done.Counts), "bytes", done.Bytes, "took",
+		done.CompletedAt.Sub(done.RequestedAt), "trace", tracing.ID(ctx))
 	lane := string(job.Lane)
-	tracing.Observe(ctx, telemetry.JobSeconds.WithLabelValues(lane), done.CompletedAt.Sub(done.RequestedAt))
+	tracing.Observe(ctx, telemetry.JobSeconds.WithLabelValues(lane),
+		done.CompletedAt.Sub(done.RequestedAt))
 	began := runOf(ctx).began
 	if job.Level != ehi.OnePatient { // its first task began about then
 		began = done.TransactionTime
 	}
-	tracing.Observe(ctx, telemetry.JobPhase.WithLabelValues("export", lane), max(0, done.CompletedAt.Sub(began)))
+	tracing.Observe(ctx, telemetry.JobPhase.WithLabelValues("export", lane),
+		max(0, done.CompletedAt.Sub(began)))
 	if job.Level == ehi.OnePatient {
 		return nil
 	}

@@ -29,9 +29,14 @@ import (
 	"ehi-server/shared/files"
 )
 
-// A commit whose answer got lost may have been made: its files stay, and the next delivery finds it.
+// A commit whose answer got lost may have been made: its files stay, and the next delivery finds
+// it.
 func TestACommitWhoseAnswerGotLostStands(t *testing.T) {
-	server, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", AckWait: 300 * time.Millisecond})
+	server, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: t.TempDir(),
+		Listen:   "127.0.0.1:0",
+		AckWait:  300 * time.Millisecond,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,13 +44,18 @@ func TestACommitWhoseAnswerGotLostStands(t *testing.T) {
 	p := newProxy(t, strings.TrimPrefix(server.ClientURL(), "nats://"))
 	h := newHouse(t)
 	h.bus, h.keeper.Bus = server, server
-	worker, err := bus.Open(t.Context(), bus.Config{URL: "nats://" + p.addr, AckWait: 300 * time.Millisecond})
+	worker, err := bus.Open(t.Context(), bus.Config{
+		URL:     "nats://" + p.addr,
+		AckWait: 300 * time.Millisecond,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(worker.Close)
 	h.bus = worker
-	h.work(&muffled{Source: h.source, once: new(sync.Once), muffle: func() { p.muffled.Store(true) }}, "w")
+	h.work(&muffled{Source: h.source, once: new(sync.Once), muffle: func() {
+		p.muffled.Store(true)
+	}}, "w")
 	h.bus = server
 	h.request("a", true)
 	for end := time.Now().Add(10 * time.Second); ; {
@@ -179,7 +189,9 @@ func TestAPanicFailsItsExportAlone(t *testing.T) {
 				t.Errorf("error %q", j.Error)
 			}
 			h.await("b", ehi.Retrieved)
-			if text := log.String(); !strings.Contains(text, "a panic in "+where) || !strings.Contains(text, "fault_test.go") || strings.Contains(text, "job=b") {
+			text := log.String()
+			if !strings.Contains(text, "a panic in "+where) ||
+				!strings.Contains(text, "fault_test.go") || strings.Contains(text, "job=b") {
 				t.Errorf("the log:\n%s", text)
 			}
 			h.checkFiles("a")
@@ -231,7 +243,9 @@ type panickingRecord struct {
 	where string
 }
 
-func (r panickingRecord) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
+func (r panickingRecord) Scan(
+	ctx context.Context, q source.Query, visit func(source.Resource) error,
+) error {
 	n := 0
 	return r.Record.Scan(ctx, q, func(res source.Resource) error {
 		if n++; n > 50 && r.where == "scan" {
@@ -249,7 +263,8 @@ func (r panickingRecord) Close() error {
 	return err
 }
 
-// What is no fault of an export's own is not counted against it: MaxDeliver is 3 here, and its worker is stopped five times.
+// What is no fault of an export's own is not counted against it: MaxDeliver is 3 here, and its
+// worker is stopped five times.
 func TestHandedBackExportsDoNotCountAsFailures(t *testing.T) {
 	h := newHouse(t)
 	h.request("a", true)
@@ -308,7 +323,8 @@ func (d *deaf) Open(ctx context.Context, patient string) (source.Record, error) 
 	return d.Source.Open(ctx, patient)
 }
 
-// Whoever commits a task and stops before it is counted has it counted by the next delivery, once, however often it comes.
+// Whoever commits a task and stops before it is counted has it counted by the next delivery,
+// once, however often it comes.
 func TestACommittedTaskIsCountedOnce(t *testing.T) {
 	h := newHouse(t)
 	h.request("a", false)
@@ -341,26 +357,39 @@ func TestACommittedTaskIsCountedOnce(t *testing.T) {
 	}
 }
 
-// Whatever somebody does to the streams of commands, all jobs are done: the reconciler rebuilds them from the records.
+// Whatever somebody does to the streams of commands, all jobs are done: the reconciler rebuilds
+// them from the records.
 func TestTheReconcilerMakesUpForAPurgedStream(t *testing.T) {
-	for what, harm := range map[string]func(context.Context, jetstream.Stream, jetstream.JetStream) error{
-		"purged": func(ctx context.Context, s jetstream.Stream, _ jetstream.JetStream) error { return s.Purge(ctx) },
+	for what, harm := range map[string]func(context.Context, jetstream.Stream,
+		jetstream.JetStream) error{
+		"purged": func(ctx context.Context, s jetstream.Stream, _ jetstream.JetStream) error {
+			return s.Purge(ctx)
+		},
 		"deleted": func(ctx context.Context, s jetstream.Stream, js jetstream.JetStream) error {
 			return js.DeleteStream(ctx, s.CachedInfo().Config.Name)
 		},
-		"without its consumer": func(ctx context.Context, s jetstream.Stream, _ jetstream.JetStream) error {
+		"without its consumer": func(ctx context.Context, s jetstream.Stream,
+			_ jetstream.JetStream) error {
 			return s.DeleteConsumer(ctx, "workers")
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", AckWait: 300 * time.Millisecond})
+			b, err := bus.Open(t.Context(), bus.Config{
+				StoreDir: t.TempDir(),
+				Listen:   "127.0.0.1:0",
+				AckWait:  300 * time.Millisecond,
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(b.Close)
 			h := newHouse(t)
 			h.bus, h.keeper.Bus = b, b
-			waiting := &door{Source: h.source, reached: make(chan struct{}, 100), open: make(chan struct{})}
+			waiting := &door{
+				Source:  h.source,
+				reached: make(chan struct{}, 100),
+				open:    make(chan struct{}),
+			}
 			h.work(waiting, "w")
 			ids := []string{"a", "b", "c", "d", "e"} // two are taken, and three wait
 			for _, id := range ids {
@@ -405,8 +434,8 @@ func TestTheReconcilerMakesUpForAPurgedStream(t *testing.T) {
 	}
 }
 
-// A loss of power can bring back a command that was acknowledged, and the record of its job as it was
-// before: NATS gives that command to nobody, and the export is made all the same.
+// A loss of power can bring back a command that was acknowledged, and the record of its job as
+// it was before: NATS gives that command to nobody, and the export is made all the same.
 func TestACommandThatComesBackHoldsNoExportUp(t *testing.T) {
 	h := newHouse(t)
 	dir := filepath.Join(t.TempDir(), "nats")
@@ -426,7 +455,8 @@ func TestACommandThatComesBackHoldsNoExportUp(t *testing.T) {
 	kept := filepath.Join(t.TempDir(), "streams")
 	streams := filepath.Join(dir, "jetstream", "$G", "streams")
 	for _, lane := range []string{"EHI_INTERACTIVE", "EHI_BULK"} {
-		if err := os.CopyFS(filepath.Join(kept, lane), os.DirFS(filepath.Join(streams, lane, "msgs"))); err != nil {
+		err := os.CopyFS(filepath.Join(kept, lane), os.DirFS(filepath.Join(streams, lane, "msgs")))
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -453,7 +483,8 @@ func TestACommandThatComesBackHoldsNoExportUp(t *testing.T) {
 	}
 	for _, lane := range []string{"EHI_INTERACTIVE", "EHI_BULK"} {
 		msgs := filepath.Join(streams, lane, "msgs")
-		if err := errors.Join(os.RemoveAll(msgs), os.CopyFS(msgs, os.DirFS(filepath.Join(kept, lane)))); err != nil {
+		err := errors.Join(os.RemoveAll(msgs), os.CopyFS(msgs, os.DirFS(filepath.Join(kept, lane))))
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -477,8 +508,21 @@ func TestACommandThatComesBackHoldsNoExportUp(t *testing.T) {
 func (h *house) requestPopulation(id string) {
 	h.t.Helper()
 	at := time.Now().UTC()
-	j := &ehi.Job{Version: ehi.RecordVersion, ID: id, Level: ehi.System, Operation: ehi.EHIExport, Lane: ehi.Bulk, Status: ehi.Requested, CreatedAt: at, RequestedAt: at, ExpiresAt: at.Add(time.Hour), Starts: 1}
-	if err := errors.Join(h.bus.Jobs.Create(h.t.Context(), j), h.bus.PublishStart(h.t.Context(), ehi.Bulk, id, 1)); err != nil {
+	j := &ehi.Job{
+		Version:     ehi.RecordVersion,
+		ID:          id,
+		Level:       ehi.System,
+		Operation:   ehi.EHIExport,
+		Lane:        ehi.Bulk,
+		Status:      ehi.Requested,
+		CreatedAt:   at,
+		RequestedAt: at,
+		ExpiresAt:   at.Add(time.Hour),
+		Starts:      1,
+	}
+	err := errors.Join(h.bus.Jobs.Create(h.t.Context(), j),
+		h.bus.PublishStart(h.t.Context(), ehi.Bulk, id, 1))
+	if err != nil {
 		h.t.Fatal(err)
 	}
 }
@@ -499,8 +543,8 @@ func (slow) Open(context.Context, string) (source.Record, error) {
 	return nil, fmt.Errorf("ask the hospital: %w", context.DeadlineExceeded)
 }
 
-// Each stream is synced by itself, so that a loss of power can take the record of a task, or its commit, and leave the
-// job that has counted it.
+// Each stream is synced by itself, so that a loss of power can take the record of a task, or its
+// commit, and leave the job that has counted it.
 func TestAnExportWhoseTaskIsLostIsMadeAnew(t *testing.T) {
 	for name, as := range map[string]struct {
 		population bool
@@ -509,7 +553,8 @@ func TestAnExportWhoseTaskIsLostIsMadeAnew(t *testing.T) {
 	}{
 		"retrieved": {},
 		"approved": {change: func(j *ehi.Job) error {
-			return errors.Join(j.Explain("looked at"), j.Approve("admin", time.Now().UTC(), time.Hour))
+			return errors.Join(j.Explain("looked at"),
+				j.Approve("admin", time.Now().UTC(), time.Hour))
 		}},
 		"approved by one of two": {change: func(j *ehi.Job) error {
 			anybody := func(string, string) bool { return true }
@@ -573,13 +618,16 @@ func TestAnExportWhoseTaskIsLostIsMadeAnew(t *testing.T) {
 				t.Error(err)
 			}
 			h.checkFiles("a")
-			undecided := now.DecidedBy+now.Reason == "" && now.ApprovedAt.IsZero() && len(now.Approvals) == 0
+			undecided := now.DecidedBy+now.Reason == "" && now.ApprovedAt.IsZero() &&
+				len(now.Approvals) == 0
 			if now.Starts != was.Starts+1 || !undecided {
 				t.Errorf("the job is %+v", now)
 			}
-			if !maps.Equal(now.Counts, was.Counts) || now.Files != was.Files || now.Bytes != was.Bytes ||
+			if !maps.Equal(now.Counts, was.Counts) || now.Files != was.Files ||
+				now.Bytes != was.Bytes ||
 				!slices.Equal(now.Done, was.Done) {
-				t.Errorf("%v in %d files, %v before in %d", now.Counts, now.Files, was.Counts, was.Files)
+				t.Errorf("%v in %d files, %v before in %d", now.Counts, now.Files, was.Counts,
+					was.Files)
 			}
 			task, _, err := h.bus.Tasks.Get(t.Context(), "a", 0)
 			if err != nil || !task.Committed || task.Attempt != 2 || task.Failures() != 0 {
@@ -592,7 +640,8 @@ func TestAnExportWhoseTaskIsLostIsMadeAnew(t *testing.T) {
 				}
 			}
 			for _, f := range task.Files { // a name never stands for other bytes
-				if slices.ContainsFunc(before, func(s files.Stored) bool { return s.Name == f.Object }) {
+				if slices.ContainsFunc(before,
+					func(s files.Stored) bool { return s.Name == f.Object }) {
 					t.Errorf("%s is written a second time", f.Object)
 				}
 			}
@@ -600,7 +649,8 @@ func TestAnExportWhoseTaskIsLostIsMadeAnew(t *testing.T) {
 	}
 }
 
-// The commit of a task can be lost alone: its record is there as it was before. A keeper that begins finds it.
+// The commit of a task can be lost alone: its record is there as it was before. A keeper that
+// begins finds it.
 func TestAnExportWhoseCommitIsLostIsMadeAnew(t *testing.T) {
 	h := newHouse(t)
 	stop := h.work(h.source, "w")
@@ -622,7 +672,8 @@ func TestAnExportWhoseCommitIsLostIsMadeAnew(t *testing.T) {
 	h.checkFiles("a")
 }
 
-// What is left of a population is not mixed with other records: where those have changed, it ends with a reason.
+// What is left of a population is not mixed with other records: where those have changed, it
+// ends with a reason.
 func TestAPopulationWhoseTaskIsLostFailsOnceItsRecordsAreGone(t *testing.T) {
 	h := newHouse(t)
 	stop := h.work(h.source, "w")

@@ -5,15 +5,18 @@ import (
 	"sync"
 )
 
-// How much the heap may grow between two collections, in percent of what lives: while populations are exported, and while a review
-// keeps something of very many resources, which holds next to no pointers.
+// How much the heap may grow between two collections, in percent of what lives: while
+// populations are exported, and while a review keeps something of very many resources, which
+// holds next to no pointers.
 const (
 	bulkGCPercent   = 50
 	reviewGCPercent = 25
 )
 
-// frugal makes the collector run more often while populations are exported, and records of very many resources through a form. They allocate one object for ten resources, so that it costs
-// nothing that could be measured, and the peak of memory stays nearly the same however long they take. A GOGC that is lower yet, or off, stays.
+// frugal makes the collector run more often while populations are exported, and records of very
+// many resources through a form. They allocate one object for ten resources, so that it costs
+// nothing that could be measured, and the peak of memory stays nearly the same however long they
+// take. A GOGC that is lower yet, or off, stays.
 var frugal collector
 
 type collector struct {

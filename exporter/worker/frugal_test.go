@@ -5,17 +5,29 @@ import (
 	"testing"
 )
 
-// The lowest percentage of the tasks that run holds, and the process's own comes back after the last one.
+// The lowest percentage of the tasks that run holds, and the process's own comes back after the
+// last one.
 func TestTheCollectorIsAsFrugalAsItsTasksWant(t *testing.T) {
-	for own, want := range map[int][]int{100: {50, 25, 25, 100}, 30: {30, 25, 25, 30}, 10: {10, 10, 10, 10}, -1: {-1, -1, -1, -1}} {
+	for own, want := range map[int][]int{
+		100: {50, 25, 25, 100},
+		30:  {30, 25, 25, 30},
+		10:  {10, 10, 10, 10},
+		-1:  {-1, -1, -1, -1},
+	} {
 		defer debug.SetGCPercent(debug.SetGCPercent(own))
 		var c collector
-		for step, do := range []func(){func() { c.enter(bulkGCPercent) }, func() { c.enter(reviewGCPercent) }, c.leave, c.leave} {
+		for step, do := range []func(){
+			func() { c.enter(bulkGCPercent) },
+			func() { c.enter(reviewGCPercent) },
+			c.leave,
+			c.leave,
+		} {
 			do()
 			is := debug.SetGCPercent(own)
 			debug.SetGCPercent(is)
 			if is != want[step] {
-				t.Errorf("of a process that has %d: %d after step %d, want %d", own, is, step, want[step])
+				t.Errorf("of a process that has %d: %d after step %d, want %d", own, is, step,
+					want[step])
 			}
 		}
 	}

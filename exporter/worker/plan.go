@@ -14,12 +14,18 @@ import (
 
 // selectionOf says who belongs to a job's population.
 func selectionOf(job *ehi.Job) source.Selection {
-	return source.Selection{Level: job.Level, Group: job.Group, Patients: job.KickOff.Patients, ByPatient: job.KickOff.ByPatient}
+	return source.Selection{
+		Level:     job.Level,
+		Group:     job.Group,
+		Patients:  job.KickOff.Patients,
+		ByPatient: job.KickOff.ByPatient,
+	}
 }
 
-// plan divides a population's export into tasks and publishes their commands. It may be cut off at any point and be done again:
-// the population is frozen first, so that every plan of it is the same; the number of tasks is in the job's record before any of
-// them is, so that a deletion knows what to delete; and only what is neither committed nor queued is published.
+// plan divides a population's export into tasks and publishes their commands. It may be cut off
+// at any point and be done again: the population is frozen first, so that every plan of it is
+// the same; the number of tasks is in the job's record before any of them is, so that a deletion
+// knows what to delete; and only what is neither committed nor queued is published.
 func (p *Pool) plan(ctx context.Context, job *ehi.Job) (err error) {
 	if job, err = p.attemptPlan(ctx, job, 1); err != nil {
 		return err
@@ -63,7 +69,8 @@ func (p *Pool) divide(ctx context.Context, job *ehi.Job) (err error) {
 	}
 	at := population.TakenAt()
 	if err := errors.Join(err, population.Close()); err != nil {
-		if c := ehi.CodeOf(err); c == ehi.NotFound || c == ehi.Invalid { // the group changed since the kick-off
+		// the group changed since the kick-off
+		if c := ehi.CodeOf(err); c == ehi.NotFound || c == ehi.Invalid {
 			return p.fail(ctx, job, err)
 		}
 		return fmt.Errorf("plan: %w", err)
@@ -91,9 +98,11 @@ func (p *Pool) divide(ctx context.Context, job *ehi.Job) (err error) {
 	return nil
 }
 
-// recordPlan puts the plan's size into the job's record, or checks that an earlier plan was the same.
+// recordPlan puts the plan's size into the job's record, or checks that an earlier plan was the
+// same.
 func (p *Pool) recordPlan(
-	ctx context.Context, job *ehi.Job, parts []ehi.Part, absent []string, at time.Time, of ehi.Records,
+	ctx context.Context, job *ehi.Job, parts []ehi.Part, absent []string, at time.Time,
+	of ehi.Records,
 ) (*ehi.Job, error) {
 	var resources int64
 	for _, part := range parts {
@@ -106,18 +115,23 @@ func (p *Pool) recordPlan(
 	if ehi.CodeOf(err) != ehi.Conflict {
 		return planned, err
 	}
-	if planned, err = p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error { j.Plans = 0; return nil }); err != nil {
+	if planned, err = p.Bus.Jobs.Update(ctx, job.ID,
+		func(j *ehi.Job) error { j.Plans = 0; return nil }); err != nil {
 		return nil, err
 	}
 	if planned.Status == ehi.Requested && planned.Tasks != len(parts) {
-		return nil, fmt.Errorf("the job was planned as %d tasks and is %d now: the frozen population was lost", planned.Tasks, len(parts))
+		return nil,
+			fmt.Errorf("the job was planned as %d tasks and is %d now: the frozen population was "+
+				"lost", planned.Tasks, len(parts))
 	}
 	return planned, nil
 }
 
 // fail ends a job at once, for a reason that its client can understand.
 func (p *Pool) fail(ctx context.Context, job *ehi.Job, reason error) error {
-	_, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error { return j.Fail(reason.Error(), time.Now().UTC()) })
+	_, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error {
+		return j.Fail(reason.Error(), time.Now().UTC())
+	})
 	if err != nil {
 		return err
 	}

@@ -8,8 +8,9 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// precedence lets patients' exports go before populations': while one runs in this process, a population's reader waits before each
-// slab. It waits for a bounded time, so that patients who come without end slow a population down and do not stop it.
+// precedence lets patients' exports go before populations': while one runs in this process, a
+// population's reader waits before each slab. It waits for a bounded time, so that patients who
+// come without end slow a population down and do not stop it.
 type precedence struct {
 	mu   sync.Mutex
 	busy int

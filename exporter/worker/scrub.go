@@ -77,8 +77,8 @@ func (s *Scrubber) Run(ctx context.Context) error {
 	return nil
 }
 
-// observe tells when a process on this disk last got through a round. Where none has yet, the time from which
-// one is awaited is now.
+// observe tells when a process on this disk last got through a round. Where none has yet, the
+// time from which one is awaited is now.
 func (s *Scrubber) observe() error {
 	last, err := s.Files.Scrubbed()
 	if err == nil && last.IsZero() {
@@ -107,7 +107,11 @@ func (s *Scrubber) Round(ctx context.Context) (err error) {
 	if len(jobs) > 0 {
 		from = rand.IntN(len(jobs))
 	}
-	p := &pacer{rate: s.Rate, since: time.Now(), busy: func() bool { return s.Bus.Jobs.ByStatus()[ehi.Requested].Jobs > 0 }}
+	p := &pacer{
+		rate:  s.Rate,
+		since: time.Now(),
+		busy:  func() bool { return s.Bus.Jobs.ByStatus()[ehi.Requested].Jobs > 0 },
+	}
 	var errs []error
 	for _, id := range slices.Concat(jobs[from:], jobs[:from]) {
 		if err := s.job(ctx, p, id); ehi.CodeOf(err) != ehi.NotFound {
@@ -143,7 +147,12 @@ func (s *Scrubber) job(ctx context.Context, p *pacer, id string) error {
 		}
 		written := map[string]int64{}
 		for _, f := range t.Files {
-			e := files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length, Sum: files.Sum(f.Sum)}
+			e := files.Extent{
+				Object: f.Object,
+				Offset: f.Offset,
+				Length: f.Length,
+				Sum:    files.Sum(f.Sum),
+			}
 			written[f.Object] = max(written[f.Object], f.Offset+f.Length)
 			errs = append(errs, s.file(ctx, p, id, e))
 		}
@@ -174,7 +183,10 @@ func (s *Scrubber) file(ctx context.Context, p *pacer, job string, e files.Exten
 	if err != nil {
 		return err // deleted meanwhile
 	}
-	named := !strings.HasPrefix(e.Object, "a.") || slices.ContainsFunc(now.Attachments, func(a ehi.Attachment) bool { return a.Object == e.Object })
+	named := !strings.HasPrefix(e.Object, "a.") ||
+		slices.ContainsFunc(now.Attachments, func(a ehi.Attachment) bool {
+			return a.Object == e.Object
+		})
 	if named && stored(now.Status) {
 		_ = s.Files.Lost(job, e) // said by the store
 	}
@@ -200,7 +212,8 @@ func (p *pacer) Write(b []byte) (int, error) {
 		return len(b), nil
 	}
 	p.piece = 0
-	for waited := time.Duration(0); waited < scrubYield && p.busy() && p.ctx.Err() == nil; waited += scrubLook {
+	for waited := time.Duration(0); waited < scrubYield && p.busy() &&
+		p.ctx.Err() == nil; waited += scrubLook {
 		pause(p.ctx, scrubLook)
 	}
 	due := time.Duration(float64(p.bytes) / float64(p.rate) * float64(time.Second))

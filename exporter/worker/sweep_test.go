@@ -45,7 +45,8 @@ func TestFilesWithoutARecordAreQuarantined(t *testing.T) {
 	if len(h.stored("lost")) != 1 {
 		t.Fatal("the files are gone at once")
 	}
-	if at, err := h.files.OrphanSince("lost", time.Now().Add(time.Minute)); err != nil || time.Since(at) < -time.Second {
+	at, err := h.files.OrphanSince("lost", time.Now().Add(time.Minute))
+	if err != nil || time.Since(at) < -time.Second {
 		t.Errorf("since %v, %v: it is not remembered", at, err)
 	}
 	h.request("lost", false)
@@ -84,7 +85,8 @@ func TestManyFilesWithoutARecordWaitForAWord(t *testing.T) {
 	h.leave("another")
 	h.sweep()
 	if n := left(); n != 13 || h.keeper.SweepsWaiting()["files"] != 13 {
-		t.Fatalf("the word for 12 jobs removed some of 13: %d have files, %v wait", n, h.keeper.SweepsWaiting())
+		t.Fatalf("the word for 12 jobs removed some of 13: %d have files, %v wait", n,
+			h.keeper.SweepsWaiting())
 	}
 	h.keeper.AllowSweep()
 	h.sweep()
@@ -97,7 +99,8 @@ func TestManyFilesWithoutARecordWaitForAWord(t *testing.T) {
 func TestManyTasksWithoutAJobWaitForAWord(t *testing.T) {
 	h := newHouse(t)
 	for i := range 12 {
-		if _, err := h.bus.Tasks.Take(t.Context(), fmt.Sprint("lost-", i), 0, 0, "w", time.Now()); err != nil {
+		_, err := h.bus.Tasks.Take(t.Context(), fmt.Sprint("lost-", i), 0, 0, "w", time.Now())
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -120,8 +123,9 @@ func TestManyTasksWithoutAJobWaitForAWord(t *testing.T) {
 	}
 }
 
-// Of the exports that lack their tasks those are made anew that a loss of power may have cut short. Where others do, a
-// bucket has lost records: what was approved stays approved until an administrator says so.
+// Of the exports that lack their tasks those are made anew that a loss of power may have cut
+// short. Where others do, a bucket has lost records: what was approved stays approved until an
+// administrator says so.
 func TestManyExportsWithoutTheirTasksWaitForAWord(t *testing.T) {
 	h := newHouse(t)
 	long, now := time.Now().UTC().Add(-time.Hour), time.Now().UTC()
@@ -134,12 +138,15 @@ func TestManyExportsWithoutTheirTasksWaitForAWord(t *testing.T) {
 		if err := h.keeper.SweepRecords(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		for _, s := range h.bus.Jobs.List(func(s bus.Summary) bool { return s.Status == ehi.Requested }) {
+		for _, s := range h.bus.Jobs.List(func(s bus.Summary) bool {
+			return s.Status == ehi.Requested
+		}) {
 			ids = append(ids, s.ID)
 		}
 		return ids
 	}
-	if ids := anew(); !slices.Equal(ids, []string{"latest"}) || h.keeper.SweepsWaiting()["exports"] != 12 {
+	ids := anew()
+	if !slices.Equal(ids, []string{"latest"}) || h.keeper.SweepsWaiting()["exports"] != 12 {
 		t.Fatalf("%v are made anew, %v wait", ids, h.keeper.SweepsWaiting())
 	}
 	h.keeper.AllowSweep()
@@ -152,9 +159,17 @@ func TestManyExportsWithoutTheirTasksWaitForAWord(t *testing.T) {
 func (h *house) exported(id string, at time.Time) {
 	h.t.Helper()
 	err := h.bus.Jobs.Create(h.t.Context(), &ehi.Job{
-		Version: ehi.RecordVersion, ID: id, Patient: h.patient, ClientID: "app", Lane: ehi.Interactive,
-		Status: ehi.Approved, Tasks: 1, Done: ehi.Bits{}.With(0),
-		CreatedAt: at, RequestedAt: at, CompletedAt: at, ApprovedAt: at, ExpiresAt: time.Now().Add(time.Hour),
+		Version:  ehi.RecordVersion,
+		ID:       id,
+		Patient:  h.patient,
+		ClientID: "app",
+		Lane:     ehi.Interactive,
+		Status:   ehi.Approved, Tasks: 1, Done: ehi.Bits{}.With(0),
+		CreatedAt:   at,
+		RequestedAt: at,
+		CompletedAt: at,
+		ApprovedAt:  at,
+		ExpiresAt:   time.Now().Add(time.Hour),
 	})
 	if err != nil {
 		h.t.Fatal(err)

@@ -37,14 +37,16 @@ type Config struct {
 	Name string
 	// Workers is how many exports of single patients run at once. Default 4.
 	Workers int
-	// BulkWorkers is how many tasks of population exports run at once. Default: one for every two processors, since the actors of one
-	// keep two busy.
+	// BulkWorkers is how many tasks of population exports run at once. Default: one for every
+	// two processors, since the actors of one keep two busy.
 	BulkWorkers int
-	// Membership says whether these workers belong to the server, and within which limits they work.
+	// Membership says whether these workers belong to the server, and within which limits they
+	// work.
 	Membership Membership
 	// RetryAfter is the pause before a failed attempt is made again. Default 1 s.
 	RetryAfter time.Duration
-	// Drain is how long exports that run when the pool is stopped may go on. 0: they are handed back at once.
+	// Drain is how long exports that run when the pool is stopped may go on. 0: they are handed
+	// back at once.
 	Drain time.Duration
 }
 
@@ -60,8 +62,8 @@ type PoolFiles interface {
 
 // Membership is this process's exporter towards its server (exporter/pairing).
 type Membership interface {
-	// Admitted waits until the exporter belongs to its server. pass ends when it does not any more, or
-	// with ctx; the caller calls done. Errors: ctx's.
+	// Admitted waits until the exporter belongs to its server. pass ends when it does not any
+	// more, or with ctx; the caller calls done. Errors: ctx's.
 	Admitted(ctx context.Context) (pass context.Context, done func(), err error)
 	// Confirm makes sure that it belongs at this moment.
 	Confirm(ctx context.Context) error
@@ -122,8 +124,8 @@ func New(c Config) *Pool {
 	return &Pool{Config: c, running: map[*run]string{}}
 }
 
-// Run takes commands until ctx ends, and returns when all of its goroutines have. Exports that run then have Drain to end; what is in
-// hand after that is handed back.
+// Run takes commands until ctx ends, and returns when all of its goroutines have. Exports that
+// run then have Drain to end; what is in hand after that is handed back.
 func (p *Pool) Run(ctx context.Context) error {
 	runs, cut := p.drained(ctx)
 	defer cut()
@@ -167,7 +169,8 @@ func (p *Pool) thawEnded(ctx context.Context) {
 	}
 	for _, name := range names {
 		j, err := p.Bus.Jobs.Get(ctx, name)
-		if err != nil && ehi.CodeOf(err) != ehi.NotFound || err == nil && j.Status == ehi.Requested {
+		if err != nil && ehi.CodeOf(err) != ehi.NotFound ||
+			err == nil && j.Status == ehi.Requested {
 			continue
 		}
 		if err := p.Source.Thaw(name); err != nil {
@@ -176,7 +179,8 @@ func (p *Pool) thawEnded(ctx context.Context) {
 	}
 }
 
-// work takes one command of a lane after the other until ctx ends; what it runs may go on until runs does.
+// work takes one command of a lane after the other until ctx ends; what it runs may go on until
+// runs does.
 func (p *Pool) work(ctx, runs context.Context, lane ehi.Lane) {
 	busy := telemetry.WorkersBusy.WithLabelValues(string(lane))
 	for ctx.Err() == nil {
@@ -203,8 +207,8 @@ func (p *Pool) work(ctx, runs context.Context, lane ehi.Lane) {
 	}
 }
 
-// next waits for a command; nil where there is none for these workers. They ask for one only while they
-// belong to the server, so that it goes to others otherwise.
+// next waits for a command; nil where there is none for these workers. They ask for one only
+// while they belong to the server, so that it goes to others otherwise.
 func (p *Pool) next(ctx context.Context, lane ehi.Lane) (*bus.Delivery, error) {
 	pass, done, err := p.Membership.Admitted(ctx)
 	if err != nil {
@@ -237,8 +241,10 @@ func pause(ctx context.Context, d time.Duration) {
 func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 	log := p.Log.With("job", d.Job, "task", d.Task, "delivery", d.Number)
 	runCtx, end := p.begin(ctx, d)
-	runCtx, span := p.Tracer.Continue(runCtx, d.Trace, "run command", trace.SpanKindConsumer, attribute.String(tracing.Job, d.Job),
-		attribute.Int("ehi.task", d.Task), attribute.Int("ehi.delivery", d.Number), attribute.String("ehi.worker", p.Name))
+	runCtx, span := p.Tracer.Continue(runCtx, d.Trace, "run command", trace.SpanKindConsumer,
+		attribute.String(tracing.Job, d.Job),
+		attribute.Int("ehi.task", d.Task), attribute.Int("ehi.delivery", d.Number),
+		attribute.String("ehi.worker", p.Name))
 	if id := tracing.ID(runCtx); id != "" {
 		log = log.With("trace", id)
 	}
@@ -282,8 +288,9 @@ func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 	}
 }
 
-// runWithSpace runs a command, and runs it anew where the disk was full and has space again: that is nobody's failure, and no reason
-// to give a job up. The command stays in this worker's hands meanwhile.
+// runWithSpace runs a command, and runs it anew where the disk was full and has space again:
+// that is nobody's failure, and no reason to give a job up. The command stays in this worker's
+// hands meanwhile.
 func (p *Pool) runWithSpace(ctx context.Context, log *slog.Logger, d *bus.Delivery) error {
 	for {
 		err := guard(func() error { return p.run(ctx, d) })
@@ -307,13 +314,16 @@ func (p *Pool) cleanUp(ctx context.Context, d *bus.Delivery) {
 		return
 	}
 	task := max(0, d.Task) // one patient's start command is its task 0
-	if err := errors.Join(p.Bus.Tasks.DeleteOne(ctx, d.Job, task), p.Files.Remove(d.Job), p.Source.Thaw(d.Job)); err != nil {
+	err := errors.Join(p.Bus.Tasks.DeleteOne(ctx, d.Job, task), p.Files.Remove(d.Job),
+		p.Source.Thaw(d.Job))
+	if err != nil {
 		p.Log.Error("clean up after a deleted job", "job", d.Job, "err", err)
 	}
 }
 
-// begin registers the run, so that a cancellation finds it, and keeps its command alive. It comes before the job is
-// read: a deletion after that read reaches the run by broadcast, one before it is seen in the record.
+// begin registers the run, so that a cancellation finds it, and keeps its command alive. It
+// comes before the job is read: a deletion after that read reaches the run by broadcast, one
+// before it is seen in the record.
 func (p *Pool) begin(ctx context.Context, d *bus.Delivery) (runCtx context.Context, end func()) {
 	runCtx, cancel := context.WithCancelCause(ctx)
 	r := &run{cancel: cancel, began: time.Now()}
@@ -343,8 +353,8 @@ func (p *Pool) cancel(job string) {
 	}
 }
 
-// heartbeat extends the delivery until the run ends, or stalls. A stalled one is told to end; whether it does or not, its command goes to
-// another worker.
+// heartbeat extends the delivery until the run ends, or stalls. A stalled one is told to end;
+// whether it does or not, its command goes to another worker.
 func (p *Pool) heartbeat(ctx context.Context, d *bus.Delivery, r *run) {
 	read, moved := r.read.Load(), time.Now()
 	limits := p.Membership.Limits()
@@ -386,7 +396,8 @@ func (p *Pool) run(ctx context.Context, d *bus.Delivery) error {
 		return nil // a repeat of a command whose job went on
 	}
 	if d.Task == bus.StartCommand && d.Number == 1 {
-		tracing.Observe(ctx, telemetry.JobPhase.WithLabelValues("queue", string(job.Lane)), max(0, runOf(ctx).began.Sub(job.RequestedAt)))
+		tracing.Observe(ctx, telemetry.JobPhase.WithLabelValues("queue", string(job.Lane)),
+			max(0, runOf(ctx).began.Sub(job.RequestedAt)))
 	}
 	switch {
 	case d.Task != bus.StartCommand:
@@ -406,7 +417,8 @@ func (p *Pool) run(ctx context.Context, d *bus.Delivery) error {
 func (p *Pool) giveUp(ctx context.Context, job *ehi.Job, attempts int) error {
 	telemetry.CommandsDead.Inc()
 	_, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error {
-		return j.Fail(fmt.Sprintf("The export did not succeed in %d attempts. An administrator finds the cause in the server's log.", attempts), time.Now().UTC())
+		return j.Fail(fmt.Sprintf("The export did not succeed in %d attempts. An administrator "+
+			"finds the cause in the server's log.", attempts), time.Now().UTC())
 	})
 	if ehi.CodeOf(err) == ehi.Conflict {
 		return nil // another task's command came to the same end

@@ -44,7 +44,10 @@ type house struct {
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
-	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), AckWait: 800 * time.Millisecond})
+	b, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: t.TempDir(),
+		AckWait:  800 * time.Millisecond,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +61,8 @@ func newHouse(t *testing.T) *house {
 			t.Error(err)
 		}
 	})
-	if err := store.Generate(t.Context(), synthetic.Config{Patients: 1, Seed: 1}, time.Now(), func(int, int) {}); err != nil {
+	if err := store.Generate(t.Context(), synthetic.Config{Patients: 1, Seed: 1}, time.Now(),
+		func(int, int) {}); err != nil {
 		t.Fatal(err)
 	}
 	patients, err := store.Patients(t.Context(), 1)
@@ -69,7 +73,16 @@ func newHouse(t *testing.T) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &house{t, b, f, store, patients[0], &keeper.Keeper{Bus: b, Files: f, Log: quiet()}, quiet(), 0}
+	return &house{
+		t,
+		b,
+		f,
+		store,
+		patients[0],
+		&keeper.Keeper{Bus: b, Files: f, Log: quiet()},
+		quiet(),
+		0,
+	}
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -89,13 +102,35 @@ func (h *house) workAndDrain(s source.Source, name string, drain time.Duration) 
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	parts := pairing.Parts{Bus: h.bus, Source: s, Files: h.files, Rules: rules, Log: h.log, Name: name}
-	server, err := pairing.Open(ctx, parts, ehi.Limits{MaxDeliver: 3, Stall: h.stall, AckWait: h.bus.AckWait()})
+	parts := pairing.Parts{
+		Bus:    h.bus,
+		Source: s,
+		Files:  h.files,
+		Rules:  rules,
+		Log:    h.log,
+		Name:   name,
+	}
+	server, err := pairing.Open(ctx, parts, ehi.Limits{
+		MaxDeliver: 3,
+		Stall:      h.stall,
+		AckWait:    h.bus.AckWait(),
+	})
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	member := pairing.Join(parts, server)
-	pool := worker.New(worker.Config{Bus: h.bus, Source: s, Files: h.files, Rules: rules, Log: h.log, Name: name, Workers: 2, RetryAfter: 10 * time.Millisecond, Drain: drain, Membership: member})
+	pool := worker.New(worker.Config{
+		Bus:        h.bus,
+		Source:     s,
+		Files:      h.files,
+		Rules:      rules,
+		Log:        h.log,
+		Name:       name,
+		Workers:    2,
+		RetryAfter: 10 * time.Millisecond,
+		Drain:      drain,
+		Membership: member,
+	})
 	go func() {
 		var all errgroup.Group
 		all.Go(func() error { return server.Run(ctx) })
@@ -122,7 +157,18 @@ func (h *house) workAndDrain(s source.Source, name string, drain time.Duration) 
 func (h *house) request(id string, publish bool) {
 	h.t.Helper()
 	at := time.Now().UTC()
-	j := &ehi.Job{Version: ehi.RecordVersion, ID: id, Patient: h.patient, Lane: ehi.Interactive, Status: ehi.Requested, CreatedAt: at, RequestedAt: at, ExpiresAt: at.Add(time.Hour), Starts: 1, Tasks: 1}
+	j := &ehi.Job{
+		Version:     ehi.RecordVersion,
+		ID:          id,
+		Patient:     h.patient,
+		Lane:        ehi.Interactive,
+		Status:      ehi.Requested,
+		CreatedAt:   at,
+		RequestedAt: at,
+		ExpiresAt:   at.Add(time.Hour),
+		Starts:      1,
+		Tasks:       1,
+	}
 	if err := h.bus.Jobs.Create(h.t.Context(), j); err != nil {
 		h.t.Fatal(err)
 	}
@@ -174,7 +220,8 @@ func TestARequestedJobIsExported(t *testing.T) {
 	if err != nil || !ok || !task.Committed || task.Attempt != 1 || task.Worker != "w" {
 		t.Errorf("task %+v, %v", task, err)
 	}
-	if j.Counts["Patient"] != 1 || j.Counts["Observation"] < 100 || j.Bytes == 0 || j.TransactionTime.IsZero() || len(h.stored("a")) != 1 {
+	if j.Counts["Patient"] != 1 || j.Counts["Observation"] < 100 || j.Bytes == 0 ||
+		j.TransactionTime.IsZero() || len(h.stored("a")) != 1 {
 		t.Errorf("job %+v", j)
 	}
 }
@@ -225,7 +272,9 @@ func (f *flaky) Open(ctx context.Context, patient string) (source.Record, error)
 
 type flakyRecord struct{ source.Record }
 
-func (r flakyRecord) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
+func (r flakyRecord) Scan(
+	ctx context.Context, q source.Query, visit func(source.Resource) error,
+) error {
 	n := 0
 	return r.Record.Scan(ctx, q, func(res source.Resource) error {
 		if n++; n > 100 {
@@ -283,7 +332,8 @@ func TestAStoppedWorkerEndsItsExport(t *testing.T) {
 	}
 }
 
-// A full disk costs a job none of its attempts at delivery: MaxDeliver is 3 here, and the disk is full seven times.
+// A full disk costs a job none of its attempts at delivery: MaxDeliver is 3 here, and the disk
+// is full seven times.
 func TestAnExportWaitsWhileTheDiskIsFull(t *testing.T) {
 	h := newHouse(t)
 	h.work(&full{Source: h.source, times: 7}, "w")
@@ -360,8 +410,8 @@ func TestALongExportStaysWithItsWorker(t *testing.T) {
 	}
 }
 
-// DESIGN section 4: whatever was lost, the reconciler finds the job and publishes its command again, also when the first one was
-// published and lost.
+// DESIGN section 4: whatever was lost, the reconciler finds the job and publishes its command
+// again, also when the first one was published and lost.
 func TestReconcilerRepublishesLostCommands(t *testing.T) {
 	h := newHouse(t)
 	h.request("lost", false)
@@ -446,7 +496,8 @@ func TestJanitorRemovesOrphansOnly(t *testing.T) {
 			got[id] = append(got[id], s.Attempt)
 		}
 	}
-	if len(got["kept"]) != 1 || len(got["nobody"]) != 0 || len(got["running"]) != 2 || got["running"][0] != 2 {
+	if len(got["kept"]) != 1 || len(got["nobody"]) != 0 || len(got["running"]) != 2 ||
+		got["running"][0] != 2 {
 		t.Errorf("attempts left: %v", got)
 	}
 }
@@ -467,7 +518,8 @@ func TestEHI17ExpiredJobsVanish(t *testing.T) {
 	if _, err := h.bus.Jobs.Get(t.Context(), "a"); ehi.CodeOf(err) != ehi.NotFound {
 		t.Errorf("the expired job: %v", err)
 	}
-	if _, ok, err := h.bus.Tasks.Get(t.Context(), "a", 0); ok || err != nil || len(h.stored("a")) != 0 {
+	_, ok, err := h.bus.Tasks.Get(t.Context(), "a", 0)
+	if ok || err != nil || len(h.stored("a")) != 0 {
 		t.Errorf("left of the expired job: task %v, files %v, %v", ok, h.stored("a"), err)
 	}
 }
@@ -488,9 +540,9 @@ func (h *house) rounds(k *keeper.Keeper, clock func() time.Time, n int) {
 	}
 }
 
-// A server that starts by a clock which is 40 days ahead, as after a dead battery, keeps the exports that were good
-// for an hour more, with their files, says so, and leaves no trace of that time: also where nobody had noted when
-// a server ran last, as older builds did not.
+// A server that starts by a clock which is 40 days ahead, as after a dead battery, keeps the
+// exports that were good for an hour more, with their files, says so, and leaves no trace of
+// that time: also where nobody had noted when a server ran last, as older builds did not.
 func TestAStartByAClockThatIsAheadExpiresNothing(t *testing.T) {
 	for name, noted := range map[string]bool{"noted": true, "of an older build": false} {
 		t.Run(name, func(t *testing.T) {
@@ -512,7 +564,8 @@ func TestAStartByAClockThatIsAheadExpiresNothing(t *testing.T) {
 			if !strings.Contains(book.String(), "far ahead of when a server ran here last") {
 				t.Errorf("nothing is said of the clock: %s", book.String())
 			}
-			if at, err := h.files.Served(); err != nil || at.IsZero() || time.Since(at).Abs() > time.Hour {
+			at, err := h.files.Served()
+			if err != nil || at.IsZero() || time.Since(at).Abs() > time.Hour {
 				t.Errorf("a server ran last at %v, %v", at, err)
 			}
 			again = &keeper.Keeper{Bus: h.bus, Files: h.files, Log: h.log} // without a grace
@@ -524,8 +577,8 @@ func TestAStartByAClockThatIsAheadExpiresNothing(t *testing.T) {
 	}
 }
 
-// A machine's clock that leaps two days ahead, by mistake, does not take the exports with it that were good for an hour
-// more; what is over without it goes.
+// A machine's clock that leaps two days ahead, by mistake, does not take the exports with it
+// that were good for an hour more; what is over without it goes.
 func TestALeapOfTheClockExpiresNothing(t *testing.T) {
 	h := newHouse(t)
 	var ahead atomic.Int64
@@ -534,7 +587,16 @@ func TestALeapOfTheClockExpiresNothing(t *testing.T) {
 	over := func(id string) {
 		t.Helper()
 		at := time.Now().UTC()
-		j := &ehi.Job{Version: ehi.RecordVersion, ID: id, Patient: h.patient, Lane: ehi.Interactive, Status: ehi.AwaitingInput, CreatedAt: at, ExpiresAt: at, Tasks: 1}
+		j := &ehi.Job{
+			Version:   ehi.RecordVersion,
+			ID:        id,
+			Patient:   h.patient,
+			Lane:      ehi.Interactive,
+			Status:    ehi.AwaitingInput,
+			CreatedAt: at,
+			ExpiresAt: at,
+			Tasks:     1,
+		}
 		if err := h.bus.Jobs.Create(t.Context(), j); err != nil {
 			t.Fatal(err)
 		}

@@ -23,7 +23,8 @@ func TestCommandsAreBuiltOnceAndRemoved(t *testing.T) {
 		return file, is
 	}
 	first, one := get()
-	if second, two := get(); first != second || !os.SameFile(one, two) || !one.ModTime().Equal(two.ModTime()) {
+	second, two := get()
+	if first != second || !os.SameFile(one, two) || !one.ModTime().Equal(two.ModTime()) {
 		t.Errorf("%s was built again as %s", first, second)
 	}
 	if err := m.remove(); err != nil {

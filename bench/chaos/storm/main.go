@@ -64,7 +64,8 @@ func (c *config) Run(ctx context.Context) (err error) {
 	binary := filepath.Join(c.Built, "api")
 	if c.Built == "" {
 		binary = filepath.Join(dir, "api")
-		out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "ehi-server/api").CombinedOutput()
+		out, err := exec.CommandContext(ctx, "go", "build", "-o", binary,
+			"ehi-server/api").CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("build the server: %w: %s", err, out)
 		}
