@@ -1,7 +1,7 @@
 // Package patient holds the pages of patients: they sign in, fill in the release form, see how
 // their exports stand, keep the files, and withdraw what they let applications do. All pages are
-// rendered in the visitor's language. (Applications are asked for consent in api/server, with the
-// rest of authorization.)
+// rendered in the visitor's language. (The page on which patients consent to what an application
+// asks for is in api/smart, with the rest of authorization.)
 //
 // It never decides who may use a route: the router does, by its rules of access. It never changes a
 // job: exporter/jobs does. api/server uses it.

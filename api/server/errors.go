@@ -14,6 +14,7 @@ import (
 	"ehi-server/api/condition"
 	"ehi-server/api/content"
 	"ehi-server/api/request"
+	"ehi-server/api/smart"
 	"ehi-server/auth"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/disk"
@@ -49,8 +50,7 @@ func statusOf(code ehi.Code) int {
 // A refusal beside which NATS was away is none: what it rests on may be what could not be read.
 func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	if e, ok := errors.AsType[*auth.Error](err); ok && !bus.IsAway(err) {
-		c.Status(e.Status())
-		return c.JSON(fiber.Map{"error": e.Code, "error_description": e.Description})
+		return smart.SendError(c, e)
 	}
 	status, code, text := s.explain.Describe(c, err)
 	c.Status(status)
@@ -68,7 +68,7 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	case request.IsAdmin(c):
 		return c.JSON(fiber.Map{"error": text})
 	case strings.HasPrefix(c.Path(), "/auth/"):
-		return c.JSON(fiber.Map{"error": oauthCode(status), "error_description": text})
+		return smart.SendFailure(c, status, text)
 	case content.WantsPage(c):
 		return s.visitors.Fault(c, code, text, again)
 	}
@@ -134,14 +134,4 @@ func codeOf(status int) ehi.Code {
 		return ehi.TooLarge
 	}
 	return ehi.Invalid
-}
-
-func oauthCode(status int) string {
-	switch {
-	case status == http.StatusServiceUnavailable, status == http.StatusTooManyRequests: // RFC 6749 has no code of its own for the latter
-		return "temporarily_unavailable"
-	case status >= 500:
-		return "server_error"
-	}
-	return "invalid_request"
 }

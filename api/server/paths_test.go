@@ -100,15 +100,15 @@ func TestSMART5NoRequestNamesTheServer(t *testing.T) {
 			}
 		}
 	}
-	audiences := func(s *Server) []string {
+	origins := func(s *Server) []string {
 		c := s.app.AcquireCtx(forged("http://evil.example/auth/token"))
 		defer s.app.ReleaseCtx(c)
-		return s.tokenAudiences(c)
+		return s.Origins.All(c)
 	}
-	if got := audiences(s); !slices.Equal(got, []string{"https://ehi.example/auth/token", "https://ehi.example"}) {
-		t.Errorf("audiences: %q", got)
+	if got := origins(s); !slices.Equal(got, []string{"https://ehi.example"}) {
+		t.Errorf("origins: %q", got)
 	}
-	if got := audiences(fixed(false)); !strings.Contains(got[0], "evil.example") {
+	if got := origins(fixed(false)); !strings.Contains(got[0], "evil.example") {
 		t.Errorf("without a configured origin a trusted proxy is not believed: %q", got)
 	}
 }

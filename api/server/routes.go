@@ -17,6 +17,7 @@ import (
 	"ehi-server/api/faulty"
 	"ehi-server/api/patient"
 	"ehi-server/api/request"
+	"ehi-server/api/smart"
 	"ehi-server/api/web"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
@@ -48,19 +49,7 @@ func (s *Server) routes() {
 	s.patientRoutes(router{s})
 	s.fhir.JobRoutes(router{s})
 
-	s.on("GET", "/.well-known/openid-configuration", s.handleDiscovery)
-	s.on("GET", "/.well-known/oauth-authorization-server", s.handleDiscovery)
-	s.on("GET", "/auth/jwks", s.handleJWKS)
-	s.on("GET", "/auth/authorize", s.handleAuthorize, s.failures.Limit)
-	s.on("POST", "/auth/authorize", s.handleAuthorize, s.failures.Limit)
-	s.on("POST", "/auth/token", s.handleToken, s.failures.Limit)
-	s.on("POST", "/auth/revoke", s.handleRevoke, s.failures.Limit)
-	s.on("POST", "/auth/introspect", s.handleIntrospect, s.failures.Limit)
-	s.on("POST", "/auth/register", s.handleRegister, s.failures.Limit)
-
-	guard := s.visitors.Guarded()
-	s.on("GET", "/authorize-app", s.handleConsentPage, guard)
-	s.on("POST", "/authorize-app", s.handleConsent, guard)
+	s.smartRoutes(router{s})
 
 	s.staffRoutes()
 	s.on("POST", adminLogin, s.handleAdminLogin, s.failures.Limit)
@@ -103,7 +92,7 @@ func (s *Server) routes() {
 	s.under("/assets", etag.New(), filesystem.New(filesystem.Config{Root: http.FS(assets), MaxAge: 3600}))
 }
 
-// patientRoutes are the pages of patients, but for the consent that applications ask for.
+// patientRoutes are the pages of patients, except the consent page (see smartRoutes).
 func (s *Server) patientRoutes(r router) {
 	form := &patient.Form{
 		Pages: s.visitors, Sandbox: s.Sandbox, Jobs: s.jobs, Auth: s.Auth, Tokens: s.tokens,
@@ -125,6 +114,33 @@ func (s *Server) patientRoutes(r router) {
 		Sessions: s.patients, Trail: s.trail, Sender: s.sender,
 	}
 	requests.Routes(r)
+}
+
+// smartRoutes are the endpoints of authorization, and the page that asks patients for consent.
+func (s *Server) smartRoutes(r router) {
+	s.discovery().Routes(r)
+	authorization := &smart.Authorization{
+		Origins: s.Origins, Sandbox: s.Sandbox, Auth: s.Auth, Source: s.Source,
+		Sessions: s.patients, Pages: s.visitors, Wording: s.wording, Trail: s.trail,
+		Failures: s.failures,
+	}
+	authorization.Routes(r)
+	tokens := &smart.TokenEndpoints{
+		Origins: s.Origins, Auth: s.Auth, Trail: s.trail, Failures: s.failures, Log: s.Log,
+	}
+	tokens.Routes(r)
+	registration := &smart.Registration{
+		Token: s.RegistrationToken, Limits: s.Registration, Clients: s.Auth, Trail: s.trail,
+		Failures: s.failures,
+	}
+	registration.Routes(r)
+}
+
+// discovery tells clients what the server supports.
+func (s *Server) discovery() *smart.Discovery {
+	return &smart.Discovery{
+		Origins: s.Origins, Keys: s.Auth, Registers: s.RegistrationToken != "",
+	}
 }
 
 // staffRoutes are the pages of administrators.
@@ -163,7 +179,7 @@ func (s *Server) staffRoutes() {
 
 // fhirRoutes is what stands below one variant of the FHIR base (EHI-1).
 func (s *Server) fhirRoutes(base string) {
-	s.on("GET", base+"/.well-known/smart-configuration", s.handleDiscovery)
+	s.discovery().BaseRoutes(router{s}, base)
 	s.fhir.Routes(router{s}, base)
 }
 
