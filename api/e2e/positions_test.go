@@ -216,7 +216,7 @@ func (s *scan) call(call *ast.CallExpr, sent map[ast.Node]bool) {
 		if fieldName.MatchString(name) {
 			s.fields[name] = true
 		}
-	case method == "guard" && len(call.Args) > 1:
+	case method == "Forms" && len(call.Args) > 1: // page.Guard's
 		s.cookies[s.text(call.Args[0])], s.cookies[s.text(call.Args[1])] = true, true
 	}
 }
