@@ -21,6 +21,7 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/api/openapi"
+	"ehi-server/exporter/synthetic"
 )
 
 // hostileValues are what somebody outside may put anywhere: long, binary, with what NATS, HTTP and file
@@ -36,6 +37,14 @@ func turnOf(position string, turn int) int {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(position)) // never fails
 	return int((uint64(h.Sum32()) + uint64(turn)) % uint64(len(hostileValues)))
+}
+
+// takes reports whether a position is this world's in a turn. Two worlds share the positions, and
+// exchange them when every value has had its turn.
+func (h *hostileWorld) takes(position string, turn int) bool {
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte("world " + position)) // never fails
+	return ((int(sum.Sum32()>>8)+turn/len(hostileValues))%2 == 1) == h.second
 }
 
 // hostileTurn is EHI_HOSTILE: all, or the number of a turn; by default each day has its own.
@@ -60,7 +69,17 @@ func TestHostileValuesTakeTurns(t *testing.T) {
 	const positions = 2000
 	n := len(hostileValues)
 	per := make([]int, n)
+	first, second := &hostileWorld{}, &hostileWorld{second: true}
+	firsts := 0
 	for i := range positions {
+		position := fmt.Sprint("position ", i)
+		if first.takes(position, 20000) == second.takes(position, 20000) ||
+			first.takes(position, 20000) == first.takes(position, 20000+n) {
+			t.Fatalf("%s is not taken by one world, then by the other one", position)
+		}
+		if first.takes(position, 20000) {
+			firsts++
+		}
 		seen := map[int]bool{}
 		for turn := range n {
 			seen[turnOf(fmt.Sprint("position ", i), 20000+turn)] = true
@@ -69,6 +88,9 @@ func TestHostileValuesTakeTurns(t *testing.T) {
 			t.Fatalf("position %d has %d of %d values", i, len(seen), n)
 		}
 		per[turnOf(fmt.Sprint("position ", i), 20000)]++
+	}
+	if firsts < positions*2/5 || firsts > positions*3/5 {
+		t.Errorf("one world takes %d of %d positions", firsts, positions)
 	}
 	if least, most := slices.Min(per), slices.Max(per); least < positions/n/2 || most > positions/n*2 {
 		t.Errorf("values of one turn: %v", per)
@@ -164,6 +186,7 @@ type hostileWorld struct {
 	w            *world
 	patient, job string
 	spare        string // a job that may be deleted
+	second       bool   // of the two worlds that share the positions of a turn
 	bearer       string
 	// staff and person are the cookies of an administrator's and of the patient's session, and the
 	// tokens of their forms.
@@ -177,7 +200,8 @@ func hostileSandbox(t *testing.T) *hostileWorld {
 	provider, cfg := openProvider(t), config()
 	cfg.PollBurst, cfg.Hold, cfg.MaxHold = 0, 0, 0
 	cfg.StaffOIDC = staffOIDC(provider.server.URL)
-	w := start(t, t.TempDir(), cfg, node.Options{})
+	data := generated(t, synthetic.Config{Patients: 1, Resources: 60}) // it is backed up time and again
+	w := start(t, data, cfg, node.Options{})
 	h := &hostileWorld{w: w, patient: w.demoPatient()}
 	pat := w.patient(h.patient)
 	h.begin(pat, newBrowser(t), newBrowser(t), "admin", "admin-password", "patient", h.patient, "password", "x")
@@ -191,7 +215,7 @@ func hostileProduction(t *testing.T) *hostileWorld {
 		c.StaffOIDC = staffOIDC(provider.server.URL)
 	})
 	pat, _ := p.letIn("app", "ann")
-	h := &hostileWorld{w: p.world, patient: p.ann}
+	h := &hostileWorld{w: p.world, patient: p.ann, second: true}
 	h.begin(pat, p.person(), p.person(), "root", adminPassword, "username", "ann", "password", patientPassword)
 	return h
 }
@@ -358,7 +382,8 @@ func objectOf(names []string, v string) string {
 // No request stops the server: every route is asked with hostile values in every position that the
 // source names, with credentials and without, and the server is asked after each whether it is ready
 // still. One name that NATS could not read was enough to end the connection to it for good. By default
-// each position has one of the values, another one each day; EHI_HOSTILE=all asks with all of them.
+// each position has one of the values, another one each day, in one of the two worlds, in the other one
+// when all values have had their day. EHI_HOSTILE=all asks with all of them in both.
 func TestNoRequestStopsTheServer(t *testing.T) {
 	t.Parallel()
 	for name, begin := range map[string]func(*testing.T) *hostileWorld{
@@ -401,7 +426,7 @@ func askEverything(t *testing.T, h *hostileWorld) {
 		for i, v := range hostileValues {
 			h.with(o, at, takes[o.String()], v, func(r hostileRequest) {
 				position := o.String() + " " + r.position
-				if spots[position] = true; all || turnOf(position, turn) == i {
+				if spots[position] = true; all || h.takes(position, turn) && turnOf(position, turn) == i {
 					ask(r)
 				}
 			})

@@ -94,16 +94,20 @@ func TestAnImportThatFillsTheDiskFailsAloud(t *testing.T) {
 func incompressible(t *testing.T, patients, each, size int) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	random := make([]byte, size)
+	out.Grow(patients * each * (size*4/3 + 256))
+	random, text := make([]byte, size), []byte(nil)
 	for n := range patients {
-		fmt.Fprintf(&out, `{"resourceType":"Patient","id":"full-%d","name":[{"family":"Full"}]}`+"\n", n)
+		fmt.Fprintf(&out,
+			`{"resourceType":"Patient","id":"full-%d","name":[{"family":"Full"}]}`+"\n", n)
 		for i := range each {
 			if _, err := io.ReadFull(rand.Reader, random); err != nil {
 				t.Fatal(err)
 			}
-			text := base64.StdEncoding.EncodeToString(random)
-			fmt.Fprintf(&out, `{"resourceType":"Observation","id":"full-%d-%d","status":"final","code":{"text":"x"},`+
-				`"subject":{"reference":"Patient/full-%d"},"valueString":%q}`+"\n", n, i, n, text)
+			fmt.Fprintf(&out, `{"resourceType":"Observation","id":"full-%d-%d","status":"final",`+
+				`"code":{"text":"x"},"subject":{"reference":"Patient/full-%d"},"valueString":"`, n, i, n)
+			text = base64.StdEncoding.AppendEncode(text[:0], random)
+			out.Write(text)
+			out.WriteString("\"}\n")
 		}
 	}
 	return out.Bytes()

@@ -113,13 +113,18 @@ func startProduction(t *testing.T, change func(*node.Config), options ...func(*n
 // threePatients is a data folder with the records of three patients.
 func threePatients(t *testing.T) (data string) {
 	t.Helper()
+	return generated(t, synthetic.Config{Patients: 3, Seed: 5})
+}
+
+// generated is a data folder with synthetic records.
+func generated(t *testing.T, population synthetic.Config) (data string) {
+	t.Helper()
 	data = t.TempDir()
 	store, err := sources.Store(sources.Config{Data: data})
 	if err != nil {
 		t.Fatal(err)
 	}
-	few := synthetic.Config{Patients: 3, Seed: 5}
-	if err := store.Generate(t.Context(), few, time.Now(), func(int, int) {}); err != nil {
+	if err := store.Generate(t.Context(), population, time.Now(), func(int, int) {}); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Close(); err != nil {
