@@ -22,7 +22,7 @@ func (s *Server) handleAddFiles(c *fiber.Ctx) error {
 	j, err := s.addFiles(c)
 	switch page := staffJobPath(c.Params("id")); {
 	case !content.WantsPage(c):
-		return s.sendJob(c, j, err)
+		return s.exports.SendJob(c, j, err)
 	case err != nil:
 		return s.adminPages.again(c, page, err)
 	default:
@@ -32,7 +32,7 @@ func (s *Server) handleAddFiles(c *fiber.Ctx) error {
 
 // addFiles streams an upload to the disk part by part, and lists it in the job.
 func (s *Server) addFiles(c *fiber.Ctx) (*ehi.Job, error) {
-	j, err := s.jobRecord(c)
+	j, err := s.exports.Requested(c)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func (s *Server) addFiles(c *fiber.Ctx) (*ehi.Job, error) {
 	if err != nil || params["boundary"] == "" {
 		return nil, jobs.ErrNoAttachments
 	}
-	err = addParts(c, u, multipart.NewReader(s.receiver().Receive(c), params["boundary"]))
+	err = addParts(c, u, multipart.NewReader(s.receiver.Receive(c), params["boundary"]))
 	request.RestartTime(c)
 	s.Origins.Acting(c)
 	return u.Commit(c.UserContext(), err)
@@ -71,28 +71,4 @@ func addParts(c *fiber.Ctx, u *jobs.Upload, r *multipart.Reader) error {
 			return err
 		}
 	}
-}
-
-// handleRemoveFiles removes documents by name (EHI-11).
-func (s *Server) handleRemoveFiles(c *fiber.Ctx) error {
-	var in struct {
-		Params []string `json:"params"`
-	}
-	if err := content.Unambiguous(c); err != nil {
-		return err
-	}
-	if err := c.BodyParser(&in); err != nil || len(in.Params) == 0 {
-		return ehi.Errorf(ehi.Invalid, `The body must be JSON with the names of attachments in "params"`)
-	}
-	j, err := s.removeFiles(c, in.Params)
-	return s.sendJob(c, j, err)
-}
-
-// removeFiles takes documents of the request's job away.
-func (s *Server) removeFiles(c *fiber.Ctx, names []string) (*ehi.Job, error) {
-	j, err := s.jobRecord(c)
-	if err != nil {
-		return nil, err
-	}
-	return s.jobs.Detach(c.UserContext(), s.Origins.Acting(c), j, names...)
 }

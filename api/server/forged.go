@@ -9,6 +9,7 @@ import (
 
 	"ehi-server/api/content"
 	"ehi-server/api/page"
+	"ehi-server/api/staff"
 )
 
 // Routes of the administrators' API that are told from the others when they are registered.
@@ -16,7 +17,6 @@ const (
 	adminLogin  = "/admin/login"
 	adminLogout = "/admin/logout"
 	adminUpload = "/admin/jobs/:id/add-files"
-	adminImport = "/admin/import"
 )
 
 // changesState reports whether a route of the administrators' API changes something. Their pages are not
@@ -48,7 +48,7 @@ func (s *Server) unforged(path string) fiber.Handler {
 
 // isUpload reports whether the bodies of a route are of types of their own, which its handler looks at. Of
 // them are such as a browser sends to another site without asking.
-func isUpload(path string) bool { return path == adminUpload || path == adminImport }
+func isUpload(path string) bool { return path == adminUpload || path == staff.ImportPath }
 
 func isJSON(c *fiber.Ctx) bool {
 	mime := content.MediaType(c)

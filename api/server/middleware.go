@@ -126,14 +126,6 @@ func tooLarge(most int64) error {
 	return ehi.Errorf(ehi.TooLarge, "The body is larger than %d bytes", most)
 }
 
-// jobRecord finds the request's job, as the bucket has it at this moment: for administrators.
-func (s *Server) jobRecord(c *fiber.Ctx) (*ehi.Job, error) { return s.record(c, c.Params("id")) }
-
-func (s *Server) record(c *fiber.Ctx, id string) (*ehi.Job, error) {
-	j, err := s.jobs.Record(c.UserContext(), id)
-	return request.Noted(c, j, err)
-}
-
 // ownerOrAdmin lets the job's client and administrators pass (EHI-14).
 func (s *Server) ownerOrAdmin(c *fiber.Ctx) error {
 	who, err := s.admins.Current(c)

@@ -11,6 +11,7 @@ import (
 	"ehi-server/api/fhirapi"
 	"ehi-server/api/openapi"
 	"ehi-server/api/request"
+	"ehi-server/api/staff"
 )
 
 // The OpenAPI document has every route of the server, and no other.
@@ -62,7 +63,7 @@ func TestTheDocumentHasTheLimits(t *testing.T) {
 	}
 	for _, limit := range []string{
 		fmt.Sprintf("The most entries on a page, up to %d;", fhirapi.MostCount),
-		fmt.Sprintf("The most events to return; 0 for all. Default %d.", auditLimit),
+		fmt.Sprintf("The most events to return; 0 for all. Default %d.", staff.DefaultEvents),
 	} {
 		if !strings.Contains(string(text), limit) {
 			t.Errorf("the document does not say %q", limit)

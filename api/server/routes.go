@@ -18,8 +18,9 @@ import (
 	"ehi-server/api/patient"
 	"ehi-server/api/request"
 	"ehi-server/api/smart"
+	"ehi-server/api/staff"
 	"ehi-server/api/web"
-	"ehi-server/shared/ehi"
+	"ehi-server/exporter/source"
 	"ehi-server/shared/telemetry"
 )
 
@@ -36,7 +37,7 @@ func (s *Server) routes() {
 
 	// Uploads are streamed; every other body is read at once and bounded.
 	s.on("POST", adminUpload, s.handleAddFiles, content.Drain)
-	s.on("POST", adminImport, s.handleImport, content.Drain)
+	s.imports().Routes(router{s})
 	app.Use(s.limitBody)
 
 	for _, base := range request.Bases() {
@@ -54,32 +55,9 @@ func (s *Server) routes() {
 	s.staffRoutes()
 	s.on("POST", adminLogin, s.handleAdminLogin, s.failures.Limit)
 	s.on("GET", adminLogout, s.handleAdminLogout)
-	s.on("GET", "/admin/log-level", s.handleLogLevel)
-	s.on("PUT", "/admin/log-level", s.handleSetLogLevel)
-	s.on("GET", "/admin/sweep", s.handleSweep)
-	s.on("POST", "/admin/sweep", s.handleAllowSweep)
 	s.on("GET", "/admin/debug", s.handleDebug)
 	s.under(profiles, noCommandLine, pprof.New(pprof.Config{Prefix: "/admin"}))
-	s.on("GET", "/admin/backup", s.handleBackup)
-	s.on("GET", "/admin/audit", s.handleAudit)
-	s.on("GET", "/admin/jobs", s.handleAdminJobs)
-	s.on("GET", "/admin/jobs/:id", s.handleAdminJob)
-	s.on("DELETE", "/admin/jobs/:id", s.handleAdminDelete)
-	s.on("POST", "/admin/jobs/:id/approve", s.handleDecision(ehi.ActionApprove))
-	s.on("POST", "/admin/jobs/:id/reject", s.handleDecision(ehi.ActionReject))
-	s.on("POST", "/admin/jobs/:id/remove-files", s.handleRemoveFiles)
-	s.on("GET", "/admin/clients", s.handleClients)
-	s.on("POST", "/admin/clients", s.handleAddClient)
-	s.on("GET", "/admin/clients/:id", s.handleClient)
-	s.on("DELETE", "/admin/clients/:id", s.handleRemoveClient)
-	s.on("POST", "/admin/clients/:id/rotate", s.handleRotateSecret)
-	s.on("GET", "/admin/accounts", s.handleAccounts)
-	s.on("POST", "/admin/accounts", s.handleAddAccount)
-	s.on("PUT", "/admin/accounts/:kind/:name", s.handleSetPassword)
-	s.on("DELETE", "/admin/accounts/:kind/:name", s.handleRemoveAccount)
-	s.on("DELETE", "/admin/accounts/:kind/:name/second-factor", s.handleResetSecondFactor)
-	s.on("GET", "/admin/keys", s.handleKeys)
-	s.on("POST", "/admin/keys/rotate", s.handleRotateKeys)
+	s.adminRoutes(router{s})
 
 	s.on("GET", "/openapi.json", s.handleOpenAPI)
 	s.on("GET", "/docs/ehi", s.handleDocs)
@@ -141,6 +119,32 @@ func (s *Server) discovery() *smart.Discovery {
 	return &smart.Discovery{
 		Origins: s.Origins, Keys: s.Auth, Registers: s.RegistrationToken != "",
 	}
+}
+
+// imports takes records in.
+func (s *Server) imports() *staff.Imports {
+	into, _ := s.Source.(source.Importer) // nil for a source that takes none
+	return &staff.Imports{
+		Into: into, MaxResource: s.MaxResource, LeastFree: s.LeastFree, Receiver: s.receiver,
+		Trail: s.trail, Log: s.Log,
+	}
+}
+
+// adminRoutes are the JSON API of administrators.
+func (s *Server) adminRoutes(r router) {
+	controls := &staff.Controls{Sweeps: s.Sweeps, Level: s.Level, Trail: s.trail, Log: s.Log}
+	controls.Routes(r)
+	backups := &staff.Backups{Write: s.Backup, Trail: s.trail, Sender: s.sender, Log: s.Log}
+	backups.Routes(r)
+	audit := &staff.Audit{
+		Origins: s.Origins, Events: s.Bus.Audit, Trail: s.trail, Sender: s.sender,
+	}
+	audit.Routes(r)
+	s.exports.Routes(r)
+	s.clients.Routes(r)
+	s.accounts.Routes(r)
+	keys := &staff.Keys{Store: s.Auth, Trail: s.trail}
+	keys.Routes(r)
 }
 
 // staffRoutes are the pages of administrators.

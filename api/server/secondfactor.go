@@ -206,35 +206,6 @@ func (s *Server) changeSecondFactor(c *fiber.Ctx, who *request.Administrator) (d
 	return done, errNoSuchChange
 }
 
-// handleResetSecondFactor takes a colleague's second factor away, who has lost it.
-func (s *Server) handleResetSecondFactor(c *fiber.Ctx) error {
-	kind := c.Params("kind")
-	name, err := url.PathUnescape(c.Params("name"))
-	if err != nil || kind != session.ByAccount && kind != session.ByConfig {
-		return auth.ErrNoAccount
-	}
-	if err := s.resetSecondFactor(c, kind, name); err != nil {
-		return err
-	}
-	return c.JSON(fiber.Map{"message": "Second factor reset"})
-}
-
-func (s *Server) resetSecondFactor(c *fiber.Ctx, kind, name string) error {
-	err := s.Auth.ResetSecondFactor(c.UserContext(), kind, name)
-	what := "reset the second factor of an administrator"
-	_, known := s.Auth.Administrator(name)
-	if kind == session.ByConfig {
-		known = name == s.AdminUser
-	}
-	if known || err == nil { // else what was typed may be a password
-		what += ", " + name
-	}
-	if err == nil {
-		s.authority.NoteEnded()
-	}
-	return s.trail.Change(c, err, what)
-}
-
 // quiet is how much empty room a QR code needs around it, in modules (ISO/IEC 18004).
 const quiet = 4
 

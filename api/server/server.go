@@ -29,6 +29,7 @@ import (
 	"ehi-server/api/progress"
 	"ehi-server/api/request"
 	"ehi-server/api/session"
+	"ehi-server/api/staff"
 	"ehi-server/api/trail"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
@@ -134,11 +135,7 @@ type FileStore interface {
 
 // Sweeps is the janitor: what it does not do without an administrator's word, and what it is told.
 type Sweeps interface {
-	// SweepsWaiting is of how many jobs the files (files), or the records of tasks (records), would be removed, and how
-	// many exports would be made anew (exports).
-	SweepsWaiting() map[string]int
-	// AllowSweep gives the word for what waits now.
-	AllowSweep()
+	staff.Sweeps
 	// Doubt has the janitor look soon whether a job lacks the record of a task, and has to be made anew.
 	Doubt(job string)
 }
@@ -168,6 +165,10 @@ type Server struct {
 	visitors   *patient.Pages // of patients and the public
 	wording    patient.Wording
 	adminPages *adminPages
+	exports    *staff.Exports
+	clients    *staff.Clients
+	accounts   *staff.Accounts
+	receiver   content.Receiver
 	explain    explainer
 	pageGuard  page.Guard
 	format     formatBook
@@ -262,6 +263,15 @@ func New(c Config, d Deps) (*Server, error) {
 	}
 	if s.fhir, err = s.newFHIR(); err != nil {
 		return nil, err
+	}
+	s.receiver = content.Receiver{Conns: s.conns, Wait: c.ReadTimeout}
+	s.exports = &staff.Exports{
+		Origins: c.Origins, Jobs: s.jobs, Index: d.Bus.Jobs, Describer: s.fhir,
+	}
+	s.clients = &staff.Clients{Store: d.Auth, Jobs: s.jobs, Trail: s.trail}
+	s.accounts = &staff.Accounts{
+		ConfigUser: c.AdminUser, Store: d.Auth, Patients: d.Source, Authority: s.authority,
+		Jobs: s.jobs, Trail: s.trail,
 	}
 	s.wording = patient.Wording{Jobs: s.jobs, Sandbox: c.Sandbox, Documents: s.fhir.ReadsBinaries()}
 	s.routes()

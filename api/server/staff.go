@@ -140,3 +140,27 @@ var statusWords = map[ehi.Status]string{
 
 // levelWords are what a job exports.
 var levelWords = map[ehi.Level]string{ehi.OnePatient: "One patient", ehi.AllPatients: "All patients", ehi.OneGroup: "Group", ehi.System: "Everything"}
+
+// handleAdminLogin opens a session (EHI-10). A wrong name and a wrong password are answered alike.
+func (s *Server) handleAdminLogin(c *fiber.Ctx) error {
+	var in struct {
+		Username string `json:"username" form:"username"`
+		Password string `json:"password" form:"password"`
+		Code     string `json:"code" form:"code"`
+	}
+	if content.Unambiguous(c) == nil {
+		_ = c.BodyParser(&in) // what holds no name and password is a wrong log-in as any other
+	}
+	who, err := s.admins.SignIn(c, in.Username, in.Password, in.Code)
+	if err != nil {
+		return err
+	}
+	return c.JSON(fiber.Map{"username": who.Name})
+}
+
+func (s *Server) handleAdminLogout(c *fiber.Ctx) error {
+	if err := s.admins.LogOut(c); err != nil {
+		return err
+	}
+	return c.JSON(fiber.Map{"message": "Logout successful"})
+}

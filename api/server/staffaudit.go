@@ -37,7 +37,7 @@ func (s *Server) readTrail(c *fiber.Ctx) (t trailPage, filter bus.AuditFilter, e
 	filter = bus.AuditFilter{From: now().Add(-24 * time.Hour)}
 	switch {
 	case t.Job != "":
-		j, err := s.record(c, t.Job)
+		j, err := s.exports.Record(c, t.Job)
 		if err != nil {
 			return t, filter, err
 		}

@@ -123,7 +123,7 @@ func hasFiles(j *ehi.Job) error {
 // handleStaffFiles lists the files of an export: ?q= narrows, ?part= begins at a part, from 1, ?before=
 // ends before one.
 func (s *Server) handleStaffFiles(c *fiber.Ctx) error {
-	j, err := s.jobRecord(c)
+	j, err := s.exports.Requested(c)
 	if err != nil {
 		return err
 	}

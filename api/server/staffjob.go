@@ -17,6 +17,7 @@ import (
 
 	"ehi-server/api/page"
 	"ehi-server/api/request"
+	"ehi-server/api/staff"
 	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
 )
@@ -139,7 +140,7 @@ type jobDocument struct {
 // handleStaffJob shows a job.
 func (s *Server) handleStaffJob(c *fiber.Ctx) error {
 	before, _ := s.Bus.Jobs.Summary(c.Params("id")) // what changes from here on, the page is told of
-	j, err := s.jobRecord(c)
+	j, err := s.exports.Requested(c)
 	if err != nil {
 		return err
 	}
@@ -175,8 +176,8 @@ func (s *Server) handleStaffDecide(c *fiber.Ctx) error {
 	if action != ehi.ActionApprove && action != ehi.ActionReject {
 		return s.adminPages.again(c, to, errNoDecision)
 	}
-	d := decision{Reason: page.Field(c, "reason"), Contents: page.Field(c, "contents")}
-	if _, err := s.decide(c, c.Params("id"), action, d); err != nil {
+	d := staff.Decision{Reason: page.Field(c, "reason"), Contents: page.Field(c, "contents")}
+	if _, err := s.exports.Decide(c, c.Params("id"), action, d); err != nil {
 		return s.adminPages.again(c, to, err)
 	}
 	return c.Redirect(to, http.StatusSeeOther)
@@ -187,7 +188,7 @@ var errNoDecision = ehi.Errorf(ehi.Invalid, "Choose whether to approve or to rej
 // handleStaffRemoveFile takes a document away.
 func (s *Server) handleStaffRemoveFile(c *fiber.Ctx) error {
 	to := staffJobPath(c.Params("id"))
-	if _, err := s.removeFiles(c, []string{page.Field(c, "name")}); err != nil {
+	if _, err := s.exports.Detach(c, []string{page.Field(c, "name")}); err != nil {
 		return s.adminPages.again(c, to, err)
 	}
 	return c.Redirect(to, http.StatusSeeOther)
@@ -195,7 +196,7 @@ func (s *Server) handleStaffRemoveFile(c *fiber.Ctx) error {
 
 // handleStaffDelete deletes a job.
 func (s *Server) handleStaffDelete(c *fiber.Ctx) error {
-	err := s.deleteJob(c)
+	err := s.exports.Delete(c)
 	if ehi.CodeOf(err) == ehi.NotFound { // it has no page any more
 		return s.adminPages.again(c, staffJobs, err)
 	}
@@ -209,7 +210,7 @@ func (s *Server) handleStaffDelete(c *fiber.Ctx) error {
 
 // handleStaffDocument sends a document of an export, for its review.
 func (s *Server) handleStaffDocument(c *fiber.Ctx) error {
-	j, err := s.jobRecord(c)
+	j, err := s.exports.Requested(c)
 	if err != nil {
 		return err
 	}
@@ -230,7 +231,7 @@ type previewLine struct{ Title, Text string }
 
 // handleStaffFile shows the first resources of a file, for its review.
 func (s *Server) handleStaffFile(c *fiber.Ctx) error {
-	j, err := s.jobRecord(c)
+	j, err := s.exports.Requested(c)
 	if err != nil {
 		return err
 	}

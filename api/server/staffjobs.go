@@ -15,6 +15,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/api/page"
+	"ehi-server/api/staff"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 )
@@ -292,7 +293,10 @@ func (s *Server) handleStaffBulk(c *fiber.Ctx) error {
 		if !known {
 			d.Title = id
 		}
-		if _, err := s.decide(c, id, action, decision{Reason: page.Field(c, "reason"), Contents: cmp.Or(seen[i], unseen)}); err != nil {
+		given := staff.Decision{
+			Reason: page.Field(c, "reason"), Contents: cmp.Or(seen[i], unseen),
+		}
+		if _, err := s.exports.Decide(c, id, action, given); err != nil {
 			_, _, d.Problem = s.explain.Describe(c, err)
 		}
 		out.Decided = append(out.Decided, d)

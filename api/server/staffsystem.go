@@ -13,7 +13,6 @@ import (
 
 	"ehi-server/api/page"
 	"ehi-server/api/session"
-	"ehi-server/api/trail"
 	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
@@ -138,20 +137,17 @@ func (s *Server) handleStaffChangeClient(c *fiber.Ctx) error {
 }
 
 func (s *Server) changeClient(c *fiber.Ctx) (done staffFlash, err error) {
-	ctx, id := c.UserContext(), strings.TrimSpace(page.Field(c, "id"))
+	id := strings.TrimSpace(page.Field(c, "id"))
 	var client auth.Client
 	var secret string
 	switch page.Field(c, "do") {
 	case "add":
-		client, secret, err = s.Auth.AddClient(ctx, newClient(c))
-		err = s.trail.Change(c, err, additionOf(client, err))
+		client, secret, err = s.clients.Add(c, newClient(c))
 	case "rotate":
-		if secret, err = s.rotateSecret(c, id); err == nil {
-			client, err = s.Auth.Client(ctx, id)
-		}
+		client, secret, err = s.clients.RotateSecret(c, id)
 	case "remove":
 		done.Message = "The client was removed."
-		return done, s.removeClient(c, id)
+		return done, s.clients.Remove(c, id)
 	default:
 		err = errNoSuchChange
 	}
@@ -170,7 +166,6 @@ func newClient(c *fiber.Ctx) auth.Client {
 		JWKSURI:      strings.TrimSpace(page.Field(c, "jwks_uri")),
 		JWKS:         json.RawMessage(strings.TrimSpace(page.Field(c, "jwks"))),
 		MaySkipForm:  page.IsTick(page.Field(c, "may_skip_form")), MaySkipReview: page.IsTick(page.Field(c, "may_skip_review")),
-		CreatedBy: trail.Agent(c),
 	}
 }
 
@@ -210,17 +205,19 @@ func (s *Server) changeAccount(c *fiber.Ctx) (done string, err error) {
 		if in.Patient != "" {
 			in.Role = ""
 		}
-		_, err = s.addAccount(c, in, page.Field(c, "password"))
+		_, err = s.accounts.Add(c, in, page.Field(c, "password"))
 		return "The account was added.", err
 	case "password":
-		return "The password was set; sessions from before are void.", s.setPassword(c, kind, name, page.Field(c, "password"))
+		return "The password was set; sessions from before are void.",
+			s.accounts.SetPassword(c, kind, name, page.Field(c, "password"))
 	case "reset-second-factor":
 		if kind != session.ByAccount && kind != session.ByConfig {
 			return "", auth.ErrNoAccount
 		}
-		return "The second factor was reset; sessions from before are void.", s.resetSecondFactor(c, kind, name)
+		return "The second factor was reset; sessions from before are void.",
+			s.accounts.ResetSecondFactor(c, kind, name)
 	case "remove":
-		return "The account was removed.", s.removeAccount(c, kind, name)
+		return "The account was removed.", s.accounts.Remove(c, kind, name)
 	}
 	return "", errNoSuchChange
 }

@@ -3,11 +3,6 @@ package server
 import (
 	"strings"
 
-	"github.com/gofiber/fiber/v2"
-
-	"ehi-server/api/session"
-	"ehi-server/api/trail"
-	"ehi-server/auth"
 	"ehi-server/shared/ehi"
 )
 
@@ -110,95 +105,4 @@ func trailOf(method, path string) (t leaving, ofStaff, declared bool) {
 	}
 	t, declared = trails[method+" "+path]
 	return t, true, declared
-}
-
-// nameOf names a client as the trail does. What was typed and is no client's is not echoed.
-func (s *Server) nameOf(c *fiber.Ctx, id string) string {
-	client, err := s.Auth.Client(c.UserContext(), id)
-	if err != nil {
-		return "that is not known"
-	}
-	return client.ID + " (" + client.Name + ")"
-}
-
-// removeClient removes a client, and what it has begun.
-func (s *Server) removeClient(c *fiber.Ctx, id string) error {
-	what := "remove client " + s.nameOf(c, id)
-	if err := s.trail.Change(c, s.Auth.RemoveClient(c.UserContext(), id), what); err != nil {
-		return err
-	}
-	return s.jobs.EndNow(c.UserContext())
-}
-
-// rotateSecret gives a client a new secret.
-func (s *Server) rotateSecret(c *fiber.Ctx, id string) (secret string, err error) {
-	secret, err = s.Auth.RotateSecret(c.UserContext(), id)
-	return secret, s.trail.Change(c, err, "rotate the secret of client "+s.nameOf(c, id))
-}
-
-// addAccount adds an account. One that was refused is not named: what was typed may be a password.
-func (s *Server) addAccount(c *fiber.Ctx, in auth.Account, password string) (auth.Account, error) {
-	a, err := in, error(nil)
-	if in.Patient != "" {
-		_, err = s.Source.Patient(c.UserContext(), in.Patient)
-	}
-	if err == nil {
-		a, err = s.Auth.AddAccount(c.UserContext(), in, password)
-	}
-	if err != nil {
-		return a, s.trail.Change(c, err, "add account of kind "+in.Kind())
-	}
-	return a, s.trail.Change(c, nil, "add "+described(a))
-}
-
-// described names an account that there is.
-func described(a auth.Account) string {
-	if a.Patient != "" {
-		return "account " + a.Name + " of kind patient"
-	}
-	return "account " + a.Name + " of kind admin, role " + string(a.Role)
-}
-
-// accountOf finds an account, to name it.
-func (s *Server) accountOf(c *fiber.Ctx, kind, name string) (a auth.Account, known bool) {
-	if kind == session.ByAccount {
-		return s.Auth.Administrator(name)
-	}
-	a, err := s.Auth.PatientAccount(c.UserContext(), name)
-	return a, err == nil
-}
-
-// changeOf does something to an account, and records it with the account's name where there is one.
-func (s *Server) changeOf(c *fiber.Ctx, what, kind, name string, do func() error) error {
-	a, known := s.accountOf(c, kind, name)
-	if !known {
-		a = auth.Account{}
-	}
-	err := do()
-	e := ehi.Event{Action: ehi.ActionAdministrate, Patient: a.Patient, Detail: what + " account that is not known"}
-	if known {
-		e.Detail = what + " " + described(a)
-	}
-	if err != nil {
-		e.Detail += ": " + trail.Reason(err)
-	}
-	if s.trail.Record(c, err, e); err != nil {
-		return err
-	}
-	s.authority.NoteEnded()
-	return s.jobs.EndNow(c.UserContext())
-}
-
-// setPassword gives an account a new password.
-func (s *Server) setPassword(c *fiber.Ctx, kind, name, password string) error {
-	return s.changeOf(c, "set the password of", kind, name, func() error {
-		return s.Auth.SetPassword(c.UserContext(), kind, name, password)
-	})
-}
-
-// removeAccount removes an account, and ends what it has let in.
-func (s *Server) removeAccount(c *fiber.Ctx, kind, name string) error {
-	return s.changeOf(c, "remove", kind, name, func() error {
-		return s.Auth.RemoveAccount(c.UserContext(), kind, name)
-	})
 }

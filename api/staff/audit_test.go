@@ -1,4 +1,4 @@
-package server
+package staff
 
 import (
 	"net/url"
@@ -9,7 +9,10 @@ import (
 
 // Whatever is asked of the audit trail is read, or refused in words.
 func FuzzAuditQuery(f *testing.F) {
-	for _, seed := range []string{"patient=p1&action=disclose", "from=2026-11-25&to=2026-11-25T12:00:00Z", "after=18446744073709551616", "limit=-1", "who=me", "action=x", "patient=a*b"} {
+	for _, seed := range []string{
+		"patient=p1&action=disclose", "from=2026-11-25&to=2026-11-25T12:00:00Z",
+		"after=18446744073709551616", "limit=-1", "who=me", "action=x", "patient=a*b",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, query string) {
