@@ -181,7 +181,7 @@ func TestConsoleShowsWhatReallyHappened(t *testing.T) {
 		at, is, says := files, good, "files are complete and match the manifest."
 		switch f.Fault {
 		case ehi.FaultFailed:
-			at, is, says = follow, wrong, "The export failed (ordered by /faulty)"
+			at, is, says = follow, wrong, "The export failed (simulated by /faulty)"
 		case ehi.FaultErrors:
 			is, says = partly, "2 of severity error"
 		case ehi.FaultExpired:

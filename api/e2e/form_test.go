@@ -111,7 +111,8 @@ func TestTheFormLosesNothing(t *testing.T) {
 	wrong := []string{"p.labs", "on", "p.labs.from", "31.1.2020", "p.visits", "on", "p.visits.from", "2020-02-01", "p.visits.to", "2019-01-01", "p.billing.notes", "a note", "p.other", "on", "p.other.to", "2999-01-01",
 		"p.radiology", "on", "p.radiology.notes", strings.Repeat("x", 201), "a.genetic", "on", "a.genetic.text", strings.Repeat("y", 201)}
 	b.submit(wrong...)
-	b.sees(400, `href="#p-labs-from">Lab results: write each date`, `href="#p-visits-from">Clinic visits: the first date must not be after`,
+	b.sees(400, `href="#p-labs-from">Lab results: enter each date`,
+		`href="#p-visits-from">Clinic visits: the first date must not be after`,
 		`href="#p-other-to">Other documents: the date cannot be in the future`,
 		`href="#p-radiology-notes">X-rays and other images: enter no more than 200`,
 		`href="#a-genetic-text">Genetic tests: enter no more than 200`, `id="p-labs-wrong"`,
@@ -313,7 +314,7 @@ func TestTheFormIgnoresWhatItHides(t *testing.T) {
 	// What the browser lets people write is taken, in their letters.
 	_, b = w.formOf(p)
 	b.submit("p.labs", "on", "p.labs.notes", strings.Repeat("ñ", 201))
-	b.sees(400, "enter no more than 200 letters")
+	b.sees(400, "enter no more than 200 characters")
 	b.submit("p.labs", "on", "p.labs.notes", strings.Repeat("ñ", 200))
 	b.sees(200, "Your request")
 

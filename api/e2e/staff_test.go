@@ -110,7 +110,7 @@ func TestAdministratorsWorkWithoutScripts(t *testing.T) {
 	b.post("/admin/ui/jobs", url.Values{"_csrf": {b.field("_csrf")}, "do": {"approve"}, "job": {jobs[1].ID, jobs[2].ID, waiting.ID}})
 	b.sees(200, "Approve 3 exports?")
 	b.submit()
-	b.sees(200, "2 done", "<strong>1 not</strong>", "Cannot approve export")
+	b.sees(200, "2 done", "<strong>1 failed</strong>", "Cannot approve export")
 	for _, j := range jobs[1:] {
 		w.wait(j.ID, ehi.Approved)
 	}
