@@ -37,9 +37,10 @@ func TestImportThroughAServer(t *testing.T) {
 	good, bad := filepath.Join(dir, "a.ndjson"), filepath.Join(dir, "b.ndjson")
 	bundle := filepath.Join(dir, "c.json")
 	write(t, map[string]string{
-		good:   `{"resourceType":"Patient","id":"p1"}` + "\n",
-		bad:    `{"resourceType":` + "\n" + `{"resourceType":"Patient","id":"p3"}` + "\n",
-		bundle: `{"resourceType":"Bundle","type":"collection","entry":[{"resource":{"resourceType":"Patient","id":"p4"}}]}`,
+		good: `{"resourceType":"Patient","id":"p1"}` + "\n",
+		bad:  `{"resourceType":` + "\n" + `{"resourceType":"Patient","id":"p3"}` + "\n",
+		bundle: `{"resourceType":"Bundle","type":"collection",` +
+			`"entry":[{"resource":{"resourceType":"Patient","id":"p4"}}]}`,
 	})
 	for _, c := range []struct {
 		args []string
@@ -47,10 +48,27 @@ func TestImportThroughAServer(t *testing.T) {
 		text []string
 	}{
 		{[]string{"--data", data, good}, 1, []string{"held by another process", "import --url"}},
-		{[]string{"--url", url, good, bundle}, 0, []string{"2 resources read from 2 files", "0 problems"}},
-		{[]string{"--url", url, dir}, 1, []string{bad + ":1:", "3 resources read from 3 files", "1 problems", "some input could not be imported"}},
+		{
+			[]string{"--url", url, good, bundle},
+			0,
+			[]string{"2 resources read from 2 files", "0 problems"},
+		},
+		{
+			[]string{"--url", url, dir},
+			1,
+			[]string{
+				bad + ":1:",
+				"3 resources read from 3 files",
+				"1 problems",
+				"some input could not be imported",
+			},
+		},
 		{[]string{"--url", url, "--strict", bad}, 1, []string{bad + ":1:", "bad input"}},
-		{[]string{"--url", url, "--admin-password", "wrong", good}, 1, []string{"Invalid username or password"}},
+		{
+			[]string{"--url", url, "--admin-password", "wrong", good},
+			1,
+			[]string{"Invalid username or password"},
+		},
 	} {
 		out, code := run(t, append([]string{"import"}, c.args...)...)
 		if code != c.code {
@@ -111,21 +129,42 @@ func TestImportSaysWhatItDid(t *testing.T) {
 	good, bad := filepath.Join(dir, "good.ndjson"), filepath.Join(dir, "bad.ndjson")
 	write(t, map[string]string{
 		good: `{"resourceType":"Patient","id":"p1"}` + "\n",
-		bad:  `{"resourceType":"Patient","id":"p2"}` + "\n" + `{"resourceType":` + "\n" + `{"resourceType":"Patient","id":"p3"}` + "\n",
+		bad: `{"resourceType":"Patient","id":"p2"}` + "\n" + `{"resourceType":` + "\n" +
+			`{"resourceType":"Patient","id":"p3"}` + "\n",
 	})
 	for _, c := range []struct {
 		args []string
 		code int
 		text []string
 	}{
-		{[]string{"import", good}, 0, []string{"Patient", "1 resources read from 1 files", "0 problems"}},
+		{
+			[]string{"import", good},
+			0,
+			[]string{"Patient", "1 resources read from 1 files", "0 problems"},
+		},
 		{[]string{"import", good}, 0, []string{"0 files; 1 files unchanged"}},
-		{[]string{"import", dir}, 1, []string{bad + ":2:", "2 resources read", "1 problems", "some input could not be imported"}},
+		{
+			[]string{"import", dir},
+			1,
+			[]string{
+				bad + ":2:",
+				"2 resources read",
+				"1 problems",
+				"some input could not be imported",
+			},
+		},
 		{[]string{"import", "--strict", bad}, 1, []string{bad + ":2:", "1 problems"}},
 		{[]string{"import", filepath.Join(dir, "absent")}, 1, []string{"absent"}},
 		{[]string{"import", t.TempDir()}, 1, []string{"holds nothing to import"}},
 		{[]string{"generate", "--patients", "2"}, 0, []string{"generating"}},
-		{[]string{"serve", "--mode", "production"}, 1, []string{"not fit for production mode", "--base-url", "--tls-cert", "--admin-password is the default", "there is no administrator"}},
+		{
+			[]string{"serve", "--mode", "production"},
+			1,
+			[]string{
+				"not fit for production mode", "--base-url", "--tls-cert",
+				"--admin-password is the default", "there is no administrator",
+			},
+		},
 		{[]string{"serve", "--mode", "nonsense"}, 1, []string{"--mode"}},
 	} {
 		out, code := run(t, append(c.args, "--data", data)...)
@@ -144,7 +183,8 @@ func TestImportSaysWhatItDid(t *testing.T) {
 func TestDoctor(t *testing.T) {
 	data := t.TempDir()
 	out, code := run(t, "doctor", "--data", data, "--addr", "127.0.0.1:0")
-	if code != 0 || strings.Contains(out, "FAULT") || strings.Count(out, "\n") != 13 || !strings.Contains(out, "MB/s") {
+	if code != 0 || strings.Contains(out, "FAULT") || strings.Count(out, "\n") != 13 ||
+		!strings.Contains(out, "MB/s") {
 		t.Errorf("%d: %s", code, out)
 	}
 	left, err := os.ReadDir(data)
@@ -156,9 +196,14 @@ func TestDoctor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	out, code = run(t, "doctor", "--data", data, "--addr", ln.Addr().String(), "--nats", "nats://127.0.0.1:1", "--min-free-bytes", "9000000000000000000", "--mode", "production",
-		"--tls-cert", filepath.Join(data, "none.pem"), "--tls-key", "none.pem", "--trace-endpoint", "http://127.0.0.1:1")
-	for _, want := range []string{"is taken", "cannot be reached", "less than --min-free-bytes", "--base-url must be", "none.pem", "nobody takes them"} {
+	out, code = run(t, "doctor", "--data", data, "--addr", ln.Addr().String(), "--nats",
+		"nats://127.0.0.1:1", "--min-free-bytes", "9000000000000000000", "--mode", "production",
+		"--tls-cert", filepath.Join(data, "none.pem"), "--tls-key", "none.pem", "--trace-endpoint",
+		"http://127.0.0.1:1")
+	for _, want := range []string{
+		"is in use", "cannot connect to", "less than --min-free-bytes", "--base-url must be",
+		"none.pem", "no collector answers",
+	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("it does not say %q: %s", want, out)
 		}
@@ -172,7 +217,10 @@ func TestDoctor(t *testing.T) {
 func TestReady(t *testing.T) {
 	url := serve(t, t.TempDir())
 	addr := strings.TrimPrefix(url, "http://")
-	for _, args := range [][]string{{"ready", "--addr", addr}, {"ready", "--live", "--addr", addr}} {
+	for _, args := range [][]string{
+		{"ready", "--addr", addr},
+		{"ready", "--live", "--addr", addr},
+	} {
 		if out, code := run(t, args...); code != 0 {
 			t.Errorf("%v: exit %d: %s", args, code, out)
 		}
@@ -185,7 +233,11 @@ func TestReady(t *testing.T) {
 	if err := ln.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"ready", "--addr", nobody}, {"ready", "--addr", "no address"}, {"ready", "--addr", addr, "--tls-cert", "none.pem"}} {
+	for _, args := range [][]string{
+		{"ready", "--addr", nobody},
+		{"ready", "--addr", "no address"},
+		{"ready", "--addr", addr, "--tls-cert", "none.pem"},
+	} {
 		if out, code := run(t, args...); code == 0 {
 			t.Errorf("%v: exit 0: %s", args, out)
 		}

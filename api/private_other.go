@@ -2,5 +2,5 @@
 
 package main
 
-// private does nothing: the folder's own access list decides here.
+// private does nothing: the access list of the folder applies.
 func private() {}

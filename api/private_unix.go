@@ -4,5 +4,6 @@ package main
 
 import "syscall"
 
-// private keeps everybody else out of the files that the process makes, also those of NATS and of the record store: 0600 in 0700 folders.
+// private makes all new files of the process private (0600, folders 0700), including those of
+// NATS and the record store.
 func private() { syscall.Umask(0o077) }

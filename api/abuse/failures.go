@@ -23,10 +23,11 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// records are where failures are counted: abuse.<a or c>.<hash of the address or client>.
+// records is the kind of the records with the counts: abuse.<a or c>.<hash of the address or
+// client>.
 var records = subject.KindOf("abuse")
 
-// offender is an address or a client, as the record of its failures.
+// offender is an address or a client, as the subject of a record.
 type offender = subject.Subject
 
 func addressOffender(at netip.Addr) offender {
@@ -35,27 +36,27 @@ func addressOffender(at netip.Addr) offender {
 
 func clientOffender(id string) offender { return records.Of("c", request.Digest(id)) }
 
-// Limits say how many failures are too many.
+// Limits are the numbers of failures that are allowed.
 type Limits struct {
-	// PerAddress and PerClient are how many requests of an address, and of a client, may fail
-	// within Window before further ones are refused; 0 sets no limit. IPv6 addresses count by
-	// networks of 64 bits.
+	// PerAddress and PerClient are the numbers of requests of an address and of a client that
+	// may fail within Window before further requests are refused; 0 for no limit. An IPv6
+	// address counts as its /64 network.
 	PerAddress, PerClient int
 	Window                time.Duration
 }
 
-// Config is what Failures is told once, at start.
+// Config is the configuration of Failures.
 type Config struct {
 	Limits
-	// Bucket keeps the counts: they hold for all processes, and each of them follows the bucket.
+	// Bucket stores the counts. All processes share and follow it.
 	Bucket *kv.Bucket
-	// Address is where a request comes from.
+	// Address returns where a request comes from.
 	Address func(*fiber.Ctx) netip.Addr
-	// Log is told if a failure cannot be counted.
+	// Log receives an error if a failure cannot be counted.
 	Log *slog.Logger
 }
 
-// Failures knows how many requests of each address and client have failed.
+// Failures counts the failed requests of each address and client.
 type Failures struct {
 	Config
 	tally kv.Tally
@@ -64,7 +65,7 @@ type Failures struct {
 	stop  func()
 }
 
-// Follow begins to follow the counts; Stop ends it.
+// Follow starts following the counts. Stop ends it.
 func Follow(config Config) (*Failures, error) {
 	f := &Failures{
 		Config: config,
@@ -76,7 +77,7 @@ func Follow(config Config) (*Failures, error) {
 	return f, err
 }
 
-// Stop ends the following. It can be called once.
+// Stop stops following the counts. Call it only once.
 func (f *Failures) Stop() { f.stop() }
 
 func (f *Failures) apply(e kv.Entry) {
@@ -91,7 +92,7 @@ func (f *Failures) apply(e kv.Entry) {
 	f.note(who, w)
 }
 
-// note keeps the higher count: news of an older one may come later.
+// note stores a count unless a higher one is known, because updates may arrive late.
 func (f *Failures) note(who offender, w kv.Window) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -101,7 +102,7 @@ func (f *Failures) note(who offender, w kv.Window) {
 	f.known[who] = w
 }
 
-// wait is how long an offender has to wait, 0 if it need not.
+// wait returns how long an offender must wait; 0 if it need not.
 func (f *Failures) wait(who offender, limit int) time.Duration {
 	if limit <= 0 {
 		return 0
@@ -115,7 +116,7 @@ func (f *Failures) wait(who offender, limit int) time.Duration {
 	return 0
 }
 
-// count counts a failure. Others may count at the same time, here or in another process.
+// count counts a failure. Other requests and processes may count at the same time.
 func (f *Failures) count(ctx context.Context, who offender) error {
 	w, _, err := f.tally.Add(ctx, who, 1, 0, f.Window)
 	if err == nil {
@@ -124,17 +125,17 @@ func (f *Failures) count(ctx context.Context, who offender) error {
 	return err
 }
 
-// key is where a request keeps a fact, in Fiber's Locals.
+// key is the type of keys in Fiber's Locals.
 type key int
 
 const (
-	clientKey key = iota // the client, once it is known
-	statusKey            // the status of a refused form, whose answer is a redirect
+	clientKey key = iota // the client, once known
+	statusKey            // the status of a rejected form, whose response is a redirect
 )
 
-// Limit is middleware for routes that people guess at. It refuses an address that has failed too
-// often, and counts the failures of address and client. Errors: ehi.Throttled, and those of the
-// handlers.
+// Limit is middleware for routes on which clients could guess secrets. It refuses an address
+// with too many failures, and counts the failures of addresses and clients. Errors:
+// ehi.Throttled, and those of the handlers.
 func (f *Failures) Limit(c *fiber.Ctx) error {
 	if f.PerAddress <= 0 && f.PerClient <= 0 {
 		return c.Next()
@@ -161,8 +162,8 @@ func (f *Failures) Limit(c *fiber.Ctx) error {
 	return err
 }
 
-// LimitClient refuses a client that has failed too often, and remembers it for Limit, which counts
-// the request for it if it fails. Errors: ehi.Throttled.
+// LimitClient refuses a client with too many failures. It also remembers the client for Limit,
+// which counts the request if it fails. Errors: ehi.Throttled.
 func (f *Failures) LimitClient(c *fiber.Ctx, client string) error {
 	if client == "" || f.PerClient <= 0 {
 		return nil
@@ -174,8 +175,8 @@ func (f *Failures) LimitClient(c *fiber.Ctx, client string) error {
 	return nil
 }
 
-// Charge counts a request as a failure of its address, whatever its answer will be. ok is false,
-// and nothing is counted, if the address has failed too often already.
+// Charge counts a request as a failure of its address, whatever its response. ok is false, and
+// nothing is counted, if the address already has too many failures.
 func (f *Failures) Charge(c *fiber.Ctx) (ok bool, err error) {
 	if f.PerAddress <= 0 {
 		return true, nil
@@ -188,35 +189,36 @@ func (f *Failures) Charge(c *fiber.Ctx) (ok bool, err error) {
 	return err == nil, err
 }
 
-// refuse is the answer to an offender, nil if there is nothing against it.
+// refuse returns the error for an offender; nil if it is below the limit.
 func (f *Failures) refuse(c *fiber.Ctx, what string, who offender, limit int) error {
 	wait := f.wait(who, limit)
 	if wait == 0 {
 		return nil
 	}
 	telemetry.AbuseRefused.WithLabelValues(what).Inc()
-	return TooMany(c, wait, "Too many requests of this "+what+" have failed")
+	return TooMany(c, wait, "Too many requests from this "+what+" have failed")
 }
 
-// TooMany makes the answer a refusal that says when to come back. Errors: ehi.Throttled, always.
+// TooMany sets Retry-After and returns ehi.Throttled.
 func TooMany(c *fiber.Ctx, wait time.Duration, text string) error {
 	text += "; try again in " + SetRetryAfter(c, wait) + " s"
 	return ehi.Errorf(ehi.Throttled, "%s", text)
 }
 
-// SetRetryAfter says when to come back, in full seconds, which it returns.
+// SetRetryAfter sets Retry-After in whole seconds and returns the number.
 func SetRetryAfter(c *fiber.Ctx, wait time.Duration) (seconds string) {
 	seconds = strconv.Itoa(int((wait + time.Second - 1) / time.Second))
 	c.Set(fiber.HeaderRetryAfter, seconds)
 	return seconds
 }
 
-// NoteStatus notes the status that a refused form of a page amounts to: its answer is a redirect.
+// NoteStatus records the status of a form that was rejected: its response is a redirect.
 // http.StatusUnauthorized counts as a failure.
 func NoteStatus(c *fiber.Ctx, status int) { c.Locals(statusKey, status) }
 
-// isFailure reports whether a request failed by what it brought along: wrong credentials, codes,
-// tokens or IDs. The server's own faults and its limits do not count: nobody guesses by them.
+// isFailure reports whether a request failed because of what the client sent: wrong credentials,
+// codes, tokens or IDs. Failures and limits of the server do not count, because they reveal
+// nothing to a guesser.
 func isFailure(c *fiber.Ctx, err error) bool {
 	if bus.IsAway(err) {
 		return false
@@ -225,7 +227,7 @@ func isFailure(c *fiber.Ctx, err error) bool {
 		return e.Status() < http.StatusInternalServerError
 	}
 	switch ehi.CodeOf(err) {
-	case "": // a form that leads back to its page, such as that of the sign-in
+	case "": // a form that redirects back to its page, such as sign-in
 		return c.Locals(statusKey) == http.StatusUnauthorized
 	case ehi.Invalid, ehi.Unauthenticated, ehi.Forbidden, ehi.NotFound:
 		return true
@@ -233,5 +235,5 @@ func isFailure(c *fiber.Ctx, err error) bool {
 	return false
 }
 
-// now is the time, in UTC as in all records.
+// now returns the time in UTC, as in all records.
 func now() time.Time { return time.Now().UTC() }

@@ -11,8 +11,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Paces holds the polls of each job's status to a pace (BULK-4). It remembers the latest 8192 jobs;
-// one that it has forgotten begins anew.
+// Paces limits how often clients poll the status of each job (BULK-4). It remembers the latest
+// 8192 jobs. A job that it has forgotten starts again with its burst.
 type Paces struct {
 	mu    sync.Mutex
 	jobs  *lru.Cache[string, *pace]
@@ -20,33 +20,36 @@ type Paces struct {
 }
 
 const (
-	// pollsPerSecond is twice the pace that the shortest Retry-After allows: a client that obeys it
-	// is never refused, whatever its clock does (REAL-1).
+	// pollsPerSecond is twice the rate that the shortest Retry-After allows. A client that obeys
+	// Retry-After is never refused, even if its clock is wrong (REAL-1).
 	pollsPerSecond = 2
-	// retryPolls is the Retry-After of a refused poll. A client that waits for as long has its
-	// whole burst again.
+	// retryPolls is the Retry-After of a refused poll. A client that waits this long has its
+	// full burst again.
 	retryPolls = 3 * time.Second
-	// clockSlack is how much earlier than told a client may come: its clock may differ from ours.
+	// clockSlack is how much too early a client may come back, because clocks differ.
 	clockSlack = time.Second
-	// underWay is how old a refusal may be that a request on its way cannot know of.
+	// underWay is how recent a refusal may be so that a request already on its way could not
+	// have known it.
 	underWay = 500 * time.Millisecond
-	// longestDelay is how long a poll is delayed at most, rather than refused, once its client has
-	// shown that it obeys.
+	// longestDelay is the longest delay of a poll that is delayed instead of refused, once its
+	// client has shown that it obeys.
 	longestDelay = 2 * time.Second
 )
 
-// ErrPolls is the answer to a poll that comes too soon.
+// ErrPolls is returned for a poll that comes too early.
 var ErrPolls = ehi.Errorf(ehi.Throttled,
-	"The status is asked for too often; Retry-After says when it may have changed")
+	"Too many status requests; wait for the time in Retry-After before the next one")
 
-// NewPaces remembers no job yet. burst polls of a job are free at any moment; 0 sets no limit.
+// NewPaces returns a Paces without jobs. burst is the number of polls of a job that are free at
+// any moment; 0 for no limit.
 func NewPaces(burst int) (*Paces, error) {
 	jobs, err := lru.New[string, *pace](8192)
 	return &Paces{jobs: jobs, burst: burst}, err
 }
 
-// Admit decides on a poll of a job. It is answered at once if both results are 0, after delay if
-// that is not 0, and refused if refused is not 0: the client may come back after so long.
+// Admit decides about a poll of a job. If both results are 0, answer immediately. If delay is
+// not 0, answer after it. If refused is not 0, refuse the poll; the client may come back after
+// that time.
 func (p *Paces) Admit(job string, now time.Time) (delay, refused time.Duration) {
 	if p.burst <= 0 {
 		return 0, 0
@@ -72,16 +75,16 @@ func (p *Paces) pace(job string) *pace {
 	return known
 }
 
-// pace is the pace of one job's polls. They are free up to a burst; then polls are refused until
-// some later time. A client that does not come back earlier has its burst again, and from then on
-// its polls are delayed instead of refused: a client that obeys sees one refusal only.
+// pace is the state of one job's polls. Polls are free up to a burst; then they are refused
+// until a later time. A client that comes back no earlier has its full burst again, and from
+// then on its polls are delayed instead of refused. So a client that obeys is refused only once.
 type pace struct {
 	burst   int
 	limit   *rate.Limiter
 	since   time.Time // when a poll was refused
-	until   time.Time // until when polls are refused; zero: they are not
-	ignored bool      // whether one came before that
-	obeyed  bool      // whether the last refusal was obeyed
+	until   time.Time // until when polls are refused; zero if they are not
+	ignored bool      // whether a poll came before that time
+	obeyed  bool      // whether the client obeyed the last refusal
 }
 
 func (p *pace) admit(now time.Time) (delay, refused time.Duration) {

@@ -1,11 +1,11 @@
-// Package address tells which network address a request comes from.
+// Package address finds the network address that a request comes from.
 //
-// Behind reverse proxies the other end of a connection is a proxy; the client's address then stands
-// in X-Forwarded-For, where clients write what they like as well. Proxies tells them apart. Network
-// says which addresses belong to one customer.
+// Behind reverse proxies, the peer of a connection is a proxy. The client's address is then in
+// X-Forwarded-For, where clients can write anything too. Proxies separates trusted entries from
+// others. Network returns the network of one customer.
 //
-// The package knows addresses only, and nothing of HTTP servers: package listener limits
-// connections by it, package abuse counts failures by it, and the audit trail names what it finds.
+// The package knows only addresses, not HTTP servers. Package listener limits connections by
+// address, package abuse counts failures by address, and the audit trail contains addresses.
 package address
 
 import (
@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// Network names the network of one customer: an IPv4 address itself, and of an IPv6 address the
-// first 64 bits. Invalid addresses are "".
+// Network returns the network of one customer: an IPv4 address itself, or the first 64 bits of
+// an IPv6 address. It returns "" for an invalid address.
 func Network(of netip.Addr) string {
 	if !of.IsValid() {
 		return ""
@@ -31,10 +31,11 @@ func Network(of netip.Addr) string {
 	return p.String()
 }
 
-// Proxies are the reverse proxies that are believed. The zero value believes none.
+// Proxies are the trusted reverse proxies. The zero value trusts none.
 type Proxies []netip.Prefix
 
-// ParseProxies reads addresses (192.0.2.1) and ranges (10.0.0.0/8). Errors: any other text.
+// ParseProxies parses addresses (192.0.2.1) and ranges (10.0.0.0/8). It returns an error for any
+// other text.
 func ParseProxies(list []string) (Proxies, error) {
 	var out Proxies
 	for _, text := range list {
@@ -47,7 +48,7 @@ func ParseProxies(list []string) (Proxies, error) {
 	return out, nil
 }
 
-// parsePrefix reads an address or a range; one of IPv4 that is written as IPv6 is one of IPv4.
+// parsePrefix parses an address or a range. It treats IPv4 in IPv6 notation as IPv4.
 func parsePrefix(text string) (netip.Prefix, error) {
 	if !strings.Contains(text, "/") {
 		a, err := netip.ParseAddr(text)
@@ -61,7 +62,7 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	return p, err
 }
 
-// Contains reports whether an address is a trusted proxy's.
+// Contains reports whether an address belongs to a trusted proxy.
 func (p Proxies) Contains(at netip.Addr) bool {
 	at = at.Unmap()
 	for _, proxy := range p {
@@ -72,14 +73,13 @@ func (p Proxies) Contains(at netip.Addr) bool {
 	return false
 }
 
-// Client is where a request comes from: peer, the other end of its connection, or, if that is a
-// trusted proxy, the last address in forwarded that is none. What stands before it is the client's
-// own word. If the list ends, or names no address where one is due, it is the last proxy that is
-// known.
+// Client returns where a request comes from: peer (the other end of the connection), or, if that
+// is a trusted proxy, the last address in forwarded that is not a trusted proxy. Entries before
+// it are claims of the client. If the list ends, or an entry is not an address, Client returns
+// the last known proxy.
 //
-// forwarded are the lines of X-Forwarded-For. A proxy may add its word to the line that the client
-// sent, or send it after that as a line of its own (as HAProxy does): all are one list (RFC 9110
-// 5.3).
+// forwarded has the lines of X-Forwarded-For. A proxy may append to the client's line or add a
+// line of its own (as HAProxy does); all lines form one list (RFC 9110 5.3).
 func (p Proxies) Client(peer netip.Addr, forwarded [][]byte) netip.Addr {
 	peer = peer.Unmap()
 	if !p.Contains(peer) {

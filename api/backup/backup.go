@@ -1,16 +1,17 @@
-// Package backup writes everything that a server keeps into one archive, and puts it back into an empty data folder. It is a tar, compressed by
-// Zstandard:
+// Package backup writes everything that a server stores into one archive, and restores the
+// archive into an empty data folder. An archive is a tar file, compressed with Zstandard:
 //
 //	records/...           a checkpoint of the record store
-//	files/<name>          the files beside the folders: the sandbox client's keys
+//	files/<name>          files in the data folder itself: the sandbox client's keys
 //	exports/<job>/<name>  the files that finished jobs name
-//	state.ndjson          jobs, tasks, clients, accounts, keys, grants, the audit trail, a bus.Entry a line;
-//	                      its last line says how many there are
-//	contents.ndjson       the table of contents with the hashes of all that, sealed (see contentsFile).
-//	                      It is the archive's last file, so that one that was cut off has none
+//	state.ndjson          jobs, tasks, clients, accounts, keys, grants and the audit trail: one
+//	                      bus.Entry per line; the last line has their number
+//	contents.ndjson       the sealed table of contents with all hashes (see contentsFile).
+//	                      It is the last file, so an archive that was cut off has none
 //
-// Exports that were not finished are kept as requests, and are made when the restored server starts. What
-// is missing of finished ones does not keep the rest from being backed up; the table says so.
+// Unfinished exports are kept as requests; they run when the restored server starts. A backup
+// does not fail because something is missing from a finished export. The table of contents lists
+// what is missing.
 package backup
 
 import (
@@ -37,25 +38,25 @@ import (
 	"ehi-server/shared/files"
 )
 
-// Parts are what a backup is taken of.
+// Parts are the sources of a backup.
 type Parts struct {
 	// Data is the data folder.
 	Data string
-	// Spool is the folder of a file in which the state is gathered: as large as the state, secret, and gone in the end.
-	// Default: Data.
+	// Spool is the folder for the temporary file that collects the state. The file is as large
+	// as the state and secret, and is removed at the end. Default: Data.
 	Spool string
 	Bus   *bus.Bus
 	Files Objects
-	// Records is the record store; nil where the server has none of its own.
+	// Records is the record store; nil if the server has none of its own.
 	Records *dataset.Store
-	// Log is told of damage. Default: nobody.
+	// Log receives reports of damage. Default: none.
 	Log *slog.Logger
 }
 
-// Objects is the files of exports, as far as a backup reads them (files.Store).
+// Objects reads the files of exports (files.Store).
 type Objects interface {
-	// OpenObject opens an object whole. parts are what records say lies in it. Errors:
-	// fs.ErrNotExist, files.ErrDamaged.
+	// OpenObject opens a whole object. parts are the extents that the records say it contains.
+	// Errors: fs.ErrNotExist, files.ErrDamaged.
 	OpenObject(job, object string, parts []files.Extent) (files.Object, error)
 }
 
@@ -66,26 +67,33 @@ const (
 	stateFile     = "state.ndjson"
 )
 
-// SandboxKeys is the file in a data folder that holds the keys of the sandbox's client.
+// SandboxKeys is the file in a data folder that contains the keys of the sandbox's client.
 const SandboxKeys = "test_client_keys.json"
 
-// beside are the files of a data folder, beside its folders, that are kept where they are there. An
-// archive holds no others.
+// beside lists the files directly in a data folder that a backup includes if they exist. An
+// archive contains no others.
 var beside = []string{SandboxKeys}
 
-// Write writes the archive. It may be called while the server works. After an error the archive has no
-// table of contents, and nobody takes it for a whole one.
+// Write writes the archive. It may run while the server works. After an error the archive has no
+// table of contents, so it does not pass for a complete one.
 func Write(ctx context.Context, w io.Writer, p Parts) (err error) {
 	z, err := zstd.NewWriter(until{ctx, w}, zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return err
 	}
-	state, remove, err := spool(cmp.Or(p.Spool, p.Data)) // its size has to be known before it is written
+	// its size must be known before it is written
+	state, remove, err := spool(cmp.Or(p.Spool, p.Data))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	a := &archive{Parts: p, tar: tar.NewWriter(z), state: state, made: time.Now(), counts: map[string]int{}}
+	a := &archive{
+		Parts:  p,
+		tar:    tar.NewWriter(z),
+		state:  state,
+		made:   time.Now(),
+		counts: map[string]int{},
+	}
 	if a.Log == nil {
 		a.Log = slog.New(slog.DiscardHandler)
 	}
@@ -102,7 +110,7 @@ func Write(ctx context.Context, w io.Writer, p Parts) (err error) {
 	return z.Close()
 }
 
-// until writes until a context ends.
+// until is a writer that fails once its context has ended.
 type until struct {
 	ctx context.Context //nolint:containedctx // of one call of Write
 	to  io.Writer
@@ -116,10 +124,10 @@ func (u until) Write(p []byte) (int, error) {
 	return u.to.Write(p)
 }
 
-// spool opens a file for what a backup collects: passwords' hashes, keys and the audit trail among it.
-// It lies in the data folder, or where the archive will, with mode 0600. Where the system allows it,
-// the file has no name while it is open, so that a process that dies leaves nothing; remove does
-// the rest.
+// spool opens a file for what a backup collects, including password hashes, keys and the audit
+// trail. The file lies in the data folder or next to the archive, with mode 0600. If the system
+// allows it, the file has no name while it is open, so that nothing is left if the process dies;
+// otherwise remove removes it.
 func spool(folder string) (f *os.File, remove func() error, err error) {
 	if f, err = os.CreateTemp(folder, ".backup-*"); err != nil {
 		return nil, nil, err
@@ -134,25 +142,25 @@ func spool(folder string) (f *os.File, remove func() error, err error) {
 	}, nil
 }
 
-// archive is one backup that is being written.
+// archive is a backup that is being written.
 type archive struct {
 	Parts
 	tar    *tar.Writer
 	state  *os.File
 	made   time.Time
-	counts map[string]int // what state has
+	counts map[string]int // what the state contains
 	damage []string
 	table  table
 }
 
-// line is one of the state: an entry, or its end.
+// line is one line of the state: an entry, or the end.
 type line struct {
 	bus.Entry
-	// End is how many entries there are, in the last line; nil in every other.
+	// End is the number of entries. Only the last line has it; it is nil in all others.
 	End *int `json:"end,omitempty"`
 }
 
-// add adds a file with size bytes of r, and notes it in the table of contents.
+// add adds a file with size bytes of r and lists it in the table of contents.
 func (a *archive) add(name string, size int64, r io.Reader) error {
 	h := tar.Header{Name: name, Size: size, Mode: 0o600, ModTime: time.Now(), Typeflag: tar.TypeReg}
 	if err := a.tar.WriteHeader(&h); err != nil {
@@ -166,7 +174,8 @@ func (a *archive) add(name string, size int64, r io.Reader) error {
 	return nil
 }
 
-// short says that a file which ends before its size was read is no end of anything.
+// short turns an io.EOF into io.ErrUnexpectedEOF, because the file ended before its size was
+// read.
 func short(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -174,14 +183,14 @@ func short(err error) error {
 	return err
 }
 
-// damaged notes something that cannot be backed up as it was.
+// damaged records something that cannot be backed up as it was.
 func (a *archive) damaged(format string, args ...any) {
 	what := fmt.Sprintf(format, args...)
 	a.damage = append(a.damage, what)
-	a.Log.Error("the backup lacks something that is missing or broken here", "what", what)
+	a.Log.Error("something is missing or damaged; the backup lacks it", "what", what)
 }
 
-// copy adds a file of the disk.
+// copy adds a file from the disk.
 func (a *archive) copy(name, path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -195,28 +204,30 @@ func (a *archive) copy(name, path string) error {
 	return a.add(name, info.Size(), f)
 }
 
-// records takes a checkpoint, beside the store so that its files can be linked, reads it whole, and adds its
-// files. Where one of them is damaged, that is said, and they are added all the same for what is whole of them.
+// records adds a checkpoint of the record store. It creates the checkpoint next to the store, so
+// that its files can be linked, and reads all of it. If a file is damaged, it reports that, and
+// still adds the files for the sake of the parts that are whole.
 func (a *archive) records(ctx context.Context) (err error) {
 	if a.Records == nil {
 		return nil
 	}
 	dir, remove, err := a.Records.Checkpoint()
 	if err != nil {
-		return fmt.Errorf("checkpoint of the records: %w", err)
+		return fmt.Errorf("checkpoint the record store: %w", err)
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	if err := a.Records.Verify(ctx, dir); errors.Is(err, dataset.ErrDamaged) {
 		a.damaged("%v", err)
 	} else if err != nil {
-		return fmt.Errorf("read the checkpoint of the records: %w", err)
+		return fmt.Errorf("read the checkpoint of the record store: %w", err)
 	}
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		if e.IsDir() {
-			if path != dir { // a store has no folders; it may be a disk of its own, with one of the system's
+			// a store has no folders; it may be a separate disk, with a folder of the system
+			if path != dir {
 				return filepath.SkipDir
 			}
 			return nil
@@ -244,7 +255,7 @@ func (a *archive) jobs(ctx context.Context) error {
 	return a.Bus.Entries(ctx, bus.JobRecords, func(e bus.Entry) error {
 		j, err := a.Bus.Jobs.Get(ctx, e.Key)
 		if ehi.CodeOf(err) == ehi.NotFound {
-			return nil // deleted, or about to be
+			return nil // deleted, or about to be deleted
 		}
 		if err != nil {
 			return err
@@ -280,8 +291,10 @@ func (a *archive) job(ctx context.Context, j *ehi.Job) error {
 	return a.note(bus.JobRecords, j.ID, j)
 }
 
-// tasks are those of a job, and what is missing of them.
-func (a *archive) tasks(ctx context.Context, j *ehi.Job) (broken []string, tasks []ehi.Task, err error) {
+// tasks returns the tasks of a job and what is missing from them.
+func (a *archive) tasks(
+	ctx context.Context, j *ehi.Job,
+) (broken []string, tasks []ehi.Task, err error) {
 	for n := range j.Tasks {
 		t, there, err := a.Bus.Tasks.Get(ctx, j.ID, n)
 		switch {
@@ -291,14 +304,15 @@ func (a *archive) tasks(ctx context.Context, j *ehi.Job) (broken []string, tasks
 			tasks = append(tasks, t)
 		}
 		if !there || !t.Committed {
-			broken = append(broken, fmt.Sprintf("lacks the record of its part %d", n))
+			broken = append(broken, fmt.Sprintf("lacks the record of part %d", n))
 		}
 	}
 	return broken, tasks, nil
 }
 
-// stands reports whether a job is to be backed up, of which something may be missing or broken: a job that
-// is being deleted is not, of one that is not finished nothing is missing, and anything else is damage.
+// stands reports whether to back up a job of which something may be missing or broken. A job
+// that is being deleted is not backed up. If a job is unfinished, nothing counts as missing.
+// Anything else is damage.
 func (a *archive) stands(ctx context.Context, j *ehi.Job, broken []string) (bool, error) {
 	if len(broken) == 0 || j.Status != ehi.Retrieved && j.Status != ehi.Approved {
 		return true, nil
@@ -315,23 +329,25 @@ func (a *archive) stands(ctx context.Context, j *ehi.Job, broken []string) (bool
 	return true, err
 }
 
-// restart is a requested job as if nothing had been done of it yet.
+// restart returns a requested job as if no work had been done on it.
 func restart(j ehi.Job) ehi.Job {
 	if j.Lane == ehi.Bulk {
 		j.Tasks = 0
 	}
-	j.Done, j.Planned, j.Plans, j.Counts, j.Withheld, j.Bytes, j.Stored, j.Errors = nil, 0, 0, nil, nil, 0, 0, 0
+	j.Done, j.Planned, j.Plans, j.Counts, j.Withheld, j.Bytes, j.Stored, j.Errors =
+		nil, 0, 0, nil, nil, 0, 0, 0
 	j.TransactionTime = time.Time{}
 	return j
 }
 
-// stored is a file that a job's records name, with the outputs, or the attachment, that lie in it.
+// stored is a file that a job's records name, with the outputs or the attachment that it
+// contains.
 type stored struct {
 	name  string
 	parts []files.Extent
 }
 
-// objects are the files that a job's records name.
+// objects returns the files that a job's records name.
 func objects(j *ehi.Job, tasks []ehi.Task) (out []stored) {
 	at := map[string]int{}
 	for _, t := range tasks {
@@ -356,9 +372,10 @@ func objects(j *ehi.Job, tasks []ehi.Task) (out []stored) {
 	return out
 }
 
-// object adds a file of a job as it is there, and says what is missing or broken of it. The bytes that
-// go into the archive are those that are held to the sums in the records. A file in which something is
-// broken is kept for what is whole in it; what is broken is found broken by its sum there too.
+// object adds a file of a job in its current state, and reports what is missing or broken. It
+// compares exactly the bytes that go into the archive with the checksums in the records. A
+// partly broken file is kept for its intact parts; its checksum shows after a restore too which
+// parts are broken.
 func (a *archive) object(job string, o stored) (broken []string, err error) {
 	r, err := a.Files.OpenObject(job, o.name, o.parts)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -375,12 +392,13 @@ func (a *archive) object(job string, o stored) (broken []string, err error) {
 		return nil, err
 	}
 	for _, d := range r.Damaged() {
-		broken = append(broken, fmt.Sprintf("has a damaged file: %s at %d is %s", d.Object, d.Offset, d.Kind))
+		broken = append(broken,
+			fmt.Sprintf("has a damaged file: %s at %d is %s", d.Object, d.Offset, d.Kind))
 	}
 	return broken, nil
 }
 
-// note keeps a record for the end.
+// note keeps a record for the state, which is added at the end.
 func (a *archive) note(bucket, key string, record any) error {
 	value, err := json.Marshal(record)
 	if err != nil {
@@ -414,7 +432,7 @@ func (a *archive) finish(context.Context) error {
 	return a.add(stateFile, size, io.NewSectionReader(a.state, 0, size))
 }
 
-// contents closes the archive with its table of contents.
+// contents ends the archive with its table of contents.
 func (a *archive) contents(context.Context) error {
 	text := a.table.sealed(a.made, a.damage, a.counts)
 	return a.add(contentsFile, int64(len(text)), bytes.NewReader(text))

@@ -21,15 +21,40 @@ import (
 	"ehi-server/shared/files/local"
 )
 
-// hostile are names of files that no backup has, and that lead elsewhere if they are joined to a folder.
+// hostile are names of files that no backup has, and that lead elsewhere if they are joined to a
+// folder.
 var hostile = []string{
-	"files/../../outside", "files/../outside", "files/../.ssh/authorized_keys", "files/./" + SandboxKeys,
-	"files/x/../../../outside", "files//outside", "files/", "files", "files/nats", "files/other.json",
-	"files/" + SandboxKeys + "/x", "records/../outside", "records/../../outside", "records/", "records",
-	"records/./x", "records//x", "records/a/../../../outside", "/outside", "../outside", "./outside",
+	"files/../../outside",
+	"files/../outside",
+	"files/../.ssh/authorized_keys",
+	"files/./" + SandboxKeys,
+	"files/x/../../../outside",
+	"files//outside",
+	"files/",
+	"files",
+	"files/nats",
+	"files/other.json",
+	"files/" + SandboxKeys + "/x",
+	"records/../outside",
+	"records/../../outside",
+	"records/",
+	"records",
+	"records/./x",
+	"records//x",
+	"records/a/../../../outside",
+	"/outside",
+	"../outside",
+	"./outside",
 	"exports/../outside", "exports/../../outside/x", "exports/job/../../../outside", "exports/job",
 	"exports/job/a.x/y", "exports//a.x", "exports/jo/b/a.x", "exports/job/a.x/../../../../outside",
-	"nats/jetstream/x", "outside", ".", "..", "", "files/\x00", "Files/" + SandboxKeys, `files\..\outside`,
+	"nats/jetstream/x",
+	"outside",
+	".",
+	"..",
+	"",
+	"files/\x00",
+	"Files/" + SandboxKeys,
+	`files\..\outside`,
 }
 
 // archiveOf is an archive with one file.
@@ -91,7 +116,9 @@ func filesBelow(t testing.TB, dir string) (out []string) {
 // The names of an archive lead nowhere but to where a backup's files lie.
 func TestARestoreWritesNothingElsewhere(t *testing.T) {
 	dir := t.TempDir()
-	for i, name := range []string{"files/../outside", "records/../outside", "exports/job/../../outside"} {
+	for i, name := range []string{
+		"files/../outside", "records/../outside", "exports/job/../../outside",
+	} {
 		data := filepath.Join(dir, "a", string(rune('a'+i)))
 		archive := bytes.NewReader(archiveOf(t, tar.Header{Name: name, Typeflag: tar.TypeReg}))
 		if err := restoreInto(t, archive, data); !errors.Is(err, ErrForeign) {
@@ -130,12 +157,19 @@ func TestARestoreTakesPlainFilesOnly(t *testing.T) {
 	}
 }
 
-// sparse is an archive of a kilobyte with one file, which its header says to be an exabyte of zeros.
+// sparse is an archive of a kilobyte with one file, which its header says to be an exabyte of
+// zeros.
 func sparse(t *testing.T, name string) []byte {
 	t.Helper()
 	var extended string
-	for _, r := range []string{"GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=" + name, "GNU.sparse.realsize=1000000000000000000"} {
-		extended += fmt.Sprintf("%d %s\n", len(r)+4, r) // of two digits, with the space and the line's end
+	for _, r := range []string{
+		"GNU.sparse.major=1",
+		"GNU.sparse.minor=0",
+		"GNU.sparse.name=" + name,
+		"GNU.sparse.realsize=1000000000000000000",
+	} {
+		// of two digits, with the space and the line's end
+		extended += fmt.Sprintf("%d %s\n", len(r)+4, r)
 	}
 	stored := "1\n0\n0\n" + strings.Repeat("\x00", 506)
 	var out bytes.Buffer
@@ -144,7 +178,10 @@ func sparse(t *testing.T, name string) []byte {
 		t.Fatal(err)
 	}
 	for _, part := range []string{
-		ustar("x", 'x', len(extended)), extended + strings.Repeat("\x00", 512-len(extended)), ustar(name, '0', len(stored)), stored,
+		ustar("x", 'x', len(extended)),
+		extended + strings.Repeat("\x00", 512-len(extended)),
+		ustar(name, '0', len(stored)),
+		stored,
 		strings.Repeat("\x00", 1024),
 	} {
 		if _, err := io.WriteString(z, part); err != nil {
@@ -159,7 +196,8 @@ func sparse(t *testing.T, name string) []byte {
 
 // ustar is a header of a file (POSIX.1-1988).
 func ustar(name string, kind byte, size int) string {
-	head := fmt.Appendf(nil, "%-100s%07o\x00%07o\x00%07o\x00%011o\x00%011o\x00%8s%c", "", 0o600, 0, 0, size, 0, "", kind)
+	head := fmt.Appendf(nil, "%-100s%07o\x00%07o\x00%07o\x00%011o\x00%011o\x00%8s%c", "", 0o600, 0,
+		0, size, 0, "", kind)
 	copy(head, name+"\x00")
 	head = append(append(head, make([]byte, 100)...), "ustar\x0000"...)
 	head = append(head, make([]byte, 512-len(head))...)
@@ -171,14 +209,15 @@ func ustar(name string, kind byte, size int) string {
 	return string(head)
 }
 
-// What a restore refuses is no backup to verify either: it says so of links, folders, devices and names
-// that no backup has, and reads no exabyte of zeros that are not there.
+// What a restore refuses is no backup to verify either: it says so of links, folders, devices
+// and names that no backup has, and reads no exabyte of zeros that are not there.
 func TestVerifyRefusesWhatARestoreRefuses(t *testing.T) {
 	dir := t.TempDir()
 	refused := func(what string, archive func(t *testing.T) []byte) {
 		t.Run(what, func(t *testing.T) {
 			made := archive(t)
-			if _, err := Verify(bytes.NewReader(made)); !errors.Is(err, errPlace) && !errors.Is(err, files.ErrName) {
+			if _, err := Verify(bytes.NewReader(made)); !errors.Is(err, errPlace) &&
+				!errors.Is(err, files.ErrName) {
 				t.Errorf("verified: %v", err)
 			}
 			err := restoreInto(t, bytes.NewReader(made), filepath.Join(dir, "data"))
@@ -190,12 +229,20 @@ func TestVerifyRefusesWhatARestoreRefuses(t *testing.T) {
 	for _, name := range []string{"records/x", stateFile, contentsFile} {
 		refused("sparse "+name, func(t *testing.T) []byte { return sparse(t, name) })
 	}
-	more := []string{"records/a/b", "records/a\nb", "records/.x", "records/a:b", "records/" + strings.Repeat("a", 200)}
+	more := []string{
+		"records/a/b",
+		"records/a\nb",
+		"records/.x",
+		"records/a:b",
+		"records/" + strings.Repeat("a", 200),
+	}
 	for _, name := range append(more, hostile...) {
 		h := tar.Header{Name: name, Typeflag: tar.TypeReg}
 		refused("name "+name, func(t *testing.T) []byte { return archiveOf(t, h) })
 	}
-	for _, kind := range []byte{tar.TypeSymlink, tar.TypeLink, tar.TypeDir, tar.TypeFifo, tar.TypeChar, tar.TypeBlock} {
+	for _, kind := range []byte{
+		tar.TypeSymlink, tar.TypeLink, tar.TypeDir, tar.TypeFifo, tar.TypeChar, tar.TypeBlock,
+	} {
 		h := tar.Header{Name: "records/x", Linkname: "records/y", Typeflag: kind}
 		refused("kind "+string(kind), func(t *testing.T) []byte { return archiveOf(t, h) })
 	}
@@ -206,7 +253,8 @@ func TestVerifyRefusesWhatARestoreRefuses(t *testing.T) {
 
 // Whatever an archive is made of, it is put into the data folder or refused.
 func FuzzARestoreStaysInItsFolder(f *testing.F) {
-	for _, name := range append(hostile, "files/"+SandboxKeys, "records/MANIFEST-1", "exports/job/0.1.seg", "exports/job/a.x") {
+	for _, name := range append(hostile, "files/"+SandboxKeys, "records/MANIFEST-1",
+		"exports/job/0.1.seg", "exports/job/a.x") {
 		f.Add(name)
 	}
 	dir := f.TempDir()
@@ -218,9 +266,10 @@ func FuzzARestoreStaysInItsFolder(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name string) {
 		_ = to.put(&tar.Header{Name: name, Typeflag: tar.TypeReg}, strings.NewReader("evil"))
 		for _, got := range filesBelow(t, dir) {
-			kept := slices.ContainsFunc([]string{"records/", "exports/", SandboxKeys, stateFile}, func(folder string) bool {
-				return strings.HasPrefix(got, "a/b/data/"+folder)
-			})
+			kept := slices.ContainsFunc([]string{"records/", "exports/", SandboxKeys, stateFile},
+				func(folder string) bool {
+					return strings.HasPrefix(got, "a/b/data/"+folder)
+				})
 			if !kept {
 				t.Errorf("%q wrote %q", name, got)
 			}
@@ -254,9 +303,11 @@ func backupOf(t *testing.T, data string) []byte {
 	return archive.Bytes()
 }
 
-// repacked is an archive with another state, and with empty files behind it, as an earlier build wrote it:
-// without a table of contents.
-func repacked(t *testing.T, archive []byte, change func(state string) string, behind ...string) []byte {
+// repacked is an archive with another state, and with empty files behind it, as an earlier build
+// wrote it: without a table of contents.
+func repacked(
+	t *testing.T, archive []byte, change func(state string) string, behind ...string,
+) []byte {
 	t.Helper()
 	z, err := zstd.NewReader(bytes.NewReader(archive))
 	if err != nil {
@@ -293,7 +344,8 @@ func repacked(t *testing.T, archive []byte, change func(state string) string, be
 		}
 	}
 	for _, name := range behind {
-		if err := to.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o600}); err != nil {
+		err := to.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o600})
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -303,8 +355,9 @@ func repacked(t *testing.T, archive []byte, change func(state string) string, be
 	return out.Bytes()
 }
 
-// A restore succeeds only where it has read the whole backup: an archive of which anything is missing,
-// wherever it was cut, is refused, and so is one whose state has more or less than was written.
+// A restore succeeds only where it has read the whole backup: an archive of which anything is
+// missing, wherever it was cut, is refused, and so is one whose state has more or less than was
+// written.
 func TestARestoreTakesWholeBackupsOnly(t *testing.T) {
 	archive := backupOf(t, t.TempDir())
 	restore := func(archive []byte) error {
@@ -347,9 +400,21 @@ func TestARestoreTakesWholeBackupsOnly(t *testing.T) {
 		{"empty", func(string) string { return "" }, nil},
 		{"without its end", withoutLast, nil},
 		{"cut within a line", func(state string) string { return state[:len(state)-3] }, ErrCutOff},
-		{"without a record", func(state string) string { return strings.TrimPrefix(state, first(state)) }, ErrCutOff},
-		{"with a record twice", func(state string) string { return first(state) + state }, ErrForeign},
-		{"going on behind its end", func(state string) string { return state + first(state) }, ErrForeign},
+		{
+			"without a record",
+			func(state string) string { return strings.TrimPrefix(state, first(state)) },
+			ErrCutOff,
+		},
+		{
+			"with a record twice",
+			func(state string) string { return first(state) + state },
+			ErrForeign,
+		},
+		{
+			"going on behind its end",
+			func(state string) string { return state + first(state) },
+			ErrForeign,
+		},
 		{"no JSON", func(string) string { return "x" }, ErrForeign},
 	} {
 		if err := restore(repacked(t, archive, c.change)); !errors.Is(err, c.want) {
@@ -366,7 +431,8 @@ func TestABackupCollectsInTheDataFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info, err := f.Stat(); err != nil || info.Mode().Perm() != 0o600 || filepath.Dir(f.Name()) != data {
+	info, err := f.Stat()
+	if err != nil || info.Mode().Perm() != 0o600 || filepath.Dir(f.Name()) != data {
 		t.Errorf("%s, %v, %v", f.Name(), info, err)
 	}
 	if err := remove(); err != nil {
@@ -385,13 +451,15 @@ func TestABackupCollectsInTheDataFolder(t *testing.T) {
 	if err := restoreInto(t, archive, restored); err != nil {
 		t.Fatal(err)
 	}
-	if info, err := os.Stat(filepath.Join(restored, SandboxKeys)); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(filepath.Join(restored, SandboxKeys)); err != nil ||
+		info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
 }
 
-// A file that an archive has twice, as those of former builds may, is put once where it is the same. One of two
-// contents cannot be told to be the right one. The archive of the test has no table: that is what else is wrong.
+// A file that an archive has twice, as those of former builds may, is put once where it is the
+// same. One of two contents cannot be told to be the right one. The archive of the test has no
+// table: that is what else is wrong.
 func TestAFileThatIsThereTwiceIsPutOnce(t *testing.T) {
 	for second, want := range map[string]error{"text": ErrCutOff, "xxxx": ErrForeign} {
 		var out bytes.Buffer
@@ -401,7 +469,12 @@ func TestAFileThatIsThereTwiceIsPutOnce(t *testing.T) {
 		}
 		w := tar.NewWriter(z)
 		for _, content := range []string{"text", second} {
-			h := tar.Header{Name: "exports/JOB/0.1.seg", Typeflag: tar.TypeReg, Mode: 0o600, Size: 4}
+			h := tar.Header{
+				Name:     "exports/JOB/0.1.seg",
+				Typeflag: tar.TypeReg,
+				Mode:     0o600,
+				Size:     4,
+			}
 			if err := w.WriteHeader(&h); err != nil {
 				t.Fatal(err)
 			}
@@ -420,8 +493,9 @@ func TestAFileThatIsThereTwiceIsPutOnce(t *testing.T) {
 	}
 }
 
-// Exports in which another process works are not replaced, also where neither records nor a state lie beside them: a
-// server that makes its records up and has its state in an external NATS holds nothing else.
+// Exports in which another process works are not replaced, also where neither records nor a
+// state lie beside them: a server that makes its records up and has its state in an external
+// NATS holds nothing else.
 func TestExportsThatAreHeldAreNotReplaced(t *testing.T) {
 	archive, data := backupOf(t, t.TempDir()), t.TempDir()
 	store, err := local.Open(local.Config{Root: filepath.Join(data, files.Folder)})

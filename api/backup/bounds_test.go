@@ -15,8 +15,8 @@ import (
 	"ehi-server/shared/bus"
 )
 
-// An archive that promises more than the disk has room for is refused before anything of it is written,
-// whatever it has behind that.
+// An archive that promises more than the disk has room for is refused before anything of it is
+// written, whatever it has behind that.
 func TestARestoreHasToHaveRoom(t *testing.T) {
 	dir := t.TempDir()
 	to, err := newTarget(dir)
@@ -61,8 +61,8 @@ func TestARestoreWritesWhatWasLookedThrough(t *testing.T) {
 	}
 }
 
-// Records that this build cannot read are no backup of this server, unless it says itself that something
-// was broken.
+// Records that this build cannot read are no backup of this server, unless it says itself that
+// something was broken.
 func TestARestoreTakesRecordsThatCanBeRead(t *testing.T) {
 	for _, e := range []bus.Entry{
 		{Bucket: bus.JobRecords, Key: "j", Value: []byte("{")},
@@ -88,7 +88,8 @@ func TestARestoreTakesRecordsThatCanBeRead(t *testing.T) {
 	}
 	data := filepath.Join(t.TempDir(), "restored")
 	archive, _ := b.backup()
-	if _, err := Restore(t.Context(), reading(archive), To{Data: data}); !errors.Is(err, ErrForeign) {
+	_, err := Restore(t.Context(), reading(archive), To{Data: data})
+	if !errors.Is(err, ErrForeign) {
 		t.Errorf("a backup with an account that is none: %v", err)
 	}
 	if got := filesBelow(t, filepath.Dir(data)); len(got) > 0 {

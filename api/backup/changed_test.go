@@ -22,8 +22,8 @@ import (
 	"ehi-server/shared/files/local"
 )
 
-// Whatever is flipped, cut off, left out, moved or put into an archive, reading it fails, or gives exactly
-// what was written (where the change means nothing).
+// Whatever is flipped, cut off, left out, moved or put into an archive, reading it fails, or
+// gives exactly what was written (where the change means nothing).
 func TestAnyChangeOfAnArchiveIsFound(t *testing.T) {
 	archive := backupOf(t, t.TempDir())
 	whole, err := Verify(bytes.NewReader(archive))
@@ -161,7 +161,13 @@ func (b backedUp) export(id string, contents ...string) []ehi.File {
 	}
 	var table []ehi.File
 	for i, e := range extents {
-		f := ehi.File{Type: contents[i], Object: e.Object, Offset: e.Offset, Length: e.Length, Sum: string(e.Sum)}
+		f := ehi.File{
+			Type:   contents[i],
+			Object: e.Object,
+			Offset: e.Offset,
+			Length: e.Length,
+			Sum:    string(e.Sum),
+		}
 		table = append(table, f)
 	}
 	task := ehi.Task{Version: ehi.RecordVersion, Job: id, Committed: true, Files: table}
@@ -190,7 +196,8 @@ func (b backedUp) path(job, object string) string {
 func (b backedUp) backup() ([]byte, Contents) {
 	b.Helper()
 	var archive bytes.Buffer
-	if err := Write(b.Context(), &archive, Parts{Data: b.data, Bus: b.bus, Files: b.store}); err != nil {
+	if err := Write(b.Context(), &archive,
+		Parts{Data: b.data, Bus: b.bus, Files: b.store}); err != nil {
 		b.Fatal(err)
 	}
 	c, err := Verify(bytes.NewReader(archive.Bytes()))
@@ -200,7 +207,8 @@ func (b backedUp) backup() ([]byte, Contents) {
 	return archive.Bytes(), c
 }
 
-// What is missing of a finished export is said, and takes nothing else with it: not the rest of the export.
+// What is missing of a finished export is said, and takes nothing else with it: not the rest of
+// the export.
 func TestABackupSaysWhatIsDamaged(t *testing.T) {
 	b := newBackedUp(t)
 	kept, size, _, err := b.store.PutAttachment("finished", strings.NewReader("kept"), 100)
@@ -213,19 +221,20 @@ func TestABackupSaysWhatIsDamaged(t *testing.T) {
 	b.job(&ehi.Job{ID: "open", Status: ehi.AwaitingInput})
 	b.job(&ehi.Job{ID: "begun", Status: ehi.Requested, Tasks: 3})
 	_, c := b.backup()
-	want := []string{"lacks the record of its part 0", "lacks its file a.gone", "at 0 is short"}
+	want := []string{"lacks the record of part 0", "lacks its file a.gone", "at 0 is short"}
 	if len(c.Damage) != len(want) || c.Counts[bus.JobRecords] != 3 {
 		t.Fatalf("%q, %v", c.Damage, c.Counts)
 	}
 	for i, what := range want {
-		if !strings.Contains(c.Damage[i], "export finished ") || !strings.Contains(c.Damage[i], what) {
+		if !strings.Contains(c.Damage[i], "export finished ") ||
+			!strings.Contains(c.Damage[i], what) {
 			t.Errorf("%q, want %q", c.Damage[i], what)
 		}
 	}
 }
 
-// A byte that the disk has changed of the record store is said, by the file that it is in, and the store goes
-// into the archive for what is whole of it.
+// A byte that the disk has changed of the record store is said, by the file that it is in, and
+// the store goes into the archive for what is whole of it.
 func TestABackupSaysWhatIsDamagedOfTheRecords(t *testing.T) {
 	b := newBackedUp(t)
 	dir := filepath.Join(b.data, "records")
@@ -237,7 +246,8 @@ func TestABackupSaysWhatIsDamagedOfTheRecords(t *testing.T) {
 		return store
 	}
 	made := open()
-	err := made.Generate(t.Context(), synthetic.Config{Patients: 30, Resources: 200, Seed: 1}, time.Now(), func(int, int) {})
+	err := made.Generate(t.Context(), synthetic.Config{Patients: 30, Resources: 200, Seed: 1},
+		time.Now(), func(int, int) {})
 	if err := errors.Join(err, made.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +256,12 @@ func TestABackupSaysWhatIsDamagedOfTheRecords(t *testing.T) {
 		records := open()
 		defer records.Close() // read only
 		var archive bytes.Buffer
-		err := Write(t.Context(), &archive, Parts{Data: b.data, Bus: b.bus, Files: b.store, Records: records})
+		err := Write(t.Context(), &archive, Parts{
+			Data:    b.data,
+			Bus:     b.bus,
+			Files:   b.store,
+			Records: records,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -259,7 +274,8 @@ func TestABackupSaysWhatIsDamagedOfTheRecords(t *testing.T) {
 	if c := backup(); len(c.Damage) != 0 {
 		t.Fatalf("nothing is damaged, but: %q", c.Damage)
 	}
-	tables, err := filepath.Glob(filepath.Join(dir, "*.sst")) // now: the store may have merged some while it was open
+	// now: the store may have merged some while it was open
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
 	if err != nil || len(tables) == 0 {
 		t.Fatal(tables, err)
 	}
@@ -283,8 +299,9 @@ func TestABackupSaysWhatIsDamagedOfTheRecords(t *testing.T) {
 	}
 }
 
-// A byte that the disk has changed is said, by the file that it is in. What lies beside it is backed up and
-// restored, and it itself is never taken for sound: not there, and not where it is restored.
+// A byte that the disk has changed is said, by the file that it is in. What lies beside it is
+// backed up and restored, and it itself is never taken for sound: not there, and not where it is
+// restored.
 func TestABackupSaysWhatTheDiskHasChanged(t *testing.T) {
 	b := newBackedUp(t)
 	changed := b.export("changed", "one", "two", "three")
@@ -299,14 +316,16 @@ func TestABackupSaysWhatTheDiskHasChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	text[changed[1].Offset] ^= 1
-	err = errors.Join(os.WriteFile(path, text, 0o600), os.Remove(b.path("missing", missing[0].Object)))
+	err = errors.Join(os.WriteFile(path, text, 0o600),
+		os.Remove(b.path("missing", missing[0].Object)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	archive, c := b.backup()
 	slices.Sort(c.Damage)
 	want := []string{
-		fmt.Sprintf("export changed has a damaged file: %s at %d is changed", changed[1].Object, changed[1].Offset),
+		fmt.Sprintf("export changed has a damaged file: %s at %d is changed", changed[1].Object,
+			changed[1].Offset),
 		"export missing lacks its file " + missing[0].Object,
 	}
 	if !slices.Equal(c.Damage, want) {
@@ -322,9 +341,15 @@ func TestABackupSaysWhatTheDiskHasChanged(t *testing.T) {
 	}
 	for i, f := range changed {
 		var got bytes.Buffer
-		e := files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length, Sum: files.Sum(f.Sum)}
+		e := files.Extent{
+			Object: f.Object,
+			Offset: f.Offset,
+			Length: f.Length,
+			Sum:    files.Sum(f.Sum),
+		}
 		err := store.Verify(t.Context(), "changed", e, &got)
-		if i == 1 && !errors.Is(err, files.ErrDamaged) || i != 1 && (err != nil || got.String() != f.Type) {
+		if i == 1 && !errors.Is(err, files.ErrDamaged) ||
+			i != 1 && (err != nil || got.String() != f.Type) {
 			t.Errorf("restored, %s is %q, %v", f.Type, &got, err)
 		}
 	}

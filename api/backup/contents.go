@@ -21,51 +21,56 @@ import (
 	"ehi-server/shared/files"
 )
 
-// contentsFile is an archive's last file: its table of contents, in lines of JSON. The first says which
-// form the table has; then comes a line for each file before it, in their order, with its size and
-// SHA-256; what was damaged where the backup was taken; how many records of each kind the state has; and
-// last the seal, the SHA-256 of all lines before.
+// contentsFile is the last file of an archive: its table of contents, as lines of JSON. The
+// first line has the format of the table. A line follows for each file before it, in order, with
+// its size and SHA-256. Then come the damage that was found during the backup, and the number of
+// records of each kind in the state. The last line is the seal: the SHA-256 of all lines before
+// it.
 //
-// So one hash stands for the whole archive: what is cut off, left out, added, moved or changed shows. It
-// shows that this is what was written, not who wrote it: whoever can write archives can seal them. Keep
-// them where nobody else writes, or the seal (which `backup` and `backup verify` print) somewhere else.
+// So one hash covers the whole archive and reveals anything that is cut off, left out, added,
+// moved or changed. It proves that the archive is unchanged, not who wrote it: anyone who can
+// write archives can seal them. Keep archives where nobody else can write, or keep the seal
+// (which `backup` and `backup verify` print) elsewhere.
 const contentsFile = "contents.ndjson"
 
-// contentsFormat is the form of the table that this build writes.
+// contentsFormat is the format of the table that this build writes.
 const contentsFormat = 1
 
-// mostOfTable is the most that a table takes beside its rows of files, and mostOfRow what each of those
-// takes, in bytes.
+// mostOfTable is the size limit of a table without its rows of files, and mostOfRow that of each
+// row, in bytes.
 const mostOfTable, mostOfRow = 16 << 20, 8 << 10
 
-// row is a line of the table; each has one of these.
+// row is a line of the table. Each line has one of these fields.
 type row struct {
 	Format int            `json:"format,omitempty"`
-	Made   time.Time      `json:"made,omitzero"` // beside Format
+	Made   time.Time      `json:"made,omitzero"` // with Format
 	Name   string         `json:"name,omitempty"`
-	Size   int64          `json:"size,omitempty"`   // beside Name, bytes
-	SHA256 string         `json:"sha256,omitempty"` // beside Name
+	Size   int64          `json:"size,omitempty"`   // with Name, in bytes
+	SHA256 string         `json:"sha256,omitempty"` // with Name
 	Damage string         `json:"damage,omitempty"`
 	Counts map[string]int `json:"counts,omitempty"`
 	Seal   string         `json:"seal,omitempty"`
 }
 
-// Contents is what a table of contents says of an archive.
+// Contents describes an archive, according to its table of contents.
 type Contents struct {
-	// Made is when the archive was begun.
+	// Made is when the backup started.
 	Made time.Time
-	// Files is how many files it has, Bytes how large they are together.
+	// Files is the number of files, Bytes their total size.
 	Files int
 	Bytes int64
-	// Counts is how many records of each kind it has, by the names of buckets; AuditRecords for the trail.
+	// Counts is the number of records of each kind, by the name of their bucket; AuditRecords is
+	// the kind of the audit trail.
 	Counts map[string]int
-	// Damage is what was missing or broken where the backup was taken: it is so in the archive too.
+	// Damage lists what was missing or broken when the backup was made. It is missing or broken
+	// in the archive too.
 	Damage []string
-	// Seal is the hash that stands for all of it, "" for an archive without a table.
+	// Seal is the hash that covers the whole archive; "" for an archive without a table of
+	// contents.
 	Seal string
 }
 
-// Records is how many records there are in all.
+// Records returns the total number of records.
 func (c Contents) Records() (n int) {
 	for _, of := range c.Counts {
 		n += of
@@ -73,10 +78,11 @@ func (c Contents) Records() (n int) {
 	return n
 }
 
-// table is a table of contents that is being written, or that is made of what is read.
+// table is a table of contents that is being written, or rebuilt from an archive that is being
+// read.
 type table struct {
 	files []row
-	rows  bytes.Buffer // as they are written
+	rows  bytes.Buffer // as written
 }
 
 // add writes a line.
@@ -88,12 +94,12 @@ func (t *table) add(r row) {
 	t.rows.Write(append(line, '\n'))
 }
 
-// file notes a file, from its header, and what hashes its content.
+// file adds a row for a file, from its header and the hash of its content.
 func (t *table) file(name string, size int64, content []byte) {
 	t.files = append(t.files, row{Name: name, Size: size, SHA256: hex.EncodeToString(content)})
 }
 
-// sealed is the whole table.
+// sealed returns the whole table.
 func (t *table) sealed(made time.Time, damage []string, counts map[string]int) []byte {
 	t.add(row{Format: contentsFormat, Made: made.UTC()})
 	for _, f := range t.files {
@@ -114,15 +120,19 @@ func sealOf(rows []byte) string {
 
 // Errors of reading an archive.
 var (
-	ErrCutOff  = errors.New("the archive ends before its time: it was not written to its end, or cut off")
-	ErrForeign = errors.New("this is no archive of this server")
-	ErrChanged = errors.New("the archive is not what was written: it is damaged, or was changed")
-	ErrNewer   = errors.New("a later version of this server wrote the archive")
-	// ErrUnverified says that all there is was read, and nothing says that this is what was written.
-	ErrUnverified = errors.New("the archive has no table of contents: an earlier build wrote it, or it was cut off")
+	ErrCutOff = errors.New(
+		"the archive is incomplete: it was cut off, or its backup did not finish")
+	ErrForeign = errors.New("this is not an archive of this server")
+	ErrChanged = errors.New("the archive was damaged or changed after it was written")
+	ErrNewer   = errors.New("the archive was written by a later version of this server")
+	// ErrUnverified means that the whole archive was read, but nothing proves that it is what
+	// was written.
+	ErrUnverified = errors.New(
+		"the archive has no table of contents: an earlier build wrote it, or it was cut off")
 )
 
-// compare holds a table as an archive has it to what was read before it. Errors: ErrChanged, ErrNewer.
+// compare compares the table in an archive with the files that were read before it. Errors:
+// ErrChanged, ErrNewer.
 func (t *table) compare(text []byte) (c Contents, err error) {
 	end := bytes.LastIndexByte(bytes.TrimSuffix(text, []byte("\n")), '\n') + 1
 	lines, at := json.NewDecoder(bytes.NewReader(text)), 0
@@ -139,9 +149,9 @@ func (t *table) compare(text []byte) (c Contents, err error) {
 		case n == 0:
 			c.Made = r.Made
 		case r.Name != "" && (at >= len(t.files) || t.files[at].Name != r.Name):
-			return c, fmt.Errorf("%w: %.200s is missing, or not where it was", ErrChanged, r.Name)
+			return c, fmt.Errorf("%w: %.200s is missing or in another place", ErrChanged, r.Name)
 		case r.Name != "" && (t.files[at].Size != r.Size || t.files[at].SHA256 != r.SHA256):
-			return c, fmt.Errorf("%w: %.200s has another content", ErrChanged, r.Name)
+			return c, fmt.Errorf("%w: the content of %.200s differs", ErrChanged, r.Name)
 		case r.Name != "":
 			at++
 			c.Files, c.Bytes = c.Files+1, c.Bytes+r.Size
@@ -155,34 +165,36 @@ func (t *table) compare(text []byte) (c Contents, err error) {
 	}
 	switch {
 	case c.Seal == "" || c.Seal != sealOf(text[:end]):
-		return c, fmt.Errorf("%w: its table of contents does not have the seal that it was closed with", ErrChanged)
+		return c, fmt.Errorf("%w: the seal of its table of contents does not match", ErrChanged)
 	case at != len(t.files):
-		return c, fmt.Errorf("%w: it has %.200s, which its table of contents does not", ErrChanged, t.files[at].Name)
+		return c,
+			fmt.Errorf("%w: its table of contents does not list %.200s", ErrChanged,
+				t.files[at].Name)
 	}
 	return c, nil
 }
 
-// errPlace is what is wrong with a file that no backup of this server has.
-var errPlace = errors.New("no backup has such a file")
+// errPlace means that a file does not belong in a backup of this server.
+var errPlace = errors.New("backups do not contain such a file")
 
-// recordName is how the record store names its files, which lie in one folder.
+// recordName matches the names of the record store's files, which lie in one folder.
 var recordName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
-// plain reports whether this is a file that is stored as long as it is. Errors: errPlace.
+// plain checks that a file is a regular one that is stored in full. Errors: errPlace.
 func plain(h *tar.Header) error {
 	if h.Typeflag != tar.TypeReg {
-		return errPlace // a link, a folder, a device
+		return errPlace // a link, a folder or a device
 	}
 	for key := range h.PAXRecords {
 		if strings.HasPrefix(key, "GNU.sparse.") {
-			return errPlace // a few bytes may stand for an exabyte of zeros
+			return errPlace // a few bytes could stand for an exabyte of zeros
 		}
 	}
 	return nil
 }
 
-// known reports whether a backup of this server has such a file beside its table: a plain one with the
-// name of a file of its kind. Errors: errPlace, files.ErrName.
+// known checks that a file can occur in a backup of this server, apart from the table of
+// contents: a regular file with a name that its kind allows. Errors: errPlace, files.ErrName.
 func known(h *tar.Header) error {
 	if err := plain(h); err != nil {
 		return err
@@ -207,11 +219,11 @@ func known(h *tar.Header) error {
 	return errPlace
 }
 
-// read calls put with each file of an archive but its table, in their order and once, and holds what it read
-// to the table. A file may be there twice where it is the same.
+// read calls put once with each file of an archive except its table of contents, in order, and
+// compares what it read with the table. A file may occur twice with the same content.
 //
-// Whatever put did is to be undone where it fails. Errors: those of put, ErrCutOff, ErrForeign,
-// ErrChanged, ErrNewer; ErrUnverified after all else that can be looked at was right.
+// If read fails, the caller must undo what put did. Errors: those of put, ErrCutOff, ErrForeign,
+// ErrChanged, ErrNewer; ErrUnverified if all other checks passed.
 func read(r io.Reader, put func(h *tar.Header, r io.Reader) error) (c Contents, err error) {
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
 	if err != nil {
@@ -219,13 +231,14 @@ func read(r io.Reader, put func(h *tar.Header, r io.Reader) error) (c Contents, 
 	}
 	defer z.Close()
 	archive, found := tar.NewReader(archived{z}), table{}
-	has := map[string]int{} // where among the files of the table it is
+	has := map[string]int{} // index of each file in the table
 	for {
 		h, err := archive.Next()
 		switch {
 		case errors.Is(err, io.EOF):
 			return c, found.without(z)
-		case errors.Is(err, zstd.ErrMagicMismatch) && len(found.files) == 0, errors.Is(err, tar.ErrHeader) && len(found.files) == 0:
+		case errors.Is(err, zstd.ErrMagicMismatch) &&
+			len(found.files) == 0, errors.Is(err, tar.ErrHeader) && len(found.files) == 0:
 			return c, ErrForeign
 		case errors.Is(err, tar.ErrHeader):
 			return c, fmt.Errorf("%w: %w", ErrChanged, err)
@@ -238,7 +251,7 @@ func read(r io.Reader, put func(h *tar.Header, r io.Reader) error) (c Contents, 
 			err = known(h)
 		}
 		if err != nil {
-			return c, fmt.Errorf("%w: it holds %.200q: %w", ErrForeign, h.Name, err)
+			return c, fmt.Errorf("%w: it contains %.200q: %w", ErrForeign, h.Name, err)
 		}
 		if h.Name == contentsFile {
 			if most := mostOfTable + mostOfRow*int64(len(found.files)); h.Size > most {
@@ -256,7 +269,7 @@ func read(r io.Reader, put func(h *tar.Header, r io.Reader) error) (c Contents, 
 		first, repeated := has[h.Name]
 		sum := sha256.New()
 		content := io.TeeReader(archive, sum)
-		if !repeated { // a former build could put the files of an export twice
+		if !repeated { // an earlier build could store the files of an export twice
 			if err := put(h, content); err != nil {
 				return c, broken(err)
 			}
@@ -267,12 +280,15 @@ func read(r io.Reader, put func(h *tar.Header, r io.Reader) error) (c Contents, 
 		}
 		found.file(h.Name, h.Size, sum.Sum(nil))
 		if repeated && found.files[first].SHA256 != found.files[len(found.files)-1].SHA256 {
-			return c, fmt.Errorf("%w: it holds %.200q twice, with different contents", ErrForeign, h.Name)
+			return c,
+				fmt.Errorf("%w: it contains %.200q twice, with different content", ErrForeign,
+					h.Name)
 		}
 	}
 }
 
-// without is what an archive without a table is: one of an earlier build ends with its state.
+// without checks an archive without a table of contents: one of an earlier build, which ends
+// with its state.
 func (t *table) without(z io.Reader) error {
 	if len(t.files) == 0 || t.files[len(t.files)-1].Name != stateFile {
 		return ErrCutOff
@@ -283,10 +299,11 @@ func (t *table) without(z io.Reader) error {
 	return ErrUnverified
 }
 
-// archived reads the content of an archive: what fails is the archive, and not where it is put.
+// archived reads an archive. Its errors are faults of the archive, not of the place it is
+// restored to.
 type archived struct{ io.Reader }
 
-// Read implements io.Reader. Errors: io.EOF, or those that broken knows.
+// Read implements io.Reader. Errors: io.EOF and those of broken.
 func (a archived) Read(p []byte) (int, error) {
 	n, err := a.Reader.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, zstd.ErrMagicMismatch) {
@@ -298,7 +315,7 @@ func (a archived) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// broken says what the unexpected end of an archive is.
+// broken names the error of an archive that ends unexpectedly.
 func broken(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ErrCutOff) {
 		return fmt.Errorf("%w: %w", ErrCutOff, err)
@@ -306,31 +323,31 @@ func broken(err error) error {
 	return err
 }
 
-// ends reads on behind the last file of an archive. What is there is the ends of the formats, with their
-// checksums: those of the compression, and of the encryption where there is one.
+// ends reads the rest of an archive behind its last file. Only the ends of the formats may
+// follow, with their checksums: of the compression, and of the encryption if there is one.
 func ends(archive *tar.Reader, z io.Reader) error {
 	switch _, err := archive.Next(); {
 	case err == nil:
-		return fmt.Errorf("%w: it goes on behind %s", ErrForeign, contentsFile)
+		return fmt.Errorf("%w: data follows %s", ErrForeign, contentsFile)
 	case !errors.Is(err, io.EOF):
 		return broken(err)
 	}
 	return drained(z)
 }
 
-// drained reads to an end behind which nothing may be.
+// drained checks that nothing follows.
 func drained(z io.Reader) error {
 	n, err := io.Copy(io.Discard, archived{z})
 	switch {
 	case errors.Is(err, zstd.ErrMagicMismatch), err == nil && n > 0:
-		return fmt.Errorf("%w: it goes on behind its end", ErrChanged)
+		return fmt.Errorf("%w: data follows its end", ErrChanged)
 	case err != nil:
 		return broken(err)
 	}
 	return nil
 }
 
-// Verify reads a whole archive and holds it to its table of contents. Errors: as those of read.
+// Verify reads a whole archive and compares it with its table of contents. Errors: as for read.
 func Verify(r io.Reader) (Contents, error) {
 	var counts map[string]int
 	c, err := read(r, func(h *tar.Header, r io.Reader) (err error) {
@@ -345,20 +362,21 @@ func Verify(r io.Reader) (Contents, error) {
 	return c, err
 }
 
-// holds compares the records that were read with those that the table tells.
+// holds compares the number of records that were read with the number in the table.
 func (c Contents) holds(counts map[string]int) error {
 	if !maps.Equal(c.Counts, counts) {
-		return fmt.Errorf("%w: it has the records %v, and its table of contents tells %v", ErrChanged, counts, c.Counts)
+		return fmt.Errorf("%w: it has the records %v, but its table of contents lists %v",
+			ErrChanged, counts, c.Counts)
 	}
 	return nil
 }
 
-// count counts the records of a state, by their kind, and checks each.
+// count counts the records of a state by kind, and checks each.
 func count(state io.Reader, check func(bus.Entry) error) (map[string]int, error) {
 	counts := map[string]int{}
 	err := restoreEntries(state, func(e bus.Entry) error { counts[e.Bucket]++; return check(e) })
 	if errors.Is(err, errNoEnd) {
-		err = nil // the table tells how many there have to be
+		err = nil // the table has the number of records
 	}
 	return counts, err
 }

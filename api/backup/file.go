@@ -15,10 +15,10 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Save writes an archive to a file that is not there yet, encrypted for recipients where there are any. What
-// write writes is verified as it comes, and what is in the file by reading it back: only then does the file
-// get its name. Until then it is called NAME.partial-*; after an error it is gone. Errors: fs.ErrExist, those
-// of write and Verify.
+// Save writes an archive to a new file, encrypted if there are recipients. It verifies the
+// archive while write writes it, and again by reading the file back. Only then does the file get
+// its name. Until then it is called NAME.partial-*. After an error it is removed. Errors:
+// fs.ErrExist, those of write and Verify.
 func Save(name string, recipients []string, write func(w io.Writer) error) (c Contents, err error) {
 	if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 		return c, errors.Join(err, fmt.Errorf("%s: %w", name, fs.ErrExist))
@@ -27,7 +27,8 @@ func Save(name string, recipients []string, write func(w io.Writer) error) (c Co
 	if err != nil {
 		return c, err
 	}
-	defer telemetry.AtExit(func() { _ = os.Remove(f.Name()) })() // where the record store ends the process
+	// if the record store ends the process
+	defer telemetry.AtExit(func() { _ = os.Remove(f.Name()) })()
 	named := false
 	defer func() {
 		err = errors.Join(err, f.Close())
@@ -46,8 +47,10 @@ func Save(name string, recipients []string, write func(w io.Writer) error) (c Co
 	return c, errors.Join(err, disk.OS().SyncDir(filepath.Dir(name)))
 }
 
-// seal encrypts and verifies what write writes.
-func seal(out io.Writer, recipients []string, write func(w io.Writer) error) (c Contents, err error) {
+// seal encrypts and verifies the output of write.
+func seal(
+	out io.Writer, recipients []string, write func(w io.Writer) error,
+) (c Contents, err error) {
 	sealed, err := Seal(out, recipients)
 	if err != nil {
 		return c, err
@@ -60,7 +63,7 @@ func seal(out io.Writer, recipients []string, write func(w io.Writer) error) (c 
 	return c, sealed.Close()
 }
 
-// hashed is a file and the hash of what was written to it, which is by Write alone.
+// hashed is a file with the hash of what was written to it. Only Write writes to it.
 type hashed struct {
 	file *os.File
 	sum  hash.Hash
@@ -73,7 +76,7 @@ func (h *hashed) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// written makes the file durable and reads it back.
+// written syncs the file and reads it back.
 func (h *hashed) written() error {
 	if err := h.file.Sync(); err != nil {
 		return err
@@ -86,12 +89,13 @@ func (h *hashed) written() error {
 		return err
 	}
 	if !bytes.Equal(back.Sum(nil), h.sum.Sum(nil)) {
-		return fmt.Errorf("%w: the disk gives back something else", ErrChanged)
+		return fmt.Errorf("%w: the disk returned other data than was written", ErrChanged)
 	}
 	return nil
 }
 
-// give gives a file a name that no file has. given is whether the old name is gone. Errors: fs.ErrExist.
+// give renames a file to a name that no file has. given reports whether the old name is gone.
+// Errors: fs.ErrExist.
 func give(old, name string) (given bool, err error) {
 	err = os.Link(old, name)
 	switch {
@@ -108,12 +112,12 @@ func give(old, name string) (given bool, err error) {
 	return err == nil, err
 }
 
-// verifier passes an archive on, and verifies it meanwhile.
+// verifier passes an archive on and verifies it at the same time.
 type verifier struct {
 	to   io.Writer
 	pipe *io.PipeWriter
 	done chan struct{}
-	c    Contents // of the archive, when done is closed
+	c    Contents // of the archive, valid once done is closed
 	err  error
 }
 
@@ -123,7 +127,7 @@ func newVerifier(to io.Writer) *verifier {
 	go func() {
 		defer close(v.done)
 		v.c, v.err = Verify(r)
-		_ = r.CloseWithError(errors.Join(ErrChanged, v.err)) // always nil; nobody waits to be read any more
+		_ = r.CloseWithError(errors.Join(ErrChanged, v.err)) // always nil; no reader waits any more
 	}()
 	return v
 }
@@ -136,7 +140,7 @@ func (v *verifier) Write(p []byte) (int, error) {
 	return v.to.Write(p)
 }
 
-// close ends the archive; err is what was wrong with writing it. It says what the archive has.
+// close ends the archive and returns its contents. err is the error of writing it.
 func (v *verifier) close(err error) (Contents, error) {
 	_ = v.pipe.CloseWithError(err) // always nil
 	<-v.done

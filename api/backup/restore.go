@@ -21,37 +21,41 @@ import (
 
 // Errors of Restore, besides those of reading an archive.
 var (
-	ErrNotEmpty = errors.New("there is something already: a backup is restored where nothing is")
-	// ErrNoRoom says that the disk has no room for what an archive says that it holds.
+	ErrNotEmpty = errors.New("the place to restore to is not empty")
+	// ErrNoRoom means that the disk has less room than the archive needs.
 	ErrNoRoom = errors.New("there is not enough room on the disk")
-	errNoEnd  = errors.New("the state of the archive has no end")
+	errNoEnd  = errors.New("the state in the archive has no end")
 )
 
-// To is where and how a backup is restored.
+// To describes where and how to restore a backup.
 type To struct {
-	// Data is the data folder; it is made where it is absent.
+	// Data is the data folder; it is created if it does not exist.
 	Data string
-	// NATS is the URL of an external NATS that takes the state and holds none yet, or a part of an unfinished
-	// restore; "" for the embedded one's, which is below Data.
+	// NATS is the URL of an external NATS that receives the state. It must be empty or contain
+	// part of an unfinished restore. "" stands for the embedded NATS, whose files lie in Data.
 	NATS   string
 	Access bus.Access
-	// Replace takes the place of what is in Data, which is kept in a folder beside.
+	// Replace allows a restore into a Data folder that is not empty. What it contained is kept
+	// in a folder inside it.
 	Replace bool
-	// Unverified takes an archive without a table of contents too.
+	// Unverified accepts an archive without a table of contents too.
 	Unverified bool
 }
 
-// Reading calls f with an archive from its beginning, whenever it is called.
+// Reading calls f with an archive, from its beginning each time.
 type Reading func(f func(r io.Reader) error) error
 
-// Restore puts an archive into a data folder, and its state into its NATS. It is read twice: before
-// anything is written it is held to its table of contents as a whole, and there has to be room on the disk
-// for what that promises; then no more is written than that. Everything is put into a folder
-// of its own first (see stage), is held to the archive's table of contents there and made durable; only then
-// does that become the data folder. So wherever it ends, by an error or by a kill, the data folder is what
-// it was, or the whole; until it is the whole Unfinished says that it is not, and an external NATS that it is
-// not to be used (bus.ErrUnfinished). Errors: ErrNotEmpty, ErrRestoring, bus.ErrRestoring, ErrNoRoom, and
-// those of read.
+// Restore restores an archive into a data folder, and its state into NATS.
+//
+// It reads the archive twice. The first time it writes nothing: it compares the whole archive
+// with its table of contents and checks that the disk has enough room. The second time it never
+// writes more than that. Everything goes into a stage first (see stage), is compared with the
+// table again and synced. Only then does the stage become the data folder.
+//
+// So if a restore ends early, by an error or a kill, the data folder is either unchanged or
+// complete. Until it is complete, Unfinished reports that the folder must not be used, and
+// bus.ErrUnfinished that an external NATS must not be used. Errors: ErrNotEmpty, ErrRestoring,
+// bus.ErrRestoring, ErrNoRoom, and those of read.
 func Restore(ctx context.Context, archive Reading, to To) (c Contents, err error) {
 	if to.NATS != "" {
 		release, err := bus.RestoreAlone(ctx, to.NATS, to.Access)
@@ -77,7 +81,7 @@ func Restore(ctx context.Context, archive Reading, to To) (c Contents, err error
 	return c, to.end(ctx)
 }
 
-// unpack puts everything of an archive into the stage; its state into a file, until it is known to be right.
+// unpack unpacks an archive into the stage. The state goes into a file until it is verified.
 func (s *stage) unpack(archive Reading, unverified bool) (c Contents, err error) {
 	to, err := newTarget(s.dir)
 	if err != nil {
@@ -118,7 +122,7 @@ func (s *stage) unpack(archive Reading, unverified bool) (c Contents, err error)
 	return c, err
 }
 
-// loadState puts the state into its NATS.
+// loadState loads the state into NATS.
 func (s *stage) loadState(ctx context.Context, to To) error {
 	store, err := local.Open(local.Config{Root: filepath.Join(s.dir, files.Folder)})
 	if err != nil {
@@ -129,8 +133,11 @@ func (s *stage) loadState(ctx context.Context, to To) error {
 		return err
 	}
 	b, err := bus.Open(ctx, bus.Config{
-		URL: to.NATS, Replicas: bus.KeepReplicas, Access: to.Access, StoreDir: filepath.Join(s.dir, NATSFolder),
-		Audit: &bus.AuditConfig{}, Files: store, AcceptLoss: true, Restore: to.NATS != "",
+		URL:      to.NATS,
+		Replicas: bus.KeepReplicas,
+		Access:   to.Access,
+		StoreDir: filepath.Join(s.dir, NATSFolder),
+		Audit:    &bus.AuditConfig{}, Files: store, AcceptLoss: true, Restore: to.NATS != "",
 	})
 	if errors.Is(err, bus.ErrHolds) {
 		err = fmt.Errorf("%w: %w", ErrNotEmpty, err)
@@ -147,7 +154,7 @@ func load(ctx context.Context, b *bus.Bus, state io.Reader) error {
 	now := time.Now()
 	err := restoreEntries(state, func(e bus.Entry) error { return b.Restore(ctx, e, now) })
 	if errors.Is(err, errNoEnd) {
-		err = nil // it was asked for
+		err = nil // the archive was accepted without a table of contents
 	}
 	if err != nil {
 		return err
@@ -155,8 +162,8 @@ func load(ctx context.Context, b *bus.Bus, state io.Reader) error {
 	return b.Restored(ctx)
 }
 
-// end opens an external NATS together with the data folder that is in its place: so a restore ends. A server
-// that is started would do the same.
+// end opens an external NATS together with the data folder that is now in place, which completes
+// the restore. A server does the same when it starts.
 func (to To) end(ctx context.Context) error {
 	if to.NATS == "" {
 		return nil
@@ -166,21 +173,26 @@ func (to To) end(ctx context.Context) error {
 		return err
 	}
 	b, err := bus.Open(ctx, bus.Config{
-		URL: to.NATS, Replicas: bus.KeepReplicas, Access: to.Access, Audit: &bus.AuditConfig{}, Files: store,
+		URL:      to.NATS,
+		Replicas: bus.KeepReplicas,
+		Access:   to.Access,
+		Audit:    &bus.AuditConfig{},
+		Files:    store,
 	})
 	if err != nil {
-		return fmt.Errorf("everything is restored, and whether NATS knows is open: start the server: %w", err)
+		return fmt.Errorf("everything is restored, but NATS may not have recorded that; start "+
+			"the server: %w", err)
 	}
 	b.Close()
 	return nil
 }
 
-// target is the data folder that an archive is put into. Every file is made through root, which no
-// name of an archive leads out of.
+// target is the data folder into which an archive is restored. All files are created through
+// root, so no name in an archive leads out of it.
 type target struct {
 	root  *os.Root
 	store *local.Store
-	left  int64 // how many bytes more may be put into it
+	left  int64 // how many more bytes may be written
 }
 
 func newTarget(data string) (*target, error) {
@@ -192,8 +204,8 @@ func newTarget(data string) (*target, error) {
 	return &target{root: root, store: store}, err
 }
 
-// survey reads an archive whole, and writes nothing. The state takes its room twice: as a file, and in
-// NATS. Errors: ErrNoRoom, as soon as that is clear; those of read.
+// survey reads a whole archive and writes nothing. The state counts twice, as a file and in
+// NATS. Errors: ErrNoRoom as soon as the room cannot suffice; those of read.
 func (t *target) survey(archive Reading) (c Contents, err error) {
 	free, err := t.store.Free()
 	if err != nil {
@@ -203,14 +215,15 @@ func (t *target) survey(archive Reading) (c Contents, err error) {
 	err = archive(func(r io.Reader) (err error) {
 		c, err = read(r, func(h *tar.Header, _ io.Reader) error {
 			if _, err := t.place(h); err != nil {
-				return fmt.Errorf("%w: it holds %.200q: %w", ErrForeign, h.Name, err)
+				return fmt.Errorf("%w: it contains %.200q: %w", ErrForeign, h.Name, err)
 			}
 			bytes, needed = bytes+h.Size, needed+h.Size
 			if h.Name == stateFile {
 				needed += h.Size
 			}
 			if needed > free {
-				return fmt.Errorf("%w: %d bytes are free, and the archive has %d so far", ErrNoRoom, free, needed)
+				return fmt.Errorf("%w: %d bytes are free, and the archive needs at least %d",
+					ErrNoRoom, free, needed)
 			}
 			return nil
 		})
@@ -220,14 +233,14 @@ func (t *target) survey(archive Reading) (c Contents, err error) {
 	return c, err
 }
 
-// put makes one file of an archive. Errors: ErrForeign.
+// put writes one file of an archive. Errors: ErrForeign.
 func (t *target) put(h *tar.Header, r io.Reader) error {
 	name, err := t.place(h)
 	if err != nil {
-		return fmt.Errorf("%w: it holds %.200q: %w", ErrForeign, h.Name, err)
+		return fmt.Errorf("%w: it contains %.200q: %w", ErrForeign, h.Name, err)
 	}
 	if t.left -= h.Size; t.left < 0 {
-		return fmt.Errorf("%w: it has more than when it was looked through", ErrChanged)
+		return fmt.Errorf("%w: it has more data than when it was checked", ErrChanged)
 	}
 	folder := filepath.Dir(name)
 	if err := t.root.MkdirAll(folder, 0o700); err != nil {
@@ -241,7 +254,7 @@ func (t *target) put(h *tar.Header, r io.Reader) error {
 	return errors.Join(err, f.Close())
 }
 
-// place is where a file of an archive goes in the data folder: a path without detours, to where this
+// place returns the path of a file of an archive in the data folder: a clean path to where this
 // server keeps files of that kind. Errors: errPlace, files.ErrName.
 func (t *target) place(h *tar.Header) (string, error) {
 	name, err := filepath.Localize(h.Name)
@@ -262,17 +275,18 @@ func (t *target) place(h *tar.Header) (string, error) {
 	case filesFolder:
 		return rest, nil
 	}
-	return name, nil // the state, which a restore removes when it has read it
+	return name, nil // the state, which a restore removes once it has been read
 }
 
-// NATSFolder is where the embedded NATS lives in a data folder.
+// NATSFolder is the folder of the embedded NATS in a data folder.
 const NATSFolder = "nats"
 
-// mostOfEntry is the most that an entry of a state takes, in bytes: what NATS takes of one message, as JSON.
+// mostOfEntry is the size limit of an entry of a state, in bytes: that of one NATS message, as
+// JSON.
 const mostOfEntry = 32 << 20
 
-// readable checks that entries can be read by this build, unless something was broken where they come from:
-// then that may be they.
+// readable returns a check that this build can read an entry. If the archive has damage,
+// unreadable entries are accepted, because they may be the damaged ones.
 func readable(broken bool) func(e bus.Entry) error {
 	return func(e bus.Entry) error {
 		if broken {
@@ -283,7 +297,7 @@ func readable(broken bool) func(e bus.Entry) error {
 			err = auth.CheckRecord(e.Key, e.Value)
 		}
 		if err != nil {
-			return fmt.Errorf("%w: it has a record that cannot be read: %w", ErrForeign, err)
+			return fmt.Errorf("%w: it contains an unreadable record: %w", ErrForeign, err)
 		}
 		return nil
 	}

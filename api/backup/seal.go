@@ -13,15 +13,17 @@ import (
 
 // Errors of Seal and Unseal.
 var (
-	// ErrSealed says that an archive is encrypted, and no identity was given.
-	ErrSealed = errors.New("the archive is encrypted: give the identity file of one of its recipients")
-	// ErrNotSealed says that an identity was given for an archive that is not encrypted: it may not be
-	// the one that was written.
+	// ErrSealed means that an archive is encrypted and no identity was given.
+	ErrSealed = errors.New(
+		"the archive is encrypted: give the identity file of one of its recipients")
+	// ErrNotSealed means that an identity was given for an archive that is not encrypted. It may
+	// not be the archive that was written.
 	ErrNotSealed = errors.New("the archive is not encrypted")
 )
 
-// Seal encrypts an archive with age for recipients, by their public keys. Whoever writes it cannot read
-// it again. The caller closes it, which does not close w. Without recipients nothing is encrypted.
+// Seal encrypts an archive with age for recipients, given by their public keys. The writer
+// cannot read the archive again. The caller closes the result, which does not close w. Without
+// recipients, Seal does not encrypt.
 func Seal(w io.Writer, recipients []string) (io.WriteCloser, error) {
 	if len(recipients) == 0 {
 		return open{w}, nil
@@ -38,11 +40,12 @@ type open struct{ io.Writer }
 
 func (open) Close() error { return nil }
 
-// sealedBegin is what an encrypted archive begins with (the age file format, version 1).
+// sealedBegin is the beginning of an encrypted archive (age file format, version 1).
 var sealedBegin = []byte("age-encryption.org/v1\n")
 
-// Unseal reads an archive. identities is the file of the private keys of one of its recipients, nil where
-// the archive is not encrypted. Errors: ErrSealed, ErrNotSealed, or the keys are of no recipient.
+// Unseal reads an archive. identities is a file with the private key of at least one recipient;
+// nil if the archive is not encrypted. Errors: ErrSealed, ErrNotSealed, or that no key belongs
+// to a recipient.
 func Unseal(r io.Reader, identities io.Reader) (io.Reader, error) {
 	archive := bufio.NewReader(r)
 	begin, err := archive.Peek(len(sealedBegin))

@@ -10,7 +10,8 @@ import (
 	"filippo.io/age"
 )
 
-// An encrypted archive is read by its recipients alone, and one that was changed or cut off by nobody.
+// An encrypted archive is read by its recipients alone, and one that was changed or cut off by
+// nobody.
 func TestASealedBackupIsItsRecipientsAlone(t *testing.T) {
 	mine, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -62,9 +63,12 @@ func TestASealedBackupIsItsRecipientsAlone(t *testing.T) {
 	}
 	changed := bytes.Clone(sealed)
 	changed[len(changed)-1] ^= 1
-	for _, data := range [][]byte{changed, sealed[:len(sealed)-1], sealed[:len(sealed)-len(secret)]} {
+	for _, data := range [][]byte{
+		changed, sealed[:len(sealed)-1], sealed[:len(sealed)-len(secret)],
+	} {
 		if got, err := read(data, mine.String()); err == nil {
-			t.Errorf("%d bytes of %d, changed or cut off, are read as %q", len(data), len(sealed), got)
+			t.Errorf("%d bytes of %d, changed or cut off, are read as %q", len(data), len(sealed),
+				got)
 		}
 	}
 	if got, err := read([]byte(secret), ""); got != secret || err != nil {

@@ -20,33 +20,34 @@ import (
 	"ehi-server/shared/files/local"
 )
 
-// A restore is put together in a stage, and becomes the data folder D at its end:
+// A restore is prepared in a stage, which becomes the data folder D at the end:
 //
-//	D.restoring        where D is absent or empty: one rename makes it D
-//	D/.restoring       where D cannot be renamed to, because it is a volume or nobody may write beside it,
-//	                   or where D has something in it (To.Replace). Then what D has goes to D/.replaced-TIME,
-//	                   what was restored moves up, and the stage is removed
+//	D.restoring        if D is absent or empty. One rename makes it D
+//	D/.restoring       if the stage cannot be renamed to D, because D is a volume, its parent is
+//	                   read-only, or D is not empty (To.Replace). The contents of D move to
+//	                   D/.replaced-TIME, the restored files move up, and the stage is removed
 //
-// While there is a stage, D is not to be used: Unfinished says so to every command that opens D. A restore
-// that is made again removes the stage that another one has left, and begins anew.
+// While a stage exists, D must not be used: every command that opens D checks Unfinished. A
+// repeated restore removes the stage of an earlier one and starts again.
 const (
 	stageName    = ".restoring"
 	replacedName = ".replaced-"
-	// placingName is in a stage within D while what was restored moves up: by then everything in D that a
-	// restore makes has come from the stage.
+	// placingName is a file in a stage within D that exists while the restored files move up.
+	// From then on, all names in D that a restore creates come from the stage.
 	placingName = "placing"
 	lockName    = "LOCK"
 )
 
 // Errors of restoring into a folder.
 var (
-	// ErrUnfinished says that a data folder is not to be used.
-	ErrUnfinished = errors.New("a restore was not finished: restore the backup again, which begins anew")
-	// ErrRestoring says that another process is restoring.
+	// ErrUnfinished means that a data folder must not be used.
+	ErrUnfinished = errors.New(
+		"a restore did not finish: run it again, it starts from the beginning")
+	// ErrRestoring means that another process is restoring.
 	ErrRestoring = errors.New("another process is restoring a backup into this folder")
 )
 
-// Unfinished reports whether a restore into a data folder was begun and has not ended. Errors:
+// Unfinished reports whether a restore into a data folder was started and not completed. Errors:
 // ErrUnfinished.
 func Unfinished(data string) error {
 	data, err := resolved(data)
@@ -56,7 +57,8 @@ func Unfinished(data string) error {
 	for _, dir := range []string{data + stageName, filepath.Join(data, stageName)} {
 		switch _, err := os.Lstat(dir); {
 		case err == nil:
-			return fmt.Errorf("%w. Or, if %s is not to be what was being restored, remove %s", ErrUnfinished, data, dir)
+			return fmt.Errorf("%w. To keep %s without the backup, remove %s instead", ErrUnfinished,
+				data, dir)
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
@@ -64,7 +66,7 @@ func Unfinished(data string) error {
 	return nil
 }
 
-// resolved is the path of a folder, without links where it is there.
+// resolved returns the path of a folder, with links resolved if it exists.
 func resolved(data string) (string, error) {
 	data, err := filepath.Abs(data)
 	if err != nil {
@@ -77,27 +79,33 @@ func resolved(data string) (string, error) {
 	return real, err
 }
 
-// stage is where a restore is put together.
+// stage is where a restore is prepared.
 type stage struct {
 	data, dir string
-	inside    bool // dir is in data
+	inside    bool // whether dir is in data
 	replace   bool
-	emptied   fs.FileMode // of an empty data folder that was removed to make room; 0: none was
+	emptied   fs.FileMode // mode of an empty data folder that was removed to make room; 0 for none
 	lock      *pebble.Lock
-	// kept is whether the stage stays where the restore fails: it was found, so that somebody may have put
-	// aside what was in the data folder, or this restore has begun to do so.
+	// kept is true if the stage must remain after a failure. It existed already, so the contents
+	// of the data folder may have been moved aside, or this restore has begun to move them.
 	kept bool
-	done bool // what was in the stage is in its place
+	done bool // the contents of the stage are in place
 }
 
-// newStage makes an empty stage for a data folder, which has to be empty unless replace. It removes what a
-// restore has left that did not end. Errors: ErrNotEmpty, ErrRestoring, dataset.ErrInUse, bus.ErrInUse.
+// newStage creates an empty stage for a data folder, which must be empty unless replace is set.
+// It removes the stage of an earlier, unfinished restore. Errors: ErrNotEmpty, ErrRestoring,
+// dataset.ErrInUse, bus.ErrInUse.
 func newStage(data string, replace bool) (s *stage, err error) {
 	data, err = resolved(data)
 	if err != nil {
 		return nil, err
 	}
-	within := &stage{data: data, dir: filepath.Join(data, stageName), inside: true, replace: replace}
+	within := &stage{
+		data:    data,
+		dir:     filepath.Join(data, stageName),
+		inside:  true,
+		replace: replace,
+	}
 	near := &stage{data: data, dir: data + stageName}
 	have, err := within.contents()
 	switch {
@@ -126,13 +134,13 @@ func newStage(data string, replace bool) (s *stage, err error) {
 	return within, within.begin()
 }
 
-// exists reports whether a restore has left the stage.
+// exists reports whether an earlier restore left the stage.
 func (s *stage) exists() bool {
 	_, err := os.Lstat(s.dir)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// remove removes the stage, if a restore has left it. Errors: ErrRestoring.
+// remove removes the stage of an earlier restore, if there is one. Errors: ErrRestoring.
 func (s *stage) remove() error {
 	if !s.exists() {
 		return nil
@@ -143,13 +151,14 @@ func (s *stage) remove() error {
 	return s.drop()
 }
 
-// drop ends with the stage, and leaves nothing of it.
+// drop removes the stage completely.
 func (s *stage) drop() error {
 	s.kept = false
 	return s.close()
 }
 
-// again begins in a stage in the data folder that a restore has left. Errors: ErrNotEmpty, ErrRestoring.
+// again starts in a stage inside the data folder that an earlier restore left. Errors:
+// ErrNotEmpty, ErrRestoring.
 func (s *stage) again() error {
 	if err := s.begin(); err != nil {
 		return err
@@ -167,7 +176,8 @@ func (s *stage) again() error {
 	return nil
 }
 
-// unused reports whether no process works in a data folder. Errors: dataset.ErrInUse, bus.ErrInUse, files.ErrHeld.
+// unused checks that no process uses a data folder. Errors: dataset.ErrInUse, bus.ErrInUse,
+// files.ErrHeld.
 func unused(data string) error {
 	if err := local.Unused(filepath.Join(data, files.Folder)); err != nil {
 		return err
@@ -189,7 +199,8 @@ func unused(data string) error {
 	return bus.Unused(state)
 }
 
-// begin makes the stage, or empties the one that is there, and keeps it to this process. Errors: ErrRestoring.
+// begin creates the stage, or empties an existing one, and locks it for this process. Errors:
+// ErrRestoring.
 func (s *stage) begin() error {
 	if s.inside {
 		if err := os.MkdirAll(s.data, 0o700); err != nil {
@@ -212,18 +223,19 @@ func (s *stage) begin() error {
 	return nil
 }
 
-// own makes sure that a stage which was there is a folder of this user.
+// own checks that an existing stage is a folder of this user.
 func (s *stage) own() error {
 	if info, err := os.Lstat(s.dir); err != nil || !info.IsDir() {
-		return errors.Join(err, fmt.Errorf("%s is no folder", s.dir))
+		return errors.Join(err, fmt.Errorf("%s is not a folder", s.dir))
 	}
 	return os.Chmod(s.dir, 0o700) // #nosec G302 -- a folder; nobody else's can be changed
 }
 
-// made are what a restore puts into a data folder.
+// made lists the names that a restore creates in a data folder.
 var made = append([]string{dataset.Folder, files.Folder, NATSFolder}, beside...)
 
-// empty removes everything from the stage but its lock, and first what it has put into place.
+// empty removes everything from the stage except its lock. It first removes what was already
+// moved into place.
 func (s *stage) empty() error {
 	if _, err := os.Lstat(filepath.Join(s.dir, placingName)); err == nil {
 		for _, name := range made {
@@ -247,8 +259,8 @@ func (s *stage) empty() error {
 	return err
 }
 
-// makeRoom removes an empty data folder, so that the stage can be renamed to it. It fails where that is a
-// volume.
+// makeRoom removes an empty data folder, so that the stage can be renamed to it. It fails if the
+// folder is a volume.
 func (s *stage) makeRoom() error {
 	info, err := os.Lstat(s.data)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -263,8 +275,8 @@ func (s *stage) makeRoom() error {
 	return err
 }
 
-// contents are the names in the data folder, but for those of stages, of what was replaced before, and of
-// what a file system makes in an empty one.
+// contents returns the names in the data folder, except stages, folders of replaced contents,
+// and what a file system creates in an empty volume.
 func (s *stage) contents() ([]string, error) {
 	names, err := disk.OS().ReadDir(s.data)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -275,7 +287,7 @@ func (s *stage) contents() ([]string, error) {
 	}), err
 }
 
-// commit makes everything in the stage durable, and the data folder of it.
+// commit syncs everything in the stage and makes it the data folder.
 func (s *stage) commit() error {
 	if err := syncTree(s.dir); err != nil {
 		return err
@@ -291,7 +303,7 @@ func (s *stage) commit() error {
 	return errors.Join(err, disk.OS().SyncDir(filepath.Dir(s.data)))
 }
 
-// moveUp puts what was restored into place, and what is there already aside.
+// moveUp moves the restored files into place. The previous contents are already aside.
 func (s *stage) moveUp() error {
 	s.kept = true
 	if err := s.putAside(); err != nil {
@@ -317,7 +329,7 @@ func (s *stage) moveUp() error {
 	return errors.Join(os.RemoveAll(s.dir), disk.OS().SyncDir(s.data))
 }
 
-// putAside keeps what the data folder has in a folder of its own there.
+// putAside moves the contents of the data folder into a folder inside it.
 func (s *stage) putAside() error {
 	have, err := s.contents()
 	if err != nil || len(have) == 0 {
@@ -335,7 +347,7 @@ func (s *stage) putAside() error {
 	return errors.Join(disk.OS().SyncDir(aside), disk.OS().SyncDir(s.data))
 }
 
-// close ends with the stage, and empties it where it did not become the data folder.
+// close releases the stage, and empties it if it did not become the data folder.
 func (s *stage) close() (err error) {
 	if !s.done {
 		err = s.abandon()
@@ -343,8 +355,8 @@ func (s *stage) close() (err error) {
 	return errors.Join(err, s.lock.Close())
 }
 
-// abandon leaves the data folder as it was; where that cannot be said the stage stays, and with it the data
-// folder is refused.
+// abandon restores the previous state of the data folder. If that is uncertain, the stage stays,
+// and the data folder is refused.
 func (s *stage) abandon() error {
 	if err := s.empty(); err != nil || s.kept {
 		return err
@@ -355,7 +367,7 @@ func (s *stage) abandon() error {
 	return os.Mkdir(s.data, s.emptied)
 }
 
-// syncTree makes a folder durable, with everything in it.
+// syncTree syncs a folder and everything in it.
 func syncTree(dir string) error {
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {

@@ -1,6 +1,7 @@
-// Package client is a Go client of the EHI Export API: authorise, kick off, submit the form, poll, download, delete; and of the
-// administrator's routes. Tests, benchmarks and the load test drive a server through it and nothing else. It
-// shares no code with the server but the wire types.
+// Package client is a Go client of the EHI Export API. It covers authorization, kick-off, the
+// release form, polling, download and deletion, and the routes of administrators. Tests,
+// benchmarks and the load generator use it to drive a server. It shares only the wire types with
+// the server.
 package client
 
 import (
@@ -31,26 +32,33 @@ const (
 	Scope       = "offline_access patient/$ehi-export patient/*.rs launch/patient"
 )
 
-// Client talks to one server as one application or administrator. Copies share connections.
+// Client talks to one server as an application or an administrator. Copies share connections.
 type Client struct {
-	Base  string // origin, without a final slash
-	Token string // bearer, "" for none
+	Base  string // origin, without a trailing slash
+	Token string // bearer token; "" for none
 	sid   string // administrator's session
 	http  *http.Client
 }
 
-// New makes a client without credentials. It follows no redirects.
+// New returns a client without credentials. It does not follow redirects.
 func New(base string) *Client { return NewSecured(base, nil) }
 
-// NewSecured is New with a way to secure connections to https origins; nil: as the system does.
+// NewSecured is New with a TLS configuration for https origins; nil for the default.
 func NewSecured(base string, secured *tls.Config) *Client {
 	return &Client{Base: base, http: &http.Client{
-		Transport:     &http.Transport{MaxIdleConnsPerHost: 1024, MaxIdleConns: 2048, DisableCompression: true, TLSClientConfig: secured},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			MaxIdleConnsPerHost: 1024,
+			MaxIdleConns:        2048,
+			DisableCompression:  true,
+			TLSClientConfig:     secured,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}}
 }
 
-// Through returns a copy whose connections are wrapped.
+// Through returns a copy whose transport is wrapped.
 func (c *Client) Through(wrap func(http.RoundTripper) http.RoundTripper) *Client {
 	out, own := *c, *c.http
 	own.Transport = wrap(own.Transport)
@@ -58,7 +66,7 @@ func (c *Client) Through(wrap func(http.RoundTripper) http.RoundTripper) *Client
 	return &out
 }
 
-// Close gives idle connections back.
+// Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Answer is a response whose body has been read.
@@ -68,7 +76,7 @@ type Answer struct {
 	Body   []byte
 }
 
-// Error is an answer that was not expected.
+// Error is an unexpected response.
 type Error struct {
 	Request string
 	Answer
@@ -78,8 +86,10 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s answered %d: %.300s", e.Request, e.Status, e.Body)
 }
 
-// Do sends a request; target is a path or a whole URL.
-func (c *Client) Do(ctx context.Context, method, target string, body io.Reader, header ...string) (*Answer, error) {
+// Do sends a request. target is a path or a complete URL.
+func (c *Client) Do(
+	ctx context.Context, method, target string, body io.Reader, header ...string,
+) (*Answer, error) {
 	resp, err := c.send(ctx, method, target, body, header...)
 	if err != nil {
 		return nil, err
@@ -89,7 +99,9 @@ func (c *Client) Do(ctx context.Context, method, target string, body io.Reader, 
 	return &Answer{resp.StatusCode, resp.Header, data}, err
 }
 
-func (c *Client) send(ctx context.Context, method, target string, body io.Reader, header ...string) (*http.Response, error) {
+func (c *Client) send(
+	ctx context.Context, method, target string, body io.Reader, header ...string,
+) (*http.Response, error) {
 	if strings.HasPrefix(target, "/") {
 		target = c.Base + target
 	}
@@ -109,8 +121,10 @@ func (c *Client) send(ctx context.Context, method, target string, body io.Reader
 	return c.http.Do(req)
 }
 
-// expect sends a request and turns any other status into an *Error.
-func (c *Client) expect(ctx context.Context, status int, method, target string, body io.Reader, header ...string) (*Answer, error) {
+// expect sends a request and returns an *Error for any other status.
+func (c *Client) expect(
+	ctx context.Context, status int, method, target string, body io.Reader, header ...string,
+) (*Answer, error) {
 	a, err := c.Do(ctx, method, target, body, header...)
 	if err != nil {
 		return nil, err
@@ -121,7 +135,7 @@ func (c *Client) expect(ctx context.Context, status int, method, target string, 
 	return a, nil
 }
 
-// Tokens is the token endpoint's answer.
+// Tokens is the response of the token endpoint.
 type Tokens struct {
 	AccessToken  string `json:"access_token"`
 	RefreshToken string `json:"refresh_token"`
@@ -129,19 +143,28 @@ type Tokens struct {
 	Patient      string `json:"patient"`
 }
 
-// Authorize runs the code flow with PKCE by the sandbox's shortcut (SMART-10) and returns a client with the patient's token.
+// Authorize runs the code flow with PKCE through the sandbox's shortcut (SMART-10). It returns a
+// client with the patient's token.
 func (c *Client) Authorize(ctx context.Context, patient string) (*Client, Tokens, error) {
 	return c.AuthorizeFor(ctx, patient, Scope)
 }
 
-// AuthorizeFor is Authorize for scopes of the caller's choice.
-func (c *Client) AuthorizeFor(ctx context.Context, patient, scopes string) (*Client, Tokens, error) {
+// AuthorizeFor is Authorize with the given scopes.
+func (c *Client) AuthorizeFor(
+	ctx context.Context, patient, scopes string,
+) (*Client, Tokens, error) {
 	verifier := random()
 	sum := sha256.Sum256([]byte(verifier))
 	q := url.Values{
-		"response_type": {"code"}, "client_id": {ClientID}, "redirect_uri": {RedirectURI}, "scope": {scopes}, "state": {"st"},
-		"aud": {c.Base + "/fhir"}, "code_challenge_method": {"S256"}, "code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])},
-		"_patient": {patient}, "_auth_success": {"1"},
+		"response_type":         {"code"},
+		"client_id":             {ClientID},
+		"redirect_uri":          {RedirectURI},
+		"scope":                 {scopes},
+		"state":                 {"st"},
+		"aud":                   {c.Base + "/fhir"},
+		"code_challenge_method": {"S256"},
+		"code_challenge":        {base64.RawURLEncoding.EncodeToString(sum[:])},
+		"_patient":              {patient}, "_auth_success": {"1"},
 	}
 	a, err := c.expect(ctx, http.StatusFound, http.MethodGet, "/auth/authorize?"+q.Encode(), nil)
 	if err != nil {
@@ -157,27 +180,38 @@ func (c *Client) AuthorizeFor(ctx context.Context, patient, scopes string) (*Cli
 	}
 	var t Tokens
 	err = c.form(ctx, "/auth/token", url.Values{
-		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {RedirectURI}, "client_id": {ClientID}, "code_verifier": {verifier},
+		"grant_type":    {"authorization_code"},
+		"code":          {code},
+		"redirect_uri":  {RedirectURI},
+		"client_id":     {ClientID},
+		"code_verifier": {verifier},
 	}, &t)
 	return &Client{Base: c.Base, Token: t.AccessToken, http: c.http}, t, err
 }
 
-// WithToken returns a client with a bearer token that it has from elsewhere.
+// WithToken returns a copy with the given bearer token.
 func (c *Client) WithToken(token string) *Client {
 	return &Client{Base: c.Base, Token: token, http: c.http}
 }
 
-// WithCookies returns a copy that sends a browser's cookies, as a Cookie header has them.
+// WithCookies returns a copy that sends the given Cookie header.
 func (c *Client) WithCookies(header string) *Client {
 	out := *c
 	out.sid = header
 	return &out
 }
 
-// Service authenticates as the sandbox's backend service by its secret and returns a client with system scopes.
+// Service authenticates as the sandbox's backend service with its secret. It returns a client
+// with system scopes.
 func (c *Client) Service(ctx context.Context, secret, scope string) (*Client, error) {
 	var t Tokens
-	err := c.form(ctx, "/auth/token", url.Values{"grant_type": {"client_credentials"}, "client_id": {ClientID}, "client_secret": {secret}, "scope": {scope}}, &t)
+	err := c.form(ctx, "/auth/token",
+		url.Values{
+			"grant_type":    {"client_credentials"},
+			"client_id":     {ClientID},
+			"client_secret": {secret},
+			"scope":         {scope},
+		}, &t)
 	return &Client{Base: c.Base, Token: t.AccessToken, http: c.http}, err
 }
 
@@ -188,30 +222,35 @@ func random() string {
 }
 
 func (c *Client) form(ctx context.Context, path string, v url.Values, into any) error {
-	a, err := c.expect(ctx, http.StatusOK, http.MethodPost, path, strings.NewReader(v.Encode()), "Content-Type", "application/x-www-form-urlencoded")
+	a, err := c.expect(ctx, http.StatusOK, http.MethodPost, path, strings.NewReader(v.Encode()),
+		"Content-Type", "application/x-www-form-urlencoded")
 	if err != nil {
 		return err
 	}
 	return json.Unmarshal(a.Body, into)
 }
 
-// Job is a job as its kick-off announced it.
+// Job is a job as announced by its kick-off.
 type Job struct {
 	ID        string
 	StatusURL string
-	Link      string // the Link header, "" where the form is off
+	Link      string // the Link header; "" without the form
 }
 
-// KickOff starts a patient's export. base is "" or one of the path variants of EHI-1; body is a Parameters resource or nil.
+// KickOff starts a patient's export. base is "" or one of the path variants of EHI-1. body is a
+// Parameters resource or nil.
 func (c *Client) KickOff(ctx context.Context, base, patient string, body []byte) (Job, error) {
 	return c.Start(ctx, http.MethodPost, base+"/fhir/Patient/"+patient+"/$ehi-export", body)
 }
 
-// Start kicks an operation off, such as GET /fhir/Patient/$export?_type=Patient. body is a Parameters resource or nil; header is
-// pairs of further headers.
-func (c *Client) Start(ctx context.Context, method, target string, body []byte, header ...string) (Job, error) {
+// Start kicks off an operation, for example GET /fhir/Patient/$export?_type=Patient. body is a
+// Parameters resource or nil. header has pairs of additional headers.
+func (c *Client) Start(
+	ctx context.Context, method, target string, body []byte, header ...string,
+) (Job, error) {
 	var r io.Reader
-	header = append([]string{"Prefer", "respond-async", "Accept", "application/fhir+json"}, header...)
+	header = append([]string{"Prefer", "respond-async", "Accept", "application/fhir+json"},
+		header...)
 	if body != nil {
 		r = bytes.NewReader(body)
 		header = append(header, "Content-Type", "application/fhir+json")
@@ -240,11 +279,15 @@ func (c *Client) postJSON(ctx context.Context, path string, v any) (*Answer, err
 	if err != nil {
 		return nil, err
 	}
-	return c.Do(ctx, http.MethodPost, path, bytes.NewReader(body), "Content-Type", "application/json")
+	return c.Do(ctx, http.MethodPost, path, bytes.NewReader(body), "Content-Type",
+		"application/json")
 }
 
-// Wait polls the status until the manifest is there. pause is the time between two polls; zero is the server's Retry-After.
-func (c *Client) Wait(ctx context.Context, statusURL string, pause time.Duration) (*ehi.Manifest, error) {
+// Wait polls the status until it gets the manifest. pause is the time between polls; 0 means the
+// server's Retry-After.
+func (c *Client) Wait(
+	ctx context.Context, statusURL string, pause time.Duration,
+) (*ehi.Manifest, error) {
 	for {
 		a, err := c.Do(ctx, http.MethodGet, statusURL, nil)
 		if err != nil {
@@ -269,7 +312,7 @@ func (c *Client) Wait(ctx context.Context, statusURL string, pause time.Duration
 	}
 }
 
-// retryAfter waits for as long as an answer says.
+// retryAfter waits for the Retry-After of a response.
 func retryAfter(ctx context.Context, a *Answer) error {
 	seconds, err := strconv.Atoi(a.Header.Get("Retry-After"))
 	if err != nil {
@@ -278,7 +321,7 @@ func retryAfter(ctx context.Context, a *Answer) error {
 	return Sleep(ctx, time.Duration(seconds)*time.Second)
 }
 
-// Sleep waits for d. Errors: ctx's, where it ends before.
+// Sleep waits for d. It returns the error of ctx if ctx ends first.
 func Sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
@@ -297,7 +340,7 @@ func (c *Client) Download(ctx context.Context, target string) ([]byte, error) {
 	return a.Body, nil
 }
 
-// Stream hands a file to f as it comes.
+// Stream passes a file to f while it arrives.
 func (c *Client) Stream(ctx context.Context, target string, f func(io.Reader) error) error {
 	resp, err := c.send(ctx, http.MethodGet, target, nil)
 	if err != nil {
@@ -314,7 +357,7 @@ func (c *Client) Stream(ctx context.Context, target string, f func(io.Reader) er
 	return f(resp.Body)
 }
 
-// Delete aborts or forgets a job.
+// Delete cancels or deletes a job.
 func (c *Client) Delete(ctx context.Context, statusURL string) error {
 	_, err := c.expect(ctx, http.StatusAccepted, http.MethodDelete, statusURL, nil)
 	return err
@@ -325,9 +368,11 @@ func (c *Client) AdminLogin(ctx context.Context, user, password string) (*Client
 	return c.AdminLoginWithCode(ctx, user, password, "")
 }
 
-// AdminLoginWithCode is AdminLogin of an administrator with a second factor: code is its present code, or
-// a recovery code; "" for none.
-func (c *Client) AdminLoginWithCode(ctx context.Context, user, password, code string) (*Client, error) {
+// AdminLoginWithCode is AdminLogin for an administrator with a second factor. code is the
+// current code or a recovery code; "" for none.
+func (c *Client) AdminLoginWithCode(
+	ctx context.Context, user, password, code string,
+) (*Client, error) {
 	in := map[string]string{"username": user, "password": password}
 	if code != "" {
 		in["code"] = code
@@ -345,16 +390,17 @@ func (c *Client) AdminLoginWithCode(ctx context.Context, user, password, code st
 
 // AdminJob is a job as administrators see it (EHI-10).
 type AdminJob struct {
-	Reason      string           `json:"reason"` // of the decision
-	ID          string           `json:"id"`
-	Status      ehi.Status       `json:"status"`
-	Manifest    *ehi.Manifest    `json:"manifest"`
-	Counts      map[string]int64 `json:"counts"`
-	Withheld    map[string]int64 `json:"withheld"`
-	Approvals   []string         `json:"approvals"` // of four eyes
-	Contents    string           `json:"contents"`  // a digest of what is to be decided about
-	Error       string           `json:"error"`
-	AutoApprove bool             `json:"autoApprove"`
+	Reason   string           `json:"reason"` // of the decision
+	ID       string           `json:"id"`
+	Status   ehi.Status       `json:"status"`
+	Manifest *ehi.Manifest    `json:"manifest"`
+	Counts   map[string]int64 `json:"counts"`
+	Withheld map[string]int64 `json:"withheld"`
+	// administrators who have approved, with four eyes
+	Approvals   []string `json:"approvals"`
+	Contents    string   `json:"contents"` // digest of what the decision is about
+	Error       string   `json:"error"`
+	AutoApprove bool     `json:"autoApprove"`
 	Attachments []struct {
 		Title string `json:"title"`
 		URL   string `json:"url"`
@@ -373,7 +419,7 @@ func (c *Client) Job(ctx context.Context, id string) (AdminJob, error) {
 	return adminJob(a, err)
 }
 
-// Act does approve or reject with a job as it is now.
+// Act approves or rejects a job in its current state. action is approve or reject.
 func (c *Client) Act(ctx context.Context, id, action string) (AdminJob, error) {
 	j, err := c.Job(ctx, id)
 	if err != nil {
@@ -382,10 +428,11 @@ func (c *Client) Act(ctx context.Context, id, action string) (AdminJob, error) {
 	return c.Decide(ctx, j, action)
 }
 
-// Decide does approve or reject with a job that somebody has looked at: where it has changed since, it
-// is refused.
+// Decide approves or rejects a job that somebody has reviewed. The server refuses if the job has
+// changed since. action is approve or reject.
 func (c *Client) Decide(ctx context.Context, j AdminJob, action string) (AdminJob, error) {
-	a, err := c.postJSON(ctx, "/admin/jobs/"+j.ID+"/"+action, map[string]string{"contents": j.Contents})
+	a, err := c.postJSON(ctx, "/admin/jobs/"+j.ID+"/"+action,
+		map[string]string{"contents": j.Contents})
 	if err == nil && a.Status != http.StatusOK {
 		err = &Error{"POST /admin/jobs/" + j.ID + "/" + action, *a}
 	}
@@ -399,22 +446,29 @@ func adminJob(a *Answer, err error) (j AdminJob, _ error) {
 	return j, json.Unmarshal(a.Body, &j)
 }
 
-// ImportOptions tune an import through a server.
+// ImportOptions are the options of an import through a server.
 type ImportOptions struct {
-	// Name is what the report calls the input.
+	// Name is the name of the input in the report.
 	Name string
-	// Document says that it is a JSON document, a Bundle or a resource, and not NDJSON; both may be gzipped.
+	// Document means that the input is one JSON document (a Bundle or a resource) instead of
+	// NDJSON. Both may be gzipped.
 	Document bool
 	// Strict stops at the first bad line or bundle entry.
 	Strict bool
-	// Charset is what text that is not UTF-8 is in.
+	// Charset is the encoding of text that is not UTF-8.
 	Charset string
 }
 
-// Import streams records into the server's store. It waits while the server takes another import. Any other reason
-// why it takes none, such as a full disk, is an Error.
-func (c *Client) Import(ctx context.Context, o ImportOptions, open func() (io.ReadCloser, error)) (r source.Report, err error) {
-	target := "/admin/import?" + url.Values{"name": {o.Name}, "strict": {strconv.FormatBool(o.Strict)}, "charset": {o.Charset}}.Encode()
+// Import streams records into the server's store. It waits while another import runs. If the
+// server refuses for any other reason, such as a full disk, Import returns an Error.
+func (c *Client) Import(
+	ctx context.Context, o ImportOptions, open func() (io.ReadCloser, error),
+) (r source.Report, err error) {
+	target := "/admin/import?" + url.Values{
+		"name":    {o.Name},
+		"strict":  {strconv.FormatBool(o.Strict)},
+		"charset": {o.Charset},
+	}.Encode()
 	contentType := "application/fhir+ndjson"
 	if o.Document {
 		contentType = "application/fhir+json"
@@ -424,18 +478,21 @@ func (c *Client) Import(ctx context.Context, o ImportOptions, open func() (io.Re
 		if err != nil {
 			return r, err
 		}
-		a, err := c.Do(ctx, http.MethodPost, target, body, "Content-Type", contentType) // closes the body
+		// closes the body
+		a, err := c.Do(ctx, http.MethodPost, target, body, "Content-Type", contentType)
 		if err != nil {
 			return r, err
 		}
-		if a.Status == http.StatusServiceUnavailable && bytes.Contains(a.Body, []byte(source.Busy)) {
+		if a.Status == http.StatusServiceUnavailable &&
+			bytes.Contains(a.Body, []byte(source.Busy)) {
 			if err := retryAfter(ctx, a); err != nil {
 				return r, err
 			}
 			continue
 		}
 		err = json.Unmarshal(a.Body, &r)
-		told := err == nil && (r.Problems > 0 || len(r.Unplaced) > 0) // why it is no success
+		// the report explains the failure
+		told := err == nil && (r.Problems > 0 || len(r.Unplaced) > 0)
 		if a.Status != http.StatusOK && !told {
 			return r, &Error{"POST /admin/import", *a}
 		}
@@ -465,7 +522,8 @@ func (c *Client) AddFiles(ctx context.Context, id string, files ...File) (*Answe
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	return c.Do(ctx, http.MethodPost, "/admin/jobs/"+id+"/add-files", &body, "Content-Type", w.FormDataContentType())
+	return c.Do(ctx, http.MethodPost, "/admin/jobs/"+id+"/add-files", &body, "Content-Type",
+		w.FormDataContentType())
 }
 
 // RemoveFiles removes documents by name.
@@ -473,10 +531,11 @@ func (c *Client) RemoveFiles(ctx context.Context, id string, names ...string) (*
 	return c.postJSON(ctx, "/admin/jobs/"+id+"/remove-files", map[string][]string{"params": names})
 }
 
-// jobPause is how long WaitJob pauses between two polls.
+// jobPause is the pause between two polls of WaitJob.
 const jobPause = 10 * time.Millisecond
 
-// WaitJob waits until a job has a status. It polls a hundred times a second: for tests.
+// WaitJob waits until a job has a status. It polls a hundred times per second, and is meant for
+// tests.
 func (c *Client) WaitJob(ctx context.Context, id string, status ehi.Status) (AdminJob, error) {
 	for {
 		j, err := c.Job(ctx, id)

@@ -10,7 +10,8 @@ import (
 	"ehi-server/auth"
 )
 
-// admin sends an administrator's request, with a body of JSON where there is one, and reads the answer.
+// admin sends an administrator's request, with a JSON body if there is one, and reads the
+// response.
 func (c *Client) admin(ctx context.Context, status int, method, path string, body, into any) error {
 	var data []byte
 	if body != nil {
@@ -19,14 +20,15 @@ func (c *Client) admin(ctx context.Context, status int, method, path string, bod
 			return err
 		}
 	}
-	a, err := c.expect(ctx, status, method, "/admin/"+path, bytes.NewReader(data), "Content-Type", "application/json")
+	a, err := c.expect(ctx, status, method, "/admin/"+path, bytes.NewReader(data), "Content-Type",
+		"application/json")
 	if err != nil || into == nil {
 		return err
 	}
 	return json.Unmarshal(a.Body, into)
 }
 
-// registeredClient is a client with its secret, as it is told once.
+// registeredClient is a client with its secret, which the server returns only once.
 type registeredClient struct {
 	auth.Client
 	Secret string `json:"client_secret"`
@@ -54,7 +56,8 @@ func (c *Client) Client(ctx context.Context, id string) (out auth.Client, err er
 // RotateSecret gives a client a new secret.
 func (c *Client) RotateSecret(ctx context.Context, id string) (string, error) {
 	var out registeredClient
-	err := c.admin(ctx, http.StatusOK, http.MethodPost, "clients/"+url.PathEscape(id)+"/rotate", nil, &out)
+	err := c.admin(ctx, http.StatusOK, http.MethodPost, "clients/"+url.PathEscape(id)+"/rotate",
+		nil, &out)
 	return out.Secret, err
 }
 
@@ -64,7 +67,9 @@ func (c *Client) RemoveClient(ctx context.Context, id string) error {
 }
 
 // AddAccount adds an account.
-func (c *Client) AddAccount(ctx context.Context, a auth.Account, password string) (out auth.Account, err error) {
+func (c *Client) AddAccount(
+	ctx context.Context, a auth.Account, password string,
+) (out auth.Account, err error) {
 	in := struct {
 		Name     string    `json:"username"`
 		Patient  string    `json:"patient,omitempty"`
@@ -83,28 +88,30 @@ func (c *Client) Accounts(ctx context.Context) (out []auth.Account, err error) {
 
 // SetPassword sets the password of an account; kind is patient or admin.
 func (c *Client) SetPassword(ctx context.Context, kind, name, password string) error {
-	return c.admin(ctx, http.StatusOK, http.MethodPut, "accounts/"+kind+"/"+url.PathEscape(name), map[string]string{"password": password}, nil)
+	return c.admin(ctx, http.StatusOK, http.MethodPut, "accounts/"+kind+"/"+url.PathEscape(name),
+		map[string]string{"password": password}, nil)
 }
 
 // RemoveAccount removes an account; kind is patient or admin.
 func (c *Client) RemoveAccount(ctx context.Context, kind, name string) error {
-	return c.admin(ctx, http.StatusOK, http.MethodDelete, "accounts/"+kind+"/"+url.PathEscape(name), nil, nil)
+	return c.admin(ctx, http.StatusOK, http.MethodDelete, "accounts/"+kind+"/"+url.PathEscape(name),
+		nil, nil)
 }
 
-// ResetSecondFactor takes an administrator's second factor away; kind is admin, or config for the
-// administrator of the configuration.
+// ResetSecondFactor removes an administrator's second factor. kind is admin, or config for the
+// administrator in the configuration.
 func (c *Client) ResetSecondFactor(ctx context.Context, kind, name string) error {
 	path := "accounts/" + kind + "/" + url.PathEscape(name) + "/second-factor"
 	return c.admin(ctx, http.StatusOK, http.MethodDelete, path, nil, nil)
 }
 
-// Keys lists the keys that sign tokens.
+// Keys lists the signing keys of tokens.
 func (c *Client) Keys(ctx context.Context) (out []auth.KeyInfo, err error) {
 	err = c.admin(ctx, http.StatusOK, http.MethodGet, "keys", nil, &out)
 	return out, err
 }
 
-// RotateKeys makes new keys that sign tokens.
+// RotateKeys generates new signing keys for tokens.
 func (c *Client) RotateKeys(ctx context.Context, compromised bool) (out []auth.KeyInfo, err error) {
 	path := "keys/rotate"
 	if compromised {

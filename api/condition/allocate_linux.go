@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// allocate takes so much room for a file.
+// allocate reserves disk space for a file.
 func allocate(f *os.File, bytes int64) error {
 	if err := unix.Fallocate(int(f.Fd()), 0, 0, bytes); err != unix.EOPNOTSUPP {
 		return err

@@ -4,5 +4,5 @@ package condition
 
 import "os"
 
-// allocate takes so much room for a file.
+// allocate reserves disk space for a file.
 func allocate(f *os.File, bytes int64) error { return fill(f, bytes) }

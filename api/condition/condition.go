@@ -1,9 +1,11 @@
-// Package condition knows whether a process does all of its work or, in rescue mode, only what gives back and deletes
-// what is there. It heals what can be healed: an embedded NATS that could not write is started anew when it can.
+// Package condition decides whether a process works in full or in rescue mode, in which it only
+// serves and deletes what exists. It also repairs what it can: it restarts an embedded NATS that
+// could not write, as soon as a restart can help.
 //
-// There are two questions. Rescue is for routes: it is answered at once, by evidence only, which is a disk without room or
-// a state that takes no records; a slow answer is none. Ready is for monitors: it writes and reads everywhere that requests
-// do, and counts what does not answer in time as a failure.
+// It answers two questions. Routes use Rescue, which answers immediately and from evidence only:
+// a disk without room, or a state that accepts no records. A slow response is no evidence.
+// Monitors use Ready, which writes and reads everywhere that requests do. It counts a part that
+// does not respond in time as failed.
 package condition
 
 import (
@@ -20,60 +22,62 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// State is where the records of jobs are.
+// State is the store of the jobs' records.
 type State interface {
-	// Check writes to it and reads.
+	// Check writes to the state and reads from it.
 	Check(ctx context.Context) error
-	// Broken tells why it takes no records until Restart; nil where it does.
+	// Broken returns why the state accepts no records until Restart; nil if it accepts them.
 	Broken() error
-	// Restart begins anew with what is stored.
+	// Restart reopens the state with what is stored.
 	Restart(ctx context.Context) error
 }
 
-// Parts are what a Watch looks at.
+// Parts are what a Watch observes.
 type Parts struct {
 	State State
-	// Others are further things that requests need, by their names.
+	// Others are further checks of things that requests need, by name.
 	Others map[string]func(context.Context) error
 	Room   Room
-	// Opened is why the process was opened in rescue mode; nil where it was not. It stays in it until it is opened anew.
+	// Opened is why the process was opened in rescue mode; nil if it was not. The process stays
+	// in rescue mode until it is reopened.
 	Opened error
 	Log    *slog.Logger
 }
 
-// Watch keeps the condition of a process. The zero pointer is a process that is always well.
+// Watch tracks the condition of a process. A nil Watch belongs to a process that is always well.
 type Watch struct {
 	Parts
 	rescue atomic.Pointer[error]
 	doubts chan struct{}
 	proofs []*proof
 
-	starved bool          // a disk was as good as full since the state was opened
+	starved bool          // a disk was nearly full since the state was opened
 	wait    time.Duration // before the next restart
-	next    time.Time     // when the state may be started anew
+	next    time.Time     // earliest time of the next restart
 }
 
 // Times of a Watch.
 const (
-	// every is the pause between two looks, and soon the pause while something is wrong.
+	// every is the interval of checks, and soon the interval while something is wrong.
 	every, soon = time.Second, 250 * time.Millisecond
-	// goodFor is for how long an answer to Ready is good: whoever asks without end makes nothing write more often.
+	// goodFor is how long an answer of Ready is cached, so that frequent callers cause no more
+	// writes.
 	goodFor = time.Second
-	// answerTime is how long each part may take to prove that it works.
+	// answerTime is the time limit for each check.
 	answerTime = 5 * time.Second
-	// restartTime bounds the wait for a state that is started anew.
+	// restartTime limits how long a restart of the state may take.
 	restartTime = 30 * time.Second
-	// longestWait is between two restarts that did not help.
+	// longestWait is the longest pause between two restarts that did not help.
 	longestWait = time.Minute
 )
 
-// ErrRoom is returned by Run where a process that was opened in rescue mode can be opened in full.
-var ErrRoom = errors.New("there is room again")
+// ErrRoom is returned by Run if a process in rescue mode can be reopened in full.
+var ErrRoom = errors.New("the disk has room again")
 
-// leastRoom is below which starting the state anew is of no use: it could write nothing.
+// leastRoom is the minimum of free space for a restart: with less, NATS could not write.
 const leastRoom = 1 << 20
 
-// New makes a Watch. Run keeps it.
+// New returns a Watch. Run keeps it up to date.
 func New(p Parts) *Watch {
 	w := &Watch{Parts: p, doubts: make(chan struct{}, 1)}
 	w.proofs = append(w.proofs, &proof{name: "the state in NATS", check: p.State.Check})
@@ -84,7 +88,7 @@ func New(p Parts) *Watch {
 	return w
 }
 
-// Rescue tells why the process is in rescue mode; nil where it is not.
+// Rescue returns why the process is in rescue mode; nil if it is not.
 func (w *Watch) Rescue() error {
 	if w == nil {
 		return nil
@@ -95,7 +99,7 @@ func (w *Watch) Rescue() error {
 	return nil
 }
 
-// Doubt has the condition looked at without delay: something failed that a disk may be the cause of.
+// Doubt triggers a check without delay, after a failure that a disk may have caused.
 func (w *Watch) Doubt() {
 	if w == nil {
 		return
@@ -106,8 +110,9 @@ func (w *Watch) Doubt() {
 	}
 }
 
-// Ready proves that the process can do all of its work: it writes and reads wherever requests do. An answer is
-// good for goodFor; who asks while a proof goes on waits for it, and for at most answerTime.
+// Ready checks that the process can do all of its work: it writes and reads wherever requests
+// do. A result is cached for goodFor. Callers during a check wait for its result, for at most
+// answerTime.
 func (w *Watch) Ready() error {
 	if err := w.Rescue(); err != nil || w == nil {
 		return err
@@ -125,11 +130,12 @@ func (w *Watch) Ready() error {
 	return err
 }
 
-// Run looks, and heals, until ctx ends. Errors: ErrRoom.
+// Run checks and repairs until ctx ends. Errors: ErrRoom.
 func (w *Watch) Run(ctx context.Context) error {
 	for {
 		why := w.look(ctx)
-		if why == nil && w.Opened != nil { // it stays in rescue mode to its end, and is never ready
+		// a process that was opened in rescue mode stays in it and is never ready
+		if why == nil && w.Opened != nil {
 			return ErrRoom
 		}
 		w.set(why)
@@ -146,14 +152,15 @@ func (w *Watch) Run(ctx context.Context) error {
 	}
 }
 
-// look finds out why nothing new can be taken, nil where it can, and starts the state anew where that is of use.
+// look returns why the process cannot accept anything new; nil if it can. It restarts the state
+// if that can help.
 func (w *Watch) look(ctx context.Context) error {
 	short := w.Room.Tend()
 	free, err := w.Room.free()
 	writable := err != nil || free >= leastRoom
 	w.starved = w.starved || !writable
 	broken := w.State.Broken()
-	if broken == nil && w.starved && short == nil { // what else could not write, nobody was told
+	if broken == nil && w.starved && short == nil { // other writes may have failed unnoticed
 		broken = errors.New("its disk was full")
 	}
 	if broken != nil && writable && !time.Now().Before(w.next) {
@@ -163,9 +170,9 @@ func (w *Watch) look(ctx context.Context) error {
 	return cmp.Or(short, broken)
 }
 
-// restart starts the state anew. Restarts that do not help come ever less often.
+// restart restarts the state. The pause doubles after each restart that did not help.
 func (w *Watch) restart(ctx context.Context, why error) error {
-	w.Log.Warn("the embedded NATS is started anew", "why", why)
+	w.Log.Warn("restarting the embedded NATS", "why", why)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restartTime)
 	defer cancel()
 	began := time.Now()
@@ -173,15 +180,15 @@ func (w *Watch) restart(ctx context.Context, why error) error {
 	w.next = time.Now().Add(w.wait)
 	if err != nil {
 		w.wait = min(max(soon, 2*w.wait), longestWait)
-		w.Log.Error("start the embedded NATS anew", "err", err)
+		w.Log.Error("restart the embedded NATS", "err", err)
 		return err
 	}
 	w.wait, w.starved = soon, false
-	w.Log.Info("the embedded NATS was started anew", "took", time.Since(began))
+	w.Log.Info("restarted the embedded NATS", "took", time.Since(began))
 	return nil
 }
 
-// set says how things are, and tells it where it is news.
+// set stores the condition and logs a change.
 func (w *Watch) set(why error) {
 	was := w.Rescue()
 	if why == nil {
@@ -193,13 +200,14 @@ func (w *Watch) set(why error) {
 	}
 	switch {
 	case was == nil && why != nil:
-		w.Log.Error("rescue mode: nothing new is taken; downloads, status and deletions go on", "why", why)
+		w.Log.Error("entered rescue mode: no new exports; downloads, status requests and "+
+			"deletions work", "why", why)
 	case was != nil && why == nil:
-		w.Log.Info("rescue mode is over")
+		w.Log.Info("left rescue mode")
 	}
 }
 
-// Reason is why a process is in rescue mode, for anybody: in one line, and without what only the log tells.
+// Reason explains rescue mode to anybody, in one line and without the details of the log.
 func Reason(why error) string {
 	if errors.Is(why, ErrShort) {
 		for line := range strings.SplitSeq(why.Error(), "\n") {
@@ -208,21 +216,22 @@ func Reason(why error) string {
 			}
 		}
 	}
-	return "the state of the server cannot be written at the moment"
+	return "the server cannot write its state at the moment"
 }
 
-// proof is one part's, and its last outcome.
+// proof is the check of one part, with its last result.
 type proof struct {
 	name  string
 	check func(context.Context) error
 
 	mu      sync.Mutex
-	at      time.Time // of the last outcome
+	at      time.Time // of the last result
 	err     error
-	running chan struct{} // closed when the check that goes on has ended; nil where none does
+	running chan struct{} // closed when the running check has ended; nil if none runs
 }
 
-// ask returns the last outcome, or that of a new check. A check that does not end is not begun twice.
+// ask returns the last result or that of a new check. It does not start a second check while one
+// runs.
 func (p *proof) ask() error {
 	p.mu.Lock()
 	if !p.at.IsZero() && time.Since(p.at) < goodFor {

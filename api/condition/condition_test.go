@@ -14,9 +14,15 @@ func (sound) Check(context.Context) error   { return nil }
 func (sound) Broken() error                 { return nil }
 func (sound) Restart(context.Context) error { return nil }
 
-// A process that was opened in rescue mode ends in it when there is room: it is not ready for a moment before that.
+// A process that was opened in rescue mode ends in it when there is room: it is not ready for a
+// moment before that.
 func TestAProcessOpenedInRescueModeIsNeverReady(t *testing.T) {
-	w := New(Parts{State: sound{}, Opened: ErrShort, Room: Room{Folders: []string{t.TempDir()}}, Log: slog.New(slog.DiscardHandler)})
+	w := New(Parts{
+		State:  sound{},
+		Opened: ErrShort,
+		Room:   Room{Folders: []string{t.TempDir()}},
+		Log:    slog.New(slog.DiscardHandler),
+	})
 	if err := w.Run(t.Context()); !errors.Is(err, ErrRoom) {
 		t.Errorf("with room again: %v", err)
 	}

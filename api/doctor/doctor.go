@@ -1,5 +1,6 @@
-// Package doctor looks at a set-up before it serves: the disk, the port, the limits of the system, NATS, the clock; and says what to change.
-// It leaves no more behind than an empty data folder where there was none.
+// Package doctor checks a configuration before a server uses it: the disk, the port, system
+// limits, NATS and the clock. It reports what to change. It leaves nothing behind, except an
+// empty data folder if there was none.
 package doctor
 
 import (
@@ -31,24 +32,24 @@ import (
 	"ehi-server/shared/link"
 )
 
-// State is how a finding is meant.
+// State classifies a finding.
 type State string
 
-// The states. Only a Fault keeps a server from serving.
+// The states. Only a Fault keeps a server from starting.
 const (
 	OK    State = "ok"
 	Note  State = "note"
 	Fault State = "FAULT"
 )
 
-// Finding is what one look found, and what to change.
+// Finding is the result of one check, and what to change.
 type Finding struct {
 	State State
 	What  string
 	Text  string
 }
 
-// look is one part of the examination.
+// look is one check.
 type look struct {
 	what string
 	at   func(ctx context.Context, c node.Config, data string) (State, string)
@@ -70,7 +71,7 @@ var looks = []look{
 	{"mode", mode},
 }
 
-// goodFor is for how long a certificate should still be good: the alert fires then, too.
+// goodFor is how long a certificate should remain valid. The alert has the same limit.
 const goodFor = 14 * 24 * time.Hour
 
 func certificate(_ context.Context, c node.Config, _ string) (State, string) {
@@ -78,19 +79,21 @@ func certificate(_ context.Context, c node.Config, _ string) (State, string) {
 		return OK, "none: plain HTTP, for this machine or behind a proxy"
 	}
 	if c.TLSCert == "" || c.TLSKey == "" {
-		return Fault, "--tls-cert and --tls-key go together"
+		return Fault, "--tls-cert and --tls-key must be set together"
 	}
 	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
 	if err != nil {
 		return Fault, err.Error()
 	}
 	left := time.Until(pair.Leaf.NotAfter)
-	text := fmt.Sprintf("for %v, until %s", append(pair.Leaf.DNSNames, addresses(pair.Leaf.IPAddresses)...), pair.Leaf.NotAfter.Format(time.DateOnly))
+	text := fmt.Sprintf("for %v, until %s",
+		append(pair.Leaf.DNSNames, addresses(pair.Leaf.IPAddresses)...),
+		pair.Leaf.NotAfter.Format(time.DateOnly))
 	switch {
 	case left <= 0:
 		return Fault, "expired: " + text
 	case left < goodFor:
-		return Note, "renew it soon: " + text
+		return Note, "expires soon, renew it: " + text
 	}
 	return OK, text
 }
@@ -108,24 +111,25 @@ func traces(ctx context.Context, c node.Config, _ string) (State, string) {
 	}
 	u, err := url.Parse(c.Trace.Endpoint)
 	if err != nil || u.Host == "" {
-		return Fault, "--trace-endpoint is no URL"
+		return Fault, "--trace-endpoint is not a URL"
 	}
 	host := u.Host
 	if u.Port() == "" {
-		host = net.JoinHostPort(u.Hostname(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+		host = net.JoinHostPort(u.Hostname(),
+			map[string]string{"http": "80", "https": "443"}[u.Scheme])
 	}
 	d := net.Dialer{Timeout: dialTime}
 	conn, err := d.DialContext(ctx, "tcp", host)
 	if err != nil {
-		return Note, fmt.Sprintf("nobody takes them at %s: %v", host, err)
+		return Note, fmt.Sprintf("no collector answers at %s: %v", host, err)
 	}
 	return OK, "to " + host + closed(conn)
 }
 
-// dialTime is how long a collector may take to answer.
+// dialTime is the time limit for connecting to a collector.
 const dialTime = 3 * time.Second
 
-// closed gives a connection back; what it says is part of the finding.
+// closed closes a connection and returns its error as part of the finding.
 func closed(c net.Conn) string {
 	if err := c.Close(); err != nil {
 		return ": " + err.Error()
@@ -133,8 +137,9 @@ func closed(c net.Conn) string {
 	return ""
 }
 
-// Examine looks at everything that a server with this configuration needs. Where a restore into the data
-// folder was not finished, or a path in there is of the wrong kind, it looks no further, and touches nothing.
+// Examine checks everything that a server with this configuration needs. If a restore into the
+// data folder is unfinished, or a path in it has the wrong type, it stops there and changes
+// nothing.
 func Examine(ctx context.Context, c node.Config, data string) (out []Finding) {
 	if err := backup.Unfinished(data); err != nil {
 		return []Finding{{Fault, "data folder", err.Error()}}
@@ -148,10 +153,10 @@ func Examine(ctx context.Context, c node.Config, data string) (out []Finding) {
 	return out
 }
 
-// lookTime is how long a look may take.
+// lookTime is the time limit of a check.
 const lookTime = 15 * time.Second
 
-// within looks, for at most lookTime: what hangs is a finding.
+// within runs a check for at most lookTime. A check that hangs is a finding.
 func (l look) within(ctx context.Context, c node.Config, data string) Finding {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
@@ -164,11 +169,11 @@ func (l look) within(ctx context.Context, c node.Config, data string) Finding {
 	case f := <-found:
 		return f
 	case <-ctx.Done():
-		return Finding{Fault, l.what, fmt.Sprintf("has not answered for %v", lookTime)}
+		return Finding{Fault, l.what, fmt.Sprintf("did not answer within %v", lookTime)}
 	}
 }
 
-// Print writes findings as a list. Errors: ErrFaults.
+// Print writes findings as a list. It returns ErrFaults if one of them is a Fault.
 func Print(w io.Writer, findings []Finding) error {
 	var err error
 	for _, f := range findings {
@@ -182,26 +187,28 @@ func Print(w io.Writer, findings []Finding) error {
 	return err
 }
 
-// ErrFaults says that something keeps the server from serving.
-var ErrFaults = errors.New("something has to be changed before this can serve")
+// ErrFaults means that a server would not start.
+var ErrFaults = errors.New("the configuration has faults that keep the server from starting")
 
 func settings(_ context.Context, c node.Config, _ string) (State, string) {
 	if wrong := c.Wrong(); len(wrong) > 0 {
 		return Fault, strings.Join(wrong, "; ")
 	}
-	return OK, "each is within its limits"
+	return OK, "all are within their limits"
 }
 
 func folder(_ context.Context, _ node.Config, data string) (State, string) {
 	if err := os.MkdirAll(data, 0o700); err != nil {
-		return Fault, fmt.Sprintf("cannot be made: %v", err)
+		return Fault, fmt.Sprintf("cannot be created: %v", err)
 	}
 	info, err := os.Stat(data)
 	if err != nil {
 		return Fault, err.Error()
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return Note, fmt.Sprintf("%s is open to others (%v): chmod 700 it", data, info.Mode().Perm())
+		return Note,
+			fmt.Sprintf("other users can open %s (%v): run chmod 700 on it", data,
+				info.Mode().Perm())
 	}
 	return OK, data
 }
@@ -209,7 +216,7 @@ func folder(_ context.Context, _ node.Config, data string) (State, string) {
 const (
 	probeBytes = 64 << 20
 	probeSyncs = 20
-	slowDisk   = 100 << 20 // bytes a second
+	slowDisk   = 100 << 20 // bytes per second
 	slowSync   = 20 * time.Millisecond
 )
 
@@ -227,14 +234,15 @@ func speed(_ context.Context, _ node.Config, data string) (State, string) {
 	}
 	slices.Sort(small)
 	rate, median := probeBytes/large.Seconds(), small[probeSyncs/2]
-	text := fmt.Sprintf("%.0f MB/s written and synced, %.1f ms for a small synced file", rate/1e6, float64(median.Microseconds())/1000)
+	text := fmt.Sprintf("%.0f MB/s written and synced, %.1f ms for a small synced file", rate/1e6,
+		float64(median.Microseconds())/1000)
 	if rate < slowDisk || median > slowSync {
-		return Note, text + ": exports will be no faster; a local SSD is"
+		return Note, text + ": exports cannot be faster; use a local SSD"
 	}
 	return OK, text
 }
 
-// timed writes and syncs a file of random bytes, and removes it.
+// timed writes and syncs a file of random bytes, then removes it.
 func timed(dir string, size int) (took time.Duration, err error) {
 	content := make([]byte, size)
 	_, _ = rand.Read(content) // never fails (crypto/rand since Go 1.24)
@@ -252,33 +260,36 @@ func timed(dir string, size int) (took time.Duration, err error) {
 func space(_ context.Context, c node.Config, data string) (State, string) {
 	free, err := disk.OS().Free(data)
 	if err != nil {
-		return Note, fmt.Sprintf("not known: %v", err)
+		return Note, fmt.Sprintf("unknown: %v", err)
 	}
 	text := fmt.Sprintf("%.1f GB", float64(free)/1e9)
 	switch {
 	case disk.FewNames(data):
-		return Fault, "the disk has hardly room for more files (inodes; df -i), whatever bytes are free: remove some"
+		return Fault, "the disk has almost no free inodes (df -i): remove files"
 	case free < c.MinFreeBytes:
-		return Fault, text + fmt.Sprintf(", less than --min-free-bytes %d: kick-offs would be refused", c.MinFreeBytes)
+		return Fault, text +
+			fmt.Sprintf(", less than --min-free-bytes %d: the server would refuse kick-offs",
+				c.MinFreeBytes)
 	case free < 10*c.MinFreeBytes:
-		return Note, text + ": near to --min-free-bytes"
+		return Note, text + ": close to --min-free-bytes"
 	}
 	return OK, text
 }
 
 func records(ctx context.Context, c node.Config, data string) (State, string) {
-	const none = "no patient yet: import some, or let the server make demo patients"
+	const none = "no patients yet: import some, or start the server with demo patients"
 	if err := sources.Lost(data); err != nil && c.Source == "records" {
 		return Fault, err.Error()
 	}
 	folder := filepath.Join(data, dataset.Folder)
-	if files, err := os.ReadDir(folder); len(files) == 0 && c.Source == "records" && (err == nil || errors.Is(err, fs.ErrNotExist)) {
-		return Note, none // and a store that is made by looking at it is not new any more
+	if files, err := os.ReadDir(folder); len(files) == 0 && c.Source == "records" &&
+		(err == nil || errors.Is(err, fs.ErrNotExist)) {
+		return Note, none // opening a store would create it, and it would no longer be new
 	}
-	// Nothing is written: there may be no room for it.
+	// ReadOnly, because there may be no room to write.
 	s, err := sources.Open(sources.Config{Spec: c.Source, Data: data, ReadOnly: true})
 	if errors.Is(err, dataset.ErrInUse) {
-		return Note, "held by another process: a server runs on this folder"
+		return Note, "in use by another process: a server runs on this folder"
 	}
 	if err != nil {
 		return Fault, err.Error()
@@ -289,7 +300,7 @@ func records(ctx context.Context, c node.Config, data string) (State, string) {
 	}
 	switch n := len(patients); n {
 	case 0:
-		return Note, "no patient: import some"
+		return Note, "no patients: import some"
 	case 1000:
 		return OK, "1,000 patients or more"
 	default:
@@ -300,7 +311,7 @@ func records(ctx context.Context, c node.Config, data string) (State, string) {
 func address(_ context.Context, c node.Config, _ string) (State, string) {
 	ln, err := net.Listen("tcp", c.Addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return Fault, c.Addr + " is taken: another process listens there"
+		return Fault, c.Addr + " is in use: another process listens on it"
 	}
 	if err != nil {
 		return Fault, err.Error()
@@ -315,9 +326,10 @@ func bus(ctx context.Context, c node.Config, _ string) (State, string) {
 	if c.NATS == "" {
 		return OK, "embedded"
 	}
-	conn, err := nats.Connect(c.NATS, append(c.NATSAccess.Options(), nats.Timeout(5*time.Second))...)
+	conn, err := nats.Connect(c.NATS,
+		append(c.NATSAccess.Options(), nats.Timeout(5*time.Second))...)
 	if err != nil {
-		return Fault, fmt.Sprintf("%s cannot be reached: %v", link.Servers(c.NATS), err)
+		return Fault, fmt.Sprintf("cannot connect to %s: %v", link.Servers(c.NATS), err)
 	}
 	defer conn.Close()
 	js, err := jetstream.New(conn)
@@ -334,7 +346,7 @@ func bus(ctx context.Context, c node.Config, _ string) (State, string) {
 	text := fmt.Sprintf("%s, version %s, %.1f ms away",
 		link.Servers(c.NATS), conn.ConnectedServerVersion(), float64(rtt.Microseconds())/1000)
 	if rtt > 10*time.Millisecond {
-		return Note, text + ": each export waits for several answers"
+		return Note, text + ": slow, and each export waits for NATS several times"
 	}
 	return OK, text
 }
@@ -344,7 +356,7 @@ func table(_ context.Context, c node.Config, _ string) (State, string) {
 		return Fault, err.Error()
 	}
 	if c.SensitiveTable == "" {
-		return OK, "the shipped table"
+		return OK, "the built-in table"
 	}
 	return OK, filepath.Base(c.SensitiveTable)
 }
@@ -355,9 +367,12 @@ func mode(_ context.Context, c node.Config, _ string) (State, string) {
 	}
 	switch {
 	case c.Open:
-		return Note, "--open answers everybody: only on a closed machine"
+		return Note,
+			"--open needs no authentication: use it only on a machine that nobody else can reach"
 	case c.Mode != "production" && c.AdminPassword == "admin-password":
-		return Note, "sandbox with the default password: anybody who reaches it is an administrator"
+		return Note,
+			"sandbox with the default password: everyone who can reach the server can be its " +
+				"administrator"
 	}
 	return OK, c.Mode
 }

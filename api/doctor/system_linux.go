@@ -15,20 +15,23 @@ func openFiles(_ context.Context, c node.Config, _ string) (State, string) {
 		return Note, err.Error()
 	}
 	if want := uint64(c.MaxConnections) + node.SpareFiles; allowed < want {
-		return Note, fmt.Sprintf("the system allows %d; --max-connections %d needs %d, and fewer are served at once: "+
-			"raise the limit (ulimit -n, LimitNOFILE)", allowed, c.MaxConnections, want)
+		return Note,
+			fmt.Sprintf("the system allows %d, but --max-connections %d needs %d, so the server "+
+				"allows fewer connections: "+
+				"raise the limit (ulimit -n, LimitNOFILE)", allowed, c.MaxConnections, want)
 	}
 	return OK, fmt.Sprintf("the system allows %d", allowed)
 }
 
-// clock asks the kernel whether the clock is kept by a time server: tokens and expiry go by it.
+// clock asks the kernel whether the clock is synchronized. Tokens and expiry depend on it.
 func clock(context.Context, node.Config, string) (State, string) {
 	var t unix.Timex
 	if _, err := unix.Adjtimex(&t); err != nil {
 		return Note, err.Error()
 	}
 	if t.Status&unix.STA_UNSYNC != 0 {
-		return Note, "kept by no time server: tokens and expiry go by it (chrony, systemd-timesyncd)"
+		return Note,
+			"not synchronized: tokens and expiry depend on it (use chrony or systemd-timesyncd)"
 	}
-	return OK, "kept by a time server"
+	return OK, "synchronized"
 }

@@ -9,9 +9,9 @@ import (
 )
 
 func openFiles(context.Context, node.Config, string) (State, string) {
-	return Note, "not known on this system"
+	return Note, "unknown on this system"
 }
 
 func clock(context.Context, node.Config, string) (State, string) {
-	return Note, "not known on this system"
+	return Note, "unknown on this system"
 }

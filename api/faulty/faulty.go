@@ -1,9 +1,9 @@
-// Package faulty makes the sandbox fail on demand, so that clients can test what they do about it.
-// A client orders faults in the path of the FHIR base, /faulty/<faults>/fhir; ehi.Fault lists them.
-// A job keeps the faults that it was kicked off with.
+// Package faulty simulates failures of the sandbox, so that developers can test their clients. A
+// client orders faults in the path of the FHIR base, /faulty/<faults>/fhir; ehi.Fault lists
+// them. A job keeps the faults of its kick-off.
 //
-// It never acts on a job without faults, and never fails by itself. The handlers of api/fhirapi ask it
-// before they answer.
+// The package affects no job without faults. The handlers of api/fhirapi call it before they
+// respond.
 package faulty
 
 import (
@@ -22,33 +22,33 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Base stands before the FHIR base in the paths of ordered faults.
+// Base precedes the FHIR base in the paths of ordered faults.
 const Base = "/faulty/:faults"
 
-// knownFaults is how many different things are counted.
+// knownFaults is the maximum number of counters.
 const knownFaults = 1 << 14
 
-// How long ordered faults last.
+// Duration of ordered faults.
 const (
 	retryFault = "2" // seconds, for Retry-After
 	slowFault  = 10 * time.Second
 )
 
-// Book counts what clients ask about jobs with faults: some faults go away when the client tries
-// again. Each process counts for itself, and forgets what was not asked for long. It is safe for
-// concurrent use.
+// Book counts the requests about jobs with faults, because some faults disappear when the client
+// tries again. Each process has its own counters and drops those that are unused for long. A
+// Book is safe for concurrent use.
 type Book struct {
 	mu   sync.Mutex
 	seen *lru.Cache[string, int]
 }
 
-// NewBook makes a Book that has counted nothing.
+// NewBook returns an empty Book.
 func NewBook() (*Book, error) {
 	c, err := lru.New[string, int](knownFaults)
 	return &Book{seen: c}, err
 }
 
-// attempt counts how often something has happened, from 1.
+// attempt counts an event and returns its number, from 1.
 func (b *Book) attempt(what string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -57,7 +57,8 @@ func (b *Book) attempt(what string) int {
 	return n + 1
 }
 
-// Ordered returns the faults that the base of a kick-off orders; nil for none. Errors: ehi.Invalid.
+// Ordered returns the faults that the base of a kick-off orders; nil for none. Errors:
+// ehi.Invalid.
 func Ordered(c *fiber.Ctx) ([]ehi.Fault, error) {
 	if !strings.HasPrefix(c.Path(), "/faulty/") {
 		return nil, nil
@@ -65,18 +66,19 @@ func Ordered(c *fiber.Ctx) ([]ehi.Fault, error) {
 	return ehi.ParseFaults(c.Params("faults"))
 }
 
-// KickOff refuses a kick-off where its faults say so. Errors: ehi.Throttled.
+// KickOff refuses a kick-off if its faults say so. Errors: ehi.Throttled.
 func (b *Book) KickOff(c *fiber.Ctx, faults []ehi.Fault) error {
 	client := request.Access(c).ClientID
 	if slices.Contains(faults, ehi.FaultBusy) && b.attempt("kick-off "+client)%2 == 1 {
 		c.Set(fiber.HeaderRetryAfter, retryFault)
-		return ehi.Errorf(ehi.Throttled, "This client has too many exports running (ordered by /faulty)")
+		return ehi.Errorf(ehi.Throttled,
+			"This client has too many running exports (simulated by /faulty)")
 	}
 	return nil
 }
 
-// Status answers a status request with the first fault of its job that applies; done is false where
-// none does. Errors: ehi.Throttled, ehi.Transient.
+// Status answers a status request with the first fault of its job that applies. done is false if
+// none applies. Errors: ehi.Throttled, ehi.Transient.
 func (b *Book) Status(c *fiber.Ctx, j *ehi.Job) (done bool, err error) {
 	for _, f := range j.Faults {
 		switch f {
@@ -89,16 +91,20 @@ func (b *Book) Status(c *fiber.Ctx, j *ehi.Job) (done bool, err error) {
 			}
 			c.Set(fiber.HeaderRetryAfter, retryFault)
 			if f == ehi.FaultThrottled {
-				return true, ehi.Errorf(ehi.Throttled, "The status is asked for too often (ordered by /faulty)")
+				return true,
+					ehi.Errorf(ehi.Throttled, "Too many status requests (simulated by /faulty)")
 			}
-			return true, ehi.Errorf(ehi.Transient, "The status cannot be read at the moment (ordered by /faulty)")
+			return true,
+				ehi.Errorf(ehi.Transient,
+					"The status is temporarily unavailable (simulated by /faulty)")
 		}
 	}
 	return Standing(c, j)
 }
 
-// Standing answers a status request with the state that a fault gives a job; done is false where no
-// fault does. A held request asks again when the hold ends, because the job may have moved on.
+// Standing answers a status request with the state that a fault gives the job. done is false if
+// no fault does. The caller calls it again after holding the request, because the job may have
+// moved on.
 func Standing(c *fiber.Ctx, j *ehi.Job) (done bool, err error) {
 	for _, f := range j.Faults {
 		switch f {
@@ -107,25 +113,28 @@ func Standing(c *fiber.Ctx, j *ehi.Job) (done bool, err error) {
 				continue
 			}
 			c.Set(fiber.HeaderRetryAfter, retryFault)
-			c.Set("X-Progress", "requested: the export takes its time (ordered by /faulty)")
+			c.Set("X-Progress", "requested: the export is slow (simulated by /faulty)")
 			return true, content.Empty(c, http.StatusAccepted)
 		case ehi.FaultFailed:
 			if j.Status == ehi.Approved || j.Status == ehi.Retrieved {
 				return true, content.Outcome(c, http.StatusInternalServerError, "fatal",
-					string(ehi.Internal), "The export failed (ordered by /faulty)")
+					string(ehi.Internal), "The export failed (simulated by /faulty)")
 			}
 		}
 	}
 	return false, nil
 }
 
-// File applies the faults of a job to the download of a file. done is true where that is the whole
-// answer; cut is true where the file shall break off in the middle. Errors: ehi.NotFound.
+// File applies the faults of a job to the download of a file. done is true if the response is
+// complete; cut is true if the caller must break the file off in the middle. Errors:
+// ehi.NotFound.
 func (b *Book) File(c *fiber.Ctx, j *ehi.Job, name string) (cut, done bool, err error) {
 	for _, f := range j.Faults {
 		switch f {
 		case ehi.FaultExpired:
-			return false, true, ehi.Errorf(ehi.NotFound, "The files of this export have expired (ordered by /faulty)")
+			return false, true,
+				ehi.Errorf(ehi.NotFound,
+					"The files of this export have expired (simulated by /faulty)")
 		case ehi.FaultDropped:
 			if b.attempt("dropped "+j.ID+" "+name) == 1 {
 				return false, true, drop(c)
@@ -139,7 +148,7 @@ func (b *Book) File(c *fiber.Ctx, j *ehi.Job, name string) (cut, done bool, err 
 	return cut, false, nil
 }
 
-// Expires is when the manifest of a job says that its files expire.
+// Expires returns when the files of a job expire according to its manifest.
 func Expires(j *ehi.Job) time.Time {
 	if slices.Contains(j.Faults, ehi.FaultExpired) {
 		return time.Now().UTC().Add(-time.Minute)
@@ -147,21 +156,21 @@ func Expires(j *ehi.Job) time.Time {
 	return j.ExpiresAt
 }
 
-// Lines are the texts of the OperationOutcomes that the faults of a job add to its errors.
+// Lines returns the texts of the OperationOutcomes that the faults of a job add to its errors.
 func Lines(j *ehi.Job) (out []string) {
 	if slices.Contains(j.Faults, ehi.FaultErrors) {
 		out = append(out,
-			"A resource of this record could not be read (ordered by /faulty)",
-			"A resource of this record is malformed and was left out (ordered by /faulty)")
+			"A resource of this record could not be read (simulated by /faulty)",
+			"A resource of this record is malformed and was left out (simulated by /faulty)")
 	}
 	return out
 }
 
-// drop closes the connection without an answer.
+// drop closes the connection without a response.
 func drop(c *fiber.Ctx) error {
 	c.Context().HijackSetNoResponse(true)
 	c.Context().Hijack(func(conn net.Conn) {
-		_ = conn.Close() // nothing else is to be done
+		_ = conn.Close() // the connection is of no further use
 	})
 	return nil
 }

@@ -25,7 +25,8 @@ func TestAFaultGoesAway(t *testing.T) {
 				t.Errorf("request %d of %s: %v, %v", n+1, id, done, err)
 			}
 			if (c.GetRespHeader("Retry-After") != "") != fails {
-				t.Errorf("request %d of %s: Retry-After %q", n+1, id, c.GetRespHeader("Retry-After"))
+				t.Errorf("request %d of %s: Retry-After %q", n+1, id,
+					c.GetRespHeader("Retry-After"))
 			}
 			app.ReleaseCtx(c)
 		}
