@@ -5,41 +5,41 @@ import (
 	"time"
 )
 
-// largestStep is by how much a machine's clock may be set ahead, or may run ahead of itself
-// between two looks, before that is a leap.
+// largestStep is how far the machine's clock may move ahead of the elapsed time between two
+// readings. A larger step is a leap.
 const largestStep = 5 * time.Minute
 
-// largestAbsence is for how long nobody may have served before a start doubts the machine's
-// clock: longer than a night, and than what a clock is ahead that is taken for one of another
-// time zone. A dead battery, or a wrong source of time, is mostly off by months.
+// largestAbsence is how long no server may have run before a start distrusts the machine's
+// clock. It is longer than a night, and longer than the error of a clock with the wrong time
+// zone. A dead battery or a wrong time source usually causes an error of months.
 const largestAbsence = 24 * time.Hour
 
-// clock tells by what time something is over that goes then for good. That is the machine's,
-// until it leaps ahead: then it may be wrong, and all that is kept would be over at once. For a
-// grace, time goes on from where it was, as if the clock had not leapt; if it is set back within
-// that, nothing has happened.
+// clock returns the time that decides what has expired and is deleted for good. This is the
+// machine's clock until it leaps ahead. Then the clock may be wrong, and believing it would
+// expire everything at once. So for a grace period the time continues from where it was, as if
+// the clock had not leapt. If the clock is set back within that period, the leap has no effect.
 //
-// A machine that slept is one whose clock has leapt: then the same things go a grace later. So
-// is one that was off for long: only a clock that goes on from where a server stopped is
-// believed at once.
+// After the machine has slept, its clock has leapt too: expired items are deleted one grace
+// period later. The same happens after a long time without a running server. A clock is believed
+// immediately only if it continues from where a server stopped.
 type clock struct {
 	mu      sync.Mutex
 	begun   bool
-	served  time.Time     // when a server ran last, before the first look; zero where nothing is known
-	wall    time.Time     // by the machine's clock, when somebody looked last
-	running time.Duration // for how long the process had run then
-	ahead   time.Duration // by how much the machine's clock is ahead of the time that is told
-	until   time.Duration // for how long the process has run when the machine's clock is believed
+	served  time.Time     // when a server last ran, before the first reading; zero if unknown
+	wall    time.Time     // the machine's clock at the last reading
+	running time.Duration // how long the process had run at the last reading
+	ahead   time.Duration // how far the machine's clock is ahead of the returned time
+	until   time.Duration // how long the process has run when the machine's clock is believed again
 }
 
-// now is the time to go by at a moment of the machine's clock, when the process has run for so
-// long, and by how much the clock has leapt since the last look: 0 where it has not.
+// now returns the time to use when the machine's clock shows wall and the process has run for
+// running. leapt is how far the clock has leapt since the last reading, or 0.
 func (c *clock) now(
 	wall time.Time, running, grace time.Duration,
 ) (told time.Time, leapt time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	wall = wall.Round(0) // by the machine's clock alone
+	wall = wall.Round(0) // drop the monotonic clock
 	step := wall.Sub(c.wall) - (running - c.running)
 	begun := c.begun
 	c.begun, c.wall, c.running = true, wall, running
@@ -52,13 +52,13 @@ func (c *clock) now(
 		leapt = step
 		c.ahead += step
 		c.until = running + grace
-	case c.ahead > 0 && step < -largestStep: // it is set back
+	case c.ahead > 0 && step < -largestStep: // the clock was set back
 		c.ahead = max(0, c.ahead+step)
 	}
 	if c.ahead > 0 && running >= c.until {
 		c.ahead = 0
 	}
-	if c.ahead <= largestStep { // as good as right
+	if c.ahead <= largestStep { // the clock is right, or nearly
 		c.ahead = 0
 	}
 	return wall.Add(-c.ahead), leapt

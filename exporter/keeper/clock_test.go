@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// What is over by a clock that has leapt ahead is kept until it is set back, or for the grace.
+// A clock that leaps ahead expires nothing until the grace period is over. If it is set back
+// before, the leap has no effect.
 func TestAClockThatLeapsIsNotBelievedAtOnce(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	const day = 24 * time.Hour
@@ -63,12 +64,12 @@ func TestAClockThatLeapsIsNotBelievedAtOnce(t *testing.T) {
 	}
 }
 
-// A start by a clock that is a day or more ahead of when a server ran last believes it after the
-// grace, or when it is set right. A shorter absence is none.
+// If the clock at a start is more than a day ahead of the last running server, it is believed
+// after the grace period, or when it is set right. A shorter absence is normal.
 func TestAClockThatIsFarAheadAtTheStartIsNotBelievedAtOnce(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	const day = 24 * time.Hour
-	// since a server ran last, and since the start
+	// wall is since a server last ran, running since the start
 	type look struct{ wall, running, told, leapt time.Duration }
 	for name, looks := range map[string][]look{
 		"after a night": {

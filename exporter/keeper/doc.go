@@ -1,5 +1,5 @@
-// Package keeper keeps the promise that no export is ever stuck and no file is ever left behind. It
-// deletes what has expired, removes files and records that nothing names any more, publishes lost
-// start commands again, and has exports made anew whose records a loss of power took. It never runs
-// an export and never answers a client. Any number of processes may run one.
+// Package keeper makes sure that no export is stuck forever and no file is left behind. It
+// deletes expired jobs, removes files and records that nothing references, publishes lost start
+// commands again, and repeats exports whose records were lost in a power failure. It never runs
+// an export and never answers a client. Any number of processes may run a keeper.
 package keeper

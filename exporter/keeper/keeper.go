@@ -15,69 +15,72 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// Keeper tidies up after everybody: expired jobs, files that no record names, commands that were
-// lost. Any number of processes may run one; all that it does may be done twice.
+// Keeper cleans up expired jobs, files that no record names, and lost commands. Any number of
+// processes may run one: repeating its work does no harm.
 type Keeper struct {
 	Bus   *bus.Bus
 	Files KeeperFiles
 	Log   *slog.Logger
 	// Every is the pause between two rounds. Default 10 s.
 	Every time.Duration
-	// Lost is how long a job may be requested before a missing command is taken for lost.
-	// Default 5 s.
+	// Lost is how long a job may be requested without a command before the command counts as
+	// lost. Default 5 s.
 	Lost time.Duration
-	// Grace is for how long files are kept that no record names, though none proves that they
-	// are garbage, and what is over by a clock that has just leapt ahead; 0: they go at once.
+	// Grace is how long the keeper keeps files without a record, and everything that has expired
+	// only because the clock has leapt ahead. Files that a record proves to be garbage are
+	// removed immediately. With 0 there is no delay.
 	Grace time.Duration
-	// Also is done in each round, beside the keeper's own work; nil: nothing is. Its errors are
-	// the round's.
+	// Also, if not nil, runs in each round in addition to the keeper's own work. Its errors
+	// count as errors of the round.
 	Also func(context.Context) error
 	// Clock is the machine's clock. Default time.Now.
 	Clock func() time.Time
 
-	word    sweepWord
-	started sync.Once
-	clock   clock
-	noted   time.Duration // for how long the process had run when noteServed wrote last; 0: never
-	doubted doubts
-	remakes sync.Mutex      // is held while jobs are made anew
-	lacking map[string]bool // jobs that lack a task, and wait for an administrator's word
-	looked  bool            // at the latest exports, see latestExports
-	// when a loss of power may have cut the state short: the newest job's time at the beginning
+	approval      sweepApproval
+	started       sync.Once
+	clock         clock
+	noted         time.Duration // running time at the last SetServed; 0 before the first
+	doubted       doubts
+	remakes       sync.Mutex      // held while jobs are exported again
+	lacking       map[string]bool // jobs that lack a task and wait for an administrator's approval
+	checkedLatest bool            // the latest exports are checked, see latestExports
+	// the creation time of the newest job at the start: a power failure may have lost records
+	// from about then
 	cutAt time.Time
 }
 
-// KeeperFiles is the files of exports, as far as they are tidied up (files.Store).
+// KeeperFiles is what the keeper needs of the export files (files.Store).
 type KeeperFiles interface {
-	// Walk calls f for each job that has files, which are listed before, with all of them.
+	// Walk lists the jobs that have files and calls f for each of them with all of its files.
 	Walk(f func(job string, stored []files.Stored) error) error
-	// RemoveObject deletes one file that Walk showed, and Remove everything of a job.
+	// RemoveObject deletes one file that Walk returned. Remove deletes everything of a job.
 	RemoveObject(job string, s files.Stored) error
 	Remove(job string) error
-	// Attempts is the highest attempt at a task of the job that has left a file; 0 where none has.
+	// Attempts returns the highest attempt that has written a file for any task of the job, or
+	// 0.
 	Attempts(job string) (int, error)
-	// OrphanSince is since when it is known that a job has files and no record: now, where it was
-	// not known before. Orphans are the jobs that it knows, until they are Adopted.
+	// OrphanSince returns since when a job is known to have files but no record. The first call
+	// stores now. Orphans lists these jobs. Adopted removes a job from the list.
 	OrphanSince(job string, now time.Time) (time.Time, error)
 	Orphans() ([]string, error)
 	Adopted(job string) error
-	// Damaged lists what is known to be damaged: of one job, or where job is "" of all. Forget
-	// forgets what is known of a job.
+	// Damaged lists the known damaged files of a job, or of all jobs if job is "". Forget
+	// removes the damage marks of a job.
 	Damaged(job string) ([]files.Known, error)
 	Forget(job string) error
-	// Served is when a server ran last that keeps the files, as SetServed was told; the zero time
-	// where nothing is known.
+	// Served returns when a server last served the files, according to SetServed; the zero time
+	// if unknown.
 	Served() (time.Time, error)
 	SetServed(at time.Time) error
-	// Free is how many bytes more can be taken.
+	// Free returns how many bytes can still be written.
 	Free() (int64, error)
 }
 
-// begun is when this process began, or nearly so: what it has run for is counted from it,
-// whatever the machine's clock does.
+// begun is when this process started, approximately. The process's running time counts from it,
+// independently of the machine's clock.
 var begun = time.Now()
 
-// now is the time by which what is over is removed for good, see clock.
+// now returns the time that decides what has expired and is deleted for good, see clock.
 func (k *Keeper) now() time.Time {
 	wall := time.Now
 	if k.Clock != nil {
@@ -88,25 +91,26 @@ func (k *Keeper) now() time.Time {
 	told, leapt := k.clock.now(wall(), time.Since(begun), k.Grace)
 	switch {
 	case leapt > 0 && first:
-		k.Log.Error("the machine's clock is far ahead of when a server ran here last: if it is "+
-			"wrong, stop and set "+
-			"it right; what has expired since then is kept until it is right, or for "+
-			"--orphan-grace",
-			"ran last", k.clock.served, "ahead by", leapt.Round(time.Second), "kept for", k.Grace)
+		k.Log.Error(
+			"the machine's clock is far ahead of the time when a server last ran here. If it "+
+				"is wrong, stop the server and set the clock right. Everything that has expired "+
+				"since then is kept until the clock is right, or for --orphan-grace",
+			"last ran", k.clock.served, "ahead by", leapt.Round(time.Second), "kept for", k.Grace)
 	case leapt > 0:
-		k.Log.Error("the machine's clock has leapt ahead: if it is wrong, set it right; what is "+
-			"over by it and was not before is kept until then, or for --orphan-grace",
+		k.Log.Error(
+			"the machine's clock has leapt ahead. If it is wrong, set it right. Everything that "+
+				"has expired only because of the leap is kept until then, or for --orphan-grace",
 			"by", leapt.Round(time.Second), "kept for", k.Grace)
 	}
 	return told.UTC()
 }
 
-// served is when a server ran last on these files: as it was noted or, where nothing is, when
-// the newest export was asked for. Zero where nothing tells.
+// served returns when a server last ran on these files. Without a note it is the creation time
+// of the newest export, and without exports the zero time.
 func (k *Keeper) served() (at time.Time) {
 	at, err := k.Files.Served()
 	if err != nil {
-		k.Log.Warn("it cannot be told when a server ran last", "err", err)
+		k.Log.Warn("cannot read when a server last ran", "err", err)
 	}
 	if !at.IsZero() {
 		return at
@@ -123,23 +127,23 @@ func (k *Keeper) served() (at time.Time) {
 // noteServedEvery is the pause between two notes that a server runs.
 const noteServedEvery = time.Minute
 
-// noteServed notes that a server runs, by the time by which things expire: a clock that is
-// doubted leaves no trace.
+// noteServed stores that a server runs now. now is the time by which jobs expire, so that a
+// clock that is not believed leaves no trace.
 func (k *Keeper) noteServed(now time.Time) {
 	running := time.Since(begun)
 	if k.noted > 0 && running-k.noted < noteServedEvery {
 		return
 	}
 	k.noted = running
-	// the disk may be full: all else of the round goes on
+	// a full disk must not stop the rest of the round
 	if err := k.Files.SetServed(now); err != nil {
-		k.Log.Warn("it is not noted that a server runs", "err", err)
+		k.Log.Warn("cannot store when a server last ran", "err", err)
 	}
 }
 
-// Run does a round at once and then one every Every, until ctx ends. The records are swept beside
-// the rounds: NATS may take a minute to list them after a server of a cluster was lost, and
-// deletions do not wait for that.
+// Run runs a round immediately and then another after each pause of Every, until ctx ends. It
+// sweeps the records in a goroutine of its own: after the loss of a cluster's server NATS may
+// take a minute to list them, and deletions must not wait for that.
 func (k *Keeper) Run(ctx context.Context) error {
 	every, lost := k.Every, k.Lost
 	if every <= 0 {
@@ -173,14 +177,14 @@ func (k *Keeper) Run(ctx context.Context) error {
 			telemetry.KeeperSuccess.SetToCurrentTime()
 		}
 		if err := k.observe(ctx, now); err != nil && ctx.Err() == nil {
-			k.Log.Warn("look at the state", "err", err)
+			k.Log.Warn("cannot update the gauges", "err", err)
 		}
 		pause(ctx, every)
 	}
 	return nil
 }
 
-// pause waits for a while, or until ctx ends.
+// pause waits for d or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -188,7 +192,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// failed reports whether a round met an error, and counts it.
+// failed reports whether a round had an error, and logs and counts it.
 func (k *Keeper) failed(ctx context.Context, err error) bool {
 	if err != nil && ctx.Err() == nil {
 		telemetry.KeeperFailed.Inc()
@@ -197,7 +201,8 @@ func (k *Keeper) failed(ctx context.Context, err error) bool {
 	return err != nil
 }
 
-// observe sets the figures that nobody comes by: what waits, since when, and what is held.
+// observe sets the gauges that no event updates: queue lengths, ages, and stored bytes and
+// records.
 func (k *Keeper) observe(ctx context.Context, now time.Time) error {
 	standing := k.Bus.Jobs.ByStatus()
 	for _, status := range ehi.Statuses() {
@@ -232,7 +237,7 @@ func (k *Keeper) observe(ctx context.Context, now time.Time) error {
 	return errors.Join(append(errs, err, e, k.observeDamage(ctx), k.observeExporters(ctx))...)
 }
 
-// observeExporters counts those that have joined.
+// observeExporters counts the exporters that have joined.
 func (k *Keeper) observeExporters(ctx context.Context) error {
 	joined, err := k.Bus.Fleet.Exporters(ctx)
 	if err != nil {
@@ -249,8 +254,7 @@ func (k *Keeper) observeExporters(ctx context.Context) error {
 	return nil
 }
 
-// observeDamage counts the files that are known to be damaged, and forgets those of jobs that
-// are gone.
+// observeDamage counts the known damaged files, and forgets those of deleted jobs.
 func (k *Keeper) observeDamage(ctx context.Context) error {
 	known, err := k.Files.Damaged("")
 	left := 0
@@ -266,7 +270,7 @@ func (k *Keeper) observeDamage(ctx context.Context) error {
 	return err
 }
 
-// age is the seconds since t; 0 for the zero time.
+// age returns the seconds since t, or 0 for the zero time.
 func age(now, t time.Time) float64 {
 	if t.IsZero() {
 		return 0
@@ -274,14 +278,14 @@ func age(now, t time.Time) float64 {
 	return max(0, now.Sub(t).Seconds())
 }
 
-// sweepRecordsEvery is in how many rounds once the records of tasks are swept: that reads the
-// names of all of them.
+// sweepRecordsEvery is how many rounds lie between two sweeps of the task records, because a
+// sweep lists all of their names.
 const sweepRecordsEvery = 10
 
-// SweepRecords compares the records with what this process knows, and removes those that were to
-// be gone: jobs whose deletion a NATS forgot that was killed, and tasks whose job is gone,
-// because that was forgotten too, or because their worker took them at the very moment of the
-// deletion, and died.
+// SweepRecords compares the stored records with what this process knows, and deletes leftovers:
+// jobs whose deletion was lost when NATS was killed, and tasks whose job is gone. A task
+// outlives its job if its own deletion was lost, or if a worker took it at the moment of the
+// deletion and then died.
 func (k *Keeper) SweepRecords(ctx context.Context) error {
 	heardOf := k.Bus.Jobs.IDs()
 	jobs, err := k.Bus.Jobs.Keys(ctx)
@@ -294,7 +298,7 @@ func (k *Keeper) SweepRecords(ctx context.Context) error {
 		there[id] = true
 	}
 	for _, id := range heardOf {
-		if !there[id] { // its deletion was not heard of: reading it forgets it
+		if !there[id] { // this process missed the deletion: Get forgets the job
 			if _, err := k.Bus.Jobs.Get(ctx, id); ehi.CodeOf(err) != ehi.NotFound {
 				errs = append(errs, err)
 			}
@@ -312,8 +316,8 @@ func (k *Keeper) SweepRecords(ctx context.Context) error {
 	return errors.Join(append(errs, k.sweepTasks(ctx))...)
 }
 
-// sweepTasks removes the records of tasks whose job is gone; if there are many, not before an
-// administrator says so. It makes jobs anew whose tasks are gone.
+// sweepTasks deletes the records of tasks whose job is gone. If there are many, it waits for an
+// administrator's approval. It also repeats exports that lack the record of a task.
 func (k *Keeper) sweepTasks(ctx context.Context) error {
 	exported := k.exported()
 	keys, err := k.Bus.Tasks.Keys(ctx)
@@ -326,17 +330,18 @@ func (k *Keeper) sweepTasks(ctx context.Context) error {
 		if _, known := k.Bus.Jobs.Summary(job); known {
 			continue
 		}
-		// A job is there before its tasks are, so that one that is not there now is gone for
-		// good, or was lost.
+		// A job is stored before its tasks. So a job that is absent now was deleted, or its
+		// record was lost.
 		if _, err := k.Bus.Jobs.Get(ctx, job); ehi.CodeOf(err) != ehi.NotFound {
 			errs = append(errs, err)
 			continue
 		}
 		gone[job] = tasks
 	}
-	if !k.word.allows("records", len(gone), len(keys)) {
-		k.Log.Error("the records of many tasks name jobs that are gone, which may be lost: they "+
-			"are kept until an administrator says that they are garbage (POST /admin/sweep)",
+	if !k.approval.allows("records", len(gone), len(keys)) {
+		k.Log.Error(
+			"many task records belong to jobs without a record, which may be lost: they are "+
+				"kept until an administrator approves their removal (POST /admin/sweep)",
 			"jobs", len(gone), "of", len(keys))
 		return errors.Join(errs...)
 	}
@@ -350,16 +355,17 @@ func (k *Keeper) sweepTasks(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Reconcile publishes the start command of every job that has been requested since before the
-// given time and lacks a command: the process died between the two writes of a kick-off, or the
-// stream was lost. Commands that a loss of power has brought back count as none.
+// Reconcile publishes the start command of every job that was requested before the given time
+// and has no command: the process died between the two writes of a kick-off, or the stream was
+// lost. It first removes acknowledged commands that a power failure has restored; they do not
+// count as commands.
 func (k *Keeper) Reconcile(ctx context.Context, before time.Time) error {
 	var errs []error
 	for _, lane := range []ehi.Lane{ehi.Interactive, ehi.Bulk} {
 		n, err := k.Bus.DropAcknowledged(ctx, lane)
 		if n > 0 {
-			k.Log.Warn("commands that were done with had come back and are removed: was there a "+
-				"loss of power?",
+			k.Log.Warn("removed acknowledged commands that had come back: was there a "+
+				"power failure?",
 				"lane", lane, "commands", n)
 		}
 		errs = append(errs, err)
@@ -380,9 +386,9 @@ func (k *Keeper) Reconcile(ctx context.Context, before time.Time) error {
 	return errors.Join(errs...)
 }
 
-// allQueued reports whether there are as many commands as patients' exports that want one: then
-// none is lost, and a hundred thousand of them need not be looked at. A command that is there
-// twice can hide a lost one until it is done with, and no longer.
+// allQueued reports whether there are as many commands as patients' exports that need one. Then
+// none is lost, and there is no need to check possibly 100,000 jobs. A duplicate command can
+// hide a lost one, but only until it is acknowledged.
 func (k *Keeper) allQueued(ctx context.Context, requested []bus.Summary) (bool, error) {
 	queued, err := k.Bus.Queued(ctx, ehi.Interactive)
 	if err != nil {
@@ -426,8 +432,8 @@ func (k *Keeper) republish(ctx context.Context, id string, before time.Time) err
 	return k.Bus.PublishStart(tracing.WithParent(ctx, j.Trace), j.Lane, id, j.Starts)
 }
 
-// lost reports whether a running job lacks a command: its start, or where that is done with, one
-// of its tasks.
+// lost reports whether a requested job lacks a command: its start command or, once its tasks are
+// planned, the command of an unfinished task.
 func (k *Keeper) lost(ctx context.Context, j *ehi.Job) (bool, error) {
 	has, err := k.Bus.HasStart(ctx, j.Lane, j.ID)
 	if err != nil || has {
@@ -448,8 +454,8 @@ func (k *Keeper) lost(ctx context.Context, j *ehi.Job) (bool, error) {
 	return false, nil
 }
 
-// Expire deletes the jobs whose time is up at now, and those that were aborted and not deleted
-// to the end.
+// Expire deletes the jobs that have expired at now, and aborted jobs whose deletion was
+// interrupted.
 func (k *Keeper) Expire(ctx context.Context, now time.Time) error {
 	var errs []error
 	for _, s := range k.Bus.Jobs.List(func(s bus.Summary) bool {
@@ -474,21 +480,22 @@ func (k *Keeper) Expire(ctx context.Context, now time.Time) error {
 	return errors.Join(errs...)
 }
 
-// errNotAborted spares a job that this process has not heard of yet.
+// errNotAborted protects a job that this process has not received yet.
 var errNotAborted = errors.New("the job was not aborted")
 
 var errNotExpired = errors.New("the job has not expired")
 
-// Remover is the files of exports, as far as they are deleted (files.Store).
+// Remover deletes export files (files.Store).
 type Remover interface {
-	// Remove deletes everything of a job. It is no error when there is nothing.
+	// Remove deletes everything of a job. It succeeds if there is nothing.
 	Remove(job string) error
 }
 
-// Delete ends a job in any state: from the first step on the outside sees 404, the running
-// export stops, the files and records go. A crash between two steps leaves an aborted job, which
-// Expire deletes. may can refuse by an error; it is nil where anything goes. Errors:
-// ehi.NotFound where there is no such job (an aborted one is deleted all the same).
+// Delete deletes a job in any state. From the first step on, clients get 404. Then the running
+// export stops, and the files and records are deleted. A crash between two steps leaves an
+// aborted job, which Expire deletes. may can refuse the deletion with an error; nil allows it
+// always. Errors: ehi.NotFound if there is no such job, or if it was already aborted; an aborted
+// job is deleted nevertheless.
 func Delete(ctx context.Context, b *bus.Bus, f Remover, id string, may func(*ehi.Job) error) error {
 	var was ehi.Status
 	j, err := b.Jobs.Update(ctx, id, func(j *ehi.Job) error {
@@ -519,13 +526,15 @@ func Delete(ctx context.Context, b *bus.Bus, f Remover, id string, may func(*ehi
 	return err
 }
 
-// Sweep removes files that no record names. Files are listed before their records are read:
-// whatever is seen was preceded by its record, so a record that is absent then is absent for
-// good, or was lost. What a record proves to be garbage goes at once. The files of a job of
-// which there is no record at all are kept for Grace, in which a lost record can be given back;
-// and if there are many such jobs, until an administrator says that they are garbage. Records
-// are read only where something can be wrong: a hundred thousand kept jobs would else have all
-// of JetStream's blocks in memory.
+// Sweep removes files that no record names. It lists the files before it reads their records. A
+// record is written before its files, so a record that is absent then was deleted or lost.
+//
+// Files that a record proves to be garbage are removed immediately. Files of a job without any
+// record are kept for Grace, so that an administrator can restore a lost record. If there are
+// many such jobs, they are kept until an administrator approves the removal.
+//
+// Records are read only for jobs that may have garbage. Otherwise JetStream would load the
+// blocks of all jobs into memory, possibly 100,000.
 func (k *Keeper) Sweep(ctx context.Context) error {
 	var errs []error
 	s := sweep{keeper: k, now: k.now()}
@@ -545,9 +554,9 @@ func (k *Keeper) Sweep(ctx context.Context) error {
 	return errors.Join(append(errs, err)...)
 }
 
-// doubtful reports whether some of a job's files may be named by no record: those of a job that
-// is not known or failed, of a task that was attempted more than once, and attachments. Those of
-// a lone attempt whose successor wrote nothing stay until their job goes.
+// doubtful reports whether a job may have files that no record names: the job is unknown or has
+// failed, a task has files of several attempts, or there are attachments. If a task has files of
+// only one attempt, and a later attempt wrote nothing, the files stay until the job is deleted.
 func (k *Keeper) doubtful(id string, stored []files.Stored) bool {
 	j, known := k.Bus.Jobs.Summary(id)
 	if !known || j.Status == ehi.Failed {
@@ -563,7 +572,7 @@ func (k *Keeper) doubtful(id string, stored []files.Stored) bool {
 	return false
 }
 
-// named reports whether a record names a stored object, or may still come to name it.
+// named reports whether a record names a stored object, or may name it later.
 func (k *Keeper) named(
 	ctx context.Context, job *ehi.Job, tasks map[int]ehi.Task, s files.Stored,
 ) (bool, error) {
@@ -571,13 +580,13 @@ func (k *Keeper) named(
 		listed := slices.ContainsFunc(job.Attachments, func(a ehi.Attachment) bool {
 			return a.Object == s.Name
 		})
-		// An upload stores the file first and lists it then; only while the job takes documents
-		// can one be under way.
+		// An upload stores the file before it lists it. It can be in progress only while the job
+		// accepts attachments.
 		return listed || job.CanAttach() == nil, nil
 	}
 	if job.Attempts > 0 && s.Attempt <= job.Attempts {
-		// The record that named it may be lost: with the state given back, it is what it was. It
-		// goes with its job.
+		// The record that named it may be lost and could be restored from a backup. The file is
+		// deleted with its job.
 		return true, nil
 	}
 	t, known := tasks[s.Task]

@@ -14,22 +14,22 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// Jobs and tasks are records of two streams, and each is synced to the disk by itself. So a loss
-// of power can leave a job that counts a task as committed, and take the task's record, or its
-// commit. Whoever needs such a task says so to the keeper (Doubt); and each look at the names of
-// all tasks shows the jobs that lack one. The job is requested again then, and what it lacks is
-// made.
+// Jobs and tasks are in two streams, and each stream is synced to disk separately. So after a
+// power failure a job may count a task as committed whose record, or whose commit, is lost. Code
+// that needs the task reports the job to the keeper (Doubt), and each sweep of the task records
+// finds jobs without tasks. The keeper then requests the job again, and the workers export what
+// is missing.
 
-// doubts are the jobs of which somebody missed a task.
+// doubts are the jobs that were reported to lack a task.
 type doubts struct {
 	mu   sync.Mutex
 	jobs map[string]bool
 }
 
-// mostDoubts bounds them: the others come again with the next request.
+// mostDoubts limits the set. Further jobs are reported again with their next request.
 const mostDoubts = 10_000
 
-// Doubt has the keeper look in its next round whether a job lacks the record of a task.
+// Doubt makes the next round check whether a job lacks the record of a task.
 func (k *Keeper) Doubt(job string) {
 	k.doubted.mu.Lock()
 	defer k.doubted.mu.Unlock()
@@ -41,8 +41,8 @@ func (k *Keeper) Doubt(job string) {
 	}
 }
 
-// remakeDoubted makes those of the jobs anew that do lack one. While a sweep of the records makes
-// jobs anew, which may take long, the doubts wait for the next round.
+// remakeDoubted requests the reported jobs again that do lack a task. While a sweep of the
+// records does the same, which may take long, the jobs wait for the next round.
 func (k *Keeper) remakeDoubted(ctx context.Context) error {
 	if !k.remakes.TryLock() {
 		return nil
@@ -55,8 +55,9 @@ func (k *Keeper) remakeDoubted(ctx context.Context) error {
 	return k.remakeAll(ctx, jobs)
 }
 
-// latestExports is how many of the latest jobs are looked at whole when a keeper begins: a
-// commit that was lost shows nowhere else. Older ones are found when they are asked for.
+// latestExports is how many of the latest jobs a keeper checks completely when it starts. The
+// lost commit of a task is not visible otherwise. Older jobs are found when somebody requests
+// their files.
 const latestExports = 1000
 
 // exported lists the jobs that have counted tasks, or may have, newest first.
@@ -67,14 +68,14 @@ func (k *Keeper) exported() []bus.Summary {
 	})
 }
 
-// remakeLost makes the jobs anew that lack a task. exported was listed before the names of the
-// tasks were read.
+// remakeLost requests the jobs again that lack a task. exported was listed before the task
+// records in tasks.
 func (k *Keeper) remakeLost(
 	ctx context.Context, exported []bus.Summary, tasks map[string][]int,
 ) error {
 	var suspects []string
 	for i, s := range exported {
-		latest := !k.looked && i < latestExports
+		latest := !k.checkedLatest && i < latestExports
 		if latest || s.Level != ehi.OnePatient || len(tasks[s.ID]) == 0 {
 			suspects = append(suspects, s.ID)
 		}
@@ -82,13 +83,13 @@ func (k *Keeper) remakeLost(
 	k.remakes.Lock()
 	defer k.remakes.Unlock()
 	err := k.remakeAll(ctx, suspects)
-	k.looked = k.looked || err == nil
+	k.checkedLatest = k.checkedLatest || err == nil
 	return err
 }
 
-// remakeAll makes those of the jobs anew that lack a task. A loss of power takes the latest
-// records. Where more than a few others are lost, a bucket is damaged rather than cut short, and
-// a backup may have what is missing: those exports wait for an administrator's word. The caller
+// remakeAll requests those of the jobs again that lack a task. A power failure loses the latest
+// records only. If more than a few older records are missing, the bucket is damaged, and a
+// backup may contain the records. These exports wait for an administrator's approval. The caller
 // holds k.remakes.
 func (k *Keeper) remakeAll(ctx context.Context, jobs []string) error {
 	if k.cutAt.IsZero() {
@@ -117,10 +118,10 @@ func (k *Keeper) remakeAll(ctx context.Context, jobs []string) error {
 	if len(lacking) > fewOrphans {
 		all = len(k.exported())
 	}
-	if !k.word.allows("exports", len(lacking), all) {
+	if !k.approval.allows("exports", len(lacking), all) {
 		k.lacking = lacking
-		k.Log.Error("many exports lack records of their tasks, which may be lost: "+
-			"they are not made anew until an administrator says so (POST /admin/sweep)",
+		k.Log.Error("many exports lack records of their tasks, which may be lost: they are not "+
+			"made again until an administrator approves it (POST /admin/sweep)",
 			"exports", len(lacking), "of", all)
 		return errors.Join(errs...)
 	}
@@ -132,13 +133,13 @@ func (k *Keeper) remakeAll(ctx context.Context, jobs []string) error {
 	return errors.Join(errs...)
 }
 
-// cutWithin is how far from the newest record of the state a loss of power reaches, with a
-// margin: NATS syncs its files every few seconds.
+// cutWithin is how far from the newest record a power failure can lose records, with a margin:
+// NATS syncs its files every few seconds.
 const cutWithin = time.Minute
 
-// newest is when the newest job was made, of those that were there when the keeper began.
+// newest returns the creation time of the newest job that existed when the keeper started.
 func (k *Keeper) newest() (at time.Time) {
-	at = time.Unix(1, 0) // of no job: long ago
+	at = time.Unix(1, 0) // long ago, if there is no job
 	for _, s := range k.Bus.Jobs.List(func(bus.Summary) bool { return true }) {
 		if s.CreatedAt.After(at) {
 			at = s.CreatedAt
@@ -147,7 +148,7 @@ func (k *Keeper) newest() (at time.Time) {
 	return at
 }
 
-// lastChange is when a job was last known to have come further.
+// lastChange returns when a job was last completed or requested.
 func lastChange(j *ehi.Job) time.Time {
 	if j.CompletedAt.After(j.RequestedAt) {
 		return j.CompletedAt
@@ -157,8 +158,8 @@ func lastChange(j *ehi.Job) time.Time {
 
 var errNotLacking = errors.New("the job lacks no task")
 
-// lacks reports whether a job lacks a task that it has counted, and returns the job and those of
-// its tasks that are there. Errors: ehi.NotFound where the job is gone.
+// lacks reports whether a job lacks a task that it counts as committed. It also returns the job
+// and its existing tasks. Errors: ehi.NotFound if the job is gone.
 func (k *Keeper) lacks(
 	ctx context.Context, id string,
 ) (j *ehi.Job, kept []ehi.Task, lacks bool, err error) {
@@ -170,8 +171,7 @@ func (k *Keeper) lacks(
 	return j, kept, err == nil && !j.Whole(kept), err
 }
 
-// remake requests a job again that lacks a task which it has counted. Errors: ehi.NotFound where
-// it is gone.
+// remake requests a job again that lacks a task. Errors: ehi.NotFound if it is gone.
 func (k *Keeper) remake(ctx context.Context, id string) error {
 	seen, kept, lacks, err := k.lacks(ctx, id)
 	if err != nil || !lacks {
@@ -182,7 +182,8 @@ func (k *Keeper) remake(ctx context.Context, id string) error {
 		return err
 	}
 	j, err := k.Bus.Jobs.Update(ctx, id, func(j *ehi.Job) error {
-		// A deletion takes the tasks first, and another keeper may have done this already.
+		// A deletion removes the tasks first, and another keeper may have requested the job
+		// again.
 		if j.Status != seen.Status || !slices.Equal(j.Done, seen.Done) ||
 			!j.CompletedAt.Equal(seen.CompletedAt) {
 			return errNotLacking
@@ -196,13 +197,14 @@ func (k *Keeper) remake(ctx context.Context, id string) error {
 		return err
 	}
 	telemetry.ReconcilerRepublished.Inc()
-	k.Log.Error("an export lacks the record of a task and is made anew: was there a loss of power?",
+	k.Log.Error(
+		"an export lacks the record of a task and is made again: was there a power failure?",
 		"job", id, "was", seen.Status, "tasks", seen.Tasks, "lost", seen.Done.Count()-len(kept))
-	// Where this fails, the command is one that was lost, see Reconcile.
+	// If this fails, the command is lost, and Reconcile publishes it.
 	return k.Bus.PublishStart(tracing.WithParent(ctx, j.Trace), j.Lane, id, j.Starts)
 }
 
-// committed reads those of a job's tasks that it counts, and that are committed.
+// committed returns the tasks of a job that it counts as committed and whose record says so.
 func (k *Keeper) committed(ctx context.Context, j *ehi.Job) (tasks []ehi.Task, err error) {
 	for n := range j.Tasks {
 		if !j.Done.Has(n) {

@@ -11,60 +11,61 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// What is removed, or made anew, only because a record is missing is a few jobs at a time. More
-// than a share of all, and more than a handful, is a sign that records were lost.
+// Few jobs at a time lose files, or are exported again, only because a record is missing. If
+// there are more than fewOrphans and more than one of orphanShares, records were probably lost,
+// and an administrator must decide.
 const (
 	fewOrphans   = 10
-	orphanShares = 20 // one of so many
+	orphanShares = 20 // 1 of 20, or 5 %
 )
 
-// sweepWord is what an administrator has said about removals that need a word.
-type sweepWord struct {
-	mu      sync.Mutex
-	waiting map[string]int // by the kind of what is removed: how many jobs wait for the word
-	given   map[string]int // how many it was given for
+// sweepApproval is the administrator's approval of removals and of repeated exports.
+type sweepApproval struct {
+	mu       sync.Mutex
+	waiting  map[string]int // by kind: how many jobs wait for approval
+	approved map[string]int // by kind: how many jobs an administrator has approved
 }
 
-// allows reports whether some of all jobs may lose files or records for which no record speaks.
-func (w *sweepWord) allows(kind string, some, all int) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.waiting == nil {
-		w.waiting, w.given = map[string]int{}, map[string]int{}
+// allows reports whether the keeper may go on with some of all jobs, whose records are missing.
+// kind is files, records or exports (see SweepsWaiting).
+func (a *sweepApproval) allows(kind string, some, all int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.waiting == nil {
+		a.waiting, a.approved = map[string]int{}, map[string]int{}
 	}
-	allowed := some <= max(fewOrphans, all/orphanShares, w.given[kind])
-	if w.waiting[kind] = some; allowed {
-		delete(w.waiting, kind)
-		delete(w.given, kind)
+	allowed := some <= max(fewOrphans, all/orphanShares, a.approved[kind])
+	if a.waiting[kind] = some; allowed {
+		delete(a.waiting, kind)
+		delete(a.approved, kind)
 	}
 	stopped := 0.0
-	if len(w.waiting) > 0 {
+	if len(a.waiting) > 0 {
 		stopped = 1
 	}
 	telemetry.SweepStopped.Set(stopped)
 	return allowed
 }
 
-// SweepsWaiting tells what waits for an administrator's word: of how many jobs the files
-// (files), or the records of tasks (records), would be removed, because no record of the job is
-// there, and how many exports would be made anew (exports), because records of their tasks are
-// not.
+// SweepsWaiting returns how many jobs wait for an administrator's approval, by kind: "files" to
+// remove files and "records" to remove task records of jobs without a record, and "exports" to
+// repeat exports that lack records of their tasks.
 func (k *Keeper) SweepsWaiting() map[string]int {
-	k.word.mu.Lock()
-	defer k.word.mu.Unlock()
+	k.approval.mu.Lock()
+	defer k.approval.mu.Unlock()
 	out := map[string]int{}
-	for kind, n := range k.word.waiting {
+	for kind, n := range k.approval.waiting {
 		out[kind] = n
 	}
 	return out
 }
 
-// AllowSweep gives an administrator's word for what waits now, and for no more than that.
+// AllowSweep approves what waits now, and no more than that.
 func (k *Keeper) AllowSweep() {
-	k.word.mu.Lock()
-	defer k.word.mu.Unlock()
-	for kind, n := range k.word.waiting {
-		k.word.given[kind] = n
+	k.approval.mu.Lock()
+	defer k.approval.mu.Unlock()
+	for kind, n := range k.approval.waiting {
+		k.approval.approved[kind] = n
 	}
 }
 
@@ -72,14 +73,14 @@ func (k *Keeper) AllowSweep() {
 type sweep struct {
 	keeper  *Keeper
 	now     time.Time
-	jobs    int             // that have files
-	kept    int             // of which there is no record, and the grace has not passed
-	orphans map[string]int  // of which it has: how many files
-	seen    map[string]bool // those of both
+	jobs    int             // with files
+	kept    int             // without a record, within the grace period
+	orphans map[string]int  // without a record, after the grace period: the number of files
+	seen    map[string]bool // without a record
 }
 
-// job removes what of a job's files a record proves to be garbage, and keeps the job in mind
-// where it has none.
+// job removes the files of a job that its record proves to be garbage. If the job has no record,
+// it counts as an orphan.
 func (s *sweep) job(ctx context.Context, id string, stored []files.Stored) error {
 	k := s.keeper
 	job, err := k.Bus.Jobs.Get(ctx, id)
@@ -105,7 +106,7 @@ func (s *sweep) job(ctx context.Context, id string, stored []files.Stored) error
 	return errors.Join(errs...)
 }
 
-// orphan keeps in mind that a job has files and no record.
+// orphan notes a job that has files but no record.
 func (s *sweep) orphan(id string, files int) error {
 	if s.seen == nil {
 		s.seen, s.orphans = map[string]bool{}, map[string]int{}
@@ -126,11 +127,12 @@ func (s *sweep) orphan(id string, files int) error {
 	return nil
 }
 
-// finish removes the files of orphans, unless they are so many that records must have been lost.
+// finish removes the files of orphans. If there are so many that records were probably lost, it
+// keeps them.
 func (s *sweep) finish() error {
 	k := s.keeper
 	quarantined, errs := s.kept, []error(nil)
-	if k.word.allows("files", len(s.orphans), s.jobs) {
+	if k.approval.allows("files", len(s.orphans), s.jobs) {
 		for id, files := range s.orphans {
 			telemetry.JanitorRemoved.WithLabelValues("file").Add(float64(files))
 			k.Log.Info("remove the files of a job that is gone", "job", id, "files", files)
@@ -139,14 +141,14 @@ func (s *sweep) finish() error {
 		}
 	} else {
 		quarantined += len(s.orphans)
-		k.Log.Error("many jobs have files and no record, which may be lost: the files are kept "+
-			"until an administrator says that they are garbage (POST /admin/sweep)", "jobs",
+		k.Log.Error("many jobs have files but no record, which may be lost: the files are kept "+
+			"until an administrator approves their removal (POST /admin/sweep)", "jobs",
 			len(s.orphans), "of", s.jobs)
 	}
 	telemetry.Quarantined.Set(float64(quarantined))
 	known, err := k.Files.Orphans()
 	for _, id := range known {
-		if !s.seen[id] { // its record is back, or its files are gone
+		if !s.seen[id] { // its record was restored, or its files are gone
 			errs = append(errs, k.Files.Adopted(id))
 		}
 	}

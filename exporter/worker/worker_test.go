@@ -561,7 +561,7 @@ func TestAStartByAClockThatIsAheadExpiresNothing(t *testing.T) {
 			if len(h.stored("kept")) == 0 {
 				t.Error("the export's files are gone")
 			}
-			if !strings.Contains(book.String(), "far ahead of when a server ran here last") {
+			if !strings.Contains(book.String(), "far ahead of the time when a server last ran here") {
 				t.Errorf("nothing is said of the clock: %s", book.String())
 			}
 			at, err := h.files.Served()
