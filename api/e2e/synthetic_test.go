@@ -102,7 +102,7 @@ func reported(w *world, m *ehi.Manifest) (n int64) {
 
 func TestSettingsOfASourceAreChecked(t *testing.T) {
 	t.Parallel()
-	for spec, why := range map[string]string{"synthetic:patients=0": "patients must be", "ldap": "no source is called"} {
+	for spec, why := range map[string]string{"synthetic:patients=0": "patients must be", "ldap": "unknown source"} {
 		cfg := config()
 		cfg.Source = spec
 		if _, err := node.Open(t.Context(), cfg, t.TempDir(), nil, node.Options{}); err == nil || !strings.Contains(err.Error(), why) {

@@ -11,15 +11,17 @@ import (
 	"ehi-server/shared/disk"
 )
 
-// madeFile lies beside the folder of a record store from when it was made on. So a folder that was lost, or
-// is not mounted, is not taken for one that never was.
+// madeFile is next to the folder of a record store as soon as the store is created. It shows
+// that a store existed, so that a folder that is lost or not mounted does not look like a new
+// installation.
 const madeFile = dataset.Folder + ".made"
 
-// madeText is for who finds the file.
-const madeText = "There is a record store in the folder records. Remove this file only to begin with a new one.\n"
+// madeText explains the file to anyone who opens it.
+const madeText = "The folder records contains a record store. Remove this file only to start " +
+	"with a new store.\n"
 
-// Lost tells a record store that is gone from one that never was: its folder holds none, and the data folder
-// says that it did. Errors: dataset.ErrDamaged.
+// Lost returns an error if the data folder once had a record store and now has none. A data
+// folder that never had one is fine. Errors: dataset.ErrDamaged.
 func Lost(data string) error {
 	made, records := filepath.Join(data, madeFile), filepath.Join(data, dataset.Folder)
 	if _, err := os.Lstat(made); errors.Is(err, fs.ErrNotExist) {
@@ -31,10 +33,12 @@ func Lost(data string) error {
 	if err != nil || !none {
 		return nil //nolint:nilerr // opening it says what is wrong
 	}
-	return fmt.Errorf("%w: %s is lost, or not mounted: it holds no record store, and %s says that there was one (remove that file only to begin with a new store)", dataset.ErrDamaged, records, made)
+	return fmt.Errorf("%w: %s is lost or not mounted: it holds no record store, but %s says that "+
+		"there was one (remove that file only to start with a new store)", dataset.ErrDamaged,
+		records, made)
 }
 
-// keepMade says in a data folder that it has a record store.
+// keepMade creates madeFile, if it does not exist.
 func keepMade(data string) error {
 	f, err := os.OpenFile(filepath.Join(data, madeFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {

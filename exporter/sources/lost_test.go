@@ -11,14 +11,18 @@ import (
 	"ehi-server/exporter/sources"
 )
 
-// A folder of records that is gone, emptied or not mounted is damage: nobody makes a new store in its place,
-// which would be filled with demo patients, or backed up as if it were all.
+// A records folder that is missing, empty or not mounted counts as damage. No command creates a
+// new store in its place, which would be filled with demo patients or backed up as if it were
+// complete.
 func TestALostRecordStoreIsNeverANewOne(t *testing.T) {
 	for name, lose := range map[string]func(records string) error{
-		"gone":    os.RemoveAll,
-		"emptied": func(records string) error { return errors.Join(os.RemoveAll(records), os.Mkdir(records, 0o700)) },
+		"gone": os.RemoveAll,
+		"emptied": func(records string) error {
+			return errors.Join(os.RemoveAll(records), os.Mkdir(records, 0o700))
+		},
 		"all but its lock": func(records string) error {
-			return errors.Join(os.RemoveAll(records), os.Mkdir(records, 0o700), os.WriteFile(filepath.Join(records, "LOCK"), nil, 0o600))
+			return errors.Join(os.RemoveAll(records), os.Mkdir(records, 0o700),
+				os.WriteFile(filepath.Join(records, "LOCK"), nil, 0o600))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -34,8 +38,10 @@ func TestALostRecordStoreIsNeverANewOne(t *testing.T) {
 			if err := errors.Join(s.Close(), lose(records)); err != nil {
 				t.Fatal(err)
 			}
-			for range 2 { // and the first leaves nothing that the second takes for a store
-				if _, err := sources.Store(sources.Config{Data: data}); !errors.Is(err, dataset.ErrDamaged) || !strings.Contains(err.Error(), records) {
+			// the first attempt must not leave anything that the second one takes for a store
+			for range 2 {
+				_, err := sources.Store(sources.Config{Data: data})
+				if !errors.Is(err, dataset.ErrDamaged) || !strings.Contains(err.Error(), records) {
 					t.Errorf("the store is opened, or its folder not named: %v", err)
 				}
 			}

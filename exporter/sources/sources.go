@@ -1,4 +1,4 @@
-// Package sources opens the kind of source.Source that a setting names.
+// Package sources opens the source.Source that a configuration names.
 package sources
 
 import (
@@ -41,14 +41,14 @@ type Config struct {
 	Log     *slog.Logger
 }
 
-// Forms are what the text of a Config.Spec has to be, for command lines.
+// Forms describes and checks the value of Config.Spec on command lines.
 var Forms = settings.Forms{"source": {
 	Name: "records, or synthetic: and settings such as patients=100,seed=1",
 	Fits: func(text string) bool { return Check(text) == nil },
 	Why:  Check,
 }}
 
-// Check reports what is wrong with a Config.Spec, without opening anything.
+// Check reports whether Config.Spec is valid, without opening anything.
 func Check(spec string) error {
 	kind, made, _ := strings.Cut(spec, ":")
 	switch kind {
@@ -58,7 +58,8 @@ func Check(spec string) error {
 		_, err := synthetic.ParseConfig(made)
 		return err
 	}
-	return fmt.Errorf("no source is called %q; there are records and synthetic:patients=100,seed=1", spec)
+	return fmt.Errorf("unknown source %q; use records, or synthetic: and settings such as "+
+		"synthetic:patients=100,seed=1", spec)
 }
 
 // Open opens the source. The caller closes it. Errors: dataset.ErrInUse.
@@ -75,12 +76,12 @@ func Open(c Config) (source.Source, error) {
 	}
 	s, err := Store(c)
 	if err != nil {
-		return nil, err // and no Source that is not nil and holds none
+		return nil, err // not s, which would be a non-nil Source with a nil pointer
 	}
 	return s, nil
 }
 
-// Store opens the record store of the data folder, or makes one where there never was any. Errors:
+// Store opens the record store of the data folder, or creates it if there never was one. Errors:
 // dataset.ErrInUse, dataset.ErrDamaged.
 func Store(c Config) (*dataset.Store, error) {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
@@ -97,14 +98,17 @@ func Store(c Config) (*dataset.Store, error) {
 		return nil, err
 	}
 	s, err := dataset.Open(dataset.Config{
-		Dir: filepath.Join(c.Data, dataset.Folder), CacheBytes: c.CacheBytes, Bulk: c.Bulk, ReadOnly: c.ReadOnly,
-		OwnBases: own, Stuck: c.Stuck, Log: c.Log,
+		Dir:        filepath.Join(c.Data, dataset.Folder),
+		CacheBytes: c.CacheBytes,
+		Bulk:       c.Bulk,
+		ReadOnly:   c.ReadOnly,
+		OwnBases:   own, Stuck: c.Stuck, Log: c.Log,
 	})
 	if err != nil || c.ReadOnly {
 		return s, err
 	}
 	if err := keepMade(c.Data); err != nil {
-		return nil, errors.Join(fmt.Errorf("say that there is a record store: %w", err), s.Close())
+		return nil, errors.Join(fmt.Errorf("note that there is a record store: %w", err), s.Close())
 	}
 	return s, nil
 }

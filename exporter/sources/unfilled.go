@@ -11,12 +11,12 @@ import (
 	"ehi-server/shared/disk"
 )
 
-// unfilledFile lies beside the folder of a record store that is being made and filled with demo patients, from
-// before the store is there until all of them are. A process that dies in between leaves it.
+// unfilledFile is next to the folder of a record store from before the store is created until it
+// has all of its demo patients. A process that dies in between leaves it there.
 const unfilledFile = dataset.Folder + ".demo"
 
-// Unfilled reports whether the record store of a data folder is one that Config.Demo has made, and that has not
-// got all of its demo patients.
+// Unfilled reports whether the record store of a data folder was created with Config.Demo and
+// does not have all of its demo patients yet.
 func Unfilled(data string) (bool, error) {
 	_, err := os.Lstat(filepath.Join(data, unfilledFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -25,7 +25,7 @@ func Unfilled(data string) (bool, error) {
 	return err == nil, err
 }
 
-// Filled says that the record store has its demo patients, or is to get none.
+// Filled removes the mark: the record store has its demo patients, or will not get any.
 func Filled(data string) error {
 	err := os.Remove(filepath.Join(data, unfilledFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -34,8 +34,8 @@ func Filled(data string) error {
 	return errors.Join(err, disk.OS().SyncDir(data))
 }
 
-// keepUnfilled says of a store that is about to be made that it is to be filled, and of one that somebody else
-// writes to that it is not.
+// keepUnfilled creates unfilledFile before a new store is created with Demo. Without Demo it
+// removes the file, because another process now writes to the store.
 func (c Config) keepUnfilled() error {
 	if c.ReadOnly {
 		return nil
@@ -52,7 +52,7 @@ func (c Config) keepUnfilled() error {
 		err = errors.Join(f.Close(), disk.OS().SyncDir(c.Data))
 	}
 	if err != nil {
-		return fmt.Errorf("say that the record store is to be filled: %w", err)
+		return fmt.Errorf("note that the record store needs demo patients: %w", err)
 	}
 	return nil
 }
