@@ -116,9 +116,8 @@ func (s *Service) start(ctx context.Context, j *ehi.Job) error {
 	if ehi.CodeOf(err) == ehi.Conflict {
 		return err // the job that is there is another one
 	}
-	if err ==
-		// the authorization may have ended meanwhile, and whoever ended it have missed this job
-		nil {
+	if err == nil {
+		// The authorization may have ended in the meantime, before this job could be found.
 		err = s.mayBegin(ctx, j)
 	}
 	if err == nil && j.Status == ehi.Requested {

@@ -26,7 +26,7 @@ import (
 const progressEvery = 500 * time.Millisecond
 
 // exportPatient is the only task of one patient's export.
-func (p *Pool) exportPatient(ctx context.Context, job *ehi.Job) error {
+func (p *Pool) exportPatient(ctx context.Context, r *run, job *ehi.Job) error {
 	if err := p.fits(ctx, job, p.Source.Records()); err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func (p *Pool) exportPatient(ctx context.Context, job *ehi.Job) error {
 	if err != nil {
 		return err
 	}
-	return p.runTask(ctx, job, task, func() (source.Record, error) {
+	return p.runTask(ctx, r, job, task, func() (source.Record, error) {
 		record, err := p.Source.Open(ctx, job.Patient.ID)
 		if ehi.CodeOf(err) == ehi.NotFound {
 			err = unfit("The patient is not in the server's records any more.")
@@ -44,7 +44,7 @@ func (p *Pool) exportPatient(ctx context.Context, job *ehi.Job) error {
 }
 
 // exportPart is one task of a population's export.
-func (p *Pool) exportPart(ctx context.Context, job *ehi.Job, n int) (err error) {
+func (p *Pool) exportPart(ctx context.Context, r *run, job *ehi.Job, n int) (err error) {
 	population, err := p.Source.Freeze(ctx, job.ID)
 	if err != nil {
 		return fmt.Errorf("open the population: %w", err)
@@ -57,7 +57,7 @@ func (p *Pool) exportPart(ctx context.Context, job *ehi.Job, n int) (err error) 
 	if err != nil {
 		return err
 	}
-	return p.runTask(ctx, job, task, func() (source.Record, error) {
+	return p.runTask(ctx, r, job, task, func() (source.Record, error) {
 		return population.Open(ctx, selectionOf(job), *task.Part)
 	})
 }
@@ -65,15 +65,16 @@ func (p *Pool) exportPart(ctx context.Context, job *ehi.Job, n int) (err error) 
 // runTask exports what open gives, unless an earlier delivery has done so, and counts the task
 // in its job.
 func (p *Pool) runTask(
-	ctx context.Context, job *ehi.Job, task *bus.Taken, open func() (source.Record, error),
+	ctx context.Context, r *run, job *ehi.Job, task *bus.Taken,
+	open func() (source.Record, error),
 ) error {
 	if task.Committed {
-		return p.complete(ctx, job, task.Task)
+		return p.complete(ctx, r, job, task.Task)
 	}
 	if n := task.Failures(); n >= p.Membership.Limits().MaxDeliver {
 		return p.giveUp(ctx, job, n)
 	}
-	if err := p.attempt(ctx, job, task, open); err != nil {
+	if err := p.attempt(ctx, r, job, task, open); err != nil {
 		if excused(ctx, err) {
 			// Where this cannot be written the attempt counts as a failure: MaxDeliver allows
 			// for some. A commit whose answer got lost may have been made; then there is nothing
@@ -85,7 +86,7 @@ func (p *Pool) runTask(
 		}
 		return err
 	}
-	return p.complete(ctx, job, task.Task)
+	return p.complete(ctx, r, job, task.Task)
 }
 
 // excused reports whether an attempt failed through no fault of its own: its process is being
@@ -103,7 +104,8 @@ func excused(ctx context.Context, err error) bool {
 // unless the answer to the commit got lost: it may have been made. The next delivery finds out;
 // where it was not, the janitor removes them.
 func (p *Pool) attempt(
-	ctx context.Context, job *ehi.Job, task *bus.Taken, open func() (source.Record, error),
+	ctx context.Context, r *run, job *ehi.Job, task *bus.Taken,
+	open func() (source.Record, error),
 ) (err error) {
 	batch, err := p.Files.NewBatch(job.ID, task.Number, task.Attempt)
 	if err != nil {
@@ -117,7 +119,7 @@ func (p *Pool) attempt(
 			err = errors.Join(err, batch.Discard())
 		}
 	}()
-	if err := guard(func() error { return p.export(ctx, job, task, batch, open) }); err != nil {
+	if err := guard(func() error { return p.export(ctx, r, job, task, batch, open) }); err != nil {
 		return err
 	}
 	// the files may lie where nobody looks for them
@@ -136,7 +138,7 @@ var errNotCommitted = errors.New("the task could not be committed")
 
 // export reads the record to its end and closes it.
 func (p *Pool) export(
-	ctx context.Context, job *ehi.Job, task *bus.Taken, batch files.Batch,
+	ctx context.Context, r *run, job *ehi.Job, task *bus.Taken, batch files.Batch,
 	open func() (source.Record, error),
 ) (err error) {
 	began := time.Now()
@@ -149,7 +151,7 @@ func (p *Pool) export(
 	if err := p.fits(ctx, job, record.Records()); err != nil {
 		return err
 	}
-	return p.fill(ctx, job, task, batch, record)
+	return p.fill(ctx, r, job, task, batch, record)
 }
 
 // guard turns a panic of f into an error with its stack, so that it fails one attempt and not
@@ -165,13 +167,14 @@ func guard(f func() error) (err error) {
 
 // fill runs the pipeline and puts its result into the task record.
 func (p *Pool) fill(
-	ctx context.Context, job *ehi.Job, task *bus.Taken, batch files.Batch, record source.Record,
+	ctx context.Context, r *run, job *ehi.Job, task *bus.Taken, batch files.Batch,
+	record source.Record,
 ) error {
 	policy, err := p.Rules.Policy(job.Form, job.KickOff)
 	if err != nil {
 		return err
 	}
-	read := &runOf(ctx).read
+	read := &r.read
 	if job.Level == ehi.OnePatient { // a population's progress is its committed tasks
 		stop := p.report(ctx, ehi.Progress{Job: job.ID, Total: record.Total()}, read, read.Load())
 		defer stop()
@@ -218,7 +221,7 @@ func (p *Pool) report(
 
 // complete counts the task in its job, which moves on where it was the last one. A job that has
 // counted it already, by an earlier delivery, is left alone.
-func (p *Pool) complete(ctx context.Context, job *ehi.Job, task ehi.Task) error {
+func (p *Pool) complete(ctx context.Context, r *run, job *ehi.Job, task ehi.Task) error {
 	done, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error {
 		return j.Complete(task, time.Now().UTC(), p.Membership.Limits().FileTTL)
 	})
@@ -238,7 +241,7 @@ func (p *Pool) complete(ctx context.Context, job *ehi.Job, task ehi.Task) error 
 	lane := string(job.Lane)
 	tracing.Observe(ctx, telemetry.JobSeconds.WithLabelValues(lane),
 		done.CompletedAt.Sub(done.RequestedAt))
-	began := runOf(ctx).began
+	began := r.began
 	if job.Level != ehi.OnePatient { // its first task began about then
 		began = done.TransactionTime
 	}

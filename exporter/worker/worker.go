@@ -95,12 +95,6 @@ var (
 	errStalled   = errors.New("the export does not go on: nothing was read for too long")
 )
 
-// runKey is where a run is kept in its context.
-type runKey struct{}
-
-// runOf is the run that ctx belongs to.
-func runOf(ctx context.Context) *run { return ctx.Value(runKey{}).(*run) }
-
 // Name is what this process calls its workers: host and process id.
 func Name() string {
 	host, err := os.Hostname()
@@ -240,7 +234,7 @@ func pause(ctx context.Context, d time.Duration) {
 // deliver sees one command through to Done or Retry.
 func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 	log := p.Log.With("job", d.Job, "task", d.Task, "delivery", d.Number)
-	runCtx, end := p.begin(ctx, d)
+	runCtx, r, end := p.begin(ctx, d)
 	runCtx, span := p.Tracer.Continue(runCtx, d.Trace, "run command", trace.SpanKindConsumer,
 		attribute.String(tracing.Job, d.Job),
 		attribute.Int("ehi.task", d.Task), attribute.Int("ehi.delivery", d.Number),
@@ -248,7 +242,7 @@ func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 	if id := tracing.ID(runCtx); id != "" {
 		log = log.With("trace", id)
 	}
-	err := p.runWithSpace(runCtx, log, d)
+	err := p.runWithSpace(runCtx, r, log, d)
 	cause := context.Cause(runCtx)
 	end()
 	tracing.End(span, err)
@@ -291,16 +285,18 @@ func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 // runWithSpace runs a command, and runs it anew where the disk was full and has space again:
 // that is nobody's failure, and no reason to give a job up. The command stays in this worker's
 // hands meanwhile.
-func (p *Pool) runWithSpace(ctx context.Context, log *slog.Logger, d *bus.Delivery) error {
+func (p *Pool) runWithSpace(
+	ctx context.Context, r *run, log *slog.Logger, d *bus.Delivery,
+) error {
 	for {
-		err := guard(func() error { return p.run(ctx, d) })
+		err := guard(func() error { return p.run(ctx, r, d) })
 		if !disk.IsFull(err) {
 			return err
 		}
 		telemetry.DiskFull.Inc()
 		log.Error("the disk is full: the export waits for space", "err", err)
 		for full := true; full; full = disk.IsFull(p.Files.Check()) {
-			runOf(ctx).read.Add(1)
+			r.read.Add(1)
 			if pause(ctx, p.RetryAfter); ctx.Err() != nil {
 				return err
 			}
@@ -324,16 +320,17 @@ func (p *Pool) cleanUp(ctx context.Context, d *bus.Delivery) {
 // begin registers the run, so that a cancellation finds it, and keeps its command alive. It
 // comes before the job is read: a deletion after that read reaches the run by broadcast, one
 // before it is seen in the record.
-func (p *Pool) begin(ctx context.Context, d *bus.Delivery) (runCtx context.Context, end func()) {
+func (p *Pool) begin(
+	ctx context.Context, d *bus.Delivery,
+) (runCtx context.Context, r *run, end func()) {
 	runCtx, cancel := context.WithCancelCause(ctx)
-	r := &run{cancel: cancel, began: time.Now()}
-	runCtx = context.WithValue(runCtx, runKey{}, r)
+	r = &run{cancel: cancel, began: time.Now()}
 	p.mu.Lock()
 	p.running[r] = d.Job
 	p.mu.Unlock()
 	var wg sync.WaitGroup
 	wg.Go(func() { p.heartbeat(runCtx, d, r) })
-	return runCtx, func() {
+	return runCtx, r, func() {
 		cancel(nil)
 		wg.Wait()
 		p.mu.Lock()
@@ -387,7 +384,7 @@ func every(ctx context.Context, d time.Duration, f func()) {
 }
 
 // run does what one command says. A nil error means that the command is done with.
-func (p *Pool) run(ctx context.Context, d *bus.Delivery) error {
+func (p *Pool) run(ctx context.Context, r *run, d *bus.Delivery) error {
 	job, err := p.Bus.Jobs.Get(ctx, d.Job)
 	if err != nil {
 		return err
@@ -397,15 +394,15 @@ func (p *Pool) run(ctx context.Context, d *bus.Delivery) error {
 	}
 	if d.Task == bus.StartCommand && d.Number == 1 {
 		tracing.Observe(ctx, telemetry.JobPhase.WithLabelValues("queue", string(job.Lane)),
-			max(0, runOf(ctx).began.Sub(job.RequestedAt)))
+			max(0, r.began.Sub(job.RequestedAt)))
 	}
 	switch {
 	case d.Task != bus.StartCommand:
-		err = p.exportPart(ctx, job, d.Task)
+		err = p.exportPart(ctx, r, job, d.Task)
 	case job.Lane == ehi.Bulk:
 		err = p.plan(ctx, job)
 	default:
-		err = p.exportPatient(ctx, job)
+		err = p.exportPatient(ctx, r, job)
 	}
 	if why, is := errors.AsType[unfit](err); is {
 		return p.fail(ctx, job, why)
