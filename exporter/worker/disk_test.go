@@ -16,9 +16,9 @@ import (
 	"ehi-server/shared/files/local"
 )
 
-// Every fault of the disk has one of three ends: the attempt is made again and its result is
-// right; the export waits, and no attempt is counted; or the job is failed and says so. Never is
-// a file left over, nor one wrong.
+// Every disk fault has one of three results. The attempt is repeated and its result is right;
+// the export waits and no attempt is counted; or the job fails and says why. No file is ever
+// left over or wrong.
 func TestDiskFaults(t *testing.T) {
 	const forever = -1
 	type outcome struct {
@@ -105,7 +105,7 @@ func TestDiskFaults(t *testing.T) {
 	}
 }
 
-// A disk that is full, at whichever step, costs an export nothing but time.
+// A full disk delays an export, at whichever step, and does nothing else.
 func TestAFullDiskIsWaitedFor(t *testing.T) {
 	for _, op := range []filestest.Op{
 		filestest.Create, filestest.Write, filestest.Sync, filestest.Close, filestest.SyncDir,
@@ -127,7 +127,7 @@ func TestAFullDiskIsWaitedFor(t *testing.T) {
 	}
 }
 
-// on puts the house's files on a disk that can be made to fail. Outputs of 10 kB and more get a
+// on moves the house's files to a disk that can be made to fail. Outputs of 10 kB and more get a
 // file of their own.
 func (h *house) on(over disk.FS) *filestest.Faulty {
 	h.t.Helper()
@@ -148,8 +148,8 @@ func (h *house) on(over disk.FS) *filestest.Faulty {
 	return faulty
 }
 
-// checkFiles reads what the records of a job name, lets the janitor come by, and finds nothing
-// else.
+// checkFiles reads the files that the records of a job name, runs the janitor, and checks that
+// no other file is left.
 func (h *house) checkFiles(id string) {
 	h.t.Helper()
 	job, err := h.bus.Jobs.Get(h.t.Context(), id)
@@ -178,7 +178,7 @@ func (h *house) checkFiles(id string) {
 	}
 }
 
-// checkFile holds a file to its record.
+// checkFile compares a file with its record.
 func (h *house) checkFile(id string, f ehi.File) {
 	h.t.Helper()
 	r, err := h.files.Open(id, files.Extent{Object: f.Object, Offset: f.Offset, Length: f.Length})
@@ -195,8 +195,8 @@ func (h *house) checkFile(id string, f ehi.File) {
 	}
 }
 
-// A janitor that stops between its look at the files and at the records removes nothing that a
-// record has come to name meanwhile.
+// A janitor that stops between listing the files and reading the records removes nothing that a
+// record names by then.
 func TestAJanitorThatWakesUpTooLateRemovesNothing(t *testing.T) {
 	h := newHouse(t)
 	paused := &pausing{FS: disk.OS()}
@@ -216,8 +216,8 @@ func TestAJanitorThatWakesUpTooLateRemovesNothing(t *testing.T) {
 	h.request("b", true)
 	<-waiting.reached
 	<-waiting.reached
-	// The files of an earlier attempt, which the janitor is to remove, and of this one, which
-	// are not written yet.
+	// the files of an earlier attempt, which the janitor must remove; those of this attempt are
+	// not written yet
 	for _, id := range []string{"a", "gone"} {
 		batch, err := h.files.NewBatch(id, 0, 0)
 		if err != nil {
@@ -230,7 +230,7 @@ func TestAJanitorThatWakesUpTooLateRemovesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// the janitor stops behind each folder in turn, while exports come to their end
+	// the janitor stops after each folder in turn, while exports finish
 	for round := range 20 {
 		paused.pauseAfter(round)
 		swept := make(chan error, 1)
@@ -253,7 +253,7 @@ func TestAJanitorThatWakesUpTooLateRemovesNothing(t *testing.T) {
 	}
 }
 
-// pausing is a disk that stops behind the listing of a folder.
+// pausing is a disk that stops after the listing of a folder.
 type pausing struct {
 	disk.FS
 	mu           sync.Mutex

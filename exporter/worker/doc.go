@@ -1,6 +1,6 @@
-// Package worker runs exports: it takes start commands from the bus, supervises one pipeline for
-// each, commits what it wrote and moves the job on. It never answers a client; package keeper
-// tidies up after it.
+// Package worker runs exports. It takes start commands from the bus, runs one pipeline for each,
+// commits the result and advances the job. It never answers a client. Package keeper cleans up
+// after it.
 //
 //	Next -> Get job -> Take task (attempt n) -> pipeline -> Commit task -> Complete job -> Done
 //	           |            |                      |             |

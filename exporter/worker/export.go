@@ -21,11 +21,10 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// progressEvery is how often a running export tells how far it is (DESIGN section 3: about twice
-// a second).
+// progressEvery is the pause between two progress messages of a running export.
 const progressEvery = 500 * time.Millisecond
 
-// exportPatient is the only task of one patient's export.
+// exportPatient runs the only task of one patient's export.
 func (p *Pool) exportPatient(ctx context.Context, r *run, job *ehi.Job) error {
 	if err := p.fits(ctx, job, p.Source.Records()); err != nil {
 		return err
@@ -37,13 +36,13 @@ func (p *Pool) exportPatient(ctx context.Context, r *run, job *ehi.Job) error {
 	return p.runTask(ctx, r, job, task, func() (source.Record, error) {
 		record, err := p.Source.Open(ctx, job.Patient.ID)
 		if ehi.CodeOf(err) == ehi.NotFound {
-			err = unfit("The patient is not in the server's records any more.")
+			err = unfit("The patient is no longer in the server's records.")
 		}
 		return record, err
 	})
 }
 
-// exportPart is one task of a population's export.
+// exportPart runs one task of a population's export.
 func (p *Pool) exportPart(ctx context.Context, r *run, job *ehi.Job, n int) (err error) {
 	population, err := p.Source.Freeze(ctx, job.ID)
 	if err != nil {
@@ -62,8 +61,8 @@ func (p *Pool) exportPart(ctx context.Context, r *run, job *ehi.Job, n int) (err
 	})
 }
 
-// runTask exports what open gives, unless an earlier delivery has done so, and counts the task
-// in its job.
+// runTask exports the record that open returns, and counts the task in its job. If an earlier
+// delivery has committed the task, it only counts it.
 func (p *Pool) runTask(
 	ctx context.Context, r *run, job *ehi.Job, task *bus.Taken,
 	open func() (source.Record, error),
@@ -76,9 +75,9 @@ func (p *Pool) runTask(
 	}
 	if err := p.attempt(ctx, r, job, task, open); err != nil {
 		if excused(ctx, err) {
-			// Where this cannot be written the attempt counts as a failure: MaxDeliver allows
-			// for some. A commit whose answer got lost may have been made; then there is nothing
-			// to excuse.
+			// If this write fails, the attempt counts as a failure; MaxDeliver allows for a few
+			// of those. If ErrSuperseded is returned, the commit may have succeeded although its
+			// answer was lost. Then there is nothing to excuse.
 			e := p.Bus.Tasks.Excuse(context.WithoutCancel(ctx), task)
 			if !errors.Is(e, bus.ErrSuperseded) {
 				err = errors.Join(err, e)
@@ -89,10 +88,10 @@ func (p *Pool) runTask(
 	return p.complete(ctx, r, job, task.Task)
 }
 
-// excused reports whether an attempt failed through no fault of its own: its process is being
-// stopped or its job deleted, the disk is full, NATS was away when it was to be committed, or
-// the process does not belong to the server any more. What a source says of itself, whatever it
-// is, is no excuse.
+// excused reports whether an attempt failed for an external reason, so that it does not count:
+// the process is stopping, the job was deleted, the disk is full, NATS was unreachable at the
+// commit, or the process no longer belongs to the server. An error of the source is never
+// excused, whatever it is.
 func excused(ctx context.Context, err error) bool {
 	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), errStalled) ||
 		disk.IsFull(err) ||
@@ -100,9 +99,9 @@ func excused(ctx context.Context, err error) bool {
 		errors.Is(err, errStranger)
 }
 
-// attempt writes a task's files and commits it. On an error the files of this attempt are gone,
-// unless the answer to the commit got lost: it may have been made. The next delivery finds out;
-// where it was not, the janitor removes them.
+// attempt writes a task's files and commits the task. On an error it removes the files of this
+// attempt, unless the answer to the commit was lost: the commit may have succeeded. The next
+// delivery finds out. If the commit failed, the janitor removes the files.
 func (p *Pool) attempt(
 	ctx context.Context, r *run, job *ehi.Job, task *bus.Taken,
 	open func() (source.Record, error),
@@ -122,7 +121,7 @@ func (p *Pool) attempt(
 	if err := guard(func() error { return p.export(ctx, r, job, task, batch, open) }); err != nil {
 		return err
 	}
-	// the files may lie where nobody looks for them
+	// otherwise the files may be where the server does not look for them
 	if err := p.Membership.Confirm(ctx); err != nil {
 		return fmt.Errorf("%w: %w", errStranger, err)
 	}
@@ -133,7 +132,7 @@ func (p *Pool) attempt(
 	return nil
 }
 
-// errNotCommitted says that an attempt was through but for its commit.
+// errNotCommitted means that an attempt succeeded except for its commit.
 var errNotCommitted = errors.New("the task could not be committed")
 
 // export reads the record to its end and closes it.
@@ -165,7 +164,7 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-// fill runs the pipeline and puts its result into the task record.
+// fill runs the pipeline and stores its result in the task record.
 func (p *Pool) fill(
 	ctx context.Context, r *run, job *ehi.Job, task *bus.Taken, batch files.Batch,
 	record source.Record,
@@ -175,7 +174,7 @@ func (p *Pool) fill(
 		return err
 	}
 	read := &r.read
-	if job.Level == ehi.OnePatient { // a population's progress is its committed tasks
+	if job.Level == ehi.OnePatient { // a population's progress is its number of committed tasks
 		stop := p.report(ctx, ehi.Progress{Job: job.ID, Total: record.Total()}, read, read.Load())
 		defer stop()
 	}
@@ -202,7 +201,8 @@ func (p *Pool) fill(
 	return nil
 }
 
-// report publishes progress until it is stopped; read counted before resources already.
+// report publishes progress until stop is called. before is the value of read at the start of
+// this attempt.
 func (p *Pool) report(
 	ctx context.Context, progress ehi.Progress, read *atomic.Int64, before int64,
 ) (stop func()) {
@@ -219,8 +219,8 @@ func (p *Pool) report(
 	return func() { cancel(); wg.Wait() }
 }
 
-// complete counts the task in its job, which moves on where it was the last one. A job that has
-// counted it already, by an earlier delivery, is left alone.
+// complete counts the task in its job. The last task moves the job to its next status. If an
+// earlier delivery has already counted the task, complete does nothing.
 func (p *Pool) complete(ctx context.Context, r *run, job *ehi.Job, task ehi.Task) error {
 	done, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error {
 		return j.Complete(task, time.Now().UTC(), p.Membership.Limits().FileTTL)
@@ -242,7 +242,7 @@ func (p *Pool) complete(ctx context.Context, r *run, job *ehi.Job, task ehi.Task
 	tracing.Observe(ctx, telemetry.JobSeconds.WithLabelValues(lane),
 		done.CompletedAt.Sub(done.RequestedAt))
 	began := r.began
-	if job.Level != ehi.OnePatient { // its first task began about then
+	if job.Level != ehi.OnePatient { // its first task began at about that time
 		began = done.TransactionTime
 	}
 	tracing.Observe(ctx, telemetry.JobPhase.WithLabelValues("export", lane),
@@ -253,7 +253,7 @@ func (p *Pool) complete(ctx context.Context, r *run, job *ehi.Job, task ehi.Task
 	return p.Source.Thaw(job.ID)
 }
 
-// total is how many resources of all types.
+// total returns the number of resources of all types.
 func total(counts map[string]int64) (n int64) {
 	for _, k := range counts {
 		n += k

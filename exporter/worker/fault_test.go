@@ -29,7 +29,7 @@ import (
 	"ehi-server/shared/files"
 )
 
-// A commit whose answer got lost may have been made: its files stay, and the next delivery finds
+// A commit whose answer was lost may have succeeded: its files stay, and the next delivery finds
 // it.
 func TestACommitWhoseAnswerGotLostStands(t *testing.T) {
 	server, err := bus.Open(t.Context(), bus.Config{
@@ -98,7 +98,7 @@ func (r muffledRecord) Close() error {
 	return r.Record.Close()
 }
 
-// proxy passes connections on, and swallows what the server answers while it is muffled.
+// proxy forwards connections. While it is muffled, it drops the server's answers.
 type proxy struct {
 	addr      string
 	muffled   atomic.Bool
@@ -161,7 +161,7 @@ func (p *proxy) answer(in, out net.Conn) {
 	}
 }
 
-// restore cuts the connections: the next ones are whole again.
+// restore cuts the connections. New ones are forwarded completely.
 func (p *proxy) restore() {
 	p.muffled.Store(false)
 	p.mu.Lock()
@@ -172,7 +172,7 @@ func (p *proxy) restore() {
 	p.conns = nil
 }
 
-// A panic, wherever in an export, fails that export alone, and the log shows where it was.
+// A panic anywhere in an export fails only that export, and the log shows where it happened.
 func TestAPanicFailsItsExportAlone(t *testing.T) {
 	for _, where := range []string{"open", "scan", "close"} {
 		t.Run(where, func(t *testing.T) {
@@ -263,7 +263,7 @@ func (r panickingRecord) Close() error {
 	return err
 }
 
-// What is no fault of an export's own is not counted against it: MaxDeliver is 3 here, and its
+// Only failures of the export itself count as failed attempts. MaxDeliver is 3 here, and the
 // worker is stopped five times.
 func TestHandedBackExportsDoNotCountAsFailures(t *testing.T) {
 	h := newHouse(t)
@@ -283,7 +283,7 @@ func TestHandedBackExportsDoNotCountAsFailures(t *testing.T) {
 	h.checkFiles("a")
 }
 
-// A source that hangs holds no job up for ever, whether it ends with its context or not.
+// A source that hangs does not block a job forever, whether or not it ends with its context.
 func TestAnExportThatDoesNotGoOnIsGivenUp(t *testing.T) {
 	t.Run("every time", func(t *testing.T) {
 		h := newHouse(t)
@@ -309,7 +309,7 @@ func TestAnExportThatDoesNotGoOnIsGivenUp(t *testing.T) {
 	})
 }
 
-// deaf is a source whose first record hangs, whatever its context says.
+// deaf is a source whose first record hangs and ignores its context.
 type deaf struct {
 	source.Source
 	asked   atomic.Bool
@@ -323,8 +323,8 @@ func (d *deaf) Open(ctx context.Context, patient string) (source.Record, error) 
 	return d.Source.Open(ctx, patient)
 }
 
-// Whoever commits a task and stops before it is counted has it counted by the next delivery,
-// once, however often it comes.
+// A committed task is counted exactly once, by the next delivery if the worker stops before it
+// counts it, and no matter how often the command is delivered.
 func TestACommittedTaskIsCountedOnce(t *testing.T) {
 	h := newHouse(t)
 	h.request("a", false)
@@ -357,8 +357,8 @@ func TestACommittedTaskIsCountedOnce(t *testing.T) {
 	}
 }
 
-// Whatever somebody does to the streams of commands, all jobs are done: the reconciler rebuilds
-// them from the records.
+// All jobs finish even if the command streams are purged: the reconciler rebuilds the commands
+// from the records.
 func TestTheReconcilerMakesUpForAPurgedStream(t *testing.T) {
 	for what, harm := range map[string]func(context.Context, jetstream.Stream,
 		jetstream.JetStream) error{
@@ -434,8 +434,8 @@ func TestTheReconcilerMakesUpForAPurgedStream(t *testing.T) {
 	}
 }
 
-// A loss of power can bring back a command that was acknowledged, and the record of its job as
-// it was before: NATS gives that command to nobody, and the export is made all the same.
+// A power failure can bring back an acknowledged command together with an older record of its
+// job. NATS does not deliver that command again; the export finishes nevertheless.
 func TestACommandThatComesBackHoldsNoExportUp(t *testing.T) {
 	h := newHouse(t)
 	dir := filepath.Join(t.TempDir(), "nats")
@@ -470,7 +470,7 @@ func TestACommandThatComesBackHoldsNoExportUp(t *testing.T) {
 		}
 	}
 	for _, lane := range []ehi.Lane{ehi.Interactive, ehi.Bulk} {
-		for n := uint64(1); n > 0; { // an acknowledgement is not waited for
+		for n := uint64(1); n > 0; { // acknowledgements are asynchronous
 			var err error
 			if n, err = before.Queued(t.Context(), lane); err != nil {
 				t.Fatal(err)
@@ -504,7 +504,7 @@ func TestACommandThatComesBackHoldsNoExportUp(t *testing.T) {
 	}
 }
 
-// requestPopulation makes the job of a whole store, and queues its start.
+// requestPopulation creates a job that exports the whole store, and publishes its start command.
 func (h *house) requestPopulation(id string) {
 	h.t.Helper()
 	at := time.Now().UTC()
@@ -527,7 +527,7 @@ func (h *house) requestPopulation(id string) {
 	}
 }
 
-// A source that fails as a distant one does that is too slow gives no excuse: the job ends.
+// A timeout of the source counts as a failed attempt, so the job ends.
 func TestASourceThatTimesOutIsNoExcuse(t *testing.T) {
 	h := newHouse(t)
 	h.work(&slow{h.source}, "w")
@@ -543,8 +543,8 @@ func (slow) Open(context.Context, string) (source.Record, error) {
 	return nil, fmt.Errorf("ask the hospital: %w", context.DeadlineExceeded)
 }
 
-// Each stream is synced by itself, so that a loss of power can take the record of a task, or its
-// commit, and leave the job that has counted it.
+// The streams are synced separately. So a power failure can destroy the record of a task, or its
+// commit, although the job has counted it.
 func TestAnExportWhoseTaskIsLostIsMadeAnew(t *testing.T) {
 	for name, as := range map[string]struct {
 		population bool
@@ -634,7 +634,7 @@ func TestAnExportWhoseTaskIsLostIsMadeAnew(t *testing.T) {
 				t.Errorf("task %+v, %v", task, err)
 			}
 			after := h.stored("a")
-			for _, f := range before { // the record that named it may be given back
+			for _, f := range before { // the record that named it may be restored
 				if !slices.Contains(after, f) {
 					t.Errorf("%s was whole and is removed", f.Name)
 				}
@@ -649,8 +649,8 @@ func TestAnExportWhoseTaskIsLostIsMadeAnew(t *testing.T) {
 	}
 }
 
-// The commit of a task can be lost alone: its record is there as it was before. A keeper that
-// begins finds it.
+// The commit of a task can be lost alone: then its record is an older one. A keeper finds it
+// when it starts.
 func TestAnExportWhoseCommitIsLostIsMadeAnew(t *testing.T) {
 	h := newHouse(t)
 	stop := h.work(h.source, "w")
@@ -672,8 +672,8 @@ func TestAnExportWhoseCommitIsLostIsMadeAnew(t *testing.T) {
 	h.checkFiles("a")
 }
 
-// What is left of a population is not mixed with other records: where those have changed, it
-// ends with a reason.
+// The rest of a population is never read from other records. If the records have changed, the
+// job fails with a reason.
 func TestAPopulationWhoseTaskIsLostFailsOnceItsRecordsAreGone(t *testing.T) {
 	h := newHouse(t)
 	stop := h.work(h.source, "w")
@@ -689,7 +689,7 @@ func TestAPopulationWhoseTaskIsLostFailsOnceItsRecordsAreGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.work(h.source, "w")
-	if j := h.await("a", ehi.Failed); !strings.HasSuffix(j.Error, "Ask for the export again.") {
+	if j := h.await("a", ehi.Failed); !strings.HasSuffix(j.Error, "Request the export again.") {
 		t.Errorf("it failed by %q", j.Error)
 	}
 }

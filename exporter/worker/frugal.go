@@ -5,18 +5,18 @@ import (
 	"sync"
 )
 
-// How much the heap may grow between two collections, in percent of what lives: while
-// populations are exported, and while a review keeps something of very many resources, which
-// holds next to no pointers.
+// How much the heap may grow between two garbage collections, in percent of the live heap:
+// bulkGCPercent while populations are exported; reviewGCPercent while a form's export keeps data
+// about very many resources. That data contains almost no pointers.
 const (
 	bulkGCPercent   = 50
 	reviewGCPercent = 25
 )
 
-// frugal makes the collector run more often while populations are exported, and records of very
-// many resources through a form. They allocate one object for ten resources, so that it costs
-// nothing that could be measured, and the peak of memory stays nearly the same however long they
-// take. A GOGC that is lower yet, or off, stays.
+// frugal makes the garbage collector run more often during exports of populations, and during
+// exports with a form of records with very many resources. These exports allocate only one
+// object for ten resources, so the cost is too small to measure, and the peak of memory stays
+// nearly constant however long they take. A lower GOGC, or GOGC=off, remains in effect.
 var frugal collector
 
 type collector struct {
@@ -25,7 +25,8 @@ type collector struct {
 	before int
 }
 
-// enter begins a task of those. Of several the lowest percentage holds until all have ended.
+// enter starts such a task. While several run, the lowest percentage applies until all have
+// ended.
 func (c *collector) enter(percent int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -38,7 +39,7 @@ func (c *collector) enter(percent int) {
 	}
 }
 
-// leave ends it.
+// leave ends such a task.
 func (c *collector) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

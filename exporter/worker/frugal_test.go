@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// The lowest percentage of the tasks that run holds, and the process's own comes back after the
-// last one.
+// The lowest percentage of the running tasks applies. After the last task the process's own
+// percentage applies again.
 func TestTheCollectorIsAsFrugalAsItsTasksWant(t *testing.T) {
 	for own, want := range map[int][]int{
 		100: {50, 25, 25, 100},

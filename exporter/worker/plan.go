@@ -12,7 +12,7 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// selectionOf says who belongs to a job's population.
+// selectionOf returns the selection of a job's population.
 func selectionOf(job *ehi.Job) source.Selection {
 	return source.Selection{
 		Level:     job.Level,
@@ -22,10 +22,11 @@ func selectionOf(job *ehi.Job) source.Selection {
 	}
 }
 
-// plan divides a population's export into tasks and publishes their commands. It may be cut off
-// at any point and be done again: the population is frozen first, so that every plan of it is
-// the same; the number of tasks is in the job's record before any of them is, so that a deletion
-// knows what to delete; and only what is neither committed nor queued is published.
+// plan divides a population's export into tasks and publishes their commands. It can be
+// interrupted at any point and repeated. It freezes the population first, so that every plan is
+// the same. It stores the number of tasks in the job's record before it creates any of them, so
+// that a deletion knows which tasks to delete. It publishes only tasks that are neither
+// committed nor queued.
 func (p *Pool) plan(ctx context.Context, job *ehi.Job) (err error) {
 	if job, err = p.attemptPlan(ctx, job, 1); err != nil {
 		return err
@@ -42,7 +43,7 @@ func (p *Pool) plan(ctx context.Context, job *ehi.Job) (err error) {
 	return guard(func() error { return p.divide(ctx, job) })
 }
 
-// attemptPlan counts an attempt to plan, or takes it back.
+// attemptPlan adds n to the job's planning attempts: 1 counts an attempt, -1 takes it back.
 func (p *Pool) attemptPlan(ctx context.Context, job *ehi.Job, n int) (*ehi.Job, error) {
 	return p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error {
 		j.Plans = max(0, j.Plans+n)
@@ -57,8 +58,8 @@ func (p *Pool) divide(ctx context.Context, job *ehi.Job) (err error) {
 	if err != nil {
 		return fmt.Errorf("freeze the population: %w", err)
 	}
-	of := population.Records()
-	if err := p.fits(ctx, job, of); err != nil {
+	records := population.Records()
+	if err := p.fits(ctx, job, records); err != nil {
 		return errors.Join(err, population.Close())
 	}
 	selection := selectionOf(job)
@@ -69,13 +70,13 @@ func (p *Pool) divide(ctx context.Context, job *ehi.Job) (err error) {
 	}
 	at := population.TakenAt()
 	if err := errors.Join(err, population.Close()); err != nil {
-		// the group changed since the kick-off
+		// the group has changed since the kick-off
 		if c := ehi.CodeOf(err); c == ehi.NotFound || c == ehi.Invalid {
 			return p.fail(ctx, job, err)
 		}
 		return fmt.Errorf("plan: %w", err)
 	}
-	if job, err = p.recordPlan(ctx, job, parts, absent, at, of); err != nil {
+	if job, err = p.recordPlan(ctx, job, parts, absent, at, records); err != nil {
 		return err
 	}
 	for n, part := range parts {
@@ -98,11 +99,11 @@ func (p *Pool) divide(ctx context.Context, job *ehi.Job) (err error) {
 	return nil
 }
 
-// recordPlan puts the plan's size into the job's record, or checks that an earlier plan was the
-// same.
+// recordPlan stores the size of the plan in the job's record. If there was an earlier plan, it
+// checks that both have the same number of tasks.
 func (p *Pool) recordPlan(
 	ctx context.Context, job *ehi.Job, parts []ehi.Part, absent []string, at time.Time,
-	of ehi.Records,
+	records ehi.Records,
 ) (*ehi.Job, error) {
 	var resources int64
 	for _, part := range parts {
@@ -110,7 +111,7 @@ func (p *Pool) recordPlan(
 	}
 	planned, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error {
 		j.NoteAbsent(absent)
-		return j.Plan(len(parts), resources, at, of)
+		return j.Plan(len(parts), resources, at, records)
 	})
 	if ehi.CodeOf(err) != ehi.Conflict {
 		return planned, err
@@ -121,13 +122,13 @@ func (p *Pool) recordPlan(
 	}
 	if planned.Status == ehi.Requested && planned.Tasks != len(parts) {
 		return nil,
-			fmt.Errorf("the job was planned as %d tasks and is %d now: the frozen population was "+
+			fmt.Errorf("the job was planned as %d tasks and now has %d: the frozen population was "+
 				"lost", planned.Tasks, len(parts))
 	}
 	return planned, nil
 }
 
-// fail ends a job at once, for a reason that its client can understand.
+// fail ends a job immediately, with a reason that its client can understand.
 func (p *Pool) fail(ctx context.Context, job *ehi.Job, reason error) error {
 	_, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error {
 		return j.Fail(reason.Error(), time.Now().UTC())

@@ -8,16 +8,17 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// precedence lets patients' exports go before populations': while one runs in this process, a
-// population's reader waits before each slab. It waits for a bounded time, so that patients who
-// come without end slow a population down and do not stop it.
+// precedence gives patients' exports priority over exports of populations. While a patient's
+// export runs in this process, the reader of a population waits before each slab. The wait is
+// bounded, so that a continuous stream of patients' exports slows a population down but does not
+// stop it.
 type precedence struct {
 	mu   sync.Mutex
 	busy int
-	idle chan struct{} // closed when busy gets to 0; nil while it is
+	idle chan struct{} // closed when busy becomes 0; nil while busy is 0
 }
 
-// enter begins a patient's export.
+// enter starts a patient's export.
 func (p *precedence) enter() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -26,7 +27,7 @@ func (p *precedence) enter() {
 	}
 }
 
-// leave ends it.
+// leave ends a patient's export.
 func (p *precedence) leave() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -36,7 +37,7 @@ func (p *precedence) leave() {
 	}
 }
 
-// yield waits while patients' exports run, for at most d. Errors: ctx's.
+// yield waits until no patient's export runs, but at most d. Errors: those of ctx.
 func (p *precedence) yield(ctx context.Context, d time.Duration) error {
 	p.mu.Lock()
 	idle := p.idle

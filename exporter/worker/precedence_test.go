@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A population goes on at once while no patient's export runs, when the last of them ends, and
-// in any case after its time.
+// A population continues immediately while no patient's export runs, as soon as the last one
+// ends, and in any case after its time limit.
 func TestPopulationsLetPatientsGoFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p precedence

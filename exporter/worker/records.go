@@ -8,20 +8,20 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// errStranger says that this process turned out not to belong to the server. The command goes to
-// one that does.
+// errStranger means that this process does not belong to the server. The command goes to a
+// process that does.
 var errStranger = errors.New("these workers do not belong to the server")
 
-// unfit is why a job can never be exported, for its client to read.
+// unfit is the reason why a job can never be exported. Clients see it.
 type unfit string
 
 func (u unfit) Error() string { return string(u) }
 
-// againAdvice ends the reasons of jobs that were asked for of other records.
-const againAdvice = " Ask for the export again."
+// againAdvice ends the reasons that a new request avoids.
+const againAdvice = " Request the export again."
 
-// fits makes sure that a job is exported by the rules and from the records that it was asked
-// for. Errors: unfit, errStranger; others are NATS'.
+// fits checks that this process has the rules and the records that a job needs. Errors: unfit;
+// errStranger; those of NATS.
 func (p *Pool) fits(ctx context.Context, job *ehi.Job, have ehi.Records) error {
 	if err := p.sameRules(ctx, job); err != nil {
 		return err
@@ -29,11 +29,11 @@ func (p *Pool) fits(ctx context.Context, job *ehi.Job, have ehi.Records) error {
 	return p.sameRecords(ctx, job, have)
 }
 
-// sameRules makes sure that a job goes by the rules that were configured when it was asked for:
-// those by which its form said what would be released, and the same for all tasks of a
-// population. The table of those rules is not kept, so that the job fails where there is another
-// one now, and can be made again by that. A new build goes on with what the one before has
-// begun. Errors: unfit, errStranger.
+// sameRules checks that the release rules are the same as at the kick-off. The form has told the
+// patient what these rules release, and all tasks of a population must follow the same rules.
+// The server does not keep old tables of rules. So if the table has changed, the job fails, and
+// its client can request a new export. A new build continues jobs of the build before. Errors:
+// unfit, errStranger.
 func (p *Pool) sameRules(ctx context.Context, job *ehi.Job) error {
 	if job.Rules == "" || job.Rules == p.Rules.Digest() {
 		return nil
@@ -41,22 +41,23 @@ func (p *Pool) sameRules(ctx context.Context, job *ehi.Job) error {
 	if err := p.Membership.Confirm(ctx); err != nil {
 		return fmt.Errorf("%w: %w", errStranger, err)
 	}
-	return unfit("The table of sensitive codes has changed since the export was asked for, and " +
-		"no export is made by another one." + againAdvice)
+	return unfit("The table of sensitive codes has changed since the export was requested, and " +
+		"the server no longer has the former table." + againAdvice)
 }
 
-// sameRecords makes sure that a job is exported from the records that it is planned on. What is
-// not planned yet, one patient's export among it, is planned on those that the server has now,
-// as long as they are the same store's as when it was asked for: a later version is what
-// everybody would get who asks now. A plan never changes: all tasks are of one version. Errors:
-// unfit, errStranger; others are NATS'.
+// sameRecords checks that a job is exported from the records that it was planned on. One
+// patient's export, or a population's that is not planned yet, uses the current records of the
+// server, as long as they belong to the store of the kick-off. They may be a later version, as
+// for a new request. A plan never changes: all tasks read one version. Errors: unfit;
+// errStranger; those of NATS.
 func (p *Pool) sameRecords(ctx context.Context, job *ehi.Job, have ehi.Records) error {
 	planned := job.Level != ehi.OnePatient && job.Tasks > 0
 	if have == job.Records {
 		return nil
 	}
 	now := have
-	// what is frozen may be of an earlier version, and this process is right all the same
+	// A frozen population may be an earlier version although this process has the current
+	// records.
 	if planned {
 		now = p.Source.Records()
 	}
@@ -65,15 +66,18 @@ func (p *Pool) sameRecords(ctx context.Context, job *ehi.Job, have ehi.Records) 
 	}
 	switch {
 	case planned && job.Records == (ehi.Records{}):
-		return unfit("The export was begun by a former build of the server, which kept no note " +
-			"of its records." + againAdvice)
+		return unfit(
+			"An earlier version of the server started the export and did not store which " +
+				"records it reads." + againAdvice)
 	case job.Records.Identity != "" && have.Identity != job.Records.Identity:
-		return unfit(fmt.Sprintf("The export was asked for of other records (%s) than the server "+
-			"has now (%s).", job.Records.Identity, have.Identity) + againAdvice)
+		return unfit(
+			fmt.Sprintf("The export was requested from other records (%s) than the server has "+
+				"now (%s).", job.Records.Identity, have.Identity) + againAdvice)
 	case planned:
-		return unfit(fmt.Sprintf("The records have changed while the export was under way: it "+
-			"was planned on version %s, of which no copy is left; now there is version %s.",
-			job.Records.Version, have.Version) + againAdvice)
+		return unfit(
+			fmt.Sprintf("The records changed during the export. It was planned on version %s, "+
+				"which no longer exists; the current version is %s.",
+				job.Records.Version, have.Version) + againAdvice)
 	}
 	return nil
 }

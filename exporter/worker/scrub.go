@@ -17,45 +17,47 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Scrubber reads the files of finished exports again in the background and compares them with their
-// checksums, so that damage is known before somebody wants the file. It changes nothing. Of the
-// processes on one disk one at a time does it.
+// Scrubber reads the files of finished exports in the background and compares them with their
+// checksums, so that damage is known before somebody downloads the file. It never changes a
+// file. Only one process per disk does this at a time.
 type Scrubber struct {
 	Bus   *bus.Bus
 	Files ScrubberFiles
 	Log   *slog.Logger
-	// Rate is how many bytes a second it reads at most; 0: it does not work.
+	// Rate is the maximum number of bytes read per second. 0 disables the scrubber.
 	Rate int64
 	// Every is the pause between two rounds. Default 10 min.
 	Every time.Duration
 }
 
-// ScrubberFiles is the files of exports, as far as they are read again (files.Store).
+// ScrubberFiles is what the scrubber needs of the export files (files.Store).
 type ScrubberFiles interface {
-	// Verify reads a file whole, into w. Errors: fs.ErrNotExist, files.ErrDamaged, those of w and
-	// ctx.
+	// Verify reads a file completely and writes it to w. Errors: fs.ErrNotExist,
+	// files.ErrDamaged, those of w and ctx.
 	Verify(ctx context.Context, job string, e files.Extent, w io.Writer) error
 	// Grown reports whether a file has more bytes than were written.
 	Grown(job, object string, written int64) (bool, error)
-	// Lost says that a file is not there which a record names. It returns files.ErrDamaged.
+	// Lost records that a file which a record names is missing. It returns files.ErrDamaged.
 	Lost(job string, e files.Extent) error
-	// Scrubbed is when a process last got through all files, as SetScrubbed was told; the zero time
-	// where none has.
+	// Scrubbed returns when a process last verified all files, according to SetScrubbed; the
+	// zero time if unknown.
 	Scrubbed() (time.Time, error)
 	SetScrubbed(now time.Time) error
-	// TryLock takes a lock that one process at a time has; nil where another one has it.
+	// TryLock takes a lock that one process can hold at a time. It returns nil if another
+	// process holds it.
 	TryLock(name string) (io.Closer, error)
 }
 
 const (
-	// scrubPiece is after how many bytes the scrubber looks whether it is too fast.
+	// scrubPiece is how many bytes the scrubber reads between two pauses.
 	scrubPiece = 1 << 20
-	// scrubYield is how long it waits for exports to end before each piece, at most.
+	// scrubYield is how long it waits for running exports before each piece, at most. scrubLook
+	// is how often it checks whether they have ended.
 	scrubYield = time.Second
 	scrubLook  = 50 * time.Millisecond
 )
 
-// Run does one round after the other until ctx ends.
+// Run runs rounds until ctx ends, with a pause of Every between them.
 func (s *Scrubber) Run(ctx context.Context) error {
 	if s.Rate <= 0 {
 		return nil
@@ -77,8 +79,8 @@ func (s *Scrubber) Run(ctx context.Context) error {
 	return nil
 }
 
-// observe tells when a process on this disk last got through a round. Where none has yet, the
-// time from which one is awaited is now.
+// observe sets the metric of when a process on this disk last completed a round. Before the
+// first round it stores the current time, from which an alert counts.
 func (s *Scrubber) observe() error {
 	last, err := s.Files.Scrubbed()
 	if err == nil && last.IsZero() {
@@ -91,7 +93,8 @@ func (s *Scrubber) observe() error {
 	return err
 }
 
-// Round reads every file of every finished export, unless another process on this disk does so.
+// Round verifies every file of every finished export, unless another process on this disk does
+// so already.
 func (s *Scrubber) Round(ctx context.Context) (err error) {
 	lock, err := s.Files.TryLock("scrub")
 	if err != nil || lock == nil {
@@ -103,7 +106,7 @@ func (s *Scrubber) Round(ctx context.Context) (err error) {
 		jobs = append(jobs, j.ID)
 	}
 	slices.Sort(jobs)
-	from := 0 // at random, so that none is always the last of a round that no process gets through
+	from := 0 // random, so that interrupted rounds do not always miss the same files
 	if len(jobs) > 0 {
 		from = rand.IntN(len(jobs))
 	}
@@ -130,10 +133,10 @@ func (s *Scrubber) Round(ctx context.Context) (err error) {
 	return s.observe()
 }
 
-// stored reports whether an export in a state has files that stay as they are.
+// stored reports whether the files of an export in this status are final.
 func stored(status ehi.Status) bool { return status == ehi.Retrieved || status == ehi.Approved }
 
-// job reads the files of one.
+// job verifies the files of one job.
 func (s *Scrubber) job(ctx context.Context, p *pacer, id string) error {
 	j, err := s.Bus.Jobs.Get(ctx, id)
 	if err != nil {
@@ -168,7 +171,7 @@ func (s *Scrubber) job(ctx context.Context, p *pacer, id string) error {
 	return errors.Join(errs...)
 }
 
-// file reads one. That it is damaged is no error: the store has said so to whom it concerns.
+// file verifies one file. Damage is no error here: the store has recorded and reported it.
 func (s *Scrubber) file(ctx context.Context, p *pacer, job string, e files.Extent) error {
 	p.ctx = ctx
 	err := s.Files.Verify(ctx, job, e, p)
@@ -188,12 +191,13 @@ func (s *Scrubber) file(ctx context.Context, p *pacer, job string, e files.Exten
 			return a.Object == e.Object
 		})
 	if named && stored(now.Status) {
-		_ = s.Files.Lost(job, e) // said by the store
+		_ = s.Files.Lost(job, e) // the store reports it
 	}
 	return nil
 }
 
-// pacer takes what is read, no faster than its rate, and waits a little while exports run.
+// pacer receives the bytes that are read. It limits their rate, and pauses for a short time
+// while exports run.
 type pacer struct {
 	ctx   context.Context
 	rate  int64
@@ -220,7 +224,7 @@ func (p *pacer) Write(b []byte) (int, error) {
 	if ahead := due - time.Since(p.since); ahead > 0 {
 		pause(p.ctx, ahead)
 	} else {
-		p.since, p.bytes = time.Now(), 0 // time that was not used is not made up for
+		p.since, p.bytes = time.Now(), 0 // unused time is not made up for
 	}
 	return len(b), p.ctx.Err()
 }

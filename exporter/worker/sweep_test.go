@@ -13,7 +13,7 @@ import (
 	"ehi-server/shared/files/local"
 )
 
-// leave writes a file for a job of which there is no record.
+// leave writes a file for a job without a record.
 func (h *house) leave(job string) {
 	h.t.Helper()
 	b, err := h.files.NewBatch(job, 0, 1)
@@ -35,8 +35,8 @@ func (h *house) sweep() {
 	}
 }
 
-// Files without a record are kept for the grace, also over a restart, and again from the beginning
-// where the record was back meanwhile.
+// Files without a record are kept for the grace period, also across a restart. If the record was
+// back meanwhile, the period starts again.
 func TestFilesWithoutARecordAreQuarantined(t *testing.T) {
 	h := newHouse(t)
 	h.keeper.Grace = time.Hour
@@ -64,8 +64,8 @@ func TestFilesWithoutARecordAreQuarantined(t *testing.T) {
 	}
 }
 
-// Where many jobs have no record the state was lost, not the jobs: their files stay until an
-// administrator says otherwise, and he says it for so many.
+// If many jobs have no record, the state was probably lost. Their files stay until an
+// administrator approves the removal, and the approval covers only that number.
 func TestManyFilesWithoutARecordWaitForAWord(t *testing.T) {
 	h := newHouse(t)
 	for i := range 12 {
@@ -95,7 +95,7 @@ func TestManyFilesWithoutARecordWaitForAWord(t *testing.T) {
 	}
 }
 
-// The records of tasks are kept likewise where those of many jobs are gone.
+// Task records are kept in the same way if many jobs are gone.
 func TestManyTasksWithoutAJobWaitForAWord(t *testing.T) {
 	h := newHouse(t)
 	for i := range 12 {
@@ -123,9 +123,9 @@ func TestManyTasksWithoutAJobWaitForAWord(t *testing.T) {
 	}
 }
 
-// Of the exports that lack their tasks those are made anew that a loss of power may have cut
-// short. Where others do, a bucket has lost records: what was approved stays approved until an
-// administrator says so.
+// Exports that lack tasks are made again automatically only if a power failure may have
+// destroyed the records. In other cases a bucket has lost records: approved exports stay
+// approved until an administrator decides.
 func TestManyExportsWithoutTheirTasksWaitForAWord(t *testing.T) {
 	h := newHouse(t)
 	long, now := time.Now().UTC().Add(-time.Hour), time.Now().UTC()
@@ -155,7 +155,7 @@ func TestManyExportsWithoutTheirTasksWaitForAWord(t *testing.T) {
 	}
 }
 
-// exported makes the record of an approved export whose only task's record is lost.
+// exported creates the record of an approved export whose only task record is lost.
 func (h *house) exported(id string, at time.Time) {
 	h.t.Helper()
 	err := h.bus.Jobs.Create(h.t.Context(), &ehi.Job{
@@ -176,15 +176,15 @@ func (h *house) exported(id string, at time.Time) {
 	}
 }
 
-// slowFiles answers Attempts, which only a sweep of the records asks for here, when it is let go,
-// and tells when the files of the job "expired" are removed.
+// slowFiles blocks Attempts, which only a sweep of the records calls here, until it is released.
+// It reports when the files of the job "expired" are removed.
 type slowFiles struct {
 	*local.Store
 	asked, letGo, removed chan struct{}
 }
 
 func (f slowFiles) Remove(job string) error {
-	if job == "expired" { // once: its record goes with its files
+	if job == "expired" { // once: its record is deleted with its files
 		close(f.removed)
 	}
 	return f.Store.Remove(job)
@@ -196,8 +196,8 @@ func (f slowFiles) Attempts(job string) (int, error) {
 	return f.Store.Attempts(job)
 }
 
-// A sweep of the records that takes long, as NATS may after it lost a server, holds no round up:
-// what expires meanwhile is deleted.
+// A slow sweep of the records, as after NATS has lost a server, does not delay a round: expired
+// jobs are deleted meanwhile.
 func TestASlowSweepHoldsNoDeletionUp(t *testing.T) {
 	h := newHouse(t)
 	slow := slowFiles{h.files, make(chan struct{}), make(chan struct{}), make(chan struct{})}

@@ -52,24 +52,24 @@ type Config struct {
 
 // PoolFiles is where exports are written (files.Store).
 type PoolFiles interface {
-	// NewBatch starts the files of an attempt at a task.
+	// NewBatch creates the batch of files of one attempt at a task.
 	NewBatch(job string, task, attempt int) (files.Batch, error)
 	// Remove deletes everything of a job.
 	Remove(job string) error
-	// Check reports whether a file can be written at this moment.
+	// Check reports whether a file can be written now.
 	Check() error
 }
 
-// Membership is this process's exporter towards its server (exporter/pairing).
+// Membership is the relation of this process's exporter to its server (exporter/pairing).
 type Membership interface {
-	// Admitted waits until the exporter belongs to its server. pass ends when it does not any
-	// more, or with ctx; the caller calls done. Errors: ctx's.
+	// Admitted waits until the exporter belongs to its server. pass ends when that is no longer
+	// true, or when ctx ends. The caller must call done. Errors: those of ctx.
 	Admitted(ctx context.Context) (pass context.Context, done func(), err error)
-	// Confirm makes sure that it belongs at this moment.
+	// Confirm returns an error unless the exporter belongs to the server now.
 	Confirm(ctx context.Context) error
-	// Accepts makes sure that records are those that the server has at this moment.
+	// Accepts returns an error unless r are the current records of the server.
 	Accepts(ctx context.Context, r ehi.Records) error
-	// Limits are what exports are made within.
+	// Limits returns the server's limits for exports.
 	Limits() ehi.Limits
 }
 
@@ -77,14 +77,14 @@ type Membership interface {
 type Pool struct {
 	Config
 	mu       sync.Mutex
-	running  map[*run]string // -> job
+	running  map[*run]string // value: the job ID
 	patients precedence
 }
 
 // run is one command in progress.
 type run struct {
 	cancel context.CancelCauseFunc
-	// read counts what shows that it goes on: resources read, and looks for space on a full disk.
+	// read counts signs of progress: resources read, and checks for space on a full disk.
 	read atomic.Int64
 	// began is when a worker took the command.
 	began time.Time
@@ -92,10 +92,10 @@ type run struct {
 
 var (
 	errCancelled = errors.New("the job was cancelled")
-	errStalled   = errors.New("the export does not go on: nothing was read for too long")
+	errStalled   = errors.New("the export is stalled: nothing was read for too long")
 )
 
-// Name is what this process calls its workers: host and process id.
+// Name returns the name of this process's workers: host and process ID.
 func Name() string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -104,7 +104,7 @@ func Name() string {
 	return fmt.Sprintf("%s-%d", host, os.Getpid())
 }
 
-// New makes a pool; Run starts it.
+// New creates a pool. Run starts it.
 func New(c Config) *Pool {
 	if c.Workers <= 0 {
 		c.Workers = 4
@@ -118,8 +118,9 @@ func New(c Config) *Pool {
 	return &Pool{Config: c, running: map[*run]string{}}
 }
 
-// Run takes commands until ctx ends, and returns when all of its goroutines have. Exports that
-// run then have Drain to end; what is in hand after that is handed back.
+// Run takes commands until ctx ends, and returns when all of its goroutines have ended. Running
+// exports then have Drain to finish. After that, Run returns the remaining commands to the
+// queue.
 func (p *Pool) Run(ctx context.Context) error {
 	runs, cut := p.drained(ctx)
 	defer cut()
@@ -142,7 +143,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	return stop()
 }
 
-// drained returns a context that ends Drain after ctx has, or when cut is called.
+// drained returns a context that ends Drain after ctx ends, or when cut is called.
 func (p *Pool) drained(ctx context.Context) (runs context.Context, cut func()) {
 	runs, cut = context.WithCancel(context.WithoutCancel(ctx))
 	context.AfterFunc(ctx, func() {
@@ -152,10 +153,11 @@ func (p *Pool) drained(ctx context.Context) (runs context.Context, cut func()) {
 	return runs, cut
 }
 
-// thawEvery is the pause between two looks for frozen populations whose job has ended elsewhere.
+// thawEvery is the pause between two checks for frozen populations whose job another process has
+// ended.
 const thawEvery = 10 * time.Second
 
-// thawEnded forgets the frozen populations whose jobs are not running any more.
+// thawEnded deletes the frozen populations whose jobs are no longer running.
 func (p *Pool) thawEnded(ctx context.Context) {
 	names, err := p.Source.Frozen()
 	if err != nil {
@@ -168,13 +170,13 @@ func (p *Pool) thawEnded(ctx context.Context) {
 			continue
 		}
 		if err := p.Source.Thaw(name); err != nil {
-			p.Log.Error("forget a frozen population", "job", name, "err", err)
+			p.Log.Error("thaw a frozen population", "job", name, "err", err)
 		}
 	}
 }
 
-// work takes one command of a lane after the other until ctx ends; what it runs may go on until
-// runs does.
+// work takes commands of a lane one by one until ctx ends. A command that runs then may continue
+// until runs ends.
 func (p *Pool) work(ctx, runs context.Context, lane ehi.Lane) {
 	busy := telemetry.WorkersBusy.WithLabelValues(string(lane))
 	for ctx.Err() == nil {
@@ -201,8 +203,9 @@ func (p *Pool) work(ctx, runs context.Context, lane ehi.Lane) {
 	}
 }
 
-// next waits for a command; nil where there is none for these workers. They ask for one only
-// while they belong to the server, so that it goes to others otherwise.
+// next waits for a command. It returns nil if this process does not belong to the server any
+// more. It waits only while the process belongs to it, so that otherwise commands go to other
+// processes.
 func (p *Pool) next(ctx context.Context, lane ehi.Lane) (*bus.Delivery, error) {
 	pass, done, err := p.Membership.Admitted(ctx)
 	if err != nil {
@@ -217,13 +220,13 @@ func (p *Pool) next(ctx context.Context, lane ehi.Lane) (*bus.Delivery, error) {
 		return nil, err
 	}
 	if why := p.Membership.Confirm(ctx); why != nil {
-		p.Log.Warn("a command handed back", "job", d.Job, "err", why)
+		p.Log.Warn("command handed back", "job", d.Job, "err", why)
 		return nil, d.Retry(0)
 	}
 	return d, nil
 }
 
-// pause waits for d or the end of ctx.
+// pause waits for d or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -231,7 +234,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// deliver sees one command through to Done or Retry.
+// deliver runs one command and then acknowledges it or hands it back.
 func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 	log := p.Log.With("job", d.Job, "task", d.Task, "delivery", d.Number)
 	runCtx, r, end := p.begin(ctx, d)
@@ -247,12 +250,12 @@ func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 	end()
 	tracing.End(span, err)
 	stopping := ctx.Err() != nil
-	// The outcome is settled with NATS even while the process is being stopped.
+	// NATS must learn the outcome even while the process is stopping.
 	ctx = context.WithoutCancel(ctx)
 	switch {
 	case stopping && err != nil:
 		telemetry.TasksEnded.WithLabelValues("handed-back").Inc()
-		log.Info("export handed back: this process stops")
+		log.Info("export handed back: this process is stopping")
 		if err := d.Retry(0); err != nil {
 			log.Error("hand the command back", "err", err)
 		}
@@ -282,9 +285,9 @@ func (p *Pool) deliver(ctx context.Context, d *bus.Delivery) {
 	}
 }
 
-// runWithSpace runs a command, and runs it anew where the disk was full and has space again:
-// that is nobody's failure, and no reason to give a job up. The command stays in this worker's
-// hands meanwhile.
+// runWithSpace runs a command. If the disk is full, it waits for space and runs the command
+// again, because a full disk must not count as a failed attempt. Meanwhile this worker keeps the
+// command.
 func (p *Pool) runWithSpace(
 	ctx context.Context, r *run, log *slog.Logger, d *bus.Delivery,
 ) error {
@@ -309,7 +312,7 @@ func (p *Pool) cleanUp(ctx context.Context, d *bus.Delivery) {
 	if _, err := p.Bus.Jobs.Get(ctx, d.Job); ehi.CodeOf(err) != ehi.NotFound {
 		return
 	}
-	task := max(0, d.Task) // one patient's start command is its task 0
+	task := max(0, d.Task) // the start command of one patient's export is its task 0
 	err := errors.Join(p.Bus.Tasks.DeleteOne(ctx, d.Job, task), p.Files.Remove(d.Job),
 		p.Source.Thaw(d.Job))
 	if err != nil {
@@ -317,9 +320,9 @@ func (p *Pool) cleanUp(ctx context.Context, d *bus.Delivery) {
 	}
 }
 
-// begin registers the run, so that a cancellation finds it, and keeps its command alive. It
-// comes before the job is read: a deletion after that read reaches the run by broadcast, one
-// before it is seen in the record.
+// begin registers the run, so that a cancellation reaches it, and starts the heartbeat of its
+// command. Call it before the job is read: a later deletion reaches the run as a broadcast, and
+// an earlier one shows in the record.
 func (p *Pool) begin(
 	ctx context.Context, d *bus.Delivery,
 ) (runCtx context.Context, r *run, end func()) {
@@ -343,15 +346,15 @@ func (p *Pool) begin(
 func (p *Pool) cancel(job string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for r, of := range p.running {
-		if of == job {
+	for r, id := range p.running {
+		if id == job {
 			r.cancel(errCancelled)
 		}
 	}
 }
 
-// heartbeat extends the delivery until the run ends, or stalls. A stalled one is told to end;
-// whether it does or not, its command goes to another worker.
+// heartbeat extends the delivery until the run ends or stalls. It cancels a stalled run. Even if
+// that run does not end, its command goes to another worker.
 func (p *Pool) heartbeat(ctx context.Context, d *bus.Delivery, r *run) {
 	read, moved := r.read.Load(), time.Now()
 	limits := p.Membership.Limits()
@@ -383,14 +386,14 @@ func every(ctx context.Context, d time.Duration, f func()) {
 	}
 }
 
-// run does what one command says. A nil error means that the command is done with.
+// run executes one command. nil means that the command can be acknowledged.
 func (p *Pool) run(ctx context.Context, r *run, d *bus.Delivery) error {
 	job, err := p.Bus.Jobs.Get(ctx, d.Job)
 	if err != nil {
 		return err
 	}
 	if job.Status != ehi.Requested {
-		return nil // a repeat of a command whose job went on
+		return nil // a repeated command: the job has advanced
 	}
 	if d.Task == bus.StartCommand && d.Number == 1 {
 		tracing.Observe(ctx, telemetry.JobPhase.WithLabelValues("queue", string(job.Lane)),
@@ -410,15 +413,16 @@ func (p *Pool) run(ctx context.Context, r *run, d *bus.Delivery) error {
 	return err
 }
 
-// giveUp fails a job whose command came back too often: whatever happens, nobody waits for ever.
+// giveUp fails a job after too many failed attempts, so that nobody waits forever.
 func (p *Pool) giveUp(ctx context.Context, job *ehi.Job, attempts int) error {
 	telemetry.CommandsDead.Inc()
 	_, err := p.Bus.Jobs.Update(ctx, job.ID, func(j *ehi.Job) error {
-		return j.Fail(fmt.Sprintf("The export did not succeed in %d attempts. An administrator "+
-			"finds the cause in the server's log.", attempts), time.Now().UTC())
+		return j.Fail(
+			fmt.Sprintf("The export failed after %d attempts. Ask an administrator for the "+
+				"cause: it is in the server's log.", attempts), time.Now().UTC())
 	})
 	if ehi.CodeOf(err) == ehi.Conflict {
-		return nil // another task's command came to the same end
+		return nil // the command of another task has already failed the job
 	}
 	if err != nil {
 		return err

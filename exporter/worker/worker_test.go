@@ -93,7 +93,7 @@ func (h *house) work(s source.Source, name string) (stop func()) {
 	return h.workAndDrain(s, name, 0)
 }
 
-// workAndDrain runs a pool whose exports may go on for so long when it is stopped.
+// workAndDrain runs a pool whose exports may continue for drain after it is stopped.
 func (h *house) workAndDrain(s source.Source, name string, drain time.Duration) (stop func()) {
 	h.t.Helper()
 	rules, err := release.RulesFromFile("")
@@ -153,7 +153,7 @@ func (h *house) workAndDrain(s source.Source, name string, drain time.Duration) 
 	return stop
 }
 
-// request makes a job that wants its export.
+// request creates a requested job.
 func (h *house) request(id string, publish bool) {
 	h.t.Helper()
 	at := time.Now().UTC()
@@ -226,7 +226,7 @@ func TestARequestedJobIsExported(t *testing.T) {
 	}
 }
 
-// An attempt that fails is made again; its files are gone, and the next one's stay.
+// A failed attempt is repeated. Its files are removed, and those of the next attempt stay.
 func TestAFailedAttemptIsMadeAgain(t *testing.T) {
 	h := newHouse(t)
 	h.work(&flaky{Source: h.source, failures: 2}, "w")
@@ -253,7 +253,7 @@ func TestAfterTheLastDeliveryTheJobIsFailed(t *testing.T) {
 	}
 }
 
-// flaky is a source whose records break after 100 resources, so many times.
+// flaky is a source whose records fail after 100 resources, a given number of times.
 type flaky struct {
 	source.Source
 	failures int
@@ -284,7 +284,7 @@ func (r flakyRecord) Scan(
 	})
 }
 
-// A worker that is stopped in the middle hands its export over; what it did is gone.
+// A worker that is stopped during an export hands it over and removes its files.
 func TestAStoppedWorkersExportGoesToAnother(t *testing.T) {
 	h := newHouse(t)
 	waiting := &gate{Source: h.source, reached: make(chan struct{}, 10)}
@@ -300,7 +300,7 @@ func TestAStoppedWorkersExportGoesToAnother(t *testing.T) {
 	}
 }
 
-// A worker that is stopped ends what it runs, as far as it is given time, and takes nothing new.
+// A stopped worker finishes its exports if it has the time, and takes no new ones.
 func TestAStoppedWorkerEndsItsExport(t *testing.T) {
 	h := newHouse(t)
 	waiting := &door{Source: h.source, reached: make(chan struct{}, 10), open: make(chan struct{})}
@@ -317,7 +317,7 @@ func TestAStoppedWorkerEndsItsExport(t *testing.T) {
 		t.Error("a command was taken after the stop")
 	case <-stopped:
 		t.Error("the pool did not wait for its exports")
-	case <-time.After(4 * h.bus.AckWait()): // the heartbeat goes on meanwhile
+	case <-time.After(4 * h.bus.AckWait()): // the heartbeat continues meanwhile
 	}
 	close(waiting.open)
 	<-stopped
@@ -332,8 +332,8 @@ func TestAStoppedWorkerEndsItsExport(t *testing.T) {
 	}
 }
 
-// A full disk costs a job none of its attempts at delivery: MaxDeliver is 3 here, and the disk
-// is full seven times.
+// A full disk uses up none of a job's attempts: MaxDeliver is 3 here, and the disk is full seven
+// times.
 func TestAnExportWaitsWhileTheDiskIsFull(t *testing.T) {
 	h := newHouse(t)
 	h.work(&full{Source: h.source, times: 7}, "w")
@@ -345,7 +345,7 @@ func TestAnExportWaitsWhileTheDiskIsFull(t *testing.T) {
 	}
 }
 
-// full is a source that fails as a full disk does, so many times.
+// full is a source that fails with a full disk, a given number of times.
 type full struct {
 	source.Source
 	times int
@@ -358,7 +358,8 @@ func (f *full) Open(ctx context.Context, patient string) (source.Record, error) 
 	return f.Source.Open(ctx, patient)
 }
 
-// door is a source whose records say that they are asked for, and are opened once the door is.
+// door is a source that reports each request for a record, and opens records only when the door
+// is open.
 type door struct {
 	source.Source
 	reached, open chan struct{}
@@ -374,7 +375,8 @@ func (d *door) Open(ctx context.Context, patient string) (source.Record, error) 
 	return d.Source.Open(ctx, patient)
 }
 
-// gate is a source whose scans say that they have begun, and then wait for their context.
+// gate is a source whose scans report that they have started, and then wait for the end of their
+// context.
 type gate struct {
 	source.Source
 	reached chan struct{}
@@ -410,8 +412,8 @@ func TestALongExportStaysWithItsWorker(t *testing.T) {
 	}
 }
 
-// DESIGN section 4: whatever was lost, the reconciler finds the job and publishes its command
-// again, also when the first one was published and lost.
+// The reconciler finds a job whose command is lost and publishes the command again, whether or
+// not it was published before.
 func TestReconcilerRepublishesLostCommands(t *testing.T) {
 	h := newHouse(t)
 	h.request("lost", false)
@@ -440,7 +442,7 @@ func TestReconcilerRepublishesLostCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for end := time.Now().Add(10 * time.Second); ; { // an acknowledgement is not waited for
+	for end := time.Now().Add(10 * time.Second); ; { // acknowledgements are asynchronous
 		if n, err := h.bus.Queued(t.Context(), ehi.Interactive); err == nil && n == 0 {
 			break
 		}
@@ -456,7 +458,7 @@ func TestReconcilerRepublishesLostCommands(t *testing.T) {
 	h.await("queued", ehi.Retrieved)
 }
 
-// Files that no record names go; files that one names, or may come to name, stay.
+// Files that no record names are removed. Files that a record names, or may name later, stay.
 func TestJanitorRemovesOrphansOnly(t *testing.T) {
 	h := newHouse(t)
 	stop := h.work(h.source, "w")
@@ -476,7 +478,7 @@ func TestJanitorRemovesOrphansOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	leave("nobody", 1) // the folder of a job that is gone
+	leave("nobody", 1) // the folder of a deleted job
 	h.request("running", false)
 	if _, err := h.bus.Tasks.Take(t.Context(), "running", 0, 0, "x", time.Now()); err != nil {
 		t.Fatal(err)
@@ -484,9 +486,9 @@ func TestJanitorRemovesOrphansOnly(t *testing.T) {
 	if _, err := h.bus.Tasks.Take(t.Context(), "running", 0, 0, "y", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	leave("running", 1) // of an attempt that was superseded
-	leave("running", 2) // of the one that runs
-	leave("running", 3) // of one that begins at this moment
+	leave("running", 1) // of a superseded attempt
+	leave("running", 2) // of the running attempt
+	leave("running", 3) // of an attempt that is just starting
 	if err := h.keeper.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -502,7 +504,7 @@ func TestJanitorRemovesOrphansOnly(t *testing.T) {
 	}
 }
 
-// EHI-17: what has expired vanishes, records and files.
+// EHI-17: expired jobs are deleted, with their records and files.
 func TestEHI17ExpiredJobsVanish(t *testing.T) {
 	h := newHouse(t)
 	h.work(h.source, "w")
@@ -524,7 +526,7 @@ func TestEHI17ExpiredJobsVanish(t *testing.T) {
 	}
 }
 
-// rounds runs so many rounds of a keeper by a clock.
+// rounds runs n rounds of a keeper with a clock.
 func (h *house) rounds(k *keeper.Keeper, clock func() time.Time, n int) {
 	h.t.Helper()
 	ctx, cancel := context.WithCancel(h.t.Context())
@@ -540,9 +542,9 @@ func (h *house) rounds(k *keeper.Keeper, clock func() time.Time, n int) {
 	}
 }
 
-// A server that starts by a clock which is 40 days ahead, as after a dead battery, keeps the
-// exports that were good for an hour more, with their files, says so, and leaves no trace of
-// that time: also where nobody had noted when a server ran last, as older builds did not.
+// A server starts with a clock that is 40 days ahead, as after a dead battery. It keeps exports
+// that were valid for another hour, with their files, logs an error, and stores nothing of that
+// time. This also holds if no server has noted when it last ran, as with older builds.
 func TestAStartByAClockThatIsAheadExpiresNothing(t *testing.T) {
 	for name, noted := range map[string]bool{"noted": true, "of an older build": false} {
 		t.Run(name, func(t *testing.T) {
@@ -561,7 +563,8 @@ func TestAStartByAClockThatIsAheadExpiresNothing(t *testing.T) {
 			if len(h.stored("kept")) == 0 {
 				t.Error("the export's files are gone")
 			}
-			if !strings.Contains(book.String(), "far ahead of the time when a server last ran here") {
+			if !strings.Contains(book.String(),
+				"far ahead of the time when a server last ran here") {
 				t.Errorf("nothing is said of the clock: %s", book.String())
 			}
 			at, err := h.files.Served()
@@ -577,8 +580,8 @@ func TestAStartByAClockThatIsAheadExpiresNothing(t *testing.T) {
 	}
 }
 
-// A machine's clock that leaps two days ahead, by mistake, does not take the exports with it
-// that were good for an hour more; what is over without it goes.
+// A clock that leaps two days ahead by mistake does not expire exports that were valid for
+// another hour. Jobs that have expired without the leap are deleted.
 func TestALeapOfTheClockExpiresNothing(t *testing.T) {
 	h := newHouse(t)
 	var ahead atomic.Int64
