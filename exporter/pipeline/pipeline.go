@@ -52,6 +52,20 @@ type Task struct {
 	Read *atomic.Int64
 }
 
+// NewTask returns the task for a job's form and kick-off on a record. The caller sets the fields
+// of the output.
+func NewTask(job *ehi.Job, policy *release.Policy, record source.Record) Task {
+	k := job.KickOff
+	return Task{
+		Record:     record,
+		Query:      selection.Query(k),
+		Policy:     policy,
+		Selector:   selection.New(k),
+		Associated: selection.NewAssociated(k, record),
+		Population: job.Level != ehi.OnePatient, ByPatient: k.ByPatient, Compression: k.Compression,
+	}
+}
+
 // Result is the result of a pipeline. The files are durable.
 type Result struct {
 	Files    []ehi.File // sorted by type, then by order of writing; none is empty (REAL-3)

@@ -4,24 +4,9 @@ import (
 	"context"
 
 	"ehi-server/exporter/release"
-	"ehi-server/exporter/selection"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 )
-
-// TaskOf returns the task for a job's form and kick-off on a record. The caller sets the fields
-// of the output.
-func TaskOf(job *ehi.Job, policy *release.Policy, record source.Record) Task {
-	k := job.KickOff
-	return Task{
-		Record:     record,
-		Query:      selection.Query(k),
-		Policy:     policy,
-		Selector:   selection.New(k),
-		Associated: selection.NewAssociated(k, record),
-		Population: job.Level != ehi.OnePatient, ByPatient: k.ByPatient, Compression: k.Compression,
-	}
-}
 
 // Summarize walks the record once and summarizes what any form could release of what the job
 // requests. It writes nothing. pause, if not nil, is called after each slab. Errors:
@@ -64,7 +49,7 @@ func Summarize(
 	if err := s.Conclude(); err != nil {
 		return nil, err
 	}
-	task := TaskOf(job, nil, record)
+	task := NewTask(job, nil, record)
 	if task.Selector == nil && len(task.Query.Types) == 0 && !task.Query.Timed() {
 		return s.Summary(), nil
 	}

@@ -178,7 +178,7 @@ func (p *Pool) fill(
 		stop := p.report(ctx, ehi.Progress{Job: job.ID, Total: record.Total()}, read, read.Load())
 		defer stop()
 	}
-	work := pipeline.TaskOf(job, policy, record)
+	work := pipeline.NewTask(job, policy, record)
 	limits := p.Membership.Limits()
 	work.FileResources, work.Batch, work.Read = limits.FileResources, batch, read
 	if job.Lane == ehi.Bulk {
