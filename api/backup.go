@@ -14,7 +14,7 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/exporter/dataset"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/bus"
 )
 
@@ -103,7 +103,7 @@ func (b *backupTakeCmd) take(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	c.Addr, c.Demo, c.Workers = "127.0.0.1:0", false, 0
-	if err := sources.Lost(b.Data); err != nil {
+	if err := kinds.Lost(b.Data); err != nil {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(b.Data, dataset.Folder)); errors.Is(err, os.ErrNotExist) {

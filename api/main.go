@@ -18,7 +18,7 @@ import (
 	"ehi-server/api/doctor"
 	"ehi-server/api/node"
 	"ehi-server/exporter/dataset"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/ending"
 	"ehi-server/shared/settings"
 	"ehi-server/shared/telemetry"
@@ -65,9 +65,9 @@ func (c common) withStore(own ownBases, f func(*dataset.Store) error) error {
 		return err
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(sources.ImportMemory)
+		debug.SetMemoryLimit(kinds.ImportMemory)
 	}
-	store, err := sources.Store(sources.Config{
+	store, err := kinds.Store(kinds.Config{
 		Data: c.Data, Bulk: true, Stuck: giveUp, BaseURL: own.BaseURL, OwnBase: own.OwnBase, Log: log,
 	})
 	if err != nil {

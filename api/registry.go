@@ -19,7 +19,7 @@ import (
 	"ehi-server/auth"
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/source"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/telemetry"
 )
@@ -278,7 +278,7 @@ func (a *accountAddCmd) records() (source.Source, error) {
 			return nil, fmt.Errorf("%s holds no records", folder)
 		}
 	}
-	return sources.Open(sources.Config{Spec: a.Source, Data: a.Data, ReadOnly: true})
+	return kinds.Open(kinds.Config{Spec: a.Source, Data: a.Data, ReadOnly: true})
 }
 
 // readPassword asks for a password, or reads it from the first line of an input that is no terminal.

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"ehi-server/api/client"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/exporter/synthetic"
 	"ehi-server/shared/ehi"
 )
@@ -24,7 +24,7 @@ const patientBytes = 417_000
 // type.
 func populate(b *testing.B, data string, bytes int64) map[string]int64 {
 	b.Helper()
-	store, err := sources.Store(sources.Config{Data: data, Bulk: true})
+	store, err := kinds.Store(kinds.Config{Data: data, Bulk: true})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -24,7 +24,7 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/exporter/source"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/exporter/synthetic"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -106,9 +106,9 @@ func importAll(data string) error {
 		return err
 	}
 	defer stop()
-	debug.SetMemoryLimit(sources.ImportMemory)
+	debug.SetMemoryLimit(kinds.ImportMemory)
 	before, begin := ownCPU(), time.Now()
-	store, err := sources.Store(sources.Config{Data: data, Bulk: true})
+	store, err := kinds.Store(kinds.Config{Data: data, Bulk: true})
 	if err != nil {
 		return err
 	}
@@ -326,7 +326,7 @@ const candidates = 30
 // generate fills a store and returns the patient whose number of resources is closest to 600.
 func generate(b *testing.B, data string) string {
 	b.Helper()
-	store, err := sources.Store(sources.Config{Data: data})
+	store, err := kinds.Store(kinds.Config{Data: data})
 	if err != nil {
 		b.Fatal(err)
 	}

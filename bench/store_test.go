@@ -20,7 +20,7 @@ import (
 	"ehi-server/exporter/pipeline"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 	"ehi-server/shared/files/local"
@@ -31,7 +31,7 @@ func openStore(b *testing.B) (*dataset.Store, string) {
 	b.Helper()
 	data := b.TempDir()
 	populate(b, data, size(b))
-	store, err := sources.Store(sources.Config{Data: data})
+	store, err := kinds.Store(kinds.Config{Data: data})
 	if err != nil {
 		b.Fatal(err)
 	}

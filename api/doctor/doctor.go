@@ -27,7 +27,7 @@ import (
 	"ehi-server/api/node"
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/release"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/disk"
 	"ehi-server/shared/link"
 )
@@ -278,7 +278,7 @@ func space(_ context.Context, c node.Config, data string) (State, string) {
 
 func records(ctx context.Context, c node.Config, data string) (State, string) {
 	const none = "no patients yet: import some, or start the server with demo patients"
-	if err := sources.Lost(data); err != nil && c.Source == "records" {
+	if err := kinds.Lost(data); err != nil && c.Source == "records" {
 		return Fault, err.Error()
 	}
 	folder := filepath.Join(data, dataset.Folder)
@@ -287,7 +287,7 @@ func records(ctx context.Context, c node.Config, data string) (State, string) {
 		return Note, none // opening a store would create it, and it would no longer be new
 	}
 	// ReadOnly, because there may be no room to write.
-	s, err := sources.Open(sources.Config{Spec: c.Source, Data: data, ReadOnly: true})
+	s, err := kinds.Open(kinds.Config{Spec: c.Source, Data: data, ReadOnly: true})
 	if errors.Is(err, dataset.ErrInUse) {
 		return Note, "in use by another process: a server runs on this folder"
 	}

@@ -25,7 +25,7 @@ import (
 	"ehi-server/auth"
 	"ehi-server/exporter/release/adversarial"
 	"ehi-server/exporter/source"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
@@ -222,7 +222,7 @@ func startOnAdversaries(t *testing.T, all []*adversary, collector string, log *s
 			t.Fatal(err)
 		}
 	}
-	store, err := sources.Store(sources.Config{Data: data, OwnBase: []string{adversarial.Base}})
+	store, err := kinds.Store(kinds.Config{Data: data, OwnBase: []string{adversarial.Base}})
 	if err != nil {
 		t.Fatal(err)
 	}

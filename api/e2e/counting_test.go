@@ -12,7 +12,7 @@ import (
 
 	"ehi-server/api/node"
 	"ehi-server/exporter/source"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 )
 
 // slowRecords is a source whose records stop in the middle until the gate is opened, and counts how often they are gone through.
@@ -96,7 +96,7 @@ func TestTheFormTellsWhatHasNoDate(t *testing.T) {
 	if err := os.WriteFile(records, []byte(lines), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	store, err := sources.Store(sources.Config{Data: data})
+	store, err := kinds.Store(kinds.Config{Data: data})
 	if err != nil {
 		t.Fatal(err)
 	}

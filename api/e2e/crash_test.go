@@ -20,7 +20,7 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/exporter/source"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/ehi"
 )
 
@@ -332,7 +332,7 @@ func TestAPoisonousCommandIsGivenUp(t *testing.T) {
 // demoRecords fills a data folder's store and returns its patients.
 func demoRecords(t *testing.T, data string) (ids []string) {
 	t.Helper()
-	store, err := sources.Store(sources.Config{Data: data})
+	store, err := kinds.Store(kinds.Config{Data: data})
 	if err != nil {
 		t.Fatal(err)
 	}

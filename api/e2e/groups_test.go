@@ -14,7 +14,7 @@ import (
 
 	"ehi-server/api/node"
 	"ehi-server/exporter/source"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/records"
 )
 
@@ -22,7 +22,7 @@ import (
 func startOn(t *testing.T, paths ...string) *world {
 	t.Helper()
 	data := t.TempDir()
-	store, err := sources.Store(sources.Config{Data: data})
+	store, err := kinds.Store(kinds.Config{Data: data})
 	if err != nil {
 		t.Fatal(err)
 	}

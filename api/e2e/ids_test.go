@@ -13,7 +13,7 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/exporter/source"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 )
@@ -117,7 +117,7 @@ func importWritten(t *testing.T, written [][]byte) {
 	if err := os.WriteFile(filepath.Join(dir, "written.ndjson"), file.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	store, err := sources.Store(sources.Config{Data: data})
+	store, err := kinds.Store(kinds.Config{Data: data})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/auth"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/exporter/synthetic"
 	"ehi-server/shared/certtest"
 	"ehi-server/shared/ehi"
@@ -120,7 +120,7 @@ func threePatients(t *testing.T) (data string) {
 func generated(t *testing.T, population synthetic.Config) (data string) {
 	t.Helper()
 	data = t.TempDir()
-	store, err := sources.Store(sources.Config{Data: data})
+	store, err := kinds.Store(kinds.Config{Data: data})
 	if err != nil {
 		t.Fatal(err)
 	}

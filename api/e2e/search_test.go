@@ -14,7 +14,7 @@ import (
 	"ehi-server/api/node"
 	"ehi-server/api/openapi"
 	"ehi-server/exporter/source"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 )
 
 // searchset is a Bundle of a search.
@@ -70,7 +70,7 @@ func startOnPatients(t *testing.T) *world {
 	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	store, err := sources.Store(sources.Config{Data: data})
+	store, err := kinds.Store(kinds.Config{Data: data})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ import (
 	"ehi-server/api/node"
 	"ehi-server/api/openid"
 	"ehi-server/exporter/source"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/built"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/records"
@@ -162,7 +162,7 @@ func startOnRecords(t *testing.T) *world {
 func importRecords(t *testing.T, data string) {
 	t.Helper()
 	dir := records.Dir(t)
-	store, err := sources.Store(sources.Config{Data: data})
+	store, err := kinds.Store(kinds.Config{Data: data})
 	if err != nil {
 		t.Fatal(err)
 	}

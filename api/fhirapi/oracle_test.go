@@ -14,7 +14,7 @@ import (
 	"ehi-server/exporter/find"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/ehi"
 )
 
@@ -41,7 +41,7 @@ func secretivePatient(t *testing.T) source.Source {
 	if err := os.WriteFile(path, []byte(secretive), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	store, err := sources.Store(sources.Config{Data: dir})
+	store, err := kinds.Store(kinds.Config{Data: dir})
 	if err != nil {
 		t.Fatal(err)
 	}

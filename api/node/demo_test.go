@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/exporter/synthetic"
 )
 
@@ -16,25 +16,25 @@ import (
 func TestAStartThatWasCutMakesItsDemoPatientsLater(t *testing.T) {
 	some := synthetic.Config{Patients: Demo.Patients - 2, Seed: Demo.Seed}
 	others := synthetic.Config{Patients: 2, Seed: 7}
-	cut := sources.Config{Demo: true}
+	cut := kinds.Config{Demo: true}
 	for name, c := range map[string]struct {
-		opened []sources.Config
+		opened []kinds.Config
 		filled synthetic.Config // what the last of them makes
 		want   int
 	}{
 		"a new store":           {want: Demo.Patients},
-		"before its patients":   {opened: []sources.Config{cut}, want: Demo.Patients},
-		"twice":                 {opened: []sources.Config{cut, cut}, want: Demo.Patients},
-		"amid its patients":     {opened: []sources.Config{cut}, filled: some, want: Demo.Patients},
-		"an operator's store":   {opened: []sources.Config{{}}},
-		"an operator's since":   {opened: []sources.Config{cut, {}}},
-		"with others' patients": {opened: []sources.Config{cut}, filled: others, want: others.Patients},
+		"before its patients":   {opened: []kinds.Config{cut}, want: Demo.Patients},
+		"twice":                 {opened: []kinds.Config{cut, cut}, want: Demo.Patients},
+		"amid its patients":     {opened: []kinds.Config{cut}, filled: some, want: Demo.Patients},
+		"an operator's store":   {opened: []kinds.Config{{}}},
+		"an operator's since":   {opened: []kinds.Config{cut, {}}},
+		"with others' patients": {opened: []kinds.Config{cut}, filled: others, want: others.Patients},
 	} {
 		t.Run(name, func(t *testing.T) {
 			data := t.TempDir()
 			for i, by := range c.opened {
 				by.Data = data
-				store, err := sources.Store(by)
+				store, err := kinds.Store(by)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -52,7 +52,7 @@ func TestAStartThatWasCutMakesItsDemoPatientsLater(t *testing.T) {
 					t.Errorf("patients %v are not those of the demo", got)
 				}
 			}
-			if unfilled, err := sources.Unfilled(data); err != nil || unfilled {
+			if unfilled, err := kinds.Unfilled(data); err != nil || unfilled {
 				t.Errorf("the store is still to be filled: %v, %v", unfilled, err)
 			}
 		})

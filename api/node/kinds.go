@@ -20,10 +20,10 @@ type kind struct {
 
 const streams = backup.NATSFolder + "/jetstream/$G/streams"
 
-// kinds are all paths that the server owns; the first pattern that fits counts. What none of them fits is
+// pathKinds are all paths that the server owns; the first pattern that fits counts. What none of them fits is
 // somebody else's, and left alone. A path that is of another kind than it has to be, a folder in place of a
 // file or a pipe that nobody writes to, makes trouble that no error explains, and waits that never end.
-var kinds = []kind{
+var pathKinds = []kind{
 	{".", true},
 	{dataset.Folder, true},
 	{files.Folder, true},
@@ -77,7 +77,7 @@ var kinds = []kind{
 
 // kindOf is what a path below the data folder has to be; ok is false where it is not the server's.
 func kindOf(name string) (k kind, ok bool) {
-	for _, k := range kinds {
+	for _, k := range pathKinds {
 		if fits, _ := path.Match(k.pattern, name); fits { // the patterns are well formed
 			return k, true
 		}

@@ -30,7 +30,7 @@ import (
 	"ehi-server/exporter/pairing"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/exporter/synthetic"
 	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
@@ -271,7 +271,7 @@ func (n *Node) openStores(ctx context.Context, data string, opts Options) error 
 	if err != nil {
 		return err
 	}
-	n.source, err = sources.Open(sources.Config{
+	n.source, err = kinds.Open(kinds.Config{
 		Spec: n.cfg.Source, Data: data, CacheBytes: n.cfg.CacheBytes, ReadOnly: n.rescue != nil, Demo: n.demo(),
 		BaseURL: n.cfg.BaseURL, OwnBase: n.cfg.OwnBase, Log: n.log,
 	})
@@ -318,7 +318,7 @@ func (n *Node) demo() bool { return n.cfg.Demo && n.cfg.sandbox() && n.rescue ==
 // fillDemo makes the demo patients in a store that this start has made, or one before it that was ended before
 // it had made them. Any other store, even without a patient, is a hospital's.
 func fillDemo(ctx context.Context, data string, store *dataset.Store, log *slog.Logger) error {
-	unfilled, err := sources.Unfilled(data)
+	unfilled, err := kinds.Unfilled(data)
 	if err != nil || !unfilled {
 		return err
 	}
@@ -329,14 +329,14 @@ func fillDemo(ctx context.Context, data string, store *dataset.Store, log *slog.
 	for _, p := range there {
 		if !isDemo(p.ID) {
 			log.Warn("the record store was to get demo patients, and has others meanwhile: it gets none")
-			return sources.Filled(data)
+			return kinds.Filled(data)
 		}
 	}
 	log.Info("the record store is new: making demo patients", "patients", Demo.Patients)
 	if err := store.Generate(ctx, Demo, time.Now(), func(int, int) {}); err != nil {
 		return err
 	}
-	return sources.Filled(data)
+	return kinds.Filled(data)
 }
 
 // isDemo reports whether a patient is one of the demo population.

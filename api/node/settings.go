@@ -13,13 +13,13 @@ import (
 
 	"ehi-server/api/server"
 	"ehi-server/auth"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/settings"
 )
 
 // Forms are what texts of the server's command line have to be, beside those that every command line has.
 var Forms = settings.Forms{
-	"source": sources.Forms["source"],
+	"source": kinds.Forms["source"],
 	"grant": {Name: "a grant type that clients may register: " + strings.Join(auth.RegistrableGrants(), ", "), Fits: func(text string) bool {
 		return slices.Contains(auth.RegistrableGrants(), text)
 	}},

@@ -11,7 +11,7 @@ import (
 	"ehi-server/api/request"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/files/local"
 )
@@ -41,7 +41,7 @@ func routed(f testing.TB, change ...func(*Config)) *Server {
 		f.Fatal(err)
 	}
 	f.Cleanup(b.Close)
-	store, err := sources.Store(sources.Config{Data: f.TempDir()})
+	store, err := kinds.Store(kinds.Config{Data: f.TempDir()})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"ehi-server/bench/verify"
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/source"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/exporter/synthetic"
 	"ehi-server/shared/ehi"
 )
@@ -29,7 +29,7 @@ type truth struct {
 
 // prepare fills a record store and reads the truth from it.
 func prepare(ctx context.Context, data string, patients int, seed uint64) (t *truth, err error) {
-	store, err := sources.Store(sources.Config{Data: data})
+	store, err := kinds.Store(kinds.Config{Data: data})
 	if err != nil {
 		return nil, err
 	}

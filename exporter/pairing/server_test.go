@@ -16,7 +16,7 @@ import (
 	"ehi-server/exporter/pairing"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
@@ -39,7 +39,7 @@ func hub(t *testing.T) (url string) {
 // made returns a source that any process can open; another seed gives another source.
 func made(t *testing.T, seed string) source.Source {
 	t.Helper()
-	s, err := sources.Open(sources.Config{
+	s, err := kinds.Open(kinds.Config{
 		Spec: "synthetic:patients=2,seed=" + seed,
 		Data: t.TempDir(),
 	})

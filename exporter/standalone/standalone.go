@@ -17,7 +17,7 @@ import (
 
 	"ehi-server/exporter/pairing"
 	"ehi-server/exporter/release"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/exporter/worker"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/files"
@@ -48,7 +48,7 @@ type Command struct {
 
 // Run runs the worker until ctx ends.
 func (c *Command) Run(ctx context.Context) (err error) {
-	if wrong, err := settings.Of(c, sources.Forms); err != nil || len(wrong) > 0 {
+	if wrong, err := settings.Of(c, kinds.Forms); err != nil || len(wrong) > 0 {
 		return errors.Join(err, settings.Refuse(wrong))
 	}
 	log, err := telemetry.NewLogger(telemetry.Stderr, c.LogFormat, c.LogLevel)
@@ -59,7 +59,7 @@ func (c *Command) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	records, err := sources.Open(sources.Config{Spec: c.Source, Data: c.Data, Log: log})
+	records, err := kinds.Open(kinds.Config{Spec: c.Source, Data: c.Data, Log: log})
 	if err != nil {
 		return err
 	}

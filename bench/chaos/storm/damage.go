@@ -91,7 +91,7 @@ func harmOne(rng *rand.Rand, data string) (h harm, err error) {
 	}
 	// choose each kind of file equally often, however many files there are of it
 	for range 100 {
-		of := kinds(files)
+		of := byKind(files)
 		kind := of[rng.IntN(len(of))]
 		h.path = kind[rng.IntN(len(kind))]
 		how := damages[rng.IntN(len(damages))]
@@ -144,8 +144,8 @@ func tree(dir string) (files, folders []string, err error) {
 	return files, folders, err
 }
 
-// kinds groups files by their top-level folder and the ends of their names.
-func kinds(files []string) (out [][]string) {
+// byKind groups files by their top-level folder and the ends of their names.
+func byKind(files []string) (out [][]string) {
 	at := map[string]int{}
 	for _, file := range files {
 		top, _, _ := strings.Cut(file, "/")

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"ehi-server/api/client"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/exporter/synthetic"
 	"ehi-server/shared/ehi"
 )
@@ -95,7 +95,7 @@ func (s *storm) copyLiving() (err error) {
 
 // fill creates the record store.
 func (s *storm) fill(ctx context.Context) (err error) {
-	store, err := sources.Store(sources.Config{Data: s.closed})
+	store, err := kinds.Store(kinds.Config{Data: s.closed})
 	if err != nil {
 		return err
 	}

@@ -1,5 +1,7 @@
-// Package sources opens the source.Source that a configuration names.
-package sources
+// Package kinds knows the kinds of sources, and opens the source.Source that a configuration
+// names: the record store of a data folder, or generated records. It also tells a record store
+// that is lost from one that never existed.
+package kinds
 
 import (
 	"errors"

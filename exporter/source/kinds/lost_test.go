@@ -1,4 +1,4 @@
-package sources_test
+package kinds_test
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"ehi-server/exporter/dataset"
-	"ehi-server/exporter/sources"
+	"ehi-server/exporter/source/kinds"
 )
 
 // A records folder that is missing, empty or not mounted counts as damage. No command creates a
@@ -28,7 +28,7 @@ func TestALostRecordStoreIsNeverANewOne(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			data := t.TempDir()
 			records := filepath.Join(data, dataset.Folder)
-			if err := sources.Lost(data); err != nil {
+			if err := kinds.Lost(data); err != nil {
 				t.Fatalf("a data folder that is new: %v", err)
 			}
 			s := open(t, data)
@@ -40,12 +40,12 @@ func TestALostRecordStoreIsNeverANewOne(t *testing.T) {
 			}
 			// the first attempt must not leave anything that the second one takes for a store
 			for range 2 {
-				_, err := sources.Store(sources.Config{Data: data})
+				_, err := kinds.Store(kinds.Config{Data: data})
 				if !errors.Is(err, dataset.ErrDamaged) || !strings.Contains(err.Error(), records) {
 					t.Errorf("the store is opened, or its folder not named: %v", err)
 				}
 			}
-			if err := sources.Lost(data); !errors.Is(err, dataset.ErrDamaged) {
+			if err := kinds.Lost(data); !errors.Is(err, dataset.ErrDamaged) {
 				t.Errorf("it is not called lost: %v", err)
 			}
 			if err := os.Remove(filepath.Join(data, "records.made")); err != nil {
@@ -60,7 +60,7 @@ func TestALostRecordStoreIsNeverANewOne(t *testing.T) {
 
 func open(t *testing.T, data string) *dataset.Store {
 	t.Helper()
-	s, err := sources.Store(sources.Config{Data: data})
+	s, err := kinds.Store(kinds.Config{Data: data})
 	if err != nil {
 		t.Fatal(err)
 	}
