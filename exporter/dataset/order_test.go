@@ -178,7 +178,7 @@ func (g *maker) reference(types ...string) string {
 // deal writes the events in random order to random files of random kinds, and imports them in
 // several steps.
 func deal(t *rapid.T, events []event) (s *dataset.Store, clean func()) {
-	dir, err := os.MkdirTemp("", "order")
+	dir, err := os.MkdirTemp(inMemory(), "order")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,6 +203,16 @@ func deal(t *rapid.T, events []event) (s *dataset.Store, clean func()) {
 		paths = nil
 	}
 	return s, clean
+}
+
+// inMemory is the folder of a file system in memory, or "" for the usual one: a property that is
+// checked a hundred times opens hundreds of stores, and their syncs to a disk take most of its time.
+func inMemory() string {
+	const shm = "/dev/shm"
+	if dir, err := os.MkdirTemp(shm, "probe"); err == nil && os.Remove(dir) == nil {
+		return shm
+	}
+	return ""
 }
 
 // storeOfAnyKind opens a store that may import in bulk, with a random number of pieces.
