@@ -44,7 +44,8 @@ func Negotiate(c *fiber.Ctx) error {
 	return fiber.NewError(status, `Unsupported value `+strconv.Quote(accept)+` in accept header`)
 }
 
-// WantsPage tells a person's browser from an API client: only a browser names text/html in Accept.
+// WantsPage reports whether a person's browser sent the request: only browsers name text/html in
+// Accept.
 func WantsPage(c *fiber.Ctx) bool {
 	weight, specific := weigh(acceptLines(c), fiber.MIMETextHTML)
 	return weight > 0 && specific == byName
@@ -139,7 +140,7 @@ func specificity(name string, types []string) int {
 	return 0
 }
 
-// isOf tells the media types of a kind, such as text.
+// isOf returns a function that reports whether a media type belongs to a kind, such as text.
 func isOf(kind string) func(mime string) bool {
 	return func(mime string) bool { return strings.HasPrefix(mime, kind+"/") }
 }

@@ -43,8 +43,8 @@ func Outcome(c *fiber.Ctx, status int, severity, code, text string) error {
 	return Resource(c.Status(status), o)
 }
 
-// Unannounce removes the headers that a handler set for a body that it then could not send: an
-// error is not compressed, is no attachment, and does not have the ETag of that body.
+// Unannounce removes the headers that a handler set for a body that it could not send. An error
+// is not compressed, is no attachment, and does not have the ETag of that body.
 func Unannounce(c *fiber.Ctx) {
 	for _, name := range []string{
 		fiber.HeaderContentEncoding, fiber.HeaderContentDisposition, fiber.HeaderETag,
@@ -54,9 +54,9 @@ func Unannounce(c *fiber.Ctx) {
 	}
 }
 
-// Announced is a middleware that removes a body without a Content-Type: Fiber or one of its
-// middlewares filled it in. It stands around all other handlers, so that no answer has such a body.
-// It expects fiber.Config.DisableDefaultContentType.
+// Announced is middleware that removes a body without a Content-Type, which Fiber or its
+// middleware filled in. It must wrap all other handlers. It requires
+// fiber.Config.DisableDefaultContentType.
 func Announced(c *fiber.Ctx) error {
 	err := c.Next()
 	r := c.Response()
@@ -73,8 +73,8 @@ func MediaType(c *fiber.Ctx) string {
 	return strings.ToLower(strings.TrimSpace(mime))
 }
 
-// Inert keeps every part of the answer from running as a script, whatever its type is and however a
-// browser opens it.
+// Inert prevents scripts in a response from running, whatever its type and however a browser
+// opens it.
 func Inert(c *fiber.Ctx) {
 	c.Set("Content-Security-Policy", "sandbox; default-src 'none'; frame-ancestors 'none'")
 	c.Set("X-Content-Type-Options", "nosniff")

@@ -17,17 +17,17 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Body is something that a Sender sends whole or in part. Sending closes it.
+// Body is something that a Sender sends in full or in part. Sending closes it.
 type Body struct {
 	io.ReadSeeker
 	Closer   io.Closer
 	Size     int64  // bytes
-	Digest   []byte // the SHA-256; nil where it is unknown or not wanted
+	Digest   []byte // the SHA-256; nil if it is unknown or not wanted
 	MIME     string
-	Tag      string // an ETag without quotes: it names these very bytes for ever
+	Tag      string // an ETag without quotes, which identifies these bytes forever
 	Modified time.Time
 	Compress bool   // whether clients that accept gzip get it
-	Cut      bool   // whether the answer breaks off in the middle, as the sandbox simulates
+	Cut      bool   // whether to break the response off in the middle, as the sandbox simulates
 	Coding   string // the content coding in which the bytes are stored; "" for none
 }
 
@@ -65,8 +65,8 @@ func (s *Sender) SendDecompressed(
 	return s.SendSized(c, &confirmed{body, size}, size)
 }
 
-// headers sets what every answer about b has in common. answered is true where the preconditions
-// decide the answer.
+// headers sets the headers that all responses about b share. answered is true if the
+// preconditions determine the response.
 func (b Body) headers(c *fiber.Ctx) (answered bool, err error) {
 	tag := `"` + b.Tag + `"`
 	c.Set(fiber.HeaderContentType, b.MIME)
@@ -95,7 +95,8 @@ func (s *Sender) sendRange(c *fiber.Ctx, b Body) error {
 	// Range is defined for GET alone (RFC 9110 14.2).
 	ifRange := c.Get("If-Range")
 	if c.Method() == fiber.MethodGet && (ifRange == "" || ifRange == `"`+b.Tag+`"`) {
-		// RFC 9110 allows to ignore a malformed range, and to answer several ranges with the whole.
+		// RFC 9110 allows servers to ignore a malformed range, and to answer several ranges with
+		// the whole content.
 		if from, n, ok := byteRange(c.Get(fiber.HeaderRange), b.Size); ok && n == 0 {
 			c.Set(fiber.HeaderContentRange, "bytes */"+strconv.FormatInt(b.Size, 10))
 			err := Outcome(c, http.StatusRequestedRangeNotSatisfiable, "error", "invalid",
@@ -104,7 +105,8 @@ func (s *Sender) sendRange(c *fiber.Ctx, b Body) error {
 		} else if ok {
 			start, length = from, n
 			c.Status(http.StatusPartialContent)
-			c.Set(fiber.HeaderContentRange, fmt.Sprintf("bytes %d-%d/%d", start, start+length-1, b.Size))
+			c.Set(fiber.HeaderContentRange,
+				fmt.Sprintf("bytes %d-%d/%d", start, start+length-1, b.Size))
 		}
 	}
 	setDigest(c, b.Digest)
@@ -142,7 +144,7 @@ func breakOff(c *fiber.Ctx, b Body, length int64) error {
 	head := bytes.Clone(c.Response().Header.Header())
 	c.Context().HijackSetNoResponse(true)
 	c.Context().Hijack(func(conn net.Conn) {
-		// Whatever fails here, the connection breaks off, as intended.
+		// If anything fails here, the connection still breaks off, as intended.
 		_, _ = conn.Write(head)
 		_, _ = io.CopyN(conn, b, length/2)
 		_ = errors.Join(b.Closer.Close(), conn.Close())

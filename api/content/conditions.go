@@ -10,8 +10,8 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// precondition evaluates the preconditions of a request for something with a tag, in quotes, in the
-// order of RFC 9110 13.2.2: 412, 304, or 0 where the answer is the thing itself.
+// precondition evaluates the preconditions of a request for something with a tag, in quotes, in
+// the order of RFC 9110 13.2.2. It returns 412, 304, or 0 for the normal response.
 func precondition(c *fiber.Ctx, tag string, modified time.Time) int {
 	changedSince := func(header string) (changed, ok bool) {
 		at, err := http.ParseTime(c.Get(header))
@@ -57,7 +57,7 @@ func matches(header, tag string) bool {
 	return false
 }
 
-// byteRange reads a Range of one range of bytes (RFC 9110 14.1.2) of something that has size bytes.
+// byteRange parses a Range of one range of bytes (RFC 9110 14.1.2) of something with size bytes.
 // ok is false for anything else; length is 0 for a range that lies outside.
 func byteRange(header string, size int64) (start, length int64, ok bool) {
 	unit, set, found := strings.Cut(header, "=")
@@ -81,7 +81,7 @@ func byteRange(header string, size int64) (start, length int64, ok bool) {
 	return from, max(0, min(to+1, size)-from), true
 }
 
-// position reads digits. A number above math.MaxInt64-1 becomes that one.
+// position parses digits. It caps numbers at math.MaxInt64-1.
 func position(digits string) (n int64, ok bool) {
 	if digits == "" || strings.Trim(digits, "0123456789") != "" {
 		return 0, false

@@ -1,9 +1,8 @@
-// Package content sends what handlers answer with, and reads what requests say about it: Accept,
-// Prefer, Range, preconditions, content codings and digests. It adds what Fiber lacks for files of
-// any size.
+// Package content sends responses and reads the headers that affect them: Accept, Prefer, Range,
+// preconditions, content codings and digests. It adds what Fiber lacks for files of any size.
 //
-// It never decides who may read something, and writes nothing to the audit trail: handlers do both
-// before they call it. While a long answer is on its way, it asks Authority for each piece.
+// It never decides who may read something, and writes nothing to the audit trail: handlers do
+// both before they call it. During a long response, it asks Authority before each piece.
 //
-// Every package of handlers below api uses it.
+// All packages of handlers below api use it.
 package content

@@ -10,9 +10,9 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// SendOutput sends a file of an export, in the content coding that it is stored in where the client
-// accepts that. cut breaks the answer off in the middle, for tests of clients. Errors: as of
-// Files.OpenFile.
+// SendOutput sends a file of an export, in the content coding in which it is stored if the
+// client accepts that. cut breaks the response off in the middle, to test clients. Errors: as
+// for Files.OpenFile.
 func (s *Sender) SendOutput(c *fiber.Ctx, j *ehi.Job, f ehi.File, cut bool) error {
 	out, err := s.Stored(c, jobs.StoredFile(j, f))
 	if err != nil {
@@ -31,8 +31,8 @@ func (s *Sender) SendOutput(c *fiber.Ctx, j *ehi.Job, f ehi.File, cut bool) erro
 	return s.SendDecompressed(c, out, f.Compression, f.Bytes)
 }
 
-// SendDocument sends the document of a job that a segment of the path names. Browsers save it, and
-// run nothing in it. Errors: jobs.ErrFileNotFound, and as of Files.OpenFile.
+// SendDocument sends the document of a job that a path segment names. Browsers save it and run
+// nothing in it. Errors: jobs.ErrFileNotFound, and those of Files.OpenFile.
 func (s *Sender) SendDocument(c *fiber.Ctx, j *ehi.Job, segment string) error {
 	a, ok := j.Attachment(unescaped(segment))
 	if !ok {
@@ -48,8 +48,7 @@ func (s *Sender) SendDocument(c *fiber.Ctx, j *ehi.Job, segment string) error {
 	return s.Send(c, out)
 }
 
-// unescaped is the name that a segment of a path stands for; a segment that cannot be unescaped
-// stands for itself.
+// unescaped returns the name in a path segment; the segment itself if it cannot be unescaped.
 func unescaped(segment string) string {
 	if name, err := url.PathUnescape(segment); err == nil {
 		return name

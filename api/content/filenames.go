@@ -8,8 +8,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// SaveAs makes a browser save the answer under a name (RFC 6266). Old browsers read the name in
-// ASCII; where that differs, the header has the true name too (RFC 8187).
+// SaveAs makes browsers save the response under a name (RFC 6266). Old browsers read the name in
+// ASCII. If it differs, the header also has the full name (RFC 8187).
 func SaveAs(c *fiber.Ctx, name string) {
 	plain := asciiName(name)
 	value := `attachment; filename="` + plain + `"`
@@ -19,8 +19,8 @@ func SaveAs(c *fiber.Ctx, name string) {
 	c.Set(fiber.HeaderContentDisposition, value)
 }
 
-// asciiName is a name without accents, with _ for each character that ASCII or a quoted string does
-// not allow. It replaces % too: some browsers take it for the start of an escape.
+// asciiName returns a name without accents, with _ for each character that ASCII or a quoted
+// string does not allow. It replaces % too, because some browsers treat it as an escape.
 func asciiName(name string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -33,7 +33,7 @@ func asciiName(name string) string {
 	}, norm.NFD.String(name))
 }
 
-// extendedValue is the ext-value of RFC 8187 without charset and language.
+// extendedValue returns the ext-value of RFC 8187 without charset and language.
 func extendedValue(s string) string {
 	const hex = "0123456789ABCDEF"
 	var out strings.Builder

@@ -13,7 +13,10 @@ func TestNamesInHeadersAreTrueAndASCII(t *testing.T) {
 	app := fiber.New()
 	for _, c := range []struct{ name, want string }{
 		{"scan.pdf", `attachment; filename="scan.pdf"`},
-		{"näme (1).pdf", `attachment; filename="name (1).pdf"; filename*=UTF-8''n%C3%A4me%20%281%29.pdf`},
+		{
+			"näme (1).pdf",
+			`attachment; filename="name (1).pdf"; filename*=UTF-8''n%C3%A4me%20%281%29.pdf`,
+		},
 		{"診.pdf", `attachment; filename="_.pdf"; filename*=UTF-8''%E8%A8%BA.pdf`},
 		{`50%41'*.txt`, `attachment; filename="50_41'*.txt"; filename*=UTF-8''50%2541%27%2A.txt`},
 	} {

@@ -8,8 +8,8 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// Preferences are what the Prefer lines of a request ask for: the value of each preference by its
-// name in lower case, "" for one without a value (RFC 7240 2).
+// Preferences are the preferences in the Prefer lines of a request: values by name in lower
+// case, "" for one without a value (RFC 7240 2).
 type Preferences map[string]string
 
 // Preferred reads all Prefer lines of a request.
@@ -34,8 +34,8 @@ func (p Preferences) Lenient() bool { return strings.EqualFold(p["handling"], "l
 // Strict reports whether the client asks to refuse what the server does not know (RFC 7240 4.4).
 func (p Preferences) Strict() bool { return strings.EqualFold(p["handling"], "strict") }
 
-// Wait is how long the client is willing to wait for an answer (RFC 7240 4.3). ok is false where it
-// does not say so in whole seconds.
+// Wait returns how long the client is willing to wait for a response (RFC 7240 4.3). ok is false
+// unless it is a number of whole seconds.
 func (p Preferences) Wait() (d time.Duration, ok bool) {
 	value := p["wait"]
 	if value == "" || strings.Trim(value, "0123456789") != "" {
@@ -48,8 +48,8 @@ func (p Preferences) Wait() (d time.Duration, ok bool) {
 	return time.Duration(seconds) * time.Second, true
 }
 
-// add adds the preferences of one header line. Of several with the same name the first one counts
-// (RFC 7240 2). What is malformed is skipped up to the next comma.
+// add adds the preferences of one header line. If a name occurs several times, the first one
+// counts (RFC 7240 2). Malformed parts are skipped up to the next comma.
 func (p Preferences) add(line string) {
 	for s := (prefer{line}); ; {
 		name, value, ok := s.pair()

@@ -33,17 +33,29 @@ func TestPreferIsReadByRFC7240(t *testing.T) {
 			Preferences{"handling": "lenient", "wait": "4"}},
 		{"empty values are none", []string{`respond-async="", foo=, wait=2`},
 			Preferences{"respond-async": "", "foo": "", "wait": "2"}},
-		{"parameters are not preferences", []string{`respond-async; wait=9; x="a,b", handling=strict;foo`},
-			Preferences{"respond-async": "", "handling": "strict"}},
+		{
+			"parameters are not preferences",
+			[]string{`respond-async; wait=9; x="a,b", handling=strict;foo`},
+			Preferences{"respond-async": "", "handling": "strict"},
+		},
 		{"empty parameters", []string{"respond-async ; ; wait=9;, handling=strict"},
 			Preferences{"respond-async": "", "handling": "strict"}},
-		{"the first of a name counts", []string{"handling=lenient, handling=strict", "Handling=strict"},
-			Preferences{"handling": "lenient"}},
+		{
+			"the first of a name counts",
+			[]string{"handling=lenient, handling=strict", "Handling=strict"},
+			Preferences{"handling": "lenient"},
+		},
 		{"empty members", []string{",, respond-async,,", ""}, Preferences{"respond-async": ""}},
-		{"malformed members alone are skipped", []string{`=x, a b, foo="x"y, wait=3, /, handling=lenient`},
-			Preferences{"wait": "3", "handling": "lenient"}},
-		{"a quote without an end takes the rest of its line", []string{`wait=3, foo="x, handling=lenient`, "respond-async"},
-			Preferences{"wait": "3", "respond-async": ""}},
+		{
+			"malformed members alone are skipped",
+			[]string{`=x, a b, foo="x"y, wait=3, /, handling=lenient`},
+			Preferences{"wait": "3", "handling": "lenient"},
+		},
+		{
+			"a quote without an end takes the rest of its line",
+			[]string{`wait=3, foo="x, handling=lenient`, "respond-async"},
+			Preferences{"wait": "3", "respond-async": ""},
+		},
 	} {
 		ctx := app.AcquireCtx(&fasthttp.RequestCtx{})
 		for _, line := range c.lines {

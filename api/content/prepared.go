@@ -11,16 +11,16 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// Prepared is a public answer that is rendered once, so that nobody keeps the server busy by asking
-// for it. It may have gaps for the origin that the client used: an answer prepared for each origin
-// would be one for each Host header that somebody makes up.
+// Prepared is a public response that is rendered once, so that requests for it cost little. It
+// may have gaps for the origin that the client used. (A copy per origin could be made to grow
+// with invented Host headers.)
 type Prepared struct {
 	mime   string
-	parts  [][]byte // with a gap between each two
+	parts  [][]byte // with a gap between every two
 	digest []byte
 }
 
-// Prepare makes an answer from its parts; there is a gap between each two of them.
+// Prepare returns a response from its parts, with a gap between every two.
 func Prepare(mime string, parts ...[]byte) *Prepared {
 	h := sha256.New()
 	for _, p := range parts {
@@ -30,7 +30,7 @@ func Prepare(mime string, parts ...[]byte) *Prepared {
 	return &Prepared{mime: mime, parts: parts, digest: h.Sum(nil)}
 }
 
-// Send answers with the parts and what fills their gaps, or with 304 to a client that has it
+// Send sends the parts with filling in the gaps, or 304 to a client that has the response
 // already (RFC 9110 13.1.2).
 func (p *Prepared) Send(c *fiber.Ctx, filling []byte) error {
 	whole := sha256.Sum256(slices.Concat(p.digest, filling))

@@ -10,11 +10,12 @@ import (
 	"ehi-server/shared/files"
 )
 
-// Authority decides whether an answer that takes long may go on.
+// Authority decides whether a long response may continue.
 type Authority interface {
-	// Lasting returns a function that reports, for as long as the answer takes, whether the request
-	// would still be let in. It outlives the request: it holds nothing of c. It must be quick,
-	// because it is called for each piece of the answer, and safe to call from another goroutine.
+	// Lasting returns a function that reports, for as long as the response takes, whether the
+	// request would still be allowed. It outlives the request and keeps nothing of c. It must be
+	// fast, because it is called for each piece of the response, and safe to call from another
+	// goroutine.
 	Lasting(c *fiber.Ctx) func() bool
 }
 
@@ -25,7 +26,7 @@ type Files interface {
 	OpenFile(ctx context.Context, of jobs.Stored) (files.Reader, error)
 }
 
-// Sender sends answers that take long, and stored files. It is safe for concurrent use.
+// Sender sends long responses and stored files. It is safe for concurrent use.
 type Sender struct {
 	files     Files
 	authority Authority
@@ -33,8 +34,8 @@ type Sender struct {
 	digests   digests
 }
 
-// NewSender makes a Sender. The log gets the reason for each answer that breaks off through a
-// failure of the server.
+// NewSender returns a Sender. The log receives the reason for each response that breaks off
+// because of a server failure.
 func NewSender(files Files, authority Authority, log *slog.Logger) (*Sender, error) {
 	known, err := newDigests()
 	if err != nil {

@@ -17,9 +17,9 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Stored opens a stored file to be sent. A file of moderate size has been read whole by then, or is
-// known to be undamaged. The caller sets what else the answer says, and sends it. Errors: as of
-// Files.OpenFile.
+// Stored opens a stored file for sending. A file of moderate size has then been read in full, or
+// is known to be undamaged. The caller adds the rest of the response and sends it. Errors: as
+// for Files.OpenFile.
 func (s *Sender) Stored(c *fiber.Ctx, of jobs.Stored) (Body, error) {
 	digest, err := s.digestOf(c, of)
 	if err != nil {
@@ -29,7 +29,7 @@ func (s *Sender) Stored(c *fiber.Ctx, of jobs.Stored) (Body, error) {
 	return Body{ReadSeeker: r, Closer: r, Size: of.Length, Digest: digest}, err
 }
 
-// OpenPlain opens a stored file as it was before compression; the caller closes it. Errors: as of
+// OpenPlain opens a stored file decompressed. The caller closes it. Errors: as for
 // Files.OpenFile.
 func (s *Sender) OpenPlain(
 	ctx context.Context, of jobs.Stored, compression ehi.Compression,
@@ -45,7 +45,7 @@ func (s *Sender) OpenPlain(
 	return readCloser{plain, closers{plain, stored}}, nil
 }
 
-// digests caches the SHA-256 of files that were read whole. A committed file never changes.
+// digests caches the SHA-256 of files that were read in full. A committed file never changes.
 type digests struct {
 	known *lru.Cache[string, []byte]
 	reads *singleflight.Group
@@ -54,10 +54,10 @@ type digests struct {
 const (
 	// knownDigests is how many digests are cached, at about 200 bytes each.
 	knownDigests = 1 << 14
-	// digestUnasked is the size in bytes up to which a file is read before it is first sent, so
-	// that the answer has its digest, and is an error where the file is damaged. A larger file is
-	// read first only if the client wants its digest; otherwise its checksum is verified while it
-	// is sent.
+	// digestUnasked is the maximum size in bytes of a file that is read before it is first sent,
+	// so that its response has a digest, or is an error if the file is damaged. A larger file is
+	// read first only if the client wants its digest; otherwise its checksum is verified while
+	// it is sent.
 	digestUnasked = 64 << 20
 )
 
@@ -66,8 +66,8 @@ func newDigests() (digests, error) {
 	return digests{known, new(singleflight.Group)}, err
 }
 
-// digestOf is the SHA-256 of a file as it is stored; nil where the client does not want it, or
-// would have to wait for it. Errors: as of Files.OpenFile.
+// digestOf returns the SHA-256 of a file as stored; nil if the client does not want it or would
+// have to wait for it. Errors: as for Files.OpenFile.
 func (s *Sender) digestOf(c *fiber.Ctx, of jobs.Stored) ([]byte, error) {
 	wants := weighSHA256(c.Get("Want-Repr-Digest"))
 	key := of.Job + "." + of.Object + "." + strconv.FormatInt(of.Offset, 10)
@@ -106,8 +106,8 @@ func (s *Sender) readDigest(ctx context.Context, of jobs.Stored) (_ []byte, err 
 	return h.Sum(nil), nil
 }
 
-// weighSHA256 is the weight of sha-256 in a Want-Repr-Digest (RFC 9530 4): 0 to 10; -1 where the
-// field is absent, does not name it, or is malformed.
+// weighSHA256 returns the weight of sha-256 in a Want-Repr-Digest (RFC 9530 4), 0 to 10; -1 if
+// the field is absent, does not name it, or is malformed.
 func weighSHA256(want string) int {
 	weight := -1
 	for member := range strings.SplitSeq(want, ",") {
@@ -116,7 +116,7 @@ func weighSHA256(want string) int {
 			continue
 		}
 		value, _, _ = strings.Cut(value, ";")
-		weight = -1 // of two members with the same key the last one counts (RFC 9651 3.2)
+		weight = -1 // if a key occurs twice, the last member counts (RFC 9651 3.2)
 		if n, err := strconv.ParseUint(value, 10, 8); err == nil && n <= 10 {
 			weight = int(n)
 		}
@@ -126,16 +126,16 @@ func weighSHA256(want string) int {
 
 const reprDigest = "Repr-Digest"
 
-// setDigest states the digest of the selected representation (RFC 9530 3), also where the answer
-// has only a part of it, or nothing of it.
+// setDigest sets the digest of the selected representation (RFC 9530 3), also if the response
+// has only a part of it or none of it.
 func setDigest(c *fiber.Ctx, digest []byte) {
 	if digest != nil {
 		c.Set(reprDigest, "sha-256=:"+base64.StdEncoding.EncodeToString(digest)+":")
 	}
 }
 
-// confirmed withholds the last of the bytes that are left of a reader until the reader has ended
-// without an error: damage of a compressed file is found at its very end.
+// confirmed withholds the last bytes of a reader until the reader has ended without an error,
+// because damage of a compressed file is found only at its very end.
 type confirmed struct {
 	io.ReadCloser
 	left int64

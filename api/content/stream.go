@@ -11,10 +11,11 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// Only this file sends answers that take long. For every piece it asks whether the request would
-// still be let in (see Authority), and breaks the answer off if not. An answer either reaches its
-// end or breaks off so that the client notices: SendSized announces a length and then sends less,
-// SendChunked leaves out the last chunk. There is no third way; a test holds the packages to that.
+// Only this file sends long responses. Before every piece it asks whether the request would
+// still be allowed (see Authority), and breaks the response off if not. A response either
+// reaches its end or breaks off so that the client notices: SendSized announces a length and
+// then sends less; SendChunked omits the last chunk. There is no other way; a test checks that
+// of all packages.
 
 // Errors that end an answer without a failure of the server.
 var (
@@ -22,19 +23,20 @@ var (
 	errLeft  = errors.New("the client has gone")
 )
 
-// SendSized answers with size bytes of r and closes r. The answer breaks off where r fails or has
-// fewer bytes.
+// SendSized sends size bytes of r and closes r. The response breaks off if r fails or has fewer
+// bytes.
 func (s *Sender) SendSized(c *fiber.Ctx, r io.ReadCloser, size int64) error {
-	if size < 0 { // Fiber would send chunks, and the end of r would look like the end of the answer
+	// Fiber would send chunks, and the end of r would look like the end of the response
+	if size < 0 {
 		return errors.Join(fmt.Errorf("an answer of %d bytes", size), r.Close())
 	}
 	return c.SendStream(&lastingReader{r, s.authority.Lasting(c)}, int(size))
 }
 
-// SendChunked answers with what write writes. write runs after the handler has returned, so it must
-// not use c. Each flush, and the end of write, sends what was written. Writing fails once the
-// client has gone or the authority has ended; write then returns that error. Any error of write
-// breaks the answer off, and the log gets the reason.
+// SendChunked sends what write writes. write runs after the handler has returned, so it must not
+// use c. Each flush, and the end of write, sends what was written. Writing fails once the client
+// has disconnected or the authority has ended; write then returns that error. Any error of write
+// breaks the response off, and the log receives the reason.
 func (s *Sender) SendChunked(c *fiber.Ctx, write func(w *bufio.Writer) error) {
 	lasts, route := s.authority.Lasting(c), c.Method()+" "+c.Route().Path
 	answer := &chunked{}
@@ -61,8 +63,8 @@ func writeWhole(w *bufio.Writer, write func(w *bufio.Writer) error) (err error) 
 	return w.Flush()
 }
 
-// CopyWhole copies r, which must have size bytes. Errors: io.ErrUnexpectedEOF where it has another
-// number.
+// CopyWhole copies r, which must have size bytes. Errors: io.ErrUnexpectedEOF for another number
+// of bytes.
 func CopyWhole(w io.Writer, r io.Reader, size int64) error {
 	n, err := io.Copy(w, r)
 	if err == nil && n != size {
@@ -77,8 +79,8 @@ type chunked struct {
 	failed error // the writer's error; it is set before Read returns io.EOF
 }
 
-// Read implements io.Reader. Where the writer failed, with io.EOF too, Read ends with another error
-// than io.EOF, so that fasthttp does not send the last chunk.
+// Read implements io.Reader. If the writer failed, even with io.EOF, Read ends with another
+// error than io.EOF, so that fasthttp does not send the last chunk.
 func (a *chunked) Read(p []byte) (int, error) {
 	n, err := a.ReadCloser.Read(p)
 	if err == io.EOF &&
@@ -101,7 +103,7 @@ func (r *lastingReader) Read(p []byte) (int, error) {
 	return r.ReadCloser.Read(p)
 }
 
-// lastingWriter sends at once what is written to it.
+// lastingWriter sends what is written to it immediately.
 type lastingWriter struct {
 	to    *bufio.Writer
 	lasts func() bool

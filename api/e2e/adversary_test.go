@@ -447,7 +447,7 @@ func (p *production) look(a *adversary, told told, app *client.Client, j client.
 		paths = append(paths, job+"/download/"+m.Type+".ndjson")
 		if m.Type == "Binary" { // whose id it may know from elsewhere
 			a := p.do(app, "GET", "/fhir/Binary/"+m.ID)
-			p.want(a, 403, "with an export alone")
+			p.want(a, 403, "only with an export")
 		}
 	}
 	for _, path := range slices.Compact(slices.Sorted(slices.Values(paths))) {

@@ -216,7 +216,8 @@ var controlAttacks = []attack{
 	{"an application reads what a withheld document holds", "EHI-9", func(p *target) {
 		web, _ := p.letIn("web", "ann")
 		for _, accept := range []string{"*/*", "application/fhir+json"} {
-			p.want(p.do(web, "GET", "/fhir/Binary/of-a-document", "Accept", accept), 403, "with an export alone")
+			p.want(p.do(web, "GET", "/fhir/Binary/of-a-document", "Accept", accept), 403,
+				"only with an export")
 		}
 	}},
 	{"an application ticks the patient's form beforehand", "EHI-7", func(p *target) {

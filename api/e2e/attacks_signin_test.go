@@ -162,7 +162,7 @@ var signInAttacks = []attack{
 		w.stranger(victim)
 		w.toProvider(victim) // with a way of her own open
 		victim.visit(answer)
-		victim.sees(401, "begun elsewhere")
+		victim.sees(401, "began in another browser")
 		w.stranger(victim)
 		attacker.visit(w.open.Base + "/admin/ui/login")
 		attacker.forge(w.open.Base+"/admin/ui/login/openid", "https://evil.example/", "next=/admin/ui/jobs")
@@ -224,7 +224,7 @@ var signInAttacks = []attack{
 		for _, name := range []string{"nina", "admin", "root", "ada"} {
 			b := person()
 			b.visit(provider.signsIn(name, w.toProvider(b)))
-			b.sees(403, "has given you no role")
+			b.sees(403, "has not given you a role")
 			w.stranger(b)
 		}
 	}},

@@ -163,7 +163,7 @@ func TestAdministratorsSignInByARealProvider(t *testing.T) {
 	nora.sees(200, "nora (OpenID) (reviewer)")
 	for _, path := range []string{"/admin/ui/accounts", "/admin/ui/clients", "/admin/ui/audit"} {
 		nora.visit(p.open.Base + path)
-		nora.sees(403, "This needs the role admin")
+		nora.sees(403, "This requires the role admin")
 	}
 	nora.visit(p.open.Base + "/admin/ui/second-factor")
 	nora.sees(200, "manages your second factor")
@@ -172,7 +172,7 @@ func TestAdministratorsSignInByARealProvider(t *testing.T) {
 	for _, name := range []string{"nina", "theo", "vito"} {
 		b := p.person()
 		p.byProvider(b, name)
-		b.sees(403, "You are not signed in", "has given you no role", "Go to sign-in")
+		b.sees(403, "You are not signed in", "has not given you a role", "Go to sign-in")
 		b.visit(p.open.Base + "/admin/ui/jobs")
 		b.sees(200, "User name")
 	}
@@ -193,7 +193,7 @@ func TestAdministratorsSignInByARealProvider(t *testing.T) {
 	p.byProvider(victim, "olaf")
 	began()
 	victim.visit(answer)
-	victim.sees(401, "begun elsewhere")
+	victim.sees(401, "began in another browser")
 	victim.visit(p.open.Base + "/admin/ui/jobs")
 	victim.sees(200, "User name")
 	before := attacker.cookies()

@@ -135,10 +135,10 @@ func TestAdministratorsWorkWithoutScripts(t *testing.T) {
 		t.Error("a viewer is offered what he may not do")
 	}
 	v.post("/admin/ui/jobs/"+foreign.ID, url.Values{"_csrf": {v.field("_csrf")}, "do": {"approve"}})
-	v.sees(403, "This needs the role reviewer")
+	v.sees(403, "This requires the role reviewer")
 	for _, path := range []string{"/clients", "/accounts", "/audit", "/jobs/" + foreign.ID + "/files/Patient.ndjson"} {
 		v.visit(w.open.Base + "/admin/ui" + path)
-		v.sees(403, "This needs the role")
+		v.sees(403, "This requires the role")
 	}
 	v.forge(w.open.Base+"/admin/ui/jobs/"+foreign.ID, list, "do=approve")
 	v.sees(403, "")

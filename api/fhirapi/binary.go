@@ -11,11 +11,12 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// handleBinary reads a Binary, to which the url of an attachment leads. A patient's application
-// reads those of the patient's record, a backend service all of them. A client that asks for FHIR's
-// JSON gets the resource; others get the content (https://hl7.org/fhir/R4/binary.html#rest), always
-// as an attachment, because it may be HTML. In production a patient's application gets Binaries
-// with an export only: here, nobody has asked the patient whether the document may be shared.
+// handleBinary reads a Binary, the target of the url of an attachment. A patient's application
+// reads those of the patient's record, a backend service all of them. A client that asks for
+// FHIR's JSON gets the resource. Others get the content
+// (https://hl7.org/fhir/R4/binary.html#rest), always as an attachment, because it may be HTML.
+// In production, a patient's application gets Binaries only with an export, because a request
+// here does not ask the patient whether to share the document.
 func (h *Handlers) handleBinary(c *fiber.Ctx) error {
 	a, id := request.Access(c), c.Params("id")
 	if a.Patient != "" && !h.ReadsBinaries() {
@@ -49,16 +50,16 @@ func (h *Handlers) handleBinary(c *fiber.Ctx) error {
 	return c.Send(*b.Data)
 }
 
-// ReadsBinaries reports whether patients' applications may read Binaries one by one. The consent
+// ReadsBinaries reports whether patients' applications may read single Binaries. The consent
 // page says so.
 func (h *Handlers) ReadsBinaries() bool { return h.Sandbox }
 
 var errBinaryExported = ehi.Errorf(ehi.Forbidden,
-	"A patient's application gets Binaries with an export alone")
+	"A patient's application can get Binaries only with an export")
 
 var errBinaryNotFound = ehi.Errorf(ehi.NotFound, "Binary not found")
 
-// typeOf is the media type of a Binary's content; "" where it has none.
+// typeOf returns the media type of a Binary's content; "" for none.
 func typeOf(binary []byte) string {
 	var b struct {
 		ContentType string `json:"contentType"`
@@ -67,7 +68,7 @@ func typeOf(binary []byte) string {
 	return b.ContentType
 }
 
-// contentType is a media type from a record, in a form that fits a header.
+// contentType returns a media type from a record in a form that is valid in a header.
 func contentType(text string) string {
 	typ, parameters, err := mime.ParseMediaType(text)
 	if err != nil {

@@ -63,9 +63,9 @@ func (h *Handlers) handleDownload(c *fiber.Ctx) error {
 	}
 }
 
-// sendBytes sends a file that is rendered from the job's record; an empty one does not exist
-// (REAL-3). Tokens of different scopes see different content under one name, so the tag is of the
-// content.
+// sendBytes sends a file that is rendered from the job's record. An empty file does not exist
+// (REAL-3). Tokens with different scopes see different content under one name, so the tag
+// depends on the content.
 func (h *Handlers) sendBytes(c *fiber.Ctx, j *ehi.Job, name string, data []byte) error {
 	if len(data) == 0 {
 		return jobs.ErrFileNotFound
@@ -98,8 +98,8 @@ func (h *Handlers) attachmentLines(c *fiber.Ctx, j *ehi.Job) []byte {
 	return out
 }
 
-// subjectOf is a reference to the patient or group that a job's documents are about; "" where the
-// job is about all patients.
+// subjectOf returns a reference to the patient or group of a job's documents; "" if the job is
+// about all patients.
 func subjectOf(j *ehi.Job) string {
 	switch {
 	case j.Level == ehi.OnePatient && fhir.ValidID(j.Patient.ID):
@@ -115,8 +115,8 @@ func (h *Handlers) attachment(c *fiber.Ctx, j *ehi.Job, a ehi.Attachment) fhir.A
 	return fhir.NewAttachment(a.Name, a.ContentType, u, a.Size, a.SHA1, a.CreatedAt)
 }
 
-// errorLines report what was left out of the request (EHI-6, BULK-1), what the token does not open,
-// and errors that the client ordered.
+// errorLines report what was left out of the request (EHI-6, BULK-1), what the token does not
+// open, and errors that the client ordered.
 func errorLines(j *ehi.Job, r reach) []byte {
 	out := r.lines()
 	for _, n := range slices.Concat(j.KickOff.Notices(), r.absent(j)) {

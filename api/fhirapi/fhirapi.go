@@ -1,12 +1,12 @@
-// Package fhirapi answers applications in FHIR's terms. It kicks exports off, and tells how they
-// stand, what they hold and where the files are; it sends the files, and deletes exports. It also
-// answers requests for resources: the CapabilityStatement, patients, groups and Binaries by id, and
-// searches. (Package fhir of shared knows FHIR itself; so that the word fhir keeps that one
-// meaning, this package does not share its name.)
+// Package fhirapi has the FHIR API for applications. It kicks exports off, reports their state
+// and their files, sends the files, and deletes exports. It also serves resources: the
+// CapabilityStatement, patients, groups and Binaries by id, and searches. (Package fhir of
+// shared knows FHIR itself. This package has another name, so that the name fhir has one
+// meaning.)
 //
-// It never decides who may use a route: the router does, by its rules of access. It narrows what a
-// token gets to its patient, its client and its scopes. It never changes a job: exporter/jobs does.
-// api/server uses it.
+// It never decides who may use a route: the router does, with its rules of access. It limits
+// what a token gets to its patient, its client and its scopes. It never changes a job:
+// exporter/jobs does. api/server uses it.
 package fhirapi
 
 import (
@@ -30,8 +30,8 @@ import (
 type Jobs interface {
 	KickOff(ctx context.Context, by ehi.Actor, ask jobs.Ask) (*ehi.Job, error)
 	Delete(ctx context.Context, by ehi.Actor, j *ehi.Job) error
-	// Find finds any job, FindOwn one of the actor's, and Released one of them whose files may be
-	// had. Errors: ehi.NotFound.
+	// Find finds any job, FindOwn one of the actor's, and Released one of those if its files are
+	// available. Errors: ehi.NotFound.
 	Find(ctx context.Context, id string) (*ehi.Job, error)
 	FindOwn(ctx context.Context, by ehi.Actor, id string) (*ehi.Job, error)
 	Released(ctx context.Context, by ehi.Actor, id string) (*ehi.Job, error)
@@ -42,7 +42,7 @@ type Jobs interface {
 	Damaged(job string) ([]files.Known, error)
 }
 
-// Source is the records that are read (source.Source).
+// Source has the records (source.Source).
 type Source interface {
 	FindPatients(ctx context.Context, s source.Search) (source.Found, error)
 	Open(ctx context.Context, patient string) (source.Record, error)
@@ -51,26 +51,26 @@ type Source interface {
 	Group(ctx context.Context, id string) ([]byte, error)
 }
 
-// Rules decide what of a record goes out (release.Rules).
+// Rules decides what of a record is released (release.Rules).
 type Rules interface {
 	// Alone returns a Patient without what it refers to.
 	Alone(patient []byte) ([]byte, error)
 }
 
-// Tokens know who sends a request (session.Tokens).
+// Tokens knows who sends a request (session.Tokens).
 type Tokens interface {
-	// Authenticate reads the token of a request anew. Errors: ehi.Unauthenticated.
+	// Authenticate reads the token of a request again. Errors: ehi.Unauthenticated.
 	Authenticate(c *fiber.Ctx) (*auth.Access, error)
 }
 
 // Trail records what requests do (trail.Recorder).
 type Trail interface {
 	Record(c *fiber.Ctx, err error, e ehi.Event)
-	// Disclose records that files of a job go out.
+	// Disclose records that files of a job are sent.
 	Disclose(c *fiber.Ctx, j *ehi.Job)
 }
 
-// Sender sends answers that take long, and files (content.Sender).
+// Sender sends long responses and files (content.Sender).
 type Sender interface {
 	Send(c *fiber.Ctx, b content.Body) error
 	SendChunked(c *fiber.Ctx, write func(*bufio.Writer) error)
@@ -78,53 +78,53 @@ type Sender interface {
 	SendDocument(c *fiber.Ctx, j *ehi.Job, segment string) error
 }
 
-// Progress knows how running exports get on (progress.Book).
+// Progress knows how far running exports are (progress.Book).
 type Progress interface {
 	Of(job string) (_ ehi.Progress, known bool)
 }
 
-// Holds let status requests wait for news of their job (progress.Holds).
+// Holds lets status requests wait for a change of their job (progress.Holds).
 type Holds interface {
 	Hold(
 		c *fiber.Ctx, job string, most time.Duration, over func() (bool, error),
 	) (waited bool, err error)
 }
 
-// Paces hold the polls of each job to a pace (abuse.Paces).
+// Paces limits how often clients poll each job (abuse.Paces).
 type Paces interface {
 	Admit(job string, now time.Time) (delay, refused time.Duration)
 	Refuse(job string, now time.Time) (refused time.Duration)
 }
 
-// Failures refuse addresses and clients of which too many requests have failed (abuse.Failures).
+// Failures refuses addresses and clients with too many failed requests (abuse.Failures).
 type Failures interface {
-	// Limit is middleware, for the request's address; LimitClient is for a client.
+	// Limit is middleware for the request's address; LimitClient is for a client.
 	Limit(c *fiber.Ctx) error
 	LimitClient(c *fiber.Ctx, client string) error
 }
 
-// Faults are those that clients order in the sandbox (faulty.Book).
+// Faults are the failures that clients order in the sandbox (faulty.Book).
 type Faults interface {
 	KickOff(c *fiber.Ctx, faults []ehi.Fault) error
 	Status(c *fiber.Ctx, j *ehi.Job) (done bool, err error)
 	File(c *fiber.Ctx, j *ehi.Job, name string) (cut, done bool, err error)
 }
 
-// Config is what the handlers are told once, at start.
+// Config is the configuration of the handlers.
 type Config struct {
-	// Origins is how clients reach the server, and by which proxies.
+	// Origins says how clients reach the server, and through which proxies.
 	Origins request.Origins
-	// Sandbox lets patients' applications read Binaries, and Patients as they are stored, and lets
+	// Sandbox lets patients' applications read Binaries, and Patients as stored, and lets
 	// clients order faults.
 	Sandbox bool
-	// Open answers requests without a token: files need none.
+	// Open accepts requests without a token, also for files.
 	Open bool
 	// BareLink sends the Link header without angle brackets to every client (EHI-2).
 	BareLink bool
 	// Hold is how long a status request is held while its job is being exported. MaxHold is the
-	// longest wait that a client may ask for by Prefer: wait. 0: no request is held.
+	// longest wait that a client may request with Prefer: wait. 0: no request is held.
 	Hold, MaxHold time.Duration
-	// PageTasks is how many tasks' files a page of the manifest lists (BULK-3).
+	// PageTasks is the number of tasks whose files a page of the manifest lists (BULK-3).
 	PageTasks int
 }
 
@@ -142,19 +142,18 @@ type Handlers struct {
 	Paces    Paces
 	Failures Failures
 	Faults   Faults
-	// Log is told why a manifest does not say which files are damaged.
+	// Log receives the reason if a manifest does not mark damaged files.
 	Log *slog.Logger
 }
 
-// Router registers a handler behind the rule of access of its route, and what comes before that
-// rule.
+// Router registers a handler behind the access rule of its route and the middleware before it.
 type Router interface {
 	On(method, path string, handler fiber.Handler, before ...fiber.Handler)
 }
 
-// Routes registers what stands below one variant of the FHIR base (EHI-1), such as /no-form/fhir.
+// Routes registers the routes below one variant of the FHIR base (EHI-1), such as /no-form/fhir.
 func (h *Handlers) Routes(r Router, base string) {
-	h.kickOffRoutes(r, base) // first: $export is no id of a resource
+	h.kickOffRoutes(r, base) // first, because $export is not the id of a resource
 	r.On("GET", base+"/metadata", h.handleCapabilities)
 	r.On("GET", base+"/OperationDefinition/:id", h.handleOperationDefinition)
 	for _, search := range []struct{ method, path string }{{"GET", ""}, {"POST", "/_search"}} {
@@ -186,7 +185,7 @@ func (h *Handlers) kickOffRoutes(r Router, base string) {
 	}
 }
 
-// JobRoutes registers what stands below the URL of a job.
+// JobRoutes registers the routes below the URL of a job.
 func (h *Handlers) JobRoutes(r Router) {
 	r.On("GET", "/jobs/:id/status", h.handleStatus)
 	r.On("DELETE", "/jobs/:id/status", h.handleDelete)
@@ -195,11 +194,11 @@ func (h *Handlers) JobRoutes(r Router) {
 	r.On("GET", "/jobs/:id/download/:file", h.handleDownload)
 }
 
-// ownJob finds the request's job. One of another client is as absent as one that never was.
+// ownJob finds the request's job. A job of another client is reported as not found.
 func (h *Handlers) ownJob(c *fiber.Ctx) (*ehi.Job, error) {
 	j, err := h.Jobs.FindOwn(c.UserContext(), h.Origins.Actor(c), c.Params("id"))
 	return request.Noted(c, j, err)
 }
 
-// jobURL is the URL of what stands below that of a job; path begins with a slash.
+// jobURL returns a URL below that of a job. path begins with a slash.
 func jobURL(origin, id, path string) string { return origin + "/jobs/" + id + path }

@@ -12,9 +12,9 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// patience is how long a status request may be held, and until when: by default while a machine
-// works on the job, by Prefer: wait also while a person does. applied is the preference that is
-// kept.
+// patience returns how long a status request may be held, and until when: by default while a
+// machine works on the job, with Prefer: wait also while a person does. applied is the
+// preference that is honored.
 func (h *Handlers) patience(
 	c *fiber.Ctx, j *ehi.Job,
 ) (most time.Duration, over func(*ehi.Job) bool, applied string) {
@@ -31,9 +31,9 @@ func (h *Handlers) patience(
 	return most, func(j *ehi.Job) bool { return j.Status != ehi.Requested }, ""
 }
 
-// await waits with the answer to a status request for as long as its client and the limits allow,
-// and returns the job as it is then. Requests that are held do not count as polls; others are held
-// to a pace. Errors: those of keepPace.
+// await delays the answer to a status request for as long as its client and the limits allow,
+// and returns the job as it then is. Requests that are held do not count as polls; the pace of
+// others is limited. Errors: those of keepPace.
 func (h *Handlers) await(c *fiber.Ctx, j *ehi.Job) (*ehi.Job, error) {
 	most, over, applied := h.patience(c, j)
 	if j.Status.Settled() {
@@ -41,7 +41,7 @@ func (h *Handlers) await(c *fiber.Ctx, j *ehi.Job) (*ehi.Job, error) {
 		return j, nil
 	}
 	j, waited, err := h.hold(c, j, most, over)
-	if waited || most == 0 { // no wait was asked for, and there was none
+	if waited || most == 0 { // no wait was requested, and there was none
 		preferenceApplied(c, applied)
 	}
 	if waited || err != nil {
@@ -50,7 +50,7 @@ func (h *Handlers) await(c *fiber.Ctx, j *ehi.Job) (*ehi.Job, error) {
 	return h.keepPace(c, j)
 }
 
-// keepPace delays or refuses a poll that comes too soon. Errors: ehi.Throttled, and those of
+// keepPace delays or refuses a poll that comes too early. Errors: ehi.Throttled, and those of
 // ownJob.
 func (h *Handlers) keepPace(c *fiber.Ctx, j *ehi.Job) (*ehi.Job, error) {
 	delay, refused := h.Paces.Admit(j.ID, time.Now())
@@ -76,9 +76,9 @@ func preferenceApplied(c *fiber.Ctx, preference string) {
 	}
 }
 
-// hold keeps a request until over is true of its job, for at most most, and returns the job as it
-// is then. waited is false if it was not kept at all. The token is looked at again afterwards: it
-// may have been revoked meanwhile.
+// hold keeps a request until over is true for its job, for at most most, and returns the job as
+// it then is. waited is false if the request was not kept. Afterwards hold checks the token
+// again, because it may have been revoked.
 func (h *Handlers) hold(
 	c *fiber.Ctx, j *ehi.Job, most time.Duration, over func(*ehi.Job) bool,
 ) (_ *ehi.Job, waited bool, err error) {

@@ -8,8 +8,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Job is a job as its form's sender sees it (EHI-7). What came of the choices is not in it: an
-// application never learns that something is withheld (EHI-14).
+// Job is a job as the sender of its form sees it (EHI-7). It does not contain the effects of the
+// choices: an application must not learn that something is withheld (EHI-14).
 type Job struct {
 	ID             string            `json:"id"`
 	Patient        ehi.Patient       `json:"patient"`
@@ -26,12 +26,12 @@ type Job struct {
 	Progress       string            `json:"progress,omitempty"`
 }
 
-// AnswerSender describes a job to who has sent its form.
+// AnswerSender describes a job to the sender of its form.
 func (h *Handlers) AnswerSender(c *fiber.Ctx, j *ehi.Job) error {
 	return c.JSON(h.describeJob(j, reach{}))
 }
 
-// JobForStaff describes a job to administrators. The manifest is left out, see ManifestForStaff.
+// JobForStaff describes a job to administrators. It omits the manifest, see ManifestForStaff.
 func (h *Handlers) JobForStaff(c *fiber.Ctx, j *ehi.Job) Job {
 	out := h.describeJob(j, unlimited)
 	for _, a := range j.Attachments {

@@ -17,8 +17,8 @@ import (
 	"ehi-server/shared/weburl"
 )
 
-// handleKickOff answers the kick-off of an operation on one patient or a population (EHI-1, 2, 6;
-// BULK-1, 2). It creates a job and answers at once; the export runs in a worker.
+// handleKickOff handles the kick-off of an operation on one patient or a population (EHI-1, 2,
+// 6; BULK-1, 2). It creates a job and responds immediately; the export runs in a worker.
 func (h *Handlers) handleKickOff(level ehi.Level, op ehi.Operation) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		if err := h.Failures.LimitClient(c, request.Access(c).ClientID); err != nil {
@@ -42,7 +42,7 @@ func (h *Handlers) handleKickOff(level ehi.Level, op ehi.Operation) fiber.Handle
 	}
 }
 
-// recordRefusal records a kick-off that is refused here. The others are recorded by package jobs.
+// recordRefusal records a kick-off that is refused here. Package jobs records the others.
 func (h *Handlers) recordRefusal(c *fiber.Ctx, err error, ask jobs.Ask) {
 	e := ehi.Event{Action: ehi.ActionKickOff, Detail: ask.Level.Kind()}
 	if ask.Level == ehi.OnePatient && fhir.ValidID(ask.Subject) {
@@ -51,8 +51,8 @@ func (h *Handlers) recordRefusal(c *fiber.Ctx, err error, ask jobs.Ask) {
 	h.Trail.Record(c, err, e)
 }
 
-// kickOffAsk reads what a kick-off asks for. With an error, it returns what it could read until
-// then.
+// kickOffAsk reads the parameters of a kick-off. With an error, it returns what it could read
+// until then.
 func (h *Handlers) kickOffAsk(
 	c *fiber.Ctx, level ehi.Level, op ehi.Operation,
 ) (ask jobs.Ask, err error) {
@@ -85,7 +85,8 @@ func (h *Handlers) kickOffAsk(
 	return ask, err
 }
 
-// ownBase reports whether a FHIR base is this server's, so that a URL below it names what is here.
+// ownBase reports whether a FHIR base belongs to this server, so that URLs below it name
+// resources here.
 func (h *Handlers) ownBase(c *fiber.Ctx) func(base string) bool {
 	return func(base string) bool {
 		return slices.Contains(h.Origins.Audiences(c, base, h.Sandbox), weburl.Canonical(base))
@@ -110,10 +111,10 @@ func kickOffParameters(c *fiber.Ctx) ([]fhir.Parameter, error) {
 	for name, value := range c.Request().URI().QueryArgs().All() {
 		p := fhir.Parameter{Name: string(name), Value: string(value)}
 		switch {
-		case p.Name == "_format", p.Name == "_pretty": // of the answer
+		case p.Name == "_format", p.Name == "_pretty": // they concern the response
 		case p.Name == "patient" && c.Method() != fiber.MethodPost:
 			// Bulk Data Access 3.0.0, "Query Parameters"
-			return nil, ehi.Errorf(ehi.Invalid, "The parameter patient needs a POST request")
+			return nil, ehi.Errorf(ehi.Invalid, "The parameter patient requires a POST request")
 		default:
 			params = append(params, p)
 		}

@@ -30,7 +30,7 @@ func (h *Handlers) sendManifest(c *fiber.Ctx, j *ehi.Job) error {
 	c.Set(fiber.HeaderExpires, faulty.Expires(j).Format(http.TimeFormat))
 	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
 	if m.to-m.from > streamedTasks {
-		ctx := context.Background() // the request's ends before its body is written
+		ctx := context.Background() // the request's context ends before its body is written
 		h.Sender.SendChunked(c, func(w *bufio.Writer) error { return m.write(ctx, w) })
 		return nil
 	}
@@ -44,8 +44,8 @@ func (h *Handlers) sendManifest(c *fiber.Ctx, j *ehi.Job) error {
 // streamedTasks is the number of tasks from which a manifest is streamed.
 const streamedTasks = 50
 
-// pageOf reads which page of the manifest the client asks for; -1 is all of it. A manifest has
-// pages only if its kick-off allowed them (BULK-3). Errors: ehi.NotFound.
+// pageOf returns the page of the manifest that the client requests; -1 for the whole manifest. A
+// manifest has pages only if its kick-off allowed them (BULK-3). Errors: ehi.NotFound.
 func pageOf(c *fiber.Ctx, j *ehi.Job, pageTasks int) (int, error) {
 	if !j.KickOff.Paged {
 		return -1, nil
@@ -57,8 +57,8 @@ func pageOf(c *fiber.Ctx, j *ehi.Job, pageTasks int) (int, error) {
 	return page, nil
 }
 
-// ManifestForStaff renders the manifest of a job for administrators: all of it, or the first page
-// where it is long. Errors: ehi.Transient where the record of a part is lost.
+// ManifestForStaff renders the manifest of a job for administrators: all of it, or the first
+// page of a long one. Errors: ehi.Transient if the record of a part is lost.
 func (h *Handlers) ManifestForStaff(c *fiber.Ctx, j *ehi.Job) (json.RawMessage, error) {
 	page := -1
 	if j.Tasks > h.PageTasks {
@@ -67,7 +67,7 @@ func (h *Handlers) ManifestForStaff(c *fiber.Ctx, j *ehi.Job) (json.RawMessage, 
 	return h.newManifest(c, j, page, unlimited).render(c.UserContext())
 }
 
-// manifest is one page of a job's manifest in the making.
+// manifest renders one page of a job's manifest.
 type manifest struct {
 	tasks    Jobs
 	job      *ehi.Job
@@ -75,7 +75,7 @@ type manifest struct {
 	open     bool // whether files need no token
 	from, to int  // tasks
 	page     int
-	reach    reach // whose manifest it is: it lists what that one opens
+	reach    reach // what the reader may open; the manifest lists only that
 	errors   []ehi.ManifestEntry
 	first    bool
 	damaged  map[string]bool // files that are known to be damaged, by placeOf
@@ -108,7 +108,7 @@ func (h *Handlers) newManifest(c *fiber.Ctx, j *ehi.Job, page int, r reach) *man
 	return m
 }
 
-// placeOf names the place of a file among those of its job.
+// placeOf identifies the position of a file among those of its job.
 func placeOf(object string, offset int64) string {
 	return object + "." + strconv.FormatInt(offset, 10)
 }
@@ -120,7 +120,8 @@ func (m *manifest) render(ctx context.Context) ([]byte, error) {
 	return buf.Bytes(), err
 }
 
-// write writes the manifest: its head, the files task by task, and what is known only after those.
+// write writes the manifest: its head, the files task by task, and finally what is known only
+// then.
 func (m *manifest) write(ctx context.Context, w *bufio.Writer) error {
 	j := m.job
 	head := ehi.ManifestHead{
@@ -166,7 +167,7 @@ func (m *manifest) write(ctx context.Context, w *bufio.Writer) error {
 	return w.Flush()
 }
 
-// writeTail ends the object, in the form of the job's operation (BULK-7).
+// writeTail ends the object, in the form that the job's operation requires (BULK-7).
 func (m *manifest) writeTail(w *bufio.Writer) error {
 	if m.errors == nil {
 		m.errors = []ehi.ManifestEntry{}
@@ -236,8 +237,8 @@ func (m *manifest) task(ctx context.Context, w *bufio.Writer, n int) error {
 	return nil
 }
 
-// extension is what the entry of a file has besides, in the form of the job's operation; nil for
-// nothing.
+// extension returns further properties of a file's entry, in the form that the job's operation
+// requires; nil for none.
 func (m *manifest) extension(f ehi.File) any {
 	var e ehi.FileExtension
 	if sum := files.Sum(f.Sum); sum != "" {

@@ -11,8 +11,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// jobMetadata is what a job tells of itself to its application (EHI-14). It has no field for what
-// the patient withheld, nor for the choices from which an application could conclude it.
+// jobMetadata is what an application may know about its job (EHI-14). It has no field for what
+// the patient withheld, nor for choices from which an application could infer it.
 type jobMetadata struct {
 	ID      string      `json:"id"`
 	Level   string      `json:"level"`
@@ -24,23 +24,23 @@ type jobMetadata struct {
 	Choices choices     `json:"choices"`
 	// Counts are resources by type. An application gets them once the export is approved.
 	Counts map[string]int64 `json:"counts"`
-	// Bytes and Errors are sums over all types; nil where the reader may not know them.
+	// Bytes and Errors are sums over all types; nil if the reader may not know them.
 	Bytes  *int64    `json:"bytes,omitempty"`
 	Errors *int64    `json:"errors,omitempty"`
 	Times  fiber.Map `json:"times"`
 }
 
-// choices says how the job was asked for.
+// choices describes how the job was requested.
 type choices struct {
 	Form    bool      `json:"form"` // whether the patient's form was sent
 	By      string    `json:"by"`   // who sent it
 	KickOff fiber.Map `json:"kickOff"`
 }
 
-// staffMetadata is jobMetadata with what administrators know beside it.
+// staffMetadata is jobMetadata with additional fields for administrators.
 type staffMetadata struct {
 	jobMetadata
-	Choices  staffChoices     `json:"choices"` // in place of jobMetadata.Choices
+	Choices  staffChoices     `json:"choices"` // instead of jobMetadata.Choices
 	Withheld map[string]int64 `json:"withheld"`
 }
 
@@ -50,7 +50,7 @@ type staffChoices struct {
 	Authorizations any `json:"authorizations"`
 }
 
-// handleMetadata tells how a job was asked for, how it stands and what it holds (EHI-14).
+// handleMetadata returns how a job was requested, its state and what it contains (EHI-14).
 func (h *Handlers) handleMetadata(c *fiber.Ctx) error {
 	if request.AdministratorName(c) != "" {
 		j, err := h.Jobs.Find(c.UserContext(), c.Params("id"))
@@ -66,11 +66,11 @@ func (h *Handlers) handleMetadata(c *fiber.Ctx) error {
 	return c.JSON(metadataFor(reachOf(request.Access(c), j), j))
 }
 
-// metadataFor is what a token may know of its job. Nothing is released before the approval.
+// metadataFor returns what a token may know about its job. Nothing is released before approval.
 func metadataFor(r reach, j *ehi.Job) jobMetadata {
 	m := describe(j)
 	if j.WithForm {
-		m.Patient.Name = "" // the one that administrators see; the patient may withhold it
+		m.Patient.Name = "" // for administrators only; the patient may withhold it
 	}
 	if j.Status != ehi.Approved {
 		return m
@@ -95,7 +95,7 @@ func metadataForStaff(j *ehi.Job) staffMetadata {
 	return out
 }
 
-// describe is what everybody who may know of the job may know about it.
+// describe returns the metadata that every reader may have.
 func describe(j *ehi.Job) jobMetadata {
 	return jobMetadata{
 		ID:      j.ID,
@@ -118,7 +118,7 @@ func describe(j *ehi.Job) jobMetadata {
 	}
 }
 
-// instant renders a time, "" for none.
+// instant formats a time; "" for none.
 func instant(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -126,7 +126,7 @@ func instant(t time.Time) string {
 	return fhir.FormatInstant(t)
 }
 
-// ignored says what was left out of a request.
+// ignored returns what was left out of a request.
 func ignored(k ehi.KickOff) []string {
 	notices := k.Notices()
 	out := make([]string, len(notices))
@@ -136,7 +136,7 @@ func ignored(k ehi.KickOff) []string {
 	return out
 }
 
-// wireKickOff shows what an application asked for by the names of its parameters (EHI-6).
+// wireKickOff describes the request of an application with the names of its parameters (EHI-6).
 func wireKickOff(k ehi.KickOff) fiber.Map {
 	return fiber.Map{
 		"_typeFilter":             k.TypeFilters,
@@ -154,7 +154,7 @@ func wireKickOff(k ehi.KickOff) fiber.Map {
 	}
 }
 
-// Counts are counts as JSON shows them: {} where there are none.
+// Counts returns counts for JSON: {} instead of null.
 func Counts(m map[string]int64) map[string]int64 {
 	if m == nil {
 		return map[string]int64{}

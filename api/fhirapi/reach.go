@@ -28,11 +28,12 @@ import (
 //	state, errors of the request itself    any of these
 type reach struct {
 	scopes auth.Scopes
-	// whole is whether the token could have kicked the job off as it is.
+	// whole is whether the token could have kicked off the job as it is.
 	whole bool
-	// patients is whether it may know who is a patient here.
+	// patients is whether the reader may know who is a patient here.
 	patients bool
-	// withheld is whether it may know that something is withheld: never, but for administrators.
+	// withheld is whether the reader may know that something is withheld: only administrators
+	// may.
 	withheld bool
 }
 
@@ -56,11 +57,11 @@ func reachOf(a *auth.Access, j *ehi.Job) reach {
 
 func (r reach) reads(typ string) bool { return r.scopes.Can(auth.SystemContext, typ, auth.Export) }
 
-// opens reports whether files of a type may be had; "" stands for files of mixed types.
+// opens reports whether files of a type are available; "" stands for files of mixed types.
 func (r reach) opens(typ string) bool { return r.whole || typ != "" && r.reads(typ) }
 
-// file reports whether a file may be had, by the name under which the manifest lists it. It looks
-// at the name alone, so that the answer does not tell whether there is such a file.
+// file reports whether a file is available, by its name in the manifest. It uses only the name,
+// so that the answer does not reveal whether the file exists.
 func (r reach) file(name string) bool {
 	switch typ, _, _ := strings.Cut(name, "."); {
 	case name == errorsFile:
@@ -75,9 +76,9 @@ func (r reach) file(name string) bool {
 
 const documentType = "DocumentReference"
 
-// absent says which patients the kick-off asked for in vain. Only a token that may read Patient
-// learns whether somebody is a patient here. Of a group, nobody learns whether a person outside of
-// it is a patient at all.
+// absent returns which requested patients are not in the export. Only a token that may read
+// Patient learns whether somebody is a patient here. For a group, nobody learns whether a person
+// outside of it is a patient at all.
 func (r reach) absent(j *ehi.Job) []ehi.Notice {
 	ids := j.AbsentPatients()
 	if len(ids) == 0 {
@@ -86,37 +87,39 @@ func (r reach) absent(j *ehi.Job) []ehi.Notice {
 	if !r.patients {
 		return []ehi.Notice{{
 			Code: ehi.Suppressed,
-			Text: "Which of the patients that were asked for are in this export " +
-				"is told to tokens that may read Patient",
+			Text: "Only a token that may read Patient can see which of the requested " +
+				"patients are in this export",
 		}}
 	}
 	out := make([]ehi.Notice, len(ids))
 	for i, id := range ids {
 		out[i] = ehi.Notice{
 			Code: ehi.NotFound,
-			Text: "Left out: Patient/" + id + " is no patient of this export",
+			Text: "Left out: Patient/" + id + " is not a patient of this export",
 		}
 	}
 	return out
 }
 
-// counts reports whether it may know how many resources the record of a patient's job has. Beside
-// the number of those that are shared, that tells how many are withheld (EHI-14).
+// counts reports whether the reader may know how many resources the record of a patient's job
+// has. Together with the number of released resources, that would reveal how many are withheld
+// (EHI-14).
 func (r reach) counts(j *ehi.Job) bool { return r.withheld || r.whole && j.Form == nil }
 
-// beyondReach refuses what belongs to the client's own job, but is not opened by the token.
+// beyondReach refuses something that belongs to the client's own job but that the token does not
+// open.
 func beyondReach(c *fiber.Ctx) error {
-	return session.Insufficient(c, "The scopes of this token do not reach so far into the export; "+
-		"a token like the one of its kick-off does")
+	return session.Insufficient(c, "The scopes of this token do not open this part of the export; "+
+		"use a token with the scopes of its kick-off")
 }
 
-// lines tell a token that there is more than it opens, so that nobody takes a part of an export for
-// the whole.
+// lines tells the reader that the export has more than the token opens, so that nobody takes a
+// part for the whole.
 func (r reach) lines() []byte {
 	if r.whole {
 		return nil
 	}
 	return fhir.Outcome("information", "suppressed",
-		"This export may hold more than the scopes of this token open: "+
-			"its other files are not listed").Line()
+		"This export may contain more than the scopes of this token open: "+
+			"other files are not listed").Line()
 }

@@ -25,7 +25,7 @@ const (
 	capabilityDate = "2026-11-24"
 )
 
-// handleCapabilities is the CapabilityStatement (BULK-9, REAL-4).
+// handleCapabilities returns the CapabilityStatement (BULK-9, REAL-4).
 func (h *Handlers) handleCapabilities(c *fiber.Ctx) error {
 	if err := content.Negotiate(c); err != nil {
 		return err
@@ -66,7 +66,7 @@ func (h *Handlers) handleCapabilities(c *fiber.Ctx) error {
 					{"url": "token", "valueUri": origin + "/auth/token"},
 				}}},
 			},
-			"documentation": "Resources of types that list no interaction are read by an export.",
+			"documentation": "Use an export to get resources of the types without interactions.",
 			"resource": exportedTypes([]fiber.Map{
 				{"type": "Patient",
 					"interaction": []fiber.Map{{"code": "read"}, {"code": "search-type"}},
@@ -84,8 +84,8 @@ func (h *Handlers) handleCapabilities(c *fiber.Ctx) error {
 	})
 }
 
-// exportedTypes adds the types that only an export reads to those with interactions: bulk clients
-// ask for the types that the CapabilityStatement lists, and silently leave out all others.
+// exportedTypes adds the types that only an export reads to those with interactions. Bulk
+// clients request only types that the CapabilityStatement lists.
 func exportedTypes(listed []fiber.Map) []fiber.Map {
 	for _, t := range fhir.Types() {
 		known := func(m fiber.Map) bool { return m["type"] == t }
@@ -96,7 +96,7 @@ func exportedTypes(listed []fiber.Map) []fiber.Map {
 	return listed
 }
 
-// fhirBase is the variant of the FHIR base that a request came by.
+// fhirBase returns the variant of the FHIR base of a request.
 func fhirBase(c *fiber.Ctx) string {
 	i := bytes.Index([]byte(c.Path()), []byte("/fhir/"))
 	return c.Path()[:i] + "/fhir"
@@ -135,11 +135,11 @@ func (h *Handlers) handleOperationDefinition(c *fiber.Ctx) error {
 		"system":       true,
 		"type":         false,
 		"instance":     true,
-		"description": "Asynchronous export of everything that is held about one patient, the " +
-			"members of a group or all patients. It answers 202 with the status URL in " +
-			"Content-Location and, unless the form is off, a Link with " +
-			"rel=\"patient-interaction\" to the page on which the patient chooses what is " +
-			"released.",
+		"description": "Exports everything that is stored about one patient, the members of a " +
+			"group or all patients, asynchronously. The response is 202 with the status URL " +
+			"in Content-Location. Unless the form is off, a Link with " +
+			"rel=\"patient-interaction\" leads to the page on which the patient chooses what " +
+			"to share.",
 		"parameter": []fiber.Map{
 			in("_since", "instant", "1", "Only resources updated at or after this instant."),
 			in("_until", "instant", "1", "Only resources updated before this instant."),
@@ -153,8 +153,8 @@ func (h *Handlers) handleOperationDefinition(c *fiber.Ctx) error {
 			in("to", "date", "1",
 				"Only what happened on or before this date, in the categories that take dates."),
 			in("_compression", "code", "1",
-				"How the files are stored: identity, gzip or zstd. "+
-					"They are sent as the client accepts them."),
+				"How to store the files: identity, gzip or zstd. "+
+					"They are sent in a coding that the client accepts."),
 		},
 	})
 }
@@ -184,7 +184,7 @@ func (h *Handlers) handlePatient(c *fiber.Ctx) error {
 }
 
 // alone returns a Patient as the reader may have it. In production, a patient's application does
-// not read what the Patient refers to, such as the clinic or the doctor: only the form releases
+// not see what the Patient refers to, such as the clinic or the doctor: only the form releases
 // that.
 func (h *Handlers) alone(c *fiber.Ctx, line []byte) ([]byte, error) {
 	if request.Access(c).System() || h.Sandbox {

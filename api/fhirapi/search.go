@@ -19,20 +19,20 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// usualCount is how many matches a page of a search has where the client does not say.
+// usualCount is the default number of matches on a page of a search.
 const usualCount = 50
 
-// MostCount is the most matches that a page of a search has, whatever its client asks for.
+// MostCount is the maximum number of matches on a page of a search.
 const MostCount = 500
 
-// cursorParameter says where the next page of a search begins. It is no part of FHIR: clients
+// cursorParameter says where the next page of a search begins. It is not part of FHIR; clients
 // follow links.
 const cursorParameter = "_cursor"
 
-// searchRequest is a search that a client asks for (https://hl7.org/fhir/R4/search.html).
+// searchRequest is the search that a client requests (https://hl7.org/fhir/R4/search.html).
 type searchRequest struct {
 	source.Search
-	// applied is the parameters that were understood, as the self link repeats them.
+	// applied are the parameters that the server understood. The self link repeats them.
 	applied []fhir.Parameter
 }
 
@@ -61,7 +61,7 @@ func (h *Handlers) handleSearch(
 	}
 }
 
-// searchParametersOf reads the query and the form, in their order.
+// searchParametersOf reads the query and the form, in order.
 func searchParametersOf(c *fiber.Ctx) (out []fhir.Parameter, err error) {
 	for name, value := range c.Request().URI().QueryArgs().All() {
 		out = append(out, fhir.Parameter{Name: string(name), Value: string(value)})
@@ -101,10 +101,10 @@ func parseSearch(typ string, asked []fhir.Parameter, strict bool) (q searchReque
 	return q, nil
 }
 
-// add adds one parameter to the search; known is false where it is not supported.
+// add adds a parameter to the search. known is false if it is not supported.
 func (q *searchRequest) add(typ string, p fhir.Parameter) (known bool, err error) {
 	switch p.Name {
-	case "_format": // negotiate has seen to it
+	case "_format": // Negotiate handles it
 		return true, nil
 	case "_id":
 		q.restrict(find.Alternatives(p.Value))
@@ -173,8 +173,8 @@ func (h *Handlers) findPatients(c *fiber.Ctx, q source.Search) (found source.Fou
 	return foundIn(*shown, q)
 }
 
-// foundIn searches the one Patient that an application may have, as the application sees it: a
-// match in what is withheld would tell the application what that is.
+// foundIn searches the one Patient that an application may have, as the application sees it. A
+// match in withheld data would reveal that data.
 func foundIn(shown source.Match, q source.Search) (found source.Found, err error) {
 	entries, err := find.Entries("Patient", shown.Line)
 	if err != nil || !find.Matches(q.Criteria, entries) {
@@ -187,8 +187,8 @@ func foundIn(shown source.Match, q source.Search) (found source.Found, err error
 	return found, nil
 }
 
-// groupsAtOnce is how many groups are read for one page of a search. Where the source has more, a
-// page may be short although there is a next one, and the total is unknown.
+// groupsAtOnce is the maximum number of groups that are read for one page of a search. If the
+// source has more, a page may be short although there is a next one, and the total is unknown.
 const groupsAtOnce = 1000
 
 // findGroups finds groups.
@@ -256,7 +256,7 @@ func (h *Handlers) lookAtGroup(
 	ctx context.Context, id string, criteria []find.Criterion,
 ) (m source.Match, found bool, err error) {
 	line, err := h.Source.Group(ctx, id)
-	if ehi.CodeOf(err) == ehi.NotFound { // gone meanwhile
+	if ehi.CodeOf(err) == ehi.NotFound { // deleted meanwhile
 		return m, false, nil
 	}
 	if err != nil {
@@ -266,7 +266,7 @@ func (h *Handlers) lookAtGroup(
 	return source.Match{ID: id, Line: line}, err == nil && find.Matches(criteria, entries), err
 }
 
-// sendSearchset answers with a page of what was found.
+// sendSearchset sends a page of search results.
 func (h *Handlers) sendSearchset(
 	c *fiber.Ctx, typ string, q searchRequest, found source.Found,
 ) error {
@@ -302,7 +302,7 @@ func (h *Handlers) sendSearchset(
 	return content.Resource(c, bundle)
 }
 
-// queryOf is the query of a link: the parameters, and where the page begins.
+// queryOf returns the query of a link: the parameters, and where the page begins.
 func queryOf(applied []fhir.Parameter, after string) string {
 	if after != "" {
 		applied = append(slices.Clone(applied), fhir.Parameter{
@@ -318,7 +318,7 @@ func queryOf(applied []fhir.Parameter, after string) string {
 	return out
 }
 
-// searchParameters is what the CapabilityStatement says of the searches of a type.
+// searchParameters returns the CapabilityStatement's description of the searches of a type.
 func searchParameters(typ string) []fiber.Map {
 	kinds := map[fhir.ParameterKind]string{
 		fhir.TokenParameter:  "token",

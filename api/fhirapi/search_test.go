@@ -15,7 +15,8 @@ import (
 
 // asked are names of search parameters that R4 has for Patient, Group or every type, and some that
 // it does not have.
-var asked = strings.Fields(`_id _lastUpdated _tag _profile _security _source _text _content _list _has _type _query _filter
+var asked = strings.Fields(
+	`_id _lastUpdated _tag _profile _security _source _text _content _list _has _type _query _filter
 	active address address-city address-country address-postalcode address-state address-use birthdate death-date
 	deceased email family gender general-practitioner given identifier language link name organization phone
 	phonetic telecom actual characteristic characteristic-value code exclude managing-entity member type value
@@ -61,7 +62,8 @@ func TestBULK8TheSearchParametersThatAreListedAreThoseThatWork(t *testing.T) {
 			if !slices.Contains(asked, p.Name) {
 				t.Errorf("the parameter %s of %s is not compared", p.Name, r.Type)
 			}
-			_, err := parseSearch(r.Type, []fhir.Parameter{{Name: p.Name, Value: valid[p.Type]}}, true)
+			_, err := parseSearch(r.Type, []fhir.Parameter{{Name: p.Name, Value: valid[p.Type]}},
+				true)
 			if err != nil {
 				t.Errorf("%s lists %s: %v", r.Type, p.Name, err)
 			}
@@ -75,7 +77,8 @@ func TestBULK8TheSearchParametersThatAreListedAreThoseThatWork(t *testing.T) {
 		for _, name := range asked {
 			_, err := parseSearch(r.Type, []fhir.Parameter{{Name: name, Value: "2020-01-01"}}, true)
 			if works := err == nil; works != listed[name] || works != documented[name] {
-				t.Errorf("%s of %s works: %v; is listed: %v; is documented: %v", name, r.Type, works, listed[name], documented[name])
+				t.Errorf("%s of %s works: %v; is listed: %v; is documented: %v", name, r.Type,
+					works, listed[name], documented[name])
 			}
 		}
 	}

@@ -13,14 +13,14 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Seconds after which a client shall ask again (EHI-4, REAL-1): soon while a machine works, later
-// while a person does.
+// Retry-After in seconds (EHI-4, REAL-1): short while a machine works, longer while a person
+// does.
 const (
 	retryMachine = "1"
 	retryPerson  = "5"
 )
 
-// handleStatus tells a client how its job stands (EHI-3, 4, 5).
+// handleStatus returns the state of a client's job (EHI-3, 4, 5).
 func (h *Handlers) handleStatus(c *fiber.Ctx) error {
 	j, err := h.ownJob(c)
 	if err != nil {
@@ -66,14 +66,14 @@ func (h *Handlers) sendStatus(c *fiber.Ctx, j *ehi.Job) error {
 	return content.Empty(c, http.StatusAccepted)
 }
 
-// progressText says in less than 100 characters how a job stands (EHI-4). Sums over all types are
-// for tokens that open them all (see reach).
+// progressText describes the state of a job in less than 100 characters (EHI-4). Sums over all
+// types are for tokens that open them all (see reach).
 func (h *Handlers) progressText(j *ehi.Job, r reach) string {
 	switch j.Status {
 	case ehi.AwaitingInput:
-		return "awaiting-input: the patient has not chosen yet what to release"
+		return "awaiting-input: waiting for the patient to choose what to share"
 	case ehi.Retrieved:
-		return "retrieved: the export waits for an administrator's approval"
+		return "retrieved: waiting for an administrator's approval"
 	}
 	if j.Level != ehi.OnePatient {
 		return populationProgress(j, r.whole)
@@ -82,9 +82,10 @@ func (h *Handlers) progressText(j *ehi.Job, r reach) string {
 	return patientProgress(p, known, r.counts(j))
 }
 
-// patientProgress says how the export of a record gets on: known is whether its worker has told.
-// The size of a synthetic record is never known. Counts are those of the record, so they would tell
-// how much of it is withheld: who may not know that is told the percentage alone (EHI-14).
+// patientProgress describes the progress of a patient's export. known is whether its worker has
+// reported. The size of a synthetic record is never known. Counts are those of the record, so
+// they would reveal how much of it is withheld: a reader who may not know that gets only the
+// percentage (EHI-14).
 func patientProgress(p ehi.Progress, known, counts bool) string {
 	switch {
 	case !known:
@@ -99,7 +100,8 @@ func patientProgress(p ehi.Progress, known, counts bool) string {
 	return fmt.Sprintf("requested: %d%% done, %d of %d resources", p.Percent(), p.Done, p.Total)
 }
 
-// populationProgress says how many tasks are committed, and with resources how many resources.
+// populationProgress returns how many tasks are committed and, with resources, how many
+// resources.
 func populationProgress(j *ehi.Job, resources bool) string {
 	if j.Tasks == 0 {
 		return "requested: the export is queued, 0% done"

@@ -12,11 +12,12 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// conn is a connection that is cut if its client reads too little of its answers for too long. A
-// limit on the time of a whole answer would cut large downloads that move. Its bytes are counted.
+// conn is a connection that is closed if its client reads too little of its responses for too
+// long. (A time limit for a whole response would interrupt large downloads that make progress.)
+// It counts its bytes.
 type conn struct {
 	net.Conn
-	raw    syscall.RawConn // nil if the connection is no socket
+	raw    syscall.RawConn // nil if the connection is not a socket
 	conns  *Conns
 	closed sync.Once
 
@@ -25,12 +26,12 @@ type conn struct {
 
 	until deadline // set by the HTTP server
 
-	// Belongs to conns, under its lock.
-	peer  *peer         // whose it is
-	idle  *list.Element // its place while no request of it is being answered
-	since uint64        // orders those that are idle
+	// Guarded by the lock of conns.
+	peer  *peer         // the peer that it belongs to
+	idle  *list.Element // position while no request of it is being answered
+	since uint64        // order among idle connections
 	left  bool          // whether it was closed
-	gone  bool          // whether the HTTP server is done with it
+	gone  bool          // whether the HTTP server has finished with it
 	cut   bool          // whether it was closed to make room
 }
 
@@ -45,7 +46,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write implements net.Conn. It fails, and ends the connection, if the client reads too little.
+// Write implements net.Conn. It fails and ends the connection if the client reads too little.
 func (c *conn) Write(p []byte) (n int, err error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -67,14 +68,14 @@ func (c *conn) Write(p []byte) (n int, err error) {
 	}
 }
 
-// unsent is how many bytes were written that the client's machine has not acknowledged.
+// unsent returns the number of written bytes that the client's machine has not acknowledged.
 func (c *conn) unsent() int64 { return unsent(c.raw) }
 
-// reset ends the connection at once, and drops what its client has not read.
+// reset ends the connection immediately and drops what its client has not read.
 func (c *conn) reset() {
 	telemetry.StalledCut.Inc()
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // else the kernel tries on for minutes
+		_ = tcp.SetLinger(0) // otherwise the kernel keeps trying for minutes
 	}
 	_ = c.Close()
 }
@@ -101,7 +102,7 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// deadline is an instant that one goroutine sets while others look at it; the zero time is none.
+// deadline is a time that one goroutine sets while others read it; the zero time means none.
 type deadline struct {
 	mu sync.Mutex
 	at time.Time
@@ -113,7 +114,7 @@ func (d *deadline) set(t time.Time) {
 	d.at = t
 }
 
-// orEarlier is the earlier of the deadline and t.
+// orEarlier returns the earlier of the deadline and t.
 func (d *deadline) orEarlier(t time.Time) time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -16,38 +16,39 @@ import (
 	"ehi-server/api/address"
 )
 
-// Config is what Conns is told once, at start.
+// Config is the configuration of Conns.
 type Config struct {
-	// Most is how many connections may be open in all; 0 sets no limit.
+	// Most is the maximum number of open connections; 0 for no limit.
 	Most int
-	// PerAddress is how many connections one address may have open, at most half of Most; 0 sets no
-	// limit. IPv6 addresses count by networks of 64 bits.
+	// PerAddress is the maximum number of open connections per address, at most half of Most; 0
+	// for no limit. An IPv6 address counts as its /64 network.
 	PerAddress int
-	// Exempt reports whether PerAddress does not apply to an address; nil: it applies to all.
+	// Exempt reports whether PerAddress does not apply to an address; nil if it applies to all.
 	Exempt func(netip.Addr) bool
-	// Stall is how long a client may read less than a kilobyte a second of its answers before its
-	// connection is cut.
+	// Stall is how long a client may read less than a kilobyte per second of its responses
+	// before its connection is closed.
 	Stall time.Duration
-	// OnChange is called with 1 for each connection that opens and -1 for each that closes; nil: it
-	// is not called.
+	// OnChange is called with 1 for each connection that opens and -1 for each that closes; nil
+	// for none.
 	OnChange func(change int64)
-	// Full is what a client reads if there is no room for its connection, unless it expects TLS.
+	// Full is the response to a connection for which there is no room, unless the client expects
+	// TLS.
 	Full []byte
-	// TLS is how connections are secured; nil: not at all.
+	// TLS is the TLS configuration of connections; nil for plain HTTP.
 	TLS *tls.Config
-	// Log is told if no connection can be accepted for a moment.
+	// Log receives a warning if connections cannot be accepted for a moment.
 	Log *slog.Logger
 }
 
-// Conns limits the open connections, and shares them out among the addresses that they come from. A
-// connection is busy once a request has come as a whole, until its answer is sent. Until then it is
-// idle, also during its handshake, or while its client sends a head or a body byte by byte.
+// Conns limits the open connections and shares them out among client addresses. A connection is
+// busy from the time its request has arrived completely until the response is sent. Otherwise it
+// is idle, also during its handshake or while a client sends a head or a body byte by byte.
 //
-// When there is hardly room for a new connection, an idle one is closed: of the address that has
+// When there is hardly room for a new connection, Conns closes an idle one: of the address with
 // the most connections, the one that has been idle for longest. An address that opens many
-// therefore displaces its own, however fast it opens and resets them: nothing of an address that
-// has fewer is closed for it. If none may be closed, the new one is refused. Busy connections are
-// never closed.
+// connections therefore displaces only its own, however fast it opens and resets them; addresses
+// with fewer connections lose none. If no connection may be closed, the new one is refused. Busy
+// connections are never closed.
 type Conns struct {
 	Config
 
@@ -58,34 +59,34 @@ type Conns struct {
 	}
 
 	mu     sync.Mutex
-	n      int // those that the HTTP server is not done with
-	ending int // those among them that were closed to make room
+	n      int // connections that the HTTP server has not finished with
+	ending int // of these, closed to make room
 	peers  map[string]*peer
 	idle   resting
 	clock  uint64
 }
 
-// peer is an address, or of IPv6 a network of 64 bits, that has connections.
+// peer is a client address (for IPv6, a /64 network) with connections.
 type peer struct {
 	name   string
-	n      int // those that the HTTP server is not done with
-	ending int // those among them that were closed to make room
+	n      int // connections that the HTTP server has not finished with
+	ending int // of these, closed to make room
 	idle   *list.List
-	at     int // its place in Conns.idle
+	at     int // index in Conns.idle
 }
 
-// open is how many of a peer's connections take up room.
+// open returns how many connections of a peer take up room.
 func (p *peer) open() int { return p.n - p.ending }
 
-// longestIdle is the connection of a peer that has been idle for longest; there is one.
+// longestIdle returns the connection of a peer that has been idle for longest; it must have one.
 func (p *peer) longestIdle() *conn {
 	c, _ := p.idle.Front().Value.(*conn)
 	return c
 }
 
-// New makes an empty table of connections; Close ends its listener.
+// New returns Conns without connections. Close ends its listener.
 func New(config Config) *Conns {
-	if config.Most > 0 { // one address never has them all
+	if config.Most > 0 { // one address never has all connections
 		config.PerAddress = min(config.PerAddress, max(1, config.Most/2))
 	}
 	if config.Exempt == nil {
@@ -97,11 +98,11 @@ func New(config Config) *Conns {
 	return &Conns{Config: config, peers: map[string]*peer{}}
 }
 
-// Listen returns a listener that accepts the connections of ln within the limits. It may be called
-// once. ok is false after Close: the caller then closes ln itself.
+// Listen returns a listener that accepts the connections of ln within the limits. Call it only
+// once. ok is false after Close; the caller then closes ln itself.
 //
-// A shutdown may come while the HTTP server is only about to serve. It finds nothing to shut down
-// there; Close, which ends the listener, then ends the serving.
+// A shutdown may come just before the HTTP server starts to serve. The shutdown then finds
+// nothing to stop, but Close ends the listener, which ends the serving.
 func (o *Conns) Listen(ln net.Listener) (_ net.Listener, ok bool) {
 	o.listening.Lock()
 	defer o.listening.Unlock()
@@ -117,8 +118,8 @@ func (o *Conns) Listen(ln net.Listener) (_ net.Listener, ok bool) {
 	return tls.NewListener(plain, o.TLS), true // a client that expects TLS cannot read Full
 }
 
-// Close ends the listener, and has a later Listen refuse. It leaves open connections alone. It can
-// be called again.
+// Close ends the listener, and makes a later Listen refuse. It leaves open connections alone. It
+// can be called more than once.
 func (o *Conns) Close() error {
 	o.listening.Lock()
 	defer o.listening.Unlock()
@@ -132,26 +133,27 @@ func (o *Conns) Close() error {
 	return nil
 }
 
-// Why a connection is refused, as metrics name it.
+// Reasons for refusing a connection, as labels of metrics.
 const (
-	addressFull = "address"     // its address has its share
-	allFull     = "connections" // there is no room at all
+	addressFull = "address"     // the address has reached its limit
+	allFull     = "connections" // all connections are in use
 )
 
-// reserve is the part of all connections that is kept for new ones: the hundredth, and one at
-// least. A larger one would close connections whose requests are on their way while many others are
-// held.
+// reserve determines the part of all connections that is kept for new ones: a hundredth, and at
+// least one. A larger part would close connections whose requests are on their way while many
+// others are held.
 const reserve = 100
 
-// fill is how many connections there may be before idle ones are closed.
+// fill returns the number of connections from which idle ones are closed.
 func (o *Conns) fill() int { return o.Most - max(1, o.Most/reserve) }
 
-// Workers is how many connections the HTTP server has to handle at most. They include those that
-// were closed to make room and whose end it has not noticed yet; 0: any number.
+// Workers returns the maximum number of connections that the HTTP server has to handle; 0 for
+// any number. It includes connections that were closed to make room and whose end the server has
+// not noticed yet.
 func (o *Conns) Workers() int { return 4 * o.Most }
 
-// admit counts a connection that was opened. rest are those to close for it; why is the reason for
-// which it is refused, "" if it is let in.
+// admit counts a new connection. rest are the connections to close for it. why is the reason for
+// refusing it; "" if it is accepted.
 func (o *Conns) admit(c *conn) (rest []*conn, why string) {
 	name, limited := o.owner(c)
 	o.mu.Lock()
@@ -165,7 +167,7 @@ func (o *Conns) admit(c *conn) (rest []*conn, why string) {
 	}
 	if o.Most > 0 {
 		if p.ending >= o.Most || o.n >= o.Workers() {
-			return nil, allFull // the server is behind with what was closed
+			return nil, allFull // the server has not caught up with closed connections
 		}
 		for o.n-o.ending >= o.fill() {
 			c := o.surplus(p)
@@ -186,7 +188,7 @@ func (o *Conns) admit(c *conn) (rest []*conn, why string) {
 	return rest, ""
 }
 
-// owner names the address of a connection, and tells whether it has a limit.
+// owner returns the address of a connection, and whether it has a limit.
 func (o *Conns) owner(c net.Conn) (name string, limited bool) {
 	at, err := netip.ParseAddrPort(c.RemoteAddr().String())
 	if err != nil {
@@ -196,8 +198,8 @@ func (o *Conns) owner(c net.Conn) (name string, limited bool) {
 	return address.Network(from), o.PerAddress > 0 && !o.Exempt(from)
 }
 
-// surplus chooses the connection to close for a new one of p, nil for none: it belongs to the
-// address that has most, where p counts with the new one. The lock is held.
+// surplus returns the connection to close for a new one of p; nil for none. It belongs to the
+// address with the most connections, counting the new one for p. The lock must be held.
 func (o *Conns) surplus(p *peer) *conn {
 	if len(o.idle) == 0 {
 		return nil
@@ -218,7 +220,7 @@ func (o *Conns) surplus(p *peer) *conn {
 	return c
 }
 
-// leave notes that a connection was closed.
+// leave records that a connection was closed.
 func (o *Conns) leave(c *conn) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -226,8 +228,9 @@ func (o *Conns) leave(c *conn) {
 	o.setIdle(c, false)
 }
 
-// forget stops counting a connection that the HTTP server is done with. One that was merely closed
-// still takes up the server's room until the goroutine that reads from it has noticed.
+// forget stops counting a connection that the HTTP server has finished with. A connection that
+// was merely closed still takes up room in the server until the goroutine that reads from it has
+// noticed.
 func (o *Conns) forget(c *conn) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -247,8 +250,8 @@ func (o *Conns) forget(c *conn) {
 	}
 }
 
-// setIdle notes whether a connection is idle from now on, and puts its address into its place; the
-// lock is held.
+// setIdle records whether a connection is idle, and moves its address to its new position. The
+// lock must be held.
 func (o *Conns) setIdle(c *conn, idle bool) {
 	p := c.peer
 	if c.idle != nil {
@@ -270,7 +273,7 @@ func (o *Conns) setIdle(c *conn, idle bool) {
 	}
 }
 
-// note notes whether a connection is idle from now on.
+// note records whether a connection is idle.
 func (o *Conns) note(of net.Conn, idle bool) {
 	c := unwrap(of)
 	if c == nil {
@@ -281,11 +284,11 @@ func (o *Conns) note(of net.Conn, idle bool) {
 	o.setIdle(c, idle)
 }
 
-// Busy notes that a request has come as a whole on one of the HTTP server's connections: it is not
-// closed to make room for others until its answer is sent.
+// Busy records that a complete request has arrived on a connection of the HTTP server. The
+// connection is not closed to make room until the response is sent.
 func (o *Conns) Busy(of net.Conn) { o.note(of, false) }
 
-// unwrap is the listener's connection below one of the HTTP server's, nil for another.
+// unwrap returns the listener's connection below one of the HTTP server's; nil for another.
 func unwrap(of net.Conn) *conn {
 	if secured, ok := of.(*tls.Conn); ok {
 		of = secured.NetConn()
@@ -294,8 +297,8 @@ func unwrap(of net.Conn) *conn {
 	return c
 }
 
-// Changed is the HTTP server's ConnState: it hears how a connection stands. A head that begins to
-// come, or an answer that was sent, makes it idle anew.
+// Changed is the ConnState callback of the HTTP server. When a head begins to arrive, or a
+// response was sent, the connection is idle again.
 func (o *Conns) Changed(of net.Conn, state fasthttp.ConnState) {
 	switch state {
 	case fasthttp.StateActive, fasthttp.StateIdle:
@@ -307,8 +310,8 @@ func (o *Conns) Changed(of net.Conn, state fasthttp.ConnState) {
 	}
 }
 
-// resting are the addresses that have idle connections, as a heap: first the one that has most
-// connections, and of several the one whose connection has been idle for longest.
+// resting is a heap of the addresses with idle connections: first the one with the most
+// connections, and among equals the one whose connection has been idle for longest.
 type resting []*peer
 
 func (r resting) Len() int { return len(r) }

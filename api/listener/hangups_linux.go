@@ -10,18 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HangUps tells when the other side of a connection closes it while nobody reads from it. The
-// kernel watches: a connection costs nothing until that happens.
+// HangUps reports when the other side closes a connection while nobody reads from it. The kernel
+// watches, so a connection costs nothing until then.
 type HangUps struct {
-	epoll *os.File // itself watched by the runtime's poller
+	epoll *os.File // watched by the runtime's poller
 	done  chan struct{}
 
 	mu   sync.Mutex
 	last int32
-	gone map[int32]chan struct{} // by the number that the kernel knows the connection by
+	gone map[int32]chan struct{} // by the number under which the kernel knows the connection
 }
 
-// NewHangUps starts to watch; Close ends it.
+// NewHangUps starts watching. Close ends it.
 func NewHangUps() (*HangUps, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -43,20 +43,20 @@ func NewHangUps() (*HangUps, error) {
 	return h, nil
 }
 
-// Close ends the watching. Nobody may watch a connection at that time or later.
+// Close stops watching. Nobody may watch a connection during Close or later.
 func (h *HangUps) Close() {
 	_ = h.epoll.Close() // it was only read from
 	<-h.done
 }
 
-// run passes on what the kernel says, until Close.
+// run passes on the kernel's events until Close.
 func (h *HangUps) run(raw syscall.RawConn) {
 	defer close(h.done)
 	events := make([]unix.EpollEvent, 128)
 	for {
 		var n int
 		err := raw.Read(func(fd uintptr) bool {
-			n, _ = unix.EpollWait(int(fd), events, 0) // an interrupted call is made again
+			n, _ = unix.EpollWait(int(fd), events, 0) // an interrupted call is repeated
 			return n > 0
 		})
 		if err != nil {
@@ -78,8 +78,8 @@ func (h *HangUps) tell(number int32) {
 }
 
 // Watch returns a channel that is closed when the other side closes the connection. Call forget
-// before anybody reads from the connection again. A connection that cannot be watched never seems
-// gone.
+// before anybody reads from the connection again. For a connection that cannot be watched, the
+// channel is never closed.
 func (h *HangUps) Watch(c net.Conn) (gone <-chan struct{}, forget func()) {
 	raw := rawConn(c)
 	if raw == nil {
@@ -87,18 +87,18 @@ func (h *HangUps) Watch(c net.Conn) (gone <-chan struct{}, forget func()) {
 	}
 	number, told := h.number()
 	err := raw.Control(func(fd uintptr) {
-		// An event carries the number, not the descriptor: that may be another connection's by
+		// An event has the number, not the descriptor, which another connection may have by
 		// then.
 		e := unix.EpollEvent{Events: unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: number}
-		_ = h.control(unix.EPOLL_CTL_ADD, fd, &e) // if the kernel refuses, the wait just ends later
+		_ = h.control(unix.EPOLL_CTL_ADD, fd, &e) // if the kernel refuses, the wait ends later
 	})
 	if err != nil { // closed on this side
 		h.tell(number)
 	}
 	return told, func() {
 		h.forget(number)
-		_ = raw.Control(func(fd uintptr) { // the kernel forgets what is closed
-			_ = h.control(unix.EPOLL_CTL_DEL, fd, nil) // and what it refused it never knew
+		_ = raw.Control(func(fd uintptr) { // the kernel forgets closed descriptors
+			_ = h.control(unix.EPOLL_CTL_DEL, fd, nil) // and does not know those that it refused
 		})
 	}
 }
@@ -116,7 +116,7 @@ func (h *HangUps) control(op int, fd uintptr, e *unix.EpollEvent) (err error) {
 	return err
 }
 
-// number finds a number that no watched connection has.
+// number returns a number that no watched connection has.
 func (h *HangUps) number() (int32, chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

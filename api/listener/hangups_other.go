@@ -4,10 +4,10 @@ package listener
 
 import "net"
 
-// HangUps cannot tell here when the other side closes a connection: no connection ever seems gone.
+// HangUps cannot report here when the other side closes a connection.
 type HangUps struct{}
 
-// NewHangUps returns what watches nothing.
+// NewHangUps returns HangUps that watch nothing.
 func NewHangUps() (*HangUps, error) { return &HangUps{}, nil }
 
 // Close does nothing.

@@ -9,13 +9,12 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// limited is a listener that admits connections by the table conns. Accept waits for nothing but
-// the next connection, and for resources that the process lacks: a slow client never holds up
-// others.
+// limited is a listener that admits connections according to conns. Accept waits only for the
+// next connection, and for resources that the process lacks: a slow client never delays others.
 type limited struct {
 	net.Listener
 	conns *Conns
-	full  []byte // what the client of a connection reads for which there is no room; nil: nothing
+	full  []byte // response to a connection for which there is no room; nil for none
 }
 
 // Accept implements net.Listener.
@@ -25,10 +24,10 @@ func (l limited) Accept() (net.Conn, error) {
 		accepted, err := l.Listener.Accept()
 		if passing(err) {
 			if wait == 0 {
-				l.conns.Log.Warn("no connection can be accepted for a moment", "err", err)
+				l.conns.Log.Warn("cannot accept connections at the moment", "err", err)
 			}
 			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
-			time.Sleep(wait) // until connections close: nothing tells of that
+			time.Sleep(wait) // until connections close, of which there is no notification
 			continue
 		}
 		if err != nil {
@@ -40,8 +39,8 @@ func (l limited) Accept() (net.Conn, error) {
 	}
 }
 
-// passing reports whether an error of accepting will pass: the system lacked something for a
-// moment, or the client took its connection back.
+// passing reports whether an error of Accept is temporary: the system lacked resources, or the
+// client closed its connection.
 func passing(err error) bool {
 	for _, e := range []error{
 		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED,
@@ -53,13 +52,12 @@ func passing(err error) bool {
 	return false
 }
 
-// admit lets a connection in and closes those that make room for it, or closes it if it has no
-// room.
+// admit accepts a connection and closes others to make room, or closes it if there is no room.
 func (l limited) admit(c *conn) bool {
 	rest, why := l.conns.admit(c)
 	for _, idle := range rest {
 		telemetry.IdleClosed.Inc()
-		_ = idle.Close() // its client has said nothing
+		_ = idle.Close() // its client has sent nothing
 	}
 	if why == "" {
 		telemetry.HTTPConnections.Inc()
@@ -68,7 +66,7 @@ func (l limited) admit(c *conn) bool {
 	}
 	telemetry.Refused.WithLabelValues(why).Inc()
 	if why == allFull && l.full != nil {
-		_, _ = c.Conn.Write(l.full) // fits into the buffer of a socket that nothing was written to
+		_, _ = c.Conn.Write(l.full) // it fits into the empty buffer of the socket
 	}
 	_ = c.Conn.Close()
 	return false

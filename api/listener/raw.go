@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// rawConn is the socket beneath a connection; nil if there is none.
+// rawConn returns the socket below a connection; nil for none.
 func rawConn(c net.Conn) syscall.RawConn {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()

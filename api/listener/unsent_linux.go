@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unsent is how many bytes in a socket's buffer the other side has not acknowledged; 0 if unknown.
+// unsent returns how many bytes in a socket's buffer the other side has not acknowledged; 0 if
+// unknown.
 func unsent(raw syscall.RawConn) (n int64) {
 	if raw == nil {
 		return 0
@@ -16,7 +17,7 @@ func unsent(raw syscall.RawConn) (n int64) {
 			n = int64(queued)
 		}
 	})
-	if err != nil { // closed: the next write says so
+	if err != nil { // closed: the next write reports it
 		return 0
 	}
 	return n

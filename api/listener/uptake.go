@@ -2,23 +2,24 @@ package listener
 
 import "time"
 
-// slowest is the rate at which a client has to read its answers, in bytes a second. It is averaged
-// over the time that a client may stall: one on a bad network may read nothing for part of it.
+// slowest is the minimum rate at which a client must read its responses, in bytes per second. It
+// is averaged over the time that a client may stall, because a client on a bad network may read
+// nothing for part of it.
 const slowest = 1 << 10
 
-// uptake measures how a client reads what is sent to it, over everything that is written to its
-// connection: a client that reads nothing gains nothing by answers that still fit into the socket's
-// buffer. Each period sets an amount that is due at its end: everything that is outstanding, or as
-// much as the slowest client reads in that time, whichever is less.
+// uptake measures how a client reads what is sent to it, over all responses on its connection: a
+// client that reads nothing gains nothing from responses that still fit into the socket's
+// buffer. Each period has an amount that the client must read by its end: everything
+// outstanding, or what the slowest client reads in that time, whichever is less.
 type uptake struct {
-	within time.Duration // how long a period is
-	sent   int64         // bytes that were written to the socket
-	by     time.Time     // when the period ends
-	due    int64         // how many of all bytes the client has to have read by then
+	within time.Duration // length of a period
+	sent   int64         // bytes written to the socket
+	by     time.Time     // end of the period
+	due    int64         // how many of all bytes the client must have read by then
 }
 
-// goesOn reports whether next more bytes may be written. unsent tells how many of those that were
-// written the client has not read; it is called in the second half of the period only.
+// goesOn reports whether next more bytes may be written. unsent returns how many written bytes
+// the client has not read; it is called only in the second half of the period.
 func (u *uptake) goesOn(now time.Time, next int, unsent func() int64) bool {
 	if now.Before(u.by.Add(-u.within / 2)) {
 		return true

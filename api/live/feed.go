@@ -15,9 +15,9 @@ import (
 )
 
 // Feed tells pages which jobs change, as server-sent events
-// (https://html.spec.whatwg.org/multipage/server-sent-events.html). What changes within a moment is
-// one event, made once for all pages. It names jobs by ID and says how they stand, and nothing of
-// patients.
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html). It collects changes for a
+// moment and sends one event to all pages. An event has the IDs and states of jobs, but nothing
+// about patients.
 type Feed struct {
 	jobs     Jobs
 	progress *progress.Book
@@ -35,28 +35,30 @@ type Feed struct {
 const (
 	// gather is how long changes are collected for one event.
 	gather = 100 * time.Millisecond
-	// maxChanges is how many jobs an event names; of more it says only that there are many.
+	// maxChanges is the maximum number of jobs in an event. An event with more changes says only
+	// that there are many.
 	maxChanges = 2000
-	// maxPages is how many pages can follow at once.
+	// maxPages is the maximum number of pages that follow at once.
 	maxPages = 1000
-	// pageBacklog is how many events wait for a slow page before it is left to ask again.
+	// pageBacklog is the number of events that may wait for a slow page. After that its stream
+	// ends, and the page connects again.
 	pageBacklog = 16
 	// heartbeat keeps proxies from closing a quiet stream.
 	heartbeat = 15 * time.Second
-	// pageLife is about how long a stream lasts. Then its page has to come again, so that its
+	// pageLife is the approximate lifetime of a stream. Then the page connects again, and its
 	// session is checked.
 	pageLife = 5 * time.Minute
 )
 
-// Jobs tell which jobs change, and how they stand (bus.Jobs).
+// Jobs reports changes and states of jobs (bus.Jobs).
 type Jobs interface {
 	// OnChange calls f with the ID of each job that changes, until stop is called.
 	OnChange(f func(job string)) (stop func())
-	// Summary is how a job stands, if it is known.
+	// Summary returns the state of a job, if it is known.
 	Summary(job string) (bus.Summary, bool)
 }
 
-// NewFeed starts to follow jobs; Stop ends it and all pages' streams.
+// NewFeed starts following jobs. Stop ends it and all streams.
 func NewFeed(jobs Jobs, book *progress.Book) *Feed {
 	f := &Feed{
 		jobs:     jobs,
@@ -71,7 +73,7 @@ func NewFeed(jobs Jobs, book *progress.Book) *Feed {
 	return f
 }
 
-// note remembers that a job changed, if a page follows.
+// note records that a job changed, if any page follows.
 func (f *Feed) note(job string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -83,7 +85,7 @@ func (f *Feed) note(job string) {
 	}
 	select {
 	case f.wake <- struct{}{}:
-	default: // it is awake
+	default: // it is awake already
 	}
 }
 
@@ -95,15 +97,16 @@ func (f *Feed) run() {
 	}
 }
 
-// change is how a job stands: its ID, its status and, while it runs, the percentage that is done. A
-// job that is gone has no status.
+// change is the state of a job: its ID, its status and, while it runs, the completed percentage.
+// A deleted job has no status.
 type change struct {
 	ID      string     `json:"id"`
 	Status  ehi.Status `json:"status,omitempty"`
 	Percent int        `json:"percent,omitempty"`
 }
 
-// tell sends what changed to all pages. The stream of a page that is too slow ends: it asks again.
+// tell sends the changes to all pages. The stream of a page that is too slow ends, and the page
+// connects again.
 func (f *Feed) tell() {
 	f.mu.Lock()
 	ids := f.changed
@@ -147,7 +150,7 @@ func (f *Feed) standing(id string) change {
 	return c
 }
 
-// drop ends a page's stream; the lock is held.
+// drop ends a page's stream. The lock must be held.
 func (f *Feed) drop(page chan []byte) {
 	if _, there := f.pages[page]; there {
 		delete(f.pages, page)
@@ -156,13 +159,13 @@ func (f *Feed) drop(page chan []byte) {
 	}
 }
 
-// join adds a page. Errors: ehi.Transient if there are too many, or the server is being stopped.
+// join adds a page. Errors: ehi.Transient if there are too many, or the server is stopping.
 func (f *Feed) join() (events <-chan []byte, leave func(), err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.ended || len(f.pages) >= maxPages {
 		return nil, nil, ehi.Errorf(ehi.Transient,
-			"No more pages can follow changes at the moment; ask again")
+			"Too many pages follow changes at the moment; try again later")
 	}
 	page := make(chan []byte, pageBacklog)
 	f.pages[page] = struct{}{}
@@ -174,7 +177,7 @@ func (f *Feed) join() (events <-chan []byte, leave func(), err error) {
 	}, nil
 }
 
-// Stop ends all streams. It can be called again.
+// Stop ends all streams. It can be called more than once.
 func (f *Feed) Stop() {
 	f.mu.Lock()
 	already := f.ended
@@ -193,9 +196,9 @@ func (f *Feed) Stop() {
 	<-f.done
 }
 
-// Stream lets a page in. The returned function writes the page's events until the page is closed or
-// too slow, its time is over, or Stop; it has to be called, once. Errors: ehi.Transient if there
-// are too many pages, or the server is being stopped.
+// Stream adds a page. The returned function writes the page's events until the page closes, is
+// too slow or has reached pageLife, or until Stop. The caller must call it once. Errors:
+// ehi.Transient if there are too many pages, or the server is stopping.
 func (f *Feed) Stream() (write func(*bufio.Writer) error, err error) {
 	events, leave, err := f.join()
 	if err != nil {
@@ -207,11 +210,13 @@ func (f *Feed) Stream() (write func(*bufio.Writer) error, err error) {
 	}, nil
 }
 
-// send writes a page's events until the page is closed, they end, or the page's time is over.
+// send writes a page's events until the page closes, the events end, or the page has reached its
+// lifetime.
 func send(w *bufio.Writer, events <-chan []byte) error {
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
-	over := time.NewTimer(pageLife + rand.N(pageLife/5)) // not all of them at once
+	// spread, so that not all pages reconnect at once
+	over := time.NewTimer(pageLife + rand.N(pageLife/5))
 	defer over.Stop()
 	next := []byte("retry: 2000\n\n")
 	for {
@@ -219,7 +224,7 @@ func send(w *bufio.Writer, events <-chan []byte) error {
 			return err
 		}
 		if err := w.Flush(); err != nil {
-			return err // the page is closed
+			return err // the page has closed
 		}
 		var open bool
 		select {

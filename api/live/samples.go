@@ -12,8 +12,8 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Samples are this process's latest figures, for administrators who have no Grafana at hand: some
-// of the metrics, every five seconds for half an hour.
+// Samples are recent values of some metrics of this process, for administrators without Grafana:
+// one sample every five seconds, for half an hour.
 type Samples struct {
 	mu   sync.Mutex
 	list []sample
@@ -26,13 +26,13 @@ const (
 	sampleSpan  = 30 * time.Minute
 )
 
-// sample is the sum of each metric that is shown over its labels.
+// sample has the sum over all labels for each metric.
 type sample struct {
 	at     time.Time
 	values map[string]float64
 }
 
-// TakeSamples starts to take them; Stop ends it.
+// TakeSamples starts sampling. Stop ends it.
 func TakeSamples() *Samples {
 	s := &Samples{end: make(chan struct{}), done: make(chan struct{})}
 	go func() {
@@ -51,7 +51,7 @@ func TakeSamples() *Samples {
 	return s
 }
 
-// Stop ends the taking. It can be called again.
+// Stop ends the sampling. It can be called more than once.
 func (s *Samples) Stop() {
 	select {
 	case <-s.end:
@@ -62,7 +62,7 @@ func (s *Samples) Stop() {
 }
 
 func (s *Samples) take() {
-	families, _ := telemetry.Registry.Gather() // GET /metrics reports errors; the rest is there
+	families, _ := telemetry.Registry.Gather() // GET /metrics reports errors; use what is there
 	now := sample{time.Now(), map[string]float64{}}
 	for _, f := range families {
 		if !slices.ContainsFunc(charts, func(c chart) bool { return c.metric == f.GetName() }) {
@@ -80,22 +80,22 @@ func (s *Samples) take() {
 	}
 }
 
-// chart is a metric that is shown over time.
+// chart is a metric that is plotted.
 type chart struct {
 	title, metric string
-	rate          bool // of change a second
+	rate          bool // of change per second
 	per           float64
 }
 
 var charts = []chart{
-	{"Exports that ended, a second", "ehi_jobs_ended_total", true, 1},
-	{"Resources written, a second", "ehi_pipeline_resources_total", true, 1},
-	{"Megabytes written, a second", "ehi_pipeline_bytes_total", true, 1e6},
-	{"HTTP requests, a second", "ehi_http_requests_total", true, 1},
-	{"Commands that wait for a worker", "ehi_queue_pending", false, 1},
+	{"Exports ended per second", "ehi_jobs_ended_total", true, 1},
+	{"Resources written per second", "ehi_pipeline_resources_total", true, 1},
+	{"Megabytes written per second", "ehi_pipeline_bytes_total", true, 1e6},
+	{"HTTP requests per second", "ehi_http_requests_total", true, 1},
+	{"Commands waiting for a worker", "ehi_queue_pending", false, 1},
 }
 
-// Plots are the charts, as they are now.
+// Plots returns the current plots.
 func (s *Samples) Plots() (out []plot.Plot) {
 	s.mu.Lock()
 	list := slices.Clone(s.list)
@@ -122,7 +122,7 @@ func (s *Samples) Plots() (out []plot.Plot) {
 	return out
 }
 
-// Draw draws a plot within a page.
+// Draw renders a plot for a page.
 func Draw(p plot.Plot) (template.HTML, error) {
 	var out strings.Builder
 	err := plot.Template.ExecuteTemplate(&out, "plot", p)

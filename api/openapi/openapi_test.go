@@ -47,7 +47,8 @@ func TestEachComponentIsReferredTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	used := map[string]bool{}
-	for _, ref := range regexp.MustCompile(`"#/components/([^"]+)"`).FindAllStringSubmatch(string(served(t)), -1) {
+	for _, ref := range regexp.MustCompile(`"#/components/([^"]+)"`).FindAllStringSubmatch(
+		string(served(t)), -1) {
 		used[ref[1]] = true
 	}
 	for _, o := range Operations() {

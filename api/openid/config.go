@@ -11,7 +11,7 @@ import (
 	"ehi-server/auth"
 )
 
-// Config is the provider as the command line names it; without an issuer there is none.
+// Config is the configuration of the provider. Without an issuer there is none.
 type Config struct {
 	Issuer     string   `help:"Issuer of the OpenID provider by which administrators may sign in, such as https://login.example.org. Default: none." env:"EHI_STAFF_OIDC_ISSUER" form:"url"`
 	ClientID   string   `name:"client-id" help:"Id of this server at that provider." env:"EHI_STAFF_OIDC_CLIENT_ID" form:"text"`
@@ -23,19 +23,20 @@ type Config struct {
 	Role       []string `help:"What of that claim gives which role (viewer, reviewer, admin), such as ehi-reviewers=reviewer; repeat for more, or write semicolons between them. Who has none is refused." placeholder:"VALUE=ROLE" sep:";" env:"EHI_STAFF_OIDC_ROLE" form:"text"`
 }
 
-// On reports whether there is a provider.
+// On reports whether a provider is configured.
 func (c Config) On() bool { return c.Issuer != "" }
 
-// Problems lists what is wrong with the configuration.
+// Problems lists the errors in the configuration.
 func (c Config) Problems() (out []string) {
 	if !c.On() {
 		if c.ClientID != "" || len(c.Role) > 0 {
-			out = append(out, "--staff-oidc-issuer is missing, which other --staff-oidc flags need")
+			out = append(out, "--staff-oidc-issuer is missing: other --staff-oidc flags require it")
 		}
 		return out
 	}
 	issuer, err := url.Parse(c.Issuer)
-	if err != nil || issuer.Host == "" || issuer.RawQuery != "" || issuer.Fragment != "" || !secured(issuer) {
+	if err != nil || issuer.Host == "" || issuer.RawQuery != "" || issuer.Fragment != "" ||
+		!secured(issuer) {
 		out = append(out, "--staff-oidc-issuer must be an https URL")
 	}
 	if c.ClientID == "" {
@@ -55,20 +56,23 @@ func (c Config) Problems() (out []string) {
 	return out
 }
 
-// secured reports whether nobody on the way reads or changes what is sent.
+// secured reports whether the connection to u cannot be read or changed on the way.
 func secured(u *url.URL) bool {
 	ip := net.ParseIP(u.Hostname())
 	loopback := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 	return u.Scheme == "https" || u.Scheme == "http" && loopback
 }
 
-// secret is the client's secret, "" for none.
+// secret returns the client's secret; "" for none.
 func (c Config) secret() (string, error) {
 	if c.SecretFile == "" {
 		return c.Secret, nil
 	}
 	if c.Secret != "" {
-		return "", fmt.Errorf("--staff-oidc-client-secret and --staff-oidc-client-secret-file exclude each other")
+		return "",
+			fmt.Errorf(
+				"--staff-oidc-client-secret and --staff-oidc-client-secret-file cannot be used " +
+					"together")
 	}
 	data, err := os.ReadFile(c.SecretFile)
 	if err != nil {
@@ -77,17 +81,18 @@ func (c Config) secret() (string, error) {
 	return strings.TrimRight(string(data), "\r\n"), nil
 }
 
-// roles is which role a value of the claim gives. A value may have equals signs of its own.
+// roles returns the role of each value of the claim. A value may contain equals signs.
 func (c Config) roles() (map[string]auth.Role, error) {
 	out := map[string]auth.Role{}
 	for _, each := range c.Role {
 		at := strings.LastIndex(each, "=")
 		if at <= 0 || !slices.Contains(auth.Roles(), auth.Role(each[at+1:])) {
-			return nil, fmt.Errorf("--staff-oidc-role %q must be VALUE=ROLE, with the role %s, %s or %s",
-				each, auth.Viewer, auth.Reviewer, auth.Admin)
+			return nil,
+				fmt.Errorf("--staff-oidc-role %q must be VALUE=ROLE, with the role %s, %s or %s",
+					each, auth.Viewer, auth.Reviewer, auth.Admin)
 		}
 		if was, ok := out[each[:at]]; ok && was != auth.Role(each[at+1:]) {
-			return nil, fmt.Errorf("--staff-oidc-role gives %q two roles", each[:at])
+			return nil, fmt.Errorf("--staff-oidc-role maps %q to two roles", each[:at])
 		}
 		out[each[:at]] = auth.Role(each[at+1:])
 	}

@@ -1,6 +1,7 @@
-// Package openid signs administrators in by the OpenID provider of their hospital: it is the relying party
-// of OpenID Connect's authorization code flow, with PKCE, state and nonce. It says who somebody is and
-// which role a claim gives him, or why he is refused; sessions and pages are the server's business.
+// Package openid lets administrators sign in with the OpenID provider of their hospital. It is
+// the relying party in the authorization code flow of OpenID Connect, with PKCE, state and
+// nonce. It returns who has signed in and which role a claim gives them, or why they are
+// refused. Sessions and pages are the server's task.
 package openid
 
 import (
@@ -26,36 +27,39 @@ import (
 )
 
 const (
-	// tryAge is how long somebody may take at the provider.
+	// tryAge is the time limit for signing in at the provider.
 	tryAge = 10 * time.Minute
-	// leeway forgives clocks that differ.
+	// leeway tolerates clock differences.
 	leeway = time.Minute
-	// sessionAge is how long ago somebody may have signed in at the provider when he begins a session here.
+	// sessionAge is the maximum age of a sign-in at the provider when a session begins here.
 	sessionAge = 8 * time.Hour
-	// askTime bounds each request to the provider, maxAnswer each answer of it in bytes.
+	// askTime is the time limit of each request to the provider, and maxAnswer the size limit of
+	// each response in bytes.
 	askTime   = 10 * time.Second
 	maxAnswer = 1 << 20
-	// restAfter is for how long a provider that could not be reached is not asked again.
+	// restAfter is the pause after the provider could not be reached.
 	restAfter = 5 * time.Second
-	// maxName is the longest name that is taken, in bytes.
+	// maxName is the maximum length of a name in bytes.
 	maxName = 128
 )
 
-// algorithms are those by which an id token may be signed: none of a shared secret, and never none.
+// algorithms are the accepted signature algorithms of ID tokens. Neither those with a shared
+// secret nor none are among them.
 var algorithms = []string{
-	oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.EdDSA,
+	oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.ES256, oidc.ES384,
+	oidc.ES512, oidc.EdDSA,
 }
 
-// Refused says why somebody is not signed in, in words for him.
+// Refused explains to a person why they cannot sign in.
 type Refused struct {
 	Why string
-	// Cause is for the log; nil where Why says all.
+	// Cause is the reason for the log; nil if Why is complete.
 	Cause error
 }
 
 func (r *Refused) Error() string { return r.Why }
 
-// Unwrap is the cause.
+// Unwrap returns the cause.
 func (r *Refused) Unwrap() error { return r.Cause }
 
 func refuse(cause error, why string, args ...any) error {
@@ -63,34 +67,39 @@ func refuse(cause error, why string, args ...any) error {
 }
 
 var (
-	// ErrNoRole refuses somebody whom the provider knows, and whose claim gives him no role here.
-	ErrNoRole error = &Refused{Why: "Your organisation knows you, but has given you no role on this server"}
-	// ErrStale refuses a proof of identity that the provider does not say to be a new one.
-	ErrStale error = &Refused{Why: "Your organisation did not say that you have just signed in"}
-	// ErrAway says that the provider cannot be reached.
+	// ErrNoRole refuses a person whom the provider knows, but whose claim gives them no role
+	// here.
+	ErrNoRole error = &Refused{
+		Why: "Your organisation has not given you a role on this server",
+	}
+	// ErrStale refuses a proof of identity that the provider does not confirm as new.
+	ErrStale error = &Refused{Why: "Your organisation did not confirm that you have just signed in"}
+	// ErrAway means that the provider cannot be reached.
 	ErrAway = errors.New("the OpenID provider cannot be reached")
 )
 
-// Person is who has signed in at the provider.
+// Person is a person who has signed in at the provider.
 type Person struct {
-	// Name is what the claim of names says, marked as the provider's: no account here has such a name.
+	// Name is the value of the name claim, with the suffix of the provider's names, so that it
+	// differs from the names of all accounts here.
 	Name string
 	Role auth.Role
-	// Proved is when he last proved to the provider who he is; zero where it does not say.
+	// Proved is when the person last proved their identity to the provider; zero if the provider
+	// does not say.
 	Proved time.Time
 }
 
-// Try is one way of a browser to the provider and back. It is the browser's secret.
+// Try is one attempt to sign in. The browser keeps it secret.
 type Try struct {
 	State    string    `json:"state"`
 	Nonce    string    `json:"nonce"`
 	Verifier string    `json:"verifier"`
 	Begun    time.Time `json:"begun"`
-	// Again is whether the person has to sign in anew, whatever session he has at the provider.
+	// Again is whether the person must sign in again, even with a session at the provider.
 	Again bool `json:"again,omitempty"`
 }
 
-// Provider is the OpenID provider of the administrators. It is safe for concurrent use.
+// Provider is the OpenID provider for administrators. It is safe for concurrent use.
 type Provider struct {
 	config   Config
 	redirect string
@@ -102,15 +111,15 @@ type Provider struct {
 	tried time.Time
 }
 
-// discovered is what the provider says of itself.
+// discovered is the metadata of the provider.
 type discovered struct {
 	*oidc.Provider
-	// ownsAnswers is whether it says in each answer whose it is (RFC 9207).
+	// ownsAnswers is whether the provider names itself in each response (RFC 9207).
 	ownsAnswers bool
 }
 
-// New is the provider of a configuration, which has no problems. redirect is where it sends browsers back
-// to. It is asked what it can do when somebody first wants to sign in.
+// New returns the provider of a configuration without problems. redirect is the URL to which it
+// sends browsers back. New sends no request; the metadata is fetched at the first sign-in.
 func New(c Config, redirect string) (*Provider, error) {
 	secret, err := c.secret()
 	if err != nil {
@@ -119,19 +128,22 @@ func New(c Config, redirect string) (*Provider, error) {
 	c.Secret = secret
 	client := &http.Client{
 		Timeout: askTime, Transport: bounded{http.DefaultTransport},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}
 	return &Provider{config: c, redirect: redirect, http: client, now: time.Now}, nil
 }
 
-// Mark stands for the configuration: what was let in by another one has another mark.
+// Mark identifies the configuration. A change ends the sessions that began under another one.
 func (p *Provider) Mark() string {
 	c := p.config
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q", c.Issuer, c.ClientID, c.NameClaim, c.RolesClaim, c.Role))
+	sum := sha256.Sum256(
+		fmt.Appendf(nil, "%q %q %q %q %q", c.Issuer, c.ClientID, c.NameClaim, c.RolesClaim, c.Role))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// bounded bounds the answers of a server.
+// bounded limits the size of responses.
 type bounded struct{ http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
@@ -146,12 +158,12 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// context is ctx with the client that the libraries ask by.
+// context returns ctx with the HTTP client that the libraries use.
 func (p *Provider) context(ctx context.Context) context.Context {
 	return oidc.ClientContext(ctx, p.http)
 }
 
-// discover asks the provider what it can do, once it is there. Errors: ErrAway.
+// discover fetches the metadata of the provider once. Errors: ErrAway.
 func (p *Provider) discover(ctx context.Context) (*discovered, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -161,7 +173,7 @@ func (p *Provider) discover(ctx context.Context) (*discovered, error) {
 	if p.now().Sub(p.tried) < restAfter {
 		return nil, ErrAway
 	}
-	// Its keys are fetched later by the same context.
+	// The library fetches the keys later with this context.
 	found, err := oidc.NewProvider(p.context(context.WithoutCancel(ctx)), p.config.Issuer)
 	if err != nil {
 		p.tried = p.now()
@@ -183,21 +195,30 @@ func (p *Provider) client(d *discovered) *oauth2.Config {
 		endpoint.AuthStyle = oauth2.AuthStyleInParams
 	}
 	return &oauth2.Config{
-		ClientID: p.config.ClientID, ClientSecret: p.config.Secret, Endpoint: endpoint, RedirectURL: p.redirect,
-		Scopes: append([]string{oidc.ScopeOpenID}, p.config.Scopes...),
+		ClientID:     p.config.ClientID,
+		ClientSecret: p.config.Secret,
+		Endpoint:     endpoint,
+		RedirectURL:  p.redirect,
+		Scopes:       append([]string{oidc.ScopeOpenID}, p.config.Scopes...),
 	}
 }
 
-// Begin is where a browser goes to sign in, and the try that Finish needs. again makes the person sign in
-// anew. Errors: ErrAway.
+// Begin returns the URL at which a browser signs in, and the try for Finish. again requires a
+// new sign-in. Errors: ErrAway.
 func (p *Provider) Begin(ctx context.Context, again bool) (address string, t Try, err error) {
 	d, err := p.discover(ctx)
 	if err != nil {
 		return "", t, err
 	}
-	t = Try{State: rand.Text(), Nonce: rand.Text(), Verifier: oauth2.GenerateVerifier(), Begun: p.now(), Again: again}
+	t = Try{
+		State:    rand.Text(),
+		Nonce:    rand.Text(),
+		Verifier: oauth2.GenerateVerifier(),
+		Begun:    p.now(),
+		Again:    again,
+	}
 	options := []oauth2.AuthCodeOption{oidc.Nonce(t.Nonce), oauth2.S256ChallengeOption(t.Verifier)}
-	age := sessionAge // that it is asked for makes the provider say when the person has signed in
+	age := sessionAge // with max_age, the provider has to say when the person signed in
 	if again {
 		age = 0
 		options = append(options, oauth2.SetAuthURLParam("prompt", "login"))
@@ -206,8 +227,8 @@ func (p *Provider) Begin(ctx context.Context, again bool) (address string, t Try
 	return p.client(d).AuthCodeURL(t.State, options...), t, nil
 }
 
-// Finish is who came back from the provider by a try, with ErrNoRole too. answer is the query that he brought along.
-// Errors: *Refused, ErrNoRole and ErrStale among them; ErrAway.
+// Finish returns the person who came back from the provider, also with ErrNoRole. answer is the
+// query of the redirect. Errors: *Refused, including ErrNoRole and ErrStale; ErrAway.
 func (p *Provider) Finish(ctx context.Context, t Try, answer url.Values) (Person, error) {
 	d, err := p.discover(ctx)
 	if err != nil {
@@ -229,37 +250,46 @@ func (p *Provider) Finish(ctx context.Context, t Try, answer url.Values) (Person
 		ClientID: p.config.ClientID, SupportedSigningAlgs: algorithms, Now: p.now,
 	}).Verify(p.context(ctx), raw)
 	if err != nil {
-		return Person{}, refuse(err, "What your organisation said of you cannot be trusted")
+		return Person{}, refuse(err, "The server cannot trust the answer of your organisation")
 	}
 	if err := p.fits(t, id, tokens.AccessToken); err != nil {
-		return Person{}, refuse(err, "What your organisation said of you is not for this sign-in")
+		return Person{}, refuse(err, "The answer of your organisation is not for this sign-in")
 	}
 	return p.person(t, id)
 }
 
-// codeOf checks the answer that a browser brings back.
+// codeOf checks the query that a browser brings back and returns the code.
 func (p *Provider) codeOf(d *discovered, t Try, answer url.Values) (string, error) {
 	for name, values := range answer {
 		if len(values) > 1 {
-			return "", refuse(fmt.Errorf("%q is repeated", name), "The answer of your organisation cannot be read")
+			return "",
+				refuse(fmt.Errorf("%q is repeated", name),
+					"The server cannot read the answer of your organisation")
 		}
 	}
 	if t.State == "" || !auth.Equal(answer.Get("state"), t.State) || p.now().Sub(t.Begun) > tryAge {
-		return "", refuse(nil, "This sign-in was begun elsewhere, or too long ago")
+		return "", refuse(nil, "This sign-in began in another browser, or too long ago")
 	}
-	if iss := answer.Get("iss"); iss != p.config.Issuer && (iss != "" || d.ownsAnswers) { // RFC 9207 2.4
-		return "", refuse(errors.New("iss is another"), "This is the answer of another organisation")
+	// RFC 9207 2.4
+	if iss := answer.Get("iss"); iss != p.config.Issuer && (iss != "" || d.ownsAnswers) {
+		return "",
+			refuse(errors.New("unexpected iss"), "The answer came from another organisation")
 	}
 	if answer.Has("error") {
-		return "", refuse(errors.New("the provider answered with an error"), "Your organisation did not sign you in")
+		return "",
+			refuse(errors.New("the provider answered with an error"),
+				"Your organisation did not sign you in")
 	}
 	if answer.Get("code") == "" {
-		return "", refuse(errors.New("there is no code"), "The answer of your organisation cannot be read")
+		return "",
+			refuse(errors.New("code is missing"),
+				"The server cannot read the answer of your organisation")
 	}
 	return answer.Get("code"), nil
 }
 
-// fits checks of an id token what its signature does not say: that it is of this try and for nobody else.
+// fits checks what the signature of an ID token does not cover: that it belongs to this try and
+// is meant only for this client.
 func (p *Provider) fits(t Try, id *oidc.IDToken, accessToken string) error {
 	var more struct {
 		Party *string `json:"azp"`
@@ -269,57 +299,62 @@ func (p *Provider) fits(t Try, id *oidc.IDToken, accessToken string) error {
 	}
 	switch {
 	case t.Nonce == "" || !auth.Equal(id.Nonce, t.Nonce):
-		return errors.New("the nonce is another")
+		return errors.New("unexpected nonce")
 	case len(id.Audience) != 1 || id.Audience[0] != p.config.ClientID:
-		return errors.New("it is for others, too")
+		return errors.New("aud has more than one value")
 	case more.Party != nil && *more.Party != p.config.ClientID:
-		return errors.New("it was given to another client")
+		return errors.New("unexpected azp")
 	case !id.IssuedAt.After(time.Unix(0, 0)): // OpenID Connect Core 2: iat is REQUIRED
-		return errors.New("it does not say when it was issued")
+		return errors.New("iat is missing")
 	case id.IssuedAt.After(p.now().Add(leeway)):
-		return errors.New("it is of the future")
+		return errors.New("iat is in the future")
 	case id.Subject == "":
-		return errors.New("it has no subject")
+		return errors.New("sub is missing")
 	case id.AccessTokenHash != "":
 		return id.VerifyAccessToken(accessToken)
 	}
 	return nil
 }
 
-// person reads the claims of an id token.
+// person reads the claims of an ID token.
 func (p *Provider) person(t Try, id *oidc.IDToken) (out Person, err error) {
 	var claims map[string]any
 	if err := id.Claims(&claims); err != nil {
-		return out, refuse(err, "What your organisation said of you cannot be read")
+		return out, refuse(err, "The server cannot read the answer of your organisation")
 	}
 	if at, ok := claims["auth_time"].(float64); ok {
 		out.Proved = time.Unix(int64(at), 0)
 	}
 	if out.Proved.After(p.now().Add(leeway)) {
-		return out, refuse(errors.New("auth_time is of the future"), "What your organisation said of you cannot be read")
+		return out,
+			refuse(errors.New("auth_time is in the future"),
+				"The server cannot read the answer of your organisation")
 	}
-	if t.Again && out.Proved.Before(t.Begun.Add(-leeway)) || !out.Proved.IsZero() && p.now().Sub(out.Proved) > sessionAge+leeway {
+	if t.Again && out.Proved.Before(t.Begun.Add(-leeway)) ||
+		!out.Proved.IsZero() && p.now().Sub(out.Proved) > sessionAge+leeway {
 		return out, ErrStale
 	}
 	if out.Name, err = p.name(claims); err != nil {
 		return out, err
 	}
 	if out.Role = p.config.roleOf(claim(claims, p.config.RolesClaim)); out.Role == "" {
-		return out, ErrNoRole // of whom, out says
+		return out, ErrNoRole // out says who was refused
 	}
 	return out, nil
 }
 
-// marked is what the names of a provider's people end in. The names of accounts have no spaces.
+// marked is the suffix of the names of a provider's people. Names of accounts have no spaces.
 const marked = " (OpenID)"
 
-// Unmarked is the name by which a provider knows somebody; another name stays as it is.
+// Unmarked returns a name without the suffix of a provider's names.
 func Unmarked(name string) string { return strings.TrimSuffix(name, marked) }
 
-// name is what somebody is called here.
+// name returns the name of a person on this server.
 func (p *Provider) name(claims map[string]any) (string, error) {
 	name, _ := claim(claims, p.config.NameClaim).(string)
-	odd := strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar })
+	odd := strings.ContainsFunc(name, func(r rune) bool {
+		return !unicode.IsPrint(r) || r == unicode.ReplacementChar
+	})
 	if name == "" || len(name) > maxName || odd {
 		return "", refuse(nil, "Your organisation did not say who you are (%s)", p.config.NameClaim)
 	}
@@ -329,7 +364,7 @@ func (p *Provider) name(claims map[string]any) (string, error) {
 	return name + marked, nil
 }
 
-// claim finds a claim by its name, or else by a path of names with dots between them.
+// claim finds a claim by its name, or otherwise by a path of names separated by dots.
 func claim(claims map[string]any, name string) any {
 	if value, ok := claims[name]; ok {
 		return value
@@ -341,8 +376,8 @@ func claim(claims map[string]any, name string) any {
 	return nil
 }
 
-// roleOf is the highest role that a claim gives, "" for none. A claim is a text, or a list of texts: of
-// anything else, and of a list with anything else in it, nothing is believed.
+// roleOf returns the highest role that a claim gives; "" for none. A claim must be a text or a
+// list of texts; any other value gives no role.
 func (c Config) roleOf(value any) (best auth.Role) {
 	var values []string
 	switch v := value.(type) {
@@ -357,9 +392,10 @@ func (c Config) roleOf(value any) (best auth.Role) {
 			values = append(values, text)
 		}
 	}
-	roles, _ := c.roles() // they were checked at the start
+	roles, _ := c.roles() // checked at the start
 	for _, text := range values {
-		if role, ok := roles[text]; ok && slices.Index(auth.Roles(), role) > slices.Index(auth.Roles(), best) {
+		role, ok := roles[text]
+		if ok && slices.Index(auth.Roles(), role) > slices.Index(auth.Roles(), best) {
 			best = role
 		}
 	}

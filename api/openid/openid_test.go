@@ -32,7 +32,8 @@ type hostile struct {
 	nonce  string
 	// challenge is what the browser brought along.
 	challenge string
-	// change changes the claims of the next id token, sign makes the token of them; nil: as it should be.
+	// change changes the claims of the next id token, sign makes the token of them; nil: as it
+	// should be.
 	change map[string]any
 	sign   func(claims []byte) string
 	// ownsAnswers is what it says of iss in its answers.
@@ -61,13 +62,17 @@ func key(t *testing.T, id string) jwk.Key {
 func openHostile(t *testing.T) *hostile {
 	h := &hostile{t: t, key: key(t, "k1")}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
-		h.say(w, map[string]any{
-			"issuer": h.server.URL, "authorization_endpoint": h.server.URL + "/auth", "token_endpoint": h.server.URL + "/token",
-			"jwks_uri": h.server.URL + "/jwks", "id_token_signing_alg_values_supported": []string{"ES256", "HS256", "none"},
-			"authorization_response_iss_parameter_supported": h.ownsAnswers,
+	mux.HandleFunc("GET /.well-known/openid-configuration",
+		func(w http.ResponseWriter, _ *http.Request) {
+			h.say(w, map[string]any{
+				"issuer":                                h.server.URL,
+				"authorization_endpoint":                h.server.URL + "/auth",
+				"token_endpoint":                        h.server.URL + "/token",
+				"jwks_uri":                              h.server.URL + "/jwks",
+				"id_token_signing_alg_values_supported": []string{"ES256", "HS256", "none"},
+				"authorization_response_iss_parameter_supported": h.ownsAnswers,
+			})
 		})
-	})
 	mux.HandleFunc("GET /jwks", func(w http.ResponseWriter, _ *http.Request) {
 		public, err := jwk.PublicKeyOf(h.key)
 		if err != nil {
@@ -78,12 +83,18 @@ func openHostile(t *testing.T) *hostile {
 	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
 		h.exchanges++
 		sum := sha256.Sum256([]byte(r.PostFormValue("code_verifier")))
-		if r.PostFormValue("code") != "good" || base64.RawURLEncoding.EncodeToString(sum[:]) != h.challenge || r.PostFormValue("redirect_uri") != callback {
+		if r.PostFormValue("code") != "good" ||
+			base64.RawURLEncoding.EncodeToString(sum[:]) != h.challenge ||
+			r.PostFormValue("redirect_uri") != callback {
 			w.WriteHeader(http.StatusBadRequest)
 			h.say(w, map[string]any{"error": "invalid_grant"})
 			return
 		}
-		h.say(w, map[string]any{"access_token": "at", "token_type": "Bearer", "id_token": h.token()})
+		h.say(w, map[string]any{
+			"access_token": "at",
+			"token_type":   "Bearer",
+			"id_token":     h.token(),
+		})
 	})
 	h.server = httptest.NewServer(mux)
 	t.Cleanup(h.server.Close)
@@ -101,7 +112,11 @@ func (h *hostile) say(w http.ResponseWriter, what any) {
 func (h *hostile) token() string {
 	now := time.Now()
 	claims := map[string]any{
-		"iss": h.server.URL, "sub": "ada", "aud": clientID, "exp": now.Add(time.Minute).Unix(), "iat": now.Unix(),
+		"iss":   h.server.URL,
+		"sub":   "ada",
+		"aud":   clientID,
+		"exp":   now.Add(time.Minute).Unix(),
+		"iat":   now.Unix(),
 		"nonce": h.nonce, "auth_time": now.Unix(), "roles": []string{"staff", "ehi-reviewers"},
 	}
 	for name, value := range h.change {
@@ -131,8 +146,14 @@ func (h *hostile) signed(claims []byte, by jwk.Key) string {
 func (h *hostile) relying(change ...func(*Config)) *Provider {
 	h.t.Helper()
 	c := Config{
-		Issuer: h.server.URL, ClientID: clientID, Secret: "a secret", NameClaim: "sub", RolesClaim: "roles",
-		Role: []string{"ehi-reviewers=reviewer", "ehi-admins=admin", "everybody=viewer", "CN=a,OU=b=viewer"},
+		Issuer:     h.server.URL,
+		ClientID:   clientID,
+		Secret:     "a secret",
+		NameClaim:  "sub",
+		RolesClaim: "roles",
+		Role: []string{
+			"ehi-reviewers=reviewer", "ehi-admins=admin", "everybody=viewer", "CN=a,OU=b=viewer",
+		},
 	}
 	for _, f := range change {
 		f(&c)
@@ -159,8 +180,10 @@ func (h *hostile) begin(p *Provider, again bool) (Try, url.Values) {
 		h.t.Fatal(err)
 	}
 	q := u.Query()
-	if q.Get("response_type") != "code" || q.Get("code_challenge_method") != "S256" || q.Get("state") != try.State || len(try.State) < 20 || len(try.Nonce) < 20 ||
-		strings.Contains(address, try.Verifier) || (q.Get("prompt") == "login") != again || (q.Get("max_age") == "0") != again || q.Get("max_age") == "" {
+	if q.Get("response_type") != "code" || q.Get("code_challenge_method") != "S256" ||
+		q.Get("state") != try.State || len(try.State) < 20 || len(try.Nonce) < 20 ||
+		strings.Contains(address, try.Verifier) || (q.Get("prompt") == "login") != again ||
+		(q.Get("max_age") == "0") != again || q.Get("max_age") == "" {
 		h.t.Errorf("it goes to %s", address)
 	}
 	h.nonce, h.challenge = q.Get("nonce"), q.Get("code_challenge")
@@ -172,21 +195,33 @@ func TestTheProviderSignsIn(t *testing.T) {
 	h := openHostile(t)
 	p := h.relying()
 	for roles, want := range map[string]auth.Role{
-		`["ehi-reviewers"]`: auth.Reviewer, `["everybody","ehi-admins","ehi-reviewers"]`: auth.Admin, `"everybody"`: auth.Viewer, `["CN=a,OU=b"]`: auth.Viewer,
+		`["ehi-reviewers"]`:                          auth.Reviewer,
+		`["everybody","ehi-admins","ehi-reviewers"]`: auth.Admin,
+		`"everybody"`:                                auth.Viewer,
+		`["CN=a,OU=b"]`:                              auth.Viewer,
 	} {
 		for _, again := range []bool{false, true} {
 			h.change = map[string]any{"roles": json.RawMessage(roles)}
 			try, answer := h.begin(p, again)
 			got, err := p.Finish(t.Context(), try, answer)
-			if err != nil || got.Name != "ada (OpenID)" || got.Role != want || time.Since(got.Proved) > time.Minute {
+			if err != nil || got.Name != "ada (OpenID)" || got.Role != want ||
+				time.Since(got.Proved) > time.Minute {
 				t.Errorf("%s: %+v, %v", roles, got, err)
 			}
 		}
 	}
-	h.change = map[string]any{"realm_access": map[string]any{"roles": []string{"ehi-admins"}}, "email": "ada@hospital.example", "email_verified": true, "roles": nil}
-	nested := h.relying(func(c *Config) { c.RolesClaim, c.NameClaim, c.Secret = "realm_access.roles", "email", "" })
+	h.change = map[string]any{
+		"realm_access":   map[string]any{"roles": []string{"ehi-admins"}},
+		"email":          "ada@hospital.example",
+		"email_verified": true,
+		"roles":          nil,
+	}
+	nested := h.relying(func(c *Config) {
+		c.RolesClaim, c.NameClaim, c.Secret = "realm_access.roles", "email", ""
+	})
 	try, answer := h.begin(nested, false)
-	if got, err := nested.Finish(t.Context(), try, answer); err != nil || got.Name != "ada@hospital.example (OpenID)" || got.Role != auth.Admin {
+	got, err := nested.Finish(t.Context(), try, answer)
+	if err != nil || got.Name != "ada@hospital.example (OpenID)" || got.Role != auth.Admin {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if p.Mark() == nested.Mark() || p.Mark() != h.relying().Mark() {
@@ -214,44 +249,89 @@ func TestIDTokensAreHeldToTheirTry(t *testing.T) {
 		again  bool
 		want   error
 	}{
-		"another nonce":             {change: map[string]any{"nonce": "another"}},
-		"no nonce":                  {change: map[string]any{"nonce": nil}},
-		"an empty nonce":            {change: map[string]any{"nonce": ""}},
-		"another audience":          {change: map[string]any{"aud": "other"}},
-		"no audience":               {change: map[string]any{"aud": nil}},
-		"further audiences":         {change: map[string]any{"aud": []string{clientID, "other"}, "azp": clientID}},
-		"another party":             {change: map[string]any{"azp": "other"}},
-		"another issuer":            {change: map[string]any{"iss": "https://other.example"}},
-		"no issuer":                 {change: map[string]any{"iss": nil}},
-		"expired":                   {change: map[string]any{"exp": now.Add(-time.Hour).Unix()}},
-		"without an end":            {change: map[string]any{"exp": nil}},
-		"of the future":             {change: map[string]any{"iat": now.Add(time.Hour).Unix()}},
-		"of no time":                {change: map[string]any{"iat": nil}},
-		"of the beginning of time":  {change: map[string]any{"iat": 0}},
-		"of a time in words":        {change: map[string]any{"iat": "now"}},
-		"not yet good":              {change: map[string]any{"nbf": now.Add(time.Hour).Unix()}},
-		"no subject":                {change: map[string]any{"sub": nil}},
-		"another access token":      {change: map[string]any{"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"}},
-		"signed in in the future":   {change: map[string]any{"auth_time": now.Add(time.Hour).Unix()}},
-		"signed in yesterday":       {change: map[string]any{"auth_time": now.Add(-24 * time.Hour).Unix()}, want: ErrStale},
-		"proved before":             {change: map[string]any{"auth_time": now.Add(-5 * time.Minute).Unix()}, again: true, want: ErrStale},
-		"proved nobody knows when":  {change: map[string]any{"auth_time": nil}, again: true, want: ErrStale},
-		"proved in words":           {change: map[string]any{"auth_time": "now"}, again: true, want: ErrStale},
-		"no roles":                  {change: map[string]any{"roles": nil}, want: ErrNoRole},
-		"roles of nobody":           {change: map[string]any{"roles": []string{"nobody", ""}}, want: ErrNoRole},
-		"roles in another case":     {change: map[string]any{"roles": "EHI-Admins"}, want: ErrNoRole},
-		"roles as an object":        {change: map[string]any{"roles": map[string]any{"ehi-admins": true}}, want: ErrNoRole},
-		"roles as a number":         {change: map[string]any{"roles": 1}, want: ErrNoRole},
-		"roles as truth":            {change: map[string]any{"roles": true}, want: ErrNoRole},
-		"roles in a list of lists":  {change: map[string]any{"roles": []any{[]string{"ehi-admins"}}}, want: ErrNoRole},
-		"roles beside something":    {change: map[string]any{"roles": []any{"ehi-admins", 1}}, want: ErrNoRole},
-		"roles in one text":         {change: map[string]any{"roles": "ehi-admins ehi-reviewers"}, want: ErrNoRole},
-		"a name that hides":         {change: map[string]any{"sub": "ada\u202e"}},
-		"a name of control":         {change: map[string]any{"sub": "ada\nadmin"}},
-		"a name without an end":     {change: map[string]any{"sub": strings.Repeat("a", 200)}},
-		"by somebody else's key":    {sign: func(c []byte) string { return h.signed(c, stranger) }},
-		"unsigned":                  {sign: func(c []byte) string { return b64([]byte(`{"alg":"none"}`)) + "." + b64(c) + "." }},
-		"unsigned, in another case": {sign: func(c []byte) string { return b64([]byte(`{"alg":"nOnE"}`)) + "." + b64(c) + "." }},
+		"another nonce":    {change: map[string]any{"nonce": "another"}},
+		"no nonce":         {change: map[string]any{"nonce": nil}},
+		"an empty nonce":   {change: map[string]any{"nonce": ""}},
+		"another audience": {change: map[string]any{"aud": "other"}},
+		"no audience":      {change: map[string]any{"aud": nil}},
+		"further audiences": {
+			change: map[string]any{"aud": []string{clientID, "other"}, "azp": clientID},
+		},
+		"another party":            {change: map[string]any{"azp": "other"}},
+		"another issuer":           {change: map[string]any{"iss": "https://other.example"}},
+		"no issuer":                {change: map[string]any{"iss": nil}},
+		"expired":                  {change: map[string]any{"exp": now.Add(-time.Hour).Unix()}},
+		"without an end":           {change: map[string]any{"exp": nil}},
+		"of the future":            {change: map[string]any{"iat": now.Add(time.Hour).Unix()}},
+		"of no time":               {change: map[string]any{"iat": nil}},
+		"of the beginning of time": {change: map[string]any{"iat": 0}},
+		"of a time in words":       {change: map[string]any{"iat": "now"}},
+		"not yet good":             {change: map[string]any{"nbf": now.Add(time.Hour).Unix()}},
+		"no subject":               {change: map[string]any{"sub": nil}},
+		"another access token":     {change: map[string]any{"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"}},
+		"signed in in the future": {
+			change: map[string]any{"auth_time": now.Add(time.Hour).Unix()},
+		},
+		"signed in yesterday": {
+			change: map[string]any{"auth_time": now.Add(-24 * time.Hour).Unix()},
+			want:   ErrStale,
+		},
+		"proved before": {
+			change: map[string]any{"auth_time": now.Add(-5 * time.Minute).Unix()},
+			again:  true,
+			want:   ErrStale,
+		},
+		"proved nobody knows when": {
+			change: map[string]any{"auth_time": nil},
+			again:  true,
+			want:   ErrStale,
+		},
+		"proved in words": {
+			change: map[string]any{"auth_time": "now"},
+			again:  true,
+			want:   ErrStale,
+		},
+		"no roles": {change: map[string]any{"roles": nil}, want: ErrNoRole},
+		"roles of nobody": {
+			change: map[string]any{"roles": []string{"nobody", ""}},
+			want:   ErrNoRole,
+		},
+		"roles in another case": {
+			change: map[string]any{"roles": "EHI-Admins"},
+			want:   ErrNoRole,
+		},
+		"roles as an object": {
+			change: map[string]any{"roles": map[string]any{"ehi-admins": true}},
+			want:   ErrNoRole,
+		},
+		"roles as a number": {change: map[string]any{"roles": 1}, want: ErrNoRole},
+		"roles as truth":    {change: map[string]any{"roles": true}, want: ErrNoRole},
+		"roles in a list of lists": {
+			change: map[string]any{"roles": []any{[]string{"ehi-admins"}}},
+			want:   ErrNoRole,
+		},
+		"roles beside something": {
+			change: map[string]any{"roles": []any{"ehi-admins", 1}},
+			want:   ErrNoRole,
+		},
+		"roles in one text": {
+			change: map[string]any{"roles": "ehi-admins ehi-reviewers"},
+			want:   ErrNoRole,
+		},
+		"a name that hides":      {change: map[string]any{"sub": "ada\u202e"}},
+		"a name of control":      {change: map[string]any{"sub": "ada\nadmin"}},
+		"a name without an end":  {change: map[string]any{"sub": strings.Repeat("a", 200)}},
+		"by somebody else's key": {sign: func(c []byte) string { return h.signed(c, stranger) }},
+		"unsigned": {
+			sign: func(c []byte) string {
+				return b64([]byte(`{"alg":"none"}`)) + "." + b64(c) + "."
+			},
+		},
+		"unsigned, in another case": {
+			sign: func(c []byte) string {
+				return b64([]byte(`{"alg":"nOnE"}`)) + "." + b64(c) + "."
+			},
+		},
 		"by a secret": {sign: func(c []byte) string {
 			out, err := jws.Sign(c, jws.WithKey(jwa.HS256(), []byte("a secret")))
 			if err != nil {
@@ -268,7 +348,9 @@ func TestIDTokensAreHeldToTheirTry(t *testing.T) {
 		}},
 		"changed behind its signature": {sign: func(c []byte) string {
 			parts := strings.Split(h.signed(c, h.key), ".")
-			return parts[0] + "." + b64([]byte(strings.Replace(string(c), "ehi-reviewers", "ehi-admins", 1))) + "." + parts[2]
+			return parts[0] + "." +
+				b64([]byte(strings.Replace(string(c), "ehi-reviewers", "ehi-admins", 1))) + "." +
+				parts[2]
 		}},
 		"none":    {sign: func([]byte) string { return "" }},
 		"no JWT":  {sign: func([]byte) string { return "a.b.c" }},
@@ -342,7 +424,8 @@ func TestAnswersAreHeldToTheirTry(t *testing.T) {
 			t.Errorf("a try with %s: %+v", name, got)
 		}
 	}
-	if _, err := p.Finish(t.Context(), Try{}, url.Values{"code": {"good"}, "state": {""}}); err == nil {
+	_, err := p.Finish(t.Context(), Try{}, url.Values{"code": {"good"}, "state": {""}})
+	if err == nil {
 		t.Error("nobody's try is finished")
 	}
 }
@@ -364,7 +447,13 @@ func TestAProviderThatIsAwaySignsNobodyIn(t *testing.T) {
 
 // What is wrong with the flags is said at the start, and a secret comes from a file, too.
 func TestTheConfigurationOfAProviderIsChecked(t *testing.T) {
-	good := Config{Issuer: "https://login.example.org", ClientID: "ehi", NameClaim: "sub", RolesClaim: "roles", Role: []string{"a=admin"}}
+	good := Config{
+		Issuer:     "https://login.example.org",
+		ClientID:   "ehi",
+		NameClaim:  "sub",
+		RolesClaim: "roles",
+		Role:       []string{"a=admin"},
+	}
 	if p := good.Problems(); len(p) > 0 {
 		t.Error(p)
 	}
@@ -381,7 +470,7 @@ func TestTheConfigurationOfAProviderIsChecked(t *testing.T) {
 		"VALUE=ROLE":               func(c *Config) { c.Role = []string{"a=root"} },
 		"must be VALUE=ROLE":       func(c *Config) { c.Role = []string{"=admin"} },
 		"two roles":                func(c *Config) { c.Role = []string{"a=admin", "a=viewer"} },
-		"exclude each other":       func(c *Config) { c.Secret, c.SecretFile = "x", "y" },
+		"cannot be used together":  func(c *Config) { c.Secret, c.SecretFile = "x", "y" },
 		"client-secret-file: open": func(c *Config) { c.SecretFile = t.TempDir() + "/none" },
 	} {
 		c := good

@@ -1,7 +1,7 @@
-// Package page holds what all pages of this server have in common: rendering in a visitor's
-// language, the tokens of forms, the checks that a request comes from a page of this server, and
-// what a form leaves for the page that its answer leads to.
+// Package page has what all pages of this server share: rendering in the visitor's language,
+// form tokens, checks that a request comes from a page of this server, and messages that a form
+// leaves for the page to which it redirects.
 //
-// It registers no routes, and does not know who is signed in: whose session a flash is of, and what
-// it says beside its own fields, the pages tell. The handlers of pages use it.
+// It registers no routes and does not know who is signed in: the callers say whose session a
+// flash belongs to and what it contains. The handlers of pages use it.
 package page

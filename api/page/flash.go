@@ -14,30 +14,30 @@ import (
 	"github.com/segmentio/encoding/json"
 )
 
-// Every form is answered with a redirect (303, RFC 9110 15.4.4), so that neither a reload nor the
-// way back sends it again. What its page has to say is left for it as a flash.
+// The response to every form is a redirect (303, RFC 9110 15.4.4), so that neither a reload nor
+// the back button sends the form again. What the next page has to show is left as a flash.
 
-// Flash is what a form leaves for the page that its answer leads to. It is read once, by the
-// browser that sent the form. The bucket holds it sealed: its key is in that browser's cookie and
-// nowhere else. Pages that have more to say embed it in a struct of their own, which is kept as one
+// Flash is what a form leaves for the page to which it redirects. It is read once, by the
+// browser that sent the form. The bucket stores it encrypted, and only a cookie of that browser
+// has the key. Pages that show more embed Flash in a struct of their own, which is stored as one
 // JSON object.
 type Flash struct {
-	// Path is the page that it is for. Flashes sets it.
+	// Path is the page that the flash is for. Flashes sets it.
 	Path string `json:"path"`
-	// Session is the session that it is of, as a digest (see SessionDigest); "" for what was typed
-	// when none was left.
+	// Session is the session of the flash, as a digest (see SessionDigest); "" for input that
+	// was sent without a session.
 	Session string `json:"session,omitempty"`
-	// Owner is who typed it: nobody else who signs in by this browser gets to see it. "" for
+	// Owner is who sent the input. Others who sign in with this browser do not see it. "" for
 	// anybody.
 	Owner string `json:"owner,omitempty"`
-	// Status is the page's: what was wrong with a form says so in it, too. 0 is 200.
+	// Status is the status of the page, which is an error if the form was rejected; 0 for 200.
 	Status int `json:"status,omitempty"`
-	// Problem and Message are what is said at the top.
+	// Problem and Message appear at the top of the page.
 	Problem string `json:"problem,omitempty"`
 	Message string `json:"message,omitempty"`
-	// Title is what the page is called this once.
+	// Title replaces the title of the page.
 	Title string `json:"title,omitempty"`
-	// Fields are what was typed, without passwords.
+	// Fields are the input, without passwords.
 	Fields url.Values `json:"fields,omitempty"`
 }
 
@@ -46,7 +46,7 @@ type Note interface{ flash() *Flash }
 
 func (f *Flash) flash() *Flash { return f }
 
-// Get is what was typed into a field.
+// Get returns the input of a field.
 func (f *Flash) Get(field string) string {
 	if f == nil {
 		return ""
@@ -54,7 +54,7 @@ func (f *Flash) Get(field string) string {
 	return f.Fields.Get(field)
 }
 
-// Of is the flash, where it was left by what do says, else nil.
+// Of returns the flash if the action do left it; otherwise nil.
 func (f *Flash) Of(do string) *Flash {
 	if f.Get("do") != do {
 		return nil
@@ -62,7 +62,7 @@ func (f *Flash) Of(do string) *Flash {
 	return f
 }
 
-// Has reports whether a field has a value among others.
+// Has reports whether the values of a field include value.
 func (f *Flash) Has(field, value string) bool {
 	if f != nil {
 		for _, v := range f.Fields[field] {
@@ -74,37 +74,37 @@ func (f *Flash) Has(field, value string) bool {
 	return false
 }
 
-// local is where a request keeps a fact for this package, in Fiber's Locals.
+// local is the type of this package's keys in Fiber's Locals.
 type local int
 
-// flashLocal is where the note of a request is, once it is read; tokenLocal where its page's token
-// is.
+// flashLocal is the key of a request's note, once it is read; tokenLocal that of its page's
+// token.
 const (
 	flashLocal local = iota
 	tokenLocal
 )
 
-// TypedLife is how long what was typed waits for its writer to sign in again.
+// TypedLife is how long input is kept until the person signs in again.
 const TypedLife = time.Hour
 
 const (
 	flashCookie = "ehi_flash"
-	// flashLife is how long a result waits for its page.
+	// flashLife is how long a flash is kept for its page.
 	flashLife = 5 * time.Minute
-	// maxFlash bounds what is kept for one page, in bytes; maxTyped what is kept for who has no
-	// session.
+	// maxFlash is the size limit of what is kept for a page, in bytes; maxTyped that of input
+	// without a session.
 	maxFlash = 64 << 10
 	maxTyped = 16 << 10
 )
 
 // Charger counts failures by address (abuse.Failures).
 type Charger interface {
-	// Charge counts a request as a failure of its address. ok is false, and nothing is counted, for
-	// an address that has failed too often.
+	// Charge counts a request as a failure of its address. ok is false, and nothing is counted,
+	// if the address already has too many failures.
 	Charge(c *fiber.Ctx) (ok bool, err error)
 }
 
-// Flashes keeps what forms leave for pages.
+// Flashes stores what forms leave for pages.
 type Flashes struct {
 	Safe     Safe
 	Failures Charger
@@ -112,7 +112,7 @@ type Flashes struct {
 	Log      *slog.Logger
 }
 
-// Leave answers a form: it leads to a page of this server, and leaves a note for it.
+// Leave responds to a form: it redirects to a page of this server and leaves a note for it.
 func (s *Flashes) Leave(c *fiber.Ctx, to string, n Note) error {
 	if err := s.Keep(c, to, n, flashLife); err != nil {
 		return err
@@ -120,9 +120,10 @@ func (s *Flashes) Leave(c *fiber.Ctx, to string, n Note) error {
 	return c.Redirect(to, http.StatusSeeOther)
 }
 
-// KeepTyped leaves what was typed without a session or a valid token, until its writer has signed
-// in again. Anybody can send such a form: each counts as a failure of its address, and from an
-// address that failed too often nothing is kept. kept is whether it was.
+// KeepTyped keeps input that was sent without a session or a valid token, until the person has
+// signed in again. Anybody can send such a form, so each counts as a failure of its address.
+// From an address with too many failures, nothing is kept. kept reports whether the input was
+// kept.
 func (s *Flashes) KeepTyped(c *fiber.Ctx, to string, n Note) (kept bool, err error) {
 	if ok, err := s.Failures.Charge(c); !ok {
 		return false, err
@@ -130,8 +131,7 @@ func (s *Flashes) KeepTyped(c *fiber.Ctx, to string, n Note) (kept bool, err err
 	return true, s.keepUpTo(c, to, n, TypedLife, maxTyped)
 }
 
-// LeadBack leads back to the page of a form, with what was typed where that may be kept (see
-// KeepTyped).
+// LeadBack redirects to the page of a form, with the input if it may be kept (see KeepTyped).
 func (s *Flashes) LeadBack(c *fiber.Ctx, to string, n Note) error {
 	if _, err := s.KeepTyped(c, to, n); err != nil {
 		return err
@@ -139,8 +139,8 @@ func (s *Flashes) LeadBack(c *fiber.Ctx, to string, n Note) error {
 	return c.Redirect(to, http.StatusSeeOther)
 }
 
-// Keep leaves a note for a page of this server, for as long as life. More than is kept for a page
-// is left out of it.
+// Keep stores a note for a page of this server, for the time life. It drops the fields if the
+// note is too large.
 func (s *Flashes) Keep(c *fiber.Ctx, to string, n Note, life time.Duration) error {
 	return s.keepUpTo(c, to, n, life, maxFlash)
 }
@@ -168,9 +168,9 @@ func (s *Flashes) keepUpTo(c *fiber.Ctx, to string, n Note, life time.Duration, 
 	return nil
 }
 
-// Left reads into note, which is empty, what a form has left for this page and its reader, and
-// reports whether that is anything. session is the cookie of the reader's session. For the next
-// request it is gone. Where it cannot be read the page begins anew.
+// Left reads what a form has left for this page and its reader into note, which must be empty.
+// It reports whether there was anything. session is the cookie of the reader's session. A note
+// is read only once. If it cannot be read, the page appears without it.
 func (s *Flashes) Left(c *fiber.Ctx, session, reader string, note Note) bool {
 	data, ok := c.Locals(flashLocal).([]byte)
 	if !ok {
@@ -186,7 +186,7 @@ func (s *Flashes) Left(c *fiber.Ctx, session, reader string, note Note) bool {
 	return true
 }
 
-// collect takes a note out of the safe for a page, and notes it with the request; nil for none.
+// collect reads and removes a note for a page, and stores it in the request; nil for none.
 func (s *Flashes) collect(c *fiber.Ctx, session, reader string) []byte {
 	token := c.Cookies(flashCookie)
 	if token == "" || c.Method() != fiber.MethodGet {
@@ -218,7 +218,7 @@ func (s *Flashes) collect(c *fiber.Ctx, session, reader string) []byte {
 	return data
 }
 
-// SessionDigest names a session by its cookie's value, "" for none.
+// SessionDigest identifies a session by the value of its cookie; "" for none.
 func SessionDigest(cookie string) string {
 	if cookie == "" {
 		return ""

@@ -6,11 +6,11 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// Field is a field of a form that a page sends. What stands in the query counts for nothing:
-// whoever makes a link would decide beside what was ticked.
+// Field returns a field of a form that a page sends. It ignores the query, because otherwise the
+// author of a link could set fields.
 func Field(c *fiber.Ctx, name string) string { return string(c.Request().PostArgs().Peek(name)) }
 
-// Typed is what a person wrote into a form: its fields without tokens and passwords.
+// Typed returns the input of a form, without tokens and passwords.
 func Typed(c *fiber.Ctx) url.Values {
 	out := url.Values{}
 	for key, value := range c.Request().PostArgs().All() {
@@ -23,6 +23,6 @@ func Typed(c *fiber.Ctx) url.Values {
 	return out
 }
 
-// IsTick reports whether this is what a tick box of a page sends. Nothing else is taken for a yes:
-// a program that fills in a form sends no, false or 0 as well.
+// IsTick reports whether value is what a checkbox of a page sends. No other value counts as
+// checked, because programs also send no, false or 0.
 func IsTick(value string) bool { return value == "on" }

@@ -17,31 +17,31 @@ import (
 	"ehi-server/api/request"
 )
 
-// signer holds what a page's form sends to a token of that page: the signed double submit of
-// OWASP's cheat sheet on cross-site request forgery. The form has the token, a cookie has it with
-// the time that it is good until and a signature over both and over the browser's session. Nothing
-// is stored: whoever asks for pages without end fills up nothing.
+// signer signs tokens that tie a form to its page: the signed double submit of OWASP's cheat
+// sheet on cross-site request forgery. The form contains the token. A cookie contains the token,
+// the end of its validity, and a signature over both and over the browser's session. The server
+// stores nothing, so requests for pages cannot fill its storage.
 type signer struct {
-	cookie  string // what the token's cookie is called
-	session string // and the session's
+	cookie  string // name of the token's cookie
+	session string // name of the session's cookie
 	life    time.Duration
 	key     Key
 	now     func() time.Time
 }
 
-// Guard holds forms to the pages of this server.
+// Guard checks that forms come from pages of this server.
 type Guard struct {
 	Site Site
 	// Key signs tokens.
 	Key Key
-	// Clock is by which tokens age.
+	// Clock is the clock for the age of tokens.
 	Clock func() time.Time
 }
 
-// Forms is middleware that gives pages their tokens (see Token), and lets forms pass that this
-// server's pages have sent. Another form, or one whose token is older than life or of another
-// session, is not done: late leads back to its page with what was typed. cookie and session are
-// what the cookies of the tokens and of the session are called without TLS.
+// Forms is middleware that gives pages their tokens (see Token) and accepts forms only from this
+// server's pages. It passes other forms to late, and those whose token is older than life or
+// belongs to another session. late redirects to the page of the form with the input. cookie and
+// session are the names of the token's and the session's cookies without TLS.
 func (g Guard) Forms(cookie, session string, life time.Duration, late fiber.Handler) fiber.Handler {
 	p := &signer{
 		g.Site.Origins.Cookie(cookie), g.Site.Origins.Cookie(session), life, g.Key, g.Clock,
@@ -69,7 +69,8 @@ func (g Guard) Forms(cookie, session string, life time.Duration, late fiber.Hand
 	}
 }
 
-// matches reports whether a form has a token, and comes from here as far as the browser has to say.
+// matches reports whether a form has a token and, as far as the browser says, comes from this
+// server.
 func (g Guard) matches(c *fiber.Ctx, token string) bool {
 	https := g.Site.Origins.Secure() || c.Protocol() == "https"
 	return token != "" &&
@@ -77,13 +78,14 @@ func (g Guard) matches(c *fiber.Ctx, token string) bool {
 		(!https || g.Site.refersHere(c))
 }
 
-// Token is the token of the page that answers a request, "" for none.
+// Token returns the token of the page that answers a request; "" for none.
 func Token(c *fiber.Ctx) string {
 	token, _ := c.Locals(tokenLocal).(string)
 	return token
 }
 
-// token is the token of a request's cookie, "" where it has none that is good in its session.
+// token returns the token in a request's cookie; "" if there is none that is valid in its
+// session.
 func (p *signer) token(c *fiber.Ctx) string {
 	parts := strings.Split(c.Cookies(p.cookie), ".")
 	if len(parts) != 3 || parts[0] == "" ||
@@ -97,8 +99,7 @@ func (p *signer) token(c *fiber.Ctx) string {
 	return parts[0]
 }
 
-// set gives a browser the cookie of a token, good from now on, in the session that it has from now
-// on.
+// set sends a browser the cookie of a token that is valid from now on, in its new session.
 func (p *signer) set(c *fiber.Ctx, token string) {
 	session := c.Cookies(p.session)
 	if begun := (&fasthttp.Cookie{}); p.begins(c, begun) {
@@ -112,13 +113,13 @@ func (p *signer) set(c *fiber.Ctx, token string) {
 	})
 }
 
-// begins reports whether an answer begins or ends a session, and reads its cookie.
+// begins reports whether a response begins or ends a session, and reads its cookie.
 func (p *signer) begins(c *fiber.Ctx, cookie *fasthttp.Cookie) bool {
 	cookie.SetKey(p.session)
 	return c.Response().Header.Cookie(cookie)
 }
 
-// sign is the signature of a token in a session.
+// sign returns the signature of a token in a session.
 func (p *signer) sign(session, token, until string) string {
 	mac := hmac.New(sha256.New, p.key)
 	for _, part := range []string{p.cookie, SessionDigest(session), until, token} {
@@ -127,7 +128,7 @@ func (p *signer) sign(session, token, until string) string {
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// tokenOf is the token of a cookie, good or not.
+// tokenOf returns the token of a cookie, valid or not.
 func tokenOf(cookie string) string {
 	token, _, _ := strings.Cut(cookie, ".")
 	return token

@@ -12,15 +12,15 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Key is the secret of all processes that share their state. Tokens of forms are signed by it, and
-// what a browser keeps for the server is sealed by it. It is a record of the bucket of the
-// authorization server, and lasts as long as that.
+// Key is a secret that all processes with the same state share. It signs form tokens and
+// encrypts what a browser stores for the server. It is a record in the bucket of the
+// authorization server, and lives as long as that.
 type Key []byte
 
 // keyRecord is the record of the key.
 var keyRecord = subject.KindOf("page-secret").Of("hmac")
 
-// ReadKey reads the key. The first process that asks makes it.
+// ReadKey reads the key. The first process creates it.
 func ReadKey(ctx context.Context, bucket *kv.Bucket) (Key, error) {
 	for {
 		e, err := bucket.Get(ctx, keyRecord)
@@ -34,8 +34,8 @@ func ReadKey(ctx context.Context, bucket *kv.Bucket) (Key, error) {
 	}
 }
 
-// Cipher seals by a key of its own for each purpose. A purpose never changes: what was sealed
-// before an update is opened after it.
+// Cipher returns a cipher with a separate key for each purpose. A purpose must never change, so
+// that an updated server can decrypt earlier data.
 func (k Key) Cipher(purpose string) (cipher.AEAD, error) {
 	own := sha256.Sum256(append([]byte(purpose+" "), k...))
 	block, err := aes.NewCipher(own[:])

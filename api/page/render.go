@@ -18,13 +18,13 @@ import (
 	"ehi-server/api/web"
 )
 
-// languageCookie keeps the language that a visitor chose, languageAge for how long.
+// languageCookie stores the language that a visitor chose, for languageAge.
 const (
 	languageCookie = "ehi_lang"
 	languageAge    = 365 * 24 * time.Hour
 )
 
-// Renderer renders pages by their templates, in the languages of the catalogues.
+// Renderer renders the templates of pages in the languages of the catalogues.
 type Renderer struct {
 	site    Site
 	sandbox bool
@@ -32,8 +32,8 @@ type Renderer struct {
 	views   *html.Engine
 }
 
-// NewRenderer reads the templates and the catalogues of package web. A sandbox says on each page
-// that it is one. funcs are what the templates call beside lower.
+// NewRenderer reads the templates and the catalogues of package web. A sandbox shows a banner on
+// each page. funcs are additional functions for the templates.
 func NewRenderer(site Site, sandbox bool, funcs template.FuncMap) (*Renderer, error) {
 	files, err := fs.Sub(web.Files, "templates")
 	if err != nil {
@@ -48,12 +48,12 @@ func NewRenderer(site Site, sandbox bool, funcs template.FuncMap) (*Renderer, er
 	return r, r.views.Load()
 }
 
-// Default is the catalogue of pages that are in one language, and of visitors who speak none of the
-// others.
+// Default returns the catalogue for pages in one language, and for visitors who speak none of
+// the others.
 func (r *Renderer) Default() *web.Catalogue { return r.texts.List[0] }
 
-// Language finds the language of a visitor: chosen on this page (?lang=), chosen before, or the
-// browser's. It keeps a choice in a cookie.
+// Language returns the language of a visitor: the one chosen on this page (?lang=), the one
+// chosen before, or that of the browser. It stores a choice in a cookie.
 func (r *Renderer) Language(c *fiber.Ctx) *web.Catalogue {
 	for _, chosen := range []string{c.Query("lang"), string(c.Request().PostArgs().Peek("lang"))} {
 		if t := r.texts.Find(chosen); t != nil {
@@ -71,11 +71,11 @@ func (r *Renderer) Language(c *fiber.Ctx) *web.Catalogue {
 	return r.texts.Match(c.Get(fiber.HeaderAcceptLanguage))
 }
 
-// LanguageLink is a line of the switch of languages.
+// LanguageLink is an entry of the language menu.
 type LanguageLink struct{ Tag, Name, Link string }
 
-// Languages are the links to the same page in each language; at is where it is to be had, "" for
-// the address of the request.
+// Languages returns links to the same page in each language. at is the address of the page; ""
+// for that of the request.
 func (r *Renderer) Languages(c *fiber.Ctx, at string) (out []LanguageLink) {
 	if at == "" {
 		at = c.OriginalURL()
@@ -84,7 +84,7 @@ func (r *Renderer) Languages(c *fiber.Ctx, at string) (out []LanguageLink) {
 	if path == "" {
 		path = "/"
 	}
-	q, _ := url.ParseQuery(query) // a pair that cannot be read is left out
+	q, _ := url.ParseQuery(query) // an invalid pair is left out
 	for _, t := range r.texts.List {
 		q.Set("lang", t.Tag)
 		out = append(out, LanguageLink{t.Tag, t.Name, path + "?" + q.Encode()})
@@ -92,9 +92,9 @@ func (r *Renderer) Languages(c *fiber.Ctx, at string) (out []LanguageLink) {
 	return out
 }
 
-// Render renders a page into its layout, as .Content. Fiber's own way to do that would show an
-// error of the page's template to its reader, and its Ctx.Render writes to the app at the first
-// call of all: two pages at once are a race there.
+// Render renders a page into its layout, as .Content. It does not use Fiber's layouts, which
+// would show template errors to the reader, nor Ctx.Render, which writes to the app at its first
+// call: with two simultaneous requests, that is a race.
 func (r *Renderer) Render(c *fiber.Ctx, name, layout string, data fiber.Map) error {
 	if r.sandbox {
 		data["Banner"] = r.banner(data)
@@ -112,7 +112,7 @@ func (r *Renderer) Render(c *fiber.Ctx, name, layout string, data fiber.Map) err
 	return c.Send(page.Bytes())
 }
 
-// banner is what every page of a sandbox says at its top, in the language of the page.
+// banner returns the banner of a sandbox, in the language of the page.
 func (r *Renderer) banner(data fiber.Map) string {
 	t, ok := data["T"].(*web.Catalogue)
 	if !ok {
@@ -121,14 +121,14 @@ func (r *Renderer) banner(data fiber.Map) string {
 	return t.Say("sandbox.banner")
 }
 
-// Link is a link within a sentence.
+// Link returns a link for use within a sentence.
 func Link(to, text string) template.HTML {
 	to, text = template.HTMLEscapeString(to), template.HTMLEscapeString(text)
 	return template.HTML(`<a href="` + to + `">` + text + `</a>`)
 }
 
-// Ahead sends a visitor on, or answers an error. What answers a POST says that the way on is a GET
-// (RFC 9700 4.12).
+// Ahead redirects a visitor, or returns an error. After a POST it uses a status that makes the
+// browser continue with GET (RFC 9700 4.12).
 func Ahead(c *fiber.Ctx, next string, err error) error {
 	if err != nil {
 		return err
@@ -140,13 +140,13 @@ func Ahead(c *fiber.Ctx, next string, err error) error {
 	return c.Redirect(next, status)
 }
 
-// Counted is a line of a list with a figure.
+// Counted is an item of a list with its count.
 type Counted struct {
 	Name  string
 	Count int64
 }
 
-// LargestFirst lists counts.
+// LargestFirst lists counts, largest first.
 func LargestFirst(counts map[string]int64) (out []Counted) {
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
 		out = append(out, Counted{name, counts[name]})

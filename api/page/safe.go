@@ -12,20 +12,20 @@ import (
 	"ehi-server/shared/kv"
 )
 
-// Safe keeps what pages note, sealed. The key is made of a secret that only a browser's cookie has,
-// so that whoever reads the bucket reads nothing.
+// Safe stores notes of pages encrypted. The key derives from a secret that only a browser's
+// cookie has, so nobody can read the notes in the bucket.
 type Safe struct {
-	// Kept is where it is kept.
+	// Kept is the storage.
 	Kept *kv.Storage
 }
 
-// Put keeps something under a secret, for as long as life.
+// Put stores data under a secret, for the time life.
 func (s Safe) Put(c *fiber.Ctx, secret string, plain []byte, life time.Duration) error {
 	seal, name := sealer(secret)
 	return s.in(c).Set(name, seal.Seal(nil, nil, plain, nil), life)
 }
 
-// Get is what is kept under a secret, nil for nothing.
+// Get returns the data under a secret; nil for none.
 func (s Safe) Get(c *fiber.Ctx, secret string) ([]byte, error) {
 	seal, name := sealer(secret)
 	sealed, err := s.in(c).Get(name)
@@ -35,16 +35,16 @@ func (s Safe) Get(c *fiber.Ctx, secret string) ([]byte, error) {
 	return seal.Open(nil, nil, sealed, nil)
 }
 
-// Forget deletes what is kept under a secret.
+// Forget deletes the data under a secret.
 func (s Safe) Forget(c *fiber.Ctx, secret string) error {
 	_, name := sealer(secret)
 	return s.in(c).Delete(name)
 }
 
-// in is where it is kept, within the time of a request.
+// in returns the storage with the request's context.
 func (s Safe) in(c *fiber.Ctx) *kv.Storage { return s.Kept.In(c.UserContext()) }
 
-// sealer is the cipher of a secret, and the name that the bucket keeps its text under.
+// sealer returns the cipher of a secret, and the name of its data in the bucket.
 func sealer(secret string) (seal cipher.AEAD, name string) {
 	key, id := sha256.Sum256([]byte("key "+secret)), sha256.Sum256([]byte("name "+secret))
 	block, err := aes.NewCipher(key[:])

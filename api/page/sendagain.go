@@ -9,19 +9,19 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// SentForm is a form as it was sent by a page, to be sent again as it is. While the state cannot be
-// reached nothing can be kept of what was typed, so the page of the error holds it.
+// SentForm is a form that a page sent, so that the person can send it again unchanged. If the
+// state is unreachable, the server cannot store input, so the error page contains it.
 type SentForm struct {
 	Action string
 	Fields []SentField
 }
 
-// SentField is one field of a form, as templates show it.
+// SentField is a field of a form, for templates.
 type SentField struct{ Name, Value string }
 
-// SendAgain is the form that failed for a while, where it can be sent again as it was: not an
-// upload, not one with a password, which no page repeats, and nothing that another site sent; nil
-// otherwise. Tokens in it are those that it came with, and are checked as before.
+// SendAgain returns a form that failed temporarily, if it can be sent again unchanged; otherwise
+// nil. It cannot if it is an upload, if it has a password (which no page repeats), or if another
+// site sent it. The form keeps its tokens, which are checked again.
 func (s Site) SendAgain(c *fiber.Ctx, status int) *SentForm {
 	if status != http.StatusServiceUnavailable && status != http.StatusTooManyRequests ||
 		c.Method() != fiber.MethodPost || content.MediaType(c) != fiber.MIMEApplicationForm ||

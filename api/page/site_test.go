@@ -30,13 +30,20 @@ func TestAPageOfAnotherSchemeIsOfAnotherSite(t *testing.T) {
 		{"https://ehi.example", "ehi.example", "https://ehi.example", true, true},
 		{"https://ehi.example", "inside.example:8443", "https://ehi.example", true, true},
 		{"https://ehi.example", "inside.example:8443", "https://inside.example:8443", false, true},
-		{"https://ehi.example", "127.0.0.1:8443", "https://127.0.0.1:8443", true, true}, // through a tunnel
+		// through a tunnel
+		{"https://ehi.example", "127.0.0.1:8443", "https://127.0.0.1:8443", true, true},
 		{"https://ehi.example", "[::1]:8443", "https://[::1]:8443", true, true},
 		{"https://ehi.example", "localhost:8443", "https://localhost:8443", true, true},
 		{"https://ehi.example", "localhost:8443", "https://localhost:3000", false, true},
 		{"https://ehi.example", "localhost:8443", "http://localhost:8443", false, true},
-		{"https://ehi.example", "localhost.evil.example", "https://localhost.evil.example", false, true},
-		{"https://ehi.example", "127.0.0.1.evil.example", "https://127.0.0.1.evil.example", false, true},
+		{
+			"https://ehi.example", "localhost.evil.example", "https://localhost.evil.example",
+			false, true,
+		},
+		{
+			"https://ehi.example", "127.0.0.1.evil.example", "https://127.0.0.1.evil.example",
+			false, true,
+		},
 	} {
 		s := Site{request.Origins{BaseURL: c.base, Fixed: c.fixed}}
 		var sent fasthttp.RequestCtx

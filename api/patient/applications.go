@@ -12,7 +12,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Consents are what patients have let applications do (auth.Server).
+// Consents are the consents of patients to applications (auth.Server).
 type Consents interface {
 	ClientName(client string) string
 	Consents(ctx context.Context, patient string) ([]auth.Consent, error)
@@ -22,9 +22,9 @@ type Consents interface {
 	End(ctx context.Context, grant string, w auth.Withdrawal) error
 }
 
-// Withdrawals end what applications have begun (jobs.Service).
+// Withdrawals ends the exports of applications (jobs.Service).
 type Withdrawals interface {
-	// Withdraw ends the client's exports of the patient who acts, but for those under valid
+	// Withdraw ends the client's exports of the acting patient, except those under valid
 	// consents. It calls end with each grant that it ends.
 	Withdraw(
 		ctx context.Context, by ehi.Actor, client string, valid map[string]bool,
@@ -32,7 +32,7 @@ type Withdrawals interface {
 	) error
 }
 
-// Applications shows patients the applications that they have let in, and lets them withdraw that.
+// Applications shows patients the applications that have access, and lets them end it.
 type Applications struct {
 	Pages    *Pages
 	Wording  Wording
@@ -49,14 +49,14 @@ func (h *Applications) Routes(r Router) {
 	r.On("POST", "/my/applications", h.handleWithdraw, guard)
 }
 
-// grantedApp is a line of the patient's list.
+// grantedApp is an entry of the patient's list.
 type grantedApp struct {
 	auth.Consent
 	Name string
 	Asks []string
 }
 
-// handleApplications lists the applications that the patient has let in.
+// handleApplications lists the applications to which the patient has given access.
 func (h *Applications) handleApplications(c *fiber.Ctx) error {
 	patient, err := h.Sessions.LoggedIn(c)
 	if err != nil {
@@ -82,7 +82,7 @@ func (h *Applications) handleApplications(c *fiber.Ctx) error {
 	return h.Pages.Render(c, "applications", "applications.title", data)
 }
 
-// handleWithdraw ends an application's access at the patient's wish.
+// handleWithdraw ends an application's access at the patient's request.
 func (h *Applications) handleWithdraw(c *fiber.Ctx) error {
 	patient, err := h.Sessions.LoggedIn(c)
 	if err != nil {
@@ -108,7 +108,7 @@ func (h *Applications) handleWithdraw(c *fiber.Ctx) error {
 	return c.Redirect("/my/applications", http.StatusSeeOther)
 }
 
-// withdrawn ends what an application has begun for a patient who has withdrawn its access.
+// withdrawn ends the exports of an application whose access a patient has ended.
 func (h *Applications) withdrawn(c *fiber.Ctx, patient, client string) error {
 	ctx := c.UserContext()
 	consents, err := h.Auth.Consents(ctx, patient)

@@ -31,51 +31,54 @@ import (
 // interactionTTL is how long a rendered form can be submitted.
 const interactionTTL = time.Hour
 
-// FormJobs are the exports that wait for a form (jobs.Service).
+// FormJobs are the exports that have a form (jobs.Service).
 type FormJobs interface {
-	// FindStanding finds any job that may still be had, FindOwn one of the actor's. Errors:
-	// ehi.NotFound.
+	// FindStanding finds any job that is still authorized; FindOwn finds one of the actor's.
+	// Errors: ehi.NotFound.
 	FindStanding(ctx context.Context, id string) (*ehi.Job, error)
 	FindOwn(ctx context.Context, by ehi.Actor, id string) (*ehi.Job, error)
-	// Submit records the choices. Errors: ehi.Conflict, where that was done before; ehi.Throttled.
+	// Submit records the choices. Errors: ehi.Conflict if they were already submitted;
+	// ehi.Throttled.
 	Submit(ctx context.Context, by ehi.Actor, j *ehi.Job, form ehi.ReleaseForm) (*ehi.Job, error)
-	// Preview counts what a form would release. Errors: jobs.ErrCounting, where that takes longer
-	// than wait.
+	// Preview counts what a form would release. Errors: jobs.ErrCounting if counting takes
+	// longer than wait.
 	Preview(
 		ctx context.Context, j *ehi.Job, form ehi.ReleaseForm, wait time.Duration,
 	) (release.Counts, error)
 }
 
-// Ways know where browsers may go on to (auth.Server).
+// Ways knows to which addresses browsers may be redirected (auth.Server).
 type Ways interface {
-	// LeadsTo is an address as browsers read it, where it is registered for the client.
+	// LeadsTo returns an address as browsers read it; ok is false if it is not registered for
+	// the client.
 	LeadsTo(ctx context.Context, client, address string) (to string, ok bool)
 }
 
-// Tokens know who sends a request (session.Tokens).
+// Tokens knows who sends a request (session.Tokens).
 type Tokens interface {
 	// Authenticate reads the token of a request. Errors: ehi.Unauthenticated.
 	Authenticate(c *fiber.Ctx) (*auth.Access, error)
 }
 
-// Describer answers whoever has sent a form as an application (fhirapi.Handlers).
+// Describer answers an application that submits the form itself (fhirapi.Handlers).
 type Describer interface {
 	AnswerSender(c *fiber.Ctx, j *ehi.Job) error
 }
 
-// Form is the release form, in which patients choose what of their record goes out.
+// Form is the release form, with which patients choose what to share.
 type Form struct {
 	Pages *Pages
-	// Sandbox lets visitors stand for a patient by naming him, and clients send the form.
+	// Sandbox allows visitors to act as a patient by naming them, and clients to submit the
+	// form.
 	Sandbox   bool
 	Jobs      FormJobs
 	Auth      Ways
 	Tokens    Tokens
 	Sessions  Sessions
 	Describer Describer
-	// Kept is where drafts are, and what the one-time tokens of forms stand for.
+	// Kept stores drafts and the one-time tokens of forms.
 	Kept *kv.Storage
-	// Log is told what the form does without, such as its draft.
+	// Log receives problems that the form can work without, such as a lost draft.
 	Log *slog.Logger
 }
 
@@ -85,7 +88,7 @@ func (h *Form) Routes(r Router) {
 	r.On("POST", "/jobs/:id", h.handleSubmit)
 }
 
-// job finds the request's job, whosever it is, where it stands still.
+// job finds the request's job, for any patient, if it is still authorized.
 func (h *Form) job(c *fiber.Ctx) (*ehi.Job, error) {
 	j, err := h.Jobs.FindStanding(c.UserContext(), c.Params("id"))
 	return request.Noted(c, j, err)
@@ -97,7 +100,7 @@ func (h *Form) handleForm(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if j.Patient.ID == "" { // no patient's: a log-in leads nowhere
+	if j.Patient.ID == "" { // not about one patient: signing in would not help
 		return jobs.ErrNotFound
 	}
 	mine, err := h.isPatient(c, j)
@@ -108,22 +111,22 @@ func (h *Form) handleForm(c *fiber.Ctx) error {
 		return c.Redirect(LoginPath(c.OriginalURL(), c.Query("redirect")), http.StatusFound)
 	}
 	f := h.Pages.left(c)
-	if f.Title != "" { // the form is sent, and nobody is logged in to follow it
+	if f.Title != "" { // the form is sent, and nobody is signed in to follow it
 		data := fiber.Map{"Text": f.Message, "At": "/my/requests"}
 		return h.Pages.Render(c, "message", "thanks.title", data)
 	}
 	if j.Status != ehi.AwaitingInput {
 		patient, err := h.Sessions.LoggedIn(c)
 		if err == nil && j.IsOf(patient) && content.WantsPage(c) {
-			// the form is sent: there it says how things stand
+			// The form was already sent. The page of the request shows its state.
 			return c.Redirect("/my/requests/"+j.ID, http.StatusFound)
 		}
 		return ehi.Errorf(ehi.Conflict,
-			"There is no form to fill in for an export in %q state", j.Status)
+			"An export in the state %q has no form", j.Status)
 	}
 	p := formPage{values: h.draft(c, j.ID)}
 	p.tried, p.expired, p.asked = f.Tried, f.Expired, f.Asked
-	if len(f.Fields) > 0 { // of a session that had ended
+	if len(f.Fields) > 0 { // left when the session had ended
 		p.values = formValues{}
 		for key := range f.Fields {
 			p.values[key] = f.Fields.Get(key)
@@ -135,8 +138,8 @@ func (h *Form) handleForm(c *fiber.Ctx) error {
 	return h.renderForm(c, j, p)
 }
 
-// formPath is the page of a form, as it was opened: with the way back to the application, and with
-// the sandbox's shortcut for a log-in.
+// formPath returns the path of a form as it was opened: with the address of the application, and
+// with the sandbox's shortcut for signing in.
 func (h *Form) formPath(c *fiber.Ctx, j *ehi.Job) string {
 	q := url.Values{}
 	if to := h.wayOn(c, j); to != "" {
@@ -152,18 +155,19 @@ func (h *Form) formPath(c *fiber.Ctx, j *ehi.Job) string {
 	return path
 }
 
-// wayBack is where the browser goes on to after the form, as browsers read the address (EHI-7): ""
-// for nowhere. asked is whether any address came with the form.
+// wayBack returns where the browser goes after the form, as browsers read the address (EHI-7);
+// "" for nowhere. asked reports whether the request has an address.
 func (h *Form) wayBack(c *fiber.Ctx, j *ehi.Job) (to string, asked bool) {
 	r := param(c, "redirect")
 	to, _ = h.Auth.LeadsTo(c.UserContext(), j.ClientID, r)
 	return to, r != ""
 }
 
-// noWayBack stands for an address that was refused, so that each page of its form says so.
+// noWayBack replaces a refused address, so that each page of its form says so.
 const noWayBack = "refused"
 
-// wayOn is what a form keeps of where the browser goes on to: the address, or that it was refused.
+// wayOn returns what a form stores about the address after it: the address, or that it was
+// refused.
 func (h *Form) wayOn(c *fiber.Ctx, j *ehi.Job) string {
 	to, asked := h.wayBack(c, j)
 	if to == "" && asked {
@@ -172,31 +176,32 @@ func (h *Form) wayOn(c *fiber.Ctx, j *ehi.Job) string {
 	return to
 }
 
-// originOf is what of an address may be logged: it can carry a state or a token.
+// originOf returns the part of an address that may be logged. The rest can contain a state or a
+// token.
 func originOf(address string) string {
 	u, err := weburl.Parse(address)
 	switch {
 	case err != nil:
 		return "unreadable"
 	case !u.IsWeb():
-		return "no address of the web"
+		return "not a web address"
 	}
 	return u.Origin()
 }
 
-// param is a parameter of the query or of a page's form.
+// param returns a parameter of the query or of a page's form.
 func param(c *fiber.Ctx, name string) string {
 	return c.Query(name, page.Field(c, name))
 }
 
-// takesShortcut reports whether a visitor stands for the job's patient by naming him, as a sandbox
-// allows. Whoever brings a token is an application, which never does.
+// takesShortcut reports whether a visitor acts as the job's patient by naming them, as a sandbox
+// allows. A request with a token comes from an application, which may not.
 func (h *Form) takesShortcut(c *fiber.Ctx, j *ehi.Job, named string) bool {
 	return h.Sandbox && j.IsOf(named) && c.Get(fiber.HeaderAuthorization) == ""
 }
 
-// isPatient reports whether the visitor is logged in as the job's patient, or uses the sandbox's
-// shortcut for that.
+// isPatient reports whether the visitor is signed in as the job's patient, or uses the sandbox's
+// shortcut.
 func (h *Form) isPatient(c *fiber.Ctx, j *ehi.Job) (bool, error) {
 	if h.takesShortcut(c, j, c.Query("_patient")) {
 		return true, nil
@@ -205,18 +210,18 @@ func (h *Form) isPatient(c *fiber.Ctx, j *ehi.Job) (bool, error) {
 	return j.IsOf(patient), err
 }
 
-// formValues is what was chosen, to fill the form with; empty at first.
+// formValues are the choices that fill in the form; empty at first.
 type formValues map[string]string
 
-// ticked reports whether a line of the form is ticked.
+// ticked reports whether a line of the form is selected.
 func (v formValues) ticked(line string) bool { return page.IsTick(v[line]) }
 
-// DraftKey is where the choices of a form are kept until it is sent, so that a reload shows them
-// again. Whoever deletes a job deletes them, too.
+// DraftKey returns the key of a form's choices until it is sent. With them, a reload shows the
+// choices again. Deleting a job must delete its draft.
 func DraftKey(job string) string { return "draft-" + job }
 
-// draft is what was chosen before the page was loaded. Where that cannot be read the form begins
-// empty: it is a convenience.
+// draft returns the choices that were made before the page was loaded. If it cannot be read, the
+// form is empty: the draft is only a convenience.
 func (h *Form) draft(c *fiber.Ctx, job string) (v formValues) {
 	data, err := h.Kept.In(c.UserContext()).Get(DraftKey(job))
 	if err == nil && len(data) > 0 {
@@ -228,7 +233,7 @@ func (h *Form) draft(c *fiber.Ctx, job string) (v formValues) {
 	return v
 }
 
-// fields are the form's own among what was sent.
+// fields returns the fields of the form, without other values that were sent.
 func (v formValues) fields() formValues {
 	kept := formValues{}
 	for key, value := range v {
@@ -239,8 +244,7 @@ func (v formValues) fields() formValues {
 	return kept
 }
 
-// shown are the fields that a person sees: of a line that is not ticked there are no dates and
-// notes.
+// shown returns the visible fields: without dates and notes of lines that are not selected.
 func (v formValues) shown() formValues {
 	out := maps.Clone(v)
 	for _, c := range ehi.Categories() {
@@ -259,7 +263,7 @@ func (v formValues) shown() formValues {
 	return out
 }
 
-// without is the form without the lines that have problems.
+// without returns the form without the lines that have problems.
 func (v formValues) without(problems []problem) formValues {
 	out := maps.Clone(v)
 	for _, p := range problems {
@@ -268,7 +272,7 @@ func (v formValues) without(problems []problem) formValues {
 	return out.shown()
 }
 
-// keepDraft keeps the fields of the form and nothing else of what was sent.
+// keepDraft stores the fields of the form and nothing else.
 func (h *Form) keepDraft(c *fiber.Ctx, job string, v formValues) error {
 	data, err := json.Marshal(v.fields())
 	if err != nil {
@@ -277,15 +281,15 @@ func (h *Form) keepDraft(c *fiber.Ctx, job string, v formValues) error {
 	return h.Kept.In(c.UserContext()).Set(DraftKey(job), data, interactionTTL)
 }
 
-// formPage is what a form shows beside its lines.
+// formPage is what a form shows in addition to its lines.
 type formPage struct {
 	values  formValues
-	tried   bool // to send or to count it: what is wrong with it is said at the top
+	tried   bool // submitted or counted; problems are then listed at the top
 	expired bool // it was open for too long
-	asked   bool // for the counts: they may take a moment
+	asked   bool // the patient asked for counts, which may take a moment
 }
 
-// renderForm shows the form with a fresh one-time interaction token.
+// renderForm renders the form with a new one-time interaction token.
 func (h *Form) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 	token := jobs.NewID()
 	if err := h.interact(c, j, token); err != nil {
@@ -311,7 +315,7 @@ func (h *Form) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 	data["Redirect"] = h.wayOn(c, j)
 	data["NoWayBack"] = data["Redirect"] == noWayBack
 	if data["NoWayBack"] == true && param(c, "redirect") != noWayBack {
-		h.Log.Warn("the address to go on to after a form is not registered for its client",
+		h.Log.Warn("the redirect address of a form is not registered for its client",
 			"job", j.ID, "client", j.ClientID, "to", originOf(param(c, "redirect")))
 	}
 	if h.Sandbox && j.IsOf(param(c, "_patient")) {
@@ -321,7 +325,7 @@ func (h *Form) renderForm(c *fiber.Ctx, j *ehi.Job, p formPage) error {
 		data["Problems"] = problems
 	}
 	if p.expired || p.tried && len(problems) > 0 {
-		data["Alarm"] = t.Say("form.problems") // in the title, which a screen reader says first
+		data["Alarm"] = t.Say("form.problems") // in the title, which screen readers read first
 	}
 	return h.Pages.Render(c, "form", "form.title", data)
 }
@@ -352,7 +356,7 @@ func formLines(
 type formTick struct {
 	ehi.AuthorizationInfo
 	On           bool
-	Written, Ask string // the text beside the tick, and its question
+	Written, Ask string // the text next to the checkbox, and its question
 	Count        string
 	Problem      problem
 }
@@ -379,9 +383,9 @@ func interactionKey(token string) string {
 	return "interaction-" + base64.RawURLEncoding.EncodeToString(h[:])
 }
 
-// handleSubmit takes the patient's choices: from the page, or as JSON from its script or, in the
-// sandbox, from the job's client (EHI-7). What the patient's browser sends counts from a page of
-// this server alone.
+// handleSubmit accepts the patient's choices: from the page, as JSON from its script or, in the
+// sandbox, from the job's client (EHI-7). What the patient's browser sends must come from a page
+// of this server.
 func (h *Form) handleSubmit(c *fiber.Ctx) error {
 	token := c.Get("X-Interaction-Token")
 	typed := strings.HasPrefix(c.Get(fiber.HeaderContentType), fiber.MIMEApplicationForm)
@@ -412,7 +416,8 @@ func (h *Form) handleSubmit(c *fiber.Ctx) error {
 		by = h.Pages.Site.Origins.ActingPatient(c, j.Patient.ID)
 	}
 	done, err := h.release(c, j, form, by, token)
-	if ehi.CodeOf(err) == ehi.Conflict && !content.WantsPage(c) { // clients read this very text
+	// clients depend on this exact text
+	if ehi.CodeOf(err) == ehi.Conflict && !content.WantsPage(c) {
 		return content.Text(c, http.StatusBadRequest, err.Error())
 	}
 	if err != nil {
@@ -421,8 +426,8 @@ func (h *Form) handleSubmit(c *fiber.Ctx) error {
 	return h.Describer.AnswerSender(c, done)
 }
 
-// submitPage takes what the form page sends: the choices, or the wish to see what they would
-// release or to go on in another language.
+// submitPage accepts what the form page sends: the choices, or a request to count what they
+// would release or to change the language.
 func (h *Form) submitPage(c *fiber.Ctx) error {
 	token, v := page.Field(c, "interaction"), values(c)
 	j, err := h.byPatient(c, token)
@@ -449,7 +454,7 @@ func (h *Form) submitPage(c *fiber.Ctx) error {
 		return err
 	}
 	done, err := h.release(c, j, form, h.Pages.Site.Origins.ActingPatient(c, j.Patient.ID), token)
-	if ehi.CodeOf(err) == ehi.Throttled { // the choices are there when it is sent again
+	if ehi.CodeOf(err) == ehi.Throttled { // the choices are kept for another attempt
 		err = errors.Join(err, h.keepDraft(c, j.ID, v))
 	}
 	if err != nil {
@@ -458,8 +463,8 @@ func (h *Form) submitPage(c *fiber.Ctx) error {
 	return h.afterForm(c, done)
 }
 
-// sentBefore answers a form that comes a second time, by a double click or the way back: it leads
-// to the page that tells how things stand.
+// sentBefore answers a form that arrives a second time, after a double click or the back button.
+// It redirects to the page that shows the state.
 func (h *Form) sentBefore(c *fiber.Ctx) error {
 	j, err := h.job(c)
 	if err != nil {
@@ -468,8 +473,8 @@ func (h *Form) sentBefore(c *fiber.Ctx) error {
 	return c.Redirect(h.formPath(c, j), http.StatusSeeOther)
 }
 
-// expiredForm leads back to a form that was open for too long, with what was chosen; over the
-// log-in, where the session has ended, too.
+// expiredForm redirects to a form that was open for too long, with its choices. If the session
+// has ended too, it redirects to sign-in first.
 func (h *Form) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
 	j, err := h.job(c)
 	if err != nil {
@@ -510,8 +515,8 @@ func (h *Form) expiredForm(c *fiber.Ctx, v formValues, expired error) error {
 	return expired
 }
 
-// preview keeps the choices, and says what they would release: as a page, or to the page's script
-// as texts by line.
+// preview keeps the choices and counts what they would release. It answers with a page, or with
+// texts by line for the page's script.
 func (h *Form) preview(
 	c *fiber.Ctx, j *ehi.Job, token string, v formValues, problems []problem,
 ) error {
@@ -524,7 +529,8 @@ func (h *Form) preview(
 	if content.WantsPage(c) {
 		return h.Pages.leave(c, h.formPath(c, j), flash{Tried: true, Asked: true})
 	}
-	if err := h.interact(c, j, token); err != nil { // whoever fills it in still needs it
+	// the person who fills in the form still needs it
+	if err := h.interact(c, j, token); err != nil {
 		return err
 	}
 	request.NoStore(c)
@@ -532,7 +538,8 @@ func (h *Form) preview(
 	return c.JSON(fiber.Map{"counts": n, "counting": counting, "problems": problems})
 }
 
-// release records the choices and who made them; then the token and the draft are of no more use.
+// release records the choices and who made them. Then the token and the draft are no longer
+// needed.
 func (h *Form) release(
 	c *fiber.Ctx, j *ehi.Job, form ehi.ReleaseForm, by ehi.Actor, token string,
 ) (*ehi.Job, error) {
@@ -542,21 +549,21 @@ func (h *Form) release(
 	}
 	for _, key := range []string{interactionKey(token), DraftKey(j.ID)} {
 		if err := h.Kept.In(c.UserContext()).Delete(key); err != nil {
-			h.Log.Warn("forget an interaction token", "err", err)
+			h.Log.Warn("delete an interaction token", "err", err)
 		}
 	}
 	return done, nil
 }
 
-// interaction is what a form's token stands for: a job's form that was shown to its patient.
+// interaction is what a form's token identifies: a job's form that was shown to its patient.
 type interaction struct {
 	Job string `json:"job"`
-	// Session is the session that the form was shown in; "" where it was the sandbox's shortcut for
-	// one.
+	// Session is the session in which the form was shown; "" with the sandbox's shortcut.
 	Session string `json:"session,omitempty"`
 }
 
-// interact keeps what a form's token stands for. Of a HEAD request nobody reads the token.
+// interact stores what a form's token identifies. It stores nothing for a HEAD request, whose
+// token nobody reads.
 func (h *Form) interact(c *fiber.Ctx, j *ehi.Job, token string) error {
 	if c.Method() == fiber.MethodHead {
 		return nil
@@ -576,9 +583,9 @@ func (h *Form) interact(c *fiber.Ctx, j *ehi.Job, token string) error {
 	return h.Kept.In(c.UserContext()).Set(interactionKey(token), data, interactionTTL)
 }
 
-// byPatient finds the job of a form that is sent with its one-time token. The token is good in the
-// session that the form was shown in alone, and for as long as that is the patient's: an
-// application that has got hold of it can do nothing with it (EHI-7).
+// byPatient finds the job of a form that is sent with its one-time token. The token is valid
+// only in the session in which the form was shown, while the patient is signed in there. An
+// application that obtains the token cannot use it (EHI-7).
 func (h *Form) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
 	j, err := h.job(c)
 	if err != nil {
@@ -612,15 +619,15 @@ func (h *Form) byPatient(c *fiber.Ctx, token string) (*ehi.Job, error) {
 	return nil, errPageExpired
 }
 
-// byClient finds the job of a form that its client sends with its token, which clients in
-// development do in the sandbox. Elsewhere a form is the patient's alone (EHI-7).
+// byClient finds the job of a form that its client sends with an access token, as clients in
+// development may do in the sandbox. Elsewhere only the patient may send the form (EHI-7).
 func (h *Form) byClient(c *fiber.Ctx) (*ehi.Job, error) {
 	a, err := h.Tokens.Authenticate(c)
 	if err != nil {
 		return nil, err
 	}
 	if !a.Scopes.Contains(auth.PatientExport) {
-		return nil, session.Insufficient(c, "This needs the scope "+auth.PatientExport.String())
+		return nil, session.Insufficient(c, "This requires the scope "+auth.PatientExport.String())
 	}
 	j, err := h.Jobs.FindOwn(c.UserContext(), h.Pages.Site.Origins.Actor(c), c.Params("id"))
 	j, err = request.Noted(c, j, err)
@@ -632,7 +639,7 @@ func (h *Form) byClient(c *fiber.Ctx) (*ehi.Job, error) {
 
 var errPageExpired = ehi.Errorf(ehi.Forbidden, "The page has expired. Open the form again.")
 
-// afterForm sends the patient back to the application, where that may be done, or says what happens
+// afterForm redirects the patient to the application, if that is allowed, or says what happens
 // next.
 func (h *Form) afterForm(c *fiber.Ctx, j *ehi.Job) error {
 	if to, _ := h.wayBack(c, j); to != "" {
@@ -655,14 +662,14 @@ func values(c *fiber.Ctx) formValues {
 	for name, value := range c.Request().PostArgs().All() {
 		key := string(name)
 		if said, twice := v[key]; twice && page.IsTick(said) != page.IsTick(string(value)) {
-			value = nil // yes and no: no
+			value = nil // yes and no together mean no
 		}
 		v[key] = string(value)
 	}
 	return v
 }
 
-// form turns the fields of the page into the form, by way of the JSON of EHI-7.
+// form converts the fields of the page to the form, through the JSON of EHI-7.
 func (v formValues) form() (ehi.ReleaseForm, error) {
 	v = v.shown()
 	parameters, authorizations := fiber.Map{}, fiber.Map{}

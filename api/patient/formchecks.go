@@ -16,14 +16,14 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// problem is what is wrong with a line of the form.
+// problem is an error in a line of the form.
 type problem struct {
-	Field string `json:"field"` // the id of the element to go to
+	Field string `json:"field"` // the id of the element to link to
 	Text  string `json:"text"`
 	Line  string `json:"line"` // p.<category> or a.<authorization>
 }
 
-// problemOf is what is wrong with a line; its zero value is nothing.
+// problemOf returns the problem of a line; the zero value for none.
 func problemOf(problems []problem, line string) problem {
 	if i := slices.IndexFunc(problems, func(p problem) bool { return p.Line == line }); i >= 0 {
 		return problems[i]
@@ -31,11 +31,11 @@ func problemOf(problems []problem, line string) problem {
 	return problem{}
 }
 
-// problemsOf finds everything that is wrong with a form, line by line. What a line that is not
-// ticked holds is of no interest: nobody sees it.
+// problemsOf finds all problems of a form, line by line. It ignores hidden fields of lines that
+// are not selected.
 func problemsOf(t *web.Catalogue, v formValues) (out []problem) {
 	v = v.shown()
-	tomorrow := now().Add(24 * time.Hour) // it may be tomorrow already where the patient is
+	tomorrow := now().Add(24 * time.Hour) // it may already be tomorrow at the patient's place
 	for _, c := range ehi.Categories() {
 		k, id, name := "p."+string(c.Key), "p-"+string(c.Key), t.Say(categoryText(c.Key))
 		from, to, notes := v[k+".from"], v[k+".to"], v[k+".notes"]
@@ -67,7 +67,7 @@ func problemsOf(t *web.Catalogue, v formValues) (out []problem) {
 	return out
 }
 
-// optionalDate reads what a date field of a browser sends.
+// optionalDate parses what a date field of a browser sends.
 func optionalDate(v string) (time.Time, error) {
 	if v == "" {
 		return time.Time{}, nil
@@ -75,26 +75,26 @@ func optionalDate(v string) (time.Time, error) {
 	return time.Parse(time.DateOnly, v)
 }
 
-// How long the form waits for its counts: a page, and one whose patient asked for them. After that
-// it says that they are on the way.
+// How long the form waits for its counts: when a page opens, and when the patient asks for them.
+// After that it says that counting goes on.
 const (
 	countWait = 300 * time.Millisecond
 	askedWait = 800 * time.Millisecond
 )
 
-// counts says in words what each line of the form would release of the record, by the form's
-// fields, and "sum" of all. Where the record is still being counted, or cannot be, the lines say
-// nothing and the sum says so; counting is true in the first case.
+// counts describes what each line of the form would release, by the form's fields, and under
+// "sum" the total. If the record is still being counted, or cannot be counted, only the sum has
+// a text, which says so; counting is true in the first case.
 func (h *Form) counts(
 	c *fiber.Ctx, t *web.Catalogue, j *ehi.Job, v formValues, asked bool,
 ) (out map[string]string, counting bool) {
-	v = v.without(problemsOf(t, v)) // a line that is wrong is not counted, the others are
+	v = v.without(problemsOf(t, v)) // lines with problems are not counted
 	n, err := h.countsOf(c.UserContext(), j, v, asked)
 	if errors.Is(err, jobs.ErrCounting) {
 		return map[string]string{"sum": t.Say("form.counting")}, true
 	}
 	if err != nil {
-		h.Log.Info("no preview of a form", "job", j.ID, "err", err, "request", request.ID(c))
+		h.Log.Info("preview a form", "job", j.ID, "err", err, "request", request.ID(c))
 		return map[string]string{"sum": t.Say("form.unknown")}, false
 	}
 	out = map[string]string{
@@ -111,7 +111,7 @@ func (h *Form) counts(
 	return out, false
 }
 
-// countText says what a line of the form would release.
+// countText describes what a line of the form would release.
 func countText(t *web.Catalogue, chosen bool, n release.Tally) string {
 	switch {
 	case n.Stored == 0:

@@ -14,10 +14,10 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// guardCookie is what the cookie of the tokens of patients' pages is called without TLS.
+// guardCookie is the name of the token cookie of patients' pages, without TLS.
 const guardCookie = "ehi_csrf"
 
-// Pages are what all pages of patients and of the public have in common.
+// Pages has what all pages of patients and of the public share.
 type Pages struct {
 	Site    page.Site
 	Views   *page.Renderer
@@ -30,16 +30,16 @@ func (p *Pages) Guarded() fiber.Handler {
 	return p.Guard.Forms(guardCookie, request.PatientSession, session.PatientMaxAge, p.late)
 }
 
-// Language is the catalogue of a visitor's language.
+// Language returns the catalogue of the visitor's language.
 func (p *Pages) Language(c *fiber.Ctx) *web.Catalogue { return p.Views.Language(c) }
 
-// Render renders a page for patients and the public, in the visitor's language. data may name in
-// "At" where the page is to be had by GET.
+// Render renders a page for patients and the public, in the visitor's language. If the page is
+// not at the address of the request, data has its GET address in "At".
 func (p *Pages) Render(c *fiber.Ctx, name, title string, data fiber.Map) error {
 	t := p.Language(c)
 	at, _ := data["At"].(string)
 	data["T"] = t
-	// what was typed stays on the page that repeats it
+	// The page repeats the input, so the flash must stay.
 	if again, _ := data["Again"].(*page.SentForm); again == nil {
 		data["Languages"] = p.Views.Languages(c, at)
 	}
@@ -62,33 +62,34 @@ func (p *Pages) Render(c *fiber.Ctx, name, title string, data fiber.Map) error {
 // flash is what a form of patients leaves.
 type flash struct {
 	page.Flash
-	// Tried is whether a release form was sent or counted, Expired whether it came too late, Asked
-	// whether it was asked for counts.
+	// Tried is whether a release form was submitted or counted, Expired whether it came too
+	// late, and Asked whether counts were requested.
 	Tried   bool `json:"tried,omitempty"`
 	Expired bool `json:"expired,omitempty"`
 	Asked   bool `json:"asked,omitempty"`
 }
 
-// left is what a form has left for this page of patients; empty for nothing.
+// left returns what a form has left for this page; empty for nothing.
 func (p *Pages) left(c *fiber.Ctx) *flash {
 	var f flash
 	p.Flashes.Left(c, p.Site.Origins.Cookie(request.PatientSession), "", &f)
 	return &f
 }
 
-// session names the session of a request, open or not, by a digest; "" for none.
+// session returns a digest of a request's session, valid or not; "" for none.
 func (p *Pages) session(c *fiber.Ctx) string {
 	return page.SessionDigest(c.Cookies(p.Site.Origins.Cookie(request.PatientSession)))
 }
 
-// leave answers a form of patients: it leads to a page, and leaves a flash of this session.
+// leave responds to a form of patients: it redirects to a page and leaves a flash for this
+// session.
 func (p *Pages) leave(c *fiber.Ctx, to string, f flash) error {
 	f.Session = p.session(c)
 	return p.Flashes.Leave(c, to, &f)
 }
 
-// gone answers a form about something that is not there any more, as after a double click: it
-// leads to the list of what there is.
+// gone answers a form about something that no longer exists, for example after a double click.
+// It redirects to the list.
 func (p *Pages) gone(c *fiber.Ctx, list string, err error) error {
 	if !content.WantsPage(c) {
 		return err
@@ -98,7 +99,7 @@ func (p *Pages) gone(c *fiber.Ctx, list string, err error) error {
 	}})
 }
 
-// late leads back to the page of a form that was open for too long.
+// late redirects to the page of a form that was open for too long.
 func (p *Pages) late(c *fiber.Ctx) error {
 	to, fields := c.Path(), page.Typed(c)
 	switch {
@@ -116,7 +117,7 @@ func (p *Pages) late(c *fiber.Ctx) error {
 	return p.Flashes.LeadBack(c, to, f)
 }
 
-// LoginPath is the way to the log-in page, and where it leads on to.
+// LoginPath returns the path of the sign-in page, with where it leads afterwards.
 func LoginPath(action, redirect string) string {
 	q := url.Values{}
 	for name, value := range map[string]string{"action": action, "redirect": redirect} {
@@ -127,7 +128,7 @@ func LoginPath(action, redirect string) string {
 	return "/patient-login?" + q.Encode()
 }
 
-// faultTexts are what patients read of an error; of any other class it is "fault.invalid".
+// faultTexts are the texts of errors for patients. Other classes have "fault.invalid".
 var faultTexts = map[ehi.Code]string{
 	ehi.NotFound:        "fault.not-found",
 	ehi.Conflict:        "fault.conflict",
@@ -138,8 +139,8 @@ var faultTexts = map[ehi.Code]string{
 	ehi.Internal:        "fault.internal",
 }
 
-// Fault is the page of an error: what went wrong, what to do, and the words for the one who is
-// asked for help. again is the form that may be sent again; nil for none.
+// Fault renders the page of an error: what went wrong, what to do, and details for support.
+// again is the form that can be sent again; nil for none.
 func (p *Pages) Fault(c *fiber.Ctx, code ehi.Code, text string, again *page.SentForm) error {
 	key := faultTexts[code]
 	if key == "" {

@@ -16,7 +16,8 @@ func TestFlashesAreKeptFlat(t *testing.T) {
 		Path: "/p", Session: "s", Owner: "o", Status: 400, Problem: "no", Message: "m", Title: "t",
 		Fields: url.Values{"a": {"b"}},
 	}, true, true, true}
-	const want = `{"path":"/p","session":"s","owner":"o","status":400,"problem":"no","message":"m",` +
+	const want = `{"path":"/p","session":"s","owner":"o","status":400,"problem":"no",` +
+		`"message":"m",` +
 		`"title":"t","fields":{"a":["b"]},"tried":true,"expired":true,"asked":true}`
 	got, err := json.Marshal(&note)
 	if err != nil || string(got) != want {

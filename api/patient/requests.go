@@ -28,13 +28,14 @@ import (
 type Jobs interface {
 	// Find finds any job. Errors: ehi.NotFound.
 	Find(ctx context.Context, id string) (*ehi.Job, error)
-	// Stands reports whether what a job was begun under still holds.
+	// Stands reports whether the authorization of a job's kick-off still holds.
 	Stands(ctx context.Context, j *ehi.Job) (bool, error)
 	Delete(ctx context.Context, by ehi.Actor, j *ehi.Job) error
-	// EachFile visits the files of a job until visit returns false; FindFile finds one by its name.
+	// EachFile visits the files of a job until visit returns false. FindFile finds a file by its
+	// name.
 	EachFile(ctx context.Context, j *ehi.Job, visit func(name string, f ehi.File) (more bool)) error
 	FindFile(ctx context.Context, j *ehi.Job, name string) (ehi.File, error)
-	// OpenFile opens a file as it is stored.
+	// OpenFile opens a file as stored.
 	OpenFile(ctx context.Context, of jobs.Stored) (files.Reader, error)
 	// Damaged lists the files of a job that are known to be damaged.
 	Damaged(job string) ([]files.Known, error)
@@ -46,12 +47,12 @@ type Index interface {
 	Page(keep func(bus.Summary) bool, after string, limit int) []bus.Summary
 }
 
-// Names know what applications are called (auth.Server).
+// Names knows the names of applications (auth.Server).
 type Names interface {
 	ClientName(client string) string
 }
 
-// Progress knows how running exports get on (progress.Book).
+// Progress knows how far running exports are (progress.Book).
 type Progress interface {
 	Of(job string) (_ ehi.Progress, known bool)
 }
@@ -67,7 +68,7 @@ type Sender interface {
 	) (io.ReadCloser, error)
 }
 
-// Requests shows patients how the exports of their record stand, and hands them the files.
+// Requests shows patients the state of their exports and sends them the files.
 type Requests struct {
 	Pages    *Pages
 	Jobs     Jobs
@@ -90,21 +91,21 @@ func (h *Requests) Routes(r Router) {
 	r.On("GET", "/my/requests/:id/documents/:file", h.handleRequestFile(true))
 }
 
-// requestFile is a file that the patient can keep.
+// requestFile is a file that the patient can download.
 type requestFile struct {
 	Name, URL string
-	Type      string // "" of a document
+	Type      string // "" for a document
 	Count     int64  // resources; 0 for a document
 	Bytes     int64
 }
 
 // stage is a step of a request.
 type stage struct {
-	Name      string // of a text
+	Name      string // the key of its text
 	Done, Now bool
 }
 
-// stagesOf are the steps that a request goes through, as far as it is.
+// stagesOf returns the steps of a request with the progress so far.
 func stagesOf(at ehi.Status) []stage {
 	order := []ehi.Status{ehi.AwaitingInput, ehi.Requested, ehi.Retrieved, ehi.Approved}
 	now := slices.Index(order, at)
@@ -115,8 +116,8 @@ func stagesOf(at ehi.Status) []stage {
 	return out
 }
 
-// patientsJob is the job of the path, where it is of the patient who is logged in. next is where a
-// visitor has to go first, "" for nowhere.
+// patientsJob returns the job of the path, if it belongs to the patient who is signed in. next
+// is where a visitor must go first; "" for nowhere.
 func (h *Requests) patientsJob(c *fiber.Ctx) (j *ehi.Job, next string, err error) {
 	patient, err := h.Sessions.LoggedIn(c)
 	if err != nil {
@@ -142,8 +143,9 @@ func (h *Requests) patientsJob(c *fiber.Ctx) (j *ehi.Job, next string, err error
 	return j, "", err
 }
 
-// handleRequest shows the patient how a request stands, and the files when they may be had. While a
-// machine works, the page comes again by itself, unless it is about to be cancelled (?cancel=yes).
+// handleRequest shows the patient the state of a request, and its files once they are available.
+// While the system works, the page reloads itself, unless the patient is about to cancel
+// (?cancel=yes).
 func (h *Requests) handleRequest(c *fiber.Ctx) error {
 	before, _ := h.Index.Summary(c.Params("id"))
 	j, next, err := h.patientsJob(c)
@@ -188,19 +190,19 @@ func (h *Requests) handleRequest(c *fiber.Ctx) error {
 	return h.Pages.Render(c, "request", "request.title", data)
 }
 
-// listedRequest is a line of the patient's list.
+// listedRequest is an entry of the patient's list.
 type listedRequest struct {
 	ID, Application, State string
 	Made                   time.Time
 }
 
-// maxPages is the last page of the list that there is.
+// maxPages is the number of the last page of the list.
 const maxPages = 200
 
-// maxRequests is how many requests a page of the patient's list shows.
+// maxRequests is the number of requests per page.
 const maxRequests = 50
 
-// handleRequests lists the patient's requests, the newest first, page by page.
+// handleRequests lists the patient's requests, newest first, in pages.
 func (h *Requests) handleRequests(c *fiber.Ctx) error {
 	patient, err := h.Sessions.LoggedIn(c)
 	if err != nil {
@@ -241,7 +243,7 @@ func (h *Requests) handleRequests(c *fiber.Ctx) error {
 	return h.Pages.Render(c, "requests", "requests.title", data)
 }
 
-// chosen says what the patient lets go out.
+// chosen describes what the patient shares.
 func chosen(t *web.Catalogue, f *ehi.ReleaseForm) (out []string) {
 	if f == nil {
 		return nil
@@ -263,7 +265,7 @@ func chosen(t *web.Catalogue, f *ehi.ReleaseForm) (out []string) {
 	return out
 }
 
-// sensitive says what protected information goes out.
+// sensitive describes which protected information the patient shares.
 func sensitive(t *web.Catalogue, f *ehi.ReleaseForm) (out []string) {
 	if f == nil {
 		return nil
@@ -284,13 +286,13 @@ func sensitive(t *web.Catalogue, f *ehi.ReleaseForm) (out []string) {
 func categoryText(key ehi.Category) string           { return "category." + string(key) }
 func authorizationText(key ehi.Authorization) string { return "authorization." + string(key) }
 
-// withheldGroup is what stays for one kind of reason.
+// withheldGroup is what is withheld for one kind of reason.
 type withheldGroup struct {
 	Name string
 	List []page.Counted
 }
 
-// withheldGroups explains what stays at the hospital. Reasons are category.<key>, document.<key>,
+// withheldGroups explains what is withheld. Reasons are category.<key>, document.<key>,
 // sensitive.<key> and reference-only.
 func withheldGroups(t *web.Catalogue, withheld map[string]int64) (out []withheldGroup) {
 	groups := map[string]map[string]int64{}
@@ -340,7 +342,7 @@ func (h *Requests) requestFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, er
 	return out, nil
 }
 
-// handleCancel ends a request at the patient's wish; what there was of it is gone.
+// handleCancel cancels a request at the patient's request and deletes what exists of it.
 func (h *Requests) handleCancel(c *fiber.Ctx) error {
 	j, next, err := h.patientsJob(c)
 	if ehi.CodeOf(err) == ehi.NotFound {
@@ -359,7 +361,7 @@ func (h *Requests) handleCancel(c *fiber.Ctx) error {
 	}})
 }
 
-// handleRequestFile hands the patient a file or document of an approved request.
+// handleRequestFile sends the patient a file or document of an approved request.
 func (h *Requests) handleRequestFile(document bool) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		j, next, err := h.patientsJob(c)
@@ -377,12 +379,12 @@ func (h *Requests) handleRequestFile(document bool) fiber.Handler {
 		} else {
 			err = h.sendRequestFile(c, j, c.Params("file"))
 		}
-		request.NoStore(c) // the browser may be somebody else's a minute later
+		request.NoStore(c) // somebody else may use the browser next
 		return err
 	}
 }
 
-// sendRequestFile sends a file of an approved request, for the browser to save.
+// sendRequestFile sends a file of an approved request for the browser to save.
 func (h *Requests) sendRequestFile(c *fiber.Ctx, j *ehi.Job, name string) error {
 	f, err := h.Jobs.FindFile(c.UserContext(), j, name)
 	if err != nil {
@@ -392,8 +394,7 @@ func (h *Requests) sendRequestFile(c *fiber.Ctx, j *ehi.Job, name string) error 
 	return h.Sender.SendOutput(c, j, f, false)
 }
 
-// handleRequestArchive hands the patient everything of an approved request at once, as a ZIP
-// archive.
+// handleRequestArchive sends the patient all files of an approved request in a ZIP archive.
 func (h *Requests) handleRequestArchive(c *fiber.Ctx) error {
 	j, next, err := h.patientsJob(c)
 	if err != nil || next != "" {
@@ -419,7 +420,7 @@ func (h *Requests) handleRequestArchive(c *fiber.Ctx) error {
 	return nil
 }
 
-// archivePart is a file of an archive, opened when its turn comes.
+// archivePart is a file of an archive, opened when it is due.
 type archivePart struct {
 	name string
 	at   time.Time
@@ -427,7 +428,7 @@ type archivePart struct {
 	open func() (io.ReadCloser, error)
 }
 
-// openable refuses an archive of which a part is known to be damaged, and still is. Errors:
+// openable refuses an archive if a part is known to be damaged and still is. Errors:
 // jobs.ErrDamaged.
 func (h *Requests) openable(j *ehi.Job, parts []archivePart) error {
 	known, err := h.Jobs.Damaged(j.ID)
@@ -447,7 +448,7 @@ func (h *Requests) openable(j *ehi.Job, parts []archivePart) error {
 }
 
 func (h *Requests) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, err error) {
-	ctx := context.Background() // the request's ends before its body is written
+	ctx := context.Background() // the request's context ends before its body is written
 	err = h.Jobs.EachFile(c.UserContext(), j, func(name string, f ehi.File) bool {
 		out = append(out, archivePart{name, j.CompletedAt, f.Bytes, func() (io.ReadCloser, error) {
 			return h.Sender.OpenPlain(ctx, jobs.StoredFile(j, f), f.Compression)
@@ -458,7 +459,7 @@ func (h *Requests) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, er
 		return nil, err
 	}
 	taken := map[string]bool{}
-	// A document of an older build may have a name that is not given out today.
+	// A document of an older build may have a name that is no longer allowed.
 	for _, a := range j.Attachments {
 		name := jobs.UniqueName(a.Name, taken)
 		taken[ehi.NameKey(name)] = true
@@ -493,5 +494,5 @@ func (p archivePart) copy(z *zip.Writer) (err error) {
 	return content.CopyWhole(w, r, p.size)
 }
 
-// now is the time, as all instants on the wire: UTC.
+// now returns the time in UTC, as all times on the wire.
 func now() time.Time { return time.Now().UTC() }

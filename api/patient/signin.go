@@ -16,18 +16,18 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// pickerSize is how many patients the sandbox's login page offers to choose from.
+// pickerSize is the number of patients that the sandbox's sign-in page lists.
 const pickerSize = 100
 
 // Patients are the patients in the records (source.Source).
 type Patients interface {
-	// Patient finds one by ID. Errors: ehi.NotFound.
+	// Patient finds a patient by ID. Errors: ehi.NotFound.
 	Patient(ctx context.Context, id string) (ehi.Patient, error)
 	// Patients lists at most limit of them.
 	Patients(ctx context.Context, limit int) ([]ehi.Patient, error)
 }
 
-// Failures refuse addresses of which too many requests have failed (abuse.Failures).
+// Failures refuses addresses with too many failed requests (abuse.Failures).
 type Failures interface {
 	// Limit is middleware.
 	Limit(c *fiber.Ctx) error
@@ -36,8 +36,8 @@ type Failures interface {
 // SignIn lets patients sign in and out.
 type SignIn struct {
 	Pages *Pages
-	// Accounts makes patients sign in by an account of theirs, rather than choose one in the
-	// sandbox's picker.
+	// Accounts makes patients sign in with an account. Without it, they choose a patient as in
+	// the sandbox.
 	Accounts bool
 	Source   Patients
 	Sessions Sessions
@@ -53,8 +53,8 @@ func (h *SignIn) Routes(r Router) {
 	r.On("POST", "/patient-logout", h.handleLogout, guard)
 }
 
-// handleLoginPage lets the patient say who he or she is: by an account or, in the sandbox, by a
-// picker and any password (SMART-10).
+// handleLoginPage shows the sign-in page, for an account or, in the sandbox, with a list of
+// patients and any password (SMART-10).
 func (h *SignIn) handleLoginPage(c *fiber.Ctx) error {
 	request.NoStore(c)
 	action, redirect := h.Pages.Site.Local(c, c.Query("action")), c.Query("redirect")
@@ -99,7 +99,7 @@ func (h *SignIn) handleLogin(c *fiber.Ctx) error {
 	return c.Redirect("/my/requests", http.StatusSeeOther)
 }
 
-// refuse leads back to the log-in, and says why.
+// refuse redirects to sign-in and says why.
 func (h *SignIn) refuse(c *fiber.Ctx, err error) error {
 	telemetry.Logins.WithLabelValues("patient", session.ByPassword, "refused").Inc()
 	status, why := http.StatusUnauthorized, "login.wrong"
@@ -113,7 +113,8 @@ func (h *SignIn) refuse(c *fiber.Ctx, err error) error {
 	})
 }
 
-// checkPatient finds out which patient logs in, and by which account, where patients have accounts.
+// checkPatient finds out which patient signs in and, if patients have accounts, with which
+// account.
 func (h *SignIn) checkPatient(c *fiber.Ctx) (patient string, a auth.Account, err error) {
 	if h.Accounts {
 		a, err = h.Sessions.Check(c, page.Field(c, "username"), page.Field(c, "password"))

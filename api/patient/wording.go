@@ -9,29 +9,30 @@ import (
 
 // Skips knows what applications may skip (jobs.Service).
 type Skips interface {
-	// MaySkip says what need not stand between a client and a record: the release form, the review.
+	// MaySkip returns which steps a client may skip: the release form, the review.
 	MaySkip(client string) (form, review bool)
 }
 
-// Wording says in plain words what applications get.
+// Wording describes in plain words what applications get.
 type Wording struct {
 	Jobs Skips
-	// Sandbox is whether the server is one.
+	// Sandbox is whether the server is a sandbox.
 	Sandbox bool
-	// Documents is whether applications read documents one by one, see
+	// Documents is whether applications can read single documents, see
 	// fhirapi.Handlers.ReadsBinaries.
 	Documents bool
 }
 
-// controlTexts say what stands between an application and the patient's record: what always does,
-// what need not in the sandbox, and what need not by an administrator's decision.
+// controlTexts say which controls stand between an application and the patient's record: those
+// that always apply, those that the sandbox lets it skip, and those that an administrator lets
+// it skip.
 var controlTexts = [2][3]string{
 	{"consent.form", "consent.sandbox.form", "consent.no-form"},
 	{"consent.review", "consent.sandbox.review", "consent.no-review"},
 }
 
-// Controls says what really stands between an application and the patient's record, where its
-// scopes let it ask for that.
+// Controls describes which controls really apply between an application and the patient's
+// record, if its scopes allow requests for it.
 func (w Wording) Controls(t *web.Catalogue, client string, scopes auth.Scopes) (out []string) {
 	if !scopes.Contains(auth.PatientExport) {
 		return nil
@@ -49,8 +50,8 @@ func (w Wording) Controls(t *web.Catalogue, client string, scopes auth.Scopes) (
 	return out
 }
 
-// scopeTexts are the texts of permissions, any of which is enough for the text, in the order in
-// which patients read them. What is not here changes nothing for the patient.
+// scopeTexts are the texts of permissions, in the order in which patients read them. Any of its
+// scopes is enough for a text. Other scopes change nothing for the patient.
 var scopeTexts = []struct {
 	anyOf []auth.Scopes
 	key   string
@@ -69,11 +70,11 @@ var scopeTexts = []struct {
 	{[]auth.Scopes{auth.Online}, "scope.online"},
 }
 
-// scopeDocuments says that an application reads documents one by one, see
+// scopeDocuments says that an application can read single documents, see
 // fhirapi.Handlers.ReadsBinaries.
 const scopeDocuments = "scope.documents"
 
-// Asks says in plain words what an application will be able to do.
+// Asks describes in plain words what an application will be able to do.
 func (w Wording) Asks(t *web.Catalogue, scopes auth.Scopes) (out []string) {
 	for _, text := range scopeTexts {
 		if text.key == scopeDocuments && !w.Documents {

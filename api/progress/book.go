@@ -8,8 +8,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Book is the latest news of running exports. It remembers the latest 4096 of them; one that it has
-// forgotten is unknown until its next message.
+// Book has the latest progress of running exports. It remembers 4096 of them. An export that it
+// has forgotten is unknown until its next message.
 type Book struct {
 	latest *lru.Cache[string, ehi.Progress]
 	stop   func() error
@@ -18,17 +18,17 @@ type Book struct {
 
 // Source publishes the progress of exports (bus.Bus).
 type Source interface {
-	// OnProgress calls f with each message from now on, until stop is called.
+	// OnProgress calls f with each later message, until stop is called.
 	OnProgress(f func(ehi.Progress)) (stop func() error, err error)
 }
 
-// NewBook is an empty book that follows nothing.
+// NewBook returns an empty book that follows nothing.
 func NewBook() (*Book, error) {
 	latest, err := lru.New[string, ehi.Progress](4096)
 	return &Book{latest: latest, stop: func() error { return nil }}, err
 }
 
-// Follow is a book that follows a source, until Stop.
+// Follow returns a book that follows a source until Stop.
 func Follow(source Source) (*Book, error) {
 	b, err := NewBook()
 	if err != nil {
@@ -38,10 +38,10 @@ func Follow(source Source) (*Book, error) {
 	return b, err
 }
 
-// Stop ends the following.
+// Stop stops following.
 func (b *Book) Stop() error { return b.stop() }
 
-// Note keeps a message, and tells the listener.
+// Note stores a message and calls the listener.
 func (b *Book) Note(p ehi.Progress) {
 	b.latest.Add(p.Job, p)
 	if tell := b.listen.Load(); tell != nil {
@@ -49,12 +49,12 @@ func (b *Book) Note(p ehi.Progress) {
 	}
 }
 
-// OnNews calls f with the job of each message from now on, until stop is called. A book has one
-// such listener at a time.
+// OnNews calls f with the job of each later message, until stop is called. A book has at most
+// one listener.
 func (b *Book) OnNews(f func(job string)) (stop func()) {
 	b.listen.Store(&f)
 	return func() { b.listen.Store(nil) }
 }
 
-// Of is the latest news of a job, if it is known.
+// Of returns the latest progress of a job, if it is known.
 func (b *Book) Of(job string) (_ ehi.Progress, known bool) { return b.latest.Peek(job) }

@@ -1,8 +1,8 @@
-// Package progress tells how running exports get on.
+// Package progress knows how far running exports are.
 //
-// Book keeps the latest news of each, as workers publish them. Holds lets a status request wait for
-// news of its job instead of answering it that nothing has changed.
+// Book has the latest progress of each export, as published by workers. Holds lets a status
+// request wait for a change of its job, instead of answering that nothing has changed.
 //
-// The package never decides who may ask about a job, and never renders an answer. The handlers of
-// status requests use both types; pages of patients and administrators read the Book.
+// The package never decides who may ask about a job, and never renders a response. The handlers
+// of status requests use both types; pages of patients and administrators read the Book.
 package progress

@@ -11,11 +11,11 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Holds are the status requests that wait for news of their job. A request about a job that is
-// about to end is held until it ends: an export of 5 ms then costs its client 5 ms, not the second
-// of Retry-After. A held request is a goroutine and a connection that wait; no worker knows of it.
+// Holds keeps status requests that wait for a change of their job. If a job is about to end, its
+// request is held until then: an export of 5 ms takes its client 5 ms, not the second of
+// Retry-After. A held request costs a goroutine and a connection, but no worker.
 type Holds struct {
-	most    int // how many may wait at once
+	most    int // limit of waiting requests
 	stop    func()
 	clients *listener.HangUps
 
@@ -23,21 +23,22 @@ type Holds struct {
 	jobs  map[string]map[*held]struct{}
 	n     int
 	ended bool
-	end   chan struct{} // closed when no request may wait any longer
+	end   chan struct{} // closed when requests may no longer wait
 }
 
-// held is one request that waits.
+// held is a waiting request.
 type held struct {
-	news chan struct{} // has something if the job has changed since it was last received from
+	news chan struct{} // has a value if the job has changed since the last receive
 }
 
-// Jobs tell which jobs change (bus.Jobs).
+// Jobs reports changes of jobs (bus.Jobs).
 type Jobs interface {
 	// OnChange calls f with the ID of each job that changes, until stop is called.
 	OnChange(f func(job string)) (stop func())
 }
 
-// NewHolds starts to follow jobs; Close ends it. At most most requests wait at once; 0: none does.
+// NewHolds starts following jobs. Close ends it. most is the limit of waiting requests; 0 for
+// none.
 func NewHolds(jobs Jobs, most int) (*Holds, error) {
 	clients, err := listener.NewHangUps()
 	if err != nil {
@@ -60,13 +61,13 @@ func (h *Holds) note(job string) {
 	for w := range h.jobs[job] {
 		select {
 		case w.news <- struct{}{}:
-		default: // it has not looked yet
+		default: // it has not woken up yet
 		}
 	}
 }
 
-// join adds a request that waits for a job; leave is called when it waits no more. ok is false if
-// too many wait, or the server is being stopped.
+// join adds a request that waits for a job. Call leave when it stops waiting. ok is false if too
+// many wait, or the server is stopping.
 func (h *Holds) join(job string) (w *held, leave func(), ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -98,7 +99,7 @@ func (h *Holds) leave(job string, w *held) {
 	telemetry.HTTPHeld.Dec()
 }
 
-// Release ends all waiting, for good. It can be called again.
+// Release ends all waiting for good. It can be called more than once.
 func (h *Holds) Release() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -108,32 +109,32 @@ func (h *Holds) Release() {
 	}
 }
 
-// Close ends all waiting, and the following of jobs. No request may be held at that time or later.
+// Close ends all waiting and stops following jobs. No request may be held during Close or later.
 func (h *Holds) Close() {
 	h.Release()
 	h.stop()
 	h.clients.Close()
 }
 
-// key is where a request keeps a fact, in Fiber's Locals.
+// key is the type of keys in Fiber's Locals.
 type key int
 
-// heldKey is the time that a request was held.
+// heldKey is the key of the time that a request was held.
 const heldKey key = 0
 
-// Held is how long a request was held. It is no part of the time that the server took.
+// Held returns how long a request was held. This does not count as the server's response time.
 func Held(c *fiber.Ctx) time.Duration {
 	d, _ := c.Locals(heldKey).(time.Duration)
 	return d
 }
 
-// shortHold is up to when a held request just waits; in a longer wait it ends when its client hangs
-// up.
+// shortHold is the limit up to which a held request simply waits. A longer wait ends when the
+// client hangs up.
 const shortHold = time.Second
 
-// Hold keeps a request until over is true, for at most most. over looks at the job anew; it is
-// called before the first wait and after each change. waited is false if the request was not kept
-// at all: most is 0, too many others wait, or the server is being stopped. Errors: those of over.
+// Hold keeps a request until over is true, for at most most. over reads the job again; Hold
+// calls it before the first wait and after each change. waited is false if the request was not
+// kept: most is 0, too many others wait, or the server is stopping. Errors: those of over.
 func (h *Holds) Hold(
 	c *fiber.Ctx, job string, most time.Duration, over func() (bool, error),
 ) (waited bool, err error) {
@@ -145,7 +146,7 @@ func (h *Holds) Hold(
 		return false, nil
 	}
 	defer leave()
-	telemetry.HTTPInFlight.Dec() // it is not being answered
+	telemetry.HTTPInFlight.Dec() // a held request is not being answered
 	defer telemetry.HTTPInFlight.Inc()
 	began := time.Now()
 	outcome, err := h.wait(c, w, most, over)
@@ -155,8 +156,8 @@ func (h *Holds) Hold(
 	return true, err
 }
 
-// wait waits until over is true. outcome says why it waits no more: news, time, stop, or gone (the
-// client).
+// wait waits until over is true. outcome is why it stopped waiting: news, time, stop, or gone
+// (the client).
 func (h *Holds) wait(
 	c *fiber.Ctx, w *held, most time.Duration, over func() (bool, error),
 ) (outcome string, err error) {

@@ -38,8 +38,8 @@ func asked(t *testing.T) *fiber.Ctx {
 	return c
 }
 
-// A request waits through changes that do not end its wait, and ends with the one that does. The time
-// is noted.
+// A request waits through changes that do not end its wait, and ends with the one that does. The
+// time is noted.
 func TestARequestIsHeldUntilItsJobHasChanged(t *testing.T) {
 	h, jobs := holds(t, 1)
 	c := asked(t)

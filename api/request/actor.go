@@ -9,36 +9,37 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Administrator is an administrator who has a session. Package session finds him.
+// Administrator is an administrator with a session. Package session finds them.
 type Administrator struct {
 	Name string
 	Role auth.Role
-	// By is who knows him: his account here, the configuration or the OpenID provider (see package session).
+	// By is who manages the administrator: an account here, the configuration or the OpenID
+	// provider (see package session).
 	By string
-	// Factor is by what his second factor was proved, "" by nothing.
+	// Factor is how the second factor was proved; "" if it was not.
 	Factor string
-	// Proved is when he last proved who he is.
+	// Proved is when the administrator last proved who they are.
 	Proved time.Time
-	// TwoFactors is whether he has set up a second factor.
+	// TwoFactors is whether the administrator has set up a second factor.
 	TwoFactors bool
-	// Changed stands for the password and the second factor that the session was opened by.
+	// Changed identifies the password and the second factor with which the session began.
 	Changed string
-	// Mark tells him from another administrator of the same name, for the approvals that he gives: it
-	// has By and, of an account, when that was made; of the configuration's administrator, what his
-	// session is opened by; of the provider's, his role and which provider it is.
+	// Mark distinguishes administrators of the same name, for their approvals. It contains By
+	// and, for an account, when it was created; for the configured administrator, how the
+	// session was opened; for one from the provider, the role and the provider.
 	Mark string
 }
 
-// SetAdministrator notes who has sent the request.
+// SetAdministrator stores the sender of the request.
 func SetAdministrator(c *fiber.Ctx, who *Administrator) { c.Locals(administratorKey, who) }
 
-// SignedIn is the administrator who has sent the request, nil for nobody.
+// SignedIn returns the administrator who sent the request; nil for nobody.
 func SignedIn(c *fiber.Ctx) *Administrator {
 	who, _ := c.Locals(administratorKey).(*Administrator)
 	return who
 }
 
-// AdministratorName is the name of the administrator who has sent the request, "" for nobody.
+// AdministratorName returns the name of the administrator who sent the request; "" for nobody.
 func AdministratorName(c *fiber.Ctx) string {
 	if who := SignedIn(c); who != nil {
 		return who.Name
@@ -46,7 +47,7 @@ func AdministratorName(c *fiber.Ctx) string {
 	return ""
 }
 
-// Role is what the administrator who has sent the request may do, "" for nobody.
+// Role returns the role of the administrator who sent the request; "" for nobody.
 func Role(c *fiber.Ctx) auth.Role {
 	if who := SignedIn(c); who != nil {
 		return who.Role
@@ -54,33 +55,35 @@ func Role(c *fiber.Ctx) auth.Role {
 	return ""
 }
 
-// Actor is who has sent a request, as far as that is known by now.
+// Actor returns the sender of a request, as far as known so far.
 func (o Origins) Actor(c *fiber.Ctx) ehi.Actor {
 	out := ehi.Actor{Address: o.Address(c).String(), Request: ID(c)}
 	if a := Access(c); a != nil {
-		out.Kind, out.ClientID, out.Patient, out.Grant = ehi.ActorClient, a.ClientID, a.Patient, a.Grant()
+		out.Kind, out.ClientID, out.Patient, out.Grant =
+			ehi.ActorClient, a.ClientID, a.Patient, a.Grant()
 		out.Service, out.ClientMade = a.System(), a.Made
 	}
 	if who := SignedIn(c); who != nil {
-		out.Kind, out.Name, out.Duty, out.Mark = ehi.ActorStaff, who.Name, dutyOf(who.Role), who.Mark
+		out.Kind, out.Name, out.Duty, out.Mark =
+			ehi.ActorStaff, who.Name, dutyOf(who.Role), who.Mark
 	}
 	return out
 }
 
-// Acting is Actor for a use case that writes the audit event itself.
+// Acting is Actor for a use case that records the audit event itself.
 func (o Origins) Acting(c *fiber.Ctx) ehi.Actor {
 	SetRecorded(c)
 	return o.Actor(c)
 }
 
-// ActingPatient is Acting for a patient who uses the pages.
+// ActingPatient is Acting for a patient on the pages.
 func (o Origins) ActingPatient(c *fiber.Ctx, id string) ehi.Actor {
 	out := o.Acting(c)
 	out.Kind, out.Name = ehi.ActorPatient, id
 	return out
 }
 
-// dutyOf is what an administrator of a role may do with exports.
+// dutyOf returns what an administrator with a role may do with exports.
 func dutyOf(r auth.Role) ehi.Duty {
 	switch {
 	case r.May(auth.Admin):

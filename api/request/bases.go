@@ -10,17 +10,17 @@ import (
 	"ehi-server/shared/weburl"
 )
 
-// Bases are the path variants of the FHIR base (EHI-1): what stands before /fhir. The first one is
-// empty.
+// Bases returns the path variants of the FHIR base (EHI-1): what precedes /fhir. The first one
+// is empty.
 func Bases() []string {
 	return []string{
 		"", "/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form",
 	}
 }
 
-// Audiences lists the FHIR bases of this server that aud may name: every variant at each of its
-// origins. With faults it includes aud itself, if that is a base with ordered faults (package
-// faulty). All are in the spelling of weburl.Canonical.
+// Audiences returns the FHIR bases of this server that aud may name: every variant at each of
+// its origins. With faults, it includes aud itself if that is a base with ordered faults
+// (package faulty). All are in the form of weburl.Canonical.
 func (o Origins) Audiences(c *fiber.Ctx, aud string, faults bool) []string {
 	var out []string
 	aud = weburl.Canonical(aud)
@@ -37,7 +37,7 @@ func (o Origins) Audiences(c *fiber.Ctx, aud string, faults bool) []string {
 }
 
 // isFaultyBase reports whether base is the URL of a FHIR base with ordered faults at an origin.
-// Both URLs are in the spelling of weburl.Canonical.
+// Both URLs must be in the form of weburl.Canonical.
 func isFaultyBase(origin, base string) bool {
 	rest, ok := strings.CutPrefix(base, origin+"/faulty/")
 	faults, variant, found := strings.Cut(rest, "/")

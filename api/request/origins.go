@@ -9,31 +9,33 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// Origins is how clients reach the server, and by which proxies. It is told once, at start.
+// Origins says how clients reach the server, and through which proxies.
 type Origins struct {
-	// BaseURL is the origin (and prefix) that clients see, without a final slash.
+	// BaseURL is the origin (and prefix) that clients see, without a trailing slash.
 	BaseURL string
-	// Fixed makes BaseURL the only origin, whatever a request's headers say: it was configured.
+	// Fixed makes BaseURL the only origin, whatever the headers of a request say. It is set if
+	// BaseURL was configured.
 	Fixed bool
-	// Aliases are further origins that name this server in aud: localhost and 127.0.0.1 where the
-	// listener is on loopback.
+	// Aliases are further origins that may name this server in aud: localhost and 127.0.0.1 if
+	// the listener is on loopback.
 	Aliases []string
-	// TrustedProxies are addresses or CIDR ranges whose X-Forwarded-Proto, X-Forwarded-For and, unless
-	// Fixed, X-Forwarded-Host are believed.
+	// TrustedProxies are addresses or CIDR ranges. Their X-Forwarded-Proto, X-Forwarded-For and,
+	// unless Fixed, X-Forwarded-Host are trusted.
 	TrustedProxies []string
 }
 
-// The cookies of sessions, as they are called without TLS.
+// Names of the session cookies without TLS.
 const (
 	StaffSession   = "sid"
 	PatientSession = "ehi_patient"
 )
 
-// HostOnly begins the names of cookies that browsers take by HTTPS from their very host alone.
+// HostOnly is the prefix of cookies that browsers accept only over HTTPS and only from the host
+// itself.
 const HostOnly = "__Host-"
 
-// Cookie is what a cookie of sessions or of pages' tokens is called. Over HTTPS browsers take __Host-
-// cookies from this very host by HTTPS only: none is planted by a neighbouring host or over plain HTTP.
+// Cookie returns the name of a cookie of sessions or of form tokens. Over HTTPS it has the
+// prefix __Host-, so that neither a neighbouring host nor plain HTTP can plant one.
 func (o Origins) Cookie(name string) string {
 	if o.Secure() {
 		return HostOnly + name
@@ -41,34 +43,36 @@ func (o Origins) Cookie(name string) string {
 	return name
 }
 
-// Secure reports whether browsers come by HTTPS.
+// Secure reports whether browsers use HTTPS.
 func (o Origins) Secure() bool { return strings.HasPrefix(o.BaseURL, "https://") }
 
-// Base is the base of every URL in an answer, the issuer and what audiences begin with: BaseURL where
-// it was configured. Elsewhere it is what a trusted proxy says that the client sees, or the listener's
-// address. The Host header alone is never believed.
+// Base returns the base of every URL in a response, which is also the issuer and the beginning
+// of audiences. It is BaseURL if that was configured; otherwise what a trusted proxy says that
+// the client sees, or the address of the listener. The Host header alone is never trusted.
 func (o Origins) Base(c *fiber.Ctx) string {
-	if !o.Fixed && c.IsProxyTrusted() && len(o.TrustedProxies) > 0 && c.Get(fiber.HeaderXForwardedHost) != "" {
+	if !o.Fixed && c.IsProxyTrusted() && len(o.TrustedProxies) > 0 &&
+		c.Get(fiber.HeaderXForwardedHost) != "" {
 		return c.BaseURL()
 	}
 	return o.BaseURL
 }
 
-// All is every origin that names this server: Base, then the aliases.
+// All returns every origin of this server: Base, then the aliases.
 func (o Origins) All(c *fiber.Ctx) []string { return append([]string{o.Base(c)}, o.Aliases...) }
 
-// Address is where a request comes from: the connection's other end or, behind trusted proxies, the
-// last address in X-Forwarded-For that is none of them. What stands before it there is the client's
-// own word.
+// Address returns where a request comes from: the peer of the connection or, behind trusted
+// proxies, the last address in X-Forwarded-For that is not a trusted proxy. Entries before it
+// are claims of the client.
 func (o Origins) Address(c *fiber.Ctx) netip.Addr {
 	peer, _ := netip.AddrFromSlice(c.Context().RemoteIP())
 	return o.proxies().Client(peer, c.Request().Header.PeekAll(fiber.HeaderXForwardedFor))
 }
 
-// Trusts reports whether an address is that of a trusted proxy.
+// Trusts reports whether an address is a trusted proxy.
 func (o Origins) Trusts(at netip.Addr) bool { return o.proxies().Contains(at) }
 
-// proxies are the trusted proxies; none of a list that cannot be read, which no command line lets pass.
+// proxies returns the trusted proxies. An invalid list has none; the command line does not
+// accept one.
 func (o Origins) proxies() address.Proxies {
 	list, err := address.ParseProxies(o.TrustedProxies)
 	if err != nil {

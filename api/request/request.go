@@ -1,10 +1,10 @@
-// Package request holds what a handler may ask about its request: its ID, who sends it, from which
-// address, to which origin, about which job, and how much time it has left. Middleware and the
-// rules of access put these facts in, by functions of this package; no other package shares a key
-// of Fiber's Locals.
+// Package request holds facts about a request: its ID, its sender, from which address it comes
+// and to which origin, its job, and how much time it has left. Middleware and the rules of
+// access store these facts with functions of this package. No other packages share keys of
+// Fiber's Locals.
 //
-// It decides nothing: whether a token is valid, or a session open, is found out by its callers. It
-// imports no other package of the HTTP layer, and all of them may import it.
+// It decides nothing: its callers find out whether a token or a session is valid. It imports no
+// other package of the HTTP layer; all of them may import it.
 package request
 
 import (
@@ -22,7 +22,7 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// key is where a request keeps a fact, in Fiber's Locals.
+// key is the type of keys in Fiber's Locals.
 type key int
 
 const (
@@ -34,11 +34,11 @@ const (
 	timeKey
 )
 
-// Identify is middleware that gives a request an ID, for its answer and the log: the client's own
-// X-Request-Id, else that of its trace, else a new one.
+// Identify is middleware that gives a request an ID for its response and the log: the client's
+// X-Request-Id, otherwise the ID of its trace, otherwise a new one.
 func Identify(c *fiber.Ctx) error {
 	id := c.Get(fiber.HeaderXRequestID)
-	if !fhir.ValidID(id) { // it gets into logs and OperationOutcomes
+	if !fhir.ValidID(id) { // it appears in logs and OperationOutcomes
 		if id = tracing.ID(c.UserContext()); id == "" {
 			id = utils.UUID()
 		}
@@ -47,26 +47,26 @@ func Identify(c *fiber.Ctx) error {
 	return c.Next()
 }
 
-// ID is the ID that Identify has given a request, "" before.
+// ID returns the ID that Identify has given a request; "" before that.
 func ID(c *fiber.Ctx) string { return c.GetRespHeader(fiber.HeaderXRequestID) }
 
-// SetAccess notes what the request's bearer token allows.
+// SetAccess stores what the request's bearer token allows.
 func SetAccess(c *fiber.Ctx, a *auth.Access) { c.Locals(accessKey, a) }
 
-// Access is what the request's bearer token allows; nil without a token that was found valid.
+// Access returns what the request's bearer token allows; nil without a valid token.
 func Access(c *fiber.Ctx) *auth.Access {
 	a, _ := c.Locals(accessKey).(*auth.Access)
 	return a
 }
 
-// NoteJob notes which job the request is about, also in its trace.
+// NoteJob stores the job of a request, also in its trace.
 func NoteJob(c *fiber.Ctx, j *ehi.Job) {
 	c.Locals(jobKey, j)
 	tracing.Note(c.UserContext(), attribute.String(tracing.Job, j.ID))
 }
 
-// Noted notes the job that was looked up for a request, if there is one, and returns it where the
-// request may have it. A refusal may name its job: then j and err are both given.
+// Noted stores the job that was looked up for a request, if there is one, and returns it if the
+// request may have it. A refusal may name its job: then both j and err are set.
 func Noted(c *fiber.Ctx, j *ehi.Job, err error) (*ehi.Job, error) {
 	if j != nil {
 		NoteJob(c, j)
@@ -77,23 +77,24 @@ func Noted(c *fiber.Ctx, j *ehi.Job, err error) (*ehi.Job, error) {
 	return j, nil
 }
 
-// Job is the job that the request is about, as it was looked up last; nil for none.
+// Job returns the job of the request, as last looked up; nil for none.
 func Job(c *fiber.Ctx) *ehi.Job {
 	j, _ := c.Locals(jobKey).(*ehi.Job)
 	return j
 }
 
-// SetRecorded notes that the audit trail has an event of this request, or gets one from the job's
-// own use case.
+// SetRecorded stores that the audit trail has an event for this request, or gets one from the
+// use case.
 func SetRecorded(c *fiber.Ctx) { c.Locals(recordedKey, true) }
 
 // Recorded reports whether SetRecorded was called.
 func Recorded(c *fiber.Ctx) bool { return c.Locals(recordedKey) != nil }
 
-// SetRefused notes why a form was refused whose answer is a redirect instead of an error.
+// SetRefused stores why a form was refused, because its response is a redirect instead of an
+// error.
 func SetRefused(c *fiber.Ctx, err error) { c.Locals(refusedKey, err) }
 
-// Refused is the error that SetRefused was given, nil for none.
+// Refused returns the error of SetRefused; nil for none.
 func Refused(c *fiber.Ctx) error {
 	err, _ := c.Locals(refusedKey).(error)
 	return err
@@ -104,17 +105,18 @@ func IsAdmin(c *fiber.Ctx) bool {
 	return c.Path() == "/admin" || strings.HasPrefix(c.Path(), "/admin/")
 }
 
-// AsksForPage tells requests for a page from forms that are sent. HEAD is answered as GET is (REAL-13).
+// AsksForPage reports whether a request is for a page, not a submitted form. HEAD is treated as
+// GET (REAL-13).
 func AsksForPage(c *fiber.Ctx) bool {
 	return c.Method() == fiber.MethodGet || c.Method() == fiber.MethodHead
 }
 
-// NoStore keeps an answer that credentials open out of every cache on its way. Handlers of files
-// allow their owner to keep them.
+// NoStore keeps a response that requires credentials out of all caches. Handlers of files let
+// their owner cache them.
 func NoStore(c *fiber.Ctx) { c.Set(fiber.HeaderCacheControl, "no-store") }
 
-// Digest stands for a session's cookie, an address or a client where the value itself is not to be
-// stored: the first 96 bits of its SHA-256, in base64url.
+// Digest identifies a session's cookie, an address or a client without storing it: the first 96
+// bits of its SHA-256, in base64url.
 func Digest(s string) string {
 	h := sha256.Sum256([]byte(s))
 	return base64.RawURLEncoding.EncodeToString(h[:12])

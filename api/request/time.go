@@ -7,20 +7,20 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// A request may put many questions to NATS, one after the other, and each has a limit of its own. To
-// bound their sum, the request's context ends after questionTime: what is asked then fails, and the
-// answer is 503. Waiting for anything else does not count: for the body, for news of a job, for more
-// of an upload.
+// A request may ask NATS several questions in turn, each with its own time limit. To limit their
+// sum, the context of the request ends after questionTime: later questions fail, and the
+// response is 503. Waiting for anything else does not count: for the body, for a change of a
+// job, for more of an upload.
 
 const (
-	// questionTime is how long a request may take over its questions, and endTime how much longer over
-	// what has to be done after a failure: taking back what it began, and making the page that says
-	// what went wrong.
+	// questionTime is the time limit for the questions of a request. endTime is the additional
+	// time for what must be done after a failure: undoing what has begun and rendering the page
+	// with the error.
 	questionTime = 10 * time.Second
 	endTime      = 3 * time.Second
 )
 
-// timing is the time of a request.
+// timing is the time limit of a request.
 type timing struct {
 	whole  context.Context // of the request, without a limit
 	cancel context.CancelFunc
@@ -47,16 +47,16 @@ func (t *timing) give(c *fiber.Ctx, d time.Duration) {
 // RestartTime gives a request its full time again, after a wait that was not for NATS.
 func RestartTime(c *fiber.Ctx) { timeOf(c).give(c, questionTime) }
 
-// TimeToFail gives a request that has failed the time to say so.
+// TimeToFail gives a failed request the time to report the failure.
 func TimeToFail(c *fiber.Ctx) { timeOf(c).give(c, endTime) }
 
-// Unhurried is the context of a request without its limit, for work that does not ask NATS: a long
-// search of the records may take its time.
+// Unhurried returns the context of a request without its time limit, for work that does not ask
+// NATS, such as a long search of the records.
 func Unhurried(c *fiber.Ctx) context.Context { return timeOf(c).whole }
 
 func timeOf(c *fiber.Ctx) *timing {
 	if t, ok := c.Locals(timeKey).(*timing); ok {
 		return t
 	}
-	return &timing{whole: c.UserContext(), cancel: func() {}} // a request that no middleware has seen
+	return &timing{whole: c.UserContext(), cancel: func() {}} // a request without the middleware
 }

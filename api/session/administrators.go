@@ -17,74 +17,78 @@ import (
 	"ehi-server/shared/kv"
 )
 
-// Who knows an administrator and keeps his password: his account here, the configuration, or the OpenID
-// provider, which takes care of his second factor, too.
+// Who manages an administrator and his password: an account on this server, the configuration,
+// or the OpenID provider. The provider also manages the second factor.
 const (
 	ByAccount = "admin"
 	ByConfig  = "config"
 	ByOpenID  = "openid"
 )
 
-// ByPassword is how somebody signs in by a password alone. With a code of a second factor it is what the
-// code was of (see auth.Proof).
+// ByPassword is the method of a sign-in with a password only. With a second factor, the method
+// is the kind of its code (see auth.Proof).
 const ByPassword = "password"
 
-// Where somebody signs in, as metrics call it: at the log-in, or where he proves once more who he is.
+// Where an administrator proves who he is, as metrics call it: at sign-in, or again later.
 const (
 	AtLogIn = "admin"
 	Again   = "again"
 )
 
-// HalfAge is how long somebody whose password was right may take to prove his second factor.
+// HalfAge is the time limit for the second factor after a correct password.
 const HalfAge = 10 * time.Minute
 
-// What is returned for whoever is not let in, or not yet.
+// Errors for those who may not sign in, or not yet.
 var (
-	// ErrNobody: there is no session.
+	// ErrNobody means that there is no session.
 	ErrNobody = ehi.Errorf(ehi.Unauthenticated, "Authorization required")
-	// ErrUnfinished: a second factor has to be set up before anything else.
+	// ErrUnfinished means that the administrator must set up a second factor first.
 	ErrUnfinished = ehi.Errorf(ehi.Forbidden, "Set up a second factor first")
-	// ErrCodeMissing: the account has a second factor, and no code was sent.
+	// ErrCodeMissing means that the account has a second factor and no code was sent.
 	ErrCodeMissing = ehi.Errorf(
 		ehi.Unauthenticated,
-		`This account has a second factor: send its present code, or a recovery code, as "code" too`,
+		`This account has a second factor: also send its current code, or a recovery code, as `+
+			`"code" `+
+			`too`,
 	)
 )
 
-// AdministratorsConfig is what is told once, at start.
+// AdministratorsConfig is the configuration of Administrators.
 type AdministratorsConfig struct {
-	// User and Password open every right, beside the accounts; an empty password opens nothing.
+	// User and Password are the credentials of an administrator with all rights, in addition to
+	// the accounts. An empty password disables them.
 	User, Password string
-	// Sandbox is the mode of the server. A session of the configuration's administrator ends with it.
+	// Sandbox is the mode of the server. A session of the configured administrator is valid only
+	// in the mode in which it began.
 	Sandbox bool
-	// RequireSecondFactor makes administrators set up a second factor before anything else.
+	// RequireSecondFactor makes every administrator set up a second factor before anything else.
 	RequireSecondFactor bool
-	// ProofAge is for how long a proof of identity is recent; 0: for as long as the session lasts.
+	// ProofAge is how long a proof of identity counts as recent; 0 for the whole session.
 	ProofAge time.Duration
 }
 
-// AdministratorsDeps is what Administrators works on.
+// AdministratorsDeps are the dependencies of Administrators.
 type AdministratorsDeps struct {
 	Sessions *kv.Bucket
 	Auth     *auth.Server
-	// OpenID is the provider by which administrators may sign in, too; nil where there is none.
+	// OpenID is the provider with which administrators can also sign in; nil for none.
 	OpenID  *openid.Provider
 	Trail   *trail.Recorder
 	Origins request.Origins
-	// Clock is by which proofs of identity age.
+	// Clock is the clock for the age of proofs of identity.
 	Clock func() time.Time
 }
 
-// Administrators are the sessions of administrators, and how they prove who they are.
+// Administrators manages the sessions of administrators and their proofs of identity.
 type Administrators struct {
 	config AdministratorsConfig
 	deps   AdministratorsDeps
 	store  *store
-	// mark is configured, worked out once.
+	// mark is configured, computed once.
 	mark func() string
 }
 
-// NewAdministrators keeps administrators' sessions in a bucket.
+// NewAdministrators returns Administrators that keeps sessions in a bucket.
 func NewAdministrators(c AdministratorsConfig, d AdministratorsDeps) *Administrators {
 	a := &Administrators{config: c, deps: d}
 	cookie := d.Origins.Cookie(request.StaffSession)
@@ -100,19 +104,19 @@ func NewAdministrators(c AdministratorsConfig, d AdministratorsDeps) *Administra
 	return a
 }
 
-// What a session of administrators holds. One of somebody whose second factor is still to be proved has
-// no name, so that nothing takes it for a session.
+// Keys of an administrator's session. A session whose second factor is still to be proved has no
+// name, so that nothing takes it for a complete session.
 const (
 	keyName    = "name"
-	keyHalf    = "half" // in place of the name
+	keyHalf    = "half" // instead of the name
 	keyBy      = "by"
 	keyFactor  = "factor"
 	keyProved  = "proved"
 	keyChanged = "changed"
-	keyRole    = "role" // of whom the OpenID provider has named; accounts say theirs
+	keyRole    = "role" // of an administrator from the OpenID provider; accounts store their role
 )
 
-// valuesOf are what the session of an administrator holds.
+// valuesOf returns what the session of an administrator contains.
 func valuesOf(w *request.Administrator) map[string]string {
 	return map[string]string{
 		keyName: w.Name, keyBy: w.By, keyFactor: w.Factor, keyChanged: w.Changed,
@@ -120,8 +124,8 @@ func valuesOf(w *request.Administrator) map[string]string {
 	}
 }
 
-// Require finds the administrator who has sent a request, and notes who it is. Errors: ErrNobody;
-// ErrUnfinished; ehi.Forbidden, which is recorded, where the role is less than least.
+// Require finds the administrator who sent a request and stores him in the request. Errors:
+// ErrNobody; ErrUnfinished; ehi.Forbidden, with an audit event, if his role is lower than least.
 func (s *Administrators) Require(c *fiber.Ctx, least auth.Role) error {
 	if err := s.RequireSelf(c); err != nil {
 		return err
@@ -131,7 +135,7 @@ func (s *Administrators) Require(c *fiber.Ctx, least auth.Role) error {
 		return ErrUnfinished
 	}
 	if !who.Role.May(least) {
-		err := ehi.Errorf(ehi.Forbidden, "This needs the role %s", least)
+		err := ehi.Errorf(ehi.Forbidden, "This requires the role %s", least)
 		asked := c.Method() + " " + c.Route().Path + ": " + string(who.Role)
 		s.deps.Trail.Record(c, err, ehi.Event{Action: ehi.ActionAdministrate, Detail: asked})
 		return err
@@ -139,8 +143,8 @@ func (s *Administrators) Require(c *fiber.Ctx, least auth.Role) error {
 	return nil
 }
 
-// RequireSelf is Require for what is about the administrator himself: it asks for no role, nor for a
-// second factor that is still to be set up. Errors: ErrNobody.
+// RequireSelf is Require for routes about the administrator himself. It requires no role, and no
+// second factor that is not set up yet. Errors: ErrNobody.
 func (s *Administrators) RequireSelf(c *fiber.Ctx) error {
 	request.NoStore(c)
 	who, err := s.session(c)
@@ -154,18 +158,18 @@ func (s *Administrators) RequireSelf(c *fiber.Ctx) error {
 	return nil
 }
 
-// Recent reports whether somebody has proved recently who he is.
+// Recent reports whether an administrator has proved recently who he is.
 func (s *Administrators) Recent(who *request.Administrator) bool {
 	return s.config.ProofAge <= 0 || s.deps.Clock().Sub(who.Proved) <= s.config.ProofAge
 }
 
-// unfinished reports whether somebody has to set up a second factor before anything else.
+// unfinished reports whether an administrator must set up a second factor first.
 func (s *Administrators) unfinished(who *request.Administrator) bool {
 	return s.config.RequireSecondFactor && who.Factor == ""
 }
 
-// configured is what the session of the administrator of the configuration was opened by: it ends where
-// the name, the password or the mode of the configuration is another one now.
+// configured identifies the configured administrator in his sessions. It changes with his name,
+// his password and the mode, which ends his sessions.
 func (s *Administrators) configured() string {
 	if s.config.Password == "" {
 		return "nobody"
@@ -177,8 +181,9 @@ func (s *Administrators) configured() string {
 	return auth.SessionMark(s.config.Password, s.config.User, mode)
 }
 
-// NoteConfiguration takes in which administrator is configured. The sessions and the approvals of one of another
-// configuration are void, also when that comes back. Call it before Serve.
+// NoteConfiguration records the configured administrator. Sessions and approvals under another
+// configuration become invalid, and stay so even if that configuration returns. Call it before
+// Serve.
 func (s *Administrators) NoteConfiguration(ctx context.Context) error {
 	mark := s.configured()
 	a, err := s.deps.Auth.Configure(ctx, mark)
@@ -188,7 +193,8 @@ func (s *Administrators) NoteConfiguration(ctx context.Context) error {
 	return err
 }
 
-// Current is who may act as an administrator, nil for nobody: whoever still has to set up a second factor may not.
+// Current returns the administrator who sent a request and may act; nil for nobody. An
+// administrator who must still set up a second factor may not act.
 func (s *Administrators) Current(c *fiber.Ctx) (*request.Administrator, error) {
 	who, err := s.session(c)
 	if err != nil || who == nil || s.unfinished(who) {
@@ -197,9 +203,9 @@ func (s *Administrators) Current(c *fiber.Ctx) (*request.Administrator, error) {
 	return who, nil
 }
 
-// session is the administrator of a session, nil where there is none. An account that was removed, or
-// whose password or second factor was changed, has no session any more; nor has the administrator of the
-// configuration after a change of it.
+// session returns the administrator of a session; nil for none. A session ends if its account is
+// removed, or if the account's password or second factor changes. The sessions of the configured
+// administrator end if the configuration changes.
 func (s *Administrators) session(c *fiber.Ctx) (*request.Administrator, error) {
 	values, err := s.store.values(c)
 	if err != nil {
@@ -208,8 +214,9 @@ func (s *Administrators) session(c *fiber.Ctx) (*request.Administrator, error) {
 	return s.namedBy(c.UserContext(), values, keyName)
 }
 
-// namedBy is the administrator that a session's values name under a key, nil where they do not, or not any more. What
-// this process has heard of him may say that it is he; that it is not, what is stored says.
+// namedBy returns the administrator whom a session's values name under a key; nil if they name
+// none, or one who is no longer valid. What this process knows is enough to accept him; before
+// it rejects him, namedBy reads what is stored.
 func (s *Administrators) namedBy(
 	ctx context.Context,
 	values map[string]string,
@@ -225,8 +232,8 @@ func (s *Administrators) namedBy(
 	return asNamed(who, values), nil
 }
 
-// knownBy is the administrator that a session's values name under a key, nil where they do not, or not any
-// more.
+// knownBy returns the administrator whom a session's values name under a key, as far as this
+// process knows; nil if they name none, or one who is no longer valid.
 func (s *Administrators) knownBy(values map[string]string, key string) *request.Administrator {
 	name := values[key]
 	if name == "" {
@@ -235,18 +242,20 @@ func (s *Administrators) knownBy(values map[string]string, key string) *request.
 	return asNamed(s.present(name, values[keyBy], values[keyRole]), values)
 }
 
-// asNamed is an administrator with what a session of his says; nil where the session was opened by another password
-// or second factor than his.
+// asNamed returns an administrator with the values of his session; nil if the session began with
+// another password or second factor than his current one.
 func asNamed(who *request.Administrator, values map[string]string) *request.Administrator {
 	if who == nil || !auth.Equal(who.Changed, values[keyChanged]) {
 		return nil
 	}
 	who.Factor = values[keyFactor]
-	who.Proved, _ = time.Parse(time.RFC3339Nano, values[keyProved]) // else it is long ago
+	// on an error he counts as not proved recently
+	who.Proved, _ = time.Parse(time.RFC3339Nano, values[keyProved])
 	return who
 }
 
-// present is an administrator as he is known now, nil where he is not. role is what his session says.
+// present returns an administrator as this process knows him now; nil if it does not. role is
+// the role in his session.
 func (s *Administrators) present(name, by, role string) *request.Administrator {
 	switch {
 	case by == ByOpenID:
@@ -262,7 +271,7 @@ func (s *Administrators) present(name, by, role string) *request.Administrator {
 	return nil
 }
 
-// keptAdministrator is present by what is stored.
+// keptAdministrator is present for what is stored.
 func (s *Administrators) keptAdministrator(
 	ctx context.Context,
 	name, by, role string,
@@ -285,8 +294,8 @@ func (s *Administrators) keptAdministrator(
 	return ofAccount(a), err
 }
 
-// MayApprove implements jobs.Reviewers. Whom the provider names is taken at its word of then: what he may do by now
-// shows when he signs in.
+// MayApprove implements jobs.Reviewers. An administrator from the provider keeps the role of his
+// last sign-in; a change shows only when he signs in again.
 func (s *Administrators) MayApprove(name, mark string) bool {
 	by, rest, _ := strings.Cut(mark, " ")
 	role, _, _ := strings.Cut(rest, " ")
@@ -294,8 +303,8 @@ func (s *Administrators) MayApprove(name, mark string) bool {
 	return who != nil && who.Role.May(auth.Reviewer) && who.Mark == mark
 }
 
-// SamePerson implements jobs.Reviewers. Names that differ in case alone are of one person, and so are those of an
-// account and of the provider: who is both approves once.
+// SamePerson implements jobs.Reviewers. Names that differ only in case belong to one person, and
+// so do equal names of an account and of the provider. Such a person approves once.
 func (*Administrators) SamePerson(one, other string) bool {
 	return auth.SameName(openid.Unmarked(one), openid.Unmarked(other))
 }
@@ -307,28 +316,37 @@ func ofAccount(a auth.Account) *request.Administrator {
 	}
 }
 
-// ofConfig is the administrator of the configuration; a is what is stored of him.
+// ofConfig returns the configured administrator. a is what is stored about him.
 func (s *Administrators) ofConfig(a auth.Account) *request.Administrator {
 	mark := s.mark() + " " + changed(a)
 	return &request.Administrator{
-		Name: s.config.User, Role: auth.Admin, By: ByConfig, Changed: mark, TwoFactors: a.SecondFactor,
-		Mark: ByConfig + " - " + request.Digest(s.mark()),
+		Name:       s.config.User,
+		Role:       auth.Admin,
+		By:         ByConfig,
+		Changed:    mark,
+		TwoFactors: a.SecondFactor,
+		Mark:       ByConfig + " - " + request.Digest(s.mark()),
 	}
 }
 
-// ofProvider is somebody as the provider has named him when his session began, nil where it has told
-// another role of him since, where it is another provider, or where its roles are others by now.
+// ofProvider returns an administrator with what the provider said when his session began; nil if
+// the provider has since named another role, or if the provider or its roles have changed in the
+// configuration.
 func (s *Administrators) ofProvider(told auth.Account, name, role string) *request.Administrator {
 	if s.deps.OpenID == nil || !auth.Role(role).May(auth.Viewer) || told.Role != auth.Role(role) {
 		return nil
 	}
 	return &request.Administrator{
-		Name: name, Role: told.Role, By: ByOpenID, Changed: s.deps.OpenID.Mark() + " " + changed(told),
-		Mark: ByOpenID + " " + role + " " + request.Digest(s.deps.OpenID.Mark()),
+		Name:    name,
+		Role:    told.Role,
+		By:      ByOpenID,
+		Changed: s.deps.OpenID.Mark() + " " + changed(told),
+		Mark:    ByOpenID + " " + role + " " + request.Digest(s.deps.OpenID.Mark()),
 	}
 }
 
-// lasts is a look whether a session still lets an administrator do what a role may, see store.lasts.
+// lasts returns a check of whether a session still lets an administrator do what a role may, see
+// store.lasts.
 func (s *Administrators) lasts(c *fiber.Ctx, role auth.Role) func(context.Context) (bool, error) {
 	return s.store.lasts(c, func(ctx context.Context, values map[string]string) (bool, error) {
 		who, err := s.namedBy(ctx, values, keyName)

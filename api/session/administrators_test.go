@@ -55,12 +55,15 @@ func (d *desk) administrators(change ...func(*AdministratorsConfig)) *Administra
 		f(&c)
 	}
 	return NewAdministrators(c, AdministratorsDeps{
-		Sessions: d.bus.Sessions, Auth: d.auth, Trail: d.trail, Clock: func() time.Time { return d.at },
+		Sessions: d.bus.Sessions,
+		Auth:     d.auth,
+		Trail:    d.trail,
+		Clock:    func() time.Time { return d.at },
 	})
 }
 
-// An approval by the administrator of the configuration counts while that is the same: the name, the
-// password and the mode.
+// An approval by the administrator of the configuration counts while that is the same: the name,
+// the password and the mode.
 func TestApprovalsEndWithTheConfigurationOfTheirApprover(t *testing.T) {
 	d := newDesk(t)
 	s := d.administrators()
@@ -69,10 +72,12 @@ func TestApprovalsEndWithTheConfigurationOfTheirApprover(t *testing.T) {
 		t.Error("an approval does not count")
 	}
 	for name, change := range map[string]func(*AdministratorsConfig){
-		"another password": func(c *AdministratorsConfig) { c.Password = "another password of a test" },
-		"no password":      func(c *AdministratorsConfig) { c.Password = "" },
-		"another name":     func(c *AdministratorsConfig) { c.User = "other" },
-		"the sandbox":      func(c *AdministratorsConfig) { c.Sandbox = true },
+		"another password": func(c *AdministratorsConfig) {
+			c.Password = "another password of a test"
+		},
+		"no password":  func(c *AdministratorsConfig) { c.Password = "" },
+		"another name": func(c *AdministratorsConfig) { c.User = "other" },
+		"the sandbox":  func(c *AdministratorsConfig) { c.Sandbox = true },
 	} {
 		if d.administrators(change).MayApprove("chief", mark) {
 			t.Errorf("with %s the approval counts still", name)
@@ -83,8 +88,8 @@ func TestApprovalsEndWithTheConfigurationOfTheirApprover(t *testing.T) {
 	}
 }
 
-// Whoever has two names that differ in case alone, or an account and a name at the provider, is one of
-// two administrators, not both.
+// Whoever has two names that differ in case alone, or an account and a name at the provider, is
+// one of two administrators, not both.
 func TestOnePersonApprovesOnceUnderAllNames(t *testing.T) {
 	d := newDesk(t)
 	ada := auth.Account{Name: "ada", Role: auth.Reviewer}
@@ -104,14 +109,20 @@ func TestOnePersonApprovesOnceUnderAllNames(t *testing.T) {
 // The provider takes care of the second factor of whom it signs in.
 func TestTheProviderTakesCareOfASecondFactor(t *testing.T) {
 	s := &Administrators{config: AdministratorsConfig{RequireSecondFactor: true}}
-	for factor, unfinished := range map[string]bool{"": true, "totp": false, "recovery": false, ByOpenID: false} {
+	for factor, unfinished := range map[string]bool{
+		"":         true,
+		"totp":     false,
+		"recovery": false,
+		ByOpenID:   false,
+	} {
 		if s.unfinished(&request.Administrator{Factor: factor}) != unfinished {
 			t.Errorf("with the factor %q: %v", factor, !unfinished)
 		}
 	}
 }
 
-// ask sends a request with a cookie to a handler, and returns its error and the cookie of its answer.
+// ask sends a request with a cookie to a handler, and returns its error and the cookie of its
+// answer.
 func ask(t *testing.T, cookie string, handler func(c *fiber.Ctx) error) (string, error) {
 	t.Helper()
 	var failed error
@@ -131,8 +142,8 @@ func ask(t *testing.T, cookie string, handler func(c *fiber.Ctx) error) (string,
 	return cookie, failed
 }
 
-// A session lets in whoever signed in, to what the role allows, until the log-out; a proof of identity
-// grows old, and half a log-in lets nobody in.
+// A session lets in whoever signed in, to what the role allows, until the log-out; a proof of
+// identity grows old, and half a log-in lets nobody in.
 func TestASessionLetsInWhoSignedIn(t *testing.T) {
 	d := newDesk(t)
 	viewer := auth.Account{Name: "vera", Role: auth.Viewer}
@@ -140,11 +151,17 @@ func TestASessionLetsInWhoSignedIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := d.administrators(func(c *AdministratorsConfig) { c.ProofAge = 10 * time.Minute })
-	signIn := func(c *fiber.Ctx) error { _, err := s.SignIn(c, "vera", "four plain words here", ""); return err }
+	signIn := func(c *fiber.Ctx) error {
+		_, err := s.SignIn(c, "vera", "four plain words here", "")
+		return err
+	}
 	require := func(least auth.Role) func(*fiber.Ctx) error {
 		return func(c *fiber.Ctx) error { return s.Require(c, least) }
 	}
-	wrong := func(c *fiber.Ctx) error { _, err := s.SignIn(c, "vera", "four wrong words here", ""); return err }
+	wrong := func(c *fiber.Ctx) error {
+		_, err := s.SignIn(c, "vera", "four wrong words here", "")
+		return err
+	}
 	if cookie, err := ask(t, "", wrong); ehi.CodeOf(err) != ehi.Unauthenticated || cookie != "" {
 		t.Errorf("a wrong password: %v, %q", err, cookie)
 	}

@@ -11,20 +11,21 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Records tells which jobs were deleted (bus.Jobs).
+// Records knows which jobs were deleted (bus.Jobs).
 type Records interface {
 	// Gone reports whether a job was deleted.
 	Gone(id string) bool
 }
 
-// Jobs tells what became of the authorization of jobs (jobs.Service).
+// Jobs knows whether the authorization of jobs has ended (jobs.Service).
 type Jobs interface {
-	// HasEnded reports whether the authorization has ended by which a job was begun.
+	// HasEnded reports whether the authorization of a job's kick-off has ended.
 	HasEnded(j *ehi.Job) bool
 }
 
-// Authority decides, for answers that take long, whether what let their request in goes on: a held
-// poll, a stream, a download. For jobs that outlive their request jobs.Service decides, by Tokens.
+// Authority decides whether a long response may continue: a held poll, a stream or a download.
+// It checks whether what authorized the request is still valid. For jobs, which outlive their
+// requests, jobs.Service decides with Tokens.
 type Authority struct {
 	auth     *auth.Server
 	patients *Patients
@@ -32,33 +33,39 @@ type Authority struct {
 	records  Records
 	jobs     Jobs
 	rechecks *rechecks
-	ended    atomic.Uint64 // counts what NoteEnded was told
+	ended    atomic.Uint64 // number of calls of NoteEnded
 }
 
-// NewAuthority watches over the sessions of patients and administrators, and over tokens; Close ends it.
+// NewAuthority returns an Authority for the sessions of patients and administrators and for
+// tokens. Close ends it.
 func NewAuthority(
 	as *auth.Server, patients *Patients, admins *Administrators, records Records, jobs Jobs,
 ) *Authority {
 	return &Authority{
-		auth: as, patients: patients, admins: admins, records: records, jobs: jobs, rechecks: newRechecks(),
+		auth:     as,
+		patients: patients,
+		admins:   admins,
+		records:  records,
+		jobs:     jobs,
+		rechecks: newRechecks(),
 	}
 }
 
-// Close waits until nothing is looked up any more.
+// Close waits for running checks.
 func (a *Authority) Close() { a.rechecks.stop() }
 
-// NoteEnded says that this process has ended something by which requests were let in, such as an
-// account: what goes on is looked at again at once.
+// NoteEnded tells the Authority that this process has ended something that authorized requests,
+// such as an account. It triggers new checks immediately.
 func (a *Authority) NoteEnded() { a.ended.Add(1) }
 
-// version changes with whatever this process ends: log-outs, accounts, passwords.
+// version changes whenever this process ends something: a session, an account or a password.
 func (a *Authority) version() uint64 {
 	return a.ended.Load() + a.patients.store.ended.Load() + a.admins.store.ended.Load()
 }
 
-// Lasting tells, for as long as an answer takes, whether its request would still be let in. It outlives
-// the request: it holds nothing of c. Where that cannot be found out because NATS is away, what goes on
-// goes on, and waits for nothing.
+// Lasting returns a function that reports, for as long as a response takes, whether its request
+// would still be allowed. The function outlives the request and keeps nothing of c. If NATS
+// cannot answer, the response continues without waiting.
 func (a *Authority) Lasting(c *fiber.Ctx) func() bool {
 	sender := a.senderOf(c)
 	job := request.Job(c)
@@ -71,23 +78,27 @@ func (a *Authority) Lasting(c *fiber.Ctx) func() bool {
 	}
 }
 
-// senderOf tells whether whoever has sent a request would still be let in.
+// senderOf returns a function that reports whether the sender of a request would still be
+// allowed.
 func (a *Authority) senderOf(c *fiber.Ctx) func() bool {
 	if access := request.Access(c); access != nil {
 		return a.tokenLasts(access)
 	}
 	look := a.patients.lasts
 	if was := request.SignedIn(c); was != nil {
-		look = func(c *fiber.Ctx) func(context.Context) (bool, error) { return a.admins.lasts(c, was.Role) }
+		look = func(c *fiber.Ctx) func(context.Context) (bool, error) {
+			return a.admins.lasts(c, was.Role)
+		}
 	}
 	if lasts := look(c); lasts != nil {
 		return a.rechecks.of(lasts, a.version).goesOn
 	}
-	return func() bool { return true } // it was no session that let the request in
+	return func() bool { return true } // no session authorized the request
 }
 
-// tokenLasts tells whether what a token came of holds still: by what this process hears, and by what is
-// stored where it has heard nothing of the token's client, as after NATS was away.
+// tokenLasts returns a function that reports whether the grant of a token is still valid. It
+// uses what this process has heard and, if it has heard nothing about the client (for example
+// after an outage of NATS), what is stored.
 func (a *Authority) tokenLasts(access *auth.Access) func() bool {
 	if access == everybody {
 		return func() bool { return true }

@@ -11,21 +11,21 @@ import (
 	"ehi-server/shared/kv"
 )
 
-// What a session of patients holds. Where patients have no accounts, it has the patient alone.
+// Keys of a patient's session. Without accounts, it has only the patient.
 const (
 	keyPatient = "patient"
 	keyAccount = "account"
 )
 
-// Patients are the sessions of patients on their pages.
+// Patients manages the sessions of patients.
 type Patients struct {
 	store    *store
 	auth     *auth.Server
 	accounts bool
 }
 
-// NewPatients keeps patients' sessions in a bucket. With accounts they log in with an account of theirs;
-// else they choose a patient.
+// NewPatients returns Patients that keeps sessions in a bucket. With accounts, patients sign in
+// with theirs; otherwise they choose a patient.
 func NewPatients(
 	bucket *kv.Bucket,
 	origins request.Origins,
@@ -46,7 +46,7 @@ func NewPatients(
 	}
 }
 
-// LoggedIn is the ID of the patient whose session the request is of, "" for nobody.
+// LoggedIn returns the ID of the patient of the request's session; "" for nobody.
 func (p *Patients) LoggedIn(c *fiber.Ctx) (string, error) {
 	who, err := p.store.values(c)
 	if err != nil {
@@ -55,7 +55,7 @@ func (p *Patients) LoggedIn(c *fiber.Ctx) (string, error) {
 	return p.patientOf(c.UserContext(), who)
 }
 
-// patientOf is the patient of a session, "" for nobody.
+// patientOf returns the patient of a session; "" for nobody.
 func (p *Patients) patientOf(ctx context.Context, who map[string]string) (string, error) {
 	if !p.accounts || who == nil {
 		return who[keyPatient], nil
@@ -64,8 +64,9 @@ func (p *Patients) patientOf(ctx context.Context, who map[string]string) (string
 	return a.Patient, err
 }
 
-// Account is the account by which a patient is logged in: the zero Account where that is another
-// patient, where it was removed or its password changed since, and where patients have none.
+// Account returns the account with which a patient is signed in. It returns the zero Account if
+// another patient is signed in, if the account was removed or its password changed, and if
+// patients have no accounts.
 func (p *Patients) Account(c *fiber.Ctx, patient string) (auth.Account, error) {
 	who, err := p.store.values(c)
 	if err != nil || !p.accounts || who[keyPatient] != patient {
@@ -83,14 +84,14 @@ func (p *Patients) accountOf(ctx context.Context, who map[string]string) (auth.A
 	return a, err
 }
 
-// Check finds the account of a name and a password. Errors: auth.ErrLogin; ehi.Throttled where the
-// account is locked for a while.
+// Check finds the account with a name and a password. Errors: auth.ErrLogin; ehi.Throttled if
+// the account is locked for a while.
 func (p *Patients) Check(c *fiber.Ctx, name, password string) (auth.Account, error) {
 	a, err := p.auth.LogIn(c.UserContext(), "patient", name, password)
 	return a, locked(c, err)
 }
 
-// LogIn opens a session of a patient; a is the zero Account where patients have none.
+// LogIn opens a session of a patient. a is the zero Account if patients have no accounts.
 func (p *Patients) LogIn(c *fiber.Ctx, patient string, a auth.Account) error {
 	who := map[string]string{keyPatient: patient}
 	if a.Name != "" {
@@ -102,7 +103,7 @@ func (p *Patients) LogIn(c *fiber.Ctx, patient string, a auth.Account) error {
 // LogOut ends the request's session, if there is one.
 func (p *Patients) LogOut(c *fiber.Ctx) error { return p.store.end(c) }
 
-// lasts is a look whether a patient's session still lets him in, see store.lasts.
+// lasts returns a check of whether a patient's session is still valid, see store.lasts.
 func (p *Patients) lasts(c *fiber.Ctx) func(context.Context) (bool, error) {
 	return p.store.lasts(c, func(ctx context.Context, who map[string]string) (bool, error) {
 		patient, err := p.patientOf(ctx, who)

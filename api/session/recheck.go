@@ -6,23 +6,22 @@ import (
 	"time"
 )
 
-// What goes on for long is asked about beside it: however slow NATS is, no piece of a download waits for it. What is
-// not known to have ended goes on.
+// Checks of long responses run in the background, so that no piece of a download waits for a
+// slow NATS. A response continues unless it is known to have lost its authorization.
 
 const (
-	// recheckEvery is for how long it is not looked again whether something that another process may have ended goes
-	// on still.
+	// recheckEvery is the pause between checks of what another process may have ended.
 	recheckEvery = time.Second
-	// recheckTime is how long one look may take, and recheckWait how long a piece waits for it: what this process has
-	// ended itself is known by then.
+	// recheckTime is the time limit of a check, and recheckWait how long a piece of a response
+	// waits for it. What this process itself has ended is known by then.
 	recheckTime = 5 * time.Second
 	recheckWait = 250 * time.Millisecond
 )
 
-// rechecks are the looks that are under way.
+// rechecks are the running checks.
 type rechecks struct {
 	ctx   context.Context //nolint:containedctx // ends when the server is closed
-	stop  func()          // and wait until nothing goes on
+	stop  func()          // and wait until none is running
 	under sync.WaitGroup
 }
 
@@ -33,12 +32,12 @@ func newRechecks() *rechecks {
 	return r
 }
 
-// recheck knows whether something goes on, as of its last look.
+// recheck has the result of the last check.
 type recheck struct {
 	of *rechecks
-	// look finds out whether it goes on. Errors: where that cannot be found out.
+	// look checks again. It returns an error if it cannot find out.
 	look func(context.Context) (bool, error)
-	// version changes with what this process ends: then it is looked at once.
+	// version changes when this process ends something, which triggers a check immediately.
 	version func() uint64
 
 	mu      sync.Mutex
@@ -48,13 +47,13 @@ type recheck struct {
 	seen    uint64
 }
 
-// of makes a recheck of what goes on at the moment.
+// of returns a recheck for something that is valid now.
 func (r *rechecks) of(look func(context.Context) (bool, error), version func() uint64) *recheck {
 	return &recheck{of: r, look: look, version: version, at: time.Now(), seen: version()}
 }
 
-// goesOn reports whether it goes on, as far as is known. It waits for recheckWait at most, and never for a look that
-// it waited for before.
+// goesOn returns the result of the last check. It waits for a new check for at most recheckWait,
+// and only once for each.
 func (r *recheck) goesOn() bool {
 	if done := r.begin(); done != nil {
 		limit := time.NewTimer(recheckWait)
@@ -69,7 +68,7 @@ func (r *recheck) goesOn() bool {
 	return !r.over
 }
 
-// begin begins a look where one is due; nil where none is.
+// begin starts a check if one is due. It returns nil if none is.
 func (r *recheck) begin() (done chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -11,9 +11,9 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Check finds out whose name and password these are. The administrator of the configuration goes before
-// an account of his name. What is stored decides, not what this process knows of it. Errors:
-// auth.ErrLogin; ehi.Throttled where the account is locked for a while.
+// Check finds the administrator with a name and a password. The configured administrator takes
+// precedence over an account of the same name. Check reads what is stored, not only what this
+// process knows. Errors: auth.ErrLogin; ehi.Throttled if the account is locked for a while.
 func (s *Administrators) Check(
 	c *fiber.Ctx,
 	name, password string,
@@ -38,8 +38,8 @@ func (s *Administrators) Check(
 	return ofAccount(a), nil
 }
 
-// ProveCode proves the second factor of somebody whose password was right. method is what the code was
-// of. Errors: ErrCodeMissing; those of Check.
+// ProveCode checks the second factor of an administrator whose password was correct. method is
+// the kind of the code. Errors: ErrCodeMissing; those of Check.
 func (s *Administrators) ProveCode(
 	c *fiber.Ctx,
 	who *request.Administrator,
@@ -57,7 +57,8 @@ func (s *Administrators) ProveCode(
 	return string(by), nil
 }
 
-// ProveAgain proves once more who an administrator is, by all that his account asks for.
+// ProveAgain checks the identity of an administrator again, with everything that his account
+// requires.
 func (s *Administrators) ProveAgain(
 	c *fiber.Ctx, who *request.Administrator, password, code string,
 ) (method string, err error) {
@@ -65,7 +66,7 @@ func (s *Administrators) ProveAgain(
 	if err != nil {
 		return ByPassword, err
 	}
-	if found.By != who.By || found.Name != who.Name { // somebody else has the name by now
+	if found.By != who.By || found.Name != who.Name { // another administrator has the name now
 		return ByPassword, auth.ErrLogin
 	}
 	if !found.TwoFactors {
@@ -74,7 +75,8 @@ func (s *Administrators) ProveAgain(
 	return s.ProveCode(c, who, code)
 }
 
-// SignIn proves who somebody is, by all that his account asks for, and opens a session.
+// SignIn checks the identity of an administrator, with everything that his account requires, and
+// opens a session.
 func (s *Administrators) SignIn(
 	c *fiber.Ctx,
 	name, password, code string,
@@ -87,8 +89,8 @@ func (s *Administrators) SignIn(
 	return who, s.Finish(c, AtLogIn, who, method, err)
 }
 
-// Finish ends a log-in: it is counted and recorded and, where err is nil, opens a session. at is AtLogIn
-// or Again. It returns err.
+// Finish ends a sign-in: it counts and records it and, if err is nil, opens a session. at is
+// AtLogIn or Again. Finish returns err.
 func (s *Administrators) Finish(
 	c *fiber.Ctx,
 	at string,
@@ -100,7 +102,7 @@ func (s *Administrators) Finish(
 	if at == Again {
 		e.Detail = Again + ", " + method
 	}
-	if who != nil { // whoever has the password of a name may be named
+	if who != nil { // whoever knows the password of a name may be named in the trail
 		e.Agent = "admin " + who.Name
 	}
 	if err != nil {
@@ -117,7 +119,7 @@ func (s *Administrators) Finish(
 	return s.store.begin(c, valuesOf(who))
 }
 
-// outcomeOf is the outcome of a log-in in metrics.
+// outcomeOf returns the outcome of a sign-in for metrics.
 func outcomeOf(err error) string {
 	if err != nil {
 		return "refused"
@@ -125,8 +127,8 @@ func outcomeOf(err error) string {
 	return "ok"
 }
 
-// BeginHalf opens a session of somebody whose password was right and whose second factor is still to be
-// proved. It lets nobody in.
+// BeginHalf opens a session for an administrator whose password was correct and whose second
+// factor is still to be proved. It allows nothing yet.
 func (s *Administrators) BeginHalf(c *fiber.Ctx, who *request.Administrator) error {
 	who.Proved = s.deps.Clock()
 	values := valuesOf(who)
@@ -135,7 +137,8 @@ func (s *Administrators) BeginHalf(c *fiber.Ctx, who *request.Administrator) err
 	return s.store.begin(c, values)
 }
 
-// Half is who has opened a session by BeginHalf, at most HalfAge ago; nil for nobody.
+// Half returns the administrator whose session BeginHalf opened no longer than HalfAge ago; nil
+// for nobody.
 func (s *Administrators) Half(c *fiber.Ctx) (*request.Administrator, error) {
 	values, err := s.store.values(c)
 	if err != nil {
@@ -151,8 +154,9 @@ func (s *Administrators) Half(c *fiber.Ctx) (*request.Administrator, error) {
 	return who, nil
 }
 
-// Renew opens a new session for an administrator whose account has just become a: a changed second
-// factor has ended all sessions that he had. factor is by what the new one is proved, "" by nothing.
+// Renew opens a new session for an administrator whose account has just become a, because a
+// change of the second factor ends all his sessions. factor is how the new one was proved; ""
+// for not.
 func (s *Administrators) Renew(
 	c *fiber.Ctx,
 	who *request.Administrator,
@@ -167,7 +171,7 @@ func (s *Administrators) Renew(
 	return s.store.begin(c, valuesOf(next))
 }
 
-// Account is what is stored of an administrator, as this process has just changed it.
+// Account returns what is stored about an administrator, including this process's last change.
 func (s *Administrators) Account(who *request.Administrator) auth.Account {
 	if who.By == ByConfig {
 		return s.deps.Auth.Configured(who.Name)
@@ -176,8 +180,8 @@ func (s *Administrators) Account(who *request.Administrator) auth.Account {
 	return a
 }
 
-// Provided is the administrator whom the OpenID provider has just named. Errors: openid.ErrNoRole, also
-// where another sign-in was told otherwise at the same time.
+// Provided returns the administrator whom the OpenID provider has just named. Errors:
+// openid.ErrNoRole, also if a simultaneous sign-in got another answer.
 func (s *Administrators) Provided(
 	told auth.Account,
 	person openid.Person,
@@ -202,5 +206,5 @@ func (s *Administrators) LogOut(c *fiber.Ctx) error {
 	return s.store.end(c)
 }
 
-// Drop ends the session of a cookie's value, which another one has replaced.
+// Drop ends the session with a cookie value that another session has replaced.
 func (s *Administrators) Drop(c *fiber.Ctx, id string) error { return s.store.within(c).Delete(id) }

@@ -1,9 +1,9 @@
-// Package session knows who is let in: patients and administrators by the session of their browser,
-// clients by an access token. It opens, reads and ends sessions, checks passwords and second factors,
-// and tells long answers when whoever asked for them is no longer let in.
+// Package session knows who may come in: patients and administrators by the session of their
+// browser, clients by an access token. It opens, reads and ends sessions, checks passwords and
+// second factors, and tells long responses when their request is no longer authorized.
 //
-// It renders no page and leads nowhere: its answers are values and errors, and the pages of package
-// patient and of package server decide what a stranger sees.
+// It renders no page and redirects nowhere. It returns values and errors; the pages of package
+// patient and package server decide what visitors see.
 package session
 
 import (
@@ -23,27 +23,27 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// The parts of the bucket of sessions. What the pages keep otherwise, such as a form's draft, has keys
-// without a beginning.
+// Prefixes of keys in the bucket of sessions. Other values of pages, such as a form's draft,
+// have keys without a prefix.
 var (
 	patientSessions = subject.KindOf("patient")
 	staffSessions   = subject.KindOf("admin")
 )
 
-// How long a session lasts.
+// Lifetimes of sessions.
 const (
 	PatientMaxAge = time.Hour
 	StaffMaxAge   = 8 * time.Hour
 )
 
-// store is the sessions of one kind of people.
+// store keeps the sessions of one kind of users.
 type store struct {
 	sessions *session.Store
 	cookie   string
-	ended    atomic.Uint64 // counts the log-outs of this process
+	ended    atomic.Uint64 // number of sign-outs in this process
 }
 
-// newStore keeps sessions in a part of a bucket, and names them in a cookie.
+// newStore returns a store that keeps sessions in a part of a bucket and names them in a cookie.
 func newStore(
 	bucket *kv.Bucket,
 	kind subject.Kind,
@@ -58,14 +58,14 @@ func newStore(
 	})}
 }
 
-// within is the store, taking no longer than the request does.
+// within returns the store with the request's context.
 func (s *store) within(c *fiber.Ctx) *session.Store {
 	own := *s.sessions
 	own.Storage = timely(c.UserContext(), own.Storage)
 	return &own
 }
 
-// timely is a storage that takes no longer than ctx allows.
+// timely returns a storage whose calls end with ctx.
 func timely(ctx context.Context, storage fiber.Storage) fiber.Storage {
 	if part, ok := storage.(*kv.Storage); ok {
 		return part.In(ctx)
@@ -73,7 +73,7 @@ func timely(ctx context.Context, storage fiber.Storage) fiber.Storage {
 	return storage
 }
 
-// values are what the request's session says, nil where there is none.
+// values returns the content of the request's session; nil if there is none.
 func (s *store) values(c *fiber.Ctx) (map[string]string, error) {
 	if c.Cookies(s.cookie) == "" {
 		return nil, nil
@@ -89,7 +89,8 @@ func (s *store) values(c *fiber.Ctx) (map[string]string, error) {
 	return out, nil
 }
 
-// begin opens a new session that says who it is of; none is carried over a log-in.
+// begin opens a new session with the given content. A sign-in never continues an earlier
+// session.
 func (s *store) begin(c *fiber.Ctx, who map[string]string) error {
 	sess, err := s.within(c).Get(c)
 	if err != nil {
@@ -98,7 +99,7 @@ func (s *store) begin(c *fiber.Ctx, who map[string]string) error {
 	if err := sess.Regenerate(); err != nil {
 		return err
 	}
-	for _, key := range sess.Keys() { // of a session from before
+	for _, key := range sess.Keys() { // of an earlier session
 		sess.Delete(key)
 	}
 	for key, value := range who {
@@ -120,8 +121,8 @@ func (s *store) end(c *fiber.Ctx) error {
 	return sess.Destroy()
 }
 
-// lasts is a look whether the request's session still exists and is good; nil where no session let the
-// request in. It holds nothing of c.
+// lasts returns a check of whether the request's session still exists and is valid; nil if no
+// session authorized the request. The check keeps nothing of c.
 func (s *store) lasts(
 	c *fiber.Ctx, good func(ctx context.Context, who map[string]string) (bool, error),
 ) func(context.Context) (bool, error) {
@@ -139,14 +140,15 @@ func (s *store) lasts(
 	}
 }
 
-// changed is when an account's password or second factor was last set, as sessions note it.
+// changed returns when an account's password or second factor was last set, in the form of
+// sessions.
 func changed(a auth.Account) string { return a.Changed.Format(time.RFC3339Nano) }
 
-// Unknown is who is written down where the name that was given may be anything, also a password in the
-// wrong field.
+// Unknown replaces a name in the trail if the input could be anything, for example a password in
+// the wrong field.
 const Unknown = "(unknown)"
 
-// locked turns the refusal of a locked account into an answer that says when to come back.
+// locked turns the refusal of a locked account into a response with Retry-After.
 func locked(c *fiber.Ctx, err error) error {
 	l, ok := errors.AsType[*auth.Locked](err)
 	if !ok {

@@ -13,26 +13,26 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Tokens decides about access tokens: whom they let in, and whether what they began still stands.
+// Tokens decides whether an access token is valid and whether its authorization still holds.
 type Tokens struct {
 	// Auth issues and verifies tokens.
 	Auth *auth.Server
-	// Open answers requests without a token as if they came from a backend service with every right.
+	// Open treats requests without a token as requests of a backend service with all rights.
 	Open bool
-	// Sandbox is whether the client of the sandbox is there.
+	// Sandbox reports whether the sandbox's client exists.
 	Sandbox bool
 }
 
 var _ jobs.Authority = Tokens{}
 
-// everybody is who asks without a token where the server is open to all (--open).
+// everybody is the access of requests without a token if the server is open to all (--open).
 var everybody = &auth.Access{
 	ClientID: "open",
 	Scopes:   auth.ParseSystemScopes("system/$ehi-export system/*.rs"),
 }
 
-// Bearer is middleware that lets requests pass whose access token has scopes that allow it (SMART-9);
-// needs tells everybody else which scopes do.
+// Bearer is middleware that allows requests whose access token has sufficient scopes (SMART-9).
+// needs names the required scopes in the error.
 func (t Tokens) Bearer(needs string, allow func(auth.Scopes) bool) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		a, err := t.Authenticate(c)
@@ -40,14 +40,14 @@ func (t Tokens) Bearer(needs string, allow func(auth.Scopes) bool) fiber.Handler
 			return err
 		}
 		if !allow(a.Scopes) {
-			return Insufficient(c, "This needs the scope "+needs)
+			return Insufficient(c, "This requires the scope "+needs)
 		}
 		return c.Next()
 	}
 }
 
-// JobBearer is middleware that lets requests about a job pass whose token may have kicked one off. What
-// of the job it opens is decided later.
+// JobBearer is middleware for requests about a job. It allows tokens that could have kicked off
+// a job; the handlers decide what of the job the token opens.
 func (t Tokens) JobBearer(c *fiber.Ctx) error {
 	return t.Bearer(
 		"patient/$ehi-export, system/$ehi-export or system/*.rs",
@@ -61,13 +61,14 @@ func (t Tokens) JobBearer(c *fiber.Ctx) error {
 	)
 }
 
-// Insufficient refuses a token whose scopes do not reach (RFC 6750 3.1).
+// Insufficient refuses a token with insufficient scopes (RFC 6750 3.1).
 func Insufficient(c *fiber.Ctx, why string) error {
 	c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="ehi", error="insufficient_scope"`)
 	return ehi.Errorf(ehi.Forbidden, "%s", why)
 }
 
-// Authenticate reads the Authorization header (RFC 6750 2.1), and notes what the token allows.
+// Authenticate reads the Authorization header (RFC 6750 2.1) and stores the token's access in
+// the request.
 func (t Tokens) Authenticate(c *fiber.Ctx) (*auth.Access, error) {
 	request.NoStore(c)
 	header := c.Get(fiber.HeaderAuthorization)

@@ -9,7 +9,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// AuditEvent is the parts of FHIR R4's AuditEvent that the trail fills (https://hl7.org/fhir/R4/auditevent.html).
+// AuditEvent has the elements of FHIR R4's AuditEvent that the trail fills
+// (https://hl7.org/fhir/R4/auditevent.html).
 type AuditEvent struct {
 	ResourceType string        `json:"resourceType"`
 	ID           string        `json:"id"`
@@ -17,11 +18,12 @@ type AuditEvent struct {
 	Subtype      []fhir.Coding `json:"subtype"`
 	Action       string        `json:"action"` // C, R, U, D or E
 	Recorded     string        `json:"recorded"`
-	Outcome      string        `json:"outcome"` // 0 success, 4 minor failure (refused), 8 serious failure
-	OutcomeDesc  string        `json:"outcomeDesc,omitempty"`
-	Agent        []auditAgent  `json:"agent"`
-	Source       auditSource   `json:"source"`
-	Entity       []auditEntity `json:"entity,omitempty"`
+	// 0 success, 4 minor failure (refused), 8 serious failure
+	Outcome     string        `json:"outcome"`
+	OutcomeDesc string        `json:"outcomeDesc,omitempty"`
+	Agent       []auditAgent  `json:"agent"`
+	Source      auditSource   `json:"source"`
+	Entity      []auditEntity `json:"entity,omitempty"`
 }
 
 type auditAgent struct {
@@ -31,7 +33,8 @@ type auditAgent struct {
 	Network   *auditNetwork `json:"network,omitempty"`
 }
 
-// identified is a Reference by an identifier: neither administrators nor clients nor jobs are resources here.
+// identified is a Reference by identifier, because administrators, clients and jobs are not
+// resources here.
 type identified struct {
 	Reference  string      `json:"reference,omitempty"`
 	Identifier *identifier `json:"identifier,omitempty"`
@@ -67,7 +70,7 @@ const (
 	entityTypes = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
 )
 
-// auditKind is how an action is put in FHIR's terms.
+// auditKind is an action in FHIR's terms.
 type auditKind struct {
 	typ    fhir.Coding
 	letter string
@@ -109,8 +112,8 @@ var auditKinds = map[ehi.Action]auditKind{
 
 var auditOutcomes = map[ehi.Outcome]string{ehi.Succeeded: "0", ehi.Denied: "4", ehi.Broke: "8"}
 
-// Event puts an event into FHIR's form. seq is its place in the trail, which becomes its ID; origin is
-// that of the server, which observed the event.
+// Event converts an event to FHIR. seq is its position in the trail, which becomes its ID.
+// origin is the origin of the server, which observed the event.
 func Event(seq uint64, e ehi.Event, origin string) AuditEvent {
 	kind := auditKinds[e.Action]
 	out := AuditEvent{
@@ -142,7 +145,7 @@ func Event(seq uint64, e ehi.Event, origin string) AuditEvent {
 	return out
 }
 
-// entitiesOf are what an event is about: a patient, a job, a request.
+// entitiesOf returns what an event is about: a patient, a job, a request.
 func entitiesOf(e ehi.Event, origin string) (out []auditEntity) {
 	if e.Patient != "" {
 		out = append(out, auditEntity{

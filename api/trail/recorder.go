@@ -1,8 +1,8 @@
-// Package trail writes what requests leave in the audit trail, and puts events into FHIR's form. It
-// says who acted, from where and how it ended; what was done its callers say. Handlers and middleware
-// of all HTTP packages use it. What happens to jobs, package exporter/jobs records itself.
+// Package trail records in the audit trail what requests do, and converts events to FHIR. It
+// fills in who acted, from where, and the outcome; its callers say what was done. Handlers and
+// middleware of all HTTP packages use it. Package exporter/jobs records the events of jobs.
 //
-// It neither keeps nor reads the trail: shared/bus does.
+// It neither stores nor reads the trail: shared/bus does.
 package trail
 
 import (
@@ -19,7 +19,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Log takes events for the audit trail (bus.Audit).
+// Log accepts events for the audit trail (bus.Audit).
 type Log interface {
 	Record(e ehi.Event)
 }
@@ -28,24 +28,24 @@ type Log interface {
 type Recorder struct {
 	log     Log
 	origins request.Origins
-	told    *lru.Cache[disclosure, struct{}] // of which jobs it is recorded that files went out
+	told    *lru.Cache[disclosure, struct{}] // jobs whose disclosure is recorded
 	reads   *lru.Cache[reading, struct{}]    // what administrators have read
 }
 
-// disclosure is what Disclose records once: not for each file and range of it.
+// disclosure identifies a disclosure, which is recorded once, not for each file and range.
 type disclosure struct {
 	job    string
 	access *auth.Access
 }
 
-// reading is what Reads records once.
+// reading identifies what an administrator has read, which is recorded once.
 type reading struct{ session, route, job string }
 
-// remembered bounds how many disclosures, and how many readings, are remembered; what is forgotten is
-// recorded again.
+// remembered is the maximum number of disclosures, and of readings, that are remembered. A
+// forgotten one is recorded again.
 const remembered = 1 << 16
 
-// New makes a recorder that writes to log.
+// New returns a Recorder that writes to log.
 func New(log Log, origins request.Origins) (*Recorder, error) {
 	told, err := lru.New[disclosure, struct{}](remembered)
 	if err != nil {
@@ -55,8 +55,8 @@ func New(log Log, origins request.Origins) (*Recorder, error) {
 	return &Recorder{log: log, origins: origins, told: told, reads: reads}, err
 }
 
-// Record records what a request did. Who did it is filled in as far as the request's credentials say,
-// and err decides about the outcome; nil is success.
+// Record records what a request did. It fills in the actor, as far as the request's credentials
+// tell. err determines the outcome; nil is success.
 func (r *Recorder) Record(c *fiber.Ctx, err error, e ehi.Event) {
 	e.At, e.Address, e.Request = time.Now().UTC(), r.origins.Address(c).String(), request.ID(c)
 	if e.Agent == "" {
@@ -73,7 +73,8 @@ func (r *Recorder) Record(c *fiber.Ctx, err error, e ehi.Event) {
 	request.SetRecorded(c)
 }
 
-// Change records what an administrator has changed or, with an error, tried to, and returns the error.
+// Change records a change by an administrator, or a failed attempt if err is not nil. It returns
+// err.
 func (r *Recorder) Change(c *fiber.Ctx, err error, what string) error {
 	e := ehi.Event{Action: ehi.ActionAdministrate, Detail: what}
 	if err != nil {
@@ -83,15 +84,15 @@ func (r *Recorder) Change(c *fiber.Ctx, err error, what string) error {
 	return err
 }
 
-// Disclose records that files of a job go out, once for each access token.
+// Disclose records that files of a job are sent, once for each access token.
 func (r *Recorder) Disclose(c *fiber.Ctx, j *ehi.Job) {
 	if seen, _ := r.told.ContainsOrAdd(disclosure{j.ID, request.Access(c)}, struct{}{}); !seen {
 		r.Record(c, nil, ehi.About(ehi.ActionDisclose, j))
 	}
 }
 
-// Reads is middleware that records that an administrator has read an answer: once for each session,
-// route and job, not each time he looks at it.
+// Reads is middleware that records that an administrator has read something: once for each
+// session, route and job, not each time.
 func (r *Recorder) Reads(c *fiber.Ctx) error {
 	err := c.Next()
 	if err != nil || c.Response().StatusCode() >= http.StatusBadRequest ||
@@ -111,9 +112,9 @@ func (r *Recorder) Reads(c *fiber.Ctx) error {
 	return nil
 }
 
-// Refusals is middleware that records what an administrator asked a route for and did not get, where
-// nothing else has recorded it: an export that does not exist, a body that says nothing, a proof that
-// is too old. What was typed is not repeated.
+// Refusals is middleware that records the refused requests of administrators that nothing else
+// records: for an export that does not exist, with an invalid body, or with a proof that is too
+// old. The event does not repeat the input.
 func (r *Recorder) Refusals(action ehi.Action) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		err := c.Next()
@@ -134,7 +135,7 @@ func (r *Recorder) Refusals(action ehi.Action) fiber.Handler {
 	}
 }
 
-// Agent is who has sent a request, as the trail names him.
+// Agent returns the sender of a request, as the trail names them.
 func Agent(c *fiber.Ctx) string {
 	if who := request.SignedIn(c); who != nil {
 		return "admin " + who.Name
@@ -159,7 +160,7 @@ func outcomeOf(err error) ehi.Outcome {
 	return ehi.OutcomeOf(err)
 }
 
-// Reason is the class of an error: its words may repeat what was asked for.
+// Reason returns the class of an error. The text of the error may repeat the input.
 func Reason(err error) string {
 	if e, ok := errors.AsType[*auth.Error](err); ok {
 		return e.Code

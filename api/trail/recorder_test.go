@@ -30,7 +30,8 @@ func recorded(t *testing.T, n int, handlers func(*trail.Recorder) []fiber.Handle
 	app := fiber.New()
 	app.Get("/jobs/:id", append([]fiber.Handler{request.Identify}, handlers(r)...)...)
 	for range n {
-		if _, err := app.Test(httptest.NewRequest(http.MethodGet, "/jobs/j1", nil), -1); err != nil {
+		_, err := app.Test(httptest.NewRequest(http.MethodGet, "/jobs/j1", nil), -1)
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -54,14 +55,17 @@ func answer(c *fiber.Ctx) error { return c.SendString("here") }
 // An event names who has sent the request, and how it ended; the error's own words stay out of it.
 func TestAnEventNamesItsSenderAndItsOutcome(t *testing.T) {
 	for want, access := range map[string]*auth.Access{
-		"nobody": nil, "client app": {ClientID: "app"}, "patient p1": {ClientID: "app", Patient: "p1"},
+		"nobody":     nil,
+		"client app": {ClientID: "app"},
+		"patient p1": {ClientID: "app", Patient: "p1"},
 	} {
 		events := recorded(t, 1, func(r *trail.Recorder) []fiber.Handler {
 			return []fiber.Handler{func(c *fiber.Ctx) error {
 				if access != nil {
 					request.SetAccess(c, access)
 				}
-				r.Record(c, ehi.Errorf(ehi.NotFound, "no typed word"), ehi.Event{Action: ehi.ActionRead})
+				r.Record(c, ehi.Errorf(ehi.NotFound, "no typed word"),
+					ehi.Event{Action: ehi.ActionRead})
 				return nil
 			}}
 		})
@@ -72,7 +76,8 @@ func TestAnEventNamesItsSenderAndItsOutcome(t *testing.T) {
 		if e.Agent != want || e.Detail != string(ehi.NotFound) || e.Outcome == ehi.Succeeded {
 			t.Errorf("%s: %+v", want, e)
 		}
-		if e.Address == "" || e.Request == "" || e.At.IsZero() || access != nil && e.Client != "app" {
+		if e.Address == "" || e.Request == "" || e.At.IsZero() ||
+			access != nil && e.Client != "app" {
 			t.Errorf("%s: %+v", want, e)
 		}
 	}
@@ -94,7 +99,8 @@ func TestRepetitionsLeaveOneEvent(t *testing.T) {
 	events = recorded(t, 3, func(r *trail.Recorder) []fiber.Handler {
 		return []fiber.Handler{r.Reads, signedIn, about, answer}
 	})
-	if len(events) != 1 || events[0].Agent != "admin ada" || events[0].Job != "j1" || events[0].Detail != "/jobs/:id" {
+	if len(events) != 1 || events[0].Agent != "admin ada" || events[0].Job != "j1" ||
+		events[0].Detail != "/jobs/:id" {
 		t.Errorf("readings: %+v", events)
 	}
 	if events = recorded(t, 1, func(r *trail.Recorder) []fiber.Handler {
@@ -111,15 +117,31 @@ func TestARefusalIsRecordedOnce(t *testing.T) {
 		handler func(*trail.Recorder, *fiber.Ctx) error
 		want    int
 	}{
-		"an error":    {func(*trail.Recorder, *fiber.Ctx) error { return refused }, 1},
-		"a redirect":  {func(_ *trail.Recorder, c *fiber.Ctx) error { request.SetRefused(c, refused); return nil }, 1},
-		"a success":   {func(*trail.Recorder, *fiber.Ctx) error { return nil }, 0},
-		"by a change": {func(r *trail.Recorder, c *fiber.Ctx) error { return r.Change(c, refused, "add a client") }, 1},
+		"an error": {func(*trail.Recorder, *fiber.Ctx) error { return refused }, 1},
+		"a redirect": {
+			func(_ *trail.Recorder, c *fiber.Ctx) error {
+				request.SetRefused(c, refused)
+				return nil
+			},
+			1,
+		},
+		"a success": {func(*trail.Recorder, *fiber.Ctx) error { return nil }, 0},
+		"by a change": {
+			func(r *trail.Recorder, c *fiber.Ctx) error {
+				return r.Change(c, refused, "add a client")
+			},
+			1,
+		},
 	} {
 		events := recorded(t, 1, func(r *trail.Recorder) []fiber.Handler {
-			return []fiber.Handler{r.Refusals(ehi.ActionApprove), signedIn, about, func(ctx *fiber.Ctx) error {
-				return c.handler(r, ctx)
-			}}
+			return []fiber.Handler{
+				r.Refusals(ehi.ActionApprove),
+				signedIn,
+				about,
+				func(ctx *fiber.Ctx) error {
+					return c.handler(r, ctx)
+				},
+			}
 		})
 		if len(events) != c.want || c.want == 1 && events[0].Outcome == ehi.Succeeded {
 			t.Errorf("%s: %+v", name, events)

@@ -46,7 +46,8 @@ func ReadCatalogues() (Catalogues, error) {
 			return out, fmt.Errorf("%s: %w", name, err)
 		}
 		if c.Tag == preferred {
-			out.List, tags = append([]*Catalogue{c}, out.List...), append([]language.Tag{tag}, tags...)
+			out.List, tags =
+				append([]*Catalogue{c}, out.List...), append([]language.Tag{tag}, tags...)
 			continue
 		}
 		out.List, tags = append(out.List, c), append(tags, tag)
@@ -98,7 +99,8 @@ func (c *Catalogue) Has(key string) bool { return c.texts[key] != "" }
 // Keys are the keys of all texts.
 func (c *Catalogue) Keys() map[string]string { return c.texts }
 
-// Say is a text with its placeholders filled in. A key that is not there is shown itself; a test holds that none is.
+// Say is a text with its placeholders filled in. A key that is not there is shown itself; a test
+// holds that none is.
 func (c *Catalogue) Say(key string, args ...any) string {
 	text, ok := c.texts[key]
 	if !ok {
@@ -114,7 +116,8 @@ func (c *Catalogue) Say(key string, args ...any) string {
 func (c *Catalogue) Stress(key string, args ...any) template.HTML {
 	strong := make([]any, len(args))
 	for i, a := range args {
-		strong[i] = template.HTML("<strong>" + template.HTMLEscapeString(fmt.Sprint(a)) + "</strong>")
+		strong[i] = template.HTML("<strong>" + template.HTMLEscapeString(fmt.Sprint(a)) +
+			"</strong>")
 	}
 	return c.With(key, strong...)
 }
@@ -147,7 +150,8 @@ func (c *Catalogue) Bytes(n int64) string {
 		size int64
 	}{{"GB", 1e9}, {"MB", 1e6}, {"KB", 1e3}} {
 		if n >= unit.size {
-			return c.Say("bytes."+unit.name, c.printer.Sprintf("%.1f", float64(n)/float64(unit.size)))
+			return c.Say("bytes."+unit.name,
+				c.printer.Sprintf("%.1f", float64(n)/float64(unit.size)))
 		}
 	}
 	return c.Say("bytes.B", c.Number(n))

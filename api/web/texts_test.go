@@ -86,19 +86,22 @@ func TestTextsAreUsed(t *testing.T) {
 		sources.Write(data)
 	}
 	text := sources.String()
-	for _, m := range regexp.MustCompile(`\.(?:Say|Stress|With) "([a-z.-]+)"`).FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile(
+		`\.(?:Say|Stress|With) "([a-z.-]+)"`).FindAllStringSubmatch(text, -1) {
 		if texts[m[1]] == "" {
 			t.Errorf("a template asks for %q", m[1])
 		}
 	}
-	made := regexp.MustCompile(`^(category|authorization|withheld|type|bytes|entries|fault|state|stage|withheld)\.`)
+	made := regexp.MustCompile(
+		`^(category|authorization|withheld|type|bytes|entries|fault|state|stage|withheld)\.`)
 	for key := range texts {
 		if !made.MatchString(key) && !strings.Contains(text, `"`+key+`"`) {
 			t.Errorf("nobody asks for %q", key)
 		}
 	}
 	for _, c := range ehi.Categories() {
-		if texts["category."+string(c.Key)] == "" || texts["category."+string(c.Key)+".hint"] == "" {
+		if texts["category."+string(c.Key)] == "" ||
+			texts["category."+string(c.Key)+".hint"] == "" {
 			t.Errorf("no text for %s", c.Key)
 		}
 	}
@@ -114,9 +117,16 @@ func TestWordsOfLanguages(t *testing.T) {
 	en, es := all.Find("en"), all.Find("es")
 	at := time.Date(2026, 1, 31, 15, 4, 0, 0, time.UTC)
 	for _, c := range []struct{ got, want string }{
-		{all.Match("es-MX,es;q=0.9,en;q=0.5").Tag, "es"}, {all.Match("fr,en;q=0.5").Tag, "en"}, {all.Match("").Tag, "en"}, {all.Match("de").Tag, "en"}, {all.Match(";;;").Tag, "en"},
-		{en.Time(at), "January 31, 2026 at 15:04 UTC"}, {es.Time(at), "31 de enero de 2026 a las 15:04 UTC"},
-		{en.Count("entries", 1), "1 entry"}, {en.Count("entries", 12345), "12,345 entries"}, {es.Count("entries", 12345), "12.345 registros"},
+		{all.Match("es-MX,es;q=0.9,en;q=0.5").Tag, "es"},
+		{all.Match("fr,en;q=0.5").Tag, "en"},
+		{all.Match("").Tag, "en"},
+		{all.Match("de").Tag, "en"},
+		{all.Match(";;;").Tag, "en"},
+		{en.Time(at), "January 31, 2026 at 15:04 UTC"},
+		{es.Time(at), "31 de enero de 2026 a las 15:04 UTC"},
+		{en.Count("entries", 1), "1 entry"},
+		{en.Count("entries", 12345), "12,345 entries"},
+		{es.Count("entries", 12345), "12.345 registros"},
 		{en.Bytes(999), "999 bytes"}, {en.Bytes(1_500_000), "1.5 MB"}, {es.Bytes(1500), "1,5 KB"},
 		{en.Type("Observation"), "Measurements and test results"}, {en.Type("Unheard"), "Unheard"},
 		{string(en.Stress("form.intro", "<b>")),
@@ -135,8 +145,8 @@ var (
 	vowels   = regexp.MustCompile(`[aeiouy]+`)
 )
 
-// grade is the Flesch-Kincaid grade level of a text: the school year that it takes to read it (Kincaid et al. 1975). Syllables are counted by groups of
-// vowels, without a silent e.
+// grade is the Flesch-Kincaid grade level of a text: the school year that it takes to read it
+// (Kincaid et al. 1975). Syllables are counted by groups of vowels, without a silent e.
 func grade(text string) float64 {
 	words := word.FindAllString(strings.ToLower(text), -1)
 	syllables := 0
@@ -148,10 +158,12 @@ func grade(text string) float64 {
 		syllables += max(1, n)
 	}
 	sentences := max(1, len(sentence.FindAllString(text, -1)))
-	return 0.39*float64(len(words))/float64(sentences) + 11.8*float64(syllables)/float64(len(words)) - 15.59
+	return 0.39*float64(len(words))/float64(sentences) +
+		11.8*float64(syllables)/float64(len(words)) - 15.59
 }
 
-// Whoever has gone to school for eight years reads the patients' pages: all of their sentences together, and each but a few words of medicine.
+// Whoever has gone to school for eight years reads the patients' pages: all of their sentences
+// together, and each but a few words of medicine.
 func TestTextsAreEasyToRead(t *testing.T) {
 	var all strings.Builder
 	en := catalogues(t).List[0]

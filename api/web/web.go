@@ -1,4 +1,5 @@
-// Package web holds the pages' templates, styles, scripts and texts, embedded: no page needs another server.
+// Package web holds the pages' templates, styles, scripts and texts, embedded: no page needs
+// another server.
 package web
 
 import "embed"
