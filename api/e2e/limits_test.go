@@ -268,7 +268,7 @@ func TestLimitOfStoredBytes(t *testing.T) {
 		return w.do(pat, "POST", "/no-form/fhir/Patient/"+p+"/$ehi-export", "Prefer", "respond-async", "Accept", "application/fhir+json")
 	}
 	refusal := kickOff()
-	w.wantOutcome(refusal, 503, "As much is stored")
+	w.wantOutcome(refusal, 503, "The limit for stored exports is reached")
 	if refusal.Header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}

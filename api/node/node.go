@@ -427,7 +427,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 	if err = n.server.NoteConfiguration(ctx); err != nil && n.rescue == nil {
 		return err
 	}
-	n.Keeper.Also = n.server.EndWhatDoesNotStand
+	n.Keeper.Also = n.server.DeleteUnauthorized
 	if n.rescue != nil {
 		return nil
 	}

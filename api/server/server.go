@@ -357,9 +357,9 @@ func (s *Server) Shutdown(d time.Duration) error {
 // before Serve.
 func (s *Server) NoteConfiguration(ctx context.Context) error { return s.admins.NoteConfiguration(ctx) }
 
-// EndWhatDoesNotStand deletes unfinished exports that nobody may have any more, see jobs.Service.
-func (s *Server) EndWhatDoesNotStand(ctx context.Context) error {
-	return s.jobs.EndWhatDoesNotStand(ctx)
+// DeleteUnauthorized deletes unfinished exports whose authorization has ended, see jobs.Service.
+func (s *Server) DeleteUnauthorized(ctx context.Context) error {
+	return s.jobs.DeleteUnauthorized(ctx)
 }
 
 // Close releases what New took; the server has been shut down before.

@@ -115,7 +115,7 @@ func (p filesPage) Next() string {
 // hasFiles is an error for an export whose files are not, or no longer, for anybody to look at.
 func hasFiles(j *ehi.Job) error {
 	if j.Status != ehi.Retrieved && j.Status != ehi.Approved {
-		return ehi.Errorf(ehi.NotFound, "There are no files of an export in %q state", j.Status)
+		return ehi.Errorf(ehi.NotFound, "The files of an export in %q state are not available", j.Status)
 	}
 	return nil
 }

@@ -176,7 +176,7 @@ func (h *Accounts) change(c *fiber.Ctx, what, kind, name string, do func() error
 		return err
 	}
 	h.Authority.NoteEnded()
-	return h.Jobs.EndNow(c.UserContext())
+	return h.Jobs.DeleteUnauthorizedNow(c.UserContext())
 }
 
 // SetPassword gives an account a new password, which ends its sessions.

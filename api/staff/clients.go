@@ -25,7 +25,7 @@ type ClientStore interface {
 
 // Endings end exports whose authorization has ended (jobs.Service).
 type Endings interface {
-	EndNow(ctx context.Context) error
+	DeleteUnauthorizedNow(ctx context.Context) error
 }
 
 // Clients lets administrators manage the registered clients by the JSON API. The page of clients
@@ -132,7 +132,7 @@ func (h *Clients) Remove(c *fiber.Ctx, id string) error {
 	if err := h.Trail.Change(c, h.Store.RemoveClient(c.UserContext(), id), what); err != nil {
 		return err
 	}
-	return h.Jobs.EndNow(c.UserContext())
+	return h.Jobs.DeleteUnauthorizedNow(c.UserContext())
 }
 
 // name names a client as the audit trail does. An ID of no client is not repeated: it is whatever

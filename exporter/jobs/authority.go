@@ -9,26 +9,26 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// A job outlives what it was opened by: the patient may withdraw the application's access while
-// the export runs, and the client may be removed. Whether the authority behind a job goes on is
-// decided here, for all of them.
+// A job can outlive its authorization: while the export runs, the patient may withdraw the
+// application's access, or an administrator may remove the client. This file decides for all
+// jobs whether the authorization is still valid.
 
-// Stands reports whether the authorization goes on that a job was kicked off under. Of one that
-// does not nothing leaves any more for its application (EHI-7). Errors: where that cannot be
-// read.
+// Stands reports whether the authorization under which a job was kicked off is still valid. If
+// it is not, the application gets nothing of the job any more (EHI-7). An error means that the
+// authorization could not be checked.
 func (s *Service) Stands(ctx context.Context, j *ehi.Job) (bool, error) {
-	return s.Authority.Stands(ctx, under(j))
+	return s.Authority.Stands(ctx, authorizationOf(j))
 }
 
-// HasEnded reports whether this process has heard that a job does not stand any more. It asks
-// nobody.
+// HasEnded reports whether this process knows that a job's authorization has ended. It reads
+// memory only.
 func (s *Service) HasEnded(j *ehi.Job) bool {
-	stands, told := s.Authority.StandsAsHeard(under(j))
+	stands, told := s.Authority.StandsAsHeard(authorizationOf(j))
 	return told && !stands
 }
 
-// mayBegin is an error for a job that was made under an authorization which has ended.
-func (s *Service) mayBegin(ctx context.Context, j *ehi.Job) error {
+// checkStart returns an error if the authorization of a new job has ended.
+func (s *Service) checkStart(ctx context.Context, j *ehi.Job) error {
 	stands, err := s.Stands(ctx, j)
 	if err == nil && !stands {
 		err = errEnded
@@ -36,41 +36,45 @@ func (s *Service) mayBegin(ctx context.Context, j *ehi.Job) error {
 	return err
 }
 
-// errEnded is the answer to a kick-off whose token is void by the time that there is a job.
+// errEnded is returned for a kick-off whose authorization ended before the job was stored.
 var errEnded = ehi.Errorf(ehi.Unauthenticated, "Invalid token")
 
-// mayGoOn is an error for what would release a job that does not stand: ehi.Conflict.
-func (s *Service) mayGoOn(ctx context.Context, j *ehi.Job) error {
+// checkRelease returns ehi.Conflict if the job's authorization has ended, so that nobody can
+// release its files.
+func (s *Service) checkRelease(ctx context.Context, j *ehi.Job) error {
 	stands, err := s.Stands(ctx, j)
 	if err != nil {
 		return err
 	}
 	if !stands {
 		return ehi.Errorf(ehi.Conflict,
-			"The application may not have this export any more: its access was withdrawn, or its "+
+			"The application no longer has access to this export: the access was withdrawn, or "+
+				"its "+
 				"registration removed")
 	}
 	return nil
 }
 
-// EndWhatDoesNotStand deletes unfinished exports that nobody may have any more: the patient has
-// withdrawn the application's access, or its registration is gone. What ends an authorization
-// calls EndNow; the keeper calls this for what was ended elsewhere. A finished export stays for
-// its patient, and is closed to its application.
-func (s *Service) EndWhatDoesNotStand(ctx context.Context) error {
-	return s.endWhatDoesNotStand(ctx, ended{
+// DeleteUnauthorized deletes unfinished exports whose authorization has ended: the patient has
+// withdrawn the application's access, or the client was removed. A request that ends an
+// authorization calls DeleteUnauthorizedNow; the keeper calls this method for authorizations
+// that ended elsewhere. Finished exports stay for their patients, but the application no longer
+// has access to them.
+func (s *Service) DeleteUnauthorized(ctx context.Context) error {
+	return s.deleteUnauthorized(ctx, ending{
 		ehi.Actor{Kind: ehi.ActorServer}, "its authorization has ended",
 	})
 }
 
-// ended is who has ended an authorization, and how the trail says why its jobs are gone.
-type ended struct {
+// ending says who ended an authorization. why is the reason in the audit trail for the deletion
+// of its jobs.
+type ending struct {
 	by  ehi.Actor
 	why string
 }
 
-// endWhatDoesNotStand deletes the jobs that do not stand, several at once.
-func (s *Service) endWhatDoesNotStand(ctx context.Context, as ended) error {
+// deleteUnauthorized deletes the jobs whose authorization has ended, several at once.
+func (s *Service) deleteUnauthorized(ctx context.Context, as ending) error {
 	withdrawn := s.Authority.Withdrawals()
 	suspects := s.Bus.Jobs.List(func(j bus.Summary) bool {
 		if j.Status.Settled() || s.Authority.Dormant(j.ClientID) {
@@ -93,14 +97,15 @@ func (s *Service) endWhatDoesNotStand(ctx context.Context, as ended) error {
 	for _, v := range suspects {
 		slots <- struct{}{}
 		mu.Lock()
-		over := away || ctx.Err() != nil // for the others too; the keeper comes by again
+		// NATS is unreachable for the others too; the keeper tries again
+		over := away || ctx.Err() != nil
 		mu.Unlock()
 		if over {
 			break
 		}
 		ends.Go(func() {
 			defer func() { <-slots }()
-			err := s.endUnlessItStands(ctx, v.ID, as)
+			err := s.deleteUnlessAuthorized(ctx, v.ID, as)
 			mu.Lock()
 			defer mu.Unlock()
 			if !isNotFound(err) {
@@ -110,17 +115,17 @@ func (s *Service) endWhatDoesNotStand(ctx context.Context, as ended) error {
 		})
 	}
 	ends.Wait()
-	return joined(errs, ctx.Err())
+	return joinErrors(errs, ctx.Err())
 }
 
 const (
-	// endingsAtOnce is how many jobs are deleted at once, and endingTime how long one may take.
+	// endingsAtOnce is how many jobs are deleted at once. endingTime limits one deletion.
 	endingsAtOnce = 8
 	endingTime    = 5 * time.Second
 )
 
-// endUnlessItStands deletes a job that does not stand, and writes that to the trail.
-func (s *Service) endUnlessItStands(ctx context.Context, job string, as ended) error {
+// deleteUnlessAuthorized deletes a job whose authorization has ended, and writes an audit event.
+func (s *Service) deleteUnlessAuthorized(ctx context.Context, job string, as ending) error {
 	j, err := s.Bus.Jobs.Get(ctx, job)
 	if err != nil {
 		return err
@@ -129,8 +134,8 @@ func (s *Service) endUnlessItStands(ctx context.Context, job string, as ended) e
 	if err != nil || stands {
 		return err
 	}
-	// What is begun is brought to its end: a job that is only marked as deleted would wait for
-	// the keeper.
+	// Finish a deletion that has started, even if the request ends. Otherwise the job would only
+	// be marked as deleted until the keeper runs.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endingTime)
 	defer cancel()
 	err = s.Remove(ctx, j.ID)

@@ -19,17 +19,17 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// maxAttachmentName is the longest name of a document, in bytes.
+// maxAttachmentName is the maximum length of a document's name in bytes.
 const maxAttachmentName = 180
 
-// formEscapes undoes the escapes of browsers' forms for characters that a header cannot hold
+// formEscapes undoes the escapes of browsers' forms for characters that a header cannot contain
 // (WHATWG HTML, multipart/form-data).
 var formEscapes = strings.NewReplacer("%22", `"`, "%0D", "\r", "%0A", "\n")
 
-// UniqueName cleans the name of an uploaded file, and numbers it if taken has it already. It keeps
-// letters of every script, in the form NFC. It removes paths, quotes, and invisible characters that
-// change how the rest looks: control and bidi characters, zero widths. It changes names that other
-// systems do not read as plain names (see portable).
+// UniqueName returns a safe name for an uploaded file, with a number if taken contains the name
+// already. It keeps letters of every script, in Unicode form NFC. It removes paths, quotes, and
+// invisible characters that change how the rest looks: control and bidi characters, zero-width
+// characters. It changes names that other systems treat specially (see portable).
 func UniqueName(name string, taken map[string]bool) string {
 	name = formEscapes.Replace(name)
 	name = strings.Map(visible, name[strings.LastIndexAny(name, `/\`)+1:])
@@ -50,16 +50,16 @@ func UniqueName(name string, taken map[string]bool) string {
 	}
 }
 
-// devices are names that Windows takes for devices, with any ending and in any case.
+// devices matches names that Windows treats as devices, with any extension and in any case.
 var devices = regexp.MustCompile(
 	`(?i)^(con|prn|aux|nul|clock\$|conin\$|conout\$|(com|lpt)[0-9])[ .]*(\.|$)`)
 
-// joiners are what visible leaves of characters that are not seen.
+// joiners removes the invisible characters that visible keeps.
 var joiners = strings.NewReplacer("\u200c", "", "\u200d", "")
 
-// portable puts _ before a name that another system takes for something else: for a device, a
-// formula of a spreadsheet, or an option of a command. It is read as they read it, in the form
-// NFKC and without joiners: COM¹ is COM1.
+// portable puts _ before a name that another system treats specially: a device, a formula of a
+// spreadsheet, or an option of a command. It compares the name as these systems read it, in
+// Unicode form NFKC and without joiners: COM¹ is COM1.
 func portable(name string) string {
 	read := norm.NFKC.String(joiners.Replace(name))
 	if devices.MatchString(read) || read != "" && strings.ContainsRune("=+-@~", rune(read[0])) {
@@ -68,31 +68,31 @@ func portable(name string) string {
 	return name
 }
 
-// visible drops a character that a file's name may not hold: -1.
+// visible returns r, a replacement, or -1 for a character that must not be in a file's name.
 func visible(r rune) rune {
 	switch {
 	case unicode.IsSpace(r):
 		return ' '
-	case strings.ContainsRune(`<>:|?*`, r): // drives, streams, pipes and patterns elsewhere
+	case strings.ContainsRune(`<>:|?*`, r): // drives, streams, pipes and patterns on other systems
 		return '_'
 	case r == '"', r == unicode.ReplacementChar, unicode.IsControl(r):
 		return -1
-	case r == '\u200c',
-		r == '\u200d': // Persian, and several scripts of India, are written with them
+	case r == '\u200c', r == '\u200d': // needed in Persian and several scripts of India
 		return r
 	case unicode.Is(unicode.Cf, r), unicode.Is(unicode.Zl, r), unicode.Is(unicode.Zp, r),
 		unicode.Is(unicode.Co, r):
 		return -1
-	case unicode.Is(unicode.Other_Default_Ignorable_Code_Point,
-		r): // drawn as nothing although a letter or a mark
+	// invisible, although letters or marks
+	case unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r):
 		return -1
 	}
 	return r
 }
 
-// sniff finds a content type by the bytes, or by the name's extension if the bytes fit many
-// types. It ignores what the uploader claims. It names types that a browser would run, too:
-// documents are sent in such a way that nothing in them runs (content.Inert).
+// sniff returns the content type according to the bytes, or according to the name's extension if
+// the bytes fit many types. It ignores the type that the uploader declares. It may return types
+// that a browser would run: documents are sent in a way that nothing in them runs
+// (content.Inert).
 func sniff(head []byte, name string) string {
 	t := http.DetectContentType(head)
 	_, charset, _ := strings.Cut(t, "; ")
@@ -112,16 +112,16 @@ func sniff(head []byte, name string) string {
 	return t
 }
 
-// charsetOf is the type of a document of whose beginning sniff gave t. Text that turned out to
-// be no UTF-8 is not said to be: it is in the charset that the uploader declared, if one is
-// known by that name.
+// charsetOf returns the content type of a complete document; sniff returned t for its beginning.
+// If t says UTF-8 but the text is not UTF-8, the result has the charset that the uploader
+// declared, or none if that is unknown.
 func charsetOf(t string, isUTF8 bool, declared string) string {
 	of, params, err := mime.ParseMediaType(t)
 	if err != nil || isUTF8 || !strings.HasPrefix(of, "text/") ||
 		!strings.EqualFold(params["charset"], "utf-8") {
 		return t
 	}
-	_, params, _ = mime.ParseMediaType(declared) // what cannot be read declares nothing
+	_, params, _ = mime.ParseMediaType(declared) // a malformed type declares no charset
 	label := strings.ToLower(params["charset"])
 	e, err := htmlindex.Get(label)
 	if err != nil {
@@ -133,10 +133,10 @@ func charsetOf(t string, isUTF8 bool, declared string) string {
 	return of + "; charset=" + label
 }
 
-// utf8Reader reads a document and finds out whether all of it can be text in UTF-8.
+// utf8Reader reads a document and finds out whether all of it is text in UTF-8.
 type utf8Reader struct {
 	io.Reader
-	cut    []byte // the begin of a character whose rest has not come yet
+	cut    []byte // the beginning of a character that is not complete yet
 	broken bool
 }
 
@@ -147,8 +147,8 @@ func (r *utf8Reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// valid reports whether what was read is UTF-8 as a whole, and has no zero bytes, of which
-// UTF-16 is full.
+// valid reports whether everything read so far is UTF-8 without zero bytes. UTF-16 has many of
+// those.
 func (r *utf8Reader) valid() bool { return !r.broken && len(r.cut) == 0 }
 
 func (r *utf8Reader) see(b []byte) {
@@ -159,7 +159,7 @@ func (r *utf8Reader) see(b []byte) {
 			return
 		}
 		_, size := utf8.DecodeRune(start)
-		r.broken = r.broken || size == 1 // less than what was cut off
+		r.broken = r.broken || size == 1 // an invalid character
 		b, r.cut = b[max(size-len(r.cut), 0):], nil
 	}
 	if r.broken {
@@ -170,8 +170,8 @@ func (r *utf8Reader) see(b []byte) {
 	r.cut = append(r.cut, b[len(whole):]...)
 }
 
-// isSVG reports whether text is an SVG image, behind an XML declaration, comments and a DOCTYPE
-// or without.
+// isSVG reports whether text is an SVG image, possibly after an XML declaration, comments and a
+// DOCTYPE.
 func isSVG(head []byte) bool {
 	rest := bytes.TrimSpace(bytes.TrimPrefix(head, fhir.BOM))
 	for len(rest) > 1 && rest[0] == '<' && (rest[1] == '?' || rest[1] == '!') {
@@ -184,7 +184,7 @@ func isSVG(head []byte) bool {
 	return bytes.HasPrefix(rest, []byte("<svg")) || bytes.HasPrefix(rest, []byte("<svg:svg"))
 }
 
-// wholeRunes is text without the character that its end cuts off.
+// wholeRunes returns text without an incomplete character at its end.
 func wholeRunes(head []byte) []byte {
 	for n := 1; n < utf8.UTFMax && n <= len(head); n++ {
 		if last := head[len(head)-n:]; utf8.RuneStart(last[0]) {

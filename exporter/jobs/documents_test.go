@@ -12,8 +12,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-11: uploaded names keep the letters of every script, and lose what could mislead; they are
-// made unique.
+// EHI-11: uploaded names keep the letters of every script, lose misleading characters, and are
+// unique.
 func TestEHI11UploadedNames(t *testing.T) {
 	taken := map[string]bool{}
 	for _, c := range []struct{ name, want string }{
@@ -84,7 +84,7 @@ func TestEHI11UploadedNames(t *testing.T) {
 	}
 }
 
-// A document keeps its true type; what is sent of it runs nowhere.
+// A document keeps its true type. Browsers never run it.
 func TestSniffedTypesAreTrue(t *testing.T) {
 	for _, c := range []struct{ content, name, want string }{
 		{"%PDF-1.4", "x.txt", "application/pdf"},
@@ -104,7 +104,7 @@ func TestSniffedTypesAreTrue(t *testing.T) {
 	}
 }
 
-// Text is said to be in UTF-8 only where it is, as a whole.
+// A document's type says UTF-8 only if all of its text is UTF-8.
 func TestTextIsSaidToBeUTF8WhereItIs(t *testing.T) {
 	long := strings.Repeat("x", 511)
 	const text, plain, latin = "text/plain; charset=utf-8", "text/plain",

@@ -9,23 +9,24 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Whose authorization has ended may have begun thousands of exports. They are closed to it at
-// once; deleting them may take longer than a request has. What a request does not come to goes
-// on behind its answer.
+// A client or patient may have thousands of exports when the authorization ends. The application
+// loses access to them immediately, but deleting them may take longer than a request. The rest
+// is deleted in the background after the response.
 
 const (
-	// endingsInRequest is how long a request deletes exports before it leaves the rest.
+	// endingsInRequest limits how long a request deletes exports.
 	endingsInRequest = 3 * time.Second
 	// endingsAgain is the pause after a round that failed.
 	endingsAgain = time.Second
 )
 
-// endings deletes what does not stand, whenever it is woken, until all of it is gone.
+// endings runs rounds in the background that delete the jobs whose authorization has ended. It
+// runs a round after each wake, and repeats it until it succeeds.
 type endings struct {
 	round func(context.Context) error
 	log   *slog.Logger
-	stop  func()        // and wait until nothing goes on
-	more  chan struct{} // has something where there is more to do since it was last received from
+	stop  func()        // ends run and waits for it
+	more  chan struct{} // holds a value if wake was called since the last round started
 }
 
 func newEndings(round func(context.Context) error, log *slog.Logger) *endings {
@@ -43,7 +44,7 @@ func newEndings(round func(context.Context) error, log *slog.Logger) *endings {
 func (e *endings) wake() {
 	select {
 	case e.more <- struct{}{}:
-	default: // it has not looked yet
+	default: // a round is due already
 	}
 }
 
@@ -58,22 +59,26 @@ func (e *endings) run(ctx context.Context) {
 		}
 		again = nil
 		if err := e.round(ctx); err != nil && ctx.Err() == nil {
-			e.log.Warn("exports that nobody may have any more are not all deleted yet", "err", err)
+			e.log.Warn("some exports whose authorization has ended are not deleted yet; trying "+
+				"again", "err", err)
 			again = time.After(endingsAgain)
 		}
 	}
 }
 
-// EndNow deletes what does not stand, on behalf of a request that has ended an authorization.
-// What takes too long, or NATS has no answer to, goes on behind the answer.
-func (s *Service) EndNow(ctx context.Context) error {
-	return s.endNow(ctx, ended{ehi.Actor{Kind: ehi.ActorServer}, "its authorization has ended"})
+// DeleteUnauthorizedNow deletes the unfinished exports of an authorization that a request has
+// just ended. If this takes too long, or if NATS is unreachable, the deletion continues in the
+// background and the method returns nil.
+func (s *Service) DeleteUnauthorizedNow(ctx context.Context) error {
+	return s.deleteUnauthorizedNow(ctx, ending{
+		ehi.Actor{Kind: ehi.ActorServer}, "its authorization has ended",
+	})
 }
 
-func (s *Service) endNow(ctx context.Context, as ended) error {
+func (s *Service) deleteUnauthorizedNow(ctx context.Context, as ending) error {
 	within, cancel := context.WithTimeout(ctx, endingsInRequest)
 	defer cancel()
-	err := s.endWhatDoesNotStand(within, as)
+	err := s.deleteUnauthorized(within, as)
 	if within.Err() == nil && !bus.IsAway(err) {
 		return err
 	}
@@ -81,10 +86,10 @@ func (s *Service) endNow(ctx context.Context, as ended) error {
 	return nil
 }
 
-// Withdraw ends what an application has begun for a patient who has withdrawn its access. What
-// it may do by another authorization that the patient has not withdrawn goes on; what it began
-// by an older one that ran out does not. valid are the authorizations of that application that
-// the patient has not withdrawn, and end ends another one.
+// Withdraw ends what an application has started for a patient who has withdrawn its access. Jobs
+// continue under other authorizations that the patient has not withdrawn, but not under older
+// ones that have expired. valid contains the application's authorizations that the patient has
+// not withdrawn. end ends one authorization.
 func (s *Service) Withdraw(
 	ctx context.Context, a ehi.Actor, client string, valid map[string]bool,
 	end func(grant string) error,
@@ -103,9 +108,10 @@ func (s *Service) Withdraw(
 		case j.Grant != "" && !valid[j.Grant] && !s.HasEnded(j):
 			errs = append(errs, end(j.Grant))
 		case j.Grant == "" && !j.ByService && len(valid) == 0 &&
-			!j.Status.Settled(): // of an older build
+			!j.Status.Settled(): // a job of an older build
 			errs = append(errs, s.Remove(ctx, j.ID))
 		}
 	}
-	return joined(errs, s.endNow(ctx, ended{a, "its authorization was withdrawn"}))
+	return joinErrors(errs,
+		s.deleteUnauthorizedNow(ctx, ending{a, "its authorization was withdrawn"}))
 }

@@ -13,52 +13,54 @@ import (
 	"ehi-server/shared/files"
 )
 
-// ErrFileNotFound is the answer to who asks for a file that an export does not have.
+// ErrFileNotFound is returned for a file that the export does not have.
 var ErrFileNotFound = ehi.Errorf(ehi.NotFound, "There is no such file in this export")
 
-// ErrDamaged is the answer where a file cannot be sent because of what the disk has done to it.
+// ErrDamaged is returned for a file that cannot be sent because it is damaged on disk.
 var ErrDamaged = ehi.Errorf(ehi.Internal,
 	"This file is damaged on the server's disk and cannot be sent. "+
-		"Delete the export (DELETE its status URL) and ask for it again")
+		"Delete the export (DELETE its status URL) and request it again")
 
-// Released finds a client's own job, where its files may be had (EHI-12). Errors: ehi.NotFound.
+// Released returns a client's own job whose files are released (EHI-12). Errors: ehi.NotFound.
 func (s *Service) Released(ctx context.Context, a ehi.Actor, id string) (*ehi.Job, error) {
 	j, err := s.FindOwn(ctx, a, id)
 	if err != nil || j.Status == ehi.Approved {
 		return j, err
 	}
-	// Another process may have told the client already what this one's copy does not show yet: a
-	// refusal is by the record itself.
+	// This process's copy of the job may be older than what another process has told the client. So
+	// read the record before refusing.
 	if j, err = s.Bus.Jobs.Get(ctx, j.ID); err != nil {
 		return nil, err
 	}
 	if j.Status != ehi.Approved {
 		return nil,
-			ehi.Errorf(ehi.NotFound, "There are no files of an export in %q state", j.Status)
+			ehi.Errorf(ehi.NotFound, "The files of an export in %q state are not available",
+				j.Status)
 	}
 	return j, nil
 }
 
-// Task reads a task of a job whose files may be had. Errors: ehi.Transient where its record is
-// lost: the janitor has the job made anew.
+// Task returns a task of a job whose files are released. Errors: ehi.Transient if the task's
+// record is lost; the keeper then repeats the export.
 func (s *Service) Task(ctx context.Context, j *ehi.Job, n int) (ehi.Task, error) {
 	t, ok, err := s.Bus.Tasks.Get(ctx, j.ID, n)
 	if err != nil || ok && t.Committed {
 		return t, err
 	}
-	if _, err = s.Bus.Jobs.Get(ctx,
-		j.ID); err == nil { // else another process has deleted it since its record was read
+	// On an error another process has deleted the job meanwhile.
+	if _, err = s.Bus.Jobs.Get(ctx, j.ID); err == nil {
 		s.Doubt(j.ID)
 		err = errors.Join(
 			ehi.Errorf(ehi.Transient,
-				"The server has lost a part of this export and makes it anew; try again"),
+				"The server has lost a part of this export and is exporting it again; try again "+
+					"later"),
 			fmt.Errorf("job %s is %s, its task %d is not committed", j.ID, j.Status, n))
 	}
 	return t, err
 }
 
-// EachFile calls visit with each file of an export and its name, task by task, until it has seen
-// enough.
+// EachFile calls visit with the name of each file of an export, task by task, until visit
+// returns false.
 func (s *Service) EachFile(
 	ctx context.Context, j *ehi.Job, visit func(name string, f ehi.File) (more bool),
 ) error {
@@ -76,8 +78,8 @@ func (s *Service) EachFile(
 	return nil
 }
 
-// FileName is what file i of a task is called outside: Patient.ndjson where the type has no
-// other file in the export, else Patient.<task>.<i>.ndjson.
+// FileName returns the name of file i of a task for clients: Patient.ndjson if it is the only
+// file of its type in the export, otherwise Patient.<task>.<i>.ndjson.
 func FileName(j *ehi.Job, t ehi.Task, i int) string {
 	f := t.Files[i]
 	name := f.Type
@@ -92,14 +94,15 @@ func FileName(j *ehi.Job, t ehi.Task, i int) string {
 	return fmt.Sprintf("%s.%d.%d.ndjson", name, t.Number, i)
 }
 
-// alone reports whether a file is the only one of its type; those of a type are beside each other.
+// alone reports whether a file is the only one of its type. Files of one type are adjacent.
 func alone(all []ehi.File, i int) bool {
 	return (i == 0 || all[i-1].Type != all[i].Type) &&
 		(i+1 == len(all) || all[i+1].Type != all[i].Type)
 }
 
-// FindFile looks a name up in the job's own tables: nothing of it becomes a path. The bare type
-// name works too (EHI-12). Errors: ErrFileNotFound; those of Task.
+// FindFile returns the file with a name. It looks the name up in the job's own tasks and never
+// uses it as a path. The bare type name works too (EHI-12). Errors: ErrFileNotFound; those of
+// Task.
 func (s *Service) FindFile(ctx context.Context, j *ehi.Job, name string) (f ehi.File, err error) {
 	if !strings.HasSuffix(name, ".ndjson") {
 		name += ".ndjson"
@@ -125,13 +128,13 @@ func (s *Service) FindFile(ctx context.Context, j *ehi.Job, name string) (f ehi.
 	return f, ErrFileNotFound
 }
 
-// Stored is a file or document of a job, as the store keeps it.
+// Stored identifies a file or document of a job in the store.
 type Stored struct {
 	Job string
 	files.Extent
 }
 
-// StoredFile is where a file of an export is kept.
+// StoredFile returns where a file of an export is stored.
 func StoredFile(j *ehi.Job, f ehi.File) Stored {
 	return Stored{
 		j.ID,
@@ -139,31 +142,32 @@ func StoredFile(j *ehi.Job, f ehi.File) Stored {
 	}
 }
 
-// StoredDocument is where a document of an export is kept.
+// StoredDocument returns where a document of an export is stored.
 func StoredDocument(j *ehi.Job, a ehi.Attachment) Stored {
 	return Stored{j.ID, files.Extent{Object: a.Object, Length: a.Size, Sum: files.SHA1Sum(a.SHA1)}}
 }
 
-// OpenFile opens a file or a document. It tells a file that the store lost from one whose job
-// was deleted. Errors: ErrNotFound or ErrFileNotFound if the file was deleted after its record
-// was read, ErrDamaged if the store lost it.
-func (s *Service) OpenFile(ctx context.Context, of Stored) (files.Reader, error) {
-	r, err := s.Files.Open(of.Job, of.Extent)
+// OpenFile opens a file or a document. If it does not exist, OpenFile checks whether it was
+// deleted or lost. Errors: ErrNotFound or ErrFileNotFound if it was deleted after its record was
+// read; ErrDamaged if it is damaged or lost.
+func (s *Service) OpenFile(ctx context.Context, f Stored) (files.Reader, error) {
+	r, err := s.Files.Open(f.Job, f.Extent)
 	if errors.Is(err, fs.ErrNotExist) {
-		j, gone := s.Bus.Jobs.Get(ctx, of.Job)
+		j, gone := s.Bus.Jobs.Get(ctx, f.Job)
 		if gone != nil {
 			return nil, gone
 		}
-		lists := func(a ehi.Attachment) bool { return a.Object == of.Object }
-		if files.IsAttachment(of.Object) && !slices.ContainsFunc(j.Attachments, lists) {
+		lists := func(a ehi.Attachment) bool { return a.Object == f.Object }
+		if files.IsAttachment(f.Object) && !slices.ContainsFunc(j.Attachments, lists) {
 			return nil, ErrFileNotFound
 		}
-		err = s.Files.Lost(of.Job, of.Extent)
+		err = s.Files.Lost(f.Job, f.Extent)
 	}
 	return r, Damage(err)
 }
 
-// Damage turns what the store says of a damaged file into the answer.
+// Damage returns ErrDamaged for the store's error about a damaged file, and other errors
+// unchanged.
 func Damage(err error) error {
 	if errors.Is(err, files.ErrDamaged) {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -171,16 +175,15 @@ func Damage(err error) error {
 	return err
 }
 
-// Damaged lists the files that are known to be damaged, the latest first: of one job, or where
-// job is "" of all.
+// Damaged lists the known damaged files of a job, or of all jobs if job is "", the latest first.
 func (s *Service) Damaged(job string) ([]files.Known, error) {
 	known, err := s.Files.Damaged(job)
 	slices.SortStableFunc(known, func(a, b files.Known) int { return b.Since.Compare(a.Since) })
 	return known, err
 }
 
-// DamagedName is what a damaged file is called in its export; where its record cannot be read,
-// in the file store. A document is not called by its name, which is its reviewers' alone.
+// DamagedName returns the name of a damaged file in its export, or in the store if its record
+// cannot be read. For a document it returns no name, because only reviewers may see that.
 func (s *Service) DamagedName(ctx context.Context, d files.Damage) string {
 	number, _, _ := strings.Cut(d.Object, ".")
 	n, err := strconv.Atoi(number)

@@ -6,16 +6,17 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Find returns a job as this process knows it, whether its authorization stands or not: for its
-// patient, and for those who check that by Stands. Errors: ehi.NotFound; where the job's time is
-// up and the janitor has not come by, the job comes with the error, for the trail.
+// Find returns a job as this process knows it, whether or not its authorization is still valid.
+// It is for the job's patient, and for callers that check Stands. Errors: ehi.NotFound. For an
+// expired job that is not deleted yet it returns the job together with that error, for the audit
+// trail.
 func (s *Service) Find(ctx context.Context, id string) (*ehi.Job, error) {
 	j, err := s.Bus.Jobs.Peek(ctx, id)
 	return unexpired(j, err)
 }
 
-// FindStanding is Find where the job's authorization stands: of one whose authorization has
-// ended nothing is there any more. Errors: ehi.NotFound.
+// FindStanding is Find for a job whose authorization is still valid. Otherwise the job does not
+// exist for the caller. Errors: ehi.NotFound.
 func (s *Service) FindStanding(ctx context.Context, id string) (*ehi.Job, error) {
 	j, err := s.Find(ctx, id)
 	if err != nil {
@@ -31,9 +32,9 @@ func (s *Service) FindStanding(ctx context.Context, id string) (*ehi.Job, error)
 	return j, nil
 }
 
-// FindOwn is FindStanding for the client that has kicked the job off. A backend service is bound
-// to no patient, and a population is no patient's: nobody else sees its jobs. Errors:
-// ehi.NotFound.
+// FindOwn is FindStanding for the client that kicked the job off. A job of a backend service
+// belongs to no patient, and neither does the export of a population: no other client sees them.
+// Errors: ehi.NotFound.
 func (s *Service) FindOwn(ctx context.Context, a ehi.Actor, id string) (*ehi.Job, error) {
 	j, err := s.FindStanding(ctx, id)
 	if err != nil {
@@ -50,8 +51,8 @@ func owns(a ehi.Actor, j *ehi.Job) bool {
 		j.ByService == a.Service
 }
 
-// Record returns a job as the bucket has it at this moment: what administrators see and decide
-// by, at whichever process they are. Errors: ehi.NotFound.
+// Record returns the stored record of a job. Administrators see and decide by it, in whichever
+// process. Errors: ehi.NotFound.
 func (s *Service) Record(ctx context.Context, id string) (*ehi.Job, error) {
 	j, err := s.Bus.Jobs.Get(ctx, id)
 	return unexpired(j, err)

@@ -11,24 +11,24 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// Submit stores the choices of a form and begins the export. Elsewhere than in the sandbox a
-// form is the patient's alone (EHI-7).
+// Submit stores the patient's choices and starts the export. Except in the sandbox, only the
+// patient can send the form (EHI-7).
 //
-// Errors: ehi.Conflict where the form was sent before, ehi.NotFound where the job's
-// authorization has ended, ehi.Throttled, ehi.Forbidden.
+// Errors: ehi.Conflict if the form was sent before; ehi.NotFound if the job's authorization has
+// ended; ehi.Throttled; ehi.Forbidden.
 func (s *Service) Submit(
 	ctx context.Context, a ehi.Actor, j *ehi.Job, form ehi.ReleaseForm,
 ) (*ehi.Job, error) {
 	done, err := s.submit(ctx, a, j, form)
 	e := ehi.About(ehi.ActionForm, j)
-	if a.Kind == ehi.ActorClient { // it sends the form as itself, whoever its token is about
+	if a.Kind == ehi.ActorClient { // the client is the sender, whichever patient its token is for
 		e.Agent = sender(a)
 	}
 	s.audit(a, err, e)
 	return done, err
 }
 
-// sender is who has sent a form, as the job's record names him.
+// sender returns who sent a form, for the job's record.
 func sender(a ehi.Actor) string {
 	if a.Kind == ehi.ActorClient {
 		return "client " + a.ClientID
@@ -57,7 +57,7 @@ func (s *Service) submit(
 		if !stands {
 			return ErrNotFound
 		}
-		j.Rules = s.Rules.Digest() // by which the page has said what the choices release
+		j.Rules = s.Rules.Digest() // the form page has told the patient what these rules release
 		return j.Submit(form, sender(a), now())
 	})
 	if err != nil {
@@ -71,13 +71,14 @@ func (s *Service) submit(
 		attribute.String(tracing.Job, j.ID))
 	defer span.End()
 	if err := s.Bus.PublishStart(ctx, j.Lane, j.ID, j.Starts); err != nil {
-		// The choices are stored: the reconciler publishes the command.
-		s.Log.Warn("start an export", "job", j.ID, "err", err)
+		// The choices are stored. The reconciler will publish the command.
+		s.Log.Warn("cannot publish a start command; the reconciler will try again", "job", j.ID,
+			"err", err)
 	}
 	return j, nil
 }
 
-// ErrPatientsForm is the answer to who sends somebody else's form.
+// ErrPatientsForm is returned to anyone who sends another person's form.
 var ErrPatientsForm = ehi.Errorf(ehi.Forbidden,
-	"The patient alone fills in this form, signed in on its page. Lead them to the address of "+
-		"the Link header.")
+	"Only the patient can send this form, signed in on the form's page. Direct the patient to "+
+		"the URL in the Link header.")

@@ -34,7 +34,7 @@ type house struct {
 	reviewers      *reviewers
 }
 
-// authority lets every client go on that is not said to have ended.
+// authority lets all clients continue, except those in ended.
 type authority struct {
 	mu      sync.Mutex
 	ended   map[string]bool // clients
@@ -67,14 +67,14 @@ func (a *authority) Dormant(client string) bool { return client == a.dormant }
 
 func (a *authority) MaySkip(string) (form, review bool) { return a.skips, a.skips }
 
-// reviewers are administrators who may approve as long as they are not said to have gone.
+// reviewers lets all administrators approve, except those in gone.
 type reviewers struct{ gone []string }
 
 func (r *reviewers) MayApprove(name, _ string) bool { return !slices.Contains(r.gone, name) }
 
 func (r *reviewers) SamePerson(one, other string) bool { return strings.EqualFold(one, other) }
 
-// newHouse makes a service; change may change its settings before.
+// newHouse creates a service. change may change its configuration before.
 func newHouse(t *testing.T, change func(*Config)) *house {
 	t.Helper()
 	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Audit: &bus.AuditConfig{}})
@@ -158,7 +158,7 @@ var (
 
 func (h *house) self() ehi.Actor { return ehi.Actor{Kind: ehi.ActorPatient, Name: h.patient.ID} }
 
-// kicked is a job that the application has kicked off.
+// kicked returns a job that the application has kicked off.
 func (h *house) kicked() *ehi.Job {
 	h.t.Helper()
 	j, err := h.KickOff(h.t.Context(), h.app(), Ask{Subject: h.patient.ID})
@@ -168,7 +168,7 @@ func (h *house) kicked() *ehi.Job {
 	return j
 }
 
-// retrieved is a job whose files wait for a review.
+// retrieved returns a job whose files wait for review.
 func (h *house) retrieved() *ehi.Job {
 	h.t.Helper()
 	j, err := h.Submit(h.t.Context(), h.self(), h.kicked(), ehi.ReleaseForm{})
@@ -187,7 +187,7 @@ func (h *house) retrieved() *ehi.Job {
 	return j
 }
 
-// trail is what the audit trail says of a job, oldest first: the action, who, and how it ended.
+// trail returns the audit events of a job, oldest first: the action, the actor and the outcome.
 func (h *house) trail(job string) (said []string) {
 	h.t.Helper()
 	if err := h.Bus.Audit.Flush(h.t.Context()); err != nil {
@@ -221,8 +221,8 @@ func wantCode(t *testing.T, what string, err error, want ehi.Code) {
 	}
 }
 
-// EHI-1, EHI-7: a job waits for the form of its patient, which nobody else sends; each step is
-// in the trail.
+// EHI-1, EHI-7: a job waits for the form of its patient, and nobody else can send it. Each step
+// is in the audit trail.
 func TestEHI7AFormIsItsPatientsAlone(t *testing.T) {
 	h := newHouse(t, nil)
 	j := h.kicked()
@@ -253,7 +253,7 @@ func TestEHI7AFormIsItsPatientsAlone(t *testing.T) {
 	}
 }
 
-// In the sandbox a client sends the form of its own job as itself.
+// In the sandbox a client sends the form of its own job in its own name.
 func TestASandboxesClientSendsItsForm(t *testing.T) {
 	h := newHouse(t, func(c *Config) { c.Sandbox = true })
 	done, err := h.Submit(t.Context(), h.app(), h.kicked(), ehi.ReleaseForm{})
@@ -266,8 +266,7 @@ func TestASandboxesClientSendsItsForm(t *testing.T) {
 	wantCode(t, "another client", err, ehi.Forbidden)
 }
 
-// Another patient than the token's is as absent as one that never was, and so is another
-// client's job.
+// For a client, other patients and other clients' jobs do not exist.
 func TestSomebodyElsesIsAbsent(t *testing.T) {
 	h := newHouse(t, nil)
 	for _, subject := range []string{h.other.ID, "nobody"} {
@@ -295,8 +294,8 @@ func TestSomebodyElsesIsAbsent(t *testing.T) {
 	wantCode(t, "once its authorization has ended", err, ehi.NotFound)
 }
 
-// EHI-1: only who is let skip the form and the review does, and where two approve nobody skips
-// the review.
+// EHI-1: only clients that may skip the form and the review do. If two administrators must
+// approve, no client skips the review.
 func TestEHI1WhoMaySkipFormAndReview(t *testing.T) {
 	both := Ask{SkipForm: true, SkipReview: true}
 	for name, as := range map[string]struct {
@@ -338,7 +337,7 @@ func TestEHI1WhoMaySkipFormAndReview(t *testing.T) {
 	}
 }
 
-// A kick-off whose authorization has ended by the time that there is a job leaves none.
+// If the authorization of a kick-off ends before its job is stored, no job remains.
 func TestAKickOffThatIsRefusedLeavesNoJob(t *testing.T) {
 	h := newHouse(t, nil)
 	h.authority.end("app")
@@ -352,7 +351,8 @@ func TestAKickOffThatIsRefusedLeavesNoJob(t *testing.T) {
 	}
 }
 
-// Reviews are for administrators who may do them, of what was looked at, and each is in the trail.
+// Only reviewers review. They decide about the contents that they have seen, and each decision
+// is in the audit trail.
 func TestAReviewIsForReviewers(t *testing.T) {
 	h := newHouse(t, nil)
 	j := h.retrieved()
@@ -389,8 +389,8 @@ func TestAReviewIsForReviewers(t *testing.T) {
 	}
 }
 
-// Where two have to approve the same person does not twice, and one who may not any more does
-// not count.
+// If two administrators must approve, the same person cannot approve twice, and the approval of
+// someone who may no longer approve does not count.
 func TestTwoApproveWhoMayStill(t *testing.T) {
 	h := newHouse(t, func(c *Config) { c.FourEyes = true })
 	j := h.retrieved()
@@ -419,7 +419,7 @@ func TestTwoApproveWhoMayStill(t *testing.T) {
 	}
 }
 
-// An export whose authorization has ended is released to nobody, and can be rejected.
+// An export whose authorization has ended cannot be approved, but it can be rejected.
 func TestWhatDoesNotStandIsNotApproved(t *testing.T) {
 	h := newHouse(t, nil)
 	j := h.retrieved()
@@ -432,7 +432,8 @@ func TestWhatDoesNotStandIsNotApproved(t *testing.T) {
 	}
 }
 
-// EHI-11: documents are stored all or none, and what was stored of a failed upload is removed.
+// EHI-11: an upload stores all of its documents or none. After a failure the stored ones are
+// removed.
 func TestEHI11AnUploadIsAllOrNothing(t *testing.T) {
 	h := newHouse(t, nil)
 	j := h.retrieved()
@@ -494,7 +495,8 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// EHI-13: a job is deleted by its client, its patient and administrators who may; by nobody else.
+// EHI-13: a job can be deleted by its client, by its patient, and by administrators with that
+// duty, but by nobody else.
 func TestEHI13WhoMayDelete(t *testing.T) {
 	h := newHouse(t, nil)
 	another := ehi.Actor{Kind: ehi.ActorPatient, Name: h.other.ID}
@@ -515,7 +517,7 @@ func TestEHI13WhoMayDelete(t *testing.T) {
 	}
 }
 
-// What an ended authorization has begun is deleted by the server, which says why.
+// The server deletes the jobs of an ended authorization, and the audit trail says why.
 func TestWhatDoesNotStandIsDeleted(t *testing.T) {
 	h := newHouse(t, nil)
 	j, sleeping := h.kicked(), h.app()
@@ -526,7 +528,7 @@ func TestWhatDoesNotStandIsDeleted(t *testing.T) {
 	}
 	h.authority.end("app")
 	h.authority.end("asleep")
-	if err := h.EndNow(t.Context()); err != nil {
+	if err := h.DeleteUnauthorizedNow(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.Bus.Jobs.Get(t.Context(), j.ID); !isNotFound(err) {
@@ -538,8 +540,8 @@ func TestWhatDoesNotStandIsDeleted(t *testing.T) {
 	h.wantTrail(j.ID, "kick-off by patient "+h.patient.ID+": ok", "delete by server: ok")
 }
 
-// Quotas are of who kicks off and of whom it is about; what is refused is not counted, and says
-// when to come back.
+// Quotas count by client and by patient. Refused kick-offs do not count, and the error says when
+// to try again.
 func TestAQuotaThatIsUsedUp(t *testing.T) {
 	h := newHouse(t, func(c *Config) { c.Quotas = Quotas{Window: time.Hour, ClientKickOffs: 2} })
 	h.kicked()

@@ -13,39 +13,40 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// Ask is a kick-off as it was asked for.
+// Ask is a kick-off request.
 type Ask struct {
 	Level     ehi.Level
 	Operation ehi.Operation
-	// Subject is the id of the patient or the group, as the path has it.
+	// Subject is the ID of the patient or the group in the path.
 	Subject string
-	// URL is the kick-off's, which the manifest repeats (EHI-5), and Base the FHIR base that
-	// errors lead to.
+	// URL is the URL of the kick-off, which the manifest repeats (EHI-5). Base is the FHIR base
+	// that error messages refer to.
 	URL, Base string
-	// SkipForm and SkipReview ask to do without the patient's form, and without review (EHI-1).
+	// SkipForm and SkipReview request an export without the patient's form, and without review
+	// (EHI-1).
 	SkipForm, SkipReview bool
 	// Parameters are those of the query and the body.
 	Parameters []fhir.Parameter
-	// Lenient is Prefer: handling=lenient, and SeparateStatus Prefer: separate-export-status
+	// Lenient is Prefer: handling=lenient, and SeparateStatus is Prefer: separate-export-status
 	// (BULK-7).
 	Lenient, SeparateStatus bool
-	// Own tells the FHIR bases of this server, by which a client may name what is here.
+	// Own reports whether a FHIR base is one of this server, so that absolute references below
+	// it are local.
 	Own func(base string) bool
-	// Types are those that the token opens, all of them where AllTypes is set (SMART-7).
+	// Types are the types that the token allows. AllTypes allows all (SMART-7).
 	Types    []string
 	AllTypes bool
-	// BareLink has the Link header sent without angle brackets (EHI-2).
+	// BareLink omits the angle brackets of the Link header (EHI-2).
 	BareLink bool
-	// Faults are what the client has ordered to go wrong.
+	// Faults are the failures to simulate, as requested by the client.
 	Faults []ehi.Fault
 }
 
-// KickOff makes a job, and begins its export where no form comes before (EHI-1, 2, 6; BULK-1,
-// 2).
+// KickOff creates a job. If the job needs no form, its export starts (EHI-1, 2, 6; BULK-1, 2).
 //
-// Errors: ehi.Transient while the server is being stopped or has no room, ehi.Throttled where
-// the client has too much, ehi.NotFound where the subject is not there or not the token's,
-// ehi.Forbidden, ehi.Invalid. Nothing is made then.
+// Errors: ehi.Transient if the server is stopping or has no space; ehi.Throttled if the client
+// has too many exports; ehi.NotFound if the subject does not exist or is not the token's;
+// ehi.Forbidden; ehi.Invalid. After an error there is no job.
 func (s *Service) KickOff(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, error) {
 	j, err := s.kickOff(ctx, a, ask)
 	e := ehi.Event{Action: ehi.ActionKickOff, Detail: ask.Level.Kind()}
@@ -67,9 +68,9 @@ func (s *Service) KickOff(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, 
 
 func (s *Service) kickOff(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, error) {
 	if a.Kind != ehi.ActorClient {
-		return nil, ehi.Errorf(ehi.Unauthenticated, "An export is kicked off by a client")
+		return nil, ehi.Errorf(ehi.Unauthenticated, "Only a client can kick off an export")
 	}
-	if err := s.able(); err != nil {
+	if err := s.checkCapacity(); err != nil {
 		return nil, err
 	}
 	j, err := s.newJob(ctx, a, ask)
@@ -92,9 +93,9 @@ func (s *Service) kickOff(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, 
 	return j, nil
 }
 
-// able refuses kick-offs while the process is being stopped, or cannot or may not store what is
-// exported.
-func (s *Service) able() error {
+// checkCapacity returns an error while the process is stopping, the disk is full, or the limit
+// for stored exports is reached.
+func (s *Service) checkCapacity() error {
 	err := s.Working()
 	if err == nil && s.MaxExportBytes > 0 && s.Bus.Jobs.Stored() >= s.MaxExportBytes {
 		err = errNoRoom
@@ -110,27 +111,28 @@ func (s *Service) able() error {
 	return err
 }
 
-// start stores the job and, where no form comes before, queues its export.
+// start stores the job and, if it needs no form, publishes its start command.
 func (s *Service) start(ctx context.Context, j *ehi.Job) error {
 	err := s.Bus.Jobs.Create(ctx, j)
 	if ehi.CodeOf(err) == ehi.Conflict {
-		return err // the job that is there is another one
+		return err // the existing job is another one
 	}
 	if err == nil {
-		// The authorization may have ended in the meantime, before this job could be found.
-		err = s.mayBegin(ctx, j)
+		// the authorization may have ended meanwhile, before this job was visible to whoever
+		// ended it
+		err = s.checkStart(ctx, j)
 	}
 	if err == nil && j.Status == ehi.Requested {
 		err = s.Bus.PublishStart(ctx, j.Lane, j.ID, j.Starts)
 	}
 	if err != nil {
-		s.recall(ctx, j.ID) // else it is made, and the client never knows
+		s.recall(ctx, j.ID) // otherwise the export may run although its client got an error
 	}
 	return err
 }
 
-// admit refuses a client that has too many exports running (BULK-4). release is called when the
-// job is there.
+// admit returns an error if the client has too many running exports (BULK-4). Call release after
+// the job is stored.
 func (s *Service) admit(j *ehi.Job) (release func(), err error) {
 	limit := s.ClientJobs
 	if j.Lane == ehi.Bulk {
@@ -146,9 +148,9 @@ func (s *Service) admit(j *ehi.Job) (release func(), err error) {
 	return release, err
 }
 
-// newJob makes the job that is asked for, once it is clear that the token opens what it is about.
+// newJob creates the job of a request, after checking that the token allows it.
 func (s *Service) newJob(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, error) {
-	if err := s.skips(a.ClientID, ask); err != nil {
+	if err := s.checkSkips(a.ClientID, ask); err != nil {
 		return nil, err
 	}
 	at := now()
@@ -169,9 +171,9 @@ func (s *Service) newJob(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, e
 		Records: s.Source.Records(),
 		Rules:   s.Rules.Digest(),
 	}
-	if ask.Level !=
-		// no patient, no form; and a bulk export is a machine's business from end to end
-		ehi.OnePatient {
+	// A population's export has no patient who could fill in a form. A Bulk Data export has no
+	// review either.
+	if ask.Level != ehi.OnePatient {
 		j.Lane, j.Tasks, j.WithForm = ehi.Bulk, 0, false
 		j.AutoApprove = j.AutoApprove || ask.Operation != ehi.EHIExport
 		j.SeparateStatus = ask.Operation == ehi.BulkExportV4 && ask.SeparateStatus
@@ -180,7 +182,7 @@ func (s *Service) newJob(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, e
 		j.Status, j.RequestedAt, j.RequestedBy, j.Starts = ehi.Requested, at, "client "+
 			a.ClientID, 1
 	}
-	if err := s.aim(ctx, a, j, ask.Subject); err != nil {
+	if err := s.setSubject(ctx, a, j, ask.Subject); err != nil {
 		return nil, err
 	}
 	var err error
@@ -203,11 +205,11 @@ func (s *Service) newJob(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, e
 	return j, nil
 }
 
-// skips refuses to do without the patient's form, or without review, where that is not allowed
-// (EHI-1). In the sandbox everybody may; elsewhere an administrator has decided so for the
-// client: the party that form and review control does not choose them. Where two administrators
-// have to approve, review is never skipped.
-func (s *Service) skips(client string, ask Ask) error {
+// checkSkips returns an error if a request skips the patient's form or the review without
+// permission (EHI-1). In the sandbox every client may skip them. Otherwise only an administrator
+// can permit it, because a client must not choose the checks that it is subject to. If two
+// administrators must approve, no client may skip the review.
+func (s *Service) checkSkips(client string, ask Ask) error {
 	mayForm, mayReview := s.MaySkip(client)
 	switch {
 	case ask.SkipForm && !mayForm:
@@ -215,7 +217,7 @@ func (s *Service) skips(client string, ask Ask) error {
 			"This client may not skip the patient's form: kick off at %s", ask.Base)
 	case ask.SkipReview && s.FourEyes:
 		return ehi.Errorf(ehi.Forbidden,
-			"Two administrators have to approve every export here: review cannot be skipped")
+			"Two administrators must approve every export on this server: review cannot be skipped")
 	case ask.SkipReview && !mayReview:
 		return ehi.Errorf(ehi.Forbidden,
 			"This client may not skip review: kick off without /auto-approve")
@@ -223,15 +225,18 @@ func (s *Service) skips(client string, ask Ask) error {
 	return nil
 }
 
-// MaySkip tells whether a client's exports may do without the form, and without review.
+// MaySkip reports whether a client's exports may skip the form, and whether they may skip the
+// review.
 func (s *Service) MaySkip(client string) (form, review bool) {
 	form, review = s.Authority.MaySkip(client)
 	return form || s.Sandbox, (review || s.Sandbox) && !s.FourEyes
 }
 
-// aim finds the patient or group of a kick-off. A patient other than the token's gets the same
-// answer as one that does not exist.
-func (s *Service) aim(ctx context.Context, a ehi.Actor, j *ehi.Job, subject string) (err error) {
+// setSubject sets the patient or group of a kick-off. A patient other than the token's gets the
+// same error as one that does not exist.
+func (s *Service) setSubject(
+	ctx context.Context, a ehi.Actor, j *ehi.Job, subject string,
+) (err error) {
 	switch j.Level {
 	case ehi.OnePatient:
 		if !a.Service && subject != a.Patient {
@@ -246,7 +251,7 @@ func (s *Service) aim(ctx context.Context, a ehi.Actor, j *ehi.Job, subject stri
 	return err
 }
 
-// limitTypes holds an export to the types that the token opens (SMART-7).
+// limitTypes restricts an export to the types that the token allows (SMART-7).
 func limitTypes(ask Ask, k *ehi.KickOff) error {
 	if ask.AllTypes {
 		return nil
@@ -254,5 +259,5 @@ func limitTypes(ask Ask, k *ehi.KickOff) error {
 	return k.LimitTypes(func(typ string) bool { return slices.Contains(ask.Types, typ) }, ask.Types)
 }
 
-// NewID is a job's id: at least 128 random bits, URL-safe (REAL-11), and a FHIR id.
+// NewID returns a new job ID: at least 128 random bits, URL-safe (REAL-11), and a valid FHIR id.
 func NewID() string { return rand.Text() }

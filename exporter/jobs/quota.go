@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"strconv"
+	"fmt"
 	"time"
 
 	"ehi-server/shared/ehi"
@@ -12,9 +12,9 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Quotas bound what succeeds: how much one client, and all clients for one patient, may have of
-// the server. Kick-offs and exports are counted in windows of time, for all processes together;
-// stored bytes are those that the jobs' records tell of.
+// Quotas limit successful requests: how much of the server one client may use, and how much all
+// clients together may use for one patient. Kick-offs and exports are counted in time windows,
+// for all processes together. Stored bytes are the sum of the sizes in the jobs' records.
 
 // Quotas are what one client, and all clients for one patient, may have; 0 sets no limit.
 type Quotas struct {
@@ -29,20 +29,20 @@ type Quotas struct {
 	ClientBytes, PatientBytes int64
 }
 
-// quotaRecords are where successes are counted: quota.<quota>.<digest of whose>.
+// quotaRecords are the records that count successes: quota.<quota>.<digest of the holder>.
 var quotaRecords = subject.KindOf("quota")
 
-// quota is one that a job counts against.
+// quota is a quota of one holder.
 type quota struct {
-	name  string // for people and metrics
-	whose string
-	limit int64
+	name   string // shown in errors and metrics
+	holder string
+	limit  int64
 }
 
-func (q quota) key() subject.Subject { return quotaRecords.Of(q.name, digest(q.whose)) }
+func (q quota) key() subject.Subject { return quotaRecords.Of(q.name, digest(q.holder)) }
 
-// counting are the quotas of a kind that a job counts against: kick-offs or exports.
-func (s *Service) counting(j *ehi.Job, kind string, ofClient, ofPatient int) (out []quota) {
+// countedQuotas returns the quotas of a kind, kick-offs or exports, that a job counts against.
+func (s *Service) countedQuotas(j *ehi.Job, kind string, ofClient, ofPatient int) (out []quota) {
 	if ofClient > 0 {
 		out = append(out, quota{"client-" + kind, j.ClientID, int64(ofClient)})
 	}
@@ -52,31 +52,33 @@ func (s *Service) counting(j *ehi.Job, kind string, ofClient, ofPatient int) (ou
 	return out
 }
 
-// mayKickOff counts a kick-off, and the export where that begins at once. undo takes it back where
-// nothing comes of it. Errors: ehi.Throttled, where a quota is used up.
+// mayKickOff counts a kick-off and, if the job needs no form, its export. Call undo if the
+// kick-off fails later. Errors: ehi.Throttled if a quota is used up.
 func (s *Service) mayKickOff(ctx context.Context, j *ehi.Job) (undo func(), err error) {
-	against := s.counting(j, "kick-offs", s.Quotas.ClientKickOffs, s.Quotas.PatientKickOffs)
+	against := s.countedQuotas(j, "kick-offs", s.Quotas.ClientKickOffs, s.Quotas.PatientKickOffs)
 	if j.Status != ehi.Requested {
-		if err := s.mayStore(j); err != nil {
+		if err := s.checkStored(j); err != nil {
 			return nil, err
 		}
-		return s.take(ctx, against)
+		return s.count(ctx, against)
 	}
-	return s.begin(ctx, j, append(against, s.exporting(j)...))
+	return s.reserveAndCount(ctx, j, append(against, s.exporting(j)...))
 }
 
-// mayExport counts an export that begins with its form. It is mayKickOff otherwise.
+// mayExport counts an export that starts when its form is sent. See mayKickOff.
 func (s *Service) mayExport(ctx context.Context, j *ehi.Job) (undo func(), err error) {
-	return s.begin(ctx, j, s.exporting(j))
+	return s.reserveAndCount(ctx, j, s.exporting(j))
 }
 
-// begin reserves the bytes of an export that begins, and counts it against quotas.
-func (s *Service) begin(ctx context.Context, j *ehi.Job, against []quota) (undo func(), err error) {
+// reserveAndCount reserves the bytes of an export that starts, and counts it against quotas.
+func (s *Service) reserveAndCount(
+	ctx context.Context, j *ehi.Job, against []quota,
+) (undo func(), err error) {
 	giveBack, err := s.reserve(ctx, j)
 	if err != nil {
 		return nil, err
 	}
-	takeBack, err := s.take(ctx, against)
+	takeBack, err := s.count(ctx, against)
 	if err != nil {
 		giveBack()
 		return nil, err
@@ -88,18 +90,18 @@ func (s *Service) begin(ctx context.Context, j *ehi.Job, against []quota) (undo 
 }
 
 func (s *Service) exporting(j *ehi.Job) []quota {
-	return s.counting(j, "exports", s.Quotas.ClientExports, s.Quotas.PatientExports)
+	return s.countedQuotas(j, "exports", s.Quotas.ClientExports, s.Quotas.PatientExports)
 }
 
-// take counts one more against each quota, or against none where one is used up.
-func (s *Service) take(ctx context.Context, against []quota) (undo func(), err error) {
+// count adds 1 to each quota, or to none if one of them is used up.
+func (s *Service) count(ctx context.Context, against []quota) (undo func(), err error) {
 	taken := 0
 	undo = func() {
-		ctx, cancel := undoing(ctx)
+		ctx, cancel := undoContext(ctx)
 		defer cancel()
 		for _, q := range against[:taken] {
 			if _, _, err := s.tally.Add(ctx, q.key(), -1, 0, s.Quotas.Window); err != nil {
-				s.Log.Warn("take back what was counted against a quota", "quota", q.name, "err",
+				s.Log.Warn("cannot undo a count against a quota", "quota", q.name, "err",
 					err)
 			}
 		}
@@ -107,7 +109,7 @@ func (s *Service) take(ctx context.Context, against []quota) (undo func(), err e
 	for _, q := range against {
 		w, wait, err := s.tally.Add(ctx, q.key(), 1, q.limit, s.Quotas.Window)
 		if err == nil && wait > 0 {
-			err = usedUp(q, wait)
+			err = usedUp(q, s.Quotas.Window, wait)
 		}
 		if err != nil {
 			undo()
@@ -120,15 +122,16 @@ func (s *Service) take(ctx context.Context, against []quota) (undo func(), err e
 	return undo, nil
 }
 
-// usedUp is the answer where a quota is used up until its window ends.
-func usedUp(q quota, wait time.Duration) error {
+// usedUp returns the error for a quota that is used up until its window ends.
+func usedUp(q quota, window, wait time.Duration) error {
 	telemetry.QuotaRefused.WithLabelValues(q.name).Inc()
 	return ehi.Throttle(wait,
-		"The quota "+q.name+" is used up: "+strconv.FormatInt(q.limit, 10)+" in a window")
+		fmt.Sprintf("The quota %s is used up: at most %d in %v", q.name, q.limit, window))
 }
 
-// digest stands for whose a quota is in the keys of records, which name nobody.
-func digest(whose string) string {
-	sum := sha256.Sum256([]byte(whose))
+// digest replaces the holder of a quota in keys, so that they contain no IDs of patients or
+// clients.
+func digest(holder string) string {
+	sum := sha256.Sum256([]byte(holder))
 	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }

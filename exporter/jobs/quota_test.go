@@ -11,7 +11,7 @@ import (
 	"ehi-server/shared/kv"
 )
 
-// twoProcesses are two connections to one NATS.
+// twoProcesses returns two connections to one NATS.
 func twoProcesses(t *testing.T) (one, other *bus.Bus) {
 	t.Helper()
 	one, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
@@ -26,7 +26,8 @@ func twoProcesses(t *testing.T) (one, other *bus.Bus) {
 	return one, other
 }
 
-// counts are two processes' counts in one bucket, by a clock that stands still.
+// counts returns the tallies of two processes in one bucket. clock is their clock, which stands
+// still.
 func counts(t *testing.T) (one, other kv.Tally, clock *atomic.Pointer[time.Time]) {
 	t.Helper()
 	a, b := twoProcesses(t)
@@ -37,11 +38,11 @@ func counts(t *testing.T) (one, other kv.Tally, clock *atomic.Pointer[time.Time]
 	return one, kv.Tally{Bucket: b.Auth, Now: one.Now}, clock
 }
 
-// Whoever has read a count while another process takes the last of it gets nothing: where nobody
-// has counted before, and where somebody has.
+// A process that has read a count, and then loses the last unit to another process, is refused.
+// This holds for the first count of a holder and for later ones.
 func TestTheLastOfAQuotaIsTakenOnce(t *testing.T) {
 	one, other, clock := counts(t)
-	who := quota{name: "client-kick-offs", whose: "somebody"}.key()
+	who := quota{name: "client-kick-offs", holder: "somebody"}.key()
 	take := func(by kv.Tally, limit int64) (taken bool) {
 		t.Helper()
 		w, wait, err := by.Add(t.Context(), who, 1, limit, time.Hour)
@@ -67,15 +68,14 @@ func TestTheLastOfAQuotaIsTakenOnce(t *testing.T) {
 	}
 }
 
-// Of bytes that two processes reserve at once neither is forgotten: each counts what the other
-// has reserved since it looked, and however many ask at once, no more is reserved than there is
-// room for.
+// Two processes reserve bytes at the same time. Each counts the other's reservations, and
+// together they never reserve more than the limit.
 func TestReservationsAreRightForAllProcesses(t *testing.T) {
 	a, b := twoProcesses(t)
 	one, other := &Service{Deps: Deps{Bus: a}}, &Service{Deps: Deps{Bus: b}}
-	reserve := func(by *Service, whose, job string, most int, before func()) (done bool) {
-		q := quota{name: "client-bytes", whose: whose}
-		done, err := by.changeReserved(t.Context(), q, func(all map[string]reservation) bool {
+	reserve := func(by *Service, holder, job string, most int, before func()) (done bool) {
+		q := quota{name: "client-bytes", holder: holder}
+		done, err := by.updateReservations(t.Context(), q, func(all map[string]reservation) bool {
 			before()
 			if len(all) >= most {
 				return false
@@ -122,11 +122,11 @@ func TestReservationsAreRightForAllProcesses(t *testing.T) {
 	}
 }
 
-// However many ask at once, of two processes, no more than the limit is counted; the end of the
-// window releases it, and not a moment sooner.
+// Two processes count at the same time and never exceed the limit. The count is released at the
+// end of the window, and not earlier.
 func TestAQuotaIsRightForAllProcessesAndEndsWithItsWindow(t *testing.T) {
 	one, other, clock := counts(t)
-	who := quota{name: "client-kick-offs", whose: "somebody"}.key()
+	who := quota{name: "client-kick-offs", holder: "somebody"}.key()
 	const limit = 20
 	round := func() (taken int64, longest time.Duration) {
 		var (
@@ -168,17 +168,18 @@ func TestAQuotaIsRightForAllProcessesAndEndsWithItsWindow(t *testing.T) {
 	if n, _ := round(); n != limit {
 		t.Errorf("in the next window: %d", n)
 	}
-	_, wait, err := one.Add(t.Context(), quota{name: "client-kick-offs", whose: "another"}.key(), 1,
+	_, wait, err := one.Add(t.Context(), quota{name: "client-kick-offs", holder: "another"}.key(),
+		1,
 		limit, time.Hour)
 	if err != nil || wait != 0 {
 		t.Errorf("another one: %s, %v", wait, err)
 	}
 }
 
-// What comes to nothing is not counted.
+// Requests that fail are not counted.
 func TestAQuotaGivesBackWhatCameToNothing(t *testing.T) {
 	one, _, _ := counts(t)
-	who := quota{name: "patient-exports", whose: "somebody"}.key()
+	who := quota{name: "patient-exports", holder: "somebody"}.key()
 	for range 5 {
 		for _, n := range []int64{1, -1} {
 			if _, wait, err := one.Add(t.Context(), who, n, 1, time.Hour); err != nil || wait != 0 {

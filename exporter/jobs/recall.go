@@ -8,50 +8,50 @@ import (
 	"time"
 )
 
-// A kick-off that NATS did not answer may have been stored all the same, and its client was told
-// 503: that nothing is done. recalls keeps that word: it deletes what may be there, again and
-// again until NATS has answered. A message that was held up on the network and arrives after
-// that is refused: the deletion has left its mark.
+// If NATS does not answer a kick-off, the job may have been stored although its client got 503,
+// which means that nothing was done. recalls deletes such jobs. It tries until NATS answers. If
+// a delayed message to create the job arrives later, NATS refuses it, because the deletion has
+// left a marker.
 //
-// What has to be deleted is written into the folder of the exports before its client is told
-// 503: a process that is killed before NATS has answered leaves it to the next start.
+// The jobs to delete are noted in the exports folder before the client gets 503. So if the
+// process is killed before NATS answers, the next start deletes them.
 
 const (
-	// recallEvery is the pause after a deletion that failed, recallTime how long one may take.
+	// recallEvery is the pause after a failed deletion. recallTime limits one deletion.
 	recallEvery = time.Second
 	recallTime  = 5 * time.Second
-	// maxRecalls bounds how many jobs wait to be deleted: more kick-offs than fail in an hour of
-	// outage.
+	// maxRecalls limits how many jobs wait for deletion. It is more than the kick-offs that fail
+	// in an hour of outage.
 	maxRecalls = 100_000
 )
 
-// recalls are the jobs that have to be gone, because nobody knows of them.
+// recalls deletes jobs that no client knows of.
 type recalls struct {
 	end  func(ctx context.Context, job string) error
 	kept recallNotes
-	stop func() // and wait until nothing goes on
+	stop func() // ends run and waits for it
 
 	mu   sync.Mutex
 	jobs map[string]bool
-	more chan struct{} // has something where a job has come since it was last received from
+	more chan struct{} // holds a value if a job was added since the last receive
 }
 
-// recallNotes are the jobs that have to be gone as the folder of the exports keeps them.
+// recallNotes stores in the exports folder which jobs are to be deleted.
 type recallNotes interface {
 	NoteRecall(job string) error
 	Recalls() ([]string, error)
 	ForgetRecall(job string) error
 }
 
-// newRecalls begins with what the process before this one has left. Errors: where that cannot be
-// read.
+// newRecalls starts with the jobs that the previous process has noted. An error means that they
+// could not be read.
 func newRecalls(
 	end func(ctx context.Context, job string) error, kept recallNotes,
 ) (*recalls, error) {
 	r := &recalls{end: end, kept: kept, jobs: map[string]bool{}, more: make(chan struct{}, 1)}
 	left, err := kept.Recalls()
 	if err != nil {
-		return nil, fmt.Errorf("read which exports have to be deleted: %w", err)
+		return nil, fmt.Errorf("read the exports to delete: %w", err)
 	}
 	for _, job := range left {
 		r.jobs[job] = true
@@ -66,10 +66,10 @@ func newRecalls(
 	return r, nil
 }
 
-var errTooManyRecalls = errors.New("too many exports have to be deleted")
+var errTooManyRecalls = errors.New("too many exports wait for deletion")
 
-// add has a job deleted, by the next start if not by this process. Errors: errTooManyRecalls,
-// where nobody will; any other says that this process alone will.
+// add schedules the deletion of a job. Errors: errTooManyRecalls if it will not be deleted;
+// after any other error only this process will delete it, not the next one.
 func (r *recalls) add(job string) error {
 	r.mu.Lock()
 	full := len(r.jobs) >= maxRecalls
@@ -82,7 +82,7 @@ func (r *recalls) add(job string) error {
 	}
 	select {
 	case r.more <- struct{}{}:
-	default: // it has not looked yet
+	default: // a value is there already
 	}
 	return r.kept.NoteRecall(job)
 }
@@ -96,8 +96,8 @@ func (r *recalls) waiting() (jobs []string) {
 	return jobs
 }
 
-// run deletes what has to be gone until ctx ends. A first failure ends a round: NATS is away for
-// all of them.
+// run deletes the scheduled jobs until ctx ends. The first failure ends a round, because NATS is
+// then unreachable for all of them.
 func (r *recalls) run(ctx context.Context) {
 	for {
 		var again <-chan time.Time
@@ -116,7 +116,7 @@ func (r *recalls) run(ctx context.Context) {
 	}
 }
 
-// try deletes a job, and reports whether it is gone.
+// try deletes a job and reports whether it is gone.
 func (r *recalls) try(ctx context.Context, job string) bool {
 	ctx, cancel := context.WithTimeout(ctx, recallTime)
 	defer cancel()
@@ -132,10 +132,10 @@ func (r *recalls) try(ctx context.Context, job string) bool {
 	return true
 }
 
-// recall deletes the job of a kick-off that failed: now if NATS answers in time, else as soon as
-// it does.
+// recall deletes the job of a failed kick-off: now if NATS answers in time, otherwise as soon as
+// it answers.
 func (s *Service) recall(ctx context.Context, job string) {
-	ctx, cancel := undoing(ctx)
+	ctx, cancel := undoContext(ctx)
 	defer cancel()
 	err := s.Remove(ctx, job)
 	if err == nil || isNotFound(err) {
@@ -143,13 +143,15 @@ func (s *Service) recall(ctx context.Context, job string) {
 	}
 	switch kept := s.recalls.add(job); {
 	case errors.Is(kept, errTooManyRecalls):
-		s.Log.Error("an export that was refused may be made", "job", job, "err", err, "cause", kept)
+		s.Log.Error("the job of a failed kick-off may still be exported", "job", job, "err", err,
+			"cause", kept)
 	case kept != nil:
-		s.Log.Error("an export that was refused may be made if this process ends before NATS "+
-			"answers", "job", job,
+		s.Log.Error(
+			"the job of a failed kick-off may still be exported if this process ends before NATS "+
+				"answers", "job", job,
 			"err", err, "cause", kept)
 	default:
-		s.Log.Warn("an export that was refused is deleted as soon as NATS answers", "job", job,
+		s.Log.Warn("the job of a failed kick-off will be deleted when NATS answers", "job", job,
 			"err", err)
 	}
 }

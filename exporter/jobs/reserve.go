@@ -14,38 +14,39 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// Stored bytes are known when an export is done. Until then its size is reserved, as far as the
-// source knows it: however many kick-offs come at once, of however many processes, each counts
-// what those before it will store. A reservation is an entry of its holder's record, changed by
-// compare-and-set. Nobody has to end it: it counts for as long as its job is under way, and the
-// next one drops it.
+// The stored bytes of an export are known when it has ended. Until then its expected size is
+// reserved, as far as the source knows it. So however many kick-offs arrive at once, in however
+// many processes, each of them counts what earlier ones will store. A reservation is an entry in
+// the record of its holder, which is updated by compare-and-set. It counts while its job is
+// running. Nobody has to delete it: the next update of the record drops the reservations of
+// ended jobs.
 
-// reservedRecords are where reservations are: reserved.<quota>.<digest of whose>.
+// reservedRecords are the records of reservations: reserved.<quota>.<digest of the holder>.
 var reservedRecords = subject.KindOf("reserved")
 
-// reservation is what an export is expected to store.
+// reservation is the expected size of an export.
 type reservation struct {
 	Bytes int64     `json:"bytes"`
 	At    time.Time `json:"at"`
 }
 
-// beforeKnown is how long a job may take to be known here, from its reservation on.
+// beforeKnown is how long after its reservation a job may still be unknown to this process.
 const beforeKnown = time.Minute
 
-// storing are the quotas of stored bytes that a job counts against.
-func (s *Service) storing(j *ehi.Job) (out []quota) {
+// byteQuotas returns the quotas of stored bytes that a job counts against.
+func (s *Service) byteQuotas(j *ehi.Job) (out []quota) {
 	for _, q := range []quota{
 		{"client-bytes", j.ClientID, s.Quotas.ClientBytes},
 		{"patient-bytes", j.Patient.ID, s.Quotas.PatientBytes},
 	} {
-		if q.limit > 0 && q.whose != "" {
+		if q.limit > 0 && q.holder != "" {
 			out = append(out, q)
 		}
 	}
 	return out
 }
 
-// storedFor is how many bytes are stored that count against a quota.
+// storedFor returns how many bytes of stored exports count against a quota.
 func (s *Service) storedFor(q quota, j *ehi.Job) int64 {
 	ofClient, ofPatient := s.Bus.Jobs.StoredOf(j.ClientID, j.Patient.ID)
 	if q.name == "client-bytes" {
@@ -54,57 +55,57 @@ func (s *Service) storedFor(q quota, j *ehi.Job) int64 {
 	return ofPatient
 }
 
-// mayStore refuses a kick-off while as much is stored of exports as its client, or its patient,
-// may have.
-func (s *Service) mayStore(j *ehi.Job) error {
-	for _, q := range s.storing(j) {
+// checkStored returns an error if the client or the patient has used up a quota of stored bytes.
+func (s *Service) checkStored(j *ehi.Job) error {
+	for _, q := range s.byteQuotas(j) {
 		stored := s.storedFor(q, j)
 		telemetry.QuotaUse.WithLabelValues(q.name).Set(float64(stored) / float64(q.limit))
 		if stored >= q.limit {
-			return tooMuch(q)
+			return bytesUsedUp(q)
 		}
 	}
 	return nil
 }
 
-// tooMuch is the answer where a quota of stored bytes is used up.
-func tooMuch(q quota) error {
+// bytesUsedUp returns the error for a quota of stored bytes that is used up.
+func bytesUsedUp(q quota) error {
 	telemetry.QuotaRefused.WithLabelValues(q.name).Inc()
 	return ehi.Errorf(ehi.Throttled,
-		"The quota %s is used up: %d bytes of exports may be stored, with those that are being "+
-			"made; more are taken when some are deleted or have expired", q.name, q.limit)
+		"The quota %s is used up: at most %d bytes of exports may be stored, including running "+
+			"exports. Delete exports, or wait until some have expired", q.name, q.limit)
 }
 
-// reserve reserves the bytes that an export is expected to store. undo gives them back where it
-// does not begin. Errors: ehi.Throttled, where as much is stored as may be, or would be with the
-// exports that are under way. Without any of those an export may take more than is left: its
-// size is an estimate.
+// reserve reserves the bytes that an export is expected to store. Call undo if the export does
+// not start. Errors: ehi.Throttled if the quota is used up, or would be together with the
+// exports that are running. If none is running, an export may exceed what is left, because its
+// size is only an estimate.
 func (s *Service) reserve(ctx context.Context, j *ehi.Job) (undo func(), err error) {
-	quotas := s.storing(j)
+	quotas := s.byteQuotas(j)
 	if len(quotas) == 0 {
 		return func() {}, nil
 	}
-	size, err := s.expected(ctx, j)
+	size, err := s.expectedBytes(ctx, j)
 	if err != nil {
 		return nil, err
 	}
 	taken := 0
 	undo = func() {
-		ctx, cancel := undoing(ctx)
+		ctx, cancel := undoContext(ctx)
 		defer cancel()
 		for _, q := range quotas[:taken] {
-			if _, err := s.changeReserved(ctx, q, func(all map[string]reservation) bool {
+			if _, err := s.updateReservations(ctx, q, func(all map[string]reservation) bool {
 				delete(all, j.ID)
 				return true
 			}); err != nil {
-				s.Log.Warn("give back what was reserved", "quota", q.name, "err", err)
+				s.Log.Warn("cannot release a reservation", "quota", q.name, "err", err)
 			}
 		}
 	}
 	for _, q := range quotas {
-		done, err := s.changeReserved(ctx, q, func(all map[string]reservation) bool {
-			// before what is stored: an export that ends between counts twice, not never
-			pending := s.underWay(all)
+		done, err := s.updateReservations(ctx, q, func(all map[string]reservation) bool {
+			// Read the reservations before the stored bytes. An export that ends in between then
+			// counts twice, instead of not at all.
+			pending := s.reservedBytes(all)
 			stored := s.storedFor(q, j)
 			telemetry.QuotaUse.WithLabelValues(q.name).Set(
 				float64(stored+pending) / float64(q.limit))
@@ -115,7 +116,7 @@ func (s *Service) reserve(ctx context.Context, j *ehi.Job) (undo func(), err err
 			return true
 		})
 		if err == nil && !done {
-			err = tooMuch(q)
+			err = bytesUsedUp(q)
 		}
 		if err != nil {
 			undo()
@@ -126,9 +127,9 @@ func (s *Service) reserve(ctx context.Context, j *ehi.Job) (undo func(), err err
 	return undo, nil
 }
 
-// expected is how many bytes an export is expected to store: those of the records that it is of. It
-// stores fewer where it narrows or compresses them.
-func (s *Service) expected(ctx context.Context, j *ehi.Job) (n int64, err error) {
+// expectedBytes estimates the stored size of an export: the size of its records. An export with
+// filters or compression stores less.
+func (s *Service) expectedBytes(ctx context.Context, j *ehi.Job) (n int64, err error) {
 	patients := j.KickOff.Patients
 	switch {
 	case j.Level == ehi.OnePatient:
@@ -141,14 +142,15 @@ func (s *Service) expected(ctx context.Context, j *ehi.Job) (n int64, err error)
 		}
 		patients = append([]string{}, m.Patients...)
 	case len(patients) == 0:
-		patients = nil // all of them
+		patients = nil // all patients
 	}
 	n, err = s.Source.Size(ctx, patients)
-	return max(1, n), err // each counts
+	return max(1, n), err // even an empty record counts
 }
 
-// underWay is what exports under way are still expected to store. It drops the others.
-func (s *Service) underWay(all map[string]reservation) (n int64) {
+// reservedBytes returns what running exports are still expected to store. It deletes the other
+// reservations.
+func (s *Service) reservedBytes(all map[string]reservation) (n int64) {
 	for id, r := range all {
 		job, known := s.Bus.Jobs.Summary(id)
 		switch {
@@ -163,12 +165,12 @@ func (s *Service) underWay(all map[string]reservation) (n int64) {
 	return n
 }
 
-// changeReserved changes the reservations of a quota's holder. change may be called several
-// times; where it reports false nothing is changed.
-func (s *Service) changeReserved(
+// updateReservations changes the reservations of a quota's holder. It may call change several
+// times. If change returns false, nothing is stored.
+func (s *Service) updateReservations(
 	ctx context.Context, q quota, change func(map[string]reservation) bool,
 ) (done bool, err error) {
-	who := reservedRecords.Of(q.name, digest(q.whose))
+	who := reservedRecords.Of(q.name, digest(q.holder))
 	for {
 		e, err := s.Bus.Auth.Get(ctx, who)
 		if err != nil && !errors.Is(err, kv.ErrNotFound) {
@@ -187,7 +189,7 @@ func (s *Service) changeReserved(
 		if err != nil {
 			return false, err
 		}
-		life := s.JobTTL + time.Hour // no job is under way for longer
+		life := s.JobTTL + time.Hour // longer than any job
 		if e.Revision == 0 {
 			_, err = s.Bus.Auth.CreateFor(ctx, who, data, life)
 		} else {

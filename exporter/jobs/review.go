@@ -10,12 +10,13 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// Decision is what comes with an approval or a rejection. All of it may be left out, but for
-// Contents of an approval by two.
+// Decision accompanies an approval or a rejection. All fields are optional, except Contents if
+// two administrators must approve.
 type Decision struct {
-	// Reason is told to the patient.
+	// Reason is shown to the patient.
 	Reason string
-	// Contents is the digest of the export as whoever decides has seen it (see ehi.Job.Contents).
+	// Contents is the digest of the export that the administrator has seen (see
+	// ehi.Job.Contents).
 	Contents string
 }
 
@@ -26,13 +27,13 @@ func (s *Service) Approve(
 	ctx context.Context, a ehi.Actor, j *ehi.Job, d Decision,
 ) (*ehi.Job, error) {
 	return s.decide(ctx, a, j, ehi.ActionApprove, d, func(j *ehi.Job) error {
-		if err := s.mayGoOn(ctx, j); err != nil {
+		if err := s.checkRelease(ctx, j); err != nil {
 			return err
 		}
 		if !s.FourEyes {
 			return j.Approve(a.Name, now(), s.FileTTL)
 		}
-		if err := s.second(j, a.Name); err != nil {
+		if err := s.checkSecondApprover(j, a.Name); err != nil {
 			return err
 		}
 		return j.ApproveByTwo(d.Contents, a.Name, a.Mark, s.Reviewers.MayApprove, now(), s.FileTTL)
@@ -76,11 +77,11 @@ func (s *Service) decide(
 	return j, err
 }
 
-// second is an error for an administrator who is the same person as one whose approval of the
-// export counts already. Errors: ehi.Conflict.
-func (s *Service) second(j *ehi.Job, name string) error {
+// checkSecondApprover returns ehi.Conflict if the administrator is the same person as one who
+// has already approved the export.
+func (s *Service) checkSecondApprover(j *ehi.Job, name string) error {
 	if j.Status != ehi.Retrieved {
-		return nil // what is decided is no longer to be approved, by nobody
+		return nil // already decided: the approval itself is refused
 	}
 	for _, other := range j.Approvers(s.Reviewers.MayApprove) {
 		if s.Reviewers.SamePerson(other, name) {
@@ -90,12 +91,12 @@ func (s *Service) second(j *ehi.Job, name string) error {
 	return nil
 }
 
-// Approvers are the administrators who have approved an export, and may approve still.
+// Approvers returns the administrators who have approved an export and may still approve.
 func (s *Service) Approvers(j *ehi.Job) []string { return j.Approvers(s.Reviewers.MayApprove) }
 
-// Delete deletes a job in any state (EHI-13, REAL-6): at an administrator's wish, at its
-// client's, or at its patient's while it is not finished. Errors: ehi.Forbidden, and
-// ehi.NotFound where it is gone already.
+// Delete deletes a job in any state (EHI-13, REAL-6). Administrators, the job's client and its
+// patient may do this. Errors: ehi.Forbidden; ehi.NotFound if the job is already deleted or is
+// somebody else's.
 func (s *Service) Delete(ctx context.Context, a ehi.Actor, j *ehi.Job) error {
 	err := mayDelete(a, j)
 	if err == nil {
@@ -125,7 +126,7 @@ func mayDelete(a ehi.Actor, j *ehi.Job) error {
 	return ErrNotFound
 }
 
-// Detach takes documents away by their names (EHI-11). Errors: ehi.Conflict, ehi.NotFound,
+// Detach removes attachments by name (EHI-11). Errors: ehi.Conflict, ehi.NotFound,
 // ehi.Forbidden.
 func (s *Service) Detach(
 	ctx context.Context, a ehi.Actor, before *ehi.Job, names ...string,

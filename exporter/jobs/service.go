@@ -1,13 +1,13 @@
-// Package jobs is what can be done with exports, whoever asks and by whatever protocol: kick one
-// off, send its form, review it, read its files, delete it.
+// Package jobs implements the use cases of exports, for every actor and protocol: kick off, send
+// the form, review, read files, delete.
 //
-// The methods of Service take the Actor who acts. Each of them alone checks that the actor may,
-// changes the job's record, writes the audit trail, counts the metric, and logs. Those who call
-// it decode a request and encode the answer; they change no job themselves.
+// The methods of Service take the Actor who acts. They are the only place that checks the
+// actor's permission, changes the job's record, writes the audit trail, counts metrics and logs.
+// Callers decode a request and encode the response; they do not change jobs.
 //
-// Finding a job and acting on it are two steps. Find, FindOwn and Record look for a job on
-// behalf of somebody, and somebody else's job is as absent as one that never was. What they
-// return is what the other methods act on.
+// Finding a job and acting on it are two steps. Find, FindOwn and Record return a job that the
+// caller may see. A job of somebody else is reported like one that does not exist. The other
+// methods act on the job that was found.
 package jobs
 
 import (
@@ -56,7 +56,7 @@ type Config struct {
 	AttachmentsPerCall int
 }
 
-// Source is the records, as far as this package needs them.
+// Source is what this package needs of the records (source.Source).
 type Source interface {
 	Patient(ctx context.Context, id string) (ehi.Patient, error)
 	Group(ctx context.Context, id string) ([]byte, error)
@@ -65,65 +65,65 @@ type Source interface {
 	Records() ehi.Records
 }
 
-// Files is the files of exports, as far as this package needs them (files.Store).
+// Files is what this package needs of the export files (files.Store).
 type Files interface {
 	recallNotes
 	// Open opens a file or document. Errors: fs.ErrNotExist, files.ErrDamaged.
 	Open(job string, e files.Extent) (files.Reader, error)
-	// PutAttachment keeps a document. Errors: files.ErrTooLarge, those of r.
+	// PutAttachment stores a document. Errors: files.ErrTooLarge, those of r.
 	PutAttachment(
 		job string, r io.Reader, limit int64,
 	) (object string, size int64, sha1 []byte, err error)
 	// RemoveAttachment deletes a document.
 	RemoveAttachment(job, object string) error
-	// Lost says that a file is not there which a record names. It returns files.ErrDamaged.
+	// Lost records that a file which a record names is missing. It returns files.ErrDamaged.
 	Lost(job string, e files.Extent) error
-	// Damaged lists what is known to be damaged: of one job, or where job is "" of all.
+	// Damaged lists the known damaged files of a job, or of all jobs if job is "".
 	Damaged(job string) ([]files.Known, error)
-	// Free is how many bytes more can be taken.
+	// Free returns how many bytes can still be written.
 	Free() (int64, error)
 }
 
-// Authorization is what a job was kicked off under.
+// Authorization is the authorization under which a job was kicked off.
 type Authorization struct {
 	Client, Grant string
-	// Begun is when the job was kicked off, and ClientMade stands for the very registration of
-	// the client.
+	// Begun is when the job was kicked off. ClientMade identifies the registration of the
+	// client, because a client that is removed and registered again is another one.
 	Begun, ClientMade time.Time
 }
 
-func under(j *ehi.Job) Authorization {
+func authorizationOf(j *ehi.Job) Authorization {
 	return Authorization{j.ClientID, j.Grant, j.CreatedAt, j.ClientMade}
 }
 
-// Authority is the authorization server, as far as it decides about exports.
+// Authority is what this package needs of the authorization server.
 type Authority interface {
-	// Stands reports whether an authorization goes on. What this process has heard may say that
-	// it does; that it does not is said by what is stored, or by news of its end. Errors: where
-	// that cannot be read.
+	// Stands reports whether an authorization is still valid. It may answer yes from this
+	// process's memory. It answers no only after reading the record, or if this process knows
+	// that the authorization has ended. An error means that the record could not be read.
 	Stands(ctx context.Context, a Authorization) (bool, error)
-	// StandsAsHeard is Stands as far as this process has heard, without asking anybody; told is
-	// false where it has heard nothing of that client.
+	// StandsAsHeard is Stands from this process's memory. told is false if that does not tell.
 	StandsAsHeard(a Authorization) (stands, told bool)
-	// Withdrawals reports of which clients a patient has withdrawn an authorization.
+	// Withdrawals returns a function that reports whether a patient has withdrawn an
+	// authorization of a client.
 	Withdrawals() func(client, patient string) bool
-	// Dormant reports whether a client's jobs wait for a mode in which the server is not
-	// running, and are left alone.
+	// Dormant reports whether a client belongs to a mode in which the server is not running. Its
+	// jobs are left alone.
 	Dormant(client string) bool
-	// MaySkip reports whether an administrator lets a client's exports do without the form, and
-	// without review.
+	// MaySkip reports whether an administrator has permitted that a client's exports skip the
+	// form, and that they skip the review.
 	MaySkip(client string) (form, review bool)
 }
 
-// Reviewers knows who may approve an export where that takes two.
+// Reviewers knows who may approve an export if two administrators must approve.
 type Reviewers interface {
-	// MayApprove reports whether an administrator who has approved under a mark may approve still.
+	// MayApprove reports whether an administrator who approved with a mark may still approve.
 	MayApprove(name, mark string) bool
-	// SamePerson reports whether two administrators' names are of one person.
+	// SamePerson reports whether two names of administrators belong to one person.
 	SamePerson(one, other string) bool
 }
 
-// Deps is what a Service works on.
+// Deps is what a Service needs.
 type Deps struct {
 	Bus       *bus.Bus
 	Source    Source
@@ -131,16 +131,15 @@ type Deps struct {
 	Files     Files
 	Authority Authority
 	Reviewers Reviewers
-	// Remove deletes a job in any state, its files and its records. Errors: ehi.NotFound where
-	// there is none.
+	// Remove deletes a job in any state, with its files and records. Errors: ehi.NotFound.
 	Remove func(ctx context.Context, job string) error
-	// Doubt is told of a job that lacks the record of a task, and has to be made anew.
+	// Doubt reports a job that lacks the record of a task, so that the keeper exports it again.
 	Doubt  func(job string)
 	Log    *slog.Logger
-	Tracer *tracing.Tracer // nil: nothing is traced
+	Tracer *tracing.Tracer // nil disables tracing
 }
 
-// Service does what can be done with exports. It is safe for use by many goroutines.
+// Service implements the use cases of exports. It is safe for concurrent use.
 type Service struct {
 	Config
 	Deps
@@ -151,29 +150,29 @@ type Service struct {
 	draining atomic.Bool
 }
 
-// New makes a service; Close ends what it does in the background.
+// New creates a service. Close ends its background work.
 func New(c Config, d Deps) (*Service, error) {
 	s := &Service{Config: c, Deps: d, tally: kv.Tally{Bucket: d.Bus.Auth, Now: now}}
 	var err error
 	if s.recalls, err = newRecalls(d.Remove, d.Files); err != nil {
 		return nil, err
 	}
-	s.endings = newEndings(s.EndWhatDoesNotStand, d.Log)
+	s.endings = newEndings(s.DeleteUnauthorized, d.Log)
 	s.counted = newSummaries(d)
 	return s, nil
 }
 
-// Drain refuses kick-offs from now on: the process is being stopped.
+// Drain makes the service refuse kick-offs, because the process is stopping.
 func (s *Service) Drain() { s.draining.Store(true) }
 
-// Close ends what goes on in the background, and waits for it.
+// Close ends the background work and waits for it.
 func (s *Service) Close() {
 	s.recalls.stop()
 	s.endings.stop()
 	s.counted.stop()
 }
 
-// Working is an error while the process is being stopped, or has no space to work in. Errors:
+// Working returns an error while the process is stopping or the disk is full. Errors:
 // ehi.Transient.
 func (s *Service) Working() error {
 	if s.draining.Load() {
@@ -187,21 +186,21 @@ func (s *Service) Working() error {
 }
 
 var (
-	// ErrNoSpace is the answer to what would be stored while the disk is full.
+	// ErrNoSpace is returned if something cannot be stored because the disk is full.
 	ErrNoSpace = ehi.Errorf(ehi.Transient,
-		"The disk is full; more is taken when there is space again")
-	errDraining = ehi.Errorf(ehi.Transient, "The server is being stopped; try again in a moment")
+		"The disk is full; try again when there is space")
+	errDraining = ehi.Errorf(ehi.Transient, "The server is stopping; try again in a moment")
 	errNoRoom   = ehi.Errorf(ehi.Transient,
-		"As much is stored of exports as may be; more are taken when some are deleted or have "+
+		"The limit for stored exports is reached; try again when some are deleted or have "+
 			"expired")
-	// ErrNotFound is the answer to who asks for a job that is not there, or not theirs.
+	// ErrNotFound is returned for a job that does not exist, or that the caller may not see.
 	ErrNotFound = ehi.Errorf(ehi.NotFound, "Export job not found!")
-	// ErrPatientNotFound is the answer to who asks for a patient who is not there, or not the
-	// one of their token.
+	// ErrPatientNotFound is returned for a patient who does not exist, or who is not the
+	// token's.
 	ErrPatientNotFound = ehi.Errorf(ehi.NotFound, "Patient not found")
 )
 
-// audit writes what an actor did to the trail.
+// audit writes an actor's action to the audit trail.
 func (s *Service) audit(a ehi.Actor, err error, e ehi.Event) {
 	e.At, e.Address, e.Request = now(), a.Address, a.Request
 	if e.Agent == "" {
@@ -214,18 +213,18 @@ func (s *Service) audit(a ehi.Actor, err error, e ehi.Event) {
 	s.Bus.Audit.Record(e)
 }
 
-// now is the clock of jobs: UTC, as all instants on the wire.
+// now returns the current time in UTC, as in all records and responses.
 func now() time.Time { return time.Now().UTC() }
 
-// undoTime is how long what has to be undone may take, although the time of its request is over.
+// undoTime limits how long an undo may take after the request has ended.
 const undoTime = 3 * time.Second
 
-func undoing(ctx context.Context) (context.Context, context.CancelFunc) {
+func undoContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 }
 
-// isNotFound tells an absent job from a failure.
+// isNotFound reports whether an error means that the job does not exist.
 func isNotFound(err error) bool { return ehi.CodeOf(err) == ehi.NotFound }
 
-// joined is an error of any of them.
-func joined(errs []error, more ...error) error { return errors.Join(append(errs, more...)...) }
+// joinErrors joins all errors into one.
+func joinErrors(errs []error, more ...error) error { return errors.Join(append(errs, more...)...) }

@@ -17,49 +17,49 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// summaries reads patients' records in the background for the forms that are open. It reads a
-// record once for all who ask at the same time, and keeps the result for a while. A page decides
-// how long it waits. A record that takes longer than a moment waits for its turn and is read at
-// half speed, so that exports keep the processors.
+// summaries reads patients' records in the background for open forms. It reads a record only
+// once for all callers at the same time, and keeps the result for a while. The caller decides
+// how long to wait. If a record takes longer than briefTime, it waits for its turn and is then
+// read at half speed, so that exports get enough processor time.
 type summaries struct {
 	source Source
 	rules  *release.Rules
 	log    *slog.Logger
 
-	ctx     context.Context // ends with the server
+	ctx     context.Context // ends with the service
 	cancel  func()
 	running sync.WaitGroup
 
 	brief, long *semaphore.Weighted
 
 	mu      sync.Mutex
-	known   map[string]*counting // by patient and what the application asked for
+	known   map[string]*counting // by patient and kick-off parameters
 	waiting int                  // for long
 }
 
-// counting is a summary in the making, or made.
+// counting is a summary that is being computed or complete.
 type counting struct {
 	done  chan struct{}
 	found *release.Summary
 	err   error
-	until time.Time // when it is too old; of one that is made
+	until time.Time // when a complete summary expires
 }
 
 const (
-	// briefCounts records are begun at a time; what takes longer than briefTime goes on one at a
-	// time.
+	// briefCounts limits how many records are read at once. A record that takes longer than
+	// briefTime continues alone, without another such record.
 	briefCounts = 2
 	briefTime   = 200 * time.Millisecond
-	// maxWaiting is how many records, as far as they were read, wait for that.
+	// maxWaiting limits how many partly read records wait for that.
 	maxWaiting = 4
-	// keptFor is how long a summary is kept, as a multiple of the time that it took, and at most.
+	// A summary is kept for keptFactor times the time that it took, at most keptFor.
 	keptFactor = 20
 	keptFor    = time.Minute
-	// maxKept bounds the nodes of all summaries that are kept, to some 40 MB.
+	// maxKept limits the total nodes of all kept summaries. It corresponds to about 40 MB.
 	maxKept = 400_000
 )
 
-// ErrCounting says that the record is still being counted.
+// ErrCounting means that the record is still being counted.
 var ErrCounting = errors.New("the record is being counted")
 
 var (
@@ -75,15 +75,15 @@ func newSummaries(d Deps) *summaries {
 	return s
 }
 
-// stop ends what is under way and waits for it.
+// stop cancels running summaries and waits for them.
 func (s *summaries) stop() {
 	s.cancel()
 	s.running.Wait()
 }
 
-// of returns the summary of a job's record, at most keptFor old. Errors: ErrCounting if it is
+// get returns the summary of a job's record, at most keptFor old. Errors: ErrCounting if it is
 // not ready within wait.
-func (s *summaries) of(
+func (s *summaries) get(
 	ctx context.Context, j *ehi.Job, wait time.Duration,
 ) (*release.Summary, error) {
 	asked, err := json.Marshal(j.KickOff)
@@ -103,7 +103,7 @@ func (s *summaries) of(
 	}
 }
 
-// begin finds a summary that is in the making, or fresh, or begins one.
+// begin returns the current summary of a key, or starts a new one.
 func (s *summaries) begin(key string, j *ehi.Job) *counting {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,7 +117,7 @@ func (s *summaries) begin(key string, j *ehi.Job) *counting {
 		began := time.Now()
 		found, err := s.count(s.ctx, j)
 		if err != nil && s.ctx.Err() == nil {
-			s.log.Info("no summary of a record", "job", j.ID, "err", err)
+			s.log.Info("cannot summarize a record", "job", j.ID, "err", err)
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -128,12 +128,12 @@ func (s *summaries) begin(key string, j *ehi.Job) *counting {
 	return c
 }
 
-// forget drops what is too old, and what is too much.
+// forget deletes expired summaries, and further ones if they exceed maxKept.
 func (s *summaries) forget() {
 	nodes := 0
 	for key, c := range s.known {
 		switch {
-		case c.until.IsZero(): // in the making
+		case c.until.IsZero(): // not complete yet
 		case time.Now().After(c.until):
 			delete(s.known, key)
 		case c.found != nil:
@@ -144,12 +144,12 @@ func (s *summaries) forget() {
 	}
 }
 
-// count goes through the record. A panic ends the summary and not the server.
+// count reads the record and counts its resources. A panic ends the summary but not the server.
 func (s *summaries) count(ctx context.Context, j *ehi.Job) (found *release.Summary, err error) {
 	if err := s.brief.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
-	t := turn{of: s, began: time.Now(), holds: s.brief}
+	t := turn{summaries: s, began: time.Now(), holds: s.brief}
 	defer t.end()
 	defer func() {
 		if p := recover(); p != nil {
@@ -164,17 +164,17 @@ func (s *summaries) count(ctx context.Context, j *ehi.Job) (found *release.Summa
 	return pipeline.Summarize(ctx, s.rules, j, record, t.pause)
 }
 
-// turn is the right to go through a record.
+// turn is the permission to read a record.
 type turn struct {
-	of          *summaries
+	summaries   *summaries
 	began, last time.Time
 	holds       *semaphore.Weighted // brief or long; nil for neither
 }
 
-// pause is called between slabs: it changes from brief to long, and from then on rests as long
-// as it works.
+// pause is called between slabs. After briefTime it switches from brief to long. From then on it
+// rests as long as the reader works.
 func (t *turn) pause(ctx context.Context) error {
-	if t.holds == t.of.brief {
+	if t.holds == t.summaries.brief {
 		if time.Since(t.began) < briefTime {
 			return nil
 		}
@@ -189,9 +189,9 @@ func (t *turn) pause(ctx context.Context) error {
 	return nil
 }
 
-// lengthen makes room for others and waits until no other long one is under way.
+// lengthen releases brief and waits for long. Errors: errManyWait if too many others wait.
 func (t *turn) lengthen(ctx context.Context) error {
-	s := t.of
+	s := t.summaries
 	s.mu.Lock()
 	if s.waiting == maxWaiting {
 		s.mu.Unlock()
@@ -218,8 +218,8 @@ func (t *turn) end() {
 	}
 }
 
-// Preview counts what a form would release of a job's record. It waits for a record that is
-// still being counted for so long at most. Errors: ErrCounting.
+// Preview counts what a form would release of a job's record. It waits at most wait for a record
+// that is still being counted. Errors: ErrCounting.
 func (s *Service) Preview(
 	ctx context.Context, j *ehi.Job, form ehi.ReleaseForm, wait time.Duration,
 ) (n release.Counts, err error) {
@@ -227,7 +227,7 @@ func (s *Service) Preview(
 	if err != nil {
 		return n, err
 	}
-	summary, err := s.counted.of(ctx, j, wait)
+	summary, err := s.counted.get(ctx, j, wait)
 	if err != nil {
 		return n, err
 	}

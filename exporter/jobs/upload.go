@@ -13,8 +13,8 @@ import (
 	"ehi-server/shared/files"
 )
 
-// Upload adds documents to an export that is under review (EHI-11). Add stores them one by one,
-// and Commit lists all of them in the export, or none where one of them failed.
+// Upload adds documents to an export that is under review (EHI-11). Add stores them one by one.
+// Commit then lists all of them in the export, or none if one of them failed.
 type Upload struct {
 	service *Service
 	actor   ehi.Actor
@@ -23,7 +23,8 @@ type Upload struct {
 	added   []ehi.Attachment
 }
 
-// Upload begins an upload. Errors: ehi.Forbidden; ehi.Conflict where the export takes no documents.
+// Upload starts an upload. Errors: ehi.Forbidden; ehi.Conflict if the export does not accept
+// documents.
 func (s *Service) Upload(a ehi.Actor, j *ehi.Job) (*Upload, error) {
 	if err := a.May(ehi.DutyReview); err != nil {
 		return nil, err
@@ -38,14 +39,14 @@ func (s *Service) Upload(a ehi.Actor, j *ehi.Job) (*Upload, error) {
 	return u, nil
 }
 
-// Add stores a document under its name, which is made unique and harmless. declared is the type
-// that its sender says it has. Errors: ehi.Invalid where there are too many; ehi.TooLarge;
-// ErrNoSpace; those of reading it.
+// Add stores a document under a safe and unique form of its name. declared is the content type
+// that the sender declares. Errors: ehi.Invalid if there are too many documents; ehi.TooLarge;
+// ErrNoSpace; those of content.
 func (u *Upload) Add(name, declared string, content io.Reader) error {
 	s := u.service
 	if len(u.added) == s.AttachmentsPerCall || len(u.taken) == ehi.MaxAttachments {
 		return ehi.Errorf(ehi.Invalid,
-			"At most %d attachments a call and %d an export can be added",
+			"You can add at most %d attachments per request and %d per export",
 			s.AttachmentsPerCall, ehi.MaxAttachments)
 	}
 	head := make([]byte, sniffed)
@@ -76,12 +77,12 @@ func (u *Upload) Add(name, declared string, content io.Reader) error {
 	return nil
 }
 
-// sniffed is how many bytes of a document tell its type.
+// sniffed is how many bytes sniff needs.
 const sniffed = 512
 
-// Commit lists the documents in the export, or removes them where the upload has failed. Errors:
-// failed, where there is one; ehi.Invalid where there is no document; ehi.Conflict where the
-// export takes none any more.
+// Commit lists the documents in the export. If failed is not nil, it removes them instead.
+// Errors: failed; ehi.Invalid if there is no document; ehi.Conflict if the export no longer
+// accepts documents.
 func (u *Upload) Commit(ctx context.Context, failed error) (*ehi.Job, error) {
 	s, err := u.service, failed
 	if err == nil && len(u.added) == 0 {
@@ -93,9 +94,9 @@ func (u *Upload) Commit(ctx context.Context, failed error) (*ehi.Job, error) {
 			return j.Attach(u.added...)
 		})
 	}
-	if err != nil &&
-		// where NATS did not answer, the job may list them: then the janitor sees to it
-		!bus.IsAway(err) {
+	// If NATS did not answer, the job may list the documents. If it does not, the keeper removes
+	// them.
+	if err != nil && !bus.IsAway(err) {
 		for _, a := range u.added {
 			err = errors.Join(err, s.Files.RemoveAttachment(u.job.ID, a.Object))
 		}
@@ -108,5 +109,5 @@ func (u *Upload) Commit(ctx context.Context, failed error) (*ehi.Job, error) {
 	return j, err
 }
 
-// ErrNoAttachments is the answer to an upload without a document.
+// ErrNoAttachments is returned for an upload without a document.
 var ErrNoAttachments = ehi.Errorf(ehi.Invalid, `Called "addFiles" without uploaded "attachments"`)
