@@ -11,11 +11,12 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/lestrrat-go/jwx/v3/jwa"
 	"github.com/lestrrat-go/jwx/v3/jwk"
 	"golang.org/x/sync/singleflight"
@@ -33,6 +34,7 @@ const (
 	keySetStale    = 24 * time.Hour   // how long it is used if fetching fails
 	keySetPause    = 30 * time.Second // minimum pause between two fetches
 	keySetMaxCount = 64               // how many keys of a set are read
+	keySetsKept    = 512              // how many sets are cached
 )
 
 // assertionKeys parses a JWK set and keeps the public keys that can verify assertions: with a
@@ -89,25 +91,31 @@ func assertionAlgorithm(key jwk.Key) (alg jwa.SignatureAlgorithm, fits bool) {
 	return alg, !has || said.String() == alg.String()
 }
 
-// keySets fetches and caches the keys of clients that are registered with a jwks_uri.
+// keySets fetches and caches the keys of clients that are registered with a jwks_uri. It fetches
+// only when an assertion needs keys. (jwk.Cache does not fit: docs/design.md says why.)
 type keySets struct {
 	http   *http.Client
 	now    func() time.Time
-	flight singleflight.Group
-	mu     sync.Mutex
-	byURL  map[string]keySet
+	flight singleflight.Group // one fetch at a time of each URL, which alone writes its set
+	byURL  *lru.Cache[string, keySet]
 }
 
 // keySet is the last result and the time of the last attempt.
 type keySet struct {
-	keys           jwk.Set // nil until a fetch succeeded
-	fetched, tried time.Time
+	keys jwk.Set // nil until a fetch succeeded
+	// due is when the keys are fetched again, expires when they are no longer used.
+	due, expires time.Time
+	tried        time.Time
 }
 
 // newKeySets returns a fetcher that connects only to public addresses and to the given private
 // ranges. It checks addresses when it connects, after name resolution, so that a name cannot
 // change its address in between (DNS rebinding).
-func newKeySets(private []netip.Prefix, now func() time.Time) *keySets {
+func newKeySets(private []netip.Prefix, now func() time.Time) (*keySets, error) {
+	byURL, err := lru.New[string, keySet](keySetsKept)
+	if err != nil {
+		return nil, err
+	}
 	dialer := &net.Dialer{
 		Timeout: keySetTimeout,
 		Control: func(_, address string, _ syscall.RawConn) error {
@@ -118,7 +126,7 @@ func newKeySets(private []netip.Prefix, now func() time.Time) *keySets {
 			return nil
 		},
 	}
-	return &keySets{now: now, byURL: map[string]keySet{}, http: &http.Client{
+	return &keySets{now: now, byURL: byURL, http: &http.Client{
 		Timeout: keySetTimeout,
 		Transport: plainOnlyPrivate{private, &http.Transport{
 			DialContext:            dialer.DialContext,
@@ -131,7 +139,7 @@ func newKeySets(private []netip.Prefix, now func() time.Time) *keySets {
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		},
-	}}
+	}}, nil
 }
 
 // plainOnlyPrivate allows plain HTTP to addresses of the private ranges only.
@@ -222,9 +230,9 @@ func isATAP(at netip.Addr) bool {
 
 func (k *keySets) close() { k.http.CloseIdleConnections() }
 
-// get returns the keys at a URL. It fetches them if they are older than keySetFresh or lack the
-// kid, but not more often than every keySetPause. If that fails, it uses the old keys. Errors:
-// why there are none.
+// get returns the keys at a URL. It fetches them if they are older than keySetFresh, expired or
+// lack the kid, but not more often than every keySetPause. If that fails, it uses the old keys
+// unless they expired. Errors: why there are none.
 func (k *keySets) get(ctx context.Context, url, kid string) (jwk.Set, error) {
 	set, due := k.look(url, kid)
 	if !due {
@@ -249,10 +257,9 @@ func (k *keySets) get(ctx context.Context, url, kid string) (jwk.Set, error) {
 
 // look returns the cached keys of a URL, or nil, and whether to fetch them.
 func (k *keySets) look(url, kid string) (jwk.Set, bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	kept, now := k.byURL[url], k.now()
-	if kept.keys != nil && now.Sub(kept.fetched) > keySetStale {
+	kept, _ := k.byURL.Get(url)
+	now := k.now()
+	if kept.keys != nil && now.After(kept.expires) {
 		kept.keys = nil
 	}
 	if now.Sub(kept.tried) < keySetPause {
@@ -261,7 +268,7 @@ func (k *keySets) look(url, kid string) (jwk.Set, bool) {
 		}
 		return kept.keys, false
 	}
-	if kept.keys == nil || now.Sub(kept.fetched) > keySetFresh {
+	if kept.keys == nil || now.After(kept.due) {
 		return kept.keys, true
 	}
 	_, has := kept.keys.LookupKeyID(kid)
@@ -269,47 +276,86 @@ func (k *keySets) look(url, kid string) (jwk.Set, bool) {
 }
 
 func (k *keySets) fetch(ctx context.Context, url string) (jwk.Set, error) {
-	set, err := k.download(ctx, url)
+	set, header, err := k.download(ctx, url)
 	outcome := "ok"
 	if err != nil {
 		outcome = "failed"
 	}
 	telemetry.ClientKeys.WithLabelValues(outcome).Inc()
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	kept, now := k.byURL[url], k.now()
-	kept.tried = now
+	kept, _ := k.byURL.Get(url)
+	kept.tried = k.now()
 	if err == nil {
-		kept.keys, kept.fetched = set, now
+		kept.keep(set, header)
 	}
-	k.byURL[url] = kept
+	k.byURL.Add(url, kept)
 	return set, err
 }
 
-func (k *keySets) download(ctx context.Context, url string) (jwk.Set, error) {
+// keep replaces the keys by those that were fetched just now. They may not be cached for longer
+// than the Cache-Control header of their response allows (SMART App Launch 2.2, "Signature
+// Verification"). Even so they are used until the next fetch is allowed: else whoever sends
+// assertions could make the server send as many requests to the client.
+func (s *keySet) keep(keys jwk.Set, header http.Header) {
+	fresh, stale := keySetFresh, keySetStale
+	if life, limited := lifetime(header); limited {
+		stale = min(max(life, keySetPause), stale)
+		fresh = min(stale, fresh)
+	}
+	s.keys, s.due, s.expires = keys, s.tried.Add(fresh), s.tried.Add(stale)
+}
+
+// lifetime returns how long a response may still be cached by its Cache-Control header. limited is
+// false if the header sets no limit. A value that cannot be parsed counts as 0 (RFC 9111 4.2.1).
+func lifetime(header http.Header) (life time.Duration, limited bool) {
+	for directive := range strings.SplitSeq(strings.Join(header["Cache-Control"], ","), ",") {
+		name, value, _ := strings.Cut(directive, "=")
+		switch strings.ToLower(strings.TrimSpace(name)) {
+		case "no-store", "no-cache":
+			return 0, true
+		case "max-age":
+			if age := seconds(strings.Trim(strings.TrimSpace(value), `"`)); !limited || age < life {
+				life, limited = age, true
+			}
+		}
+	}
+	return max(life-seconds(header.Get("Age")), 0), limited
+}
+
+// seconds parses a number of seconds; 0 if it is none. More than a year counts as a year.
+func seconds(text string) time.Duration {
+	const year = 365 * 24 * 60 * 60
+	n, err := strconv.ParseUint(text, 10, 64) // MaxUint64 if it is larger
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return 0
+	}
+	return time.Duration(min(n, year)) * time.Second
+}
+
+func (k *keySets) download(ctx context.Context, url string) (jwk.Set, http.Header, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
 	resp, err := k.http.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer resp.Body.Close() // read completely, or abandoned
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if resp.StatusCode != http.StatusOK ||
 		media != "application/json" && media != "application/jwk-set+json" {
-		return nil, fmt.Errorf("%s answers %d with %q", url, resp.StatusCode, media)
+		return nil, nil, fmt.Errorf("%s answers %d with %q", url, resp.StatusCode, media)
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, keySetBytes+1))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(data) > keySetBytes {
-		return nil, fmt.Errorf("%s answers more than %d bytes", url, keySetBytes)
+		return nil, nil, fmt.Errorf("%s answers more than %d bytes", url, keySetBytes)
 	}
-	return assertionKeys(data)
+	set, err := assertionKeys(data)
+	return set, resp.Header, err
 }
 
 // keysOf returns the keys that verify a client's assertions.

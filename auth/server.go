@@ -106,9 +106,12 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if c.KeyAge <= 0 {
 		c.KeyAge = 90 * 24 * time.Hour
 	}
-	s := &Server{Config: c, keySets: newKeySets(c.PrivateKeySets, c.Now)}
+	keySets, err := newKeySets(c.PrivateKeySets, c.Now)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{Config: c, keySets: keySets}
 	s.sandbox = s.sandboxClient()
-	var err error
 	defer func() {
 		if err != nil {
 			s.Close()
