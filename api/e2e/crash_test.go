@@ -386,7 +386,8 @@ func filesByJob(t *testing.T, root string) map[string]int {
 	return got
 }
 
-// awaitFiles waits until the exports folder holds exactly so many files of these jobs: the janitor runs every 100 ms there.
+// awaitFiles waits until the exports folder holds exactly so many files of these jobs: the keeper
+// runs every 100 ms there.
 func awaitFiles(t *testing.T, root string, want map[string]int) {
 	t.Helper()
 	var got map[string]int

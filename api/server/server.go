@@ -118,7 +118,7 @@ type Deps struct {
 	Level *slog.LevelVar
 	// Settings is what the process runs with, for administrators to see.
 	Settings []Setting
-	// Sweeps is the janitor, as far as it waits for an administrator.
+	// Sweeps is the keeper, as far as it waits for an administrator.
 	Sweeps Sweeps
 	// Condition is whether the process does all of its work; nil: it does.
 	Condition *condition.Watch
@@ -133,10 +133,10 @@ type FileStore interface {
 	Remove(job string) error
 }
 
-// Sweeps is the janitor: what it does not do without an administrator's word, and what it is told.
+// Sweeps is the keeper: what it does not do without an administrator's word, and what it is told.
 type Sweeps interface {
 	staff.Sweeps
-	// Doubt has the janitor look soon whether a job lacks the record of a task, and has to be made anew.
+	// Doubt has the keeper look soon whether a job lacks the record of a task, and has to be made anew.
 	Doubt(job string)
 }
 

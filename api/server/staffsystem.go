@@ -45,7 +45,7 @@ type systemState struct {
 	Statuses     []statusState
 	Streams      []streamState
 	Stored, Free int64
-	Waiting      map[string]int // what the janitor would remove, see Sweeps
+	Waiting      map[string]int // what the keeper would remove, see Sweeps
 	Exporters    []ehi.Exporter // that have joined
 	Problems     string         // what could not be asked
 }

@@ -11,12 +11,12 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Sweeps is the janitor, as far as it waits for an administrator.
+// Sweeps is the keeper, as far as it waits for an administrator.
 type Sweeps interface {
-	// SweepsWaiting is of how many jobs the janitor would remove the files ("files") or the records
+	// SweepsWaiting is of how many jobs the keeper would remove the files ("files") or the records
 	// of tasks ("records"), and how many exports it would make anew ("exports").
 	SweepsWaiting() map[string]int
-	// AllowSweep lets the janitor do what is waiting now.
+	// AllowSweep lets the keeper do what is waiting now.
 	AllowSweep()
 }
 
@@ -37,7 +37,7 @@ func (h *Controls) Routes(r Router) {
 	r.On("POST", "/admin/sweep", h.handleAllowSweep)
 }
 
-// handleSweep reports what the janitor does not do before an administrator allows it.
+// handleSweep reports what the keeper does not do before an administrator allows it.
 func (h *Controls) handleSweep(c *fiber.Ctx) error {
 	waiting := h.Sweeps.SweepsWaiting()
 	return c.JSON(fiber.Map{
@@ -51,7 +51,7 @@ func (h *Controls) handleSweep(c *fiber.Ctx) error {
 func (h *Controls) handleAllowSweep(c *fiber.Ctx) error {
 	waiting := h.Sweeps.SweepsWaiting()
 	h.Sweeps.AllowSweep()
-	said := fmt.Sprintf("let the janitor remove the files of %d jobs, and the records of tasks of "+
+	said := fmt.Sprintf("let the keeper remove the files of %d jobs, and the records of tasks of "+
 		"%d, whose own records are gone, and make %d exports anew that lack records of tasks",
 		waiting["files"], waiting["records"], waiting["exports"])
 	h.Log.Warn(said, "by", request.AdministratorName(c))

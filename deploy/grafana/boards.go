@@ -318,7 +318,7 @@ var queue = Board{
 			},
 		},
 		{
-			Title: "What has the janitor removed?",
+			Title: "What has the keeper removed?",
 			About: "A second, by kind. Files and records are the remains of processes that died.",
 			Unit:  "ops",
 			Queries: []Query{
@@ -326,7 +326,7 @@ var queue = Board{
 			},
 		},
 		{
-			Title: "What does the janitor keep that no record names?",
+			Title: "What does the keeper keep that no record names?",
 			About: "Jobs with files and without a record, for --orphan-grace. Where it stopped, " +
 				"it waits for an administrator's word (/admin/sweep).",
 			Unit: "short",
@@ -423,7 +423,7 @@ var queue = Board{
 			}}},
 		{
 			Title: "Does the keeper keep up?",
-			About: "Time of a round of janitor and reconciler, and since the last one without " +
+			About: "Time of a round of the keeper, and since the last one without " +
 				"an error; after two minutes an alert fires.",
 			Unit: "s",
 			Warn: 60,

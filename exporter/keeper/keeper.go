@@ -347,7 +347,7 @@ func (k *Keeper) sweepTasks(ctx context.Context) error {
 	}
 	for job, tasks := range gone {
 		for _, n := range tasks {
-			telemetry.JanitorRemoved.WithLabelValues("record").Inc()
+			telemetry.KeeperRemoved.WithLabelValues("record").Inc()
 			k.Log.Info("remove the record of a task whose job is gone", "job", job, "task", n)
 			errs = append(errs, k.Bus.Tasks.DeleteOne(ctx, job, n))
 		}
@@ -474,7 +474,7 @@ func (k *Keeper) Expire(ctx context.Context, now time.Time) error {
 			errs = append(errs, err)
 			continue
 		}
-		telemetry.JanitorRemoved.WithLabelValues("job").Inc()
+		telemetry.KeeperRemoved.WithLabelValues("job").Inc()
 		k.Log.Info("job expired", "job", s.ID)
 	}
 	return errors.Join(errs...)

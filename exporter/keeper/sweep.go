@@ -98,7 +98,7 @@ func (s *sweep) job(ctx context.Context, id string, stored []files.Stored) error
 			return err
 		}
 		if !keep {
-			telemetry.JanitorRemoved.WithLabelValues("file").Inc()
+			telemetry.KeeperRemoved.WithLabelValues("file").Inc()
 			k.Log.Info("remove an orphan file", "job", id, "file", f.Name)
 			errs = append(errs, k.Files.RemoveObject(id, f))
 		}
@@ -134,7 +134,7 @@ func (s *sweep) finish() error {
 	quarantined, errs := s.kept, []error(nil)
 	if k.approval.allows("files", len(s.orphans), s.jobs) {
 		for id, files := range s.orphans {
-			telemetry.JanitorRemoved.WithLabelValues("file").Add(float64(files))
+			telemetry.KeeperRemoved.WithLabelValues("file").Add(float64(files))
 			k.Log.Info("remove the files of a job that is gone", "job", id, "files", files)
 			errs = append(errs, k.Files.Remove(id))
 			delete(s.seen, id)

@@ -148,7 +148,7 @@ func (h *house) on(over disk.FS) *filestest.Faulty {
 	return faulty
 }
 
-// checkFiles reads the files that the records of a job name, runs the janitor, and checks that
+// checkFiles reads the files that the records of a job name, runs the keeper, and checks that
 // no other file is left.
 func (h *house) checkFiles(id string) {
 	h.t.Helper()
@@ -195,9 +195,9 @@ func (h *house) checkFile(id string, f ehi.File) {
 	}
 }
 
-// A janitor that stops between listing the files and reading the records removes nothing that a
+// A keeper that stops between listing the files and reading the records removes nothing that a
 // record names by then.
-func TestAJanitorThatWakesUpTooLateRemovesNothing(t *testing.T) {
+func TestAKeeperThatWakesUpTooLateRemovesNothing(t *testing.T) {
 	h := newHouse(t)
 	paused := &pausing{FS: disk.OS()}
 	root := t.TempDir()
@@ -216,7 +216,7 @@ func TestAJanitorThatWakesUpTooLateRemovesNothing(t *testing.T) {
 	h.request("b", true)
 	<-waiting.reached
 	<-waiting.reached
-	// the files of an earlier attempt, which the janitor must remove; those of this attempt are
+	// the files of an earlier attempt, which the keeper must remove; those of this attempt are
 	// not written yet
 	for _, id := range []string{"a", "gone"} {
 		batch, err := h.files.NewBatch(id, 0, 0)
@@ -230,7 +230,7 @@ func TestAJanitorThatWakesUpTooLateRemovesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// the janitor stops after each folder in turn, while exports finish
+	// the keeper stops after each folder in turn, while exports finish
 	for round := range 20 {
 		paused.pauseAfter(round)
 		swept := make(chan error, 1)

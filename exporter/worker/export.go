@@ -101,7 +101,7 @@ func excused(ctx context.Context, err error) bool {
 
 // attempt writes a task's files and commits the task. On an error it removes the files of this
 // attempt, unless the answer to the commit was lost: the commit may have succeeded. The next
-// delivery finds out. If the commit failed, the janitor removes the files.
+// delivery finds out. If the commit failed, the keeper removes the files.
 func (p *Pool) attempt(
 	ctx context.Context, r *run, job *ehi.Job, task *bus.Taken,
 	open func() (source.Record, error),

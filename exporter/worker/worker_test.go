@@ -459,7 +459,7 @@ func TestReconcilerRepublishesLostCommands(t *testing.T) {
 }
 
 // Files that no record names are removed. Files that a record names, or may name later, stay.
-func TestJanitorRemovesOrphansOnly(t *testing.T) {
+func TestKeeperRemovesOrphansOnly(t *testing.T) {
 	h := newHouse(t)
 	stop := h.work(h.source, "w")
 	h.request("kept", true)

@@ -27,7 +27,7 @@ type Identified interface {
 }
 
 // Errors of Open: files and state do not belong together, or a part of the state is lost. The
-// janitor would delete files that no record names, so the server must not start.
+// keeper would delete files that no record names, so the server must not start.
 var (
 	ErrStranger = errors.New("the exports and the state do not belong together")
 	ErrLost     = errors.New("a part of the state is lost")

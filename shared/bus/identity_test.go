@@ -30,7 +30,7 @@ func pair(t *testing.T, state, exports string, accept bool) (*bus.Bus, *local.St
 	return b, f, err
 }
 
-// Files and state that do not belong together are not served: the janitor would take the files for
+// Files and state that do not belong together are not served: the keeper would take the files for
 // garbage. They are where nothing says otherwise, or an operator does.
 func TestFilesAndStateBelongTogether(t *testing.T) {
 	state, exports := t.TempDir(), t.TempDir()

@@ -97,7 +97,7 @@ func (b *Base) Remove(job string) error {
 	return errors.Join(err, b.Forget(job))
 }
 
-// Walk calls f for each job that has files, with all its files. Only the janitor uses it. The
+// Walk calls f for each job that has files, with all its files. Only the keeper uses it. The
 // files of a job are listed before the call of f.
 func (b *Base) Walk(f func(job string, stored []Stored) error) error { return b.backend.Walk(f) }
 

@@ -18,7 +18,7 @@
 //	worker      the task's record, by CAS       the extents are named: this is the commit
 //	            or Discard                      of an attempt that failed or was superseded
 //
-// What a process leaves that dies in between is found by its attempt's number: the janitor walks
+// What a process leaves that dies in between is found by its attempt's number: the keeper walks
 // the store and removes the objects that no record names.
 //
 // # Another kind of store

@@ -223,14 +223,14 @@ var (
 	ClientKeys = counters("ehi_client_keys_fetched_total",
 		"Fetches of a client's keys by its jwks_uri, by outcome (ok, failed).", "outcome")
 
-	JanitorRemoved = counters("ehi_janitor_removed_total",
-		"What the janitor removed: expired jobs (job), files that no record names (file), "+
+	KeeperRemoved = counters("ehi_janitor_removed_total",
+		"What the keeper removed: expired jobs (job), files that no record names (file), "+
 			"records of tasks whose job is gone (record).", "kind")
 	Quarantined = gauge("ehi_janitor_quarantined_jobs",
 		"Jobs of which there are files and no record: the files are kept for --orphan-grace, "+
 			"since the record may be given back.")
 	SweepStopped = gauge("ehi_janitor_stopped",
-		"1 while the janitor waits for an administrator's word, else 0.")
+		"1 while the keeper waits for an administrator's word, else 0.")
 	FilesDamaged = counters("ehi_files_damaged_total",
 		"Files of exports that were found damaged: not there (missing), with fewer bytes "+
 			"(short), other bytes (changed) or bytes behind its end (longer), or that the disk "+
@@ -246,11 +246,11 @@ var (
 			"whichever process it was, in Unix time: until one has, when the first began. 0 "+
 			"where this process does not scrub.")
 	KeeperSeconds = histogram("ehi_keeper_round_duration_seconds",
-		"Time that a round of the janitor and the reconciler took.")
+		"How long a keeper round took.")
 	KeeperSuccess = gauge("ehi_keeper_success_timestamp_seconds",
-		"When a round of the janitor and the reconciler last met no error, in Unix time.")
+		"When a keeper round last ended without an error, in Unix time.")
 	KeeperFailed = counter("ehi_keeper_rounds_failed_total",
-		"Rounds of the janitor and the reconciler that met an error; the log has it.")
+		"Keeper rounds that met an error. The log has it.")
 
 	CertificateExpiry = sampledGauge("ehi_certificate_expiry_timestamp_seconds",
 		"When the certificate of --tls-cert expires, in Unix time; not told without one.")
@@ -289,7 +289,7 @@ func init() {
 	for c, values := range map[counterVec][][]string{
 		JobsCreated:         {kinds},
 		JobsEnded:           {kinds, {"retrieved", "approved", "rejected", "failed", "aborted"}},
-		JanitorRemoved:      {{"job", "file", "record"}},
+		KeeperRemoved:       {{"job", "file", "record"}},
 		FilesDamaged:        {{"missing", "short", "changed", "longer", "unreadable"}},
 		CommandsPublished:   {lanes, {"start", "task"}},
 		CommandsRedelivered: {lanes},
