@@ -11,9 +11,9 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// Who is removed and registered again under the same name is somebody else, within the same
-// second, and also where a process does it whose clock is behind that of the one which let the
-// former in.
+// A client or account that is removed and registered again under the same name is a different
+// one. This holds within the same second, and if another process registers it whose clock is
+// behind.
 func TestWhoIsMadeAgainHasNothingOfTheFormer(t *testing.T) {
 	const back = "https://app.example/cb"
 	clients := []auth.Client{
@@ -113,8 +113,8 @@ func TestWhoIsMadeAgainHasNothingOfTheFormer(t *testing.T) {
 	}
 }
 
-// A removal that is cut short leaves an account that can be removed again: what it has let in
-// has ended by the time that the account is gone.
+// An interrupted removal leaves an account that can be removed again. Everything that the
+// account approved has ended before the account is gone.
 func TestAnAccountGoesAfterWhatItHasLetIn(t *testing.T) {
 	const back = "https://app.example/cb"
 	_, clock, b := newServer(t)
@@ -158,7 +158,7 @@ func TestAnAccountGoesAfterWhatItHasLetIn(t *testing.T) {
 	}
 }
 
-// registered registers clients, and returns the secret of the last one.
+// registered registers clients and returns the secret of the last one.
 func registered(t *testing.T, s *auth.Server, clients []auth.Client) (secret string) {
 	t.Helper()
 	for _, c := range clients {

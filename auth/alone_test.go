@@ -12,8 +12,8 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// No client that registers itself is left with a name that looks like one which an administrator
-// registered before it, in whatever process, however short before that was.
+// A client that registers itself never keeps a name that looks like that of a client which an
+// administrator has registered before, in whatever process and however recently.
 func TestNoRegistrationIsNamedLikeOneThatIsMadeAtOnce(t *testing.T) {
 	one, c, b := newServer(t)
 	two := attach(t, b, c)
@@ -69,8 +69,8 @@ func TestNoRegistrationIsNamedLikeOneThatIsMadeAtOnce(t *testing.T) {
 	}
 }
 
-// Of administrators whose names look alike, and who are added at once by two processes, one
-// stays at most.
+// If two processes add administrators with similar names at the same time, at most one of them
+// remains.
 func TestOfNamesThatLookAlikeAtOnceOneStays(t *testing.T) {
 	one, c, b := newServer(t)
 	two := attach(t, b, c)

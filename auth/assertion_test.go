@@ -12,8 +12,8 @@ import (
 	"ehi-server/auth"
 )
 
-// REAL-8: clocks that differ by up to 30 seconds are forgiven, in both directions, and an
-// assertion's identifier is remembered for as long as the assertion would be good.
+// REAL-8: clocks may differ by up to 30 seconds in both directions. The ID of an assertion is
+// remembered for as long as the assertion is valid.
 func TestREAL8AssertionsHaveALeeway(t *testing.T) {
 	_, clock, b := newServer(t)
 	s := production(t, b, clock, nil)
@@ -52,17 +52,17 @@ func TestREAL8AssertionsHaveALeeway(t *testing.T) {
 	if err := ask("once", 0, time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	clock.Add(int64(time.Minute + 20*time.Second)) // an assertion of then would be good still
+	clock.Add(int64(time.Minute + 20*time.Second)) // an assertion of that time would still be valid
 	wantError(t, ask("once", -time.Minute-20*time.Second, -20*time.Second), "invalid_client")
 }
 
-// assertionOf is an assertion of the client "signs".
+// assertionOf returns an assertion of the client "signs".
 func assertionOf(t *testing.T, key jwk.Key, id string, issued, expires time.Time) string {
 	t.Helper()
 	return signed(t, "signs", key, jwt.NewBuilder().JwtID(id).IssuedAt(issued).Expiration(expires))
 }
 
-// signed is an assertion of a client for the token endpoint, with whatever else it says.
+// signed returns an assertion of a client for the token endpoint, with further claims.
 func signed(t *testing.T, client string, key jwk.Key, says *jwt.Builder) string {
 	t.Helper()
 	tok, err := says.Issuer(client).Subject(client).Audience([]string{

@@ -32,7 +32,7 @@ type clock struct{ atomic.Int64 }
 
 func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.Load())) }
 
-// secret is the sandbox client's.
+// secret is the secret of the sandbox's client.
 const secret = "the secret of the sandbox"
 
 func newServer(t *testing.T) (*auth.Server, *clock, *bus.Bus) {
@@ -347,7 +347,7 @@ func TestSMART4RefreshRotatesAndReuseRevokesTheFamily(t *testing.T) {
 	}
 }
 
-// SMART-6: nothing but an access token is a bearer.
+// SMART-6: only an access token is accepted as a bearer token.
 func TestSMART6OnlyAccessTokensAreBearers(t *testing.T) {
 	s, clock, _ := newServer(t)
 	c := code(t, s)
@@ -380,9 +380,9 @@ func TestSMART6OnlyAccessTokensAreBearers(t *testing.T) {
 	}
 }
 
-// RFC 7009: a client ends what its tokens are part of, by an access token, a refresh token, or
-// one that was used before, on every process; it ends nobody else's, and learns nothing of
-// tokens that are not known.
+// RFC 7009: a client revokes the grant behind its own tokens with an access token, a refresh
+// token, or a used refresh token, in every process. It cannot revoke grants of other clients,
+// and learns nothing about unknown tokens.
 func TestAClientRevokesItsOwnTokensOnly(t *testing.T) {
 	s, clock, b := newServer(t)
 	other := attach(t, b, clock)
@@ -441,8 +441,8 @@ func TestAClientRevokesItsOwnTokensOnly(t *testing.T) {
 			})), "invalid_client")
 }
 
-// SMART-8, RFC 7662: a resource server that authenticates learns what an access token opens, and
-// of any other token that it opens nothing.
+// SMART-8, RFC 7662: an authenticated resource server learns what an access token allows. Every
+// other token is reported as inactive.
 func TestIntrospectionTellsResourceServersOnly(t *testing.T) {
 	s, clock, _ := newServer(t)
 	tok := mustToken(t, s, codeForm(code(t, s)))
@@ -486,7 +486,7 @@ func TestIntrospectionTellsResourceServersOnly(t *testing.T) {
 	}
 }
 
-// Any number of processes are one authorization server.
+// All processes together are one authorization server.
 func TestTokensAndRevocationsHoldInEveryProcess(t *testing.T) {
 	a, clock, b := newServer(t)
 	other := attach(t, b, clock)
@@ -509,7 +509,8 @@ func TestTokensAndRevocationsHoldInEveryProcess(t *testing.T) {
 	}
 }
 
-// Clients such as smart-fetch take only a key whose key_ops has sign. The keys stay the same.
+// Clients such as smart-fetch accept only a key whose key_ops includes sign. The keys stay the
+// same.
 func TestSandboxKeysSayThatTheySign(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "keys.json")
 	first, err := auth.SandboxKeys(file)
@@ -525,8 +526,8 @@ func TestSandboxKeysSayThatTheySign(t *testing.T) {
 	}
 }
 
-// No assertion that was not signed by the client's key authenticates it, and none ends in
-// anything but an OAuth error.
+// An assertion authenticates a client only if the client's key has signed it. Every other
+// assertion results in an OAuth error.
 func FuzzAssertion(f *testing.F) {
 	b, err := bus.Open(f.Context(), bus.Config{StoreDir: f.TempDir()})
 	if err != nil {

@@ -20,8 +20,8 @@ import (
 	"ehi-server/shared/link/linktest"
 )
 
-// cutOff is an authorization server whose NATS can be stalled, and another one on the same NATS
-// that goes on.
+// cutOff returns an authorization server whose NATS connection can be stalled, and another
+// server with a working connection to the same NATS.
 func cutOff(t *testing.T) (here, there *auth.Server, wire *linktest.Wire) {
 	t.Helper()
 	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
@@ -38,7 +38,7 @@ func cutOff(t *testing.T) (here, there *auth.Server, wire *linktest.Wire) {
 	return production(t, b, &clock{}, nil), production(t, nats, &clock{}, nil), wire
 }
 
-// signer is a new key, and its public half as a client registers it.
+// signer returns a new key, and its public half in the form of a registration.
 func signer(t *testing.T) (key jwk.Key, public json.RawMessage) {
 	t.Helper()
 	raw, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
@@ -66,14 +66,14 @@ func assertion(t *testing.T, client string, key jwk.Key) string {
 		jwt.NewBuilder().JwtID("once").Expiration(time.Now().Add(time.Minute)))
 }
 
-// asked is what is asked of a server that was cut off from NATS before what it is about was made
-// elsewhere.
+// asked is a request to a server about something that another process created while the server
+// was cut off from NATS.
 type asked struct {
 	name string
 	ask  func(context.Context) error
 }
 
-// isThere turns a yes that is missing into an error.
+// isThere returns an error if yes is false.
 func isThere(yes bool, err error) error {
 	if err == nil && !yes {
 		err = errors.New("it says no")
@@ -81,9 +81,9 @@ func isThere(yes bool, err error) error {
 	return err
 }
 
-// Nothing is refused on missing evidence: whatever a server has not heard of, because NATS is
-// away, it does not take for something that is not there. It says that it cannot tell, and that
-// it can as soon as NATS is back.
+// Nothing is rejected because evidence is missing. While NATS is unreachable, a server does not
+// treat what it has not received as nonexistent. It answers that it cannot tell, and gives the
+// right answer when NATS is back.
 func TestNothingIsRefusedWhileNATSIsAway(t *testing.T) {
 	t.Parallel()
 	here, there, wire := cutOff(t)
@@ -252,7 +252,7 @@ func TestNothingIsRefusedWhileNATSIsAway(t *testing.T) {
 	for _, a := range all {
 		t.Run("back: "+a.name, func(t *testing.T) {
 			var err error
-			until(t, "NATS", func() bool { // the connection may be opening anew
+			until(t, "NATS", func() bool { // the connection may still be reopening
 				err = a.ask(t.Context())
 				return !bus.IsAway(err)
 			})
@@ -263,7 +263,7 @@ func TestNothingIsRefusedWhileNATSIsAway(t *testing.T) {
 	}
 }
 
-// What a server has heard to be over is refused without NATS.
+// What a server knows to be invalid is rejected without NATS.
 func TestWhatIsKnownToBeOverIsRefusedWhileNATSIsAway(t *testing.T) {
 	t.Parallel()
 	here, there, wire := cutOff(t)

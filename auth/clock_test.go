@@ -8,9 +8,9 @@ import (
 	"ehi-server/auth"
 )
 
-// A clock that is ten years ahead for a minute, and is set right, leaves no token behind that is
-// good for ten years: neither an access token whose signature was checked while it was wrong,
-// nor the refresh token of its grant.
+// A clock is ten years ahead for a minute and is then set right. No token of that time stays
+// valid for ten years: neither an access token whose signature was checked at that time, nor the
+// refresh token of its grant.
 func TestTokensOfAClockThatWasAheadEndWithIt(t *testing.T) {
 	s, c, _ := newServer(t)
 	c.Store(int64(10 * 365 * 24 * time.Hour))
@@ -34,5 +34,5 @@ func TestTokensOfAClockThatWasAheadEndWithIt(t *testing.T) {
 	}
 }
 
-// clockStep is by how much a clock is set back in everyday life.
+// clockStep is how far a clock is set back in normal operation.
 const clockStep = 30 * time.Second

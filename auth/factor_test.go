@@ -17,7 +17,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// appCode is what an authenticator app shows of a secret at an instant, as RFC 6238 has it.
+// appCode returns the code that an authenticator app shows for a secret at an instant (RFC
+// 6238).
 func appCode(t *testing.T, secret string, at time.Time) string {
 	t.Helper()
 	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(secret)
@@ -31,8 +32,7 @@ func appCode(t *testing.T, secret string, at time.Time) string {
 	return fmt.Sprintf("%06d", (binary.BigEndian.Uint32(sum[from:])&0x7fffffff)%1_000_000)
 }
 
-// The app of RFC 6238's appendix B shows what the RFC says, of which an app of six digits shows
-// the end.
+// Test vectors of RFC 6238, appendix B. An app with six digits shows the last six.
 func TestCodesAreThoseOfRFC6238(t *testing.T) {
 	secret := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(
 		[]byte("12345678901234567890"))
@@ -48,7 +48,7 @@ func TestCodesAreThoseOfRFC6238(t *testing.T) {
 	}
 }
 
-// enrolled is an administrator with a second factor, whose set-up code is used up.
+// enrolled returns an administrator with a second factor, whose set-up code is used up.
 func enrolled(
 	t *testing.T, s *auth.Server, c *clock, name string,
 ) (secret string, recovery []string) {
@@ -80,8 +80,8 @@ func enrolled(
 	return secret, recovery
 }
 
-// A code of the app is good once, near its time, and so is each recovery code; whichever process
-// is asked.
+// Each code of the app is valid once and near its time, and each recovery code is valid once, in
+// whichever process.
 func TestCodesOfTheSecondFactorAreUsedOnce(t *testing.T) {
 	s, clock, b := newServer(t)
 	other := attach(t, b, clock)
@@ -93,16 +93,16 @@ func TestCodesOfTheSecondFactorAreUsedOnce(t *testing.T) {
 			t.Errorf("%q: %q, %v", code, by, err)
 		}
 	}
-	check(s, appCode(t, secret, clock.now()), "") // it has set the factor up
+	check(s, appCode(t, secret, clock.now()), "") // it was used to set up the factor
 	clock.Add(int64(2 * time.Minute))
 	late, now := appCode(t, secret, clock.now().Add(-time.Minute)), appCode(t, secret, clock.now())
 	check(s, late, "")
 	check(other, now[:3]+" "+now[3:], auth.ByApp)
 	check(s, now, "")
 	check(other, now, "")
-	check(s, appCode(t, secret, clock.now().Add(-30*time.Second)), "") // behind one that was used
+	check(s, appCode(t, secret, clock.now().Add(-30*time.Second)), "") // earlier than a used one
 	clock.Add(int64(2 * time.Minute))
-	// the app's clock goes ahead
+	// the app's clock is ahead
 	check(s, appCode(t, secret, clock.now().Add(30*time.Second)), auth.ByApp)
 	check(s, recovery[3], auth.ByRecovery)
 	check(other, recovery[3], "")
@@ -121,11 +121,11 @@ func TestCodesOfTheSecondFactorAreUsedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	clock.Add(int64(2 * time.Minute))
-	// a new password takes no second factor away
+	// a new password does not remove the second factor
 	check(s, appCode(t, secret, clock.now()), auth.ByApp)
 }
 
-// Of many simultaneous uses of a code one wins.
+// Of many simultaneous uses of a code exactly one succeeds.
 func TestOfManyUsesOfACodeOneWins(t *testing.T) {
 	s, clock, b := newServer(t)
 	other := attach(t, b, clock)
@@ -137,7 +137,7 @@ func TestOfManyUsesOfACodeOneWins(t *testing.T) {
 		}
 		var won atomic.Int64
 		var all sync.WaitGroup
-		for i := range 4 { // of as many as are free of a pause
+		for i := range 4 { // as many as are allowed without a pause
 			all.Go(func() {
 				_, err := []*auth.Server{s, other}[i%2].CheckCode(t.Context(), "admin", "ada", code)
 				if err == nil {
@@ -153,8 +153,8 @@ func TestOfManyUsesOfACodeOneWins(t *testing.T) {
 	}
 }
 
-// Wrong codes hold an account up as wrong passwords do, whether the code would be right then or
-// not.
+// Wrong codes delay further attempts like wrong passwords, whether or not the next code is
+// right.
 func TestWrongCodesLockTheSecondFactor(t *testing.T) {
 	s, clock, _ := newServer(t)
 	secret, recovery := enrolled(t, s, clock, "ada")
@@ -182,8 +182,8 @@ func TestWrongCodesLockTheSecondFactor(t *testing.T) {
 	}
 }
 
-// A second factor that is reset is gone on every process, and the sessions from before are void.
-// The administrator of the configuration has one without an account.
+// A reset second factor is gone in every process, and earlier sessions are invalid. The
+// configured administrator has a second factor without an account.
 func TestASecondFactorIsReset(t *testing.T) {
 	s, clock, b := newServer(t)
 	other := attach(t, b, clock)

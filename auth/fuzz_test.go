@@ -14,8 +14,8 @@ import (
 	"ehi-server/shared/weburl"
 )
 
-// Of whatever a client publishes, only public keys serve that have an id and fit one of the
-// algorithms.
+// Of the keys that a client publishes, the server uses only public keys with an ID that fit one
+// of the algorithms.
 func FuzzAssertionKeys(f *testing.F) {
 	f.Add([]byte(`{"keys":[{"kty":"EC","crv":"P-384","kid":"a","x":"AA","y":"AA"}]}`))
 	f.Add([]byte(`{"keys":[{"kty":"oct","k":"c2VjcmV0","kid":"x"}]}`))
@@ -38,7 +38,7 @@ func FuzzAssertionKeys(f *testing.F) {
 	})
 }
 
-// A redirect is let through only where it is a registered one, or one of loopback with another
+// A redirect is allowed only to a registered URI, or to a registered loopback URI with another
 // port (RFC 8252 7.3).
 func FuzzRedirects(f *testing.F) {
 	c := &clientRecord{
@@ -86,8 +86,8 @@ func FuzzRedirects(f *testing.F) {
 	})
 }
 
-// EHI-7: what the release form leads on to is of a registered origin, or a registered
-// redirect_uri, as browsers read it.
+// EHI-7: the release form redirects only to a registered origin or redirect_uri, as browsers
+// parse the address.
 func TestEHI7FormsLeadWhereBrowsersAreLetTo(t *testing.T) {
 	app := formsClient(t)
 	sandbox := (&Server{Config: Config{Sandbox: true}}).sandboxClient()
@@ -137,7 +137,7 @@ func TestEHI7FormsLeadWhereBrowsersAreLetTo(t *testing.T) {
 	}
 }
 
-// formsClient has redirect_uris and origins of each kind.
+// formsClient returns a client with redirect_uris and origins of each kind.
 func formsClient(t testing.TB) *clientRecord {
 	c := &clientRecord{Client: Client{Name: "An application", Scope: "launch/patient",
 		RedirectURIs: []string{
@@ -152,7 +152,7 @@ func formsClient(t testing.TB) *clientRecord {
 	return c
 }
 
-// FuzzFormsLeadOn: no spelling leads to an origin that is not registered.
+// FuzzFormsLeadOn: no spelling of an address leads to an origin that is not registered.
 func FuzzFormsLeadOn(f *testing.F) {
 	c := formsClient(f)
 	for _, seed := range []string{
@@ -187,7 +187,7 @@ func FuzzFormsLeadOn(f *testing.F) {
 	})
 }
 
-// FuzzPasswordHash: no stored hash, however broken, lets anything in or ends the process.
+// FuzzPasswordHash: a broken stored hash neither accepts a password nor crashes the process.
 func FuzzPasswordHash(f *testing.F) {
 	h, err := newHasher()
 	if err != nil {
@@ -209,7 +209,7 @@ func FuzzPasswordHash(f *testing.F) {
 	})
 }
 
-// The decoy asks for what a hash of today does.
+// The decoy costs as much as a current hash.
 func TestTheDecoyCostsWhatAHashDoes(t *testing.T) {
 	h, err := newHasher()
 	if err != nil {
@@ -229,7 +229,7 @@ func TestTheDecoyCostsWhatAHashDoes(t *testing.T) {
 	}
 }
 
-// Keys are fetched from public addresses, and from those that were opened.
+// Keys are fetched only from public addresses and from configured private ones.
 func TestWhereKeysMayBeFetchedFrom(t *testing.T) {
 	opened := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
 	for at, may := range map[string]bool{
@@ -258,8 +258,8 @@ func TestWhereKeysMayBeFetchedFrom(t *testing.T) {
 	}
 }
 
-// An IPv4 address that keys are not fetched from is refused in every spelling that IPv6 has for
-// it; one that was opened is open as such alone.
+// An IPv4 address from which keys must not be fetched is rejected in every IPv6 spelling. A
+// configured address is allowed only in its own form.
 func TestKeysAreNotFetchedFromIPv4InAnotherSpelling(t *testing.T) {
 	opened := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
 	for _, at := range []string{
@@ -277,7 +277,7 @@ func TestKeysAreNotFetchedFromIPv4InAnotherSpelling(t *testing.T) {
 			addr, err := netip.ParseAddr(spelling)
 			if err != nil {
 				if strings.Contains(spelling, "%") {
-					continue // netip takes no zone there
+					continue // netip accepts no zone there
 				}
 				t.Fatal(err)
 			}
@@ -297,7 +297,8 @@ func TestKeysAreNotFetchedFromIPv4InAnotherSpelling(t *testing.T) {
 	}
 }
 
-// SMART-5: an assertion is for this server's token endpoint or issuer, and for nobody else besides.
+// SMART-5: the audience of an assertion is this server's token endpoint or issuer, and nothing
+// else.
 func TestSMART5AnAssertionIsForThisServerAlone(t *testing.T) {
 	token, issuer := "https://ehi.example/auth/token", "https://ehi.example"
 	ours := []string{token, issuer}

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// Names that people take for one are alike, whichever way they are written.
+// Names that people cannot tell apart are alike, however they are spelled.
 func TestNamesThatLookAlike(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
@@ -63,11 +63,11 @@ func TestNamesThatLookAlike(t *testing.T) {
 		{"Second Thing", "Sǝcond Ʇhing", true}, // turned
 		{"Second Thing", "Ŝęcōnd Ŧĥĭňģ", true},
 		{"Second Thing", "§econd Thing", true},
-		{"Benefits", "8ene7its", false}, // 7 stands for t alone
+		{"Benefits", "8ene7its", false}, // 7 stands only for t
 		{"Begin Big", "8e9in Bi6", true},
 		{"Records", "Яecoяds", true},
 		{"Records", "Recørds", true},
-		{"Records", "Rec()rds", false}, // drawn of several
+		{"Records", "Rec()rds", false}, // drawn with several characters
 		{"Café", "Caf3", true},
 		{"健康", "健康", true},
 		{"My Health 2", "My Health 5", false}, // both may stand for s
@@ -101,7 +101,7 @@ func TestNamesThatLookAlike(t *testing.T) {
 	}
 }
 
-// words are the looks of a name, to read.
+// words returns the looks of a name in readable form.
 func words(name string) (out []string) {
 	for _, l := range append(looks(name), drawn(name)...) {
 		out = append(out, string(l))
@@ -109,8 +109,8 @@ func words(name string) (out []string) {
 	return out
 }
 
-// Each letter is known in each of its varieties, as Unicode names them, and in a digit that
-// stands for it.
+// Each letter is recognized in each of its variants by Unicode name, and in a digit that stands
+// for it.
 func TestVarietiesOfLettersLookLikeThem(t *testing.T) {
 	for letter := 'a'; letter <= 'z'; letter++ {
 		plain, upper := "x"+string(letter)+"y", unicode.ToUpper(letter)

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// What the initial access token allows is configured with it; without, it is a patient's
-// application.
+// The initial access token's configuration limits what it can register. Without a configuration
+// it registers applications for patients.
 func TestRegistrationIsHeldToWhatItsTokenAllows(t *testing.T) {
 	app := Client{
 		Name:         "App",
@@ -31,7 +31,7 @@ func TestRegistrationIsHeldToWhatItsTokenAllows(t *testing.T) {
 		limits RegistrationLimits
 		client Client
 		asked  []string
-		says   string // "" where it is allowed
+		says   string // "" if it is allowed
 	}{
 		"an application": {
 			RegistrationLimits{}, app, []string{"authorization_code"}, "",
@@ -122,7 +122,7 @@ func TestRegistrationIsHeldToWhatItsTokenAllows(t *testing.T) {
 	}
 }
 
-// A name is what people see of it: nothing in it is invisible, or turns the rest of the line round.
+// A name contains nothing invisible, and nothing that reverses the rest of the line.
 func TestNamesHoldNothingInvisible(t *testing.T) {
 	hidden := []rune{
 		0, 0x1b, 0x7f, 0x85, 0xad, 0x34f, 0x61c, 0x115f, 0x180b, 0x180e, 0x200b, 0x200c, 0x200d,
@@ -159,8 +159,8 @@ func TestNamesHoldNothingInvisible(t *testing.T) {
 	}
 }
 
-// RFC 8252 7.1: a private-use scheme is a domain turned round, so that two applications do not
-// share one by chance.
+// RFC 8252 7.1: a private-use scheme is a reversed domain, so that two applications do not share
+// one by chance.
 func TestPrivateUseSchemesAreReverseDomains(t *testing.T) {
 	for uri, good := range map[string]bool{
 		"org.example.app:/cb":          true,
@@ -209,8 +209,8 @@ func TestPrivateUseSchemesAreReverseDomains(t *testing.T) {
 	}
 }
 
-// A jwks_uri that can lead to nobody but neighbours is known by its spelling, before anything is
-// fetched.
+// A jwks_uri that can only lead to a private address is recognized by its spelling, before
+// anything is fetched.
 func TestKeysOfNeighboursAreKnownByTheirAddress(t *testing.T) {
 	private := &Server{Config: Config{PrivateKeySets: ranges("10.1.0.0/16", "127.0.0.0/8")}}
 	for uri, want := range map[string]struct{ anywhere, here bool }{

@@ -19,7 +19,7 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// production is a server without the sandbox's client.
+// production returns a server without the sandbox's client.
 func production(t *testing.T, b *bus.Bus, c *clock, change func(*auth.Config)) *auth.Server {
 	t.Helper()
 	cfg := auth.Config{KV: b.Auth, Issuer: "http://server.test", CheckIssuer: true, Now: c.now}
@@ -34,7 +34,7 @@ func production(t *testing.T, b *bus.Bus, c *clock, change func(*auth.Config)) *
 	return s
 }
 
-// until waits until something is so: news of another process come in a moment.
+// until waits for a condition: changes of another process arrive after a moment.
 func until(t *testing.T, what string, so func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !so(); {
@@ -46,7 +46,7 @@ func until(t *testing.T, what string, so func() bool) {
 
 const appScope = "patient/$ehi-export patient/*.rs launch/patient openid fhirUser offline_access"
 
-// A registration is checked before it is stored, and what is wrong is said.
+// A registration is checked before it is stored, and the error says what is wrong.
 func TestARegistrationIsChecked(t *testing.T) {
 	_, clock, b := newServer(t)
 	s := production(t, b, clock, nil)
@@ -153,8 +153,8 @@ func TestARegistrationIsChecked(t *testing.T) {
 	}
 }
 
-// What one process registers, rotates and removes holds in another; a client that has the id of
-// one that was removed gets none of its tokens.
+// Registrations, rotations and removals by one process take effect in the others. A client with
+// the ID of a removed client has none of its tokens.
 func TestRegistrationsHoldInEveryProcess(t *testing.T) {
 	_, clock, b := newServer(t)
 	s, other := production(t, b, clock, nil), production(t, b, clock, nil)
@@ -216,7 +216,8 @@ func TestRegistrationsHoldInEveryProcess(t *testing.T) {
 	}
 }
 
-// Scopes are granted as far as the registration allows: by name, by a wildcard, in either version.
+// Scopes are granted as far as the registration allows, by name or by wildcard, in either
+// version.
 func TestScopesAreGrantedAsRegistered(t *testing.T) {
 	_, clock, b := newServer(t)
 	s := production(t, b, clock, nil)
@@ -252,9 +253,9 @@ func TestScopesAreGrantedAsRegistered(t *testing.T) {
 	}
 }
 
-// SMART-6: a rotation leaves no gap: what the old key signed is good until it expires, in every
-// process, the new one signs at once, and the old one goes when all that it signed is gone.
-// Where keys may be known to others, they go at once.
+// SMART-6: a key rotation has no gap. Tokens of the old key stay valid in every process until
+// they expire, the new key signs immediately, and the old key is removed when all of its tokens
+// have expired. Compromised keys are removed immediately.
 func TestSMART6KeysAreRotated(t *testing.T) {
 	s, clock, b := newServer(t)
 	other := attach(t, b, clock)
@@ -353,8 +354,8 @@ func TestSMART6KeysAreRotated(t *testing.T) {
 	}
 }
 
-// The key of the first version signs on until it is rotated, so that both versions can work side
-// by side.
+// The key of the first version signs until it is rotated, so that both versions can run side by
+// side.
 func TestTheFirstVersionsKeySignsOn(t *testing.T) {
 	_, clock, b := newServer(t)
 	// RFC 7517 A.2
@@ -389,7 +390,8 @@ func TestTheFirstVersionsKeySignsOn(t *testing.T) {
 	}
 }
 
-// A patient sees which applications hold tokens, and ends them; nobody else's are shown or ended.
+// A patient sees and ends the access of applications that hold tokens. Those of other patients
+// are neither shown nor ended.
 func TestPatientsWithdrawTheirConsents(t *testing.T) {
 	s, clock, b := newServer(t)
 	other := attach(t, b, clock)
@@ -429,8 +431,8 @@ func TestPatientsWithdrawTheirConsents(t *testing.T) {
 	}
 }
 
-// Wrong passwords lock a name for longer and longer, known or not, in every process; a right
-// one, and a day, clear it.
+// Wrong passwords lock a name for increasing times in every process, whether or not the name
+// exists. The right password, or a day, resets the lock.
 func TestWrongPasswordsLockAName(t *testing.T) {
 	s, clock, b := newServer(t)
 	other := attach(t, b, clock)
@@ -497,7 +499,7 @@ func TestWrongPasswordsLockAName(t *testing.T) {
 	}
 }
 
-// Neither passwords nor secrets are kept, but as argon2id hashes.
+// Passwords and secrets are stored only as argon2id hashes.
 func TestSecretsAreKeptAsHashes(t *testing.T) {
 	_, clock, b := newServer(t)
 	s := production(t, b, clock, nil)
@@ -556,7 +558,7 @@ func TestSecretsAreKeptAsHashes(t *testing.T) {
 	}
 }
 
-// An account is one under every spelling of its name, and no administrator's name looks like
+// All spellings of a name belong to one account, and no administrator's name looks like
 // another's.
 func TestOneNameIsOneAccount(t *testing.T) {
 	_, clock, b := newServer(t)
@@ -604,8 +606,9 @@ func TestOneNameIsOneAccount(t *testing.T) {
 	}
 }
 
-// No application lives on this server: neither a code nor the patient's browser is sent to one
-// of its own pages, whatever was registered while the server's address was another.
+// No application has the address of this server. Neither a code nor the patient's browser is
+// sent to one of the server's own pages, even if a client was registered while the server had
+// another address.
 func TestNoApplicationIsAtThisServersAddress(t *testing.T) {
 	_, clock, b := newServer(t)
 	s := production(t, b, clock, func(c *auth.Config) { c.Issuer = "https://ehi.example.org" })
@@ -657,8 +660,8 @@ func TestNoApplicationIsAtThisServersAddress(t *testing.T) {
 	}
 }
 
-// SMART-2: what reads a redirect URI may end at a zero byte, or take what is encoded for a new
-// line.
+// SMART-2: a redirect URI has no encoded control characters. A reader may stop at a zero byte,
+// or decode a line break.
 func TestSMART2RedirectsHaveNoSpacesOrControls(t *testing.T) {
 	_, clock, b := newServer(t)
 	s := production(t, b, clock, nil)
@@ -681,8 +684,8 @@ func TestSMART2RedirectsHaveNoSpacesOrControls(t *testing.T) {
 	}
 }
 
-// Where patients have accounts, a code, an access token and a refresh token that none of them
-// has agreed to are void: a sandbox of the same state gave them to whoever chose the patient.
+// Where patients have accounts, codes and tokens without the approval of an account are invalid:
+// a sandbox with the same state issued them to anybody who chose the patient.
 func TestWhatNoAccountHasAgreedToIsVoid(t *testing.T) {
 	const back = "https://app.example/cb"
 	sandbox, clock, b := newServer(t)

@@ -8,8 +8,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// No administrator's account is called as the administrator of the configuration, or nearly so; a
-// patient's may be. Those that were there before him are told.
+// No administrator's account may have the name of the configured administrator, or one that
+// looks like it; a patient's account may. Earlier accounts with such a name are reported.
 func TestNobodyIsCalledAsTheConfigurationsAdministrator(t *testing.T) {
 	_, clock, b := newServer(t)
 	const password = "four plain words here"

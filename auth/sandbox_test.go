@@ -7,8 +7,8 @@ import (
 	"ehi-server/auth"
 )
 
-// What a sandbox lets in without a log-in is good for nothing on a server that is none, and is
-// there for the sandbox still.
+// What a sandbox granted without a log-in is invalid on other servers, and still valid in the
+// sandbox.
 func TestWhatASandboxLetInIsGoodThereAlone(t *testing.T) {
 	sandbox, clock, b := newServer(t)
 	s := production(t, b, clock, nil)

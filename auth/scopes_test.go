@@ -12,7 +12,8 @@ import (
 	"ehi-server/auth"
 )
 
-// SMART-7: what is asked for is granted down to what the server offers, in the words of the client.
+// SMART-7: requested scopes are reduced to what the server offers, in the spelling of the
+// client.
 func TestSMART7ScopesAreGrantedDownInTheWordsOfTheClient(t *testing.T) {
 	for asked, want := range map[string]string{
 		"patient/*.rs":                              "patient/*.rs",
@@ -48,7 +49,7 @@ func TestSMART7ScopesAreGrantedDownInTheWordsOfTheClient(t *testing.T) {
 	}
 }
 
-// SMART-7, REAL-12: scopes that say the same are the same, however they are spelt.
+// SMART-7, REAL-12: scopes with the same meaning are equal, however they are spelled.
 func TestSMART7SpellingsAreOnePermission(t *testing.T) {
 	same := [][]string{
 		{
@@ -97,7 +98,7 @@ func TestSMART7SpellingsAreOnePermission(t *testing.T) {
 	}
 }
 
-// words makes scope parameters of a small universe, as clients spell them.
+// words generates scope parameters of a small universe, as clients spell them.
 func words(t *rapid.T, label string) string {
 	contexts := []string{"patient/", "system/", "user/", ""}
 	types := []string{"*", "Patient", "Condition", "Claim", "Nope", "$ehi-export"}
@@ -119,8 +120,8 @@ func words(t *rapid.T, label string) string {
 	return strings.Join(rapid.SliceOfN(word, 0, 6).Draw(t, label), " ")
 }
 
-// permissions is what a scope parameter says, by another way than the code's: one line for each
-// interaction on each type of the universe, of which Device stands for the types that no scope
+// permissions computes the meaning of a scope parameter independently of the code: one line for
+// each interaction on each type of the universe. Device represents the types that no scope
 // names.
 func permissions(scopes string) map[string]bool {
 	out := map[string]bool{}
@@ -154,7 +155,7 @@ func within(a, b map[string]bool) bool {
 	return true
 }
 
-// SMART-7: containment, union, intersection and narrowing are those of sets.
+// SMART-7: containment, union, intersection and narrowing work like those of sets.
 func TestSMART7ScopesAreSets(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		first, second := words(t, "first"), words(t, "second")
@@ -196,7 +197,7 @@ func TestSMART7ScopesAreSets(t *testing.T) {
 	})
 }
 
-// FuzzScopes: nothing is granted that was not asked for, and a refresh never widens.
+// FuzzScopes: only requested scopes are granted, and a refresh never widens them.
 func FuzzScopes(f *testing.F) {
 	f.Add("patient/$ehi-export openid", "openid")
 	f.Add("patient/*.cruds system/*.* patient/Patient.dus", "patient/Patient.r patient/*.read?x=y")
@@ -218,8 +219,8 @@ func FuzzScopes(f *testing.F) {
 	})
 }
 
-// SMART-4, SMART-7: a refresh narrows within what was granted, by permission and not by word,
-// and says what it gives in the words of the client.
+// SMART-4, SMART-7: a refresh narrows the granted scopes, by permission and not by spelling, and
+// returns the client's spelling.
 func TestSMART7RefreshNarrowsToASubset(t *testing.T) {
 	s, _, _ := newServer(t)
 	tok := mustToken(t, s,
@@ -251,7 +252,7 @@ func TestSMART7RefreshNarrowsToASubset(t *testing.T) {
 	}
 }
 
-// RFC 6749 3.3: a request without a scope, or with none that can be granted, is refused as
+// RFC 6749 3.3: a request without a scope, or with none that can be granted, is rejected with
 // invalid_scope at both endpoints.
 func TestARequestWithoutScopeIsInvalidScope(t *testing.T) {
 	s, _, _ := newServer(t)

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// A password is refused where guessers come to it early: by lists, words, keyboards, dates, and
-// the name of its account; and taken where they do not, whatever it is made of.
+// A password is rejected if guessers try it early: from lists, words, keyboard patterns, dates,
+// or the name of its account. Otherwise it is accepted, whatever its characters are.
 func TestPasswordsThatAreEasyToGuessAreRefused(t *testing.T) {
 	for _, weak := range []string{
 		"password1234",
@@ -60,7 +60,7 @@ func TestPasswordsThatAreEasyToGuessAreRefused(t *testing.T) {
 	}
 }
 
-// Whatever bytes a password has, it is judged.
+// Every sequence of bytes gets an answer.
 func FuzzCheckPassword(f *testing.F) {
 	for _, seed := range []string{
 		"", "four plain words here", "2001-02-29 qwertz", "\xff\xfe12345678901", "雪が降る静かな夜の道",
