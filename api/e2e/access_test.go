@@ -16,7 +16,7 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// two are two demo patients, each with a client.
+// two returns two demo patients, each with a client.
 func (w *world) two() (a, b string, ca, cb *client.Client) {
 	w.t.Helper()
 	list, err := w.node.Patients(w.t.Context(), 2)
@@ -26,7 +26,8 @@ func (w *world) two() (a, b string, ca, cb *client.Client) {
 	return list[0].ID, list[1].ID, w.patient(list[0].ID), w.patient(list[1].ID)
 }
 
-// DESIGN section 4, SMART-9: a token opens only its own patient's jobs; somebody else's is 404, none or a bad one 401.
+// DESIGN section 4, SMART-9: a token opens only its own patient's jobs. Jobs of others are 404;
+// without a token or with an invalid one the answer is 401.
 func TestATokenOpensItsOwnPatientsJobsOnly(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -54,7 +55,7 @@ func TestATokenOpensItsOwnPatientsJobsOnly(t *testing.T) {
 			for _, r := range routes {
 				method, path, _ := strings.Cut(r, " ")
 				if who == "administrator" && strings.HasSuffix(path, "/metadata") {
-					continue // EHI-14: theirs too
+					continue // EHI-14: metadata has a test of its own
 				}
 				ans := w.do(c.client, method, path)
 				w.wantOutcome(ans, c.status, "")
@@ -77,7 +78,7 @@ func TestATokenOpensItsOwnPatientsJobsOnly(t *testing.T) {
 	w.want(w.do(bearer("x"), "GET", "/fhir/Patient/"+a), 401, "Invalid token")
 }
 
-// EHI-10: administrators.
+// EHI-10: the routes of administrators.
 func TestEHI10AdministratorsRoutes(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -125,7 +126,8 @@ func TestEHI10AdministratorsRoutes(t *testing.T) {
 	if ans, err := w.admin.AddFiles(t.Context(), j1.ID, client.File{Name: "big", Data: make([]byte, 1<<20+1)}); err != nil || ans.Status != 413 {
 		t.Errorf("a large attachment: %+v, %v", ans, err)
 	}
-	for _, c := range []*client.Client{w.open, mine} { // refused before its body is read, and told so
+	// refused before its body is read, with an explanation
+	for _, c := range []*client.Client{w.open, mine} {
 		if ans, err := c.AddFiles(t.Context(), j1.ID, client.File{Name: "big", Data: make([]byte, 8<<20)}); err != nil || ans.Status != 401 {
 			t.Errorf("a stranger's upload: %+v, %v", ans, err)
 		}
@@ -150,9 +152,9 @@ func TestEHI10AdministratorsRoutes(t *testing.T) {
 	w.want(w.do(w.admin, "GET", "/admin/jobs"), 401, "Authorization required")
 }
 
-// SMART-1, BULK-9, REAL-4, EHI-1: discovery below every base, and what it names answers.
-// Paths are told apart by case: which rules a request meets is decided by its path, so another
-// spelling of it must lead nowhere, neither to a fault nor around the rules.
+// SMART-1, BULK-9, REAL-4, EHI-1: discovery works below every base, and the URLs that it names
+// work. Paths are case-sensitive, because the path of a request decides which access rules
+// apply: another spelling must lead nowhere, neither to a fault nor around the rules.
 func TestEHI15RoutesInAnotherCaseAreNotThere(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -165,7 +167,7 @@ func TestEHI15RoutesInAnotherCaseAreNotThere(t *testing.T) {
 	}
 }
 
-// A method that HTTP does not have is answered by the server, not by the framework in its own words.
+// The server answers unknown HTTP methods itself, not the framework with its own text.
 func TestEHI16UnknownMethods(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -178,7 +180,7 @@ func TestEHI16UnknownMethods(t *testing.T) {
 	}
 }
 
-// Where the files of an export are listed, one of them is shown, and nowhere else.
+// Single files of an export are shown only where the files are listed.
 func TestStaffFilesNeedAnExportThatHasThem(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -194,7 +196,7 @@ func TestStaffFilesNeedAnExportThatHasThem(t *testing.T) {
 	w.want(w.do(w.admin, "GET", "/admin/ui/jobs/"+done.ID+"/files/Patient.ndjson"), 404, "rejected")
 }
 
-// EHI-1, SMART-1, REAL-9: discovery works below every base, and what it names answers.
+// EHI-1, SMART-1, REAL-9: discovery works below every base, and the URLs that it names work.
 func TestDiscoveryBelowEveryBase(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -233,7 +235,7 @@ func TestDiscoveryBelowEveryBase(t *testing.T) {
 	w.want(w.do(w.open, "GET", "/assets/style.css"), 200, "")
 }
 
-// BULK-9: bulk clients such as smart-fetch ask only for the types that are listed.
+// BULK-9: bulk clients such as smart-fetch request only the listed types.
 func TestBULK9CapabilityListsEveryExportedType(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -256,7 +258,7 @@ func TestBULK9CapabilityListsEveryExportedType(t *testing.T) {
 	}
 }
 
-// BULK-8: the token's patient and nobody else.
+// BULK-8: only the token's patient is visible.
 func TestBULK8PatientReadAndSearch(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -287,7 +289,8 @@ func TestEHI15CrossOriginScripts(t *testing.T) {
 	}
 }
 
-// URLs come from the configured base, whatever a client puts into its headers, unless a trusted proxy says otherwise.
+// URLs use the configured base, whatever the headers of a client say, unless a trusted proxy
+// says otherwise.
 func TestForwardedHeadersAreBelievedFromProxiesOnly(t *testing.T) {
 	t.Parallel()
 	forged := []string{"X-Forwarded-Proto", "https", "X-Forwarded-Host", "evil.example"}
@@ -300,7 +303,7 @@ func TestForwardedHeadersAreBelievedFromProxiesOnly(t *testing.T) {
 	w.want(w.do(w.open, "GET", "/fhir/metadata"), 200, `"url":"`+w.open.Base+`/fhir"`)
 }
 
-// SMART-2, SMART-4, REAL-5: the endpoints over HTTP.
+// SMART-2, SMART-4, REAL-5: the endpoints, over HTTP.
 func TestSMARTEndpoints(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -321,7 +324,7 @@ func TestSMARTEndpoints(t *testing.T) {
 	}
 	q.Set("_auth_success", "1")
 	posted, err := w.open.Do(t.Context(), "POST", "/auth/authorize", strings.NewReader(q.Encode()), "Content-Type", "application/x-www-form-urlencoded")
-	// What was posted is not posted again to the application (RFC 9700 4.12).
+	// A form that was posted here is not posted again to the application (RFC 9700 4.12).
 	if err != nil || location(posted, http.StatusSeeOther).Get("code") == "" {
 		t.Errorf("POST authorize: %+v, %v", posted, err)
 	}

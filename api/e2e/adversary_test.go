@@ -31,13 +31,14 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// The seeds of records are those from adversary.seed on.
+// Records have the seeds from adversary.seed on.
 var (
 	adversaryExports = flag.Int("adversary.exports", 10, "how many adversarial records are exported by a whole server, each once by its patient and once with all others")
 	adversarySeed    = flag.Int("adversary.seed", 1, "the seed of the first of them")
 )
 
-// adversary is an export of an adversarial record: what its patient chooses, and what somebody asks for.
+// adversary is an export of an adversarial record: the patient's choices and the client's
+// request.
 type adversary struct {
 	*adversarial.Record
 	choices  adversarial.Choices
@@ -46,13 +47,13 @@ type adversary struct {
 	decision *adversarial.Decision
 	account  string
 	told     told
-	early    told // what the application reads before the approval, or behind a rejection
+	early    told // what the application reads before the approval or after a rejection
 }
 
-// told is what a reader read, by where.
+// told is everything that a reader read, by place.
 type told map[string]string
 
-// read keeps an answer, its headers included.
+// read records a response, including its headers.
 func (t told) read(where string, a *client.Answer) {
 	var header strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(a.Header)) {
@@ -61,11 +62,11 @@ func (t told) read(where string, a *client.Answer) {
 	t[where] += header.String() + string(a.Body) + "\n"
 }
 
-// EHI-9, EHI-14: adversarial records go through every way out of a server in production mode: the
-// form, its preview, the status with its progress, metadata, errors, the manifest, files, the archive,
-// pages of administrators, an export of the population, the log, metrics, traces and the audit trail.
-// No marker of what is withheld is on any of them, in whatever spelling, and nothing that was released
-// is missing.
+// EHI-9, EHI-14: adversarial records pass through every output of a server in production mode:
+// the form, its preview, the status with its progress, metadata, errors, the manifest, files,
+// the archive, pages of administrators, an export of the population, the log, metrics, traces
+// and the audit trail. No output contains a marker of withheld data, in any spelling, and
+// nothing that was released is missing.
 func TestEHI9NoMarkerOfTheWithheldLeavesTheServer(t *testing.T) {
 	t.Parallel()
 	began := time.Now()
@@ -82,7 +83,7 @@ func TestEHI9NoMarkerOfTheWithheldLeavesTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	operators, rejected := told{}, []told(nil)
-	t.Run("exports", func(t *testing.T) { // the end of the server sends its last spans
+	t.Run("exports", func(t *testing.T) { // stopping the server sends its last spans
 		p := startOnAdversaries(t, all, url, logger, level)
 		records := all
 		for _, a := range records {
@@ -111,7 +112,8 @@ func TestEHI9NoMarkerOfTheWithheldLeavesTheServer(t *testing.T) {
 	}
 	collector.mu.Unlock()
 	markers, released, texts := 0, 0, 0
-	content, whose := map[string]bool{}, map[string]bool{} // of all records, and of whom they are
+	// content of all records, and whose it is
+	content, whose := map[string]bool{}, map[string]bool{}
 	for _, a := range all {
 		withheld, goes := a.decision.Markers(), a.decision.Released()
 		markers, released = markers+len(withheld), released+len(goes)
@@ -137,8 +139,8 @@ func TestEHI9NoMarkerOfTheWithheldLeavesTheServer(t *testing.T) {
 		if !strings.Contains(text, sign) {
 			t.Fatalf("there is no %s: %.300s", where, text)
 		}
-		// Who watches the server reads no content at all: no marker of what goes either, but the
-		// patient's id where that is what it is about.
+		// Operators read no content at all: also no marker of released data. They may read the
+		// patient's id where a message is about it.
 		secret := slices.Collect(maps.Keys(content))
 		if where == "log" || where == "traces" || where == "metrics" || where == "format" {
 			secret = slices.AppendSeq(secret, maps.Keys(whose))
@@ -169,8 +171,8 @@ func drawAdversary(k int) *adversary {
 	return a
 }
 
-// narrowed is another export of the record, for which the application asks for less than everything. It may be
-// allowed to skip the form.
+// narrowed returns another export of the record, for which the application requests less than
+// everything. The application may be allowed to skip the form.
 func (a *adversary) narrowed(noForm bool) *adversary {
 	of := &adversary{Record: a.Record, choices: a.choices, noForm: noForm}
 	of.account, of.told, of.early = a.account, told{}, told{}
@@ -182,14 +184,15 @@ func (a *adversary) narrowed(noForm bool) *adversary {
 	draw := func(t *rapid.T) adversarial.Asked { return adversarial.DrawAsked(t, a.Record) }
 	of.asked = rapid.Custom(draw).Example(seed)
 	if noForm && len(of.asked.Categories) == 0 {
-		of.asked.Dated = true // without either nothing is decided: all goes that there is of the types
+		// without either there are no choices: all resources of the types are released
+		of.asked.Dated = true
 	}
 	of.choices = of.choices.Within(of.asked)
 	of.decision = a.Decide(of.choices).OfTypes(of.asked.Types)
 	return of
 }
 
-// parameters is a kick-off's body.
+// parameters returns the body of a kick-off.
 func parameters(a adversarial.Asked) []byte {
 	var asked []string
 	add := func(name, value string) {
@@ -211,7 +214,8 @@ func parameters(a adversarial.Asked) []byte {
 	return []byte(`{"resourceType":"Parameters","parameter":[` + strings.Join(asked, ",") + `]}`)
 }
 
-// startOnAdversaries starts a server in production mode on the records, each of which comes as a Bundle.
+// startOnAdversaries starts a server in production mode with the records, each imported as a
+// Bundle.
 func startOnAdversaries(t *testing.T, all []*adversary, collector string, log *slog.Logger, level *slog.LevelVar) *production {
 	t.Helper()
 	data, files := t.TempDir(), t.TempDir()
@@ -256,8 +260,8 @@ func startOnAdversaries(t *testing.T, all []*adversary, collector string, log *s
 	return p
 }
 
-// bundleOf is a record as one Bundle. Every third resource is an answer to a search within that, or stands in a
-// document that is one.
+// bundleOf returns a record as one Bundle. Every third resource is a search result inside it, or
+// part of a document that is a Bundle.
 func bundleOf(r *adversarial.Record) []byte {
 	var entries, found, document []string
 	for i, m := range r.Resources {
@@ -278,7 +282,7 @@ func bundleOf(r *adversarial.Record) []byte {
 	return []byte(bundle("batch", entries))
 }
 
-// inRecord tells what the store has in a patient's record.
+// inRecord returns what the store has in a patient's record.
 func inRecord(t *testing.T, store source.Source, patient string) func(typ, id string) bool {
 	t.Helper()
 	record, err := store.Open(t.Context(), patient)
@@ -296,7 +300,7 @@ func inRecord(t *testing.T, store source.Source, patient string) func(typ, id st
 	return func(typ, id string) bool { return has[typ+"/"+id] }
 }
 
-// keyOf is type/id of a resource.
+// keyOf returns type/id of a resource.
 func keyOf(t *testing.T, line []byte) string {
 	t.Helper()
 	var r struct{ ResourceType, ID string }
@@ -306,8 +310,8 @@ func keyOf(t *testing.T, line []byte) string {
 	return r.ResourceType + "/" + r.ID
 }
 
-// exportAdversary takes one record all the way out: the application looks at whatever there is at
-// every step.
+// exportAdversary exports one record completely. The application reads everything that it can at
+// each step.
 func (p *production) exportAdversary(a *adversary) {
 	t, ctx := p.t, p.t.Context()
 	t.Helper()
@@ -347,7 +351,7 @@ func (p *production) exportAdversary(a *adversary) {
 	p.countsTellTheReleasedAlone(a, app, j, len(lines))
 }
 
-// retrieve kicks an export off and takes it to where it waits for its approval.
+// retrieve kicks off an export and takes it to the point where it waits for approval.
 func (p *production) retrieve(a *adversary, app *client.Client) (client.Job, *browser) {
 	p.t.Helper()
 	base, b := "", p.person()
@@ -373,12 +377,12 @@ func (p *production) retrieve(a *adversary, app *client.Client) (client.Job, *br
 	return j, b
 }
 
-// ofOneExport is what answers say of when they were made, and for whom.
+// ofOneExport matches what responses say about when they were made and for whom.
 var ofOneExport = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z|"request":"[^"]*"|"id":"[0-9a-f-]{32,36}"|` +
 	`(?m)^(Date|X-Request-Id|Traceparent|Etag|Content-Length): .*$`)
 
-// rejectAdversary exports a record to a rejection, with a document of a reviewer's. It gives what the application
-// reads then, which is the same of every record.
+// rejectAdversary exports a record up to a rejection, with a document of a reviewer. It returns
+// what the application then reads, which must be the same for every record.
 func (p *production) rejectAdversary(a *adversary) told {
 	t, ctx := p.t, p.t.Context()
 	t.Helper()
@@ -421,7 +425,7 @@ func (p *production) rejectAdversary(a *adversary) told {
 	return rejected
 }
 
-// ticksOf is what a patient fills in.
+// ticksOf returns the form fields of a patient's choices.
 func ticksOf(c adversarial.Choices) (fill []string) {
 	for key, dated := range c.Ticked {
 		fill = append(fill, "p."+string(key), "on")
@@ -435,7 +439,7 @@ func ticksOf(c adversarial.Choices) (fill []string) {
 	return fill
 }
 
-// look is all that an application can ask about its job and its patient.
+// look requests everything that an application can request about its job and its patient.
 func (p *production) look(a *adversary, told told, app *client.Client, j client.Job) {
 	p.t.Helper()
 	job := "/jobs/" + j.ID
@@ -445,18 +449,19 @@ func (p *production) look(a *adversary, told told, app *client.Client, j client.
 	}
 	for _, m := range a.Resources {
 		paths = append(paths, job+"/download/"+m.Type+".ndjson")
-		if m.Type == "Binary" { // whose id it may know from elsewhere
+		if m.Type == "Binary" { // it may know the id from elsewhere
 			a := p.do(app, "GET", "/fhir/Binary/"+m.ID)
 			p.want(a, 403, "only with an export")
 		}
 	}
 	for _, path := range slices.Compact(slices.Sorted(slices.Values(paths))) {
-		// What names the withheld in a question is not asked: an echo would be found as a leak.
+		// Requests do not contain the markers of withheld data, because an echo would look like
+		// a leak.
 		told.read("GET "+path, p.do(app, "GET", path, "Accept", "application/json"))
 	}
 }
 
-// lookAsStaff is what reviewers see: they know what stays by kinds, but no content of it.
+// lookAsStaff reads what reviewers see: they know the kinds of withheld data, but no content.
 func (p *production) lookAsStaff(a *adversary, j client.Job) {
 	p.t.Helper()
 	paths := []string{"/admin/jobs/" + j.ID, "/jobs/" + j.ID + "/metadata", "/admin/ui/jobs/" + j.ID, "/admin/ui/jobs/" + j.ID + "/files"}
@@ -468,7 +473,7 @@ func (p *production) lookAsStaff(a *adversary, j client.Job) {
 	}
 }
 
-// checkAdversary compares the lines that left with what must leave.
+// checkAdversary compares the exported lines with what must be exported.
 func (p *production) checkAdversary(a *adversary, where string, lines [][]byte) {
 	p.t.Helper()
 	left := map[string]string{}
@@ -485,7 +490,7 @@ func (p *production) checkAdversary(a *adversary, where string, lines [][]byte) 
 	}
 }
 
-// countsTellTheReleasedAlone compares what metadata count with what went.
+// countsTellTheReleasedAlone compares the counts in metadata with what was exported.
 func (p *production) countsTellTheReleasedAlone(a *adversary, app *client.Client, j client.Job, lines int) {
 	p.t.Helper()
 	want := map[string]int64{}
@@ -501,8 +506,8 @@ func (p *production) countsTellTheReleasedAlone(a *adversary, app *client.Client
 	}
 }
 
-// exportPopulation takes all records out at once for a service: whole, or by categories, which nobody
-// withheld from anybody, so that References stay as they are.
+// exportPopulation exports all records for a service, completely or by categories. Nothing is
+// withheld from it, so References stay unchanged.
 func (p *production) exportPopulation(all []*adversary, categories []ehi.Category, name string) {
 	t := p.t
 	t.Helper()

@@ -12,7 +12,7 @@ import (
 	"ehi-server/api/openapi"
 )
 
-// processorTime is what this process has used of its processors.
+// processorTime returns the processor time of this process.
 func processorTime(t *testing.T) time.Duration {
 	t.Helper()
 	var u syscall.Rusage
@@ -22,8 +22,8 @@ func processorTime(t *testing.T) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// costOf is the processor time of a request that nobody signed in for, and its status: the least of some rounds. What
-// the client takes is in it.
+// costOf returns the processor time and the status of a request without credentials: the minimum
+// of several rounds. It includes the time of the client.
 func (p *production) costOf(via http.RoundTripper, method, path string) (least time.Duration, status int) {
 	p.t.Helper()
 	const rounds, requests = 5, 10
@@ -52,20 +52,21 @@ func (p *production) costOf(via http.RoundTripper, method, path string) (least t
 	return least, status
 }
 
-// costly is how many times the cost of /healthz a route may have: some hundred microseconds make a tenth of it.
+// costly is the maximum cost of a route as a multiple of /healthz. Some hundred microseconds are
+// a tenth of it.
 const costly = 60
 
-// No route takes much of a processor for somebody who is not signed in: what costs something is made once, or asks
-// first who wants it.
+// No route uses much processor time for a visitor who is not signed in: expensive responses are
+// made once, or require credentials first.
 func TestAnonymousRequestsCostLittle(t *testing.T) {
 	p := startProduction(t, func(c *node.Config) { c.AddressFailures, c.ClientFailures = 0, 0 })
 	transport := &http.Transport{TLSClientConfig: roots(t, p.cert())}
 	defer transport.CloseIdleConnections()
-	p.costOf(transport, "GET", "/healthz") // the connection
+	p.costOf(transport, "GET", "/healthz") // opens the connection
 	base, _ := p.costOf(transport, "GET", "/healthz")
 	paths := []string{"GET /assets/style.css", "GET /nowhere", "HEAD /docs/ehi", "HEAD /openapi.json"}
 	for _, o := range openapi.Operations() {
-		if o.Path != "/metrics" { // which is for the networks of --metrics-from
+		if o.Path != "/metrics" { // only for the networks of --metrics-from
 			paths = append(paths, o.Method+" "+sample(o.Path, p.ann, "none"))
 		}
 	}

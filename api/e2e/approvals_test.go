@@ -12,17 +12,17 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// documentLink is the address of a document on an export's page.
+// documentLink matches the address of a document on an export's page.
 var documentLink = regexp.MustCompile(`/admin/ui/jobs/[^/"]+/documents/[^"]+`)
 
-// decisionOn is the page that asks whether an export is to be approved.
+// decisionOn returns the path of the page that asks whether to approve an export.
 func decisionOn(job string) string {
 	return "/admin/ui/jobs?" + url.Values{"do": {"approve"}, "job": {job}}.Encode()
 }
 
-// With four eyes the second reviewer cannot release what the first has not seen: a document that comes
-// between resets the approvals, a page that shows an older state decides nothing, and every document
-// can be opened by those who decide.
+// With four eyes, the second reviewer cannot release what the first has not seen. A new document
+// resets the approvals, a page with an older state cannot decide anything, and reviewers can
+// open every document.
 func TestFourEyesApproveTheSameThing(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, func(c *node.Config) { c.FourEyes = true })
@@ -49,12 +49,13 @@ func TestFourEyesApproveTheSameThing(t *testing.T) {
 	if _, err := p.staff("ada").Decide(t.Context(), seen, "approve"); !errors.As(err, &refused) || refused.Status != 400 {
 		t.Errorf("an approval of the export before the letter: %v", err)
 	}
-	b.submit("do", "approve", "contents", b.field("contents")) // of the page before the letter
+	// from the page before the letter was added
+	b.submit("do", "approve", "contents", b.field("contents"))
 	b.sees(400, "has changed since you looked at it")
 	if job := p.wait(j.ID, ehi.Retrieved); len(job.Approvals) != 0 {
 		t.Errorf("approved by %v before anybody has seen the letter", job.Approvals)
 	}
-	// So does the page that asks about several exports, which is sent again as it was.
+	// The page that asks about several exports refuses too, if it is sent again unchanged.
 	b.visit(p.open.Base + decisionOn(j.ID))
 	b.sees(200, "Approve 1 export?")
 	second := client.File{Name: "another.txt", Data: []byte("another letter")}
@@ -84,8 +85,8 @@ func TestFourEyesApproveTheSameThing(t *testing.T) {
 	}
 }
 
-// With four eyes an approval ends with its approver: of a reviewer who was removed, or who came back with
-// another role or as another account of the same name, it counts no more.
+// With four eyes, an approval ends with its reviewer: it does not count if the reviewer was
+// removed, or came back with another role or as another account of the same name.
 func TestFourEyesAreOfWhoMayApproveStill(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, func(c *node.Config) { c.FourEyes = true })
@@ -98,7 +99,7 @@ func TestFourEyesAreOfWhoMayApproveStill(t *testing.T) {
 	if err := p.admin.RemoveAccount(t.Context(), "admin", "rita"); err != nil {
 		t.Fatal(err)
 	}
-	// The log-in of ada reads what is stored: by then this process knows of the removal.
+	// Ada's sign-in reads what is stored, so this process then knows of the removal.
 	ada := p.staff("ada")
 	job, err := ada.Act(t.Context(), j.ID, "approve")
 	if err != nil || job.Status != ehi.Retrieved || len(job.Approvals) != 1 || job.Approvals[0] != "ada" {

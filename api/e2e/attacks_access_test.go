@@ -30,7 +30,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// everyJobRoute asks for a job by every route and method that there is for one, as somebody whose it is not.
+// everyJobRoute requests a job with every route and method for jobs, as somebody who may not
+// have it.
 func (p *target) everyJobRoute(as *client.Client, job string, status ...int) {
 	p.t.Helper()
 	asked := 0
@@ -125,7 +126,7 @@ var accessAttacks = []attack{
 	}},
 }
 
-// spellings of a way up, as a path's part.
+// Spellings of a parent folder, as part of a path.
 var climbs = []string{"../../../../etc/passwd", "..%2f..%2f..%2fetc%2fpasswd", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "%2e%2e/%2e%2e/etc/passwd", "..%252f..%252fetc%252fpasswd", `..\..\etc\passwd`,
 	"..%5c..%5cetc%5cpasswd", "..%c0%af..%c0%afetc/passwd", "Patient.ndjson%00.txt", "%00", "....//....//etc/passwd", "/etc/passwd", "%2fetc%2fpasswd", "..;/..;/etc/passwd", ".", "..", "%2e", "%2e%2e"}
 
@@ -200,7 +201,7 @@ func (p *target) upload(path, mime string, body io.Reader, header ...string) *cl
 	return a
 }
 
-// inflated is as many bytes, compressed.
+// inflated returns n bytes b, compressed.
 func inflated(b byte, n int) []byte {
 	var out bytes.Buffer
 	w := gzip.NewWriter(&out)
@@ -469,7 +470,7 @@ var pageAttacks = []attack{
 	}},
 }
 
-// loggedIn is a browser in which a patient is logged in.
+// loggedIn returns a browser in which a patient is signed in.
 func (p *target) loggedIn(account string) *browser {
 	p.t.Helper()
 	b := p.person()
@@ -614,7 +615,8 @@ var askAttacks = []attack{
 	}},
 }
 
-// notFetched registers a client whose keys lie at a URL, and holds its assertion to be refused without a word of why.
+// notFetched registers a client whose keys are at uri, and requires that its assertion is
+// refused without details.
 func (p *target) notFetched(uri string) {
 	p.t.Helper()
 	c, _, err := p.admin.AddClient(p.t.Context(), auth.Client{Name: "asks", Kind: auth.Asymmetric, Scope: "system/*.rs", JWKSURI: uri})
@@ -628,7 +630,7 @@ func (p *target) notFetched(uri string) {
 	})
 }
 
-// notAsked is notFetched with somebody who listens.
+// notAsked is notFetched with a listener at the host.
 func (p *target) notAsked(host string) {
 	p.t.Helper()
 	var asked atomic.Int64
@@ -642,11 +644,12 @@ func (p *target) notAsked(host string) {
 	}
 }
 
-// guessed is what a stranger tries, and who he says he is.
+// guess is what a stranger tries, and the name that they use.
 type guess struct{ path, mime, body string }
 
-// Whoever guesses is held up: a name after five wrong passwords, whether there is such an account or not and also for the right one; an address
-// and a client after as many failures as the configuration says, in every process, with Retry-After. Who did nothing wrong is let in.
+// Guessing is slowed down. After five wrong passwords, a name is locked, whether the account
+// exists or not, and also for the right password. After the configured number of failures, an
+// address or a client is refused in every process, with Retry-After. Others are not affected.
 func TestGuessingIsHeldUp(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, func(c *node.Config) { c.AddressFailures, c.ClientFailures, c.FailureWindow = 30, 1000, time.Minute })
@@ -694,7 +697,9 @@ func TestGuessingIsHeldUp(t *testing.T) {
 	}
 	for _, r := range []string{"GET /auth/authorize?client_id=x", "POST /patient-login", "POST /admin/login", "POST /fhir/Patient/x/$ehi-export"} {
 		method, path, _ := strings.Cut(r, " ")
-		if a := p.do(p.open, method, path); a.Status != 429 && !(strings.Contains(path, "fhir") && a.Status == 401) { // who has no token is told so at once, and has cost nothing
+		// without a token, the answer says so and costs nothing
+		if a := p.do(p.open, method, path); a.Status != 429 &&
+			!(strings.Contains(path, "fhir") && a.Status == 401) {
 			t.Errorf("%s answers this address %d", r, a.Status)
 		}
 	}
@@ -702,7 +707,7 @@ func TestGuessingIsHeldUp(t *testing.T) {
 	p.want(p.do(p.admin, "GET", "/metrics"), 200, `ehi_abuse_refused_total{what="address"}`)
 }
 
-// Many guesses at once are no more than one after the other.
+// Simultaneous guesses count as much as consecutive ones.
 func TestGuessesAtOnceCountEach(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, nil)
@@ -724,8 +729,9 @@ func TestGuessesAtOnceCountEach(t *testing.T) {
 	}
 }
 
-// An unknown name takes as long as a wrong password does. Of each, the least of several times counts, and
-// on a busy machine they are taken again, at another server: what gives a name away is there each time.
+// An unknown name takes as long as a wrong password. Of each, the test compares the minimum of
+// several measurements. On a busy machine it measures again with another server, because a real
+// difference would appear every time.
 func TestAnUnknownNameTakesAsLongAsAWrongPassword(t *testing.T) {
 	alike := func(a, b time.Duration) bool { return a >= b/2 && b >= a/2 }
 	for range 5 {
@@ -740,8 +746,8 @@ func TestAnUnknownNameTakesAsLongAsAWrongPassword(t *testing.T) {
 	t.Error("in none of five rounds they take alike")
 }
 
-// timings are how long log-ins take at least: with a wrong password, with an unknown name, and with a wrong
-// password of the configuration's administrator.
+// timings returns the minimum times of sign-ins: with a wrong password, with an unknown name,
+// and with a wrong password of the configured administrator.
 func (p *production) timings(tries int) (known, unknown, configured time.Duration) {
 	p.t.Helper()
 	least := func(tries int, name func(int) string) time.Duration {
@@ -766,13 +772,13 @@ func (p *production) timings(tries int) (known, unknown, configured time.Duratio
 		return name
 	})
 	unknown = least(tries, func(n int) string { return fmt.Sprintf("unknown%d", n) })
-	// Of more tries, each would have to wait.
+	// After more attempts, each would have to wait.
 	configured = least(min(tries, 4), func(int) string { return p.node.Config().AdminUser })
 	return known, unknown, configured
 }
 
-// A client's keys are fetched by its jwks_uri within limits: where its network is allowed, once for many assertions, again for a key that is
-// new, and not more often than every half minute.
+// The server fetches a client's keys from its jwks_uri within limits: only from an allowed
+// network, once for many assertions, again for a new key, and at most once every 30 seconds.
 func TestClientsKeysAreFetchedWithinLimits(t *testing.T) {
 	t.Parallel()
 	p := &target{production: startProduction(t, func(c *node.Config) { c.PrivateKeySets = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })}
@@ -844,10 +850,10 @@ func TestClientsKeysAreFetchedWithinLimits(t *testing.T) {
 			return strings.Contains(string(a.Body), "cannot be fetched") || strings.Contains(string(a.Body), "cannot be verified")
 		})
 	}
-	p.want(ask(), 200, "access_token") // what was fetched serves on
+	p.want(ask(), 200, "access_token") // the fetched keys remain in use
 }
 
-// dialTLS opens a connection to write to by hand.
+// dialTLS opens a connection for raw requests.
 func (p *production) dialTLS() net.Conn {
 	p.t.Helper()
 	conn, err := (&tls.Dialer{Config: roots(p.t, p.cert())}).DialContext(p.t.Context(), "tcp", strings.TrimPrefix(p.open.Base, "https://"))
@@ -857,11 +863,13 @@ func (p *production) dialTLS() net.Conn {
 	return conn
 }
 
-// answersTo are the statuses by which a server answers nobody, and a viewer, to every operation there is.
+// answersTo returns the statuses with which a server answers an anonymous visitor and a viewer,
+// for every operation.
 func answersTo(p *target, data string, cfg node.Config) map[string]int {
 	p.t.Helper()
 	out := map[string]int{}
-	p.t.Run("rescued below "+strconv.FormatInt(cfg.RescueBelow, 10), func(t *testing.T) { // the server stops with it
+	// the server stops with the subtest
+	p.t.Run("rescued below "+strconv.FormatInt(cfg.RescueBelow, 10), func(t *testing.T) {
 		w := start(t, data, cfg, node.Options{})
 		if (w.do(w.open, "GET", "/readyz").Status == 200) == (cfg.RescueBelow > 1<<60) {
 			t.Fatal("it is not in the mode that it was to be in")
@@ -880,7 +888,8 @@ func answersTo(p *target, data string, cfg node.Config) map[string]int {
 				continue
 			}
 			for who, c := range map[string]*client.Client{"nobody": w.open, "a viewer": vera} {
-				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // a stream of changes has no end
+				// a stream of changes does not end
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 				a, err := c.Do(ctx, o.Method, fill.Replace(o.Path), nil)
 				cancel()
 				if err == nil {

@@ -15,10 +15,10 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// variants are the paths that do without the form, without review, and without both (EHI-1).
+// variants are the paths without the form, without review, and without both (EHI-1).
 var variants = []string{"/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form"}
 
-// stillOpen holds a job to wait for its patient's choices still.
+// stillOpen requires that a job still waits for its patient's choices.
 func (p *target) stillOpen(job string) {
 	p.t.Helper()
 	j, err := p.node.Bus.Jobs.Get(p.t.Context(), job)
@@ -27,7 +27,8 @@ func (p *target) stillOpen(job string) {
 	}
 }
 
-// openForm is a job of an application without privileges whose form the patient has opened.
+// openForm returns a job of an application without privileges, whose form the patient has
+// opened.
 func (p *target) openForm() (web *client.Client, j client.Job, ann *browser) {
 	p.t.Helper()
 	web, _ = p.letIn("web", "ann")
@@ -38,7 +39,7 @@ func (p *target) openForm() (web *client.Client, j client.Job, ann *browser) {
 	return web, j, ann
 }
 
-// sendForm posts to a form as somebody who is no browser.
+// sendForm posts to a form as a program, not as a browser.
 func (p *target) sendForm(as *client.Client, job, mime, body string, header ...string) *client.Answer {
 	p.t.Helper()
 	a, err := as.Do(p.t.Context(), "POST", "/jobs/"+job, strings.NewReader(body), append(slices.Clone(header), "Content-Type", mime)...)
@@ -48,7 +49,7 @@ func (p *target) sendForm(as *client.Client, job, mime, body string, header ...s
 	return a
 }
 
-// registers registers an application of a name by the initial access token.
+// registers registers an application with a name, with the initial access token.
 func (p *target) registers(name string) *client.Answer {
 	p.t.Helper()
 	body, err := json.Marshal(map[string]any{
@@ -70,14 +71,14 @@ const (
 	jsonForm = `{"parameters":{"labs":{"enabled":true}},"authorizations":{"hiv":{"value":true}}}`
 )
 
-// controlAttacks are an application's attempts to choose what it is controlled by, and to act as the
+// controlAttacks are attempts of an application to choose its own controls, or to act as the
 // patient.
 var controlAttacks = []attack{
 	{"an application reads from metrics how much was withheld", "EHI-14", func(p *target) {
 		for _, header := range [][]string{{"X-Forwarded-For", "203.0.113.7"}, {"Forwarded", "for=203.0.113.7"}, {"X-Real-Ip", "127.0.0.1"}} {
 			p.want(p.do(p.open, "GET", "/metrics", header...), 403, "--metrics-from")
 		}
-		p.want(p.do(p.open, "GET", "/metrics"), 200, "ehi_jobs") // from this very machine
+		p.want(p.do(p.open, "GET", "/metrics"), 200, "ehi_jobs") // from this machine
 	}},
 	{"an application skips form and review", "EHI-1", func(p *target) {
 		web, _ := p.letIn("web", "ann")
@@ -165,7 +166,7 @@ var controlAttacks = []attack{
 		for _, name := range []string{"A web site", "A WEB SITE", "A  website", "A-Web Site!", "А wеb sitе", "Ａ ｗｅｂ ｓｉｔｅ", "Á web site", "4 web 5it3", "@ w3b $ite", "A vveb site", "Λ шeb sitǝ"} {
 			p.want(p.registers(name), 400, "easily taken for the name of another client")
 		}
-		for range 2 { // tools register anew for every run
+		for range 2 { // tools register again for every run
 			p.want(p.registers("A web site of somebody else"), 201, "client_id")
 		}
 	}},
@@ -318,7 +319,8 @@ var controlAttacks = []attack{
 	}},
 }
 
-// The sandbox keeps the variants for everybody, and takes a form from a client, whose act it is.
+// The sandbox offers the variants to everybody, and accepts a form from a client, as the
+// client's own act.
 func TestEHI1TheSandboxKeepsItsAidsForTests(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -338,7 +340,7 @@ func TestEHI1TheSandboxKeepsItsAidsForTests(t *testing.T) {
 	}
 }
 
-// Where two administrators have to approve, review is never skipped, by nobody.
+// If two administrators must approve, nobody can skip review.
 func TestEHI1FourEyesAreNeverSkipped(t *testing.T) {
 	t.Parallel()
 	cfg := config()
@@ -356,7 +358,7 @@ func TestEHI1FourEyesAreNeverSkipped(t *testing.T) {
 	}
 }
 
-// The consent page says what will really happen for the application that asks.
+// The consent page says what will really happen for the application.
 func TestEHI1TheConsentPageSaysWhatControlsTheApplication(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -379,7 +381,8 @@ func TestEHI1TheConsentPageSaysWhatControlsTheApplication(t *testing.T) {
 		if strings.Contains(b.page, c.not) {
 			t.Errorf("%s: the consent page says %q: %s", c.client, c.not, b.page)
 		}
-		// What it asks for and gets nowhere in production (see TestAttacksAreRefused) is not promised.
+		// The page does not promise what the application cannot get in production (see
+		// TestAttacksAreRefused).
 		if body := b.page; strings.Contains(body, "Read the documents") {
 			t.Errorf("%s: the consent page promises documents one by one: %s", c.client, body)
 		}

@@ -21,13 +21,13 @@ import (
 	"ehi-server/auth"
 )
 
-// of is another server in production mode, of another configuration.
+// of returns another production server with a changed configuration.
 func (p *target) of(change func(*node.Config)) *target {
 	p.t.Helper()
 	return &target{production: startProduction(p.t, change)}
 }
 
-// usesUp holds the third of three kick-offs to be refused by a quota of two. as says who kicks off.
+// usesUp requires that a quota of two refuses the third of three kick-offs. as is who kicks off.
 func (p *target) usesUp(quota, base string, as ...string) {
 	p.t.Helper()
 	for i := range 3 {
@@ -41,7 +41,8 @@ func (p *target) usesUp(quota, base string, as ...string) {
 	}
 }
 
-// tellsNobody holds words to be nowhere in the audit trail, once an event of an action is there.
+// tellsNobody requires that the audit trail does not contain some words, once it has an event of
+// an action.
 func (p *target) tellsNobody(action string, words ...string) {
 	p.t.Helper()
 	all := ""
@@ -57,8 +58,8 @@ func (p *target) tellsNobody(action string, words ...string) {
 	}
 }
 
-// limitAttacks are attempts to take more of the server than one's share, and to reach it by another
-// spelling or another origin than its own.
+// limitAttacks are attempts to use more than one's share of the server, and to reach it by
+// another spelling or another origin.
 var limitAttacks = []attack{
 	{"public documents that cost much to make are asked for without end, for many hosts", "CWE-400", func(p *target) {
 		for _, path := range []string{"/openapi.json", "/docs/ehi"} {
@@ -166,7 +167,8 @@ var limitAttacks = []attack{
 			conn := other.dialTLS()
 			defer conn.Close() // nothing more is sent
 			if i%2 == 0 {
-				_, _ = conn.Write([]byte("GET /fhir/metadata HTTP/1.1\r\nHost: x\r\nX-Slow: ")) // it may be displaced already
+				// it may be closed already
+				_, _ = conn.Write([]byte("GET /fhir/metadata HTTP/1.1\r\nHost: x\r\nX-Slow: "))
 			}
 		}
 		other.want(other.do(other.open, "GET", "/fhir/metadata"), 200, "CapabilityStatement")
@@ -191,7 +193,7 @@ var limitAttacks = []attack{
 			if _, err := conn.Write(ask); errors.Is(err, os.ErrDeadlineExceeded) {
 				p.t.Fatal("it is there after a minute")
 			} else if err != nil {
-				return // cut off
+				return // the connection was closed
 			}
 		}
 	}},
@@ -356,7 +358,8 @@ var limitAttacks = []attack{
 		other := p.of(nil) // where nobody else has failed
 		known, unknown, configured := other.timings(6)
 		for _, is := range []time.Duration{known, configured} {
-			if unknown < is/4 || is < unknown/4 { // on a busy machine; what tells takes a hundred times as long
+			// on a busy machine; a real difference would be a hundredfold
+			if unknown < is/4 || is < unknown/4 {
 				p.t.Errorf("a wrong password takes %v, of the configuration's administrator %v, an unknown name %v",
 					known, configured, unknown)
 			}
@@ -376,7 +379,7 @@ var limitAttacks = []attack{
 				changes, last = changes+1, at
 			}
 		}
-		// A check makes a file and removes it, once a second.
+		// A check creates and removes a file, once per second.
 		if most := 4 + 2*int(time.Since(began)/time.Second); changes > most {
 			p.t.Errorf("%d requests in %v changed the disk %d times", asked, time.Since(began), changes)
 		}

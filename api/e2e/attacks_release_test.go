@@ -26,12 +26,13 @@ import (
 	"ehi-server/shared/weburl"
 )
 
-// withheldMark is in whatever of a record has to stay, releasedMark in what has to go.
+// withheldMark is in everything of a record that must be withheld, releasedMark in everything
+// that must be released.
 const withheldMark, releasedMark = "STAYS-HERE", "GOES-OUT"
 
-// releases imports lines as the record of a new patient, who releases everything but what is sensitive,
-// and holds the mark of the withheld to be in nothing that the application reads, and the ids of the
-// withheld neither. It gives what was read.
+// releases imports lines as the record of a new patient, who releases everything except
+// sensitive data. It requires that nothing the application reads contains the mark or the ids of
+// withheld data. It returns what was read.
 func (p *target) releases(patient string, ids []string, lines ...string) (seen map[string]string) {
 	p.t.Helper()
 	self := `{"resourceType":"Patient","id":"` + patient + `","name":[{"family":"` + releasedMark + `"}]}`
@@ -71,7 +72,8 @@ func (p *target) releases(patient string, ids []string, lines ...string) (seen m
 	return seen
 }
 
-// reads is what an application reads of its job, and what it asks for by the ids of the withheld.
+// reads reads everything that an application can read about its job, and requests the ids of
+// withheld data.
 func (p *target) reads(web *client.Client, j client.Job, ids []string) map[string]string {
 	p.t.Helper()
 	seen := map[string]string{}
@@ -97,7 +99,7 @@ func (p *target) reads(web *client.Client, j client.Job, ids []string) map[strin
 	return seen
 }
 
-// unzipped is the text of an archive's files.
+// unzipped returns the text of an archive's files.
 func unzipped(p *target, archive string) (text string) {
 	p.t.Helper()
 	z, err := zip.NewReader(strings.NewReader(archive), int64(len(archive)))
@@ -110,7 +112,7 @@ func unzipped(p *target, archive string) (text string) {
 	return text
 }
 
-// about is a resource about a patient.
+// about returns a resource about a patient.
 func about(typ, id, patient, more string) string {
 	subject := "subject"
 	switch typ {
@@ -123,15 +125,16 @@ func about(typ, id, patient, more string) string {
 		more + `}`
 }
 
-// hivCode is a code that is withheld, with the mark beside it, hivLabel a label that withholds.
+// hivCode is a code that is withheld, with the mark next to it. hivLabel is a label that
+// withholds.
 const (
 	hivCode = `"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}],` +
 		`"text":"` + withheldMark + `"}`
 	hivLabel = `"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]}`
 )
 
-// releaseAttacks are what a sender of records can write, or an application can ask, so that something
-// leaves that its patient has not released.
+// releaseAttacks are attempts of a sender of records, or of an application, to get data that the
+// patient has not released.
 var releaseAttacks = []attack{
 	{"keys of a resource in another order or spelling", "EHI-9, RFC 8259 7", func(p *target) {
 		subject := `"subject":{"reference":"Patient/order"}`
@@ -283,7 +286,7 @@ var releaseAttacks = []attack{
 	}},
 }
 
-// backupWith is the server's own backup with one more file in it, before all others.
+// backupWith returns the server's backup with one more file in it, before all others.
 func (p *target) backupWith(name string, kind byte) []byte {
 	p.t.Helper()
 	a := p.do(p.admin, "GET", "/admin/backup")
@@ -338,8 +341,8 @@ func (p *target) restored(archive []byte, dir string) error {
 	return err
 }
 
-// startAttacks are what somebody can bring about who has the server restored, or started, with what is
-// not the operator's.
+// startAttacks are attempts by somebody who can make the operator restore, or start the server
+// with, foreign data.
 var startAttacks = []attack{
 	{"a backup that writes outside of the data folder", "CWE-22", func(p *target) {
 		if err := p.restored(p.backupWith("", 0), p.t.TempDir()); err != nil {
@@ -412,7 +415,7 @@ var startAttacks = []attack{
 	{"sandbox to production: what was let in without a log-in", "SMART-10, CWE-613", (*target).sandboxToProduction},
 }
 
-// leaves holds a folder to have no file in it, within the data folder or beside it.
+// leaves requires that a folder has no file in it, in the data folder or next to it.
 func (p *target) leaves(dir string) {
 	p.t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
@@ -426,7 +429,7 @@ func (p *target) leaves(dir string) {
 	}
 }
 
-// serving runs a server of a configuration for as long as f takes.
+// serving runs a server with a configuration while f runs.
 func (p *target) serving(data string, cfg node.Config, f func(w *world)) {
 	p.t.Helper()
 	n, err := node.Open(p.t.Context(), cfg, data, slog.New(slog.DiscardHandler), node.Options{})
@@ -438,7 +441,7 @@ func (p *target) serving(data string, cfg node.Config, f func(w *world)) {
 	f(w)
 }
 
-// doesNotStart holds a configuration to be refused.
+// doesNotStart requires that a configuration is refused.
 func (p *target) doesNotStart(cfg node.Config, what string) {
 	p.t.Helper()
 	n, err := node.Open(p.t.Context(), cfg, p.t.TempDir(), slog.New(slog.DiscardHandler), node.Options{})
@@ -451,11 +454,11 @@ func (p *target) doesNotStart(cfg node.Config, what string) {
 	}
 }
 
-// linksStay holds the links of a page to stay on this server.
+// linksStay requires that the links of a page stay on this server.
 func (p *target) linksStay(at string) {
 	p.t.Helper()
 	conn := p.dialTLS()
-	defer conn.Close() // all of the answer has been read
+	defer conn.Close() // the response has been read
 	request := "GET " + at + " HTTP/1.1\r\nHost: evil.example\r\nAccept: text/html\r\nConnection: close\r\n\r\n"
 	if _, err := io.WriteString(conn, request); err != nil {
 		p.t.Fatal(err)
@@ -465,7 +468,8 @@ func (p *target) linksStay(at string) {
 		p.t.Fatal(err)
 	}
 	a := string(answer)
-	has := strings.Contains(a, "hreflang") || strings.HasPrefix(at, "/admin/") // whose pages are in one language
+	// these pages are in one language
+	has := strings.Contains(a, "hreflang") || strings.HasPrefix(at, "/admin/")
 	if !has && !strings.Contains(a, " 302 ") && !strings.Contains(a, " 400 ") {
 		p.t.Errorf("%q has no links to other languages: %.300q", at, a)
 	}
@@ -477,8 +481,8 @@ func (p *target) linksStay(at string) {
 	}
 }
 
-// sandboxToProduction has a sandbox let an application in for a patient without a log-in, and serves its
-// data folder in production mode: nothing that hangs on that authorization is good there.
+// sandboxToProduction lets a sandbox authorize an application without a sign-in, and then serves
+// its data folder in production mode, where nothing of that authorization may be valid.
 func (p *target) sandboxToProduction() {
 	data, cfg := threePatients(p.t), productionConfig(p.t)
 	sandbox := cfg
@@ -551,7 +555,7 @@ func (p *target) sandboxToProduction() {
 		s.want(s.do(own, "GET", done.StatusURL), 404, "")
 		s.want(s.do(own, "GET", file), 404, "")
 	})
-	p.serving(data, sandbox, func(w *world) { // where it was given it is good still
+	p.serving(data, sandbox, func(w *world) { // in the sandbox it is still valid
 		s := &production{world: w}
 		s.want(s.do(s.open.WithToken(got.AccessToken), "GET", file), 200, "")
 		s.tokens(s.post("/auth/token", renewal()))

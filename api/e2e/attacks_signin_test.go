@@ -13,7 +13,8 @@ import (
 	"ehi-server/auth"
 )
 
-// withSecondFactor is a new administrator with a second factor, and the browser that has set it up.
+// withSecondFactor returns a new administrator with a second factor, and the browser that has
+// set it up.
 func (p *target) withSecondFactor(name string) (b *browser, secret string, recovery []string) {
 	p.t.Helper()
 	if _, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: name, Role: auth.Admin}, staffPassword); err != nil {
@@ -26,7 +27,7 @@ func (p *target) withSecondFactor(name string) (b *browser, secret string, recov
 	return b, secret, recovery
 }
 
-// logsIn is the status by which a program's log-in is answered.
+// logsIn returns the status of a program's sign-in.
 func (p *target) logsIn(name, code string) int {
 	p.t.Helper()
 	_, err := p.open.AdminLoginWithCode(p.t.Context(), name, staffPassword, code)
@@ -39,7 +40,7 @@ func (p *target) logsIn(name, code string) int {
 	return http.StatusOK
 }
 
-// refusesCode holds a log-in to be refused.
+// refusesCode requires that a sign-in is refused.
 func (p *target) refusesCode(name, code string) {
 	p.t.Helper()
 	if got := p.logsIn(name, code); got != http.StatusUnauthorized {
@@ -47,7 +48,7 @@ func (p *target) refusesCode(name, code string) {
 	}
 }
 
-// atProvider is a server in production mode whose administrators sign in by a provider, too.
+// atProvider returns a production server whose administrators can also sign in with a provider.
 func (p *target) atProvider() (*world, *smallProvider, func() *browser) {
 	p.t.Helper()
 	provider, cfg := openProvider(p.t), productionConfig(p.t)
@@ -56,14 +57,14 @@ func (p *target) atProvider() (*world, *smallProvider, func() *browser) {
 	return w, provider, (&production{world: w}).person
 }
 
-// stranger holds a browser to be nobody's.
+// stranger requires that nobody is signed in in a browser.
 func (w *world) stranger(b *browser) {
 	w.t.Helper()
 	b.visit(w.open.Base + "/admin/ui/jobs")
 	b.sees(200, "User name")
 }
 
-// signInAttacks are attempts to act as an administrator with a part of what signs one in.
+// signInAttacks are attempts to act as an administrator with only part of what signs one in.
 var signInAttacks = []attack{
 	{"a stolen password where there is a second factor", "NIST SP 800-63B 4.2", func(p *target) {
 		p.withSecondFactor("twofold")
@@ -160,7 +161,7 @@ var signInAttacks = []attack{
 		victim.visit(answer)
 		victim.sees(401, "begun in another browser")
 		w.stranger(victim)
-		w.toProvider(victim) // with a way of her own open
+		w.toProvider(victim) // with a sign-in of her own under way
 		victim.visit(answer)
 		victim.sees(401, "began in another browser")
 		w.stranger(victim)

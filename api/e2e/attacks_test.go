@@ -28,8 +28,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// attack is one row of the table: what is tried, where it is described, and the trial, which fails the test where it is not refused as that
-// source says.
+// attack is one row of the table: what is tried, the source that describes it, and a trial that
+// fails unless the attack is refused as the source says.
 type attack struct {
 	name, source string
 	try          func(p *target)
@@ -38,12 +38,12 @@ type attack struct {
 // target is a production server under attack, with what an attacker and an honest client have.
 type target struct {
 	*production
-	ann, bob  *client.Client // by the public application
+	ann, bob  *client.Client // of the public application
 	annTokens tokens
 	service   *client.Client
 	annJob    client.Job // approved, with a document
-	annForm   client.Job // whose form is open
-	bulkJob   client.Job // the service's
+	annForm   client.Job // its form is open
+	bulkJob   client.Job // of the service
 }
 
 func newTarget(t *testing.T) *target {
@@ -68,7 +68,7 @@ func newTarget(t *testing.T) *target {
 	return p
 }
 
-// assertion signs claims, with good ones where change does not replace them (nil removes), by the service's key for an algorithm.
+// assertion signs valid claims with the service's key. change replaces claims; nil removes one.
 func (p *target) assertion(change map[string]any) string {
 	return p.sign(p.svcKeys, jwa.ES384(), nil, change)
 }
@@ -88,7 +88,7 @@ func (p *target) sign(keys []byte, alg jwa.SignatureAlgorithm, header, change ma
 		if of, _ := key.Algorithm(); fmt.Sprint(of) != alg.String() {
 			continue
 		}
-		if header["kid"] != nil { // else the key's own goes before it
+		if header["kid"] != nil { // otherwise the key's own kid would be used
 			if key, err = key.Clone(); err == nil {
 				err = key.Remove(jwk.KeyIDKey)
 			}
@@ -113,17 +113,17 @@ func (p *target) sign(keys []byte, alg jwa.SignatureAlgorithm, header, change ma
 	return ""
 }
 
-// unsigned is a JWS of any header and claims, with a signature of the attacker's choice.
+// unsigned returns a JWS with any header and claims, and a signature that the attacker chooses.
 func unsigned(header string, claims any, signature []byte) string {
 	payload, err := json.Marshal(claims)
 	if err != nil {
-		panic(err) // of maps and strings
+		panic(err) // maps and strings: cannot fail
 	}
 	b64 := base64.RawURLEncoding
 	return b64.EncodeToString([]byte(header)) + "." + b64.EncodeToString(payload) + "." + b64.EncodeToString(signature)
 }
 
-// asserted is the token request of the backend service.
+// asserted returns the token request of the backend service.
 func (p *target) asserted(change map[string]any) url.Values {
 	return withAssertion(p.assertion(change))
 }
@@ -132,7 +132,7 @@ func withAssertion(assertion string) url.Values {
 	return url.Values{"grant_type": {"client_credentials"}, "scope": {"system/*.rs system/$ehi-export"}, "client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {assertion}}
 }
 
-// strangerKeys is a JWKS of somebody else's, with the ids of the service's keys.
+// strangerKeys returns a JWKS of somebody else, with the ids of the service's keys.
 func (p *target) strangerKeys() []byte {
 	p.t.Helper()
 	raw, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
@@ -167,18 +167,20 @@ func (p *target) strangerKeys() []byte {
 	return data
 }
 
-// refuses an assertion: 400 or 401 invalid_client (SMART-5, REAL-5).
+// refuses requires that an assertion is refused with 400 or 401 invalid_client (SMART-5,
+// REAL-5).
 func (p *target) refuses(assertion string) {
 	p.t.Helper()
 	p.want(p.post("/auth/token", withAssertion(assertion)), 401, "invalid_client")
 }
 
-// authorize sends an authorization request as a browser that is logged in nowhere.
+// authorize sends an authorization request from a browser in which nobody is signed in.
 func (p *target) authorize(q url.Values) *client.Answer {
 	return p.do(p.open, "GET", "/auth/authorize?"+q.Encode())
 }
 
-// notTrusted holds an authorization request to be answered on the spot, with no way to the redirect_uri (RFC 6749 4.1.2.1).
+// notTrusted requires that an authorization request is answered with an error page, not with a
+// redirect to the redirect_uri (RFC 6749 4.1.2.1).
 func (p *target) notTrusted(q url.Values) {
 	p.t.Helper()
 	a := p.authorize(q)
@@ -188,7 +190,8 @@ func (p *target) notTrusted(q url.Values) {
 	}
 }
 
-// sentBack holds an authorization request to be refused at the client's redirect_uri with an error.
+// sentBack requires that an authorization request is refused with an error at the client's
+// redirect_uri.
 func (p *target) sentBack(q url.Values, code string) {
 	p.t.Helper()
 	a := p.authorize(q)
@@ -198,12 +201,13 @@ func (p *target) sentBack(q url.Values, code string) {
 	}
 }
 
-// raw sends a request just as it is written, and returns the answer.
+// raw sends a request exactly as written, and returns the response.
 func (p *target) raw(request string) string {
 	p.t.Helper()
 	conn := p.dialTLS()
-	defer conn.Close()                 // the answer has been read
-	_, _ = conn.Write([]byte(request)) // a server that has read enough closes while it is written: the answer says so, or there is none
+	defer conn.Close() // the response has been read
+	// a server that has read enough may close the connection first; the response shows it
+	_, _ = conn.Write([]byte(request))
 	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		p.t.Fatal(err)
 	}
@@ -215,7 +219,7 @@ func (p *target) raw(request string) string {
 	return string(answer[:n])
 }
 
-// noBearer holds a token to open nothing: 401 with WWW-Authenticate (RFC 6750 3.1).
+// noBearer requires that a token opens nothing: 401 with WWW-Authenticate (RFC 6750 3.1).
 func (p *target) noBearer(token string) {
 	p.t.Helper()
 	a := p.do(p.open.WithToken(token), "GET", p.annJob.StatusURL)
@@ -225,7 +229,7 @@ func (p *target) noBearer(token string) {
 	}
 }
 
-// claims are those of ann's access token, for forgeries.
+// claims returns the claims of ann's access token, for forgeries.
 func (p *target) claims() map[string]any {
 	p.t.Helper()
 	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(p.annTokens.AccessToken, ".")[1])
@@ -239,8 +243,9 @@ func (p *target) claims() map[string]any {
 	return out
 }
 
-// Every attack is refused, with the status that its source names. Rows are by group: codes and redirects, clients, assertions, bearers,
-// access, paths, requests, pages, administrators, guessing, servers that are made to ask, control by the controlled, limits, signing in.
+// Every attack is refused with the status that its source names. The rows are grouped: codes and
+// redirects, clients, assertions, bearers, access, paths, requests, pages, administrators,
+// guessing, requests made by the server, control by the controlled, limits, signing in.
 func TestAttacksAreRefused(t *testing.T) {
 	t.Parallel()
 	p := newTarget(t)
@@ -492,7 +497,7 @@ var clientAttacks = []attack{
 	}},
 }
 
-// refused holds an error to be an answer of a status.
+// refused requires that an error is a response with a status.
 func (p *target) refused(err error, status int) {
 	p.t.Helper()
 	if e, ok := err.(*client.Error); !ok || e.Status != status {

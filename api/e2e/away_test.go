@@ -19,13 +19,13 @@ import (
 	"ehi-server/shared/link/linktest"
 )
 
-// away takes NATS away from a server: it answers nothing any more, or is gone.
+// away makes NATS unavailable to a server: it stops responding, or it is stopped.
 var away = map[string]func(*linktest.Wire, *bus.Bus){
 	"stalled": func(w *linktest.Wire, _ *bus.Bus) { w.Slow(linktest.Forever) },
 	"dead":    func(_ *linktest.Wire, nats *bus.Bus) { nats.Close() },
 }
 
-// overWire is a production server whose NATS can be taken away.
+// overWire returns a production server whose NATS can be made unavailable.
 func overWire(t *testing.T, change func(*node.Config)) (p *production, w *linktest.Wire, nats *bus.Bus) {
 	t.Helper()
 	nats, err := bus.Open(t.Context(), bus.Config{
@@ -45,18 +45,18 @@ func overWire(t *testing.T, change func(*node.Config)) (p *production, w *linkte
 	return p, w, nats
 }
 
-// asking is a request of somebody, and what it is answered.
+// asking is a request of somebody, with its response.
 type asking struct {
 	who, path string
 	by        *client.Client
 	header    []string
 	status    int
-	leads     string // to where it redirects
+	leads     string // the redirect target
 }
 
 func (a *asking) String() string { return a.path + " by " + a.who }
 
-// asked lists each GET of the document, about things that there are, by each kind of party.
+// asked returns each GET of the document, about things that exist, for each kind of user.
 func (p *production) asked(job string) (all []*asking) {
 	app, _ := p.letIn("app", "ann")
 	ann, ada := p.browserOf("ann"), p.staffBrowser("ada")
@@ -90,7 +90,7 @@ func (p *production) asked(job string) (all []*asking) {
 	return all
 }
 
-// ask asks, and notes what it is answered.
+// ask sends the request and records the response.
 func (a *asking) ask(t *testing.T) (*client.Answer, error) {
 	got, err := a.by.Do(t.Context(), "GET", a.path, nil, a.header...)
 	if err == nil {
@@ -99,8 +99,9 @@ func (a *asking) ask(t *testing.T) (*client.Answer, error) {
 	return got, err
 }
 
-// Nothing is refused on missing evidence: what is answered while NATS is there is answered while it is away, or is
-// 503 with Retry-After. No log-in, grant, client, account or job is taken for one that is not there.
+// Missing evidence never leads to a refusal. A request that succeeds with NATS succeeds without
+// it, or gets 503 with Retry-After. No session, grant, client, account or job is treated as
+// nonexistent.
 func TestNoRequestIsRefusedBecauseNATSIsAway(t *testing.T) {
 	t.Parallel()
 	for name, take := range away {
@@ -158,7 +159,8 @@ func TestNoRequestIsRefusedBecauseNATSIsAway(t *testing.T) {
 	}
 }
 
-// What changes something is answered by 503 where NATS is gone, in the form of its route, and never refused.
+// Without NATS, requests that change something get 503 in the form of their route, and are never
+// refused.
 func TestNoChangeIsRefusedBecauseNATSIsGone(t *testing.T) {
 	t.Parallel()
 	p, _, nats := overWire(t, nil)
@@ -180,8 +182,8 @@ func TestNoChangeIsRefusedBecauseNATSIsGone(t *testing.T) {
 	}
 }
 
-// Downloads go on while NATS is away: one that has begun, by a token or in a session, waits for nothing, and one that
-// an application begins of an export that was approved before is served.
+// Downloads continue without NATS. A download that has begun, with a token or in a session, does
+// not wait. An application can start a new download of an export that was approved before.
 func TestDownloadsGoOnWhileNATSIsAway(t *testing.T) {
 	t.Parallel()
 	for name, take := range away {

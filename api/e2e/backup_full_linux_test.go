@@ -12,7 +12,7 @@ import (
 	"ehi-server/shared/files/filestest"
 )
 
-// command runs a command of the program, and tells how it ended and what it said.
+// command runs a command of the program, and returns its exit code and output.
 func command(t *testing.T, binary string, args ...string) (code int, said string) {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput()
@@ -26,8 +26,9 @@ func command(t *testing.T, binary string, args ...string) (code int, said string
 	return exit.ExitCode(), string(out)
 }
 
-// F11 of issue 20: a backup that does not fit onto its disk, or is of a server that has lost something, says so and
-// names its archive, and nothing of one that failed is left. So does whoever refuses an archive that was cut.
+// F11 of issue 20: a backup that does not fit onto its disk, or whose server has lost something,
+// says so and names its archive. A failed backup leaves nothing. The refusal of a truncated
+// archive names it too.
 func TestABackupThatFailsNamesItsArchiveAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	binary, data := built.Command(t, "ehi-server/api"), t.TempDir()

@@ -31,7 +31,7 @@ import (
 	"ehi-server/shared/bus"
 )
 
-// backupRounds is how many rounds of the storm are made; EHI_BACKUP_ROUNDS makes more of them.
+// backupRounds returns the number of rounds of the storm; EHI_BACKUP_ROUNDS increases it.
 func backupRounds(t *testing.T) int {
 	t.Helper()
 	said := os.Getenv("EHI_BACKUP_ROUNDS")
@@ -45,43 +45,46 @@ func backupRounds(t *testing.T) int {
 	return n
 }
 
-// storm is a backup that everything is done to.
+// storm is a backup that goes through all kinds of failures.
 type storm struct {
 	*testing.T
 	rand    *rand.Rand
 	binary  string
 	dir     string
-	server  string // URL of the server that is backed up
+	server  string // URL of the server to back up
 	archive string
 	bytes   []byte // of the archive
 	want    map[string]string
-	takes   time.Duration // about, of a restore
+	takes   time.Duration // approximate time of a restore
 	counts  map[string]int
 }
 
-// run runs a command; kill ends it after a while, at 0 never.
+// run runs a command. It kills the command after the time kill; 0 means never.
 func (s *storm) run(kill time.Duration, args ...string) (out string, err error) {
 	cmd := exec.CommandContext(s.Context(), s.binary, args...)
-	cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Join(s.dir, "absent")) // there is no /tmp in the container
+	// the container has no /tmp
+	cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Join(s.dir, "absent"))
 	var text bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &text, &text
 	if err := cmd.Start(); err != nil {
 		s.Fatal(err)
 	}
 	if kill > 0 {
-		timer := time.AfterFunc(kill, func() { _ = cmd.Process.Kill() }) // it may have ended
+		// the command may have ended
+		timer := time.AfterFunc(kill, func() { _ = cmd.Process.Kill() })
 		defer timer.Stop()
 	}
 	err = cmd.Wait()
 	return text.String(), err
 }
 
-// what is what a data folder holds: the hashes of its files, and the records of its state.
+// what returns what a data folder contains: the hashes of its files, and the records of its
+// state.
 func (s *storm) what(data string) map[string]string {
 	return s.held(data, bus.Config{StoreDir: filepath.Join(data, backup.NATSFolder), Audit: &bus.AuditConfig{}})
 }
 
-// held is what a data folder and a state hold.
+// held returns what a data folder and a state contain.
 func (s *storm) held(data string, state bus.Config) map[string]string {
 	held := map[string]string{}
 	for _, folder := range []string{"records", "exports", backup.SandboxKeys} {
@@ -119,7 +122,7 @@ func (s *storm) held(data string, state bus.Config) map[string]string {
 	return held
 }
 
-// export makes an export of a demo patient.
+// export exports a demo patient.
 func (s *storm) export(patient string) {
 	open := client.New(s.server)
 	defer open.Close()
@@ -139,10 +142,10 @@ func (s *storm) export(patient string) {
 	}
 }
 
-// outcome counts what came of a round.
+// outcome counts the outcome of a round.
 func (s *storm) outcome(format string, args ...any) { s.counts[fmt.Sprintf(format, args...)]++ }
 
-// whole reports whether a data folder holds the backup, all of it and nothing else.
+// whole reports whether a data folder contains the backup, completely and nothing else.
 func (s *storm) whole(data string) bool { return maps.Equal(s.what(data), s.want) }
 
 // killedBackup kills the command.
@@ -151,7 +154,7 @@ func (s *storm) killedBackup(to string) {
 	s.ends("backup killed", to, out, err)
 }
 
-// cutBackup has the connection break off behind some bytes of the archive.
+// cutBackup breaks the connection off in the middle of the archive.
 func (s *storm) cutBackup(to string) {
 	target, err := url.Parse(s.server)
 	if err != nil {
@@ -173,7 +176,7 @@ func (s *storm) cutBackup(to string) {
 	s.ends("connection cut", to, out, err)
 }
 
-// breaking breaks off behind some bytes.
+// breaking breaks off after a number of bytes.
 type breaking struct {
 	io.ReadCloser
 	left *atomic.Int64
@@ -188,7 +191,8 @@ func (b *breaking) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ends holds a backup that was disturbed to its rule: a file of its name is a whole archive, and 0 says so.
+// ends checks a disturbed backup: a file with its name is a complete archive, and the exit code
+// is then 0.
 func (s *storm) ends(what, name, out string, err error) {
 	f, missing := os.Open(name)
 	if missing != nil {
@@ -205,7 +209,7 @@ func (s *storm) ends(what, name, out string, err error) {
 	s.outcome("%s: a whole archive", what)
 }
 
-// changed is the archive, changed at a random place.
+// changed returns the archive with a change at a random place.
 func (s *storm) changed(how string) string {
 	text, at := bytes.Clone(s.bytes), s.rand.IntN(len(s.bytes))
 	if how == "flipped" {
@@ -220,7 +224,7 @@ func (s *storm) changed(how string) string {
 	return name
 }
 
-// changedArchive restores an archive that was changed.
+// changedArchive restores a changed archive.
 func (s *storm) changedArchive(how, data string) {
 	name := s.changed(how)
 	_, verified := s.run(0, "backup", "verify", name)
@@ -240,7 +244,8 @@ func (s *storm) changedArchive(how, data string) {
 	}
 }
 
-// killedRestore kills a restore: nothing is there that may be used, or the whole. Then it is made again.
+// killedRestore kills a restore. Afterwards there must be nothing usable, or everything. Then it
+// restores again.
 func (s *storm) killedRestore(what, data string, flags ...string) {
 	args := append([]string{"restore", "--data", data}, flags...)
 	args = append(args, s.archive)
@@ -275,7 +280,7 @@ func (s *storm) killedRestore(what, data string, flags ...string) {
 	}
 }
 
-// newStorm starts a server with an export, and takes the backup of it to which everything is done.
+// newStorm starts a server with an export, and makes the backup for all rounds.
 func newStorm(t *testing.T) (s *storm, p *program) {
 	t.Helper()
 	seed := rand.Uint64()
@@ -308,8 +313,8 @@ func newStorm(t *testing.T) (s *storm, p *program) {
 	return s, p
 }
 
-// Issue 20, items 5 and 6: whatever is cut, killed or flipped while a backup is made, kept or restored, there
-// is never a success that is none.
+// Issue 20, items 5 and 6: whatever is cut off, killed or flipped while a backup is made, stored
+// or restored, there is never a false success.
 func TestNoBackupOrRestoreSucceedsThatIsNone(t *testing.T) {
 	t.Parallel()
 	s, p := newStorm(t)

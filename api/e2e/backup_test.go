@@ -30,8 +30,9 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// A backup that is taken while the server works, restored into an empty folder, is the same server: finished exports download, documents
-// are there, open forms can be filled in, what ran is made, tokens hold; what was deleted is not there.
+// A backup of a running server, restored into an empty folder, results in the same server:
+// finished exports download, documents exist, open forms can be filled in, unfinished exports
+// run, and tokens are valid. What was deleted does not exist.
 func TestABackupIsTheSameServer(t *testing.T) {
 	t.Parallel()
 	var archive bytes.Buffer
@@ -105,7 +106,7 @@ func TestABackupIsTheSameServer(t *testing.T) {
 	if got := w.contents(pat, w.manifest(pat, here(open))); len(got) != len(want) {
 		t.Errorf("the form that was open led to %d files of %d", len(got), len(want))
 	}
-	// The keeper's round that publishes its command comes in an hour here.
+	// The keeper's round that publishes its command comes only after an hour here.
 	if err := w.node.Keeper.Reconcile(t.Context(), w.record(running.ID).RequestedAt.Add(1)); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +141,7 @@ func (w *world) record(id string) *ehi.Job {
 	return j
 }
 
-// What is no whole backup is not restored, and nothing is restored over something.
+// An incomplete backup is not restored, and a restore overwrites nothing.
 func TestARestoreRefusesWhatIsNoBackup(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -176,7 +177,7 @@ func TestARestoreRefusesWhatIsNoBackup(t *testing.T) {
 	}
 }
 
-// The commands, as the documentation shows them.
+// The commands, as in the documentation.
 func TestBackupAndRestoreCommands(t *testing.T) {
 	t.Parallel()
 	binary, dir := built.Command(t, "ehi-server/api"), t.TempDir()
@@ -242,7 +243,7 @@ func TestBackupAndRestoreCommands(t *testing.T) {
 	}
 }
 
-// What a restore has left that did not end is opened by no command, and none makes anything of it.
+// No command opens or uses what an unfinished restore has left.
 func TestWhatARestoreHasLeftIsOpenedByNobody(t *testing.T) {
 	t.Parallel()
 	binary := built.Command(t, "ehi-server/api")
@@ -266,7 +267,7 @@ func TestWhatARestoreHasLeftIsOpenedByNobody(t *testing.T) {
 	}
 }
 
-// A second server on one data folder says what is the matter.
+// A second server on the same data folder reports the problem.
 func TestASecondServerOnAFolderIsRefused(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -278,8 +279,8 @@ func TestASecondServerOnAFolderIsRefused(t *testing.T) {
 	}
 }
 
-// A backup that is fetched over HTTP is encrypted for whom its address names, and for nobody where that
-// cannot be read: who asks for an encrypted archive never gets another one.
+// A backup over HTTP is encrypted for the recipients in its URL. If they are invalid, there is
+// no backup: who requests an encrypted archive never gets an unencrypted one.
 func TestABackupOverHTTPIsItsRecipientsAlone(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -307,7 +308,7 @@ func TestABackupOverHTTPIsItsRecipientsAlone(t *testing.T) {
 	w.want(w.do(w.admin, "GET", "/admin/audit?action=backup&limit=0"), 200, "encrypted for "+mine.Recipient().String())
 }
 
-// restoreSealed restores an encrypted archive into a new folder; key nil is none.
+// restoreSealed restores an encrypted archive into a new folder. A nil key means none.
 func restoreSealed(t *testing.T, archive []byte, key *age.X25519Identity) error {
 	t.Helper()
 	var keys io.Reader
@@ -321,8 +322,8 @@ func restoreSealed(t *testing.T, archive []byte, key *age.X25519Identity) error 
 	return restored(t, r, backup.To{Data: filepath.Join(t.TempDir(), "restored")})
 }
 
-// A server that stops sending, at the log-in, before the archive or in the midst of it, is waited for as
-// long as --silence says; then there is no backup, and the message names the server.
+// If a server stops sending, at sign-in, before the archive or in the middle of it, the command
+// waits for --silence. Then there is no backup, and the message names the server.
 func TestABackupOfASilentServerIsGivenUp(t *testing.T) {
 	t.Parallel()
 	binary, dir := built.Command(t, "ehi-server/api"), t.TempDir()
@@ -365,7 +366,7 @@ func TestABackupOfASilentServerIsGivenUp(t *testing.T) {
 	}
 }
 
-// falling is an answer that falls silent behind some bytes.
+// falling is a response that stops in the middle.
 type falling struct {
 	io.ReadCloser
 	request context.Context //nolint:containedctx // of the request that it answers

@@ -100,12 +100,15 @@ func openBrowser(t *testing.T, origins ...string) (context.Context, *findings) {
 	return ctx, f
 }
 
-// The three pages in a real browser by keyboard alone: no complaint on its console, no request to another origin, every field has a name.
+// The three pages in a real browser, by keyboard only: nothing on its console, no request to
+// another origin, and a name for every field.
 func TestPagesInARealBrowserByKeyboard(t *testing.T) {
 	t.Parallel()
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
-		_, _ = w.Write([]byte(`<!doctype html><link rel="icon" href="data:,"><title>app</title><p id="app">back`)) // the browser is gone: its test says so
+		// the browser may have disconnected: its test reports it
+		_, _ = w.Write([]byte(
+			`<!doctype html><link rel="icon" href="data:,"><title>app</title><p id="app">back`))
 	}))
 	t.Cleanup(app.Close)
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -120,7 +123,9 @@ func TestPagesInARealBrowserByKeyboard(t *testing.T) {
 			do(t, ctx, chromedp.KeyEvent(k))
 		}
 	}
-	do(t, ctx, chromedp.Navigate(w.open.Base+"/auth/authorize?"+q.Encode()), chromedp.WaitVisible("#patient")) // it has the focus
+	// it has the focus
+	do(t, ctx, chromedp.Navigate(w.open.Base+"/auth/authorize?"+q.Encode()),
+		chromedp.WaitVisible("#patient"))
 	named(t, ctx)
 	key(kb.Tab, "any", kb.Enter)
 	do(t, ctx, chromedp.WaitVisible("button[value=allow]"))
@@ -153,13 +158,16 @@ func TestPagesInARealBrowserByKeyboard(t *testing.T) {
 	}
 }
 
-// A patient's way in production mode in a real browser, over HTTPS, by keyboard: log-in with an account, consent, form, the request's page, the
-// applications, log-out. Cookies, referrers and the content security policy are a browser's own here.
+// A patient's way through production mode in a real browser, over HTTPS and by keyboard: sign-in
+// with an account, consent, form, the request's page, the applications, sign-out. Cookies,
+// referrers and the content security policy are those of the browser.
 func TestProductionPagesInARealBrowser(t *testing.T) {
 	t.Parallel()
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
-		_, _ = w.Write([]byte(`<!doctype html><link rel="icon" href="data:,"><title>app</title><p id="app">back`)) // the browser is gone: its test says so
+		// the browser may have disconnected: its test reports it
+		_, _ = w.Write([]byte(
+			`<!doctype html><link rel="icon" href="data:,"><title>app</title><p id="app">back`))
 	}))
 	t.Cleanup(app.Close)
 	p := startProduction(t, nil)
@@ -170,7 +178,9 @@ func TestProductionPagesInARealBrowser(t *testing.T) {
 			do(t, ctx, chromedp.KeyEvent(k))
 		}
 	}
-	do(t, ctx, chromedp.Navigate(p.open.Base+"/auth/authorize?"+p.request("app", "redirect_uri", app.URL+"/cb").Encode()), chromedp.WaitVisible("#username")) // it has the focus
+	// it has the focus
+	do(t, ctx, chromedp.Navigate(p.open.Base+"/auth/authorize?"+p.request("app", "redirect_uri",
+		app.URL+"/cb").Encode()), chromedp.WaitVisible("#username"))
 	named(t, ctx)
 	key("ann", kb.Tab, patientPassword, kb.Enter)
 	do(t, ctx, chromedp.WaitVisible("button[value=allow]"))
@@ -208,7 +218,7 @@ func TestProductionPagesInARealBrowser(t *testing.T) {
 	}
 }
 
-// fits holds a page to the width of the window: nobody should have to scroll sideways.
+// fits requires that a page fits the width of the window, without scrolling sideways.
 func fits(t *testing.T, ctx context.Context) {
 	t.Helper()
 	wide, err := chromedp.Run(ctx, chromedp.Evaluate[float64](`document.documentElement.scrollWidth - document.documentElement.clientWidth`))
@@ -220,7 +230,7 @@ func fits(t *testing.T, ctx context.Context) {
 	}
 }
 
-// tabTo presses the tabulator until an element has the focus: whoever has no mouse gets there.
+// tabTo presses Tab until an element has the focus, as a person without a mouse does.
 func tabTo(t *testing.T, ctx context.Context, selector string) {
 	t.Helper()
 	for range 200 {
@@ -236,10 +246,10 @@ func tabTo(t *testing.T, ctx context.Context, selector string) {
 	t.Fatalf("%s: the keyboard does not lead to %s", location(t, ctx), selector)
 }
 
-// stepTime is how long a step of a browser may take.
+// stepTime is the time limit for a step of a browser.
 const stepTime = time.Minute
 
-// do does steps in the browser; what does not come about fails the test, with what the page shows instead.
+// do runs steps in the browser. A failed step fails the test and reports what the page shows.
 func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	for i, step := range steps {
@@ -262,7 +272,7 @@ func location(t *testing.T, ctx context.Context) string {
 	return at
 }
 
-// named checks that every field of a page has an accessible name, of a label or aria-label.
+// named requires that every field of a page has an accessible name, from a label or aria-label.
 func named(t *testing.T, ctx context.Context) {
 	t.Helper()
 	unnamed, err := chromedp.Run(ctx, chromedp.Evaluate[string](`[...document.querySelectorAll('input:not([type=hidden]),select,button')]

@@ -20,7 +20,7 @@ import (
 // The cases of shared/cases, each imported into an empty store and exported over HTTP.
 // group-membership is in TestBULK8GroupsAreThoseOfTheTransactionTime.
 
-// exportHas checks which resources an export has.
+// exportHas requires that an export has certain resources.
 func exportHas(t *testing.T, got map[string]records.Resource, want ...string) {
 	t.Helper()
 	slices.Sort(want)
@@ -29,7 +29,7 @@ func exportHas(t *testing.T, got map[string]records.Resource, want ...string) {
 	}
 }
 
-// IN-1: both notes come with the record, and stay out with their documents.
+// IN-1: both notes come with the record, and are withheld with their documents.
 func TestCaseAttachmentURLBinary(t *testing.T) {
 	t.Parallel()
 	w := startOn(t, records.Cases(t, "attachment-url-binary"))
@@ -46,7 +46,8 @@ func TestCaseAttachmentURLBinary(t *testing.T) {
 	exportHas(t, got, "Patient/pa")
 }
 
-// IN-1: a fullUrl names its entry, with and without a version; an outcome entry is no problem.
+// IN-1: a fullUrl identifies its entry, with and without a version. An entry with only an
+// outcome is accepted.
 func TestCaseBundleFullURLs(t *testing.T) {
 	t.Parallel()
 	w := startOn(t, records.Cases(t, "bundle-full-urls"))
@@ -59,7 +60,7 @@ func TestCaseBundleFullURLs(t *testing.T) {
 	}
 }
 
-// IN-3: a history is newest first, and its DELETE deletes.
+// IN-3: a history has the newest version first, and its DELETE deletes.
 func TestCaseHistoryBundle(t *testing.T) {
 	t.Parallel()
 	w := startOn(t, records.Cases(t, "history-bundle"))
@@ -70,7 +71,7 @@ func TestCaseHistoryBundle(t *testing.T) {
 	}
 }
 
-// IN-4: a byte order mark is no problem; what is no UTF-8 never goes out.
+// IN-4: a byte order mark is accepted. Text that is not UTF-8 is never exported.
 func TestCaseEncodings(t *testing.T) {
 	t.Parallel()
 	dir := records.Cases(t, "encodings")
@@ -91,8 +92,8 @@ func TestCaseEncodings(t *testing.T) {
 	}
 }
 
-// IN-1: a conditional reference leads to the resource that has the identifier, also where that
-// comes later.
+// IN-1: a conditional reference points to the resource with the identifier, even if that comes
+// later.
 func TestCaseConditionalReferences(t *testing.T) {
 	t.Parallel()
 	dir := records.Cases(t, "conditional-references")
@@ -115,7 +116,7 @@ func TestCaseConditionalReferences(t *testing.T) {
 	}
 }
 
-// BULK-1: of Provenance what is about the output comes with it.
+// BULK-1: the export includes the Provenance about its output.
 func TestCaseRelevantProvenance(t *testing.T) {
 	t.Parallel()
 	w := startOn(t, records.Cases(t, "relevant-provenance"))
@@ -125,7 +126,7 @@ func TestCaseRelevantProvenance(t *testing.T) {
 	exportHas(t, got, "Observation/elo1", "Provenance/elp1")
 }
 
-// IN-2: the patient compartment is that of R4.
+// IN-2: the patient compartment is the one of R4.
 func TestCaseCompartment(t *testing.T) {
 	t.Parallel()
 	w := startOn(t, records.Cases(t, "compartment"))
@@ -143,7 +144,8 @@ func TestCaseCompartment(t *testing.T) {
 	}
 }
 
-// EHI-9: what is labelled stays out, and so does Provenance of it, however its keys are spelled.
+// EHI-9: labelled resources are withheld, and their Provenance too, however its keys are
+// spelled.
 func TestCaseReleaseLeaks(t *testing.T) {
 	t.Parallel()
 	w := startOn(t, records.Cases(t, "release-leaks"))
@@ -167,7 +169,7 @@ func TestCaseReleaseLeaks(t *testing.T) {
 	}
 }
 
-// EHI-9: sensitive codes and labels stay out, the control does not.
+// EHI-9: sensitive codes and labels are withheld; the control resource is not.
 func TestCaseSensitiveSpellings(t *testing.T) {
 	t.Parallel()
 	dir := records.Cases(t, "sensitive-spellings")

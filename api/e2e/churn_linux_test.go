@@ -15,13 +15,14 @@ import (
 	"ehi-server/api/node"
 )
 
-// from dials the server from another address of this machine: Linux has all of 127.0.0.0/8.
+// from connects to the server from another address of this machine: on Linux, all of 127.0.0.0/8
+// is local.
 func (p *production) from(address string) (net.Conn, error) {
 	d := net.Dialer{Timeout: 30 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
 	return d.Dial("tcp", strings.TrimPrefix(p.open.Base, "https://"))
 }
 
-// served asks once from an address, by a connection of its own.
+// served sends one request from an address, on a new connection.
 func (p *production) served(address string) error {
 	plain, err := p.from(address)
 	if err != nil {
@@ -51,8 +52,8 @@ func (p *production) served(address string) error {
 	return nil
 }
 
-// churn opens connections from an address as fast as it can, says a little or has a whole handshake, and
-// resets them or lets them be, until stop is closed.
+// churn opens connections from an address as fast as it can until stop is closed. It sends a few
+// bytes or makes a whole handshake, and then resets them or leaves them open.
 func (p *production) churn(address string, stop <-chan struct{}) (wait func()) {
 	trusts := roots(p.t, p.cert())
 	trusts.ServerName = "127.0.0.1"
@@ -73,13 +74,14 @@ func (p *production) churn(address string, stop <-chan struct{}) (wait func()) {
 				}
 				c, err := p.from(address)
 				if err != nil {
-					continue // the queue of the kernel is full
+					continue // the kernel's queue is full
 				}
 				_ = c.SetDeadline(time.Now().Add(30 * time.Second)) // it was just opened
 				if i%8 == 0 {                                       // the server may have closed it
 					_ = tls.Client(c, trusts).Handshake()
 				} else {
-					_, _ = c.Write([]byte{22, 3, 1, 2, 0, 1}[:(i+n)%7]) // of a ClientHello
+					// the start of a ClientHello
+					_, _ = c.Write([]byte{22, 3, 1, 2, 0, 1}[:(i+n)%7])
 				}
 				if kept = append(kept, c); len(kept) > 100 {
 					_ = kept[0].(*net.TCPConn).SetLinger(0)
@@ -92,8 +94,8 @@ func (p *production) churn(address string, stop <-chan struct{}) (wait func()) {
 	return all.Wait
 }
 
-// While one address opens and resets connections as fast as it can, and has more of them than there is
-// room for, the handshakes of strangers at other addresses go on, and they are served.
+// While one address opens and resets connections as fast as it can, and more than there is room
+// for, the handshakes of clients at other addresses succeed, and they are served.
 func TestChurnOfOneAddressCutsNobodyElse(t *testing.T) {
 	p := startProduction(t, func(c *node.Config) { c.MaxConnections = 60 })
 	stop := make(chan struct{})

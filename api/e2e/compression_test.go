@@ -14,7 +14,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// unpack undoes a content coding.
+// unpack decodes a content coding.
 func unpack(coding string, data []byte) ([]byte, error) {
 	var r io.Reader = bytes.NewReader(data)
 	switch coding {
@@ -23,7 +23,7 @@ func unpack(coding string, data []byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		z.Multistream(false) // as browsers do: one member is all there is
+		z.Multistream(false) // like browsers: only one member is allowed
 		r = z
 	case "zstd":
 		d, err := zstd.NewReader(r)
@@ -41,11 +41,11 @@ func TestCompressedFilesSuitEveryClient(t *testing.T) {
 	t.Parallel()
 	cfg := config()
 	cfg.Compression = ehi.Zstd // the server's default, which a kick-off overrides
-	cfg.SpillBytes = 4000      // both ways of storing
+	cfg.SpillBytes = 4000      // files in memory and on disk
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
-	files := map[string]map[string][]byte{} // by compression and URL's end
+	files := map[string]map[string][]byte{} // by compression and end of the URL
 	for _, compression := range []string{"identity", "gzip", "zstd", ""} {
 		base := "/no-form/auto-approve/fhir/Patient/" + p + "/$ehi-export"
 		if compression != "" {
@@ -56,7 +56,7 @@ func TestCompressedFilesSuitEveryClient(t *testing.T) {
 			t.Fatal(err)
 		}
 		files[compression] = map[string][]byte{}
-		stored := map[string]bool{} // codings in which something was sent as it is stored
+		stored := map[string]bool{} // codings in which something was sent as stored
 		for _, e := range w.manifest(pat, j).Output {
 			for _, accepted := range []string{"", "gzip", "zstd", "br, gzip;q=0"} {
 				a := w.do(pat, "GET", e.URL, "Accept-Encoding", accepted)
@@ -99,7 +99,8 @@ func TestCompressedFilesSuitEveryClient(t *testing.T) {
 	w.wantOutcome(w.do(pat, "POST", "/fhir/Patient/"+p+"/$ehi-export?_compression=rar"), 400, "_compression")
 }
 
-// A range of a compressed file is one of the bytes that are sent; where it has to be unpacked, the whole is sent.
+// A range of a compressed file refers to the bytes that are sent. If the file must be
+// decompressed, the whole file is sent.
 func TestRangesOfCompressedFiles(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})

@@ -17,7 +17,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// kickedOff is the raw answer to a kick-off.
+// kickedOff returns the raw response to a kick-off.
 func (w *world) kickedOff(c *client.Client, base, patient string) *client.Answer {
 	w.t.Helper()
 	a := w.do(c, http.MethodPost, base+"/fhir/Patient/"+patient+"/$ehi-export", "Prefer", "respond-async")
@@ -27,8 +27,9 @@ func (w *world) kickedOff(c *client.Client, base, patient string) *client.Answer
 	return a
 }
 
-// EHI-2, EHI-3: the link to the form comes with the kick-off and with each status while the form is open, and no
-// longer. It is bare for the sandbox's client, and as RFC 8288 has it for every other one.
+// EHI-2, EHI-3: the link to the form comes with the kick-off and with each status while the form
+// is open, and no longer. It is bare for the sandbox's client, and as in RFC 8288 for all
+// others.
 func TestEHI2TheLinkLeadsToTheOpenForm(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -66,7 +67,7 @@ func TestEHI2TheLinkLeadsToTheOpenForm(t *testing.T) {
 	}
 }
 
-// tokenFor is an access token of an application for a patient of the sandbox.
+// tokenFor returns an access token of an application for a patient of the sandbox.
 func (w *world) tokenFor(id, back, patient string) string {
 	w.t.Helper()
 	verifier := strings.Repeat("v", 43)
@@ -97,8 +98,8 @@ func (w *world) tokenFor(id, back, patient string) string {
 	return out.Token
 }
 
-// EHI-5, REAL-2: the manifest has all that it must have, its lists are lists, also when they are empty, and Expires
-// says when its files go.
+// EHI-5, REAL-2: the manifest is complete, its lists are lists even if they are empty, and
+// Expires says when its files are deleted.
 func TestEHI5TheManifestIsWhole(t *testing.T) {
 	t.Parallel()
 	cfg := config()
@@ -160,7 +161,7 @@ func TestEHI5TheManifestIsWhole(t *testing.T) {
 	}
 }
 
-// REAL-11: whatever a kit puts into a URL as it is needs no escaping there.
+// REAL-11: values that kits put into a URL unescaped need no escaping.
 func TestREAL11TokensAndIDsAreSafeInURLs(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -199,7 +200,7 @@ func TestREAL10TheDemoPopulationHasWhatKitsLookFor(t *testing.T) {
 	}
 }
 
-// challengeOf is the PKCE challenge of a verifier (RFC 7636).
+// challengeOf returns the PKCE challenge of a verifier (RFC 7636).
 func challengeOf(verifier string) string {
 	sum := sha256.Sum256([]byte(verifier))
 	return base64.RawURLEncoding.EncodeToString(sum[:])

@@ -21,13 +21,13 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// listed is an export as the list of all says it.
+// listed is an export as in the list of all exports.
 type listed struct {
 	ID      string      `json:"id"`
 	Patient ehi.Patient `json:"patient"`
 }
 
-// list is the exports in a status, "" for any.
+// list returns the exports in a status; "" for all.
 func (w *world) list(status ehi.Status) (out []listed) {
 	w.t.Helper()
 	a := w.do(w.admin, "GET", "/admin/jobs?status="+string(status))
@@ -37,7 +37,7 @@ func (w *world) list(status ehi.Status) (out []listed) {
 	return out
 }
 
-// text is what an element of the page says.
+// text returns the text of an element of the page.
 func text(t *testing.T, ctx context.Context, selector string) string {
 	t.Helper()
 	out, err := chromedp.Run(ctx, chromedp.Text(selector))
@@ -47,7 +47,7 @@ func text(t *testing.T, ctx context.Context, selector string) string {
 	return out
 }
 
-// choose sets the console's form and begins a run, of these types or of all.
+// choose fills in the console's form and starts a run, for these types or for all.
 func choose(t *testing.T, ctx context.Context, base, what, variant string, types ...string) {
 	t.Helper()
 	do(t, ctx, chromedp.Navigate(base), chromedp.WaitVisible("#what"), chromedp.SetValue("#what", what))
@@ -68,14 +68,15 @@ func choose(t *testing.T, ctx context.Context, base, what, variant string, types
 	}
 }
 
-// press goes to a button by the tabulator and presses it.
+// press moves to a button with Tab and presses it.
 func press(t *testing.T, ctx context.Context, selector string) {
 	t.Helper()
 	tabTo(t, ctx, selector)
 	do(t, ctx, chromedp.KeyEvent(kb.Enter))
 }
 
-// A developer's first export by the console alone, by keyboard: sign in, allow, files; the viewer finds a text and follows a reference; the export and the token go.
+// A developer's first export with only the console, by keyboard: sign in, allow, download. The
+// viewer finds a text and follows a reference. The export and the token are deleted.
 func TestConsoleRunsAPatientsExport(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -112,7 +113,7 @@ func TestConsoleRunsAPatientsExport(t *testing.T) {
 	}
 }
 
-// Populations, with a form and a review that others do, and with all that can go wrong on the way.
+// Populations, with a form and a review by others, and with everything that can go wrong.
 func TestConsoleRunsEveryKindOfExport(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -145,7 +146,7 @@ func TestConsoleRunsEveryKindOfExport(t *testing.T) {
 	}
 }
 
-// The API's page lays out every operation, and tries one.
+// The API reference shows every operation, and can try one.
 func TestAPIPageTriesOperations(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -162,14 +163,15 @@ func TestAPIPageTriesOperations(t *testing.T) {
 	g.look("api-tried")
 }
 
-// steps are how the steps of the console's run stand, by their titles.
+// steps returns the states of the steps of the console's run, by title.
 func steps(t *testing.T, ctx context.Context) map[string]string {
 	t.Helper()
 	return ask[map[string]string](t, ctx, `Object.fromEntries([...document.querySelectorAll("#steps > li")].map((e) =>
 		[e.querySelector("h2").firstChild.textContent, e.className + ": " + e.querySelector("h2 .mark").textContent]))`)
 }
 
-// Each step shows what really happened, whatever fault is ordered: a failure is never shown as a success.
+// Each step shows what really happened, whatever fault is ordered. It never shows a failure as a
+// success.
 func TestConsoleShowsWhatReallyHappened(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -203,7 +205,7 @@ func TestConsoleShowsWhatReallyHappened(t *testing.T) {
 		do(t, ctx, chromedp.WaitVisible(`//p[text()="`+end+`"]`))
 	}
 
-	// An export that somebody deletes, or rejects, while its client waits.
+	// An export that somebody deletes or rejects while its client waits.
 	for _, c := range []struct {
 		end  func(id string) error
 		says string
@@ -233,7 +235,8 @@ func TestConsoleShowsWhatReallyHappened(t *testing.T) {
 	}
 }
 
-// A manifest that counts wrong, a file that is not there, and an answer that is no JSON are seen.
+// The console detects a manifest with a wrong count, a missing file, and a response that is not
+// JSON.
 func TestConsoleChecksTheManifest(t *testing.T) {
 	t.Parallel()
 	var forward, change atomic.Pointer[func(w http.ResponseWriter, r *http.Request)]
@@ -281,7 +284,8 @@ func TestConsoleChecksTheManifest(t *testing.T) {
 			if seen.Code == http.StatusOK {
 				body = c.lie(seen.Body.Bytes())
 			}
-			_, _ = io.WriteString(out, body) // the browser is gone: its test says so
+			// the browser may have disconnected: its test reports it
+			_, _ = io.WriteString(out, body)
 		}
 		change.Store(&lie)
 		choose(t, ctx, front.URL+"/", "patients", "/no-form/auto-approve")

@@ -15,7 +15,8 @@ import (
 	"ehi-server/exporter/source/kinds"
 )
 
-// slowRecords is a source whose records stop in the middle until the gate is opened, and counts how often they are gone through.
+// slowRecords is a source whose records stop in the middle until a gate is opened. It counts the
+// passes over them.
 type slowRecords struct {
 	source.Source
 	gate  chan struct{}
@@ -47,8 +48,9 @@ func (r *slowRecord) Scan(ctx context.Context, q source.Query, visit func(source
 	})
 }
 
-// However long it takes to go through a record, the form is there at once, says that the numbers are on the way, and has them when
-// they are known; however many ask, the record is gone through once.
+// However long it takes to read a record, the form appears immediately, says that counting goes
+// on, and gets the numbers when they are known. However many requests come, the record is read
+// once.
 func TestTheFormDoesNotWaitForALargeRecord(t *testing.T) {
 	t.Parallel()
 	slow := &slowRecords{gate: make(chan struct{})}
@@ -83,7 +85,8 @@ func TestTheFormDoesNotWaitForALargeRecord(t *testing.T) {
 	})
 }
 
-// F1: what does not say when it happened stays once there are dates, and the form says how much that is.
+// F1: resources without a date are withheld once there are dates, and the form says how many
+// those are.
 func TestTheFormTellsWhatHasNoDate(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()

@@ -24,21 +24,22 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// childEnv makes the test binary a server process: the JSON of a childSpec.
+// childEnv makes the test binary a server process. Its value is a childSpec as JSON.
 const childEnv = "EHI_E2E_SERVE"
 
-// childSpec says what a server process is to be.
+// childSpec describes a server process.
 type childSpec struct {
 	Data, Addr string
-	// Gate is after how many resources an export says that it is at the gate, and waits until it is told to end, or SIGUSR1 comes; 0 for none.
+	// Gate is the number of resources after which an export reports that it is at the gate. It
+	// then waits for its end or SIGUSR1; 0 for no gate.
 	Gate int
 	// Poison is a patient whose record kills the process.
 	Poison string
-	// NATS is joined; "" for an embedded one.
+	// NATS is the server to join; "" for an embedded one.
 	NATS string
 }
 
-// runChild serves and exits where the environment asks for it.
+// runChild serves and exits, if the environment says so.
 func runChild() {
 	spec := os.Getenv(childEnv)
 	if spec == "" {
@@ -84,7 +85,8 @@ func serveChild(encoded string) error {
 	return n.Close()
 }
 
-// gated is a source whose scans stop after n resources and say so, and go on when the gate is opened or their context ends.
+// gated is a source whose scans report and stop after n resources, until the gate is opened or
+// their context ends.
 type gated struct {
 	source.Source
 	n    int
@@ -135,7 +137,7 @@ type child struct {
 	stdin io.WriteCloser
 	out   *bufio.Reader
 	url   string
-	log   string // file of what it writes to standard error
+	log   string // the file with its standard error
 }
 
 // spawn starts a process and waits until it listens.
@@ -146,7 +148,7 @@ func spawn(t *testing.T, spec childSpec) *child {
 	return c
 }
 
-// launch starts a process and does not wait for it.
+// launch starts a process without waiting for it.
 func launch(t *testing.T, spec childSpec) *child {
 	t.Helper()
 	exe, err := os.Executable()
@@ -161,7 +163,7 @@ func launch(t *testing.T, spec childSpec) *child {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close() // the process has its own
+	defer log.Close() // the process has its own handle
 	c := &child{t: t, cmd: exec.Command(exe), log: log.Name()}
 	c.cmd.Env = append(os.Environ(), childEnv+"="+string(encoded))
 	c.cmd.Stderr = log
@@ -177,7 +179,7 @@ func launch(t *testing.T, spec childSpec) *child {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = c.cmd.Process.Kill() // this and the next fail where the test has ended it
+		_ = c.cmd.Process.Kill() // this and the next fail if the test has ended it
 		_ = c.cmd.Wait()
 		if t.Failed() {
 			t.Logf("a server process:\n%s", c.said())
@@ -194,7 +196,7 @@ func (c *child) signal(s os.Signal) {
 	}
 }
 
-// said is what the process has written to standard error.
+// said returns what the process has written to standard error.
 func (c *child) said() string {
 	c.t.Helper()
 	data, err := os.ReadFile(c.log)
@@ -204,10 +206,11 @@ func (c *child) said() string {
 	return string(data)
 }
 
-// line waits for a line of the process, which is killed where none comes.
+// line waits for a line of the process, and kills it if none comes.
 func (c *child) line() string {
 	c.t.Helper()
-	limit := time.AfterFunc(2*time.Minute, func() { _ = c.cmd.Process.Kill() }) // fails where it has ended
+	// fails if it has ended
+	limit := time.AfterFunc(2*time.Minute, func() { _ = c.cmd.Process.Kill() })
 	defer limit.Stop()
 	s, err := c.out.ReadString('\n')
 	if err != nil {
@@ -216,17 +219,18 @@ func (c *child) line() string {
 	return strings.TrimSpace(s)
 }
 
-// kill is kill -9.
+// kill kills with SIGKILL.
 func (c *child) kill() {
 	c.t.Helper()
 	if err := c.cmd.Process.Kill(); err != nil {
 		c.t.Fatal(err)
 	}
-	_ = c.cmd.Wait() // tells of the signal, as it should
+	_ = c.cmd.Wait() // reports the signal, as it should
 }
 
-// A process that dies in the middle of an export: after the restart the job completes, its files are right, nothing is left over; a
-// finished job still downloads and an open form is still open.
+// A process dies in the middle of an export. After the restart the job completes, its files are
+// correct, and nothing is left over. A finished job can still be downloaded, and an open form is
+// still open.
 func TestKilledInTheMiddleOfAnExport(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -280,7 +284,8 @@ func TestKilledInTheMiddleOfAnExport(t *testing.T) {
 	awaitFiles(t, exports, map[string]int{})
 }
 
-// A command that kills its process each time ends as a failed job, and the process lives; other exports are done all the same.
+// A command that kills its process each time ends as a failed job, and the process survives.
+// Other exports complete.
 func TestAPoisonousCommandIsGivenUp(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -291,7 +296,9 @@ func TestAPoisonousCommandIsGivenUp(t *testing.T) {
 	w := &world{t: t, open: open}
 	patients := []*client.Client{w.patient(ids[0]), w.patient(ids[1])}
 	poison := w.kickOff(patients[0], "/auto-approve", ids[0], nil)
-	if a, err := patients[0].Submit(t.Context(), poison.ID, everything()); err == nil && a.Status != 200 { // it dies before it answers, or after
+	// it dies before or after it responds
+	if a, err := patients[0].Submit(t.Context(), poison.ID, everything()); err == nil &&
+		a.Status != 200 {
 		t.Fatalf("submit: %+v", a)
 	}
 	addr := strings.TrimPrefix(c.url, "http://")
@@ -315,7 +322,7 @@ func TestAPoisonousCommandIsGivenUp(t *testing.T) {
 		}
 		c = launch(t, childSpec{Data: data, Addr: addr, Poison: ids[0]})
 		if _, err := c.out.ReadString('\n'); err != nil {
-			continue // dead again before it said where it listens
+			continue // it died again before it reported its address
 		}
 	}
 	if crashes != 5 {
@@ -349,10 +356,10 @@ func demoRecords(t *testing.T, data string) (ids []string) {
 	return ids
 }
 
-// end waits for a process that dies by itself, and tells how.
+// end waits for a process that dies by itself, and returns how it ended.
 func (c *child) end() string {
 	c.t.Helper()
-	_ = c.cmd.Wait() // tells of the signal
+	_ = c.cmd.Wait() // reports the signal
 	return c.cmd.ProcessState.String()
 }
 
@@ -371,7 +378,7 @@ func sameExport[R any](t *testing.T, want, got map[string]R) {
 	}
 }
 
-// filesByJob counts what lies in the exports folder.
+// filesByJob counts the files in the exports folder.
 func filesByJob(t *testing.T, root string) map[string]int {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(root, "??", "*"))
@@ -386,8 +393,8 @@ func filesByJob(t *testing.T, root string) map[string]int {
 	return got
 }
 
-// awaitFiles waits until the exports folder holds exactly so many files of these jobs: the keeper
-// runs every 100 ms there.
+// awaitFiles waits until the exports folder has exactly the wanted number of files of these
+// jobs. The keeper runs every 100 ms there.
 func awaitFiles(t *testing.T, root string, want map[string]int) {
 	t.Helper()
 	var got map[string]int
@@ -399,7 +406,7 @@ func awaitFiles(t *testing.T, root string, want map[string]int) {
 	t.Errorf("files by job: %v, want %v", got, want)
 }
 
-// EHI-13: a DELETE stops a running export within a second, and its files go.
+// EHI-13: a DELETE stops a running export within a second, and its files are deleted.
 func TestEHI13DeleteStopsARunningExport(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -439,7 +446,8 @@ func TestEHI13DeleteStopsARunningExport(t *testing.T) {
 	}
 }
 
-// signalling is a source whose scans tell when they begin, wait for their end by context, and tell of that.
+// signalling is a source whose scans report their start, wait for the end of their context, and
+// report that.
 type signalling struct {
 	source.Source
 	c chan struct{}
@@ -462,7 +470,7 @@ func (r *signallingRecord) Scan(ctx context.Context, _ source.Query, _ func(sour
 	return ctx.Err()
 }
 
-// A job whose export fails every time ends as failed, and says so for good (BULK-5).
+// A job whose export fails every time ends as failed, and stays so (BULK-5).
 func TestBULK5ExportThatNeverSucceedsEndsAsFailed(t *testing.T) {
 	t.Parallel()
 	cfg := config()

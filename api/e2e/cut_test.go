@@ -20,15 +20,15 @@ import (
 	"ehi-server/shared/files/filestest"
 )
 
-// got is an answer as it came: err is set where it broke off.
+// got is a response as it arrived. err is set if it broke off.
 type got struct {
 	status int
 	body   []byte
 	err    error
 }
 
-// fetched asks for an address on a connection of its own: a client asks again where one that it has used
-// before breaks off.
+// fetched sends a request on a new connection, because a client retries if a reused connection
+// breaks off.
 func fetched(t *testing.T, address string, header http.Header, jar http.CookieJar) got {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -48,7 +48,7 @@ func fetched(t *testing.T, address string, header http.Header, jar http.CookieJa
 	return got{resp.StatusCode, body, err}
 }
 
-// tellsOfDamage reports whether a backup says that something of it is damaged.
+// tellsOfDamage reports whether a backup says that something in it is damaged.
 func tellsOfDamage(t *testing.T, archive []byte) bool {
 	t.Helper()
 	table, err := backup.Verify(bytes.NewReader(archive))
@@ -58,9 +58,10 @@ func tellsOfDamage(t *testing.T, archive []byte) bool {
 	return len(table.Damage) > 0
 }
 
-// Issue 20, item 5: whatever fails while an answer is sent, a file that cannot be read, one that is
-// shorter than its record says, a record that is gone or no record, the answer breaks off so that its
-// client notices, is an error, or, as a backup, lists the damage: it is never a 200 that looks whole.
+// Issue 20, item 5: something fails while a response is sent: a file cannot be read or is
+// shorter than its record says, or a record is missing or invalid. The response then breaks off
+// so that its client notices, is an error, or (for a backup) lists the damage. It is never a 200
+// that looks complete.
 func TestACutAnswerNeverLooksWhole(t *testing.T) {
 	t.Parallel()
 	faulty, cfg := filestest.NewFaulty(disk.OS()), config()
@@ -161,7 +162,7 @@ func TestACutAnswerNeverLooksWhole(t *testing.T) {
 	}
 }
 
-// exported is a released export of a patient, stored in a coding, with a document.
+// exported returns a released export of a patient, stored in a coding, with a document.
 func (w *world) exported(pat *client.Client, patient, coding string) client.Job {
 	w.t.Helper()
 	j, err := pat.Start(w.t.Context(), "POST", "/no-form/fhir/Patient/"+patient+"/$ehi-export?_compression="+coding, nil)

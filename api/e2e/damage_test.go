@@ -25,7 +25,7 @@ import (
 // book is a log that can be read while it is written.
 type book = logtest.Book
 
-// exported is an export that is finished, with its file table.
+// exported is a finished export with its file table.
 type exported struct {
 	*world
 	pat   *client.Client
@@ -49,7 +49,7 @@ func (w *world) stored(compression string) exported {
 	return exported{w, pat, j, task.Files}
 }
 
-// entries are what the manifest says of each type.
+// entries returns what the manifest says about each type.
 func (e exported) entries() map[string]ehi.FileExtension {
 	e.t.Helper()
 	var m struct {
@@ -68,7 +68,7 @@ func (e exported) entries() map[string]ehi.FileExtension {
 	return out
 }
 
-// path is where an object of the export lies.
+// path returns the path of an object of the export.
 func (e exported) path(object string) string {
 	e.t.Helper()
 	place, err := local.Place(e.job.ID, object)
@@ -82,7 +82,7 @@ func (e exported) url(f ehi.File) string {
 	return e.open.Base + "/jobs/" + e.job.ID + "/download/" + f.Type + ".ndjson"
 }
 
-// alter changes the bytes of an object, or removes it where change returns nil.
+// alter changes the bytes of an object, or removes it if change returns nil.
 func (e exported) alter(object string, change func([]byte) []byte) {
 	e.t.Helper()
 	path := e.path(object)
@@ -100,9 +100,9 @@ func (e exported) alter(object string, change func([]byte) []byte) {
 	}
 }
 
-// Whatever the disk does to a file, and however the file is stored, asked for and sent: it is a 500 that
-// says so, an incident in the log and in the metrics, and told in the manifest. Other files are sent as
-// before, and so is the export that is made again.
+// Whatever the disk does to a file, and however the file is stored, requested and sent: the
+// response is a 500 that says so, the log and the metrics have an incident, and the manifest
+// marks the file. Other files are sent as before, and so is the export that is made again.
 func TestADamagedFileIsAnsweredBy500(t *testing.T) {
 	t.Parallel()
 	log := &book{}
@@ -129,7 +129,7 @@ func TestADamagedFileIsAnsweredBy500(t *testing.T) {
 	}
 }
 
-// pick chooses the last output that lies in a segment, or in a file of its own; -1 for none.
+// pick returns the index of the last output in a segment, or in a file of its own; -1 for none.
 func (e exported) pick(of string) int {
 	for i := len(e.table) - 1; i >= 0; i-- {
 		if strings.HasSuffix(e.table[i].Object, "seg") == (of == "segment") {
@@ -180,7 +180,7 @@ func (e exported) damage(f ehi.File, kind files.Kind, change func([]byte, ehi.Fi
 	}
 }
 
-// What is behind the end of a file is not sent.
+// Bytes after the recorded end of a file are not sent.
 func TestAFileThatHasGrownIsSentAsItWas(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -193,8 +193,8 @@ func TestAFileThatHasGrownIsSentAsItWas(t *testing.T) {
 	}
 }
 
-// A file that is too large to be read beforehand is compared while it is sent: where it is not what was
-// stored, the answer breaks off before its end, and the next one is an error at once.
+// A file that is too large to be read in advance is verified while it is sent. If it has
+// changed, the response breaks off before its end, and the next one is an error immediately.
 func TestALargeDamagedFileBreaksOff(t *testing.T) {
 	t.Parallel()
 	cfg := config()
@@ -232,15 +232,15 @@ func TestALargeDamagedFileBreaksOff(t *testing.T) {
 	w.wantOutcome(w.do(pat, "GET", url, "Range", "bytes=0-9"), 500, "damaged")
 }
 
-// digest is a Repr-Digest (RFC 9530 3).
+// digest returns a Repr-Digest (RFC 9530 3).
 func digest(b []byte) string {
 	sum := sha256.Sum256(b)
 	return "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
 }
 
-// Repr-Digest is of the whole file in the coding in which it is sent: with all of it, a part of it or
-// nothing of it; and absent where the coding is made as the file is sent. The manifest's checksum is of
-// the same bytes.
+// Repr-Digest covers the whole file in the coding in which it is sent, for responses with all,
+// part or none of it. It is absent if the coding is applied while the file is sent. The
+// manifest's checksum covers the same bytes.
 func TestDigestsAreOfWhatIsSent(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})

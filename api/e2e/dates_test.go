@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// within is the oracle of date limits: a Period with both ends meets [from, to], each widened by its precision.
+// within is the oracle of date limits: a Period with both ends overlaps [from, to], each widened
+// by its precision.
 func within(t *testing.T, period map[string]any, span [2]string) bool {
 	t.Helper()
 	parse := func(s string) time.Time {

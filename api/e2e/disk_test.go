@@ -10,8 +10,9 @@ import (
 	"ehi-server/shared/files/filestest"
 )
 
-// A file that the disk does not give back ends its download before the announced length, so that no client takes it for whole; everything
-// else is answered as before, and so is the file when the disk works again.
+// If the disk fails to return a file, its download ends before the announced length, so that no
+// client considers it complete. Everything else works as before, and so does the file when the
+// disk works again.
 func TestAFileThatCannotBeReadEndsItsDownload(t *testing.T) {
 	t.Parallel()
 	faulty := filestest.NewFaulty(disk.OS())
@@ -31,7 +32,8 @@ func TestAFileThatCannotBeReadEndsItsDownload(t *testing.T) {
 	}
 }
 
-// DESIGN section 4: a disk that is full and has space again needs nobody's help: what waited is done, and right.
+// DESIGN section 4: after a disk was full and has space again, the server recovers by itself:
+// exports that waited complete correctly.
 func TestADiskThatWasFullNeedsNoRestart(t *testing.T) {
 	t.Parallel()
 	faulty := filestest.NewFaulty(disk.OS())

@@ -18,7 +18,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// ask gives what an expression is in the page.
+// ask returns the value of an expression in the page.
 func ask[T any](t *testing.T, ctx context.Context, expression string) T {
 	t.Helper()
 	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression))
@@ -36,7 +36,7 @@ func (w *world) staffAt(ctx context.Context, path string) {
 		chromedp.Submit("#password"), chromedp.WaitVisible("[data-jobs]"), chromedp.Navigate(w.open.Base+path))
 }
 
-// letter is a file to choose, of so many bytes.
+// letter returns a file to choose, with the given size.
 func letter(t *testing.T, name string, size int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -46,7 +46,7 @@ func letter(t *testing.T, name string, size int) string {
 	return path
 }
 
-// Opening the page of an export is no change of it, and tells no page to come again.
+// Opening the page of an export does not change the export, and makes no page reload.
 func TestLookingAtAnExportIsNoChange(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -81,8 +81,8 @@ func TestLookingAtAnExportIsNoChange(t *testing.T) {
 	}
 }
 
-// A page that is in use is not replaced: what is typed, chosen, unfolded and said stays, and a notice
-// offers what has changed.
+// A page in use is not replaced: input, choices, open details and messages stay, and a notice
+// offers the changes.
 func TestAPageInUseStays(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -127,8 +127,8 @@ func TestAPageInUseStays(t *testing.T) {
 		stays(what, use.is)
 	}
 
-	// Files of the dialog: they stay, one that is too large is refused with words that stay, and one
-	// that is not is uploaded while the reason is half written.
+	// Files that are chosen stay chosen. One that is too large is refused with a message that
+	// stays; another is uploaded while the reason is half written.
 	do(t, ctx, chromedp.Navigate(w.open.Base+page), chromedp.WaitVisible("#reason"), chromedp.SendKeys("#reason", "half a"),
 		chromedp.SetUploadFiles("#attachments", []string{letter(t, "large.txt", 1<<20+1)}))
 	mark()
@@ -145,14 +145,14 @@ func TestAPageInUseStays(t *testing.T) {
 		t.Errorf("after the upload the reason is %q", reason)
 	}
 
-	// The notice's button brings what is new, and takes nothing away.
+	// The notice's button loads the changes and removes nothing.
 	attach("last.txt")
 	do(t, ctx, notice, chromedp.Click("[data-changed] button"), chromedp.WaitVisible(`//a[text()="last.txt"]`))
 	if reason := ask[string](t, ctx, `document.querySelector("#reason").value`); reason != "half a" {
 		t.Errorf("after the reload the reason is %q", reason)
 	}
 
-	// The list: a tick stays.
+	// In the list, a checked box stays checked.
 	do(t, ctx, chromedp.Navigate(w.open.Base+"/admin/ui/jobs"), chromedp.WaitVisible("[name=job]"), chromedp.Click("[name=job]"))
 	mark()
 	w.kickOff(pat, "", p, nil)
@@ -167,8 +167,8 @@ func TestAPageInUseStays(t *testing.T) {
 	}
 }
 
-// The page of a patient's request follows it, but not under a patient who is about to cancel it; and
-// without scripts the question is on a page that does not come again by itself.
+// The page of a patient's request follows it, but not while the patient is about to cancel.
+// Without scripts, the confirmation is on a page that does not reload itself.
 func TestARequestsPageInUseStays(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -187,7 +187,7 @@ func TestARequestsPageInUseStays(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	running(false) // and no worker was told
+	running(false) // and no worker was notified
 	ctx, _ := openBrowser(t, w.open.Base)
 	do(t, ctx, chromedp.Navigate(w.open.Base+"/patient-login?action="+"/my/requests/"+j.ID), chromedp.WaitVisible("#patient"),
 		chromedp.SetValue("#patient", p), chromedp.Submit("#password"), chromedp.WaitVisible("main[data-live]"),
@@ -212,7 +212,7 @@ func TestARequestsPageInUseStays(t *testing.T) {
 	}
 }
 
-// A step of the console that asks again and again leaves what somebody looks into.
+// A step of the console that polls keeps what somebody is looking at.
 func TestTheConsoleKeepsWhatIsLookedInto(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -223,7 +223,7 @@ func TestTheConsoleKeepsWhatIsLookedInto(t *testing.T) {
 	asked := func() int { return ask[int](t, ctx, `document.querySelectorAll(".steps .now .wire").length`) }
 	before := asked()
 	ask[any](t, ctx, `[...document.querySelectorAll(".steps .now .wire summary")].at(-1).click()`)
-	do(t, ctx, chromedp.Click(`//button[text()="Now"]`)) // to ask again
+	do(t, ctx, chromedp.Click(`//button[text()="Now"]`)) // to poll again
 	do(t, ctx, chromedp.WaitReady(".steps .now .wire:nth-of-type("+strconv.Itoa(before+1)+")"))
 	if !ask[bool](t, ctx, `document.querySelector(".steps .now .wire details[open]") !== null`) {
 		t.Error("what was unfolded is gone")

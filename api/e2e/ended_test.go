@@ -19,7 +19,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// gone holds a job to be deleted.
+// gone requires that a job is deleted.
 func (p *production) gone(job string) {
 	p.t.Helper()
 	if j, err := p.node.Bus.Jobs.Get(p.t.Context(), job); ehi.CodeOf(err) != ehi.NotFound {
@@ -27,7 +27,7 @@ func (p *production) gone(job string) {
 	}
 }
 
-// browserOf is a browser in which a patient is logged in.
+// browserOf returns a browser in which a patient is signed in.
 func (p *production) browserOf(account string) *browser {
 	p.t.Helper()
 	b := p.person()
@@ -37,7 +37,7 @@ func (p *production) browserOf(account string) *browser {
 	return b
 }
 
-// withdraw withdraws the authorization of a job, on the page for that.
+// withdraw ends the authorization of a job, on the page for that.
 func (p *production) withdraw(account, job string) {
 	p.t.Helper()
 	j, err := p.node.Bus.Jobs.Get(p.t.Context(), job)
@@ -50,7 +50,7 @@ func (p *production) withdraw(account, job string) {
 	b.sees(200, "Apps with access")
 }
 
-// queued is a job like another one, of which the export was asked for and does not begin.
+// queued returns a job like another one, whose export was requested and does not start.
 func (p *production) queued(like string) string {
 	p.t.Helper()
 	j, err := p.node.Bus.Jobs.Get(p.t.Context(), like)
@@ -65,7 +65,7 @@ func (p *production) queued(like string) string {
 	return next.ID
 }
 
-// released is an approved export with a document of so many bytes.
+// released returns an approved export with a document of the given size.
 func (p *production) released(as *client.Client, patient string, size int) client.Job {
 	p.t.Helper()
 	j := p.kickOff(as, "/no-form", patient, nil)
@@ -81,7 +81,8 @@ func (p *production) released(as *client.Client, patient string, size int) clien
 	return j
 }
 
-// startLasting is a production server whose documents are larger than what connections buffer.
+// startLasting starts a production server whose documents are larger than the buffers of
+// connections.
 func startLasting(t *testing.T) *production {
 	return startProduction(t, func(c *node.Config) {
 		c.MaxHold, c.MaxHeld, c.AttachmentBytes = time.Minute, 100, bigDocument
@@ -90,13 +91,13 @@ func startLasting(t *testing.T) *production {
 
 const bigDocument = 48 << 20
 
-// A client that is removed and registered again under its id begins anew, however fast that is done: the
-// tokens of the one before it open nothing, and its privileges are not theirs.
+// A client that is removed and registered again under its id starts from nothing, however fast
+// that happens. The tokens of its predecessor open nothing and do not get its privileges.
 func TestEHI1AClientOfTheSameIDHasNoneOfTheOldTokens(t *testing.T) {
 	t.Parallel()
 	p := startLasting(t)
 	ada := p.staff("ada")
-	for range 3 { // of which at least one begins and ends within one second of the clock
+	for range 3 { // at least one of them begins and ends within the same second
 		<-time.After(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
 		app, got := p.letIn("app", "ann")
 		again, err := ada.Client(t.Context(), "app")
@@ -115,10 +116,12 @@ func TestEHI1AClientOfTheSameIDHasNoneOfTheOldTokens(t *testing.T) {
 	}
 }
 
-// Nothing more leaves for an application whose access the patient has withdrawn: what waits is
-// cancelled, held polls and downloads under way break off, and what is finished is closed to it, also
-// by a new authorization. The patient keeps the finished copy, and other patients' exports go on.
-func TestEHI7NothingLeavesAfterAWithdrawal(t *testing.T) { // not beside tests that hold polls, too
+// Nothing leaves for an application after the patient has withdrawn its access: waiting exports
+// are cancelled, held polls and running downloads break off, and finished exports are closed to
+// it, even with a new authorization. The patient keeps the finished copy, and exports of other
+// patients continue.
+// not in parallel with other tests that hold polls
+func TestEHI7NothingLeavesAfterAWithdrawal(t *testing.T) {
 	p := startLasting(t)
 	app, _ := p.letIn("app", "ann")
 	bob, _ := p.letIn("app", "bob")
@@ -196,8 +199,8 @@ func TestEHI7NothingLeavesAfterAWithdrawal(t *testing.T) { // not beside tests t
 	p.want(p.do(bob, "GET", others.StatusURL), 202, "")
 }
 
-// What an application began by an authorization that ran out ends with the withdrawal of a later one;
-// what it may do by another that was not withdrawn goes on.
+// An export that an application began under an expired authorization ends when a later
+// authorization is withdrawn. What another valid authorization covers continues.
 func TestAWithdrawalEndsWhatNoValidAuthorizationCovers(t *testing.T) {
 	t.Parallel()
 	p := startLasting(t)
@@ -215,7 +218,7 @@ func TestAWithdrawalEndsWhatNoValidAuthorizationCovers(t *testing.T) {
 	p.want(p.do(app, "GET", kept.StatusURL), 202, "")
 }
 
-// sized is a source at which others may do something while a size is asked for.
+// sized is a source that lets others act while a size is requested.
 type sized struct {
 	source.Source
 	asked func()
@@ -226,9 +229,9 @@ func (s sized) Size(ctx context.Context, patients []string) (int64, error) {
 	return s.Source.Size(ctx, patients)
 }
 
-// A form was let in, and while it is looked whether there is room for its export the patient withdraws
-// the authorization, at this process or at another one: nothing of the form counts. What was counted
-// for it is given back, so that the next one has its room.
+// A form was accepted, and while the server checks whether there is room for its export, the
+// patient withdraws the authorization, in this process or another one. The form then has no
+// effect, and its reservation is released for the next one.
 func TestEHI7AWithdrawalOvertakesAFormThatWasLetIn(t *testing.T) {
 	t.Parallel()
 	for _, elsewhere := range []bool{false, true} {
@@ -285,7 +288,7 @@ func TestEHI7AWithdrawalOvertakesAFormThatWasLetIn(t *testing.T) {
 		}
 		close(goOn)
 		p.want(<-sent, 404, "Export job not found!")
-		if elsewhere { // and by its own job nothing has begun before the keeper ends it
+		if elsewhere { // and nothing of its own job has begun before the keeper ends it
 			j, err := p.node.Bus.Jobs.Get(t.Context(), open.ID)
 			if err != nil || j.Status != ehi.AwaitingInput || j.Form != nil || j.Starts != 0 {
 				t.Errorf("%+v, %v", j, err)
@@ -304,8 +307,8 @@ func TestEHI7AWithdrawalOvertakesAFormThatWasLetIn(t *testing.T) {
 	}
 }
 
-// An application whose registration was removed has no open forms and no exports, at the process that
-// removes it at once, and elsewhere by the keeper.
+// An application whose registration was removed has no open forms and no exports: immediately in
+// the process that removes it, elsewhere after a round of the keeper.
 func TestEHI7NothingIsLeftOfARemovedApplication(t *testing.T) {
 	t.Parallel()
 	p := startLasting(t)
@@ -341,7 +344,7 @@ func TestEHI7NothingIsLeftOfARemovedApplication(t *testing.T) {
 	}
 }
 
-// elsewhere does something as another process would.
+// elsewhere acts as another process.
 func (p *production) elsewhere(do func(*auth.Server) error) {
 	p.t.Helper()
 	a, err := auth.New(p.t.Context(), auth.Config{KV: p.node.Bus.Auth, Issuer: p.open.Base})
@@ -354,8 +357,8 @@ func (p *production) elsewhere(do func(*auth.Server) error) {
 	}
 }
 
-// An account that an administrator removes takes along what it has let in: tokens, codes that were not
-// used yet, and what was begun by them; not what another account of the same patient has let in.
+// When an administrator removes an account, everything that it authorized ends: tokens, unused
+// codes, and exports begun with them. What another account of the same patient authorized stays.
 func TestAnAccountTakesAlongWhatItLetIn(t *testing.T) {
 	t.Parallel()
 	p := startLasting(t)
@@ -376,8 +379,8 @@ func TestAnAccountTakesAlongWhatItLetIn(t *testing.T) {
 	p.want(p.do(own, "GET", kept.StatusURL), 202, "")
 }
 
-// A client that revokes its own token, as one does that signs out, cancels nothing of what the patient
-// has asked for: it is there for the next authorization.
+// A client that revokes its own token, as when a person signs out, does not cancel the patient's
+// exports: they are there for the next authorization.
 func TestSigningOutOfAnApplicationCancelsNothing(t *testing.T) {
 	t.Parallel()
 	p := startLasting(t)
@@ -389,8 +392,8 @@ func TestSigningOutOfAnApplicationCancelsNothing(t *testing.T) {
 	p.want(p.do(again, "GET", j.StatusURL), 202, "")
 }
 
-// The stream of changes says nothing more once the session ends that it was opened by: by a log-out,
-// by a new password, by the removal of the account.
+// The stream of changes sends nothing more once its session ends, by a sign-out, a new password
+// or the removal of the account.
 func TestAStreamOfChangesEndsWithItsSession(t *testing.T) {
 	t.Parallel()
 	p := startLasting(t)
@@ -417,7 +420,7 @@ func TestAStreamOfChangesEndsWithItsSession(t *testing.T) {
 		err := staff.Stream(ctx, "/admin/ui/events", func(r io.Reader) error {
 			lines := bufio.NewReader(r)
 			before := p.kickOff(app, "", p.ann, nil)
-			for { // it is told of one change
+			for { // it receives one change
 				line, err := lines.ReadString('\n')
 				if err != nil {
 					return err
@@ -434,7 +437,8 @@ func TestAStreamOfChangesEndsWithItsSession(t *testing.T) {
 			if strings.Contains(string(rest), after.ID) {
 				t.Errorf("%s: it is told on: %s", name, rest)
 			}
-			if errors.Is(err, io.ErrUnexpectedEOF) { // it breaks off, as every answer whose authority ends
+			// it breaks off, like every response whose authorization ends
+			if errors.Is(err, io.ErrUnexpectedEOF) {
 				return nil
 			}
 			return err

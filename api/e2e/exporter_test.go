@@ -15,7 +15,8 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// A worker of its own process joins an API without workers, and exports what that would have exported.
+// A worker in its own process joins a server without workers, and exports what the server would
+// have exported.
 func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 	t.Parallel()
 	binary := built.Command(t, "ehi-server/exporter")
@@ -42,7 +43,8 @@ func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }) // both fail where the test has ended it
+	// both fail if the test has ended it
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	watched := client.New(announced(t, bufio.NewReader(stderr), "msg=watching url="))
 	t.Cleanup(watched.Close)
 	got, _ := w.download(pat, w.manifest(pat, j))
@@ -65,14 +67,14 @@ func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)
 	}
-	// The exporter's spans, which its end has sent, are part of the trace that the API began.
+	// The exporter's spans, which it sends when it ends, belong to the trace that the API began.
 	await(t, "the API's part of the trace", func() bool {
 		return seen.has(a.Header.Get("X-Request-Id"), "POST /no-form/auto-approve/fhir/Patient/:id/$ehi-export")
 	})
 	has(t, seen.trace(t, a.Header.Get("X-Request-Id"), ""), "run command", "attempt task", "write Patient", "commit files")
 }
 
-// A store that a server holds is not imported into behind its back: the import says so.
+// An import into a store that a server uses is refused with a message.
 func TestImportIntoAHeldStoreSaysSo(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})

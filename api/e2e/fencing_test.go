@@ -14,7 +14,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// scene is a server without workers, and two processes that join it, the first of which stands still in the middle of an export.
+// scene is a server without workers and two processes that join it. The first one stops in the
+// middle of an export.
 type scene struct {
 	*world
 	records string // a data folder with a copy of the server's records
@@ -42,7 +43,8 @@ func stopInTheMiddle(t *testing.T) *scene {
 	return s
 }
 
-// joining is a process that joins the server, with a copy of its records and the same exports folder.
+// joining describes a process that joins the server, with a copy of its records and the same
+// exports folder.
 func (s *scene) joining(gate int) childSpec {
 	s.t.Helper()
 	data := s.t.TempDir()
@@ -53,7 +55,7 @@ func (s *scene) joining(gate int) childSpec {
 	return childSpec{Data: data, Addr: "127.0.0.1:0", NATS: s.node.Bus.ClientURL(), Gate: gate}
 }
 
-// wake lets the first process go on, through its gate, and waits for what it says then.
+// wake lets the first process continue through its gate, and waits for its message.
 func (s *scene) wake(says string) {
 	s.t.Helper()
 	s.first.signal(syscall.SIGUSR1)
@@ -61,7 +63,8 @@ func (s *scene) wake(says string) {
 	s.until("the first process says: "+says, func() bool { return strings.Contains(s.first.said(), says) })
 }
 
-// DESIGN section 4: a worker that was stopped beyond its lease can neither commit nor delete when it wakes up.
+// DESIGN section 4: a worker that was stopped for longer than its lease can neither commit nor
+// delete when it wakes up.
 func TestAWorkerThatWakesUpTooLateChangesNothing(t *testing.T) {
 	t.Parallel()
 	s := stopInTheMiddle(t)
@@ -80,7 +83,7 @@ func TestAWorkerThatWakesUpTooLateChangesNothing(t *testing.T) {
 	s.nothingQueued()
 }
 
-// The same for a job that is deleted meanwhile: nothing of it comes back.
+// The same with a job that is deleted meanwhile: nothing of it comes back.
 func TestAWorkerThatWakesUpAfterADeletionLeavesNothing(t *testing.T) {
 	t.Parallel()
 	s := stopInTheMiddle(t)

@@ -27,7 +27,7 @@ import (
 
 func nil2all(bus.Summary) bool { return true }
 
-// get sends a request that must be answered.
+// do sends a request that must get a response.
 func (w *world) do(c *client.Client, method, target string, header ...string) *client.Answer {
 	w.t.Helper()
 	a, err := c.Do(w.t.Context(), method, target, nil, header...)
@@ -37,7 +37,7 @@ func (w *world) do(c *client.Client, method, target string, header ...string) *c
 	return a
 }
 
-// want holds an answer to a status and, unless "", a text in its body.
+// want requires a status and, unless "", a text in the body.
 func (w *world) want(a *client.Answer, status int, text string) {
 	w.t.Helper()
 	if a.Status != status || !strings.Contains(string(a.Body), text) {
@@ -45,7 +45,7 @@ func (w *world) want(a *client.Answer, status int, text string) {
 	}
 }
 
-// wantOutcome holds an answer to an OperationOutcome (EHI-16).
+// wantOutcome requires an OperationOutcome (EHI-16).
 func (w *world) wantOutcome(a *client.Answer, status int, text string) {
 	w.t.Helper()
 	w.want(a, status, text)
@@ -61,7 +61,7 @@ func (w *world) wantOutcome(a *client.Answer, status int, text string) {
 	}
 }
 
-// The whole export on a real record, on each of the five kick-off paths (EHI-1).
+// The complete export of a real record, on each of the five kick-off paths (EHI-1).
 func TestEHI1WholeFlowOnEachPath(t *testing.T) {
 	t.Parallel()
 	w := startOnRecords(t)
@@ -106,7 +106,7 @@ func (w *world) flow(base string, full map[string]records.Resource) {
 	w.wantOutcome(w.do(pat, "DELETE", j.StatusURL), 404, "Export job not found!")
 }
 
-// openForm checks the status of an open form and submits it, twice (EHI-3, EHI-7).
+// openForm checks the status of an open form and submits it twice (EHI-3, EHI-7).
 func (w *world) openForm(pat *client.Client, j client.Job, f form) {
 	w.t.Helper()
 	a := w.do(pat, "GET", j.StatusURL)
@@ -184,7 +184,8 @@ func (w *world) review(pat *client.Client, j client.Job) {
 	}
 }
 
-// 0 unresolved references in the export of each of the ten patients, over HTTP, and each value as in the source.
+// The export of each of the ten patients over HTTP has no unresolved references, and each value
+// is as in the source.
 func TestEveryRealPatientIsExportedWhole(t *testing.T) {
 	t.Parallel()
 	w := startOnRecords(t)
@@ -198,7 +199,9 @@ func TestEveryRealPatientIsExportedWhole(t *testing.T) {
 		got, _ := w.export(b.Patient, nil)
 		for _, r := range b.Resources {
 			typ := r["resourceType"]
-			if d := difference(r, got[records.Key(r)], records.Key(r)); d != "" && typ != "Organization" && typ != "Practitioner" { // of these another file holds newer ones
+			// another file has newer ones of these
+			if d := difference(r, got[records.Key(r)], records.Key(r)); d != "" &&
+				typ != "Organization" && typ != "Practitioner" {
 				t.Errorf("differs at %s", d)
 			}
 		}
@@ -347,7 +350,7 @@ func TestEHI6KickOffParameters(t *testing.T) {
 	}
 }
 
-// Of many simultaneous exports of one record all are right (byte for byte), and none is lost.
+// Many simultaneous exports of one record are all correct (byte for byte), and none is lost.
 func TestManyExportsAtOnceAreAllRight(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -376,7 +379,7 @@ func TestManyExportsAtOnceAreAllRight(t *testing.T) {
 	wg.Wait()
 }
 
-// documentOf finds the DocumentReference of an attachment with a hash.
+// documentOf returns the DocumentReference of an attachment with a hash.
 func documentOf(in map[string]records.Resource, hash string) records.Resource {
 	for _, r := range in {
 		content, _ := r["content"].([]any)

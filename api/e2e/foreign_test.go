@@ -19,14 +19,15 @@ import (
 	"ehi-server/auth"
 )
 
-// trusting is a context in which golang.org/x/oauth2 trusts the server's certificate.
+// trusting returns a context in which golang.org/x/oauth2 trusts the server's certificate.
 func (p *production) trusting() context.Context {
 	transport := &http.Transport{TLSClientConfig: roots(p.t, p.cert())}
 	p.t.Cleanup(transport.CloseIdleConnections)
 	return context.WithValue(p.t.Context(), oauth2.HTTPClient, &http.Client{Transport: transport})
 }
 
-// golang.org/x/oauth2 gets a code with PKCE, redeems it, refreshes, and asks for a patient's record; by a secret, and by none.
+// golang.org/x/oauth2 gets a code with PKCE, redeems it, refreshes, and requests a patient's
+// record; with a secret and without.
 func TestGosOAuth2ClientWorks(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, nil)
@@ -63,7 +64,7 @@ func TestGosOAuth2ClientWorks(t *testing.T) {
 	}
 }
 
-// Its client credentials grant is a backend service by a secret.
+// Its client credentials grant authenticates a backend service with a secret.
 func TestGosClientCredentialsWork(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, nil)
@@ -81,7 +82,8 @@ func TestGosClientCredentialsWork(t *testing.T) {
 	}
 }
 
-// npmInstall installs packages, or what the package.json of dir names; it skips where they cannot be had.
+// npmInstall installs packages, or those in the package.json of dir. It skips the test if they
+// are not available.
 func npmInstall(t *testing.T, dir string, packages ...string) {
 	t.Helper()
 	npm, err := exec.LookPath("npm")
@@ -97,7 +99,8 @@ func npmInstall(t *testing.T, dir string, packages ...string) {
 	}
 }
 
-// npmClients installs the clients of testdata/npm and starts them; it skips where there is no Node, or where they cannot be had.
+// npmClients installs the clients of testdata/npm and starts them. It skips the test without
+// Node, or if they are not available.
 func npmClients(t *testing.T, env ...string) (base string) {
 	t.Helper()
 	node, err := exec.LookPath("node")
@@ -115,7 +118,7 @@ func npmClients(t *testing.T, env ...string) (base string) {
 		}
 	}
 	npmInstall(t, dir)
-	run := exec.Command(node, "clients.js") // it ends when its input does
+	run := exec.Command(node, "clients.js") // it ends when its input ends
 	run.Dir, run.Stderr = dir, os.Stderr
 	run.Env = append(os.Environ(), env...)
 	in, errIn := run.StdinPipe()
@@ -138,7 +141,8 @@ func npmClients(t *testing.T, env ...string) (base string) {
 	return strings.TrimSpace(line)
 }
 
-// fhirclient and openid-client, of npm: discovery, code with PKCE, id token, refresh, introspection, revocation, assertion.
+// fhirclient and openid-client, from npm: discovery, code with PKCE, ID token, refresh,
+// introspection, revocation, assertion.
 func TestClientsOfNPMWork(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, nil)
@@ -171,7 +175,8 @@ func TestClientsOfNPMWork(t *testing.T) {
 	}
 }
 
-// What discovery lists is exercised here or by the test that is named: each endpoint answers, and each capability is one that a test uses.
+// Everything that discovery lists is used here or by the test that is named: each endpoint
+// responds, and each capability has a test.
 func TestWhatDiscoveryListsIsExercised(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, nil)
@@ -183,7 +188,7 @@ func TestWhatDiscoveryListsIsExercised(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	endpoints := map[string]int{ // what each says to a request without anything
+	endpoints := map[string]int{ // the response of each to an empty request
 		"jwks_uri": 200, "authorization_endpoint": 400, "token_endpoint": 400, "revocation_endpoint": 400, "introspection_endpoint": 401, "service_documentation": 200,
 	}
 	for name, value := range told {
@@ -225,7 +230,7 @@ func TestWhatDiscoveryListsIsExercised(t *testing.T) {
 	}
 }
 
-// online_access is renewed like offline_access.
+// online_access can be refreshed like offline_access.
 func TestOnlineAccessRefreshes(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, nil)

@@ -20,7 +20,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// formOf is a patient's browser at the form of a new export.
+// formOf returns a patient's browser at the form of a new export.
 func (w *world) formOf(p string) (client.Job, *browser) {
 	w.t.Helper()
 	j := w.kickOff(w.patient(p), "", p, nil)
@@ -32,7 +32,7 @@ func (w *world) formOf(p string) (client.Job, *browser) {
 	return j, b
 }
 
-// counted loads a form until its counts have come: a busy machine shows it before.
+// counted reloads a form until it has its counts, because a busy machine shows the form first.
 func (b *browser) counted() {
 	b.t.Helper()
 	await(b.t, "the form's counts", func() bool {
@@ -46,7 +46,7 @@ func (b *browser) counted() {
 
 var sum = regexp.MustCompile(`With these choices, ([\d,]+) of ([\d,]+) entr`)
 
-// promised is what the form says would be shared, and of how much.
+// promised returns the numbers in the form: how many entries would be shared, and of how many.
 func promised(t *testing.T, page string) (released, stored int64) {
 	t.Helper()
 	m := sum.FindStringSubmatch(page)
@@ -63,8 +63,8 @@ func promised(t *testing.T, page string) (released, stored int64) {
 	return n(m[1]), n(m[2])
 }
 
-// What the form says would be shared is shared, of real records, to the last entry; and what it
-// says stays is counted as withheld.
+// What the form says would be shared is shared, for real records, to the last entry. The rest is
+// counted as withheld.
 func TestTheFormKeepsWhatItPromises(t *testing.T) {
 	t.Parallel()
 	w := startOnRecords(t)
@@ -90,7 +90,7 @@ func TestTheFormKeepsWhatItPromises(t *testing.T) {
 			out += n
 		}
 		for reason, n := range job.Withheld {
-			if !strings.HasPrefix(reason, "document.") { // a part of a report, which goes out
+			if !strings.HasPrefix(reason, "document.") { // a part of a report, which is released
 				in += n
 			}
 		}
@@ -100,8 +100,8 @@ func TestTheFormKeepsWhatItPromises(t *testing.T) {
 	}
 }
 
-// Everything that is wrong is said at once and beside its line; what was chosen stays, also over a reload and in another language; and a form that was
-// open for too long comes again with it.
+// All problems are shown together and next to their lines. The choices stay, also after a reload
+// and in another language, and a form that was open for too long comes back with them.
 func TestTheFormLosesNothing(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -133,12 +133,12 @@ func TestTheFormLosesNothing(t *testing.T) {
 	}
 	b.sees(200, `lang="es"`, "Elija qué compartir", "Resultados de laboratorio")
 	b.visit(form)
-	b.sees(200, "Elija qué compartir") // the choice of the language lasts
+	b.sees(200, "Elija qué compartir") // the choice of the language is remembered
 	b.submit("p.visits", "on", "lang", "en")
 	b.sees(200, "Choose what to share",
 		`name="p.visits" value="on" aria-describedby="p-visits-hint p-visits-count" checked`)
 
-	// The page's script asks for the same in JSON.
+	// The page's script requests the same as JSON.
 	preview := url.Values{"interaction": {b.field("interaction")}, "p.labs": {"on"}, "do": {"preview"}}.Encode()
 	script := []string{"Content-Type", "application/x-www-form-urlencoded", "Accept", "application/json"}
 	if a, err := w.open.Do(t.Context(), "POST", "/jobs/"+j.ID, strings.NewReader(preview), script...); err != nil || a.Status != 403 {
@@ -167,7 +167,7 @@ func TestTheFormLosesNothing(t *testing.T) {
 	stranger.sees(200, "Sign in")
 }
 
-// SMART-10: the pages speak the language of the browser, or the one that was chosen; errors too.
+// SMART-10: pages and errors are in the language of the browser, or the one that was chosen.
 func TestPatientsPagesSpeakSpanish(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -199,8 +199,8 @@ func scripts(on bool) chromedp.Action[chromedp.Void] {
 	}
 }
 
-// The whole way of a patient in a browser whose scripts are off: sign in, allow, choose with a look
-// at what would be shared, follow, cancel.
+// A patient's complete way in a browser with scripts off: sign in, allow, choose with a preview,
+// follow, cancel.
 func TestPatientsWayWithoutScriptsInARealBrowser(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -218,7 +218,8 @@ func TestPatientsWayWithoutScriptsInARealBrowser(t *testing.T) {
 	}
 }
 
-// With scripts the form counts while choices are made, a second press sends nothing twice, and the request's page follows by itself.
+// With scripts, the form counts while the patient chooses, a second click sends nothing twice,
+// and the request's page updates itself.
 func TestPatientsPagesFollowInARealBrowser(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -237,7 +238,7 @@ func TestPatientsPagesFollowInARealBrowser(t *testing.T) {
 	}
 	do(t, ctx, chromedp.WaitVisible(".stages"))
 	w.wait(j.ID, ehi.Retrieved)
-	do(t, ctx, chromedp.WaitVisible(".stages li:nth-child(3).now")) // nobody loaded it
+	do(t, ctx, chromedp.WaitVisible(".stages li:nth-child(3).now")) // nobody reloaded it
 	for _, f := range found.take() {
 		t.Error(f)
 	}
@@ -246,7 +247,7 @@ func TestPatientsPagesFollowInARealBrowser(t *testing.T) {
 	}
 }
 
-// weight is how many bytes a page brings with all that it loads, uncompressed.
+// weight returns the number of bytes of a page with everything that it loads, uncompressed.
 func (w *world) weight(ctx context.Context, path string) int {
 	w.t.Helper()
 	do(w.t, ctx, chromedp.Navigate(w.open.Base+path), chromedp.WaitVisible(chromedp.CSS("h1")))
@@ -257,7 +258,7 @@ func (w *world) weight(ctx context.Context, path string) int {
 	return n
 }
 
-// Every page of a patient weighs at most 60 KB with all that it loads.
+// Every page of a patient has at most 60 KB, with everything that it loads.
 func TestPatientsPagesAreLight(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -280,8 +281,8 @@ func TestPatientsPagesAreLight(t *testing.T) {
 	t.Logf("bytes: %s", strings.Join(weights, ", "))
 }
 
-// What nobody sees is ignored: dates and notes of lines that are not ticked, however wrong they are. A
-// wrong date takes the counts of no other line away.
+// Hidden fields are ignored: invalid dates and notes of lines that are not selected. An invalid
+// date does not affect the counts of other lines.
 func TestTheFormIgnoresWhatItHides(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -303,7 +304,7 @@ func TestTheFormIgnoresWhatItHides(t *testing.T) {
 		t.Errorf("the form said %+v", job.Parameters)
 	}
 
-	// The same of a client's JSON.
+	// The same for a client's JSON.
 	pat := w.patient(p)
 	other := w.kickOff(pat, "", p, nil)
 	f := newForm("labs").dates("visits", "2020-02-01", "2019-01-01")
@@ -311,7 +312,7 @@ func TestTheFormIgnoresWhatItHides(t *testing.T) {
 	w.submit(pat, other.ID, f)
 	w.wait(other.ID, ehi.Retrieved)
 
-	// What the browser lets people write is taken, in their letters.
+	// The server accepts what the browser lets people type, in their letters.
 	_, b = w.formOf(p)
 	b.submit("p.labs", "on", "p.labs.notes", strings.Repeat("ñ", 201))
 	b.sees(400, "enter no more than 200 characters")
@@ -328,8 +329,8 @@ func TestTheFormIgnoresWhatItHides(t *testing.T) {
 	}
 }
 
-// In a browser a wrong date is said beside its field while the counts go on, and unticking its line is
-// enough to send the form, also where the date is only half written.
+// In a browser, an invalid date is reported next to its field while the counts go on. Clearing
+// its line is enough to send the form, even if the date is incomplete.
 func TestTheFormMendsItselfInARealBrowser(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -355,7 +356,9 @@ func TestTheFormMendsItselfInARealBrowser(t *testing.T) {
 	}
 
 	j = form()
-	do(t, ctx, chromedp.Click("#p-labs"), chromedp.Click("#p-visits"), chromedp.SendKeys("#p-visits-from", "02")) // and no day, no year
+	// and no day, no year
+	do(t, ctx, chromedp.Click("#p-labs"), chromedp.Click("#p-visits"),
+		chromedp.SendKeys("#p-visits-from", "02"))
 	if !ask[bool](t, ctx, `document.querySelector("#p-visits-from").validity.badInput`) {
 		t.Error("the date is not half written")
 	}

@@ -20,8 +20,9 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// gallery holds every page to what is asked of all of them: no violation of WCAG 2.2 AA that axe-core finds, no scrolling sideways, no field without a
-// name, no complaint on the console, no request elsewhere; on a telephone and on a desk, light and dark.
+// gallery checks what every page must satisfy: no violation of WCAG 2.2 AA that axe-core finds,
+// no horizontal scrolling, no field without a name, no console message, no request to another
+// origin; on a phone and on a desktop, in light and dark mode.
 type gallery struct {
 	*world
 	ctx   context.Context
@@ -30,7 +31,7 @@ type gallery struct {
 	runs  int
 }
 
-// axeVersion of npm's axe-core (MPL-2.0), which tests fetch and nothing ships.
+// axeVersion is the version of npm's axe-core (MPL-2.0). Tests download it; it is not shipped.
 const axeVersion = "4.14.1"
 
 func newGallery(w *world) *gallery {
@@ -45,7 +46,7 @@ func newGallery(w *world) *gallery {
 	return &gallery{world: w, ctx: ctx, found: found, axe: string(source)}
 }
 
-// scheme sets which colours the browser's user prefers.
+// scheme sets the preferred color scheme of the browser.
 func scheme(name string) chromedp.Action[chromedp.Void] {
 	return func(ctx context.Context, t *chromedp.Target) (none chromedp.Void, err error) {
 		_, err = cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}})
@@ -53,11 +54,11 @@ func scheme(name string) chromedp.Action[chromedp.Void] {
 	}
 }
 
-// run starts the check and gives what it found, a line for each.
+// runAxe runs the check and returns one line for each finding.
 const runAxe = `axe.run(document, {runOnly: {type: 'tag', values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']}, resultTypes: ['violations']})
 	.then(r => r.violations.flatMap(v => v.nodes.map(n => v.id + ': ' + n.html.slice(0, 200) + ' ' + (n.any[0]?.message ?? ''))))`
 
-// look checks the page that is open in every way; name is its picture's.
+// look checks the open page in every mode. name is the name of its picture.
 func (g *gallery) look(name string) {
 	g.t.Helper()
 	do(g.t, g.ctx, chromedp.WaitVisible(chromedp.CSS("h1")))
@@ -87,7 +88,7 @@ func (g *gallery) look(name string) {
 	}
 }
 
-// picture keeps a picture of the page in the folder $EHI_SCREENSHOTS.
+// picture saves a picture of the page in the folder $EHI_SCREENSHOTS.
 func (g *gallery) picture(name string) {
 	g.t.Helper()
 	dir := os.Getenv("EHI_SCREENSHOTS")
@@ -110,7 +111,7 @@ func (g *gallery) visit(name, path string) {
 	g.look(name)
 }
 
-// failed is an export that could not be made.
+// failed returns a failed export.
 func (w *world) failed(pat *client.Client, patient string) client.Job {
 	w.t.Helper()
 	j := w.kickOff(pat, "", patient, nil)
@@ -122,7 +123,7 @@ func (w *world) failed(pat *client.Client, patient string) client.Job {
 	return j
 }
 
-// Every page of a patient in every state.
+// Every page of patients in every state.
 func TestPatientsPagesAreAccessible(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -140,7 +141,7 @@ func TestPatientsPagesAreAccessible(t *testing.T) {
 	g.visit("form", form)
 	do(t, g.ctx, chromedp.Click("#p-labs"), chromedp.Click("#p-visits"), chromedp.SetValue("#p-visits-from", "2020-02-01"),
 		chromedp.SetValue("#p-visits-to", "2019-02-01"), chromedp.Click("main button:not([name])"), chromedp.WaitVisible("#summary"))
-	g.found.take() // that the answer was 400
+	g.found.take() // that the response was 400
 	g.look("form-problems")
 	g.visit("form-spanish", form+"?lang=es")
 	g.visit("request-awaiting-input", "/my/requests/"+open.ID+"?lang=en")
@@ -164,7 +165,7 @@ func TestPatientsPagesAreAccessible(t *testing.T) {
 	g.visit("requests-spanish", "/my/requests?lang=es")
 	g.visit("applications", "/my/applications?lang=en")
 	do(t, g.ctx, chromedp.Navigate(w.open.Base+"/my/requests/none"))
-	g.found.take() // that it is not there
+	g.found.take() // that it does not exist
 	g.look("fault")
 	g.visit("docs", "/docs/ehi")
 	g.visit("home", "/")
@@ -207,7 +208,7 @@ func TestAdministratorsPagesAreAccessible(t *testing.T) {
 	do(t, g.ctx, chromedp.Click("[name=job]"), chromedp.Click("button[value=reject]"), chromedp.WaitReady("[name=contents]"))
 	g.look("staff-confirm")
 	do(t, g.ctx, chromedp.Navigate(w.open.Base+"/admin/ui/jobs/none"))
-	g.found.take() // that it is not there
+	g.found.take() // that it does not exist
 	g.look("staff-fault")
 	for name, decide := range map[string]string{"retrieved": "", "approved": "approve", "rejected": "reject"} {
 		g.visit("staff-job-"+name, "/admin/ui/jobs/"+kept[decide].ID)
@@ -225,8 +226,9 @@ func TestAdministratorsPagesAreAccessible(t *testing.T) {
 	t.Logf("%d looks at pages", g.runs)
 }
 
-// secondFactor goes over the pages of an administrator's second factor. It types the app's code of now and
-// then the next one: a browser may take seconds, and a code of before would be too old by then.
+// secondFactor visits the pages of an administrator's second factor. It types the current code
+// of the app and then the next one: a browser may take seconds, and an earlier code would be too
+// old by then.
 func (g *gallery) secondFactor() {
 	g.t.Helper()
 	g.visit("staff-second-factor", "/admin/ui/second-factor")
@@ -236,14 +238,14 @@ func (g *gallery) secondFactor() {
 	}
 	secret := strings.ReplaceAll(shown, " ", "")
 	do(g.t, g.ctx, chromedp.SendKeys("#code", "none"), chromedp.Submit("#code"), chromedp.WaitVisible("#problem"))
-	g.found.take() // that the answer was 400
+	g.found.take() // that the response was 400
 	g.look("staff-second-factor-wrong")
 	do(g.t, g.ctx, chromedp.SendKeys("#code", appCode(g.t, secret, 0)), chromedp.Submit("#code"), chromedp.WaitVisible(".codes"))
 	g.look("staff-second-factor-codes")
 	g.visit("staff-second-factor-set", "/admin/ui/second-factor")
 	g.visit("staff-prove", "/admin/ui/prove?next=/admin/ui/accounts")
 	do(g.t, g.ctx, chromedp.SendKeys("#password", "wrong"), chromedp.SendKeys("#code", "none"), chromedp.Submit("#code"), chromedp.WaitVisible("#problem"))
-	g.found.take() // that the answer was 401
+	g.found.take() // that the response was 401
 	g.look("staff-prove-wrong")
 	g.visit("staff-accounts-configured", "/admin/ui/accounts")
 	do(g.t, g.ctx, chromedp.Submit(".who button"), chromedp.WaitVisible("#username"), chromedp.SendKeys("#username", "admin"),

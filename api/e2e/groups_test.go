@@ -18,7 +18,7 @@ import (
 	"ehi-server/shared/records"
 )
 
-// startOn imports files first.
+// startOn starts a server after importing files.
 func startOn(t *testing.T, paths ...string) *world {
 	t.Helper()
 	data := t.TempDir()
@@ -35,7 +35,8 @@ func startOn(t *testing.T, paths ...string) *world {
 	return start(t, data, config(), node.Options{})
 }
 
-// BULK-8: an export of a Group holds those who are members at its instant; a Group that does not name its members is refused by name.
+// BULK-8: an export of a Group contains those who are members at its transaction time. A Group
+// that does not list its members is refused by name.
 func TestBULK8GroupsAreThoseOfTheTransactionTime(t *testing.T) {
 	t.Parallel()
 	more := filepath.Join(t.TempDir(), "groups.ndjson")

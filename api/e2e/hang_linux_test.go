@@ -14,7 +14,7 @@ import (
 	"ehi-server/shared/certtest"
 )
 
-// endless is a file that never ends: whoever reads it hangs. read waits until somebody does.
+// endless creates a file that never ends: its reader hangs. read waits for a reader.
 func endless(t *testing.T, path string) (read func()) {
 	t.Helper()
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
@@ -32,14 +32,15 @@ func endless(t *testing.T, path string) (read func()) {
 	}
 }
 
-// graceAfterDrain is in what time every process ends, beside what it drains (docs/operations.md).
+// graceAfterDrain is the time in which every process ends after it has drained
+// (docs/operations.md).
 const graceAfterDrain = 10 * time.Second
 
-// busy is what a machine with much else to do takes besides.
+// busy is the additional time on a busy machine.
 const busy = 10 * time.Second
 
-// A process that was told to stop ends within --drain and 10 s whatever it waits for, says that it gave
-// something up, and its status is 1.
+// A process that is told to stop ends within --drain and 10 s, whatever it waits for. It logs
+// that it gave up something, and its exit code is 1.
 func TestWhateverHangsAProcessEndsAfterItsSignal(t *testing.T) {
 	t.Parallel()
 	server, exporter := built.Command(t, "ehi-server/api"), built.Command(t, "ehi-server/exporter")
@@ -80,7 +81,7 @@ func TestWhateverHangsAProcessEndsAfterItsSignal(t *testing.T) {
 			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
-			_ = cmd.Wait() // its state tells
+			_ = cmd.Wait() // its state has the result
 			if took := time.Since(begun); took > c.drain+graceAfterDrain+busy {
 				t.Errorf("it took %v", took)
 			}
@@ -91,7 +92,7 @@ func TestWhateverHangsAProcessEndsAfterItsSignal(t *testing.T) {
 	}
 }
 
-// A look of doctor's that hangs is a fault which says so, and the others are made.
+// A check of doctor that hangs is reported as a fault, and the other checks run.
 func TestDoctorNamesWhatHangs(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -112,7 +113,8 @@ func TestDoctorNamesWhatHangs(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	text := out.String()
-	if err == nil || strings.Count(text, "has not answered for 15s") != 1 || strings.Count(text, "\n") < 8 {
+	if err == nil || strings.Count(text, "did not answer within 15s") != 1 ||
+		strings.Count(text, "\n") < 8 {
 		t.Errorf("%v: %s", err, text)
 	}
 }

@@ -13,7 +13,8 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// holding is a server that holds status requests: for long, so that no test depends on how fast it is.
+// holding returns a server that holds status requests for a long time, so that tests do not
+// depend on its speed.
 func holding(t *testing.T, change func(*node.Config)) *world {
 	t.Helper()
 	cfg := config()
@@ -22,7 +23,7 @@ func holding(t *testing.T, change func(*node.Config)) *world {
 	return start(t, t.TempDir(), cfg, node.Options{})
 }
 
-// poll asks for a status in the background.
+// poll requests a status in the background.
 func (w *world) poll(ctx context.Context, c *client.Client, j client.Job, header ...string) <-chan *client.Answer {
 	out := make(chan *client.Answer, 1)
 	go func() {
@@ -35,7 +36,7 @@ func (w *world) poll(ctx context.Context, c *client.Client, j client.Job, header
 	return out
 }
 
-// held waits until so many requests are held.
+// held waits until n requests are held.
 func held(t *testing.T, n int) {
 	t.Helper()
 	await(t, "a request that is held", func() bool { return testutil.ToFloat64(telemetry.HTTPHeld) == float64(n) })
@@ -55,7 +56,7 @@ func answerOf(t *testing.T, polled <-chan *client.Answer) *client.Answer {
 	return nil
 }
 
-// A status request is held while the export runs: the first poll has the manifest.
+// A status request is held while the export runs: the first poll returns the manifest.
 func TestTheFirstPollHasTheManifestOfAShortExport(t *testing.T) {
 	w := holding(t, func(*node.Config) {})
 	p := w.demoPatient()
@@ -67,7 +68,7 @@ func TestTheFirstPollHasTheManifestOfAShortExport(t *testing.T) {
 			t.Error("a preference was applied that nobody had")
 		}
 	}
-	// One that then waits for an administrator is told so at once.
+	// An export that then waits for an administrator is reported immediately.
 	a := w.do(c, "GET", w.kickOff(c, "/no-form", p, nil).StatusURL)
 	w.want(a, 202, "")
 	if !strings.HasPrefix(a.Header.Get("X-Progress"), "retrieved") {
@@ -75,13 +76,13 @@ func TestTheFirstPollHasTheManifestOfAShortExport(t *testing.T) {
 	}
 }
 
-// A request is held no longer than --hold, and not at all while a person does something.
+// A request is held for at most --hold, and not at all while a person acts.
 func TestAPollIsHeldForATime(t *testing.T) {
 	w := holding(t, func(c *node.Config) { c.Hold, c.Workers, c.PollBurst = 50*time.Millisecond, 0, 1 })
 	p := w.demoPatient()
 	c := w.patient(p)
 	j := w.kickOff(c, "/no-form", p, nil)
-	for range 5 { // more than the burst: polls that are held do not count
+	for range 5 { // more than the burst, because held polls do not count
 		began := time.Now()
 		a := w.do(c, "GET", j.StatusURL)
 		if took := time.Since(began); a.Status != 202 || len(a.Body) > 0 || took < 50*time.Millisecond || a.Header.Get("Retry-After") != "1" {
@@ -96,8 +97,8 @@ func TestAPollIsHeldForATime(t *testing.T) {
 	}
 }
 
-// RFC 7240 4.3: Prefer: wait holds a request in any state that is no end, for as long as the server
-// allows, until the job ends. A token that was revoked meanwhile is told nothing.
+// RFC 7240 4.3: Prefer: wait holds a request in any state that is not final, until the job ends
+// or the server's limit is reached. A token that was revoked meanwhile gets nothing.
 func TestPreferWaitHoldsAPoll(t *testing.T) {
 	w := holding(t, func(c *node.Config) { c.MaxHold = 30 * time.Second })
 	p := w.demoPatient()
@@ -153,8 +154,8 @@ func TestPreferWaitHoldsAPoll(t *testing.T) {
 	}
 }
 
-// A held request ends when its client goes away, and when the server stops. Beyond the limit none is
-// held.
+// A held request ends when its client disconnects and when the server stops. Beyond the limit,
+// requests are not held.
 func TestHeldPollsEnd(t *testing.T) {
 	w := holding(t, func(c *node.Config) { c.Workers, c.MaxHeld = 0, 2 })
 	p := w.demoPatient()
@@ -179,7 +180,8 @@ func TestHeldPollsEnd(t *testing.T) {
 	}
 }
 
-// BULK-4, REAL-1: one refusal, obeyed, is all that a client sees that polls without a pause.
+// BULK-4, REAL-1: a client that polls without a pause and obeys Retry-After sees only one
+// refusal.
 func TestBULK4OneRefusalRecovers(t *testing.T) {
 	w := holding(t, func(c *node.Config) { c.PollBurst = 3 })
 	p := w.demoPatient()

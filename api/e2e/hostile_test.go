@@ -24,30 +24,32 @@ import (
 	"ehi-server/exporter/synthetic"
 )
 
-// hostileValues are what somebody outside may put anywhere: long, binary, with what NATS, HTTP and file
-// systems give a meaning to, and nothing at all.
+// hostileValues are values that an outsider may put anywhere: long, binary, with special
+// characters of NATS, HTTP and file systems, and empty.
 var hostileValues = []string{
 	"", "*", ">", ".", "..", "a.b", "a b", "=", "$KV.ehi_jobs.>", "ü", "\x00\xff\x1b", "%00%2e%2e%2f", "'\"<>;,\\",
 	strings.Repeat("x", 65), strings.Repeat("x", 4097), strings.Repeat("x.", 4000), strings.Repeat("é", 3000),
 }
 
-// turnOf is which value a position is asked with in a turn. Positions are spread over the values by a
-// hash, so that each value has as many, and as many turns as there are values ask everything.
+// turnOf returns which value a position gets in a turn. A hash spreads the positions over the
+// values, so that each value has about as many, and that as many turns as there are values cover
+// everything.
 func turnOf(position string, turn int) int {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(position)) // never fails
 	return int((uint64(h.Sum32()) + uint64(turn)) % uint64(len(hostileValues)))
 }
 
-// takes reports whether a position is this world's in a turn. Two worlds share the positions, and
-// exchange them when every value has had its turn.
+// takes reports whether a position belongs to this world in a turn. Two worlds share the
+// positions, and swap them after every value has had its turn.
 func (h *hostileWorld) takes(position string, turn int) bool {
 	sum := fnv.New32a()
 	_, _ = sum.Write([]byte("world " + position)) // never fails
 	return ((int(sum.Sum32()>>8)+turn/len(hostileValues))%2 == 1) == h.second
 }
 
-// hostileTurn is EHI_HOSTILE: all, or the number of a turn; by default each day has its own.
+// hostileTurn reads EHI_HOSTILE: all, or the number of a turn. By default, each day has its own
+// turn.
 func hostileTurn(t *testing.T) (all bool, turn int) {
 	switch v := os.Getenv("EHI_HOSTILE"); v {
 	case "all":
@@ -63,7 +65,7 @@ func hostileTurn(t *testing.T) (all bool, turn int) {
 	}
 }
 
-// Every value of every position has its turn, and each turn has about as many of each value.
+// Every value of every position has its turn, and the values are spread evenly over the turns.
 func TestHostileValuesTakeTurns(t *testing.T) {
 	t.Parallel()
 	const positions = 2000
@@ -97,14 +99,15 @@ func TestHostileValuesTakeTurns(t *testing.T) {
 	}
 }
 
-// rawConn speaks HTTP/1.1 byte by byte, so that a request may be what no client library sends.
+// rawConn speaks HTTP/1.1 byte by byte, so that a request can be one that no client library
+// sends.
 type rawConn struct {
 	t    *testing.T
 	addr string
-	tls  *tls.Config // nil: no TLS
+	tls  *tls.Config // nil for no TLS
 	conn net.Conn
 	in   *bufio.Reader
-	set  map[string]bool // the names of cookies that answers set
+	set  map[string]bool // names of the cookies that responses set
 }
 
 func (r *rawConn) dial() error {
@@ -118,10 +121,12 @@ func (r *rawConn) dial() error {
 	return err
 }
 
-// framing are the headers that say where a request ends: behind a hostile one nothing else is sent.
+// framing are the headers that determine where a request ends. After a hostile one, nothing else
+// is sent.
 var framing = []string{"Content-Length", "Transfer-Encoding", "Expect", "Connection"}
 
-// send sends a request and reads its answer; a request that ends its connection has the status 0.
+// send sends a request and reads its response. If the request ends its connection, the status is
+// 0.
 func (r *rawConn) send(method, target string, header []string, body string) int {
 	r.t.Helper()
 	if r.conn == nil {
@@ -144,7 +149,7 @@ func (r *rawConn) send(method, target string, header []string, body string) int 
 		fmt.Fprintf(&text, "Content-Length: %d\r\n", len(body))
 	}
 	if has("Transfer-Encoding") {
-		body = "0\r\n\r\n" // the end of a body in chunks
+		body = "0\r\n\r\n" // the end of a chunked body
 	}
 	_, err := io.WriteString(r.conn, text.String()+strings.Join(header, "")+"\r\n"+body)
 	var resp *http.Response
@@ -181,26 +186,28 @@ func (r *rawConn) close() {
 	}
 }
 
-// hostileWorld is a server that is asked with hostile values, and what opens it.
+// hostileWorld is a server that gets hostile values, with the credentials for it.
 type hostileWorld struct {
 	w            *world
 	patient, job string
 	spare        string // a job that may be deleted
-	second       bool   // of the two worlds that share the positions of a turn
+	second       bool   // the second of the two worlds that share the positions
 	bearer       string
-	// staff and person are the cookies of an administrator's and of the patient's session, and the
+	// staff and person are the session cookies of an administrator and of the patient, and the
 	// tokens of their forms.
 	staff, person           string
 	staffToken, personToken string
 }
 
-// hostileSandbox is a sandbox over HTTP, hostileProduction a server in production mode over TLS. Both
-// have an OpenID provider, so that what a browser brings back from there is read.
+// hostileSandbox is a sandbox over HTTP; hostileProduction is a server in production mode over
+// TLS. Both have an OpenID provider, so that the server reads what a browser brings back from
+// it.
 func hostileSandbox(t *testing.T) *hostileWorld {
 	provider, cfg := openProvider(t), config()
 	cfg.PollBurst, cfg.Hold, cfg.MaxHold = 0, 0, 0
 	cfg.StaffOIDC = staffOIDC(provider.server.URL)
-	data := generated(t, synthetic.Config{Patients: 1, Resources: 60}) // it is backed up time and again
+	// backups are made repeatedly
+	data := generated(t, synthetic.Config{Patients: 1, Resources: 60})
 	w := start(t, data, cfg, node.Options{})
 	h := &hostileWorld{w: w, patient: w.demoPatient()}
 	pat := w.patient(h.patient)
@@ -220,7 +227,7 @@ func hostileProduction(t *testing.T) *hostileWorld {
 	return h
 }
 
-// begin opens an administrator's and a patient's session, and starts two exports.
+// begin opens a session of an administrator and of a patient, and starts two exports.
 func (h *hostileWorld) begin(pat *client.Client, staff, person *browser, name, password string, fill ...string) {
 	base := h.w.open.Base
 	h.bearer = pat.Token
@@ -236,7 +243,7 @@ func (h *hostileWorld) begin(pat *client.Client, staff, person *browser, name, p
 	h.person, h.personToken = person.cookies(), person.field("_csrf")
 }
 
-// credentials are the headers that open an operation, and the token of its forms.
+// credentials returns the headers for an operation, and the token of its forms.
 func (h *hostileWorld) credentials(o openapi.Operation) (header []string, token string) {
 	header = []string{"Accept: */*\r\n", "Referer: " + h.w.open.Base + "/\r\n"}
 	cookies, token := h.person, h.personToken
@@ -253,7 +260,8 @@ func (h *hostileWorld) credentials(o openapi.Operation) (header []string, token 
 	return append(header, "Cookie: "+cookies+"\r\n"), token
 }
 
-// stand reports whether the credentials are good still, so that requests with them were let in.
+// stand reports whether the credentials are still valid, so that requests with them were
+// accepted.
 func (h *hostileWorld) stand(watch *rawConn) error {
 	for path, header := range map[string]string{
 		"/admin/jobs":                "Cookie: " + h.staff,
@@ -267,7 +275,7 @@ func (h *hostileWorld) stand(watch *rawConn) error {
 	return nil
 }
 
-// fields are what the fields of forms hold besides the hostile one, so that this one is read.
+// fields returns the other fields of forms, so that the server reads the hostile one.
 func (h *hostileWorld) fields(o openapi.Operation, token string) map[string]string {
 	out := map[string]string{"_csrf": token, "username": "admin", "password": "wrong", "patient": h.patient}
 	if strings.HasPrefix(o.Path, "/auth/") {
@@ -284,7 +292,7 @@ type hostileRequest struct {
 	body                     string
 }
 
-// with calls ask with each request that an operation can be asked with a value, at every position.
+// with calls ask with every request for an operation that has the value in one position.
 func (h *hostileWorld) with(o openapi.Operation, at positions, in input, v string, ask func(hostileRequest)) {
 	job := h.job
 	if o.Method == "DELETE" {
@@ -344,7 +352,7 @@ func (h *hostileWorld) with(o openapi.Operation, at positions, in input, v strin
 	}
 }
 
-// cookiesBut are the cookies of an operation's credentials, without one.
+// cookiesBut returns the cookies of an operation's credentials except one.
 func (h *hostileWorld) cookiesBut(o openapi.Operation, name string) string {
 	header, _ := h.credentials(o)
 	for _, line := range header {
@@ -357,7 +365,8 @@ func (h *hostileWorld) cookiesBut(o openapi.Operation, name string) string {
 	return ""
 }
 
-// instead replaces a header; what more is not empty stands before its value, as another cookie.
+// instead replaces a header. If more is not empty, it precedes the value, as another cookie
+// does.
 func instead(header []string, name, value, more string) []string {
 	out := slices.DeleteFunc(slices.Clone(header), func(line string) bool { return strings.HasPrefix(line, name+":") })
 	if more != "" {
@@ -366,7 +375,7 @@ func instead(header []string, name, value, more string) []string {
 	return append(out, name+": "+value+"\r\n")
 }
 
-// objectOf is a JSON object of which every member has one value.
+// objectOf returns a JSON object whose members all have the same value.
 func objectOf(names []string, v string) string {
 	out := map[string]string{}
 	for _, name := range names {
@@ -374,16 +383,17 @@ func objectOf(names []string, v string) string {
 	}
 	data, err := json.Marshal(out)
 	if err != nil {
-		panic(err) // of strings
+		panic(err) // strings: cannot fail
 	}
 	return string(data)
 }
 
-// No request stops the server: every route is asked with hostile values in every position that the
-// source names, with credentials and without, and the server is asked after each whether it is ready
-// still. One name that NATS could not read was enough to end the connection to it for good. By default
-// each position has one of the values, another one each day, in one of the two worlds, in the other one
-// when all values have had their day. EHI_HOSTILE=all asks with all of them in both.
+// No request stops the server. The test sends hostile values to every route, in every position
+// that the source names, with credentials and without. After each request it checks that the
+// server is still ready. (A single name that NATS could not read once ended the connection to it
+// for good.) By default, each position gets one of the values, another one each day, in one of
+// the two worlds, and in the other one once all values have had their day. EHI_HOSTILE=all sends
+// all values to both.
 func TestNoRequestStopsTheServer(t *testing.T) {
 	t.Parallel()
 	for name, begin := range map[string]func(*testing.T) *hostileWorld{
@@ -446,13 +456,14 @@ func askEverything(t *testing.T, h *hostileWorld) {
 	t.Logf("%d headers, %d cookies, %d fields; statuses %v", len(at.headers), len(at.cookies), len(at.fields), statuses)
 }
 
-// sample is a path of an operation: of a patient and a job that are there, and else of nothing that is.
+// sample returns a path of an operation, with an existing patient and job, and otherwise with
+// things that do not exist.
 func sample(path, patient, job string) string {
 	return strings.NewReplacer("/Patient/{id}", "/Patient/"+patient, "/jobs/{id}", "/jobs/"+job,
 		"{id}", "none", "{file}", "none", "{kind}", "admin", "{name}", "none", "{profile}", "none", "{group}", "none").Replace(path)
 }
 
-// placeholders are the names of a path's parameters.
+// placeholders returns the names of a path's parameters.
 func placeholders(path string) (out []string) {
 	for _, part := range strings.Split(path, "{")[1:] {
 		name, _, _ := strings.Cut(part, "}")

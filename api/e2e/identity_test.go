@@ -23,8 +23,8 @@ import (
 	"ehi-server/shared/files/local"
 )
 
-// A server whose state is gone, or another one, does not serve, and removes no export: it says what is
-// missing. Where the state is given back, the export is as it was.
+// A server whose state is gone, or belongs to another server, does not serve and removes no
+// export. It says what is missing. Once the state is restored, the export is as before.
 func TestNoExportGoesWithItsState(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -64,9 +64,9 @@ func TestNoExportGoesWithItsState(t *testing.T) {
 	}
 }
 
-// The folder of a stream that is removed while the server runs is a loss that the embedded NATS does not
-// notice until it writes there. The server ends and says what is missing; its next start makes commands and
-// sessions anew, and is refused where records are lost.
+// If the folder of a stream is removed while the server runs, the embedded NATS notices only
+// when it writes there. The server then ends and says what is missing. Its next start recreates
+// commands and sessions, and is refused if records are lost.
 func TestAStreamThatLosesItsFolderEndsTheServer(t *testing.T) {
 	t.Parallel()
 	binary := built.Command(t, "ehi-server/api")
@@ -102,8 +102,8 @@ func TestAStreamThatLosesItsFolderEndsTheServer(t *testing.T) {
 	}
 }
 
-// A start that is refused because another server runs on its NATS changes nothing, whatever an operator has
-// accepted: neither does its own state stop to fit its exports, nor does the other's begin to.
+// A start that is refused because another server uses its NATS changes nothing, whatever the
+// operator accepts: its own state still matches its exports, and the other state still does not.
 func TestARefusedStartLeavesNoTrace(t *testing.T) {
 	t.Parallel()
 	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
@@ -157,7 +157,7 @@ func TestARefusedStartLeavesNoTrace(t *testing.T) {
 	if after := stamp(); after != before {
 		t.Errorf("the exports were those of state %s, and are those of %s", before, after)
 	}
-	later := accepting // is refused when the state is open
+	later := accepting // refused after the state was opened
 	later.SensitiveTable = filepath.Join(t.TempDir(), "none.csv")
 	refused(own, later, fs.ErrNotExist)
 	refused(fresh, later, fs.ErrNotExist)
@@ -166,8 +166,8 @@ func TestARefusedStartLeavesNoTrace(t *testing.T) {
 	export(start(t, own, config(), node.Options{}))
 }
 
-// Where an operator goes on without the state, the exports of before stay in quarantine, and go by an
-// administrator's word alone if there are many.
+// If an operator continues without the state, earlier exports stay in quarantine. If there are
+// many, they are removed only after an administrator allows it.
 func TestAnAdministratorDecidesAboutExportsWithoutRecords(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()

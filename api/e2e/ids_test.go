@@ -18,8 +18,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Every resource that the server writes itself can be imported by its own importer: its id, where it
-// has one, is a FHIR id.
+// The importer accepts every resource that the server writes itself: its id, if it has one, is a
+// FHIR id.
 func TestWhatTheServerWritesCanBeImported(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -93,7 +93,7 @@ func TestWhatTheServerWritesCanBeImported(t *testing.T) {
 	importWritten(t, written)
 }
 
-// importWritten imports lines into an empty store, each type with ids of its own.
+// importWritten imports lines into an empty store. Each type has its own ids.
 func importWritten(t *testing.T, written [][]byte) {
 	t.Helper()
 	types := map[string]int{}
@@ -108,7 +108,7 @@ func importWritten(t *testing.T, written [][]byte) {
 		if has && !fhir.ValidID(id) {
 			t.Errorf("no FHIR id: %.200s", line)
 		}
-		if !has { // it is allowed to a resource that is in no store
+		if !has { // resources outside of stores may have none
 			line = append([]byte(`{"id":"made-`+strconv.Itoa(i)+`",`), line[1:]...)
 		}
 		file.Write(line)

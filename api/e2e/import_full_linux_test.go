@@ -15,9 +15,9 @@ import (
 	"ehi-server/shared/built"
 )
 
-// Issue 20: an import through a server that fills its disk ends with an answer that says so, and never with a
-// success. The process lives, what was there before is as it was, and where there is room the same import again
-// brings all of it, before a restart and after it.
+// Issue 20: an import through a server that fills the disk ends with an error that says so,
+// never with success. The process survives, and earlier data is unchanged. Once there is room,
+// the same import brings everything, before and after a restart.
 func TestAnImportThatFillsTheDiskFailsAloud(t *testing.T) {
 	t.Parallel()
 	data := onSmallDisk(t, "200m")
@@ -90,7 +90,8 @@ func TestAnImportThatFillsTheDiskFailsAloud(t *testing.T) {
 	whole("after a restart")
 }
 
-// incompressible are patients with observations whose text has so many bytes that no compression makes fewer.
+// incompressible returns patients with observations whose text is too random to be compressed
+// below the given size.
 func incompressible(t *testing.T, patients, each, size int) []byte {
 	t.Helper()
 	var out bytes.Buffer

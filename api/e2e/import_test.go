@@ -38,7 +38,7 @@ func zipped(t *testing.T, text string) string {
 	return buf.String()
 }
 
-// record is a patient with observations, as NDJSON.
+// record returns a patient with observations, as NDJSON.
 func record(patient string, observations int) string {
 	lines := fmt.Sprintf(`{"resourceType":"Patient","id":%q}`+"\n", patient)
 	for i := range observations {
@@ -84,7 +84,7 @@ func TestARunningServerTakesRecords(t *testing.T) {
 			}
 			got.Bad[i].Why = ""
 		}
-		if c.name == "a zip cut off" { // how many whole lines could be unpacked is the compressor's business
+		if c.name == "a zip cut off" { // the number of whole lines depends on the compressor
 			got.Counts, got.Bad[0].Line = map[string]int64{}, 1
 		}
 		c.want.Files = 1
@@ -126,7 +126,7 @@ func TestARunningServerTakesRecords(t *testing.T) {
 	}
 }
 
-// While one import runs, another is told when to come again; nothing of it is taken.
+// While one import runs, another one is refused with Retry-After, and nothing of it is imported.
 func TestOneImportAtATime(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -139,11 +139,12 @@ func TestOneImportAtATime(t *testing.T) {
 		}
 		first <- a
 	}()
-	if _, err := io.WriteString(feed, strings.Repeat(record("p", 2000), 3)); err != nil { // more than the server reads ahead
+	// more than the server reads ahead
+	if _, err := io.WriteString(feed, strings.Repeat(record("p", 2000), 3)); err != nil {
 		t.Fatal(err)
 	}
 	var second *client.Answer
-	for second == nil || second.Status == 200 { // until the first one's import has begun
+	for second == nil || second.Status == 200 { // until the first import has begun
 		var err error
 		second, err = w.admin.Do(t.Context(), http.MethodPost, "/admin/import", strings.NewReader(record("q", 0)), "Content-Type", "application/fhir+ndjson")
 		if err != nil {
@@ -161,7 +162,7 @@ func TestOneImportAtATime(t *testing.T) {
 	}
 }
 
-// heldBack is a store whose frozen populations are read only once the gate is open.
+// heldBack is a store whose frozen populations can be read only once the gate is open.
 type heldBack struct {
 	source.Source
 	source.Importer
@@ -187,7 +188,8 @@ func (h heldPopulation) Open(ctx context.Context, s source.Selection, part ehi.P
 	return h.Population.Open(ctx, s, part)
 }
 
-// An import that runs during a population's export changes nothing in it, and its transactionTime is that of what it holds.
+// An import during a population's export changes nothing in it, and transactionTime is the time
+// of its contents.
 func TestAnImportDuringAnExportDoesNotShowInIt(t *testing.T) {
 	t.Parallel()
 	gate := make(chan struct{})
@@ -217,7 +219,8 @@ func TestAnImportDuringAnExportDoesNotShowInIt(t *testing.T) {
 	}
 }
 
-// A frozen population that is lost while its job runs is frozen anew: all that the manifest's transactionTime promises is there.
+// If a frozen population is lost while its job runs, it is frozen again. The export has
+// everything that the manifest's transactionTime promises.
 func TestALostFrozenPopulationIsFrozenAnew(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -272,7 +275,7 @@ func (w *world) load(lines string) {
 	}
 }
 
-// IN-1: without --base-url the address that the server says it has is its own in what is imported through it, by each
+// IN-1: without --base-url, imported references to the server's own address are local, by each
 // name of loopback.
 func TestIN1AddressesOnTheListenersBaseAreLocal(t *testing.T) {
 	t.Parallel()
@@ -298,7 +301,7 @@ func TestIN1AddressesOnTheListenersBaseAreLocal(t *testing.T) {
 	}
 }
 
-// planned waits until a population's job is planned, which is when the store is frozen.
+// planned waits until a population's job is planned. The store is then frozen.
 func (w *world) planned(id string) *ehi.Job {
 	w.t.Helper()
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {

@@ -22,7 +22,7 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// dial opens a bare connection to the server.
+// dial opens a raw connection to the server.
 func (w *world) dial() net.Conn {
 	w.t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(w.node.URL, "http://"))
@@ -36,7 +36,7 @@ func (w *world) dial() net.Conn {
 	return c
 }
 
-// answer reads an answer, and reports whether the connection ended behind it.
+// answer reads a response, and reports whether the connection then ended.
 func (w *world) answer(c net.Conn) (status int, body string, closed bool) {
 	w.t.Helper()
 	r := bufio.NewReader(c)
@@ -55,7 +55,8 @@ func (w *world) answer(c net.Conn) (status int, body string, closed bool) {
 	return resp.StatusCode, string(data), err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// EHI-16: whoever sends too much or too slowly hears so, in an OperationOutcome, and is cut off.
+// EHI-16: a client that sends too much or too slowly gets an OperationOutcome, and its
+// connection is closed.
 func TestLimitsOfRequests(t *testing.T) {
 	cfg := config()
 	cfg.ReadTimeout, cfg.MaxHeaderBytes, cfg.MaxBodyBytes = 500*time.Millisecond, 4096, 2000
@@ -88,24 +89,25 @@ func TestLimitsOfRequests(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a head that comes byte by byte", func(t *testing.T) { // each of them in time, all of them not
+	// each byte arrives in time, but not all of them
+	t.Run("a head that comes byte by byte", func(t *testing.T) {
 		conn := w.dial()
 		for begun := time.Now(); time.Since(begun) < 5*time.Second; {
 			if _, err := io.WriteString(conn, "x"); err != nil {
-				return // cut off
+				return // closed by the server
 			}
 			if err := conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := conn.Read(make([]byte, 1)); err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
-				return // answered, or cut off
+				return // answered or closed
 			}
 		}
 		t.Error("after 5 s the server still listens")
 	})
 }
 
-// Uploads may be long, and must go on: one that stops is answered 408 and leaves nothing.
+// Uploads may be long, but must make progress. One that stops gets 408 and leaves nothing.
 func TestUploadsThatStopAreRefused(t *testing.T) {
 	cfg := config()
 	cfg.ReadTimeout = 500 * time.Millisecond
@@ -147,13 +149,13 @@ func TestUploadsThatStopAreRefused(t *testing.T) {
 	}
 }
 
-// stopped is a body that says nothing more.
+// stopped is a body that sends nothing more.
 type stopped chan struct{}
 
 func (s stopped) Read([]byte) (int, error) { <-s; return 0, io.EOF }
 
-// Where every connection has a request that is being answered, further ones are answered 503 and
-// closed; the others are served as before. Idle ones make room.
+// If all connections have a request in progress, further ones get 503 and are closed; the others
+// continue. Idle connections make room.
 func TestLimitOfConnections(t *testing.T) {
 	cfg := config()
 	cfg.MaxConnections, cfg.Workers, cfg.MaxHold, cfg.MaxHeld = 20, 0, time.Minute, 100
@@ -176,12 +178,13 @@ func TestLimitOfConnections(t *testing.T) {
 			if _, err := io.WriteString(c, ask); err != nil {
 				return false
 			}
-			for testutil.ToFloat64(telemetry.HTTPHeld) < float64(n) { // until it is held or, over the limit, closed
+			// until it is held or, over the limit, closed
+			for testutil.ToFloat64(telemetry.HTTPHeld) < float64(n) {
 				if err := c.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := c.Read(make([]byte, 1)); err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
-					return false // an idle connection of the start is there still
+					return false // an idle connection of the start still exists
 				}
 			}
 			busy = append(busy, c)
@@ -212,7 +215,8 @@ func TestLimitOfConnections(t *testing.T) {
 	}
 }
 
-// A client that takes nothing of its download is cut off; one that is slow and takes some is not.
+// A download is cut off if its client reads nothing. A slow client that makes progress is not
+// cut off.
 func TestStalledDownloadsAreCut(t *testing.T) {
 	cfg := config()
 	cfg.WriteStall, cfg.AttachmentBytes = 500*time.Millisecond, 32<<20
@@ -236,7 +240,8 @@ func TestStalledDownloadsAreCut(t *testing.T) {
 		}
 	}
 	got, chunk := 0, make([]byte, 256<<10)
-	for begun := time.Now(); time.Since(begun) < 2*time.Second; { // slower than the stall's limit in all, never in one wait
+	// longer than the stall limit in total, never in one pause
+	for begun := time.Now(); time.Since(begun) < 2*time.Second; {
 		n, err := slow.Read(chunk)
 		if err != nil {
 			t.Fatalf("the slow client was cut off after %d bytes: %v", got, err)
@@ -254,7 +259,8 @@ func TestStalledDownloadsAreCut(t *testing.T) {
 	}
 }
 
-// As much as may be stored is stored: further kick-offs are refused until some of it is deleted.
+// When the limit for stored exports is reached, further kick-offs are refused until something is
+// deleted.
 func TestLimitOfStoredBytes(t *testing.T) {
 	t.Parallel()
 	cfg := config()
@@ -272,7 +278,8 @@ func TestLimitOfStoredBytes(t *testing.T) {
 	if refusal.Header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
-	w.want(w.do(w.open, "GET", "/readyz"), 200, "") // other requests are answered: the process is as ready as ever
+	// other requests succeed: the process is as ready as before
+	w.want(w.do(w.open, "GET", "/readyz"), 200, "")
 	if err := pat.Delete(t.Context(), j.StatusURL); err != nil {
 		t.Fatal(err)
 	}

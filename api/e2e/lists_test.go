@@ -13,7 +13,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// population writes an export of so many tasks, each with so many files, as its workers would have.
+// population writes an export with tasks tasks of each files, as its workers would.
 func (w *world) population(id string, tasks, each int) {
 	w.t.Helper()
 	ctx, jobs, at := w.t.Context(), w.node.Bus.Jobs, time.Now().UTC()
@@ -50,7 +50,8 @@ func (w *world) population(id string, tasks, each int) {
 
 var fileLink = regexp.MustCompile(`/files/([A-Za-z]+\.\d+\.\d+\.ndjson)"`)
 
-// follow walks over the pages of a list by a link's relation, and gives what a pattern finds on them.
+// follow visits the pages of a list through a link relation, and returns the matches of a
+// pattern.
 func (b *browser) follow(rel string, pattern *regexp.Regexp) (found []string) {
 	b.t.Helper()
 	link := regexp.MustCompile(`<a (?:class="[^"]*" )?href="([^"]*)" rel="` + rel + `"`)
@@ -69,7 +70,8 @@ func (b *browser) follow(rel string, pattern *regexp.Regexp) (found []string) {
 	return nil
 }
 
-// Whatever a page shows only a part of, it says so, gives the whole number, and leads to the rest.
+// A page that shows only part of something says so, with the total number, and links to the
+// rest.
 func TestListsThatAreCutSaySo(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -123,8 +125,8 @@ func TestListsThatAreCutSaySo(t *testing.T) {
 	b.visit(w.open.Base + "/admin/ui/accounts?q=x")
 	b.sees(200, "No accounts")
 
-	// The trail.
-	for range 120 { // each look is an event, as each new client was
+	// The trail: each visit is an event, and so is each new client.
+	for range 120 { // each visit is an event, and so is each new client
 		b.visit(w.open.Base + "/admin/ui/audit?job=population")
 	}
 	events := regexp.MustCompile(`<tr><td><time datetime="([^"]*)"`)

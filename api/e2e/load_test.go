@@ -18,8 +18,9 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// BULK-4 and DESIGN section 4, memory is bounded: of a thousand exports that are asked for at once each is taken and right, or refused by
-// 429 or 503 with Retry-After and gone without a trace. Afterwards the process is as it was before.
+// BULK-4 and DESIGN section 4 (bounded memory): of a thousand simultaneous exports, each is
+// either accepted and correct, or refused with 429 or 503 and Retry-After, without a trace.
+// Afterwards the process is as before.
 func TestAThousandExportsAtOnceAreRightOrRefused(t *testing.T) {
 	const most = 50
 	limits := map[string]func(*node.Config){
@@ -46,7 +47,7 @@ func TestAThousandExportsAtOnceAreRightOrRefused(t *testing.T) {
 			w.open.Close()
 			goroutines, heap := census(), liveHeap()
 
-			door.Lock() // none is finished before the last is asked for
+			door.Lock() // none finishes before the last is requested
 			taken := w.rush(pat, p, 1000, status)
 			door.Unlock()
 			if len(taken) < most || len(taken) > most+cfg.Workers {
@@ -59,14 +60,16 @@ func TestAThousandExportsAtOnceAreRightOrRefused(t *testing.T) {
 			}
 			w.open.Close()
 			w.until("no goroutine is left of the rush", func() bool { return census() <= goroutines })
-			if grown := liveHeap() - heap; grown > 64<<20 { // JetStream keeps its latest blocks for some seconds
+			// JetStream keeps its latest blocks for some seconds
+			if grown := liveHeap() - heap; grown > 64<<20 {
 				t.Errorf("%d bytes more are alive than before", grown)
 			}
 		})
 	}
 }
 
-// A server that is told to stop is not ready and refuses kick-offs, answers everything else, and lets a running export end.
+// A server that is told to stop is not ready and refuses kick-offs. It answers everything else,
+// and running exports complete.
 func TestAStoppedServerEndsWhatItRuns(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -104,7 +107,8 @@ func TestAStoppedServerEndsWhatItRuns(t *testing.T) {
 	}
 }
 
-// Without space for exports the server is not ready and refuses kick-offs; what is exported already is there all the same.
+// Without space for exports, the server is not ready and refuses kick-offs. Finished exports are
+// still available.
 func TestAFullDiskRefusesKickOffsOnly(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -154,7 +158,7 @@ func (c closable) Open(ctx context.Context, patient string) (source.Record, erro
 	return c.Source.Open(ctx, patient)
 }
 
-// rush kicks n exports off at once. Who is refused must be refused in the right way.
+// rush kicks off n exports at once. Refusals must have the right form.
 func (w *world) rush(c *client.Client, patient string, n int, status string) (taken []client.Job) {
 	w.t.Helper()
 	var mu sync.Mutex
@@ -183,7 +187,7 @@ func (w *world) rush(c *client.Client, patient string, n int, status string) (ta
 	return taken
 }
 
-// checkAndDelete waits for exports, compares them with what one of them should be, and deletes them.
+// checkAndDelete waits for exports, compares them with the expected one, and deletes them.
 func (w *world) checkAndDelete(c *client.Client, jobs []client.Job, want []string) {
 	w.t.Helper()
 	for _, j := range jobs {
@@ -196,7 +200,7 @@ func (w *world) checkAndDelete(c *client.Client, jobs []client.Job, want []strin
 	}
 }
 
-// contents reads the files of an export as they are.
+// contents reads the files of an export unchanged.
 func (w *world) contents(c *client.Client, m *ehi.Manifest) (files []string) {
 	w.t.Helper()
 	for _, e := range m.Output {
@@ -209,7 +213,8 @@ func (w *world) contents(c *client.Client, m *ehi.Manifest) (files []string) {
 	return files
 }
 
-// census counts the goroutines but for fasthttp's idle workers, which wait some seconds for another connection.
+// census counts the goroutines, except fasthttp's idle workers, which wait some seconds for
+// another connection.
 func census() (n int) {
 	stacks := make([]byte, 16<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]

@@ -15,7 +15,8 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// The logs of a whole flow, its errors included, at the finest level, name no patient and hold no secret.
+// At the finest level, the logs of a whole flow with errors name no patient and contain no
+// secret.
 func TestLogsNameNoPatientAndHoldNoSecret(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "log")
@@ -62,7 +63,7 @@ func TestLogsNameNoPatientAndHoldNoSecret(t *testing.T) {
 	}
 }
 
-// flowWithErrors does some of everything, and returns what must not be logged.
+// flowWithErrors uses every feature once, and returns what must not be logged.
 func (w *world) flowWithErrors() (secrets []string) {
 	t := w.t
 	t.Helper()
@@ -119,8 +120,8 @@ func (w *world) flowWithErrors() (secrets []string) {
 	return append(secrets, all.Token, "wrong-password", "Secretname")
 }
 
-// A record store whose tables have become unreadable ends no process: the server says that it is not ready, fails what it cannot
-// export, and its log names no patient.
+// If the tables of a record store become unreadable, the process survives: the server reports
+// that it is not ready, and fails exports that it cannot make. Its log names no patient.
 func TestADamagedRecordStoreIsSaidAndNamesNobody(t *testing.T) {
 	t.Parallel()
 	data, folder := t.TempDir(), ""
@@ -137,7 +138,7 @@ func TestADamagedRecordStoreIsSaidAndNamesNobody(t *testing.T) {
 	if err != nil || len(tables) == 0 {
 		t.Fatalf("%v, %v", tables, err)
 	}
-	var largest []byte // of resources: a start that cannot read the others is refused
+	var largest []byte // with resources: a start with unreadable others is refused
 	var path string
 	for _, table := range tables {
 		text, err := os.ReadFile(table)
@@ -200,7 +201,7 @@ func TestADamagedRecordStoreIsSaidAndNamesNobody(t *testing.T) {
 	}
 }
 
-// The log's level can be changed while the server runs, and profiles be taken, by administrators only.
+// Only administrators can change the log level of a running server and get profiles.
 func TestAdministratorsLookInside(t *testing.T) {
 	t.Parallel()
 	level := new(slog.LevelVar)
@@ -219,5 +220,6 @@ func TestAdministratorsLookInside(t *testing.T) {
 	}
 	w.want(w.do(w.admin, "GET", "/admin/debug/pprof/goroutine?debug=1"), 200, "goroutine profile")
 	w.want(w.do(w.admin, "GET", "/admin/debug/pprof/"), 200, "heap")
-	w.want(w.do(w.admin, "GET", "/admin/debug/pprof/cmdline"), 404, "") // passwords may be among the arguments
+	// arguments may contain passwords
+	w.want(w.do(w.admin, "GET", "/admin/debug/pprof/cmdline"), 404, "")
 }

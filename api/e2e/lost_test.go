@@ -10,8 +10,9 @@ import (
 	"ehi-server/shared/records"
 )
 
-// EHI-8, IN-6: a reference that leads nowhere takes nothing along without a form: neither the words beside it nor what
-// belongs to the record though nothing refers to it, in an export of one patient and of all.
+// EHI-8, IN-6: without a form, a dangling reference causes nothing else to be left out: neither
+// the text next to it nor parts of the record to which nothing refers, in exports of one patient
+// and of all.
 func TestEHI8AReferenceThatLeadsNowhereTakesNothingAlong(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "records.ndjson")

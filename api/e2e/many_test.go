@@ -12,8 +12,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// A client that has begun thousands of exports is removed by one request, however slow NATS is: they are closed to it
-// at once, and are deleted behind the answer.
+// One request removes a client with thousands of exports, however slow NATS is. The exports are
+// closed to the client immediately, and deleted in the background.
 func TestAClientOfThousandsOfExportsIsRemoved(t *testing.T) {
 	t.Parallel()
 	const many = 3000
@@ -50,7 +50,7 @@ func TestAClientOfThousandsOfExportsIsRemoved(t *testing.T) {
 	}
 	p.want(p.do(admin, "DELETE", "/admin/clients/busy"), http.StatusNotFound, "")
 	w.Slow(0)
-	for n := rest; n > 0; { // as long as it goes on
+	for n := rest; n > 0; { // as long as there is progress
 		await(t, "the end of more exports", func() bool { return left(nats) < n })
 		n = left(nats)
 	}

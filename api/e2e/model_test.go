@@ -20,13 +20,13 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// model is what a server has to answer, told by the state machine of DESIGN section 5 and nothing else.
+// model predicts the server's responses from the state machine of DESIGN section 5 alone.
 type model struct {
 	w       *world
 	door    *sync.RWMutex // no export begins while it is locked
 	patient string
 	owner   *client.Client
-	other   *client.Client // another patient's
+	other   *client.Client // of another patient
 
 	held bool
 	jobs []*modelJob
@@ -51,7 +51,7 @@ func (m *model) ask(t *rapid.T, c *client.Client, method, target, body string, h
 	return a
 }
 
-// expect asks and compares the status.
+// expect sends a request and compares the status.
 func (m *model) expect(t *rapid.T, j *modelJob, want int, c *client.Client, method, rest, body string, header ...string) *client.Answer {
 	a := m.ask(t, c, method, "/jobs/"+j.ID+rest, body, header...)
 	m.same(t, j, want, a, method+" "+rest)
@@ -170,7 +170,7 @@ func (m *model) delete(t *rapid.T) {
 	j.status = gone
 }
 
-// or404 is a status, or 404 where the job is gone.
+// or404 returns a status, or 404 if the job is deleted.
 func or404(j *modelJob, status int) int {
 	if j.status == gone {
 		return http.StatusNotFound
@@ -262,7 +262,7 @@ func (m *model) look(t *rapid.T) {
 	}
 }
 
-// intrude asks for what is somebody else's: it is as absent as what never was.
+// intrude requests things of others, which must look nonexistent.
 func (m *model) intrude(t *rapid.T) {
 	j := m.pick(t)
 	m.expect(t, j, 404, m.other, "GET", "/status", "")
@@ -296,7 +296,8 @@ func (m *model) letGo() {
 	}
 }
 
-// invariant is what holds at any time: the server knows the model's jobs, in their states, and no others.
+// invariant checks what must always hold: the server knows exactly the model's jobs, in their
+// states.
 func (m *model) invariant(t *rapid.T) {
 	got := map[string]ehi.Status{}
 	for _, s := range m.w.node.Bus.Jobs.List(func(s bus.Summary) bool { return s.Status != ehi.Aborted }) {
@@ -315,8 +316,8 @@ func (m *model) invariant(t *rapid.T) {
 	}
 }
 
-// DESIGN section 5: whatever is asked in whatever order, the server answers as the table of transitions says. How many sequences are
-// drawn is rapid's -rapid.checks.
+// DESIGN section 5: in any order of requests, the server responds as the table of transitions
+// says. rapid's -rapid.checks sets the number of sequences.
 func TestAnyOrderOfRequestsIsAnsweredAsTheStateMachineSays(t *testing.T) {
 	t.Parallel()
 	var door sync.RWMutex
@@ -334,7 +335,8 @@ func TestAnyOrderOfRequestsIsAnsweredAsTheStateMachineSays(t *testing.T) {
 			m.letGo()
 			for _, j := range m.jobs {
 				if j.status != gone {
-					_ = owner.Delete(context.Background(), j.StatusURL) // after a failure it may be gone
+					// after a failure it may not exist
+					_ = owner.Delete(context.Background(), j.StatusURL)
 				}
 			}
 		}()

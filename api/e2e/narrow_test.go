@@ -21,10 +21,10 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// long is text that offers no place to break it.
+// long is text without a place to break.
 var long = strings.Repeat("Wolfeschlegelsteinhausenbergerdorff", 3)[:100]
 
-// longRecord is a record whose names, codes and ids are as long as they may be.
+// longRecord returns a record whose names, codes and ids have the maximum length.
 func longRecord(t *testing.T) (data, patient string) {
 	t.Helper()
 	data, patient = t.TempDir(), strings.Repeat("p", 64)
@@ -53,7 +53,7 @@ func longRecord(t *testing.T) (data, patient string) {
 	return data, patient
 }
 
-// narrow holds pages to 320 pixels (WCAG 1.4.10), and keeps a picture of each.
+// narrow checks pages at 320 pixels (WCAG 1.4.10), and saves a picture of each.
 type narrow struct {
 	*gallery
 	lang string
@@ -70,7 +70,8 @@ func (n *narrow) look(name string) {
 	if len(wide) > 0 {
 		n.t.Errorf("%s %s: %s", name, n.lang, strings.Join(wide, "\n\t"))
 	}
-	if ask[bool](n.t, n.ctx, `document.documentElement.scrollHeight < 16000`) { // longer ones have no picture
+	// longer pages have no picture
+	if ask[bool](n.t, n.ctx, `document.documentElement.scrollHeight < 16000`) {
 		n.picture("narrow-" + name + "-" + n.lang + ".png")
 	}
 }
@@ -81,8 +82,8 @@ func (n *narrow) visit(name, path string) {
 	n.look(name)
 }
 
-// No page scrolls sideways at 320 pixels, in any state and language, however long names, ids, file
-// names and typed texts are.
+// No page scrolls horizontally at 320 pixels, in any state and language, however long names,
+// ids, file names and input are.
 func TestNoPageScrollsSideways(t *testing.T) {
 	t.Parallel()
 	data, p := longRecord(t)
@@ -143,7 +144,7 @@ func (w *world) change(id string, f func(*ehi.Job)) {
 	}
 }
 
-// patients looks at every page of a patient in every state.
+// patients visits every page of patients in every state.
 func (n *narrow) patients(p string, kept map[string]client.Job) {
 	n.t.Helper()
 	do(n.t, n.ctx, clearCookies())
@@ -164,7 +165,7 @@ func (n *narrow) patients(p string, kept map[string]client.Job) {
 	n.visit("fault", "/my/requests/"+long)
 }
 
-// administrators looks at every page of theirs.
+// administrators visits every page of administrators.
 func (n *narrow) administrators(kept map[string]client.Job) {
 	n.t.Helper()
 	n.visit("staff-login", "/admin")

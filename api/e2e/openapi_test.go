@@ -26,16 +26,17 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// witness holds what it sees on the wire to the server's own OpenAPI document.
+// witness compares the traffic that it sees with the server's own OpenAPI document.
 type witness struct {
 	t        *testing.T
 	document validator.Validator
 	mu       sync.Mutex
 	answers  map[string]map[int]int // by operation and status
-	invalid  map[string]int         // what was said of wrong answers
+	invalid  map[string]int         // complaints about wrong responses
 }
 
-// fhirVariant is a prefix of the FHIR base, which the document has as servers of its paths.
+// fhirVariant matches a prefix of the FHIR base, which the document lists as servers of its
+// paths.
 var fhirVariant = regexp.MustCompile(`^(/faulty/[^/]+)?(/no-form|/auto-approve)*/fhir`)
 
 // newWitness reads the document from the server.
@@ -57,12 +58,12 @@ func newWitness(w *world) *witness {
 	return &witness{t: w.t, document: v, answers: map[string]map[int]int{}, invalid: map[string]int{}}
 }
 
-// through makes a client whose requests are witnessed.
+// through returns a client whose requests are checked.
 func (x *witness) through(c *client.Client) *client.Client {
 	return c.Through(x.over)
 }
 
-// over witnesses what goes over a transport to the server.
+// over checks what passes a transport to the server.
 func (x *witness) over(next http.RoundTripper) http.RoundTripper { return witnessed{x, next} }
 
 type witnessed struct {
@@ -97,12 +98,12 @@ func (x witnessed) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// hold compares an answer with the document.
+// hold compares a response with the document.
 func (x *witness) hold(r *http.Request, resp *http.Response, body []byte) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	operation := operationOf(r.Method, r.URL.Path)
-	if operation == "" { // a route that there is not
+	if operation == "" { // a route that does not exist
 		if resp.StatusCode != http.StatusNotFound && resp.StatusCode != http.StatusMethodNotAllowed {
 			x.invalid[fmt.Sprintf("%s %s, which the document lacks, answers %d", r.Method, r.URL.Path, resp.StatusCode)]++
 		}
@@ -138,8 +139,8 @@ func (x *witness) hold(r *http.Request, resp *http.Response, body []byte) {
 	}
 }
 
-// misannounced tells how an answer's body differs from its Content-Type, the document and the
-// request's Accept; "" where it does not.
+// misannounced returns how a response's body differs from its Content-Type, the document and the
+// request's Accept; "" if it does not.
 func misannounced(operation string, r *http.Request, resp *http.Response, body []byte) string {
 	media, known := operationNamed(operation).Media(resp.StatusCode)
 	mime, _, err := mimepkg.ParseMediaType(resp.Header.Get("Content-Type"))
@@ -159,7 +160,7 @@ func misannounced(operation string, r *http.Request, resp *http.Response, body [
 	case strings.HasSuffix(mime, "json") && mime != "application/fhir+ndjson" && resp.Header.Get("Content-Encoding") == "" && !json.Valid(body):
 		return "a body of " + mime + " that is no JSON"
 	}
-	// Files are sent whatever Accept says (REAL-7), and so is what has one form only.
+	// Files are sent whatever Accept says (REAL-7), and so are responses with only one format.
 	accept := r.Header.Get("Accept")
 	if resp.StatusCode >= 400 && strings.Contains(accept, "json") && !strings.Contains(accept, "html") &&
 		!strings.Contains(accept, "*/*") && !strings.HasSuffix(mime, "json") {
@@ -168,14 +169,15 @@ func misannounced(operation string, r *http.Request, resp *http.Response, body [
 	return ""
 }
 
-// documentedRoute is an operation of the document and the form of its paths.
+// documentedRoute is an operation of the document with a pattern of its paths.
 type documentedRoute struct {
 	openapi.Operation
 	form       *regexp.Regexp
 	parameters int
 }
 
-// documentedRoutes are made once: some tests look one up for each of thousands of answers.
+// documentedRoutes are built once, because some tests look one up for each of thousands of
+// responses.
 var documentedRoutes = sync.OnceValue(func() (routes []documentedRoute) {
 	parameter := regexp.MustCompile(`\\\{\w+\\\}`)
 	for _, o := range openapi.Operations() {
@@ -185,7 +187,7 @@ var documentedRoutes = sync.OnceValue(func() (routes []documentedRoute) {
 	return routes
 })
 
-// operationNamed is the operation of a name; the zero one where there is none.
+// operationNamed returns the operation with a name; the zero value for none.
 func operationNamed(operation string) openapi.Operation {
 	for _, r := range documentedRoutes() {
 		if r.String() == operation {
@@ -195,7 +197,8 @@ func operationNamed(operation string) openapi.Operation {
 	return openapi.Operation{}
 }
 
-// operationOf finds the operation of a request; one without parameters goes before one with them.
+// operationOf finds the operation of a request. One without parameters takes precedence over one
+// with them.
 func operationOf(method, path string) (best string) {
 	if method == http.MethodHead {
 		method = http.MethodGet
@@ -209,7 +212,8 @@ func operationOf(method, path string) (best string) {
 	return best
 }
 
-// Every operation of the OpenAPI document is asked, answers well, and answers as the document says, in a whole flow with its errors.
+// A whole flow with errors calls every operation of the OpenAPI document. Every response is as
+// the document says, and every operation succeeds once.
 func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	t.Parallel()
 	level := new(slog.LevelVar)
@@ -256,7 +260,7 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 // registrationToken is the initial access token of tests.
 const registrationToken = "an-initial-access-token"
 
-// everyRoute asks what flowWithErrors does not.
+// everyRoute calls what flowWithErrors does not.
 func (w *world) everyRoute(x *witness) {
 	t := w.t
 	t.Helper()
@@ -273,7 +277,8 @@ func (w *world) everyRoute(x *witness) {
 	}
 	const form, plain = "application/x-www-form-urlencoded", "application/json"
 
-	// One patient: reads, form, decision the other way, documents taken back, deletion by the administrator.
+	// One patient: reads, form, the other decision, removed documents, deletion by the
+	// administrator.
 	w.do(pat, "GET", "/fhir/Patient")
 	w.do(pat, "GET", "/fhir/Patient/"+p)
 	j := w.kickOff(pat, "", p, nil)
@@ -295,7 +300,7 @@ func (w *world) everyRoute(x *witness) {
 	w.want(w.do(pat, "GET", j.StatusURL), 403, "rejected")
 	w.want(w.do(w.admin, "DELETE", "/admin/jobs/"+j.ID), 200, "deleted")
 
-	// Files: parts, what the client has, what is not there.
+	// Files: ranges, cached copies, files that do not exist.
 	j = w.kickOff(pat, "/no-form/auto-approve", p, nil)
 	m := w.manifest(pat, j)
 	file := m.Output[0].URL
@@ -306,7 +311,7 @@ func (w *world) everyRoute(x *witness) {
 	w.want(w.do(pat, "GET", file, "If-Match", `"another"`), 412, "")
 	w.want(w.do(pat, "GET", "/jobs/"+j.ID+"/download/None.ndjson"), 404, "")
 
-	// Populations, by each operation.
+	// Populations, with each operation.
 	all, err := w.open.Service(ctx, "test_client_secret", "system/*.rs system/$ehi-export")
 	if err != nil {
 		t.Fatal(err)
@@ -386,7 +391,8 @@ func (w *world) everyRoute(x *witness) {
 	w.do(w.admin, "GET", "/admin/logout")
 }
 
-// registries asks the routes of clients, accounts, keys and the audit trail, and the patient's own pages.
+// registries calls the routes of clients, accounts, keys and the audit trail, and the patient's
+// own pages.
 func (w *world) registries(x *witness, send func(c *client.Client, method, target, mime, body string) *client.Answer) {
 	t := w.t
 	t.Helper()
@@ -455,7 +461,7 @@ func (w *world) registries(x *witness, send func(c *client.Client, method, targe
 	b.sees(200, "Sign in")
 }
 
-// staffPages goes over the pages of administrators.
+// staffPages visits the pages of administrators.
 func (w *world) staffPages(x *witness) {
 	t := w.t
 	b := newBrowser(t)
@@ -512,7 +518,7 @@ func (w *world) staffPages(x *witness) {
 	w.secondFactorPages(b)
 }
 
-// secondFactorPages goes over what there is of a second factor.
+// secondFactorPages visits the pages of the second factor.
 func (w *world) secondFactorPages(b *browser) {
 	b.submitTo("/admin/ui/logout")
 	b.submit("username", "vera", "password", "four plain words here")
@@ -534,8 +540,9 @@ func (w *world) secondFactorPages(b *browser) {
 	w.want(w.do(w.admin, "DELETE", "/admin/accounts/patient/vera/second-factor"), 404, "no such account")
 }
 
-// SMART-9: what the document says opens a route does, and nothing else: without credentials it answers 401, in every spelling of the FHIR
-// base; a token without a scope for it, another's session or a refresh token open nothing.
+// SMART-9: only the credentials that the document names open a route. Without credentials the
+// response is 401, in every spelling of the FHIR base. A token without a matching scope, another
+// kind of session and a refresh token open nothing.
 func TestRoutesOpenToWhomTheDocumentSays(t *testing.T) {
 	t.Parallel()
 	cfg := config()
@@ -568,7 +575,8 @@ func TestRoutesOpenToWhomTheDocumentSays(t *testing.T) {
 			}
 			if len(o.Security) == 0 {
 				public++
-				if a := w.do(w.open, o.Method, path); a.Status == 401 && o.Path != "/admin/login" { // which says so of a wrong password
+				// its own response to a wrong password
+				if a := w.do(w.open, o.Method, path); a.Status == 401 && o.Path != "/admin/login" {
 					t.Errorf("%s %s asks for credentials", o.Method, path)
 				}
 				continue

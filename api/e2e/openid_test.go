@@ -24,8 +24,8 @@ import (
 
 const callbackPath = "/admin/ui/login/openid/callback"
 
-// npmProvider starts the OpenID provider of testdata/oidc, which sends browsers back to the given servers;
-// it skips where there is no Node, or where the provider cannot be had.
+// npmProvider starts the OpenID provider of testdata/oidc, which redirects browsers to the given
+// servers. It skips the test without Node, or if the provider is not available.
 func npmProvider(t *testing.T, bases ...string) openid.Config {
 	t.Helper()
 	run, err := exec.LookPath("node")
@@ -51,7 +51,7 @@ func npmProvider(t *testing.T, bases ...string) openid.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	provider := exec.Command(run, "provider.js") // it ends when its input does
+	provider := exec.Command(run, "provider.js") // it ends when its input ends
 	provider.Dir = dir
 	provider.Env = append(os.Environ(), "REDIRECTS="+string(list), "SECRET=a secret of the test", `PEOPLE={
 		"nora": {"roles": ["staff", "ehi-reviewers"]}, "olaf": {"roles": "ehi-reviewers"}, "adam": {"roles": ["ehi-admins"]},
@@ -76,7 +76,7 @@ func npmProvider(t *testing.T, bases ...string) openid.Config {
 	return staffOIDC(strings.TrimSpace(issuer))
 }
 
-// staffOIDC is a server's configuration at a provider.
+// staffOIDC returns a server's configuration for a provider.
 func staffOIDC(issuer string) openid.Config {
 	return openid.Config{
 		Issuer: issuer, ClientID: "ehi", Secret: "a secret of the test", NameClaim: "sub", RolesClaim: "roles",
@@ -88,12 +88,13 @@ var providerForm = regexp.MustCompile(`(?s)<form[^>]*action="([^"]+)"[^>]*>.*?na
 
 var providerEnd = regexp.MustCompile(`action="([^"]+/session/end/confirm)"`)
 
-// atProvider signs in at the provider, and agrees, until it sends the browser back.
+// atProvider signs in at the provider and consents until it redirects the browser back.
 func (b *browser) atProvider(name string) {
 	b.t.Helper()
 	for range 6 {
 		m := providerForm.FindStringSubmatch(b.page)
-		if end := providerEnd.FindStringSubmatch(b.page); end != nil { // of a session of somebody else
+		// of another person's session
+		if end := providerEnd.FindStringSubmatch(b.page); end != nil {
 			form := url.Values{}
 			for _, h := range hidden.FindAllStringSubmatch(b.page, -1) {
 				form.Set(h[1], html.UnescapeString(h[2]))
@@ -118,7 +119,7 @@ func (b *browser) atProvider(name string) {
 	b.t.Fatalf("the provider asks on and on: %s", b.page)
 }
 
-// byProvider begins a sign-in by the provider, on the way to a page.
+// byProvider begins a sign-in with the provider, on the way to a page.
 func (w *world) byProvider(b *browser, name string) {
 	w.t.Helper()
 	b.visit(w.open.Base + "/admin/ui/system")
@@ -126,7 +127,8 @@ func (w *world) byProvider(b *browser, name string) {
 	b.atProvider(name)
 }
 
-// keepBack keeps a browser from following the way back from the provider, and is where it would lead.
+// keepBack stops a browser from following the redirect back from the provider, and returns its
+// target.
 func (b *browser) keepBack() func() string {
 	var last string
 	follow := b.http.CheckRedirect
@@ -146,8 +148,9 @@ func (b *browser) keepBack() func() string {
 	}
 }
 
-// Administrators sign in by an OpenID provider that this project did not write, in production mode over
-// TLS: with the role that a claim gives them, or not at all, and by one's own browser, once.
+// Administrators sign in with an OpenID provider that is not part of this project, in production
+// mode over TLS: with the role of their claim or not at all, only in their own browser, and only
+// once.
 func TestAdministratorsSignInByARealProvider(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, func(c *node.Config) {
@@ -176,12 +179,13 @@ func TestAdministratorsSignInByARealProvider(t *testing.T) {
 		b.visit(p.open.Base + "/admin/ui/jobs")
 		b.sees(200, "User name")
 	}
-	ada := p.person() // the provider's, who is no account's
+	ada := p.person() // of the provider, not an account
 	p.byProvider(ada, "ada")
 	ada.visit(p.open.Base + "/admin/ui/jobs")
 	ada.sees(200, "ada (OpenID) (viewer)")
 
-	// What was begun in one browser does not end in another (login CSRF), and ends once.
+	// A sign-in that began in one browser cannot end in another (login CSRF), and ends only
+	// once.
 	attacker := p.person()
 	back := attacker.keepBack()
 	p.byProvider(attacker, "nora")
@@ -218,7 +222,7 @@ func TestAdministratorsSignInByARealProvider(t *testing.T) {
 	}
 }
 
-// An administrator whom the provider has named proves who he is there, anew, and as the same person.
+// An administrator from the provider proves their identity there again, as the same person.
 func TestAnAdministratorProvesByTheProviderWhoHeIs(t *testing.T) {
 	t.Parallel()
 	cfg := config()
@@ -251,8 +255,8 @@ func TestAnAdministratorProvesByTheProviderWhoHeIs(t *testing.T) {
 	w.wait(j.ID, ehi.Retrieved)
 }
 
-// A real browser goes to the provider, which is another site, and back, over HTTPS: the session's cookie,
-// which is SameSite=Strict, is sent with the page that it goes on to.
+// A real browser goes to the provider, which is another site, and back, over HTTPS. The session
+// cookie is SameSite=Strict and is sent with the next page.
 func TestAdministratorsSignInByAProviderInARealBrowser(t *testing.T) {
 	t.Parallel()
 	provider, cfg := openProvider(t), productionConfig(t)

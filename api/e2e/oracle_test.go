@@ -11,9 +11,11 @@ import (
 	"ehi-server/shared/records"
 )
 
-// The oracle: EHI-8 and EHI-9 written again in a few lines over encoding/json values, for the records at hand.
+// The oracle implements EHI-8 and EHI-9 again in a few lines over encoding/json values, for the
+// records of the tests.
 
-// categoryOf is the line of the form that a resource falls under, "" for always.
+// categoryOf returns the line of the form that a resource belongs to; "" if it is always
+// released.
 func categoryOf(r records.Resource) string {
 	text, err := json.Marshal([]any{r["category"], r["type"], r["modality"]})
 	if err != nil {
@@ -50,7 +52,8 @@ func categoryOf(r records.Resource) string {
 	return "medicalRecord"
 }
 
-// supporting reports whether a resource goes where something that goes refers to it.
+// supporting reports whether a resource is released only if something that is released refers to
+// it.
 func supporting(r records.Resource) bool {
 	switch r["resourceType"] {
 	case "Practitioner", "PractitionerRole", "Organization", "Location", "Medication", "Device", "Substance", "Endpoint",
@@ -60,8 +63,8 @@ func supporting(r records.Resource) bool {
 	return false
 }
 
-// unused takes away the supporting resources to which nothing that goes refers; a Device that has a
-// patient only where something else refers to it. It reports whether there were some.
+// unused removes the supporting resources to which nothing that is released refers; a Device
+// with a patient only if something else refers to it. It reports whether there were any.
 func unused(full map[string]records.Resource, out map[string]bool) (some bool) {
 	referred := func(from func(key string) bool) map[string]bool {
 		to := map[string]bool{}
@@ -97,7 +100,7 @@ func unused(full map[string]records.Resource, out map[string]bool) (some bool) {
 	return some
 }
 
-// sensitiveCodes are those of the shipped table that occur in the records at hand.
+// sensitiveCodes are the codes of the built-in table that occur in the records of the tests.
 var sensitiveCodes = map[string]string{
 	"86406008": "hiv", "7200002": "alcoholAndDrug", "413473000": "alcoholAndDrug", "370143000": "mentalHealth", "171207006": "mentalHealth",
 	"706893006": "domesticViolence", "248110007": "sexualAssault", "51968-6": "genetic", "STD": "other", "R": "confidential",
@@ -122,7 +125,7 @@ func sensitivities(v any) (out []string) {
 	return out
 }
 
-// expected says which keys of a full export a form lets out.
+// expected returns the keys of a full export that a form releases.
 func expected(full map[string]records.Resource, f form) map[string]bool {
 	out := map[string]bool{}
 	for key, r := range full {
@@ -143,9 +146,9 @@ func expected(full map[string]records.Resource, f form) map[string]bool {
 	return out
 }
 
-// unspoken takes away what says nothing without something withheld.
+// unspoken removes what means nothing without something withheld.
 func unspoken(full map[string]records.Resource, out map[string]bool) {
-	for key, r := range full { // a Provenance says nothing without its target
+	for key, r := range full { // a Provenance means nothing without its target
 		targets, _ := r["target"].([]any)
 		if r["resourceType"] == "Provenance" && out[key] && len(targets) > 0 && !slices.ContainsFunc(targets, func(t any) bool {
 			return out[t.(map[string]any)["reference"].(string)]
@@ -166,7 +169,8 @@ func unspoken(full map[string]records.Resource, out map[string]bool) {
 	}
 }
 
-// purposeless takes away what is only for something that stays for more than an unticked line of the form.
+// purposeless removes what exists only for something that is withheld for another reason than a
+// line of the form that is not selected.
 func purposeless(full map[string]records.Resource, out map[string]bool, f form) {
 	telling := func(key string) bool {
 		if full[key] == nil || out[key] {
@@ -195,8 +199,9 @@ func purposeless(full map[string]records.Resource, out map[string]bool, f form) 
 	}
 }
 
-// checkReleased compares an export with the oracle: exactly the right resources; each reference resolves, is absolute, contained
-// or masked; no withheld id anywhere; and apart from masked values everything is as in the full export.
+// checkReleased compares an export with the oracle: it has exactly the right resources; each
+// reference resolves, or is absolute, contained or masked; no withheld id occurs anywhere; and
+// apart from masked values everything is as in the full export.
 func checkReleased(t *testing.T, full, got map[string]records.Resource, text string, f form) {
 	t.Helper()
 	want := expected(full, f)
@@ -228,9 +233,9 @@ func checkReleased(t *testing.T, full, got map[string]records.Resource, text str
 	}
 }
 
-// difference finds where got is neither as in the source nor masked; "" where all is well.
+// difference returns where got is neither as in the source nor masked; "" for nowhere.
 func difference(source, got any, path string) string {
-	if reflect.DeepEqual(source, got) { // cmp.Equal takes many times as long
+	if reflect.DeepEqual(source, got) { // cmp.Equal is many times slower
 		return ""
 	}
 	switch s := source.(type) {
@@ -285,7 +290,8 @@ func difference(source, got any, path string) string {
 	return path
 }
 
-// isEntries reports whether elements of a field are left out that refer to something sensitive.
+// isEntries reports whether elements of a field are left out if they refer to something
+// sensitive.
 func isEntries(field string) bool {
 	return slices.Contains([]string{"item", "diagnosis", "procedure", "supportingInfo", "entry", "activity", "section"}, field)
 }
@@ -295,7 +301,7 @@ func isMasked(v map[string]any) bool {
 	return err == nil && string(text) == `{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]}`
 }
 
-// keys is all lines of the form, as newForm takes them.
+// keys returns all lines of the form, as newForm expects them.
 func keys() (out []string) {
 	for _, c := range ehi.Categories() {
 		out = append(out, string(c.Key))

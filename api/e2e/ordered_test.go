@@ -12,7 +12,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Each fault that a client orders shows on the wire as it is described, and is over when it should be: then the export is whole.
+// Each ordered fault appears on the wire as described, and disappears when it should. Then the
+// export is complete.
 func TestOrderedFaults(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -127,7 +128,7 @@ func TestOrderedFaults(t *testing.T) {
 		}
 		shown[info.Fault](kick(string(info.Fault)))
 	}
-	// Several at once, and the discovery, the audience and the form below such a base.
+	// Several at once, and discovery, the audience and the form below such a base.
 	j := kick("throttled+errors")
 	w.want(w.do(pat, "GET", j.StatusURL), 429, "")
 	if m := settled(j); len(m.Error) != 1 {
@@ -143,7 +144,8 @@ func TestOrderedFaults(t *testing.T) {
 	}
 }
 
-// askOnce asks once over a connection of its own: the client's transport repeats what a dropped connection of its own would have.
+// askOnce sends one request on a new connection, because the client's transport repeats a
+// request if a reused connection breaks.
 func askOnce(t *testing.T, c *client.Client, target string) (int, error) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), "GET", target, nil)
@@ -163,7 +165,7 @@ func askOnce(t *testing.T, c *client.Client, target string) (int, error) {
 	return resp.StatusCode, err
 }
 
-// truncated is how many bytes of a file are announced, and how many come.
+// truncated returns how many bytes of a file are announced, and how many arrive.
 func truncated(t *testing.T, c *client.Client, target string) (size, got int64) {
 	t.Helper()
 	err := c.Stream(t.Context(), target, func(r io.Reader) error {
@@ -184,7 +186,7 @@ func truncated(t *testing.T, c *client.Client, target string) (size, got int64) 
 	return size, got
 }
 
-// There are no faults to order in production mode.
+// Production mode has no simulated faults.
 func TestProductionModeTakesNoOrders(t *testing.T) {
 	t.Parallel()
 	p := &target{production: startProduction(t, nil)}

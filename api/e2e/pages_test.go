@@ -15,14 +15,15 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// browser is a person's browser without scripts: it keeps cookies, reads pages and submits their forms.
+// browser is a person's browser without scripts: it keeps cookies, reads pages and submits their
+// forms.
 type browser struct {
 	t    *testing.T
 	http *http.Client
 	at   *url.URL
 	page string
 	code int
-	// header is the latest answer's.
+	// header is that of the latest response.
 	header http.Header
 }
 
@@ -74,13 +75,14 @@ var (
 	forms  = regexp.MustCompile(`(?s)<form method="post" action="([^"]*)"[^>]*>(.*?)</form>`)
 )
 
-// submit sends the page's form, which is the first one that does not log out, with its hidden fields and what a person fills in.
+// submit sends the page's form (the first one that does not sign out) with its hidden fields and
+// the given input.
 func (b *browser) submit(fill ...string) {
 	b.t.Helper()
 	b.submitTo("", fill...)
 }
 
-// submitTo sends the page's form of an address.
+// submitTo sends the page's form for an address.
 func (b *browser) submitTo(address string, fill ...string) {
 	b.t.Helper()
 	var m []string
@@ -106,11 +108,11 @@ func (b *browser) submitTo(address string, fill ...string) {
 		b.t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.Header.Set("Referer", b.at.String()) // as Referrer-Policy: same-origin has it
+	r.Header.Set("Referer", b.at.String()) // as with Referrer-Policy: same-origin
 	b.send(r)
 }
 
-// forge posts a form that no page has shown, as if a page of another URL had.
+// forge posts a form that no page has shown, as if a page with another URL had sent it.
 func (b *browser) forge(to, from, form string) {
 	b.t.Helper()
 	r, err := http.NewRequestWithContext(b.t.Context(), "POST", to, strings.NewReader(form))
@@ -122,7 +124,7 @@ func (b *browser) forge(to, from, form string) {
 	b.send(r)
 }
 
-// cookies are those of the page's origin, as a Cookie header.
+// cookies returns the cookies for the page's origin, as a Cookie header.
 func (b *browser) cookies() string {
 	var all []string
 	for _, c := range b.http.Jar.Cookies(b.at) {
@@ -131,7 +133,7 @@ func (b *browser) cookies() string {
 	return strings.Join(all, "; ")
 }
 
-// field is the value of a hidden field of the page.
+// field returns the value of a hidden field of the page.
 func (b *browser) field(name string) string {
 	b.t.Helper()
 	for _, h := range hidden.FindAllStringSubmatch(b.page, -1) {
@@ -152,7 +154,8 @@ func (b *browser) sees(status int, texts ...string) {
 	}
 }
 
-// SMART-10, EHI-7: a person signs in, allows the application, and fills in the release form, without scripts or shortcuts.
+// SMART-10, EHI-7: a person signs in, allows the application, and fills in the release form,
+// without scripts or shortcuts.
 func TestAPersonsWayThroughThePages(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -192,9 +195,9 @@ func TestAPersonsWayThroughThePages(t *testing.T) {
 		t.Errorf("job %+v", job)
 	}
 	first.submit("p.labs", "on")
-	first.sees(200, "Your request", "The hospital reviews the copy") // the first choices stand
+	first.sees(200, "Your request", "The hospital reviews the copy") // the first choices count
 	b.visit(w.open.Base + "/jobs/" + j.ID + "/customize")
-	// the form is sent: there it says how things stand
+	// The form was already sent. The page of the request shows its state.
 	b.sees(200, "Your request", "The hospital reviews the copy")
 
 	theirs := w.kickOff(w.patient(other), "", other, nil)
@@ -202,8 +205,8 @@ func TestAPersonsWayThroughThePages(t *testing.T) {
 	b.sees(200, "Sign in")
 }
 
-// EHI-7: the way back to the application is read as browsers read it, over the log-in too; one that no
-// browser may follow is said on the form, which can be sent all the same.
+// EHI-7: the server reads the address of the application as browsers do, also across the
+// sign-in. If browsers may not follow it, the form says so and can still be sent.
 func TestEHI7AFormLeadsBackAsBrowsersReadTheAddress(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -253,7 +256,8 @@ func TestTheLinksOfAPageStayHere(t *testing.T) {
 	}
 }
 
-// EHI-7: who is not signed in goes to the login; a form is not for anybody to post; nobody is led to another site.
+// EHI-7: visitors who are not signed in are redirected to sign-in, nobody else can post a form,
+// and nobody is redirected to another site.
 func TestPagesAreGuarded(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -296,8 +300,8 @@ func TestPagesAreGuarded(t *testing.T) {
 	}
 }
 
-// A3: in a sandbox a browser may name the patient in place of a log-in; an application that sends its token may not. No
-// bearer sees what stands on the patient's form.
+// A3: in a sandbox, a browser may name the patient instead of signing in, but an application
+// with a token may not. No token gives access to the contents of the patient's form.
 func TestNoBearerTakesTheSandboxsShortcut(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})

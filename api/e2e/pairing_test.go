@@ -27,14 +27,14 @@ func copyRecords(t *testing.T, from, to string) {
 	}
 }
 
-// exporterProcess is a stand-alone exporter of its own process.
+// exporterProcess is a stand-alone exporter process.
 type exporterProcess struct {
 	t   *testing.T
 	cmd *exec.Cmd
 	out buffer
 }
 
-// exporter starts one against a server.
+// exporter starts one for a server.
 func exporter(t *testing.T, w *world, args ...string) *exporterProcess {
 	t.Helper()
 	args = append([]string{"--nats", w.node.Bus.ClientURL()}, args...)
@@ -57,7 +57,7 @@ func (x *exporterProcess) stop() {
 	}
 }
 
-// says waits for a line that the exporter logs.
+// says waits for a line in the exporter's log.
 func (x *exporterProcess) says(parts ...string) {
 	x.t.Helper()
 	await(x.t, fmt.Sprintf("the exporter to say %q", parts), func() bool {
@@ -79,14 +79,15 @@ const (
 	belongs  = "this exporter belongs to the server, and takes commands"
 )
 
-// apiOnly is a server without workers that stand-alone exporters can join.
+// apiOnly returns the configuration of a server without workers, which stand-alone exporters can
+// join.
 func apiOnly() node.Config {
 	cfg := config()
 	cfg.Workers, cfg.NATSListen = 0, "127.0.0.1:0"
 	return cfg
 }
 
-// queued kicks an export off that no worker is there for.
+// queued kicks off an export for which there is no worker.
 func queued(w *world, c *client.Client, patient string) client.Job {
 	w.t.Helper()
 	a := w.do(c, "POST", "/no-form/auto-approve/fhir/Patient/"+patient+"/$ehi-export")
@@ -94,7 +95,8 @@ func queued(w *world, c *client.Client, patient string) client.Job {
 	return client.Job{StatusURL: a.Header.Get("Content-Location")}
 }
 
-// inLane is how many commands of patients' exports are in anybody's hands, and how many workers ask for one.
+// inLane returns how many commands of patients' exports are in progress, and how many workers
+// wait for one.
 func inLane(w *world) (inHand, waiting int) {
 	w.t.Helper()
 	inHand, waiting, err := w.node.Bus.Hands(w.t.Context(), ehi.Interactive)
@@ -104,8 +106,8 @@ func inLane(w *world) (inHand, waiting int) {
 	return inHand, waiting
 }
 
-// untouched holds a mismatching exporter to taking no command, and to not even asking for one, and to say
-// on the system page why.
+// untouched requires that a mismatched exporter takes no command, does not ask for one, and that
+// the system page says why.
 func untouched(w *world, c *client.Client, j client.Job, trait string) {
 	w.t.Helper()
 	w.want(w.do(c, "GET", j.StatusURL), 202, "")
@@ -124,7 +126,7 @@ func untouched(w *world, c *client.Client, j client.Job, trait string) {
 	}
 }
 
-// right makes sure that an export is as it is to be, wherever it was made.
+// right requires that an export is correct, wherever it was made.
 func right(w *world, c *client.Client, j client.Job, patient string, least int) {
 	w.t.Helper()
 	got, _ := w.download(c, w.manifest(c, j))
@@ -133,7 +135,8 @@ func right(w *world, c *client.Client, j client.Job, patient string, least int) 
 	}
 }
 
-// Another record store than the server's, though it has a patient of the same id, makes no exports.
+// An exporter with another record store makes no exports, even if it has a patient with the same
+// id.
 func TestAnExporterWithOtherRecordsTakesNoCommands(t *testing.T) {
 	t.Parallel()
 	good, bad, data := t.TempDir(), t.TempDir(), t.TempDir()
@@ -152,7 +155,7 @@ func TestAnExporterWithOtherRecordsTakesNoCommands(t *testing.T) {
 	right(w, pat, j, p, 300)
 }
 
-// A copy of the server's records that is older than they are makes no exports.
+// An exporter with an outdated copy of the server's records makes no exports.
 func TestAnExporterWithAnOlderCopyOfTheRecordsTakesNoCommands(t *testing.T) {
 	t.Parallel()
 	old, data := t.TempDir(), t.TempDir()
@@ -168,10 +171,10 @@ func TestAnExporterWithAnOlderCopyOfTheRecordsTakesNoCommands(t *testing.T) {
 	untouched(w, pat, queued(w, pat, p), ehi.OtherVersion)
 }
 
-// madeUpSource is a source that any process has.
+// madeUpSource is a source that any process can have.
 const madeUpSource = "synthetic:patients=3,seed=1"
 
-// madeUp is an API without workers over that source, and one of its patients.
+// madeUp returns a server without workers that uses that source, and one of its patients.
 func madeUp(t *testing.T) (w *world, pat *client.Client, patient string) {
 	t.Helper()
 	cfg := apiOnly()
@@ -181,8 +184,8 @@ func madeUp(t *testing.T) (w *world, pat *client.Client, patient string) {
 	return w, w.patient(patient), patient
 }
 
-// A folder of exports that is not the server's, whatever it is called, takes no file of an export; once
-// the right one is in its place, the exporter works, without a restart.
+// An exporter with another exports folder than the server's, whatever its name, writes no file.
+// Once the right folder is in place, the exporter works without a restart.
 func TestAnExporterWithoutTheServersFolderTakesNoCommandsUntilItHasIt(t *testing.T) {
 	t.Parallel()
 	w, pat, p := madeUp(t)
@@ -199,7 +202,7 @@ func TestAnExporterWithoutTheServersFolderTakesNoCommandsUntilItHasIt(t *testing
 	}
 	x.says(belongs)
 	right(w, pat, j, p, 300)
-	// And back: what was right is noticed to be so no more.
+	// And vice versa: the exporter notices that the folder is no longer the right one.
 	if err := os.Remove(folder); err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +212,7 @@ func TestAnExporterWithoutTheServersFolderTakesNoCommandsUntilItHasIt(t *testing
 	await(t, "the exporter to notice", func() bool { return strings.Count(x.out.String(), stranger) == 2 })
 }
 
-// A copy of the folder has another text as soon as the exporter has joined.
+// A copy of the folder differs as soon as the exporter has joined.
 func TestACopyOfTheServersFolderIsNotTheServersFolder(t *testing.T) {
 	t.Parallel()
 	w, pat, p := madeUp(t)
@@ -222,7 +225,7 @@ func TestACopyOfTheServersFolderIsNotTheServersFolder(t *testing.T) {
 	untouched(w, pat, j, ehi.OtherFiles)
 }
 
-// Other rules for what is sensitive than the server's release nothing.
+// An exporter with other rules for sensitive data releases nothing.
 func TestAnExporterWithOtherRulesTakesNoCommands(t *testing.T) {
 	t.Parallel()
 	cfg := apiOnly()
@@ -242,7 +245,7 @@ func TestAnExporterWithOtherRulesTakesNoCommands(t *testing.T) {
 	right(w, pat, j, p, 300)
 }
 
-// Exports are made within the server's limits, which an exporter has no flags for.
+// Exports are made within the server's limits, for which an exporter has no flags.
 func TestAnExporterWorksWithinTheServersLimits(t *testing.T) {
 	t.Parallel()
 	cfg := apiOnly()
@@ -272,8 +275,8 @@ func TestAnExporterWorksWithinTheServersLimits(t *testing.T) {
 	}
 }
 
-// A queued export whose server comes back with another --source fails, and says why; it never becomes
-// another patient's.
+// A queued export fails with a reason if its server restarts with another --source. It never
+// becomes an export of another patient.
 func TestAQueuedExportIsNotMadeFromAnotherSource(t *testing.T) {
 	t.Parallel()
 	cfg := config()
@@ -299,14 +302,15 @@ func TestAQueuedExportIsNotMadeFromAnotherSource(t *testing.T) {
 	}
 }
 
-// idOf is the id of a job by its URL.
+// idOf returns the id of a job from its URL.
 func idOf(url string) string {
 	_, id, _ := strings.Cut(url, "/jobs/")
 	id, _, _ = strings.Cut(id, "/")
 	return id
 }
 
-// An import between the kick-off and the start is in the export, which says of which version it is.
+// Records that are imported between the kick-off and the start are in the export, which says
+// which version it has.
 func TestAQueuedExportIsPlannedOnTheRecordsOfItsStart(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -337,7 +341,8 @@ func TestAQueuedExportIsPlannedOnTheRecordsOfItsStart(t *testing.T) {
 	}
 }
 
-// Right and wrong exporters side by side, under load: all exports are right, and none was ever in a wrong one's hands.
+// Under load, with right and wrong exporters, all exports are correct, and no wrong exporter
+// ever has one.
 func TestRightAndWrongExportersSideBySide(t *testing.T) {
 	t.Parallel()
 	cfg := apiOnly()
@@ -386,8 +391,9 @@ func TestRightAndWrongExportersSideBySide(t *testing.T) {
 	}
 }
 
-// A queued export whose server comes back with another table of sensitive codes fails, and says why: the
-// patient, or the client, asked for it by the one before. A form that is filled in afterwards goes by the new one.
+// A queued export fails with a reason if its server restarts with another table of sensitive
+// codes, because the patient or the client requested it under the previous one. A form that is
+// submitted later uses the new table.
 func TestAQueuedExportIsNotMadeByOtherRules(t *testing.T) {
 	t.Parallel()
 	cfg := config()

@@ -21,10 +21,10 @@ import (
 	"ehi-server/shared/records"
 )
 
-// theGroup is the Group of the real records; ten of its members are among them.
+// theGroup is the Group of the real records. The records include ten of its members.
 const theGroup = "d9f31445-f448-48c0-af57-295c005e07df"
 
-// service is a backend service with the given scopes.
+// service returns a backend service with the given scopes.
 func (w *world) service(scope string) *client.Client {
 	w.t.Helper()
 	c, err := w.open.Service(w.t.Context(), "test_client_secret", scope)
@@ -34,7 +34,7 @@ func (w *world) service(scope string) *client.Client {
 	return c
 }
 
-// bulk runs one population export and returns its resources by key and the manifest.
+// bulk runs one population export and returns its resources by key, and the manifest.
 func (w *world) bulk(c *client.Client, method, target string, body []byte, header ...string) (map[string]records.Resource, *ehi.Manifest) {
 	w.t.Helper()
 	j, err := c.Start(w.t.Context(), method, target, body, header...)
@@ -49,7 +49,8 @@ func (w *world) bulk(c *client.Client, method, target string, body []byte, heade
 	return out, m
 }
 
-// real is the oracle: what the files of the real records hold, by key, and whose it is ("" for what is shared).
+// real is the oracle: the contents of the real records' files by key, and their patient ("" if
+// shared).
 type real struct {
 	all   map[string]records.Resource
 	owner map[string]string
@@ -80,7 +81,7 @@ func newReal(t *testing.T) real {
 	return o
 }
 
-// keys are those of the resources that keep admits.
+// keys returns the keys of the resources that keep accepts.
 func (o real) keys(keep func(key string, r records.Resource) bool) []string {
 	var out []string
 	for key, r := range o.all {
@@ -94,7 +95,8 @@ func (o real) keys(keep func(key string, r records.Resource) bool) []string {
 
 func sortedKeys(m map[string]records.Resource) []string { return slices.Sorted(maps.Keys(m)) }
 
-// reachable is the shared resources that some of the given resources refer to, directly or through one another.
+// reachable returns the shared resources to which the given resources refer, directly or through
+// others.
 func (o real) reachable(from []string) []string {
 	seen := map[string]bool{}
 	var visit func(key string)
@@ -113,15 +115,16 @@ func (o real) reachable(from []string) []string {
 	return slices.Collect(maps.Keys(seen))
 }
 
-// BULK-1, REAL-15: each population export holds exactly what it ought to, every resource once and with the values of its source, in several
-// tasks and many files.
+// BULK-1, REAL-15: each population export has exactly the right resources, each once and with
+// the values of its source, in several tasks and many files.
 func TestBULK1PopulationsAreExportedWhole(t *testing.T) {
 	t.Parallel()
 	w := startOnRecords(t)
 	o := newReal(t)
 	c := w.service("system/*.rs system/$ehi-export")
 	noGroups := o.keys(func(string, records.Resource) bool { return true })
-	everything := append([]string{"Group/" + theGroup}, noGroups...) // a document of its own, not an entry of a bundle
+	// a separate document, not an entry of a bundle
+	everything := append([]string{"Group/" + theGroup}, noGroups...)
 	slices.Sort(everything)
 	owned := o.keys(func(key string, _ records.Resource) bool { return o.owner[key] != "" })
 	group := append(append(o.reachable(owned), owned...), "Group/"+theGroup)
@@ -163,7 +166,7 @@ func TestBULK1PopulationsAreExportedWhole(t *testing.T) {
 	}
 }
 
-// codes are the codes of a CodeableConcept list or a single one.
+// codes returns the codes of a CodeableConcept or a list of them.
 func codes(v any) (out []string) {
 	list, ok := v.([]any)
 	if !ok {
@@ -179,7 +182,7 @@ func codes(v any) (out []string) {
 	return out
 }
 
-// at is the instant of a FHIR dateTime of the real records; all of them are whole.
+// at returns the time of a FHIR dateTime in the real records, which are all complete.
 func at(t *testing.T, v any) time.Time {
 	t.Helper()
 	s, _ := v.(string)
@@ -193,7 +196,7 @@ func at(t *testing.T, v any) time.Time {
 	return when
 }
 
-// BULK-1: each parameter against the oracle.
+// BULK-1: each parameter, compared with the oracle.
 func TestBULK1ParametersNarrowAPopulation(t *testing.T) {
 	t.Parallel()
 	w := startOnRecords(t)
@@ -248,7 +251,7 @@ func TestBULK1ParametersNarrowAPopulation(t *testing.T) {
 	}
 }
 
-// BULK-1: patient narrows to some, and takes only what they refer to along.
+// BULK-1: patient limits the export to some patients and what they refer to.
 func TestBULK1PatientParameter(t *testing.T) {
 	t.Parallel()
 	w := startOnRecords(t)
@@ -272,7 +275,7 @@ func TestBULK1PatientParameter(t *testing.T) {
 	}
 }
 
-// BULK-1: _elements keeps what was asked for and what is mandatory, and says so.
+// BULK-1: _elements keeps the requested and the mandatory elements, and marks the resources.
 func TestBULK1Elements(t *testing.T) {
 	t.Parallel()
 	w := startOnRecords(t)
@@ -310,8 +313,8 @@ func TestBULK1Elements(t *testing.T) {
 	}
 }
 
-// BULK-1: organizeOutputBy=Patient gives blocks, each with a header, its Patient, and the whole record. Headers are no resources: no count
-// has them.
+// BULK-1: organizeOutputBy=Patient produces blocks with a header, the Patient and the whole
+// record. Headers are not resources, so no count includes them.
 func TestBULK1OrganizedByPatient(t *testing.T) {
 	t.Parallel()
 	w := startOnRecords(t)
@@ -374,7 +377,7 @@ func TestBULK1OrganizedByPatient(t *testing.T) {
 		t.Errorf("the job counts %v, the manifest %d, %v", job.Counts, listed, err)
 	}
 	w.want(w.do(c, "GET", "/jobs/"+j.ID+"/metadata"), 200, fmt.Sprintf(`"counts":{"":%d}`, listed))
-	// A block of which nothing is left has no header either.
+	// A block with no resources left has no header either.
 	j, err = c.Start(t.Context(), "GET", "/fhir/Patient/$export?organizeOutputBy=Patient&_type=Observation&_typeFilter=Observation%3Fdate%3Dgt2100-01-01", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -384,7 +387,7 @@ func TestBULK1OrganizedByPatient(t *testing.T) {
 	}
 }
 
-// BULK-3: files are split at the limit, and the manifest at that of its pages for those who allow it.
+// BULK-3: files are split at their limit, and so is the manifest if the client allows pages.
 func TestBULK3FilesAndManifestsAreSplit(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -430,7 +433,7 @@ func TestBULK3FilesAndManifestsAreSplit(t *testing.T) {
 	}
 }
 
-// finished waits for the last answer of a status whose answers are all 200.
+// finished waits for the final response of a status whose responses are all 200.
 func (w *world) finished(c *client.Client, j client.Job) *client.Answer {
 	w.t.Helper()
 	var last *client.Answer
@@ -445,7 +448,7 @@ func (w *world) finished(c *client.Client, j client.Job) *client.Answer {
 	return last
 }
 
-// BULK-7: the ballot's form lives under its own name.
+// BULK-7: the form of the ballot has its own name.
 func TestBULK7Version4Ballot(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -470,7 +473,7 @@ func TestBULK7Version4Ballot(t *testing.T) {
 	}
 }
 
-// SMART-7, BULK-1: who may export a population, and what of it.
+// SMART-7, BULK-1: who may export a population, and which parts of it.
 func TestBULK1PopulationsAreForBackendServicesOnly(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -557,7 +560,8 @@ func TestBULK8Groups(t *testing.T) {
 	}
 }
 
-// BULK-4: what a client may have running is limited; what is deleted counts no more (REAL-6).
+// BULK-4: the number of a client's running exports is limited; deleted ones do not count
+// (REAL-6).
 func TestBULK4RunningExportsOfAClientAreLimited(t *testing.T) {
 	t.Parallel()
 	cfg := config()
@@ -585,7 +589,8 @@ func TestBULK4RunningExportsOfAClientAreLimited(t *testing.T) {
 	}
 }
 
-// BULK-4, REAL-1: a poll that comes too often is refused, one that keeps the pace never is.
+// BULK-4, REAL-1: a poll that comes too early is refused; a client that keeps the pace is never
+// refused.
 func TestBULK4PollsAreHeldToAPace(t *testing.T) {
 	cfg := config()
 	cfg.PollBurst, cfg.Workers = 5, 0
@@ -609,7 +614,7 @@ func TestBULK4PollsAreHeldToAPace(t *testing.T) {
 	}
 }
 
-// A population's progress counts its parts.
+// The progress of a population counts its parts.
 func TestEHI4PopulationProgress(t *testing.T) {
 	t.Parallel()
 	cfg := config()
@@ -637,7 +642,7 @@ func TestEHI4PopulationProgress(t *testing.T) {
 	if want := fmt.Sprintf("requested: 25%% done, 1 of 4 parts, %d resources", 7); err != nil || a.Header.Get("X-Progress") != want {
 		t.Errorf("running: %v, %v", a.Header, err)
 	}
-	// SMART-7: how many resources there are of all types is not for a token of one.
+	// SMART-7: a token for one type does not get the number of resources of all types.
 	a, err = w.service("system/Condition.rs").Do(t.Context(), "GET", j.StatusURL, nil)
 	if want := "requested: 25% done, 1 of 4 parts"; err != nil || a.Header.Get("X-Progress") != want {
 		t.Errorf("running, for a narrow token: %v, %v", a.Header, err)

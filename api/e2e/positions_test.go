@@ -19,19 +19,19 @@ import (
 	"ehi-server/api/openapi"
 )
 
-// positions are where a request may carry something that the server reads, by what its source names.
+// positions are the places in a request that the server reads, by the names in its source.
 type positions struct {
 	headers, cookies, fields []string
 }
 
-// libraryHeaders are read by the HTTP server, by the tracer and by whoever serves files, without a
-// constant of Fiber's in this server's source.
+// libraryHeaders are read by the HTTP server, the tracer or the code that serves files, without
+// a constant of Fiber in this server's source.
 var libraryHeaders = []string{
 	"Host", "Connection", "Content-Length", "Transfer-Encoding", "Expect", "Cookie", "Traceparent",
 	"Tracestate", "Baggage", "Access-Control-Request-Method", "Access-Control-Request-Headers",
 }
 
-// hostCookies begins the names of cookies over HTTPS.
+// hostCookies is the prefix of cookie names over HTTPS.
 const hostCookies = "__Host-"
 
 var (
@@ -39,12 +39,12 @@ var (
 	fieldName  = regexp.MustCompile(`^[a-z_][A-Za-z_]*$`)
 )
 
-// setters are the methods whose first argument is the name of something that is sent, not read.
+// setters are the methods whose first argument names something that is sent, not read.
 var setters = []string{"Set", "Add", "Append", "GetRespHeader", "Vary"}
 
-// readPositions reads the names of headers, cookies and fields from the source of package auth and of
-// the packages of api that handle requests, and of those headers that Fiber reads for them. A new name
-// is a position at once.
+// readPositions reads the names of headers, cookies and fields from the source of package auth,
+// of the packages of api that handle requests, and of the headers that Fiber reads for them. A
+// new name is tested immediately.
 func readPositions(t *testing.T) positions {
 	t.Helper()
 	fiber, err := gobuild.Import("github.com/gofiber/fiber/v2", ".", gobuild.FindOnly)
@@ -73,7 +73,7 @@ func readPositions(t *testing.T) positions {
 	}
 	shared := s.constants
 	for _, files := range packages {
-		s.constants = maps.Clone(shared) // of its own constants a package says the bare names
+		s.constants = maps.Clone(shared) // a package uses its own constants without a qualifier
 		for _, file := range files {
 			s.declared("", file)
 		}
@@ -88,10 +88,11 @@ func readPositions(t *testing.T) positions {
 	return out
 }
 
-// scan is the reading of source.
+// scan reads source.
 type scan struct {
-	t                        *testing.T
-	constants                map[string]string // of strings, by name; another package's as in pkg.Name
+	t *testing.T
+	// string constants by name; those of another package as pkg.Name
+	constants                map[string]string
 	headers, cookies, fields map[string]bool
 }
 
@@ -104,7 +105,7 @@ func (s *scan) parse(path string) *ast.File {
 	return file
 }
 
-// packages parses the packages of these folders, by name, of api only those that use Fiber.
+// packages parses the packages in these folders, by name; of api only those that use Fiber.
 func (s *scan) packages(folders ...string) map[string][]*ast.File {
 	s.t.Helper()
 	out := map[string][]*ast.File{}
@@ -135,7 +136,7 @@ func usesFiber(file *ast.File) bool {
 	})
 }
 
-// declared notes a file's constants.
+// declared records a file's constants.
 func (s *scan) declared(prefix string, file *ast.File) {
 	ast.Inspect(file, func(n ast.Node) bool {
 		spec, ok := n.(*ast.ValueSpec)
@@ -151,7 +152,7 @@ func (s *scan) declared(prefix string, file *ast.File) {
 	})
 }
 
-// text is what a literal or the name of a constant stands for; "" of anything else.
+// text returns the value of a literal or a constant; "" for anything else.
 func (s *scan) text(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.BasicLit:
@@ -172,10 +173,10 @@ func (s *scan) text(e ast.Expr) string {
 	return ""
 }
 
-// header notes a header.
+// header records a header.
 func (s *scan) header(name string) { s.headers[http.CanonicalHeaderKey(name)] = true }
 
-// read notes what a file reads of requests.
+// read records what a file reads from requests.
 func (s *scan) read(file *ast.File) {
 	sent := map[ast.Node]bool{}
 	ast.Inspect(file, func(n ast.Node) bool {
@@ -200,7 +201,7 @@ func (s *scan) read(file *ast.File) {
 	})
 }
 
-// call notes what one call reads.
+// call records what one call reads.
 func (s *scan) call(call *ast.CallExpr, sent map[ast.Node]bool) {
 	of, ok := call.Fun.(*ast.SelectorExpr)
 	if !ok || len(call.Args) == 0 {
@@ -221,14 +222,14 @@ func (s *scan) call(call *ast.CallExpr, sent map[ast.Node]bool) {
 	}
 }
 
-// input is what one operation takes, by the API's document.
+// input is what an operation accepts, according to the API's document.
 type input struct {
 	query []string
-	// body are the names of a form's fields, or of a JSON object's, by media type.
+	// body has the names of a form's fields, or of a JSON object's, by media type.
 	body map[string][]string
 }
 
-// inputs are those of every operation. Each takes one query parameter that none has, too.
+// inputs returns the input of every operation, with an additional unknown query parameter.
 func inputs(t *testing.T, w *world) map[string]input {
 	t.Helper()
 	type schema struct {
@@ -287,8 +288,8 @@ func inputs(t *testing.T, w *world) map[string]input {
 	return out
 }
 
-// What the route fuzz asks at comes from the source: these are examples of each way in which a name is
-// found there.
+// The positions of the route fuzz come from the source. These are examples of each way in which
+// a name is found.
 func TestPositionsComeFromTheSource(t *testing.T) {
 	t.Parallel()
 	at := readPositions(t)

@@ -16,7 +16,7 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// posts sees how forms are answered to browsers.
+// posts records the responses to browsers' forms.
 type posts struct {
 	t    *testing.T
 	next http.RoundTripper
@@ -46,7 +46,7 @@ func (p *posts) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// watched makes a browser's posts seen.
+// watched records the posts of a browser.
 func (p *posts) watched(b *browser) *browser {
 	if b.http.Transport == nil {
 		b.http.Transport = p.next
@@ -61,14 +61,14 @@ func watchPosts(t *testing.T) *posts {
 	return &posts{t: t, next: next, seen: map[string]map[int]int{}}
 }
 
-// again loads the page that is shown once more, as a reload does.
+// again reloads the current page.
 func (b *browser) again() {
 	b.t.Helper()
 	b.visit(b.at.String())
 }
 
-// Every form of a page is answered with a redirect, also one that comes too late: neither the reload of
-// the page that is shown then nor the way back to it does anything again.
+// Every form of a page is answered with a redirect, also one that comes too late. Neither a
+// reload of the next page nor the back button repeats the action.
 func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	t.Parallel()
 	provider, cfg := openProvider(t), config()
@@ -98,7 +98,7 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	b.submit("p.labs", "on", "p.labs.from", "never")
 	b.sees(400, "There is a problem")
 	b.again()
-	b.sees(200, `value="never"`, "enter each date") // what is wrong is still said, beside its field
+	b.sees(200, `value="never"`, "enter each date") // the problem is still shown next to its field
 	twice := *b
 	b.submit("p.labs", "on")
 	b.sees(200, "Your request")
@@ -127,7 +127,7 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	b.submitTo("/patient-logout")
 	b.sees(200, "Sign in")
 
-	// Nobody who is logged in: the sandbox's shortcut.
+	// A visitor who is not signed in: the sandbox's shortcut.
 	pat = w.patient(p) // the application's access was ended
 	j = w.kickOff(pat, "", p, nil)
 	b.visit(w.open.Base + "/jobs/" + j.ID + "/customize?_patient=" + p)
@@ -168,7 +168,7 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	twice.submitTo("/admin/ui/jobs/"+j.ID+"/remove-file", "name", "letter.txt")
 	twice.sees(404, "There is no attachment", "No documents.")
 	b.submitTo("/admin/ui/jobs/"+j.ID, "do", "reject", "reason", strings.Repeat("x", 5000))
-	b.sees(400, strings.Repeat("x", 5000)) // what was typed is still there
+	b.sees(400, strings.Repeat("x", 5000)) // the input is still there
 	b.submitTo("/admin/ui/jobs/"+j.ID, "do", "reject", "reason", "it is somebody else's")
 	b.sees(200, "Rejected")
 	twice = *b
@@ -242,7 +242,7 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	}
 }
 
-// A secret is shown once: to the session that made it, and to no other one, whatever cookies it has.
+// A secret is shown once, only to the session that created it, whatever cookies others have.
 func TestASecretIsShownToItsSessionOnly(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -276,7 +276,8 @@ func TestASecretIsShownToItsSessionOnly(t *testing.T) {
 	}
 }
 
-// expire ends a browser's sessions as time does; tokens too, where the page was open for longer still.
+// expire ends a browser's sessions as time does; also its tokens, if the page was open even
+// longer.
 func (w *world) expire(b *browser, tokens bool) {
 	w.t.Helper()
 	at, err := url.Parse(w.open.Base + "/admin/ui/jobs")
@@ -296,7 +297,7 @@ func (w *world) expire(b *browser, tokens bool) {
 	}
 }
 
-// ageTokens has the tokens of a browser's pages be from long ago.
+// ageTokens makes the tokens of a browser's pages old.
 func (b *browser) ageTokens(at *url.URL) {
 	for _, c := range b.http.Jar.Cookies(at) {
 		if strings.HasSuffix(c.Name, "_csrf") {
@@ -306,8 +307,8 @@ func (b *browser) ageTokens(at *url.URL) {
 	}
 }
 
-// EHI-10: what an administrator has typed outlasts the session: over the log-in it is on its page
-// again, but for passwords, and for nobody else who signs in.
+// EHI-10: an administrator's input outlasts the session. After a new sign-in it is on its page
+// again, except passwords, and nobody else who signs in sees it.
 func TestWhatAdministratorsTypeOutlastsTheirSession(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -349,7 +350,7 @@ func TestWhatAdministratorsTypeOutlastsTheirSession(t *testing.T) {
 		}
 	}
 
-	// An upload cannot be kept: that is said, and leads back, too.
+	// An upload cannot be kept. The page says so and leads back.
 	b.visit(ui + "/jobs/" + j.ID)
 	w.expire(b, false)
 	b.upload("/admin/jobs/"+j.ID+"/add-files", "letter.txt", "a letter")
@@ -368,8 +369,8 @@ func TestWhatAdministratorsTypeOutlastsTheirSession(t *testing.T) {
 		t.Error("what one administrator typed is shown to another one")
 	}
 
-	// A page that was open for too long, while the session goes on; and another site's form, which
-	// leaves nothing.
+	// A page that was open for too long while the session continues; and a form of another site,
+	// which leaves nothing.
 	b.visit(ui + "/jobs/" + j.ID)
 	token := b.field("_csrf")
 	at, err := url.Parse(ui)
@@ -388,7 +389,7 @@ func TestWhatAdministratorsTypeOutlastsTheirSession(t *testing.T) {
 		t.Error("another site fills forms in")
 	}
 
-	// The log-in itself may have been open for too long.
+	// The sign-in page itself may have been open for too long.
 	late := newBrowser(t)
 	late.visit(w.open.Base + "/admin/ui/jobs/" + j.ID)
 	w.expire(late, true)
@@ -398,8 +399,8 @@ func TestWhatAdministratorsTypeOutlastsTheirSession(t *testing.T) {
 	late.sees(200, j.ID)
 }
 
-// EHI-7: a form that a patient has left open is of use to nobody else: neither to who comes to the
-// same browser when the session has ended, nor to another patient. What was chosen is kept.
+// EHI-7: a form that a patient left open is useless to others: to somebody who uses the same
+// browser after the session has ended, and to another patient. The choices are kept.
 func TestEHI7AnOpenFormIsItsPatientsAlone(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -425,7 +426,7 @@ func TestEHI7AnOpenFormIsItsPatientsAlone(t *testing.T) {
 	w.wait(j.ID, ehi.Retrieved)
 }
 
-// What a patient has chosen outlasts the session, too, and leads back to its place.
+// A patient's choices outlast the session too, and lead back to the form.
 func TestWhatPatientsChooseOutlastsTheirSession(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -451,7 +452,7 @@ func TestWhatPatientsChooseOutlastsTheirSession(t *testing.T) {
 	b.http.Jar = jar
 	b.submit(chosen...)
 	b.submit("patient", p, "password", "any")
-	for range 2 { // also over a reload
+	for range 2 { // also after a reload
 		b.sees(200, "all of them", `value="2015-01-01"`, `value="BRCA"`, `checked`)
 		b.again()
 	}
@@ -461,7 +462,7 @@ func TestWhatPatientsChooseOutlastsTheirSession(t *testing.T) {
 	}
 	w.wait(j.ID, ehi.Retrieved)
 
-	// The consent, the end of a request, and the log-in.
+	// Consent, cancelling a request, and sign-in.
 	q := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {"http://app.example/cb"}, "scope": {"patient/$ehi-export"}, "state": {"s"}, "aud": {w.open.Base + "/fhir"}}
 	for _, tokens := range []bool{false, true} {
 		for page, back := range map[string]string{"/authorize-app?" + q.Encode(): "Allow access?",
@@ -472,7 +473,7 @@ func TestWhatPatientsChooseOutlastsTheirSession(t *testing.T) {
 			}
 			w.expire(b, tokens)
 			b.submit("decision", "allow")
-			if tokens { // the first thing that is noticed
+			if tokens { // the problem that is found first
 				b.sees(200, "Sign in")
 			}
 			b.submit("patient", p, "password", "any")
@@ -489,7 +490,8 @@ func TestWhatPatientsChooseOutlastsTheirSession(t *testing.T) {
 	late.sees(200, "Your request")
 }
 
-// Whoever has no session can leave little, and seldom: each such form counts as a failure of its address.
+// Visitors without a session can store little, and rarely: each such form counts as a failure of
+// its address.
 func TestStrangersLeaveLittle(t *testing.T) {
 	t.Parallel()
 	cfg := config()

@@ -27,7 +27,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Who and what is registered at a production server of tests.
+// Clients and users that are registered at a production server of tests.
 const (
 	adminPassword   = "the administrator's own"
 	staffPassword   = "a password of the staff"
@@ -38,17 +38,18 @@ const (
 	verifier        = "a-verifier-of-at-least-forty-three-characters-x"
 )
 
-// production is a server in production mode, over TLS: a public application (app), one with a secret (web), a backend service with keys (svc),
-// a resource server (gate), two patients with accounts (ann, bob) and an administrator of each role.
+// production is a server in production mode, over TLS. It has a public application (app), one
+// with a secret (web), a backend service with keys (svc), a resource server (gate), two patients
+// with accounts (ann, bob) and an administrator of each role.
 type production struct {
 	*world
-	ann, bob string            // the patients' ids
-	secrets  map[string]string // of clients, by id
+	ann, bob string            // ids of the patients
+	secrets  map[string]string // by client id
 	svcKeys  []byte            // private JWKS
 	clock    *stoppedClock
 }
 
-// freeAddr is an address of loopback that nobody listens on at the moment.
+// freeAddr returns a loopback address on which nobody listens at the moment.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -59,7 +60,7 @@ func freeAddr(t *testing.T) string {
 	return ln.Addr().String()
 }
 
-// productionConfig is a configuration that production mode takes.
+// productionConfig returns a configuration that is valid in production mode.
 func productionConfig(t *testing.T) node.Config {
 	cfg := config()
 	cfg.Mode, cfg.AdminUser, cfg.AdminPassword, cfg.SandboxSecret = "production", "root", adminPassword, ""
@@ -70,8 +71,8 @@ func productionConfig(t *testing.T) node.Config {
 	return cfg
 }
 
-// stoppedClock is the clock of log-ins, which tests may stop: the pause behind five wrong passwords is a
-// second, which a slow machine needs to refuse one.
+// stoppedClock is the clock of sign-ins. Tests may stop it, because the pause after five wrong
+// passwords is a second, in which a slow machine may not be able to test a refusal.
 type stoppedClock struct{ at atomic.Pointer[time.Time] }
 
 func (c *stoppedClock) now() time.Time {
@@ -81,7 +82,7 @@ func (c *stoppedClock) now() time.Time {
 	return time.Now()
 }
 
-// stop stops the clock until the function that it gives is called.
+// stop stops the clock until goOn is called.
 func (c *stoppedClock) stop() (goOn func()) {
 	at := time.Now()
 	c.at.Store(&at)
@@ -110,13 +111,13 @@ func startProduction(t *testing.T, change func(*node.Config), options ...func(*n
 	return p
 }
 
-// threePatients is a data folder with the records of three patients.
+// threePatients returns a data folder with the records of three patients.
 func threePatients(t *testing.T) (data string) {
 	t.Helper()
 	return generated(t, synthetic.Config{Patients: 3, Seed: 5})
 }
 
-// generated is a data folder with synthetic records.
+// generated returns a data folder with synthetic records.
 func generated(t *testing.T, population synthetic.Config) (data string) {
 	t.Helper()
 	data = t.TempDir()
@@ -165,7 +166,7 @@ func (p *production) register(keys string) {
 	}
 }
 
-// person is a browser that trusts the server.
+// person returns a browser that trusts the server.
 func (p *production) person() *browser {
 	b := newBrowser(p.t)
 	transport := &http.Transport{TLSClientConfig: roots(p.t, p.cert())}
@@ -176,7 +177,7 @@ func (p *production) person() *browser {
 
 func (p *production) cert() string { return p.node.Config().TLSCert }
 
-// request is an authorization request of a client.
+// request returns an authorization request of a client.
 func (p *production) request(id string, change ...string) url.Values {
 	h := sha256.Sum256([]byte(verifier))
 	redirect := map[string]string{"app": appRedirect, "web": webRedirect}[id]
@@ -185,7 +186,7 @@ func (p *production) request(id string, change ...string) url.Values {
 	return changed(q, change)
 }
 
-// changed sets pairs of name and value; an empty value deletes.
+// changed sets pairs of name and value; an empty value deletes the name.
 func changed(q url.Values, change []string) url.Values {
 	for i := 0; i+1 < len(change); i += 2 {
 		if q.Set(change[i], change[i+1]); change[i+1] == "" {
@@ -195,7 +196,7 @@ func changed(q url.Values, change []string) url.Values {
 	return q
 }
 
-// code lets a patient log in and agree, and is the code that the application gets.
+// code signs a patient in, consents, and returns the application's code.
 func (p *production) code(account string, request url.Values) string {
 	p.t.Helper()
 	b := p.person()
@@ -221,7 +222,7 @@ func (p *production) post(path string, form url.Values, header ...string) *clien
 	return a
 }
 
-// redemption is the token request for a code.
+// redemption returns the token request for a code.
 func (p *production) redemption(id, code string, change ...string) url.Values {
 	redirect := map[string]string{"app": appRedirect, "web": webRedirect}[id]
 	f := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {redirect}, "client_id": {id}, "code_verifier": {verifier}}
@@ -231,7 +232,7 @@ func (p *production) redemption(id, code string, change ...string) url.Values {
 	return changed(f, change)
 }
 
-// publicKeys is the public half of a JWKS.
+// publicKeys returns the public half of a JWKS.
 func publicKeys(t *testing.T, private []byte) []byte {
 	t.Helper()
 	set, err := jwk.Parse(private)
@@ -256,7 +257,7 @@ type tokens struct {
 	IDToken string `json:"id_token"`
 }
 
-// tokens reads an answer of the token endpoint.
+// tokens reads a response of the token endpoint.
 func (p *production) tokens(a *client.Answer) (out tokens) {
 	p.t.Helper()
 	p.world.want(a, 200, "access_token")
@@ -266,14 +267,14 @@ func (p *production) tokens(a *client.Answer) (out tokens) {
 	return out
 }
 
-// letIn is the whole way of an application to its tokens.
+// letIn authorizes an application completely and returns its tokens.
 func (p *production) letIn(id, account string) (*client.Client, tokens) {
 	p.t.Helper()
 	got := p.tokens(p.post("/auth/token", p.redemption(id, p.code(account, p.request(id)))))
 	return p.open.WithToken(got.AccessToken), got
 }
 
-// staff logs an administrator in.
+// staff signs an administrator in.
 func (p *production) staff(name string) *client.Client {
 	p.t.Helper()
 	c, err := p.open.AdminLogin(p.t.Context(), name, staffPassword)
@@ -283,8 +284,9 @@ func (p *production) staff(name string) *client.Client {
 	return c
 }
 
-// The whole flow in production mode, over TLS: log-in with an account, consent, tokens, form, export, approval by two, download, renewal,
-// and the end at the patient's wish; and the audit trail that it leaves.
+// The whole flow in production mode, over TLS: sign-in with an account, consent, tokens, form,
+// export, approval by two, download, renewal, and the end at the patient's request, with the
+// audit trail of all that.
 func TestProductionModeServesTheWholeFlowOverTLS(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, func(c *node.Config) { c.FourEyes = true })
@@ -335,7 +337,8 @@ func TestProductionModeServesTheWholeFlowOverTLS(t *testing.T) {
 	p.auditTells()
 }
 
-// auditTells reads the trail of the flow: the accounting of disclosures for one patient is one query.
+// auditTells reads the trail of the flow. One query returns the accounting of disclosures for a
+// patient.
 func (p *production) auditTells() {
 	t := p.t
 	t.Helper()
@@ -381,7 +384,8 @@ func (p *production) auditTells() {
 	}
 }
 
-// Production mode refuses what is not fit for patients' records, and says everything at once.
+// Production mode refuses configurations that are unsafe for patients' records, and lists all
+// problems at once.
 func TestProductionModeSaysAllThatIsWrong(t *testing.T) {
 	t.Parallel()
 	cfg := config()
@@ -403,7 +407,7 @@ func TestProductionModeSaysAllThatIsWrong(t *testing.T) {
 	}
 }
 
-// Nothing of the sandbox is left in production mode (SMART-10).
+// Production mode has nothing of the sandbox (SMART-10).
 func TestProductionModeHasNothingOfTheSandbox(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, nil)

@@ -14,7 +14,7 @@ import (
 	"ehi-server/shared/records"
 )
 
-// BULK-1: RelevantProvenanceResources are those of what is in the output, after all that narrows it.
+// BULK-1: RelevantProvenanceResources are about the resources in the output, after all filters.
 func TestBULK1ProvenanceOfWhatIsExported(t *testing.T) {
 	t.Parallel()
 	more := filepath.Join(t.TempDir(), "more.ndjson")
@@ -48,7 +48,8 @@ func TestBULK1ProvenanceOfWhatIsExported(t *testing.T) {
 			t.Errorf("%s: %s", query, d)
 		}
 	}
-	// The patients that were asked for limit it, and so do the token's scopes and what an EHI export releases.
+	// The requested patients limit it, and so do the token's scopes and what an EHI export
+	// releases.
 	body := []byte(`{"resourceType":"Parameters","parameter":[{"name":"patient","valueReference":{"reference":"Patient/el1"}},` +
 		`{"name":"_type","valueString":"Observation"},{"name":"includeAssociatedData","valueCode":"RelevantProvenanceResources"}]}`)
 	got, _ := w.bulk(c, "POST", "/fhir/Patient/$export", body, "Content-Type", "application/fhir+json")
@@ -75,7 +76,7 @@ func TestBULK1ProvenanceOfWhatIsExported(t *testing.T) {
 	}
 }
 
-// provenances lists the ids of an export's Provenance.
+// provenances returns the ids of an export's Provenance.
 func provenances(got map[string]records.Resource) (ids []string) {
 	for _, key := range slices.Sorted(maps.Keys(got)) {
 		if id, found := strings.CutPrefix(key, "Provenance/"); found {

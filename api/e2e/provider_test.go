@@ -20,16 +20,17 @@ import (
 	"github.com/lestrrat-go/jwx/v3/jws"
 )
 
-// smallProvider is an OpenID provider that signs in whom a test names, without a question. What a real one
-// does is tried in TestAdministratorsSignInByARealProvider; this one is for tests that need none of npm.
+// smallProvider is an OpenID provider that signs in the person that a test names, without
+// asking. TestAdministratorsSignInByARealProvider uses a real one; this one is for tests without
+// npm.
 type smallProvider struct {
 	t      *testing.T
 	server *httptest.Server
 	key    jwk.Key
 
 	mu    sync.Mutex
-	roles map[string]string     // what the claim says, by whom it is about
-	codes map[string]url.Values // the requests that codes were given out for
+	roles map[string]string     // values of the claim by subject
+	codes map[string]url.Values // authorization requests by code
 }
 
 func openProvider(t *testing.T) *smallProvider {
@@ -63,14 +64,19 @@ func openProvider(t *testing.T) *smallProvider {
 		}
 		p.say(w, map[string]any{"keys": []any{public}})
 	})
-	mux.HandleFunc("GET /auth", func(w http.ResponseWriter, r *http.Request) { // of a real browser, as another site
+	// for a real browser, as another site
+	mux.HandleFunc("GET /auth", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		to := html.EscapeString(p.signsIn("nora", p.server.URL+r.URL.String()))
-		_, _ = w.Write([]byte(`<!doctype html><link rel="icon" href="data:,"><title>provider</title><p><a id="nora" href="` + to + `">Nora</a>`)) // its test says so
+		// its test reports it
+		_, _ = w.Write([]byte(
+			`<!doctype html><link rel="icon" href="data:,"><title>provider</title><p><a id="nora" href="` +
+				to + `">Nora</a>`))
 	})
 	mux.HandleFunc("POST /token", p.token)
 	p.server = httptest.NewServer(mux)
-	p.server.URL = strings.Replace(p.server.URL, "127.0.0.1", "localhost", 1) // another site than the servers of tests
+	// another site than the servers of tests
+	p.server.URL = strings.Replace(p.server.URL, "127.0.0.1", "localhost", 1)
 	t.Cleanup(p.server.Close)
 	return p
 }
@@ -82,7 +88,8 @@ func (p *smallProvider) say(w http.ResponseWriter, what any) {
 	}
 }
 
-// signsIn is where the provider sends a browser back to that came to an address, and that is somebody's.
+// signsIn returns where the provider redirects a browser that came to an address, as the named
+// person.
 func (p *smallProvider) signsIn(name, address string) string {
 	p.t.Helper()
 	u, err := url.Parse(address)
@@ -97,14 +104,14 @@ func (p *smallProvider) signsIn(name, address string) string {
 	return asked.Get("redirect_uri") + "?" + url.Values{"code": {code}, "state": {asked.Get("state")}, "iss": {p.server.URL}}.Encode()
 }
 
-// gives changes what the claim says of somebody, "" for nothing.
+// gives changes a person's claim; "" for none.
 func (p *smallProvider) gives(name, role string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.roles[name] = role
 }
 
-// token redeems a code; PKCE is the real provider's to hold.
+// token redeems a code. It does not check PKCE, which the real provider does.
 func (p *smallProvider) token(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,7 +138,8 @@ func (p *smallProvider) token(w http.ResponseWriter, r *http.Request) {
 	p.say(w, map[string]any{"access_token": "of no use", "token_type": "Bearer", "id_token": string(id)})
 }
 
-// toProvider begins a sign-in by the provider in a browser, and is where that would lead.
+// toProvider begins a sign-in with the provider in a browser, and returns the provider's
+// address.
 func (w *world) toProvider(b *browser) (address string) {
 	w.t.Helper()
 	follow := b.http.CheckRedirect

@@ -8,9 +8,9 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// REAL-15, existence is information: in production the public page of the format tells what the server
-// can export, and no more where records with unheard-of systems and profiles have come in; in the
-// sandbox it surveys them.
+// REAL-15 (existence is information): in production, the public page of the format describes
+// what the server can export, and does not change when records with new systems and profiles are
+// imported. In the sandbox it describes the records.
 func TestREAL15TheDocumentationInProductionIsNotMadeFromRecords(t *testing.T) {
 	t.Parallel()
 	const record = `{"resourceType":"Patient","id":"pw"}

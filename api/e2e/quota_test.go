@@ -17,13 +17,13 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// kick asks for an export of a patient.
+// kick kicks off an export of a patient.
 func (w *world) kick(c *client.Client, base, patient string) *client.Answer {
 	w.t.Helper()
 	return w.do(c, "POST", base+"/fhir/Patient/"+patient+"/$ehi-export", "Accept", "application/fhir+json")
 }
 
-// usedUp holds an answer to be the refusal by a quota.
+// usedUp requires that a response is the refusal by a quota.
 func (w *world) usedUp(a *client.Answer, quota string) {
 	w.t.Helper()
 	w.want(a, http.StatusTooManyRequests, "The quota "+quota+" is used up")
@@ -32,8 +32,8 @@ func (w *world) usedUp(a *client.Answer, quota string) {
 	}
 }
 
-// Each quota refuses what is beyond it, by its name, and nobody else's; what a window counts outlives
-// the process.
+// Each quota refuses what exceeds it, names itself, and affects nobody else. Counts of a window
+// survive a restart.
 func TestQuotasOfKickOffsAndExports(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -80,8 +80,8 @@ func TestQuotasOfKickOffsAndExports(t *testing.T) {
 	}
 }
 
-// An export that begins with its form counts when the form is sent; the form stays open, with what was
-// chosen.
+// An export that begins with its form counts when the form is sent. A refused form stays open,
+// with its choices.
 func TestTheQuotaOfExportsCountsFormsThatAreSent(t *testing.T) {
 	t.Parallel()
 	cfg := config()
@@ -104,7 +104,7 @@ func TestTheQuotaOfExportsCountsFormsThatAreSent(t *testing.T) {
 	}
 }
 
-// As much may be stored of a client's exports, and of a patient's; what is deleted makes room.
+// The stored bytes of a client's and of a patient's exports are limited. Deletions make room.
 func TestQuotasOfStoredBytes(t *testing.T) {
 	t.Parallel()
 	for quota, set := range map[string]func(*node.Config){
@@ -128,8 +128,8 @@ func TestQuotasOfStoredBytes(t *testing.T) {
 	}
 }
 
-// However many kick off at once, by however many processes, an export begins only where those that are
-// under way leave room for it; what they did not need, or comes to an end, makes room again.
+// However many kick-offs arrive at once, in however many processes, an export begins only if
+// those in progress leave room for it. What they do not need, or what ends, makes room again.
 func TestSimultaneousKickOffsKeepWithinStoredBytes(t *testing.T) {
 	t.Parallel()
 	cfg, data := config(), t.TempDir()
@@ -201,8 +201,8 @@ func TestSimultaneousKickOffsKeepWithinStoredBytes(t *testing.T) {
 	}
 }
 
-// Forms that were opened before anything was stored count when they are sent: of two, the second one
-// waits until the first one's export is gone, and keeps what was chosen.
+// Forms that were opened before anything was stored count when they are sent. Of two, the second
+// waits until the first one's export is deleted, and keeps its choices.
 func TestTheQuotaOfStoredBytesCountsFormsThatAreSent(t *testing.T) {
 	t.Parallel()
 	cfg := config()
@@ -230,8 +230,8 @@ func TestTheQuotaOfStoredBytesCountsFormsThatAreSent(t *testing.T) {
 	}
 }
 
-// Two thousand connections that send a head byte by byte, or nothing, or a body that does not come,
-// hold up nobody who is served: a poll that is held goes on, and new clients are answered.
+// Two thousand connections that send a head byte by byte, or nothing, or an incomplete body,
+// delay nobody: a held poll continues, and new clients are served.
 func TestSlowConnectionsHoldUpNobody(t *testing.T) {
 	cfg := config()
 	cfg.MaxConnections, cfg.MaxHold, cfg.MaxHeld, cfg.Workers = 400, time.Minute, 100, 0
@@ -277,7 +277,7 @@ func TestSlowConnectionsHoldUpNobody(t *testing.T) {
 	}
 }
 
-// askAnew asks once by a connection of its own.
+// askAnew sends one request on a new connection.
 func (w *world) askAnew() error {
 	c, err := net.Dial("tcp", strings.TrimPrefix(w.node.URL, "http://"))
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"ehi-server/api/openapi"
 )
 
-// What a request reads from NATS ends with the request: NATS keeps a thousand readers of a stream, and refuses
-// all others until some are gone.
+// A request's readers of NATS end with the request. NATS allows a thousand readers of a stream
+// and refuses others until some are gone.
 func TestRequestsLeaveNoReadersBehind(t *testing.T) {
 	t.Parallel()
 	cfg := config()

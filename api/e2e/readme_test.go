@@ -10,23 +10,24 @@ import (
 	"ehi-server/api/node"
 )
 
-// documented is the server's origin in the pages.
+// documented is the server's origin in the documents.
 const documented = "http://127.0.0.1:8888"
 
 var flowBlock = regexp.MustCompile("(?s)<!-- flow -->\n```bash\n(.*?)```")
 
-// The commands of the README do what it says when they are pasted from top to bottom.
+// The commands of the README work as described if they are pasted from top to bottom.
 func TestREADMEFlowWorksAsWritten(t *testing.T) {
 	t.Parallel()
 	out := paste(t, "../../README.md", 2)
-	for _, want := range []string{" Patient.ndjson\n", " Observation.ndjson\n", " total\n"} { // lines of wc
+	// lines of wc
+	for _, want := range []string{" Patient.ndjson\n", " Observation.ndjson\n", " total\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the output lacks %q:\n%s", want, out)
 		}
 	}
 }
 
-// The commands of the page for client developers do what it says.
+// The commands of the page for client developers work as described.
 func TestTheClientsPageWorksAsWritten(t *testing.T) {
 	t.Parallel()
 	out := paste(t, "../../docs/clients.md", 7)
@@ -45,8 +46,8 @@ func TestTheClientsPageWorksAsWritten(t *testing.T) {
 	}
 }
 
-// paste runs the marked commands of a page, of which there are n blocks, against a fresh server. It
-// returns what they print, with the documented origin in place of the server's.
+// paste runs the marked commands of a page, which has n blocks, against a new server. It returns
+// their output, with the documented origin instead of the server's.
 func paste(t *testing.T, page string, n int) string {
 	t.Helper()
 	for _, tool := range []string{"bash", "curl", "openssl"} {

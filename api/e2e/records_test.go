@@ -17,7 +17,8 @@ type doer interface {
 	Do(ctx context.Context, method, target string, body io.Reader, header ...string) (*client.Answer, error)
 }
 
-// B1: a Binary is read by its patient's application and by backend services, as a resource or as what it holds.
+// B1: the patient's application and backend services can read a Binary, as a resource or as its
+// content.
 func TestABinaryIsReadByItsPatientAlone(t *testing.T) {
 	t.Parallel()
 	c := config()
@@ -75,7 +76,8 @@ func TestABinaryIsReadByItsPatientAlone(t *testing.T) {
 	}
 }
 
-// B6: an import through a server tells what belongs to nobody, and is refused for that if it is strict.
+// B6: an import through a server reports what belongs to nobody, and fails for that if it is
+// strict.
 func TestAnImportTellsWhatBelongsToNobody(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -95,8 +97,8 @@ func TestAnImportTellsWhatBelongsToNobody(t *testing.T) {
 	}
 }
 
-// B6: of several files that are imported strictly through a server one may come before those of its patients: the last
-// report decides.
+// B6: in a strict import of several files through a server, a file may precede the file with its
+// patients. The last report decides.
 func TestAStrictImportOfSeveralFilesWaitsForTheLast(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})

@@ -10,13 +10,13 @@ import (
 	"ehi-server/api/openapi"
 )
 
-// refusal is one way to ask wrongly, whatever the operation.
+// refusal is one kind of invalid request, for any operation.
 type refusal struct {
 	name, query, mime, body string
 	headers                 []string
 }
 
-// refusals lists what is wrong in each class of request that HTTP has a status for.
+// refusals returns an invalid request of each kind for which HTTP has a status.
 func refusals(largest int) []refusal {
 	return []refusal{
 		{name: "nothing"},
@@ -37,12 +37,13 @@ func refusals(largest int) []refusal {
 	}
 }
 
-// streams tells of operations whose body is a file of any size or has bounds of its own.
+// streams reports whether the body of an operation is a file of any size or has its own limits.
 func streams(o openapi.Operation) bool {
 	return o.Path == "/admin/import" || o.Path == "/admin/jobs/{id}/add-files"
 }
 
-// startRegistering starts a server at which clients may register, with a patient and that one's client.
+// startRegistering starts a server with dynamic registration, a patient and a client for the
+// patient.
 func startRegistering(t *testing.T) (w *world, patient string, own *client.Client) {
 	cfg := config()
 	cfg.RegistrationToken = registrationToken
@@ -51,8 +52,8 @@ func startRegistering(t *testing.T) (w *world, patient string, own *client.Clien
 	return w, patient, w.patient(patient)
 }
 
-// Whatever is wrong with a request, and whoever sends it, each operation answers with a status, a media type
-// and a body that the document has for it, and the server goes on.
+// Whatever is wrong with a request, and whoever sends it, each operation responds with a status,
+// a media type and a body that the document lists for it, and the server continues.
 func TestRefusalsAreAsTheDocumentSays(t *testing.T) {
 	t.Parallel()
 	w, p, pat := startRegistering(t)
@@ -78,7 +79,8 @@ func TestRefusalsAreAsTheDocumentSays(t *testing.T) {
 		}
 		staff := strings.HasPrefix(o.Path, "/admin")
 		for who, c := range callers {
-			if staff && who != "nobody" && who != "an administrator" { // whom a token leaves a stranger
+			// a token gives no access here
+			if staff && who != "nobody" && who != "an administrator" {
 				continue
 			}
 			unfit := strings.HasSuffix(o.Path, "logout") || strings.HasSuffix(o.Path, "/events")
@@ -94,7 +96,9 @@ func TestRefusalsAreAsTheDocumentSays(t *testing.T) {
 				for _, r := range refusals(int(config().MaxBodyBytes)) {
 					_, bounded := o.Media(http.StatusRequestEntityTooLarge)
 					if len(r.body) > 1<<10 && (!bounded || who != "nobody" && who != "an administrator") {
-						continue // the bound is the same for all; /healthz and the like read nothing
+						// the limit is the same for all; /healthz and similar routes read
+						// nothing
+						continue
 					}
 					headers := r.headers
 					if r.mime != "" {
@@ -134,7 +138,7 @@ func TestRefusalsAreAsTheDocumentSays(t *testing.T) {
 	w.want(w.do(w.open, "GET", "/readyz"), 200, "")
 }
 
-// REAL-13: HEAD has the status and the way on that GET has, for browsers and for programs, whoever asks.
+// REAL-13: HEAD has the status and the redirect of GET, for browsers and programs, whoever asks.
 func TestREAL13HEADAnswersAsGETDoes(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -150,7 +154,7 @@ func TestREAL13HEADAnswersAsGETDoes(t *testing.T) {
 		starts := strings.HasSuffix(o.Path, "export") || strings.HasSuffix(o.Path, "export-v4")
 		endless := strings.HasSuffix(o.Path, "/events") || strings.HasSuffix(o.Path, "/logout")
 		if o.Method != http.MethodGet || starts || endless || o.Path == "/admin/backup" {
-			continue // what they answer differs from one time to the next
+			continue // their responses differ each time
 		}
 		for who, c := range map[string]*client.Client{"nobody": w.open, "a patient": pat, "an administrator": w.admin} {
 			for _, accept := range []string{"text/html", "application/json"} {
@@ -168,8 +172,8 @@ func TestREAL13HEADAnswersAsGETDoes(t *testing.T) {
 	t.Logf("%d pairs compared", compared)
 }
 
-// JSON with two fields of one name means one thing to one reader and another to the next (RFC 8259 4).
-// Whoever reads a body refuses it, in the words and the form of the route.
+// Readers disagree about JSON with two fields of the same name (RFC 8259 4). Every route refuses
+// such a body in its own format.
 func TestABodyWithANameTwiceIsRefused(t *testing.T) {
 	t.Parallel()
 	w, p, pat := startRegistering(t)

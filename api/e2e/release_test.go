@@ -9,7 +9,7 @@ import (
 
 const alfredo = "538a9a4e-8437-47d3-8c01-1a17dca8f0be"
 
-// demoPatient is the first patient of the sandbox's demo population.
+// demoPatient returns the first patient of the sandbox's demo population.
 func (w *world) demoPatient() string {
 	w.t.Helper()
 	list, err := w.node.Patients(w.t.Context(), 1)
@@ -19,8 +19,9 @@ func (w *world) demoPatient() string {
 	return list[0].ID
 }
 
-// EHI-8, EHI-9: each line of the form alone, and everything but that line, against the oracle. The demo patient has something of
-// every line; the test fails where a line makes no difference.
+// EHI-8, EHI-9: each line of the form alone, and everything except that line, compared with the
+// oracle. The demo patient has data for every line; the test fails if a line makes no
+// difference.
 func TestEHI8And9EachLineOfTheFormReleasesExactlyWhatItSays(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -56,7 +57,7 @@ func TestEHI8And9EachLineOfTheFormReleasesExactlyWhatItSays(t *testing.T) {
 	}
 }
 
-// The same on a real record, for the lines that it has something of.
+// The same on a real record, for the lines for which it has data.
 func TestEHI8And9OnARealRecord(t *testing.T) {
 	t.Parallel()
 	w := startOnRecords(t)
@@ -72,7 +73,7 @@ func TestEHI8And9OnARealRecord(t *testing.T) {
 	}
 }
 
-// EHI-8: dates limit by real instants; partial ones are widened.
+// EHI-8: dates limit by actual times; partial dates are widened.
 func TestEHI8DatesLimitWhatHappened(t *testing.T) {
 	t.Parallel()
 	w := startOnRecords(t)

@@ -11,8 +11,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// An approved export whose task's record is lost, as by a loss of power, is not an error for ever: its client is told
-// to ask again, it is made anew, and it has what it had.
+// If an approved export loses the record of a task, for example in a power failure, it does not
+// fail for good: its client is told to retry, the export runs again, and has the same content.
 func TestAnApprovedExportWhoseTaskIsLostIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	cfg := config()

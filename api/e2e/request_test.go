@@ -16,8 +16,9 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// A patient follows a request without scripts: from the form to what goes out and what stays, to the files and documents when the hospital has
-// released them; or cancels it. Nobody else's is there.
+// A patient follows a request without scripts: from the form to what is shared and what is not,
+// to the files and documents after the hospital has approved them. Or the patient cancels it.
+// Requests of others do not exist.
 func TestAPatientFollowsARequest(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -119,7 +120,7 @@ func contentsOf(t *testing.T, f *zip.File) string {
 	return string(data)
 }
 
-// downloads are the links of a page that are to be kept.
+// downloads returns the download links of a page.
 func downloads(page string) (out []string) {
 	for _, part := range strings.Split(page, `<a href="`)[1:] {
 		link, rest, _ := strings.Cut(part, `"`)

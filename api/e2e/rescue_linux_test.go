@@ -22,13 +22,13 @@ import (
 	"ehi-server/shared/files/filestest"
 )
 
-// small are the settings of a server on a disk of a few megabytes.
+// small returns the settings of a server on a disk of a few megabytes.
 func small(data string, more ...string) []string {
 	return append([]string{"--data", data, "--rescue-below", "33554432", "--reserve-bytes", "8388608", "--min-free-bytes", "41943040",
 		"--sandbox-secret", "test_client_secret", "--keeper-every", "1s", "--poll-burst", "100000", "--drain", "1s"}, more...)
 }
 
-// onSmallDisk is a data folder on a disk of its own.
+// onSmallDisk returns a data folder on a separate disk.
 func onSmallDisk(t *testing.T, size string) string {
 	t.Helper()
 	data := t.TempDir()
@@ -39,7 +39,7 @@ func onSmallDisk(t *testing.T, size string) string {
 	return data
 }
 
-// overHTTP is a world that knows a server by its URL only.
+// overHTTP returns a world that knows a server only by its URL.
 func overHTTP(t *testing.T, url string) *world {
 	t.Helper()
 	open := client.New(url)
@@ -47,7 +47,7 @@ func overHTTP(t *testing.T, url string) *world {
 	return &world{t: t, open: open}
 }
 
-// anyPatient is a patient of the server's record store, and its token.
+// anyPatient returns a patient of the server's record store, with a token.
 func (w *world) anyPatient() (id string, pat *client.Client) {
 	w.t.Helper()
 	service, err := w.open.Service(w.t.Context(), "test_client_secret", "system/*.rs")
@@ -67,17 +67,17 @@ func (w *world) anyPatient() (id string, pat *client.Client) {
 	return found.Entry[0].Resource.ID, w.patient(found.Entry[0].Resource.ID)
 }
 
-// kickOffs is what clients that do not let up got from a server.
+// kickOffs counts what persistent clients get from a server.
 type kickOffs struct {
 	mu       sync.Mutex
 	accepted []client.Job
-	other    map[string]int // answers that are neither 202 nor a 503 that says when to come again
-	// room bounds the exports that are there at once, which are not to fill the disk themselves.
+	other    map[string]int // responses that are neither 202 nor a 503 with Retry-After
+	// room limits the simultaneous exports, so that they do not fill the disk themselves.
 	room chan struct{}
 }
 
-// keep kicks exports off until the end of ctx. Each export is deleted by its client when it is done, but for
-// those that are checked in the end.
+// keep kicks off exports until ctx ends. The client deletes each completed export, except those
+// that are checked at the end.
 func (k *kickOffs) keep(ctx context.Context, pat *client.Client, patient string) {
 	for {
 		select {
@@ -104,7 +104,7 @@ func (k *kickOffs) keep(ctx context.Context, pat *client.Client, patient string)
 	}
 }
 
-// take hands the accepted exports over but for the last few, which may still run.
+// take returns the accepted exports except the last few, which may still run.
 func (k *kickOffs) take(but int) (out []client.Job) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -114,7 +114,7 @@ func (k *kickOffs) take(but int) (out []client.Job) {
 	return out
 }
 
-// diskRounds is how often the disk is filled: EHI_DISK_ROUNDS, or 3.
+// diskRounds returns how often the disk is filled: EHI_DISK_ROUNDS, or 3.
 func diskRounds(t *testing.T) int {
 	t.Helper()
 	n, err := strconv.Atoi(cmp.Or(os.Getenv("EHI_DISK_ROUNDS"), "3"))
@@ -124,9 +124,10 @@ func diskRounds(t *testing.T) int {
 	return n
 }
 
-// The whole data folder is on a disk that something else fills to the last byte, under load, and clears again: meanwhile kick-offs are
-// refused with the reason, what is done downloads and can be deleted, and when there is room the same process does
-// everything again. What it accepted, at whatever moment, is done and right.
+// The whole data folder is on a disk that something else fills to the last byte, under load, and
+// clears again. Meanwhile kick-offs are refused with the reason, and finished exports can be
+// downloaded and deleted. Once there is room, the same process works again. Everything that it
+// accepted at any time completes correctly.
 func TestADiskThatIsFilledUnderLoadHealsWithoutARestart(t *testing.T) {
 	t.Parallel()
 	data := onSmallDisk(t, "600m")
@@ -158,7 +159,7 @@ func TestADiskThatIsFilledUnderLoadHealsWithoutARestart(t *testing.T) {
 			checked++
 			select {
 			case <-load.room:
-			default: // it was this test's own
+			default: // caused by this test
 			}
 		}
 	}
@@ -211,8 +212,8 @@ func TestADiskThatIsFilledUnderLoadHealsWithoutARestart(t *testing.T) {
 		rounds, took[len(took)/2].Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond), checked)
 }
 
-// A server that is started on a full disk gives back what it has, deletes, and lets people in; it takes nothing new until
-// there is room, and then everything, without anybody's help.
+// A server that starts on a full disk serves what it has, deletes, and lets users sign in. It
+// accepts nothing new until there is room, and then everything, without help.
 func TestAServerStartsOnAFullDiskAndBecomesWhole(t *testing.T) {
 	t.Parallel()
 	for name, fill := range map[string]func(t *testing.T, dir string) (clear func()){
@@ -260,8 +261,8 @@ func TestAServerStartsOnAFullDiskAndBecomesWhole(t *testing.T) {
 	}
 }
 
-// A backup is wanted most where the disk is full, before anything is deleted: that of a stopped server is taken onto
-// another disk however little room is left, and is whole.
+// A backup is most needed when the disk is full, before anything is deleted. A stopped server
+// can be backed up to another disk however little room is left, and the backup is complete.
 func TestAFullDiskIsBackedUp(t *testing.T) {
 	t.Parallel()
 	for name, but := range map[string]int64{"no room at all": 0, "a few megabytes": 3 << 20} {
@@ -298,8 +299,8 @@ func TestAFullDiskIsBackedUp(t *testing.T) {
 	}
 }
 
-// A command that writes records onto a disk that is nearly full ends and says why; the record store alone would try for
-// ever. Run again where there is room, it brings all.
+// A command that writes records onto a nearly full disk ends and says why; the record store
+// alone would retry forever. Run again with room, it brings everything.
 func TestACommandEndsOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	binary := built.Command(t, "ehi-server/api")
@@ -333,8 +334,8 @@ func TestACommandEndsOnAFullDisk(t *testing.T) {
 	}
 }
 
-// A disk that runs out of inodes while the server works is one that is full: nothing new is taken, nothing ends
-// the process, and with room for files it goes on.
+// A disk that runs out of inodes while the server works counts as full: nothing new is accepted,
+// nothing ends the process, and once there are inodes it continues.
 func TestADiskThatRunsOutOfInodesUnderLoadHealsWithoutARestart(t *testing.T) {
 	t.Parallel()
 	data := onSmallDisk(t, "400m,nr_inodes=2000")
@@ -344,7 +345,7 @@ func TestADiskThatRunsOutOfInodesUnderLoadHealsWithoutARestart(t *testing.T) {
 	want := w.contents(pat, w.manifest(pat, w.kickOff(pat, "/no-form/auto-approve", patient, nil)))
 	clear := filestest.FillNames(t, data)
 	for range 20 {
-		w.kick(pat, "/no-form/auto-approve", patient) // taken or refused: the process lives
+		w.kick(pat, "/no-form/auto-approve", patient) // accepted or refused: the process survives
 	}
 	w.until("the server is in rescue mode", func() bool {
 		a, err := w.open.Do(t.Context(), "GET", "/readyz", nil)
@@ -366,7 +367,7 @@ func TestADiskThatRunsOutOfInodesUnderLoadHealsWithoutARestart(t *testing.T) {
 	}
 }
 
-// rescued checks what rescue mode does, and what it does not.
+// rescued checks what works in rescue mode and what does not.
 func (w *world) rescued(patient string, jobs []client.Job, want []string) {
 	w.t.Helper()
 	a := w.do(w.open, "GET", "/readyz")

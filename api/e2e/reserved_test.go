@@ -9,8 +9,8 @@ import (
 	"ehi-server/auth"
 )
 
-// A server does not start whose --admin-user is called as somebody who has an account, or nearly so:
-// approvals and the audit trail would read the same of both.
+// A server does not start if its --admin-user has the name of an account, or nearly, because
+// approvals and the audit trail could not tell them apart.
 func TestTheConfigurationsAdministratorIsNobodyElse(t *testing.T) {
 	t.Parallel()
 	data, cfg := t.TempDir(), productionConfig(t)

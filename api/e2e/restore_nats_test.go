@@ -17,7 +17,7 @@ import (
 	"ehi-server/shared/files/local"
 )
 
-// external is the state in the NATS at a URL, together with a data folder.
+// external returns the state in the NATS at a URL, with a data folder.
 func (s *storm) external(url, data string) bus.Config {
 	s.Helper()
 	store, err := local.Open(local.Config{Root: filepath.Join(data, files.Folder)})
@@ -27,7 +27,7 @@ func (s *storm) external(url, data string) bus.Config {
 	return bus.Config{URL: url, Audit: &bus.AuditConfig{}, Files: store}
 }
 
-// opens is what comes of opening a state.
+// opens returns the error of opening a state.
 func (s *storm) opens(state bus.Config) error {
 	b, err := bus.Open(s.Context(), state)
 	if err == nil {
@@ -36,7 +36,7 @@ func (s *storm) opens(state bus.Config) error {
 	return err
 }
 
-// again runs a restore that has to succeed.
+// again runs a restore that must succeed.
 func (s *storm) again(args []string) {
 	s.Helper()
 	if out, err := s.run(0, args...); err != nil {
@@ -44,8 +44,8 @@ func (s *storm) again(args []string) {
 	}
 }
 
-// killRestore runs a restore into the NATS at a URL and kills it: at any time or, marked, soon after NATS
-// says that one has begun.
+// killRestore runs a restore into the NATS at a URL and kills it: at any time or, if marked,
+// soon after NATS reports that one has begun.
 func (s *storm) killRestore(url string, args []string, marked bool) error {
 	cmd := exec.CommandContext(s.Context(), s.binary, args...)
 	if err := cmd.Start(); err != nil {
@@ -60,13 +60,16 @@ func (s *storm) killRestore(url string, args []string, marked bool) error {
 			continue // it has not begun
 		}
 	}
-	timer := time.AfterFunc(time.Duration(s.rand.Int64N(int64(most))), func() { _ = cmd.Process.Kill() }) // it may have ended
+	// it may have ended
+	timer := time.AfterFunc(time.Duration(s.rand.Int64N(int64(most))),
+		func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()
 	return <-ended
 }
 
-// killedAtNATS kills a restore into an external NATS. Whoever opens that is refused, or finds nothing, or the
-// whole that belongs to the folder; and the same restore, made again, restores the whole.
+// killedAtNATS kills a restore into an external NATS. Opening the state is then refused, or
+// finds nothing, or finds everything that belongs to the folder. The same restore, repeated,
+// restores everything.
 func (s *storm) killedAtNATS(data string, marked bool) {
 	nats, err := bus.Open(s.Context(), bus.Config{StoreDir: s.TempDir(), Listen: "127.0.0.1:0", Audit: &bus.AuditConfig{}})
 	if err != nil {
@@ -80,7 +83,8 @@ func (s *storm) killedAtNATS(data string, marked bool) {
 	switch _, missing := os.Stat(filepath.Join(data, files.Folder)); {
 	case err == nil && (outsider != nil || unfinished != nil):
 		s.Errorf("it succeeded, and is not finished: %v, %v", outsider, unfinished)
-	case missing == nil && unfinished == nil: // the folder is in its place, and whoever opens both finds the whole
+	// the folder is in place, and together they are complete
+	case missing == nil && unfinished == nil:
 		s.outcome("restore into NATS killed: the whole (NATS knows it: %t)", outsider == nil)
 	case errors.Is(outsider, bus.ErrUnfinished):
 		out, e := s.run(0, "serve", "--nats", url, "--data", data+".other", "--addr", "127.0.0.1:0")
@@ -111,7 +115,7 @@ func (s *storm) killedAtNATS(data string, marked bool) {
 	s.oneAtATime(url, second)
 }
 
-// oneAtATime holds a restore to being refused while another one goes on.
+// oneAtATime requires that a restore is refused while another one runs.
 func (s *storm) oneAtATime(url string, args []string) {
 	release, err := bus.RestoreAlone(s.Context(), url, bus.Access{})
 	if err != nil {
@@ -123,8 +127,8 @@ func (s *storm) oneAtATime(url string, args []string) {
 	}
 }
 
-// Issue 20, item 6: a restore into an external NATS is the whole, or nobody can take it for one, wherever it
-// was killed; and it can be made again.
+// Issue 20, item 6: a restore into an external NATS is complete, or is never taken for complete,
+// wherever it was killed. It can be repeated.
 func TestARestoreIntoNATSIsWholeOrRefused(t *testing.T) {
 	t.Parallel()
 	s, p := newStorm(t)

@@ -14,7 +14,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// typesOf is the types that a manifest lists.
+// typesOf returns the types that a manifest lists.
 func typesOf(m *ehi.Manifest) []string {
 	types := map[string]bool{}
 	for _, e := range m.Output {
@@ -23,7 +23,8 @@ func typesOf(m *ehi.Manifest) []string {
 	return slices.Sorted(maps.Keys(types))
 }
 
-// SMART-7: a token that is narrower than the kick-off's opens of the job what its own scopes say, at every step, and does not end it.
+// SMART-7: a token that is narrower than the one of the kick-off opens only what its own scopes
+// allow, at every step, and cannot delete the job.
 func TestSMART7ATokenOpensOnlyItsTypesOfAJob(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -56,7 +57,7 @@ func TestSMART7ATokenOpensOnlyItsTypesOfAJob(t *testing.T) {
 	}
 }
 
-// opensOnlyConditions walks over all that there is of a job with a token of Condition.
+// opensOnlyConditions reads everything of a job with a token for Condition.
 func (w *world) opensOnlyConditions(c *client.Client, j client.Job, whole *ehi.Manifest, byPatient bool) {
 	w.t.Helper()
 	opened := 0
@@ -97,7 +98,8 @@ func (w *world) opensOnlyConditions(c *client.Client, j client.Job, whole *ehi.M
 	w.want(w.do(c, "GET", j.StatusURL), 200, path.Base(j.ID))
 }
 
-// SMART-7: a patient's application that narrowed its token below the export's scope opens nothing of the export; one that kept it opens all.
+// SMART-7: a patient's application whose narrowed token lacks the export's scope cannot read the
+// export; one that kept the scope can read everything.
 func TestSMART7ANarrowedTokenOfAPatientKeepsOut(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -136,7 +138,7 @@ func TestSMART7ANarrowedTokenOfAPatientKeepsOut(t *testing.T) {
 	w.want(w.do(kept, "DELETE", j.StatusURL), 202, "")
 }
 
-// told is the lines of a manifest's error files.
+// told returns the lines of a manifest's error files.
 func (w *world) told(c *client.Client, m *ehi.Manifest) (out []string) {
 	w.t.Helper()
 	for _, e := range m.Error {
@@ -163,7 +165,8 @@ func (w *world) told(c *client.Client, m *ehi.Manifest) (out []string) {
 	return out
 }
 
-// BULK-1: types beyond the token's scopes, patients that are not there and what lenient handling passes over are left out, and told in error[].
+// BULK-1: types beyond the token's scopes, unknown patients and what lenient handling ignores
+// are left out, and reported in error[].
 func TestBULK1WhatIsLeftOutOfARequestIsTold(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})

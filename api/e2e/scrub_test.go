@@ -12,15 +12,16 @@ import (
 	"ehi-server/shared/files"
 )
 
-// The scrubber finds what is damaged before somebody asks for it, and finds a file whole again that was
-// given back. Two do not work on one disk at once.
+// The scrubber finds damage before anybody requests the file, and finds that a restored file is
+// intact again. Two scrubbers do not work on one disk at the same time.
 func TestTheScrubberFindsDamage(t *testing.T) {
 	t.Parallel()
 	log := &book{}
 	cfg := config()
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	w := startLogging(t, t.TempDir(), cfg, node.Options{}, logger)
-	scrubber := &worker.Scrubber{Bus: w.node.Bus, Files: w.node.Files, Log: logger, Rate: 1 << 40} // the node's own has the rate 0
+	// the rate of the node's own scrubber is 0
+	scrubber := &worker.Scrubber{Bus: w.node.Bus, Files: w.node.Files, Log: logger, Rate: 1 << 40}
 	round := func() {
 		t.Helper()
 		if err := scrubber.Round(t.Context()); err != nil {

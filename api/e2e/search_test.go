@@ -17,7 +17,7 @@ import (
 	"ehi-server/exporter/source/kinds"
 )
 
-// searchset is a Bundle of a search.
+// searchset is a Bundle with search results.
 type searchset struct {
 	Total *int
 	Link  []struct{ Relation, URL string }
@@ -54,7 +54,7 @@ func (w *world) search(c *client.Client, target string, header ...string) search
 	return s
 }
 
-// startOnPatients serves a store of some patients and groups.
+// startOnPatients serves a store with some patients and groups.
 func startOnPatients(t *testing.T) *world {
 	t.Helper()
 	data := t.TempDir()
@@ -83,7 +83,7 @@ func startOnPatients(t *testing.T) *world {
 	return start(t, data, config(), node.Options{})
 }
 
-// BULK-8: a search applies what its self link says, and nothing else.
+// BULK-8: a search applies exactly what its self link says.
 func TestBULK8SearchesApplyWhatTheirSelfLinkSays(t *testing.T) {
 	t.Parallel()
 	w := startOnPatients(t)
@@ -139,7 +139,8 @@ func TestBULK8SearchesApplyWhatTheirSelfLinkSays(t *testing.T) {
 	}
 }
 
-// BULK-8: pages follow one another by their next links, each patient once, whatever is imported meanwhile.
+// BULK-8: the next links lead through the pages with each patient once, whatever is imported
+// meanwhile.
 func TestBULK8SearchesComeInPages(t *testing.T) {
 	t.Parallel()
 	w := startOnPatients(t)
@@ -172,7 +173,7 @@ func TestBULK8SearchesComeInPages(t *testing.T) {
 	}
 }
 
-// BULK-8: a patient's application finds its own patient and nobody else, whatever it asks for.
+// BULK-8: a patient's application finds only its own patient, whatever it requests.
 func TestBULK8APatientsApplicationFindsItsOwnAlone(t *testing.T) {
 	t.Parallel()
 	w := startOnPatients(t)
@@ -189,7 +190,7 @@ func TestBULK8APatientsApplicationFindsItsOwnAlone(t *testing.T) {
 	w.wantOutcome(w.do(ann, "POST", "/fhir/Group/_search"), 403, "scope")
 }
 
-// BULK-9: the CapabilityStatement lists the search parameters that work, and the OpenAPI document the same.
+// BULK-9: the CapabilityStatement and the OpenAPI document list the search parameters that work.
 func TestBULK9SearchParametersAreListedAsTheyWork(t *testing.T) {
 	t.Parallel()
 	w := startOnPatients(t)

@@ -16,7 +16,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// appCode is what an authenticator app shows of a secret, some steps of 30 s from now.
+// appCode returns the code of an authenticator app for a secret, some steps of 30 s ahead.
 func appCode(t *testing.T, secret string, ahead int) string {
 	t.Helper()
 	code, err := totp.GenerateCode(secret, time.Now().Add(time.Duration(ahead)*30*time.Second))
@@ -31,7 +31,7 @@ var (
 	shownCode   = regexp.MustCompile(`<li><code>([a-z2-7-]+)</code></li>`)
 )
 
-// secret is the secret that the page of the second factor shows.
+// secret returns the secret on the page of the second factor.
 func (b *browser) secret() string {
 	b.t.Helper()
 	m := shownSecret.FindStringSubmatch(b.page)
@@ -41,13 +41,13 @@ func (b *browser) secret() string {
 	return strings.ReplaceAll(m[1], " ", "")
 }
 
-// setUp sets the second factor of a signed-in administrator up, with the code of the step before this
-// one, so that two more are good now.
+// setUp sets up the second factor of a signed-in administrator, with the code of the previous
+// step, so that two more are still valid.
 func (b *browser) setUp() (secret string, recovery []string) {
 	b.t.Helper()
 	secret = b.secret()
 	b.submitTo("/admin/ui/second-factor", "code", appCode(b.t, secret, -1))
-	if b.code == http.StatusBadRequest { // the step has ended on the way, and the code with it
+	if b.code == http.StatusBadRequest { // the step, and the code with it, has ended meanwhile
 		b.submitTo("/admin/ui/second-factor", "code", appCode(b.t, secret, -1))
 	}
 	b.sees(200, "Recovery codes (shown only once)")
@@ -60,8 +60,8 @@ func (b *browser) setUp() (secret string, recovery []string) {
 	return secret, recovery
 }
 
-// Where a second factor is required an administrator sets one up at his first sign-in, and does nothing
-// before. Then a code is asked for each time, and each is good once.
+// If a second factor is required, an administrator sets it up at the first sign-in and can do
+// nothing before. Later sign-ins require a code, and each code works once.
 func TestASecondFactorIsSetUpAtTheFirstSignIn(t *testing.T) {
 	t.Parallel()
 	cfg := config()
@@ -93,9 +93,9 @@ func TestASecondFactorIsSetUpAtTheFirstSignIn(t *testing.T) {
 	}
 	b.visit(w.open.Base + "/admin/ui/accounts")
 	b.sees(200, "Add an account", "admin has a second factor")
-	w.want(w.do(w.admin, "GET", "/admin/jobs"), 401, "") // a session from before
+	w.want(w.do(w.admin, "GET", "/admin/jobs"), 401, "") // an earlier session
 
-	// The pages ask for a code, and the half of a session opens nothing.
+	// The pages ask for a code, and a session without it opens nothing.
 	next := newBrowser(t)
 	next.visit(w.open.Base + "/admin/ui/system")
 	next.submit("username", "admin", "password", "admin-password")
@@ -121,7 +121,7 @@ func TestASecondFactorIsSetUpAtTheFirstSignIn(t *testing.T) {
 	next.submit("code", code)
 	next.sees(200, "Exports")
 
-	// So does the log-in of programs.
+	// So does the sign-in of programs.
 	login := func(code string) (*client.Client, error) {
 		return w.open.AdminLoginWithCode(t.Context(), "admin", "admin-password", code)
 	}
@@ -179,8 +179,8 @@ func (w *world) colleague(admin *client.Client) {
 	}
 }
 
-// Without the requirement administrators sign in by a password, as in a sandbox, and may have a second
-// factor, renew its recovery codes, change the app, and remove it.
+// Without the requirement, administrators sign in with a password, as in a sandbox. They can set
+// up a second factor, renew its recovery codes, change the app, and remove it.
 func TestASecondFactorIsAnAdministratorsChoice(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -217,8 +217,8 @@ func TestASecondFactorIsAnAdministratorsChoice(t *testing.T) {
 	}
 }
 
-// Where no proof is recent enough an administrator's session approves nothing and lets nobody in, by the
-// pages or by the API, while it still looks and adds documents.
+// Without a recent proof, an administrator's session can neither approve nor change accounts and
+// clients, on the pages or with the API. It can still view and add documents.
 func TestAnOldProofApprovesNothing(t *testing.T) {
 	t.Parallel()
 	cfg := config()
@@ -227,7 +227,7 @@ func TestAnOldProofApprovesNothing(t *testing.T) {
 	w.leftOpen("admin", "admin-password", w.admin)
 }
 
-// leftOpen tries what a session that was left open must not do.
+// leftOpen tries what an old session must not do.
 func (w *world) leftOpen(name, password string, api *client.Client) {
 	t := w.t
 	t.Helper()

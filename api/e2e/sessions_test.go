@@ -10,8 +10,9 @@ import (
 	"ehi-server/auth"
 )
 
-// The session of the configured administrator ends when the server comes back with another password,
-// name or mode, also when the first ones come back, and goes on when it comes back with the same ones.
+// The session of the configured administrator ends when the server restarts with another
+// password, name or mode, even if the first ones return later. It continues if the server
+// restarts with the same ones.
 func TestSessionsOfTheConfiguredAdministratorEndWithTheConfiguration(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -55,8 +56,8 @@ func TestSessionsOfTheConfiguredAdministratorEndWithTheConfiguration(t *testing.
 	}
 }
 
-// What a sandbox has let in for a patient whom anybody could choose opens nothing once its data folder is
-// that of a server in production mode, under the same address.
+// What a sandbox authorized for a patient, whom anybody could choose, opens nothing once its
+// data folder belongs to a server in production mode with the same address.
 func TestASandboxLetsNobodyIntoProduction(t *testing.T) {
 	t.Parallel()
 	data, cfg := t.TempDir(), productionConfig(t)

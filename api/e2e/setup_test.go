@@ -45,17 +45,17 @@ func TestMain(m *testing.M) {
 			}
 			os.Exit(code)
 		}),
-		// Left by Pebble of an Open that failed because another process holds the store.
+		// Left by Pebble after an Open that failed because another process uses the store.
 		goleak.IgnoreAnyFunction("github.com/cockroachdb/pebble/v2/vfs.(*diskHealthCheckingFS).startTickerLocked.func1"),
-		// Started once a process by fasthttp for its Date header, and never ended by it.
+		// fasthttp starts it once per process for its Date header, and never ends it.
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
 		// The cleaner of a stopped worker pool notices the stop when it wakes up, within 10 s.
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
 }
 
-// runMoreAtOnce lets twice as many tests run at once as there are processors, unless the command line
-// says how many: tests wait most of their time. A test that measures times, or what the whole process
-// uses or counts, does not call t.Parallel.
+// runMoreAtOnce runs twice as many tests at the same time as there are processors, unless the
+// command line sets a number, because tests mostly wait. A test that measures times, or the
+// process's use of resources, does not call t.Parallel.
 func runMoreAtOnce() error {
 	flag.Parse()
 	const parallel = "test.parallel"
@@ -67,10 +67,12 @@ func runMoreAtOnce() error {
 	return flag.Set(parallel, strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 }
 
-// patience is how long a test waits for what has to come. It decides nothing where it comes.
+// patience is how long a test waits for something that must happen. It does not matter if it
+// happens.
 const patience = 2 * time.Minute
 
-// config is a server for tests: a free port, and outputs of 50 kB and more kept apart, so that both ways of storing them are used.
+// config returns the configuration of a test server: a free port, and outputs of 50 kB and more
+// in separate files, so that tests cover both ways of storing them.
 func config() node.Config {
 	return node.Config{
 		Addr: "127.0.0.1:0", Mode: "sandbox", Workers: 4, BulkWorkers: 2, TaskBytes: 1 << 20, FileResources: 100_000, ManifestTasks: 100,
@@ -83,14 +85,14 @@ func config() node.Config {
 	}
 }
 
-// world is a running server and who talks to it.
+// world is a running server with its clients.
 type world struct {
 	t     *testing.T
 	node  *node.Node
-	open  *client.Client // nobody in particular
+	open  *client.Client // without credentials
 	admin *client.Client
 	data  string
-	stop  func() // as a signal does
+	stop  func() // as with a signal
 }
 
 // start runs a server on a data folder until the test ends.
@@ -134,7 +136,7 @@ func running(t *testing.T, n *node.Node, cfg node.Config) (w *world, end func())
 	return w, end
 }
 
-// roots trusts a server's certificate, which it has signed itself.
+// roots returns a configuration that trusts a server's self-signed certificate.
 func roots(t *testing.T, cert string) *tls.Config {
 	t.Helper()
 	if cert == "" {
@@ -151,7 +153,7 @@ func roots(t *testing.T, cert string) *tls.Config {
 	return &tls.Config{RootCAs: pool}
 }
 
-// startOnRecords imports the real records first.
+// startOnRecords starts a server after importing the real records.
 func startOnRecords(t *testing.T) *world {
 	t.Helper()
 	data := t.TempDir()
@@ -221,7 +223,8 @@ func (w *world) manifest(c *client.Client, j client.Job) *ehi.Manifest {
 	return m
 }
 
-// export runs one export with a form (nil: none) and returns its resources by key and all of its text.
+// export runs one export with a form (nil for none) and returns its resources by key and its
+// whole text.
 func (w *world) export(patient string, f form) (map[string]records.Resource, string) {
 	w.t.Helper()
 	c := w.patient(patient)
@@ -272,10 +275,10 @@ func (w *world) download(c *client.Client, m *ehi.Manifest) (map[string]records.
 	return out, text.String()
 }
 
-// form is the wire form of EHI-7.
+// form is the form of EHI-7 on the wire.
 type form map[string]map[string]map[string]any
 
-// newForm enables categories and authorizations: "labs", "a:hiv".
+// newForm selects categories and authorizations: "labs", "a:hiv".
 func newForm(on ...string) form {
 	f := form{"parameters": {}, "authorizations": {}}
 	for _, c := range ehi.Categories() {
@@ -300,7 +303,7 @@ func (f form) dates(key, from, to string) form {
 	return f
 }
 
-// everything enables all categories and authorizations but the given ones.
+// everything selects all categories and authorizations except the given ones.
 func everything(but ...string) form {
 	var on []string
 	for _, c := range ehi.Categories() {
@@ -318,8 +321,8 @@ func everything(but ...string) form {
 	return newForm(kept...)
 }
 
-// await waits until something is so. It looks a hundred times a second: who asks without a pause takes
-// the processor from what it waits for.
+// await waits until a condition holds. It checks a hundred times per second, because a busy loop
+// would take the processor from what it waits for.
 func await(t *testing.T, what string, so func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -344,7 +347,7 @@ func (b *buffer) Write(p []byte) (int, error) {
 	return b.text.Write(p)
 }
 
-// String is what was written so far.
+// String returns what was written so far.
 func (b *buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

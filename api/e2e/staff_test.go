@@ -20,7 +20,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// staffIn is an administrator's browser without scripts, signed in.
+// staffIn returns an administrator's browser without scripts, signed in.
 func staffIn(w *world, name, password string) *browser {
 	w.t.Helper()
 	b := newBrowser(w.t)
@@ -31,8 +31,9 @@ func staffIn(w *world, name, password string) *browser {
 	return b
 }
 
-// An administrator's day without scripts: the list with its filters, one export decided with a reason that its patient reads, several at once after a
-// question, documents, the first entries of a file, the trail, a client, an account.
+// An administrator's day without scripts: the list with its filters, one export decided with a
+// reason that its patient reads, several at once after a confirmation, documents, the first
+// entries of a file, the trail, a client, an account.
 func TestAdministratorsWorkWithoutScripts(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -54,7 +55,7 @@ func TestAdministratorsWorkWithoutScripts(t *testing.T) {
 	b.submit("username", "admin", "password", "wrong")
 	b.sees(401, "Invalid username or password", `value="admin"`)
 	b.submit("username", "admin", "password", "admin-password")
-	b.sees(200, "Waits for review", jobs[0].ID, "HIV test results") // where he wanted to go
+	b.sees(200, "Waits for review", jobs[0].ID, "HIV test results") // the page that was requested
 
 	list := w.open.Base + "/admin/ui/jobs"
 	b.visit(list)
@@ -80,7 +81,7 @@ func TestAdministratorsWorkWithoutScripts(t *testing.T) {
 		b.sees(400, "Invalid")
 	}
 
-	// One, with a reason.
+	// One export, with a reason.
 	b.visit(list + "/" + jobs[0].ID)
 	b.submit("do", "reject", "reason", "It holds another person's results")
 	b.sees(200, "Rejected", "another person&#39;s results")
@@ -102,7 +103,7 @@ func TestAdministratorsWorkWithoutScripts(t *testing.T) {
 	b.visit(list + "/" + jobs[1].ID + "/files/None.ndjson")
 	b.sees(404, "no such file")
 
-	// Several at once; what cannot be done is said, and hinders nothing else.
+	// Several at once. A failure is reported and does not affect the others.
 	b.visit(list)
 	b.submitTo("/admin/ui/jobs", "do", "approve")
 	b.sees(400, "no export is ticked", jobs[1].ID)
@@ -129,7 +130,7 @@ func TestAdministratorsWorkWithoutScripts(t *testing.T) {
 	b.submit("username", "vera", "password", "four plain words here", "role", "viewer")
 	b.sees(200, "The account was added", "vera")
 
-	// A viewer looks, and changes nothing.
+	// A viewer can look but not change anything.
 	v := staffIn(w, "vera", "four plain words here")
 	if strings.Contains(v.page, "Approve selected") || strings.Contains(v.page, "/admin/ui/clients") {
 		t.Error("a viewer is offered what he may not do")
@@ -148,14 +149,14 @@ func TestAdministratorsWorkWithoutScripts(t *testing.T) {
 	w.wait(foreign.ID, ehi.Retrieved)
 }
 
-// post sends a form that a person filled in by more than one field of a name.
+// post sends a form in which several fields have the same name.
 func (b *browser) post(path string, v url.Values) {
 	b.t.Helper()
 	to := b.at.ResolveReference(&url.URL{Path: path})
 	b.forge(to.String(), b.at.String(), v.Encode())
 }
 
-// upload sends a document by a form of the page.
+// upload sends a document with a form of the page.
 func (b *browser) upload(path, name, data string) {
 	b.t.Helper()
 	var body strings.Builder
@@ -179,7 +180,8 @@ func (b *browser) upload(path, name, data string) {
 	b.send(r)
 }
 
-// The stream of changes: an event for what changes, none of a patient's name, and an end when the server stops.
+// The stream of changes sends an event for each change, no patient's name, and ends when the
+// server stops.
 func TestAdministratorsPagesAreToldOfChanges(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -220,7 +222,8 @@ func TestAdministratorsPagesAreToldOfChanges(t *testing.T) {
 	w.want(w.do(w.open, "GET", "/admin/ui/events"), 401, "")
 }
 
-// In a browser the list follows by itself, goes by keyboard, and an export's page shows what becomes of it while it is open.
+// In a browser, the list updates itself and has keyboard shortcuts, and the open page of an
+// export shows its progress.
 func TestAdministratorsPagesFollowInARealBrowser(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
@@ -240,7 +243,8 @@ func TestAdministratorsPagesFollowInARealBrowser(t *testing.T) {
 	row := func(id string) string { return `tr[data-job="` + id + `"]` }
 	do(t, ctx, chromedp.WaitVisible(row(first.ID)))
 	second := w.kickOff(pat, "", p, nil)
-	do(t, ctx, chromedp.WaitVisible(row(second.ID)+` .awaiting-input`)) // by an event: nobody loaded the page
+	// by an event: nobody reloaded the page
+	do(t, ctx, chromedp.WaitVisible(row(second.ID)+` .awaiting-input`))
 	w.submit(pat, second.ID, newForm("labs"))
 	do(t, ctx, chromedp.WaitVisible(row(second.ID)+`[data-status=retrieved] input[type=checkbox]`))
 	tabTo(t, ctx, row(second.ID)+" a")
@@ -262,7 +266,7 @@ func TestAdministratorsPagesFollowInARealBrowser(t *testing.T) {
 	if _, err := chromedp.Run(ctx, chromedp.Evaluate[string](drop)); err != nil {
 		t.Fatal(err)
 	}
-	do(t, ctx, chromedp.WaitVisible(`//a[text()="letter.txt"]`)) // and what was written stays
+	do(t, ctx, chromedp.WaitVisible(`//a[text()="letter.txt"]`)) // and the input stays
 	tabTo(t, ctx, "button[value=approve]")
 	key(kb.Enter)
 	do(t, ctx, chromedp.WaitVisible(".mark.approved"))
@@ -273,13 +277,13 @@ func TestAdministratorsPagesFollowInARealBrowser(t *testing.T) {
 		t.Error(f)
 	}
 
-	// Where events do not come, the list asks.
+	// Without events, the list polls.
 	do(t, ctx, block("http://*:*/admin/ui/events"), chromedp.Navigate(w.open.Base+"/admin/ui/jobs"), chromedp.WaitVisible(row(third.ID)))
 	fourth := w.kickOff(pat, "", p, nil)
 	do(t, ctx, chromedp.WaitVisible(row(fourth.ID)))
 }
 
-// block keeps the browser from asking for addresses.
+// block blocks requests of the browser to matching addresses.
 func block(pattern string) chromedp.Action[chromedp.Void] {
 	return func(ctx context.Context, t *chromedp.Target) (none chromedp.Void, err error) {
 		_, err = cdp.Call(ctx, t, network.SetBlockedURLs, network.SetBlockedURLsParams{URLPatterns: []*network.BlockPattern{{URLPattern: pattern, Block: true}}})

@@ -25,17 +25,17 @@ import (
 	"ehi-server/shared/link/linktest"
 )
 
-// answered is an answer of any route.
+// answered is a response of any route.
 type answered struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// stalledRoute is a kind of route: prepare does what comes before the request that is asked.
+// stalledRoute is a kind of route. prepare does what must precede the request.
 type stalledRoute struct {
 	name    string
-	form    string // in which it says that it failed
+	form    string // in which it reports failures
 	prepare func() (ask func(t *testing.T) answered)
 }
 
@@ -50,7 +50,8 @@ func byClient(c *client.Client, method, target, body string, header ...string) f
 	}
 }
 
-// byPage sends the form of the page that a browser is at; "" visits the page at an address.
+// byPage sends the form of the browser's current page; if visit is not "", it opens that page
+// first.
 func byPage(b *browser, visit, form string, fill ...string) func(t *testing.T) answered {
 	return func(t *testing.T) answered {
 		t.Helper()
@@ -66,7 +67,7 @@ func byPage(b *browser, visit, form string, fill ...string) func(t *testing.T) a
 
 const jsonBody, urlEncoded = "application/json", "application/x-www-form-urlencoded"
 
-// stalledRoutes are one of each kind.
+// stalledRoutes returns one route of each kind.
 func (p *production) stalledRoutes() []stalledRoute {
 	app, _ := p.letIn("app", "ann")
 	admin := p.staff("ada")
@@ -78,7 +79,7 @@ func (p *production) stalledRoutes() []stalledRoute {
 	page := func(path string) func() func(*testing.T) answered {
 		return func() func(*testing.T) answered { return byPage(desk(), p.open.Base+path, "") }
 	}
-	return []stalledRoute{ // the code first: it is good for a minute
+	return []stalledRoute{ // the code first, because it is valid for a minute
 		{"token", "oauth", func() func(*testing.T) answered {
 			f := p.redemption("app", p.code("ann", p.request("app")))
 			return byClient(p.open, "POST", "/auth/token", f.Encode(), "Content-Type", urlEncoded)
@@ -176,7 +177,7 @@ func (p *production) stalledRoutes() []stalledRoute {
 	}
 }
 
-// staffBrowser is an administrator's browser, signed in.
+// staffBrowser returns an administrator's browser, signed in.
 func (p *production) staffBrowser(name string) *browser {
 	p.t.Helper()
 	b := p.person()
@@ -186,7 +187,7 @@ func (p *production) staffBrowser(name string) *browser {
 	return b
 }
 
-// saysAway holds an answer to be a refusal that says when to come back, in the form of its route.
+// saysAway requires that a response is a refusal with Retry-After, in the form of its route.
 func saysAway(t *testing.T, form string, a answered) {
 	t.Helper()
 	if a.header.Get("Retry-After") == "" {
@@ -203,11 +204,12 @@ func saysAway(t *testing.T, form string, a answered) {
 	}
 }
 
-// F10 of issue 20: however slow NATS is, or dead, each request is answered in time: what fails by 503, in the form
-// of its route, with nothing done later. Held polls and downloads go on, and everything works again afterwards.
+// F10 of issue 20: however slow NATS is, or even dead, each request is answered in time.
+// Failures are 503 in the form of their route, and nothing happens later. Held polls and
+// downloads continue, and everything works again afterwards.
 func TestEachRequestEndsInTimeWhileNATSStalls(t *testing.T) {
 	t.Parallel()
-	const inTime = 15 * time.Second // 10 for its questions, 3 for what comes after a failure
+	const inTime = 15 * time.Second // 10 for its questions, 3 for what follows a failure
 	for name, delay := range map[string]time.Duration{"slow": 2 * time.Second, "dead": linktest.Forever} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -223,7 +225,7 @@ func TestEachRequestEndsInTimeWhileNATSStalls(t *testing.T) {
 				c.NATS, c.NATSAccess.Password = w.URL(), "of-the-test"
 				c.RegistrationToken = registrationToken
 				c.MaxHold, c.MaxHeld, c.Hold = time.Minute, 100, time.Minute
-				c.AttachmentBytes, c.WriteStall = 64<<20, 10*time.Minute // it is the test that stalls
+				c.AttachmentBytes, c.WriteStall = 64<<20, 10*time.Minute // only the test stalls
 				c.QuotaWindow, c.ClientKickoffs, c.PatientKickoffs = time.Hour, 10_000, 10_000
 				c.ClientExports, c.PatientExports = 10_000, 10_000
 				c.ClientBytes, c.PatientBytes = 1<<40, 1<<40
@@ -242,7 +244,8 @@ func TestEachRequestEndsInTimeWhileNATSStalls(t *testing.T) {
 			t.Run("stalled", func(t *testing.T) {
 				for i, r := range routes {
 					t.Run(r.name, func(t *testing.T) {
-						if i > 0 { // parallel tests wait for one another, and a code is good for a minute
+						// parallel tests wait for one another, and a code is valid for a minute
+						if i > 0 {
 							t.Parallel()
 						}
 						began := time.Now()
@@ -283,8 +286,8 @@ func TestEachRequestEndsInTimeWhileNATSStalls(t *testing.T) {
 	}
 }
 
-// F9 of issue 20: a kick-off that was answered 503 is not made, although NATS has stored it and only its answer
-// was lost.
+// F9 of issue 20: a kick-off that gets 503 has no effect, even if NATS has stored it and only
+// the confirmation was lost.
 func TestAKickOffThatIsRefusedIsNotMade(t *testing.T) {
 	t.Parallel()
 	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
@@ -333,7 +336,8 @@ func TestAKickOffThatIsRefusedIsNotMade(t *testing.T) {
 	w.manifest(pat, w.kickOff(pat, "/no-form/auto-approve", patient, nil))
 }
 
-// The same where the process is killed after its answer, and before NATS has answered: the next one knows.
+// The same if the process is killed after its response and before NATS confirms: the next
+// process knows.
 func TestAKickOffThatIsRefusedIsNotMadeAfterAKill(t *testing.T) {
 	t.Parallel()
 	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
@@ -377,7 +381,7 @@ func TestAKickOffThatIsRefusedIsNotMadeAfterAKill(t *testing.T) {
 	})
 }
 
-// jobs are all that the server has.
+// jobs returns all jobs of the server.
 func (p *production) jobs() (all []json.RawMessage) {
 	p.t.Helper()
 	a := p.do(p.staff("vera"), "GET", "/admin/jobs")

@@ -14,7 +14,7 @@ import (
 	"ehi-server/shared/built"
 )
 
-// program is the server as it is built and run.
+// program is the server, built and run as a process.
 type program struct {
 	t   *testing.T
 	cmd *exec.Cmd
@@ -22,7 +22,7 @@ type program struct {
 	log lastWords
 }
 
-// lastWords keeps the end of what a process says.
+// lastWords keeps the end of a process's output.
 type lastWords struct {
 	mu   sync.Mutex
 	said []byte
@@ -44,7 +44,8 @@ func (l *lastWords) String() string {
 	return string(l.said)
 }
 
-// serveProgram starts the program and waits until it serves. Where the test fails, it tells how the program's log ends.
+// serveProgram starts the program and waits until it serves. If the test fails, it prints the
+// end of the program's log.
 func serveProgram(t *testing.T, binary string, args ...string) *program {
 	t.Helper()
 	p := &program{t: t, cmd: exec.Command(binary, append([]string{"serve", "--addr", "127.0.0.1:0"}, args...)...)}
@@ -56,7 +57,7 @@ func serveProgram(t *testing.T, binary string, args ...string) *program {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_, _ = p.cmd.Process.Kill(), p.cmd.Wait() // both fail where the test has ended it
+		_, _ = p.cmd.Process.Kill(), p.cmd.Wait() // both fail if the test has ended it
 		if t.Failed() {
 			t.Logf("the last that the server said:\n%s", &p.log)
 		}
@@ -65,7 +66,7 @@ func serveProgram(t *testing.T, binary string, args ...string) *program {
 	return p
 }
 
-// announced waits for what a process says behind a mark in its log, and passes over the rest of it.
+// announced waits for what a process logs after a mark, and discards the rest of its log.
 func announced(t *testing.T, log *bufio.Reader, mark string) string {
 	t.Helper()
 	for {
@@ -88,21 +89,22 @@ func (p *program) terminate() {
 	}
 }
 
-// stopWithin is in what time a server ends that has nothing to drain.
+// stopWithin is the time in which a server without running exports ends.
 const stopWithin = 15 * time.Second
 
-// ended waits for the process's end and tells how it was.
+// ended waits for the end of the process and returns how it ended.
 func (p *program) ended(within time.Duration) string {
 	p.t.Helper()
 	begun := time.Now()
-	_ = p.cmd.Wait() // its state tells
+	_ = p.cmd.Wait() // its state has the result
 	if d := time.Since(begun); d > within {
 		p.t.Errorf("it took %v to end, where %v were allowed", d, within)
 	}
 	return p.cmd.ProcessState.String()
 }
 
-// One SIGTERM lets what runs go on for --drain, hands the rest back and exits with 0; a second one ends the process at once.
+// After one SIGTERM, running work continues for --drain, the rest is handed back, and the exit
+// code is 0. A second one ends the process immediately.
 func TestSIGTERMDrainsAndASecondOneEndsAtOnce(t *testing.T) {
 	binary, data := built.Command(t, "ehi-server/api"), t.TempDir()
 	begin := func(drain string) (*program, *client.Client, client.Job) {
@@ -113,7 +115,8 @@ func TestSIGTERMDrainsAndASecondOneEndsAtOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		j, err := service.Start(t.Context(), "GET", "/fhir/Patient/$export", nil) // one task, which takes a minute
+		// one task, which takes a minute
+		j, err := service.Start(t.Context(), "GET", "/fhir/Patient/$export", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

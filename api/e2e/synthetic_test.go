@@ -15,8 +15,8 @@ import (
 	"ehi-server/shared/records"
 )
 
-// startOnSynthetic runs a server whose patients are made up, and returns what its generator makes: sound resources by key, and
-// the number of malformed ones.
+// startOnSynthetic runs a server with synthetic patients, and returns what its generator makes:
+// the valid resources by key, and the number of malformed ones.
 func startOnSynthetic(t *testing.T, settings string) (w *world, sound map[string]records.Resource, malformed int64) {
 	t.Helper()
 	cfg := config()
@@ -59,8 +59,9 @@ func TestSyntheticPatientsAreExportedAsTheyAreMade(t *testing.T) {
 	}
 }
 
-// BULK-6: what is malformed is left out and reported, each in an OperationOutcome; the rest is there. The same holds for one patient
-// with a form, whose every line has to be looked at.
+// BULK-6: malformed resources are left out and reported, each in an OperationOutcome; the others
+// are exported. The same holds for one patient with a form, for which every resource is
+// examined.
 func TestBULK6MalformedResourcesAreReported(t *testing.T) {
 	t.Parallel()
 	w, sound, malformed := startOnSynthetic(t, "patients=20,seed=5,resources=120,errors=0.05")

@@ -14,8 +14,8 @@ import (
 	"ehi-server/shared/certtest"
 )
 
-// The server speaks HTTPS where it has a certificate: a whole export goes over it. A renewed certificate is used without a restart, a
-// broken one is not, and the metrics tell when it expires.
+// With a certificate, the server speaks HTTPS: a whole export uses it. A renewed certificate is
+// used without a restart, a broken one is not, and the metrics have its expiry.
 func TestTheServerSpeaksHTTPS(t *testing.T) {
 	dir := t.TempDir()
 	cfg := config()
@@ -50,7 +50,7 @@ func TestTheServerSpeaksHTTPS(t *testing.T) {
 	still := client.NewSecured(w.node.URL, trusting)
 	defer still.Close()
 	await(t, "a look at the broken pair", func() bool {
-		a, err := still.Do(t.Context(), "GET", "/metrics", nil) // asks for the certificate too
+		a, err := still.Do(t.Context(), "GET", "/metrics", nil) // requests the certificate too
 		if err != nil || a.Status != 200 {
 			t.Fatalf("a broken certificate has ended the service: %+v, %v", a, err)
 		}
@@ -61,7 +61,7 @@ func TestTheServerSpeaksHTTPS(t *testing.T) {
 	}
 }
 
-// A certificate that cannot be used is told of at the start.
+// An unusable certificate is reported at the start.
 func TestACertificateThatCannotBeUsedIsToldOf(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -22,7 +22,7 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// spans is a collector that keeps what it is sent.
+// spans is a collector that keeps what it receives.
 type spans struct {
 	mu  sync.Mutex
 	all []*otlp.Span
@@ -62,7 +62,8 @@ func (s *spans) has(id, name string) bool {
 	})
 }
 
-// trace is the spans of one trace by name; each must have its parent among them, be its root, or be below a span of the client's.
+// trace returns the spans of one trace by name. The parent of each must be among them, or be a
+// span of the client, unless it is the root.
 func (s *spans) trace(t *testing.T, id, client string) map[string][]*otlp.Span {
 	t.Helper()
 	s.mu.Lock()
@@ -84,7 +85,7 @@ func (s *spans) trace(t *testing.T, id, client string) map[string][]*otlp.Span {
 	return byName
 }
 
-// has reports which of the names a trace lacks.
+// has reports which of the names are missing in a trace.
 func has(t *testing.T, trace map[string][]*otlp.Span, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -94,15 +95,15 @@ func has(t *testing.T, trace map[string][]*otlp.Span, names ...string) {
 	}
 }
 
-// An export is one trace from its kick-off over the form and NATS to worker, task, actors and files; a population's too. No span names
-// a patient or holds a secret.
+// An export is one trace, from its kick-off through the form and NATS to worker, task, actors
+// and files; so is a population's export. No span names a patient or contains a secret.
 func TestAnExportIsOneTrace(t *testing.T) {
 	seen, url := collect(t)
 	cfg := config()
 	cfg.Trace = tracing.Config{Endpoint: url, Ratio: 1}
 	var one, many, outcomeID, metrics string
 	var secrets []string
-	t.Run("exports", func(t *testing.T) { // the end of the server sends its last spans
+	t.Run("exports", func(t *testing.T) { // stopping the server sends its last spans
 		w := start(t, t.TempDir(), cfg, node.Options{})
 		p := w.demoPatient()
 		pat, tokens, err := w.open.Authorize(t.Context(), p)
@@ -125,7 +126,8 @@ func TestAnExportIsOneTrace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		parent := "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" // the example of the W3C
+		// the example of the W3C
+		parent := "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 		many = parent[3:35]
 		a, err = all.Do(t.Context(), "GET", "/fhir/Patient/$export", nil, "Prefer", "respond-async", "traceparent", parent, "X-Request-Id", "of-the-client")
 		if err != nil || a.Status != 202 || a.Header.Get("X-Request-Id") != "of-the-client" {
@@ -159,7 +161,7 @@ func TestAnExportIsOneTrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	ofMany := seen.trace(t, many, string(ofClient))["run command"]
-	if len(ofMany) < 2 { // the plan, and a task at least
+	if len(ofMany) < 2 { // the plan, and at least one task
 		t.Errorf("%d commands of a population were traced", len(ofMany))
 	}
 	has(t, seen.trace(t, outcomeID, ""), "GET /jobs/:id/metadata")
@@ -183,7 +185,7 @@ func TestAnExportIsOneTrace(t *testing.T) {
 	}
 }
 
-// A collector that is away costs nothing but its spans.
+// An unavailable collector only loses its spans.
 func TestACollectorThatIsAwayIsMissedByNobody(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
@@ -195,7 +197,7 @@ func TestACollectorThatIsAwayIsMissedByNobody(t *testing.T) {
 	}
 }
 
-// A configuration of traces that cannot work is refused at the start.
+// An invalid configuration of traces is refused at the start.
 func TestATraceConfigurationThatCannotWorkIsRefused(t *testing.T) {
 	for _, c := range []tracing.Config{{Endpoint: "collector:4318", Ratio: 1}, {Endpoint: "http://", Ratio: 1}, {Endpoint: "http://127.0.0.1:4318", Ratio: 2}} {
 		cfg := config()
@@ -206,7 +208,8 @@ func TestATraceConfigurationThatCannotWorkIsRefused(t *testing.T) {
 	}
 }
 
-// The job's record carries its trace, so that a command that was lost is published into the same one.
+// The job's record contains its trace, so that a lost command is published again into the same
+// trace.
 func TestAJobKnowsItsTrace(t *testing.T) {
 	_, url := collect(t)
 	cfg := config()

@@ -9,8 +9,9 @@ import (
 	"ehi-server/auth"
 )
 
-// The trail names accounts, roles and clients of what administrators change, and says who has read the
-// names, choices and withheld counts of patients; of what was refused it does not repeat what was typed.
+// The trail names the accounts, roles and clients that administrators change, and says who has
+// read the names, choices and withheld counts of patients. For refused requests, it does not
+// repeat the input.
 func TestTheTrailNamesWhatAdministratorsChangeAndRead(t *testing.T) {
 	t.Parallel()
 	p := startLasting(t)
@@ -66,8 +67,8 @@ func TestTheTrailNamesWhatAdministratorsChangeAndRead(t *testing.T) {
 	}
 }
 
-// Whoever guesses at the initial access token, or at a client's secret where tokens are looked up, leaves an
-// event, which does not repeat the guess.
+// Guessing the initial access token, or a client's secret at introspection, leaves an event,
+// which does not repeat the guess.
 func TestTheTrailTellsOfRefusedRegistrationsAndIntrospections(t *testing.T) {
 	t.Parallel()
 	p := &target{production: startProduction(t, func(c *node.Config) { c.RegistrationToken = registrationToken })}
@@ -94,7 +95,8 @@ func (p *target) guessSecretAtIntrospection() {
 	p.leavesEvent("token", "introspect: invalid_client")
 }
 
-// leavesEvent awaits an event of an action that says something, and holds the trail to repeat no guess.
+// leavesEvent waits for an event of an action with a text, and requires that the trail repeats
+// no guess.
 func (p *target) leavesEvent(action, says string) {
 	p.t.Helper()
 	var all string

@@ -14,14 +14,14 @@ import (
 	"ehi-server/shared/built"
 )
 
-// fullPipe is a pipe that takes nothing any more, and that nobody reads.
+// fullPipe returns a full pipe that nobody reads.
 func fullPipe(t *testing.T) (r, w *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _, _ = r.Close(), w.Close() }) // closed before in part
+	t.Cleanup(func() { _, _ = r.Close(), w.Close() }) // partly closed before
 	if err := w.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
@@ -48,12 +48,13 @@ func unheard(t *testing.T, binary string, log *os.File, args ...string) (p *prog
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _, _ = p.cmd.Process.Kill(), p.cmd.Wait() }) // both fail where the test has ended it
+	// both fail if the test has ended it
+	t.Cleanup(func() { _, _ = p.cmd.Process.Kill(), p.cmd.Wait() })
 	(&world{t: t}).until("the server is ready", p.ready)
 	return p
 }
 
-// ready asks the program itself, on a connection of its own.
+// ready asks the program itself, on a new connection.
 func (p *program) ready() bool {
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(p.url + "/readyz")
@@ -63,7 +64,7 @@ func (p *program) ready() bool {
 	return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 }
 
-// Whoever takes the log and hangs, or dies, keeps the server neither from working nor from ending.
+// If the reader of the log hangs or dies, the server still works and still ends.
 func TestALogThatNobodyTakesStopsNothing(t *testing.T) {
 	t.Parallel()
 	binary := built.Command(t, "ehi-server/api")
@@ -89,7 +90,8 @@ func TestALogThatNobodyTakesStopsNothing(t *testing.T) {
 	}
 }
 
-// A signal in the middle of a start ends it in order, and a closed terminal is one like any other.
+// A signal in the middle of a start ends the process in order. A closed terminal is such a
+// signal too.
 func TestASignalDuringAStartIsAnOrderlyEnd(t *testing.T) {
 	t.Parallel()
 	binary := built.Command(t, "ehi-server/api")
@@ -104,7 +106,8 @@ func TestASignalDuringAStartIsAnOrderlyEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		streams := filepath.Join(data, "nats", "jetstream", "$G", "streams", "*")
-		(&world{t: t}).until("it is in the middle of its start", func() bool { // and has come further each time
+		// it gets further each time
+		(&world{t: t}).until("it is in the middle of its start", func() bool {
 			_, err := os.Stat(filepath.Join(data, "nats", "lock"))
 			made, e := filepath.Glob(streams)
 			return err == nil && e == nil && len(made) >= n
@@ -112,7 +115,7 @@ func TestASignalDuringAStartIsAnOrderlyEnd(t *testing.T) {
 		if err := cmd.Process.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
-		_ = cmd.Wait() // its state tells
+		_ = cmd.Wait() // its state has the result
 		how := cmd.ProcessState.String()
 		if how != "exit status 0" || strings.Contains(said.String(), "context canceled") {
 			t.Errorf("%v with %d streams: %s, and it said\n%s", signal, n, how, &said)

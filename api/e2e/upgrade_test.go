@@ -16,8 +16,8 @@ import (
 	"ehi-server/shared/files"
 )
 
-// A data folder of the first version, whose documents lay under their names, is served as it was; and a record of a version to come is
-// refused in words, while everything else goes on.
+// A data folder of the first version, whose documents have their own names, is served as before.
+// A record of a future version is refused with an explanation, while everything else works.
 func TestADataFolderOfTheFirstVersionIsServed(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -68,7 +68,7 @@ func TestADataFolderOfTheFirstVersionIsServed(t *testing.T) {
 	w.want(w.do(pat, "GET", "/jobs/"+j.ID+"/download/attachments/letter.txt"), 200, "a letter")
 }
 
-// toVersion1 makes a job's record and files what the first version would have made.
+// toVersion1 changes a job's record and files to what the first version would have written.
 func toVersion1(t *testing.T, data, id string) {
 	t.Helper()
 	b, err := bus.Open(t.Context(), bus.Config{StoreDir: filepath.Join(data, backup.NATSFolder)})

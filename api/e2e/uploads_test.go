@@ -15,7 +15,7 @@ import (
 	"ehi-server/shared/files"
 )
 
-// uploading is an export under review, and the folder that its documents are stored in.
+// uploading is an export under review, with the folder of its documents.
 type uploading struct {
 	*world
 	job, folder string
@@ -29,7 +29,7 @@ func (w *world) uploading(folder string) uploading {
 	return uploading{w, j.ID, folder}
 }
 
-// add uploads documents of some bytes, and returns the status.
+// add uploads documents with the given size, and returns the status.
 func (u uploading) add(bytes int, names ...string) (int, error) {
 	var docs []client.File
 	for _, name := range names {
@@ -42,7 +42,7 @@ func (u uploading) add(bytes int, names ...string) (int, error) {
 	return a.Status, nil
 }
 
-// atOnce uploads several sets of documents at once, and counts the answers by their status.
+// atOnce uploads several sets of documents at once, and counts the responses by status.
 func (u uploading) atOnce(sets ...[]string) map[int]int {
 	u.t.Helper()
 	var (
@@ -67,7 +67,8 @@ func (u uploading) atOnce(sets ...[]string) map[int]int {
 	return got
 }
 
-// holds holds the export to so many documents, each with a name of its own, and the store to the same.
+// holds requires that the export has n documents with different names, and that the store has
+// the same.
 func (u uploading) holds(what string, n int) {
 	u.t.Helper()
 	j, err := u.admin.Job(u.t.Context(), u.job)
@@ -91,7 +92,7 @@ func (u uploading) holds(what string, n int) {
 	}
 }
 
-// lettersOf are the names of n documents.
+// lettersOf returns the names of n documents.
 func lettersOf(prefix string, n int) (names []string) {
 	for i := range n {
 		names = append(names, fmt.Sprintf("%s-%d.txt", prefix, i))
@@ -99,8 +100,8 @@ func lettersOf(prefix string, n int) (names []string) {
 	return names
 }
 
-// EHI-11: what an upload may have at most holds over HTTP, to the byte and the document, also where many
-// uploads come at once; of one that is refused nothing stays.
+// EHI-11: the limits of uploads hold over HTTP, to the byte and the document, also for
+// simultaneous uploads. A refused upload leaves nothing.
 func TestEHI11TheBoundsOfUploadsHold(t *testing.T) {
 	t.Parallel()
 	cfg, folder := config(), t.TempDir()
@@ -136,8 +137,9 @@ func TestEHI11TheBoundsOfUploadsHold(t *testing.T) {
 	u.holds("one more", ehi.MaxAttachments)
 }
 
-// EHI-11: of uploads at once whose names differ in case or form alone each gets a name of its own, or
-// is told to come again; none stands beside another that some system holds to be the same.
+// EHI-11: if names of simultaneous uploads differ only in case or Unicode form, each document
+// gets a unique name, or its upload must be repeated. No two names are the same to any file
+// system.
 func TestEHI11NamesOfUploadsAtOnceAreUnique(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()

@@ -9,9 +9,9 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-14, EHI-9: an application asks for all that there is about its job, before the patient has
-// chosen, before the approval, after it and after a rejection, and finds no word of what is withheld;
-// the patient and administrators do.
+// EHI-14, EHI-9: an application requests everything about its job, before the patient has
+// chosen, before the approval, after it and after a rejection, and finds nothing about withheld
+// data. The patient and administrators do.
 func TestEHI14NothingOfAJobTellsItsApplicationWhatIsWithheld(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})

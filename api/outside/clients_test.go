@@ -12,7 +12,7 @@ import (
 	"ehi-server/api/client"
 )
 
-// same checks what a client has downloaded.
+// same compares what a client has downloaded with what is expected.
 func same(t *testing.T, want, got received) {
 	t.Helper()
 	if d := cmp.Diff(want.Counts, got.Counts); d != "" {
@@ -48,21 +48,30 @@ func inFolder(t *testing.T, pattern string) (got received) {
 // release is a form that releases everything.
 var release = map[string]any{
 	"parameters": map[string]any{"visits": on, "labs": on, "billing": on, "medicalRecord": on,
-		"dischargeSummary": on, "operative": on, "pathology": on, "radiology": on, "photographs": on, "other": on},
-	"authorizations": map[string]any{"hiv": yes, "alcoholAndDrug": yes, "mentalHealth": yes, "confidential": yes,
-		"domesticViolence": yes, "sexualAssault": yes, "genetic": yes, "other": yes},
+		"dischargeSummary": on, "operative": on, "pathology": on, "radiology": on,
+		"photographs": on, "other": on},
+	"authorizations": map[string]any{
+		"hiv": yes, "alcoholAndDrug": yes, "mentalHealth": yes, "confidential": yes,
+		"domesticViolence": yes, "sexualAssault": yes, "genetic": yes, "other": yes,
+	},
 }
 
-var on, yes = map[string]any{"name": "x", "enabled": true}, map[string]any{"name": "x", "value": true}
+var on, yes = map[string]any{
+	"name":    "x",
+	"enabled": true,
+}, map[string]any{"name": "x", "value": true}
 
-// pace is how often scripts ask that do not keep Retry-After, in seconds.
+// pace is the polling interval in seconds of scripts that do not obey Retry-After.
 const pace = "PACE=0.3"
 
-// @medplum/core of npm: bulkExport of the system and of all patients.
+// @medplum/core from npm: bulkExport of the system and of all patients.
 func TestMedplumExportsInBulk(t *testing.T) {
 	t.Parallel()
 	npm().or(t)
-	for level, target := range map[string]string{"": "/fhir/$export", "Patient": "/fhir/Patient/$export"} {
+	for level, target := range map[string]string{
+		"":        "/fhir/$export",
+		"Patient": "/fhir/Patient/$export",
+	} {
 		s := serve(t, "--source", slowly, "--bulk-workers", "1")
 		got := s.node("medplum.mjs", "TOKEN="+s.system().Token, "LEVEL="+level).report()
 		same(t, everything(t, "GET", target), got)
@@ -70,7 +79,7 @@ func TestMedplumExportsInBulk(t *testing.T) {
 	}
 }
 
-// fhir-kit-client of npm: an export of the system at the told pace.
+// fhir-kit-client from npm: an export of the system at the pace of Retry-After.
 func TestFHIRKitExportsInBulk(t *testing.T) {
 	t.Parallel()
 	npm().or(t)
@@ -83,7 +92,7 @@ func TestFHIRKitExportsInBulk(t *testing.T) {
 	s.polled("fhir-kit-client")
 }
 
-// fhir-kit-client of npm: a patient's EHI export with form and review.
+// fhir-kit-client from npm: a patient's EHI export with form and review.
 func TestFHIRKitExportsEHI(t *testing.T) {
 	t.Parallel()
 	npm().or(t)
@@ -99,7 +108,7 @@ func TestFHIRKitExportsEHI(t *testing.T) {
 	s.polled("fhir-kit-client")
 }
 
-// fhirclient of npm: authorization, then a patient's EHI export with form and review.
+// fhirclient from npm: authorization, then a patient's EHI export with form and review.
 func TestFHIRClientOfNPMExportsEHI(t *testing.T) {
 	t.Parallel()
 	npm().or(t)
@@ -115,8 +124,8 @@ func TestFHIRClientOfNPMExportsEHI(t *testing.T) {
 	s.polled("fhirclient (npm)")
 }
 
-// fhirclient of PyPI: authorization, renewal, then a patient's EHI export with form and review,
-// whose resources its models take.
+// fhirclient from PyPI: authorization, refresh, then a patient's EHI export with form and
+// review. Its models accept the resources.
 func TestFHIRClientOfPyPIExportsEHI(t *testing.T) {
 	t.Parallel()
 	python().or(t)
@@ -132,7 +141,8 @@ func TestFHIRClientOfPyPIExportsEHI(t *testing.T) {
 	s.polled("fhirclient (PyPI)")
 }
 
-// smart-fetch of PyPI: a backend service by a signed assertion; an export of the types it knows.
+// smart-fetch from PyPI: a backend service with a signed assertion; an export of the types that
+// it knows.
 func TestSmartFetchExportsInBulk(t *testing.T) {
 	t.Parallel()
 	python().or(t)
@@ -141,23 +151,30 @@ func TestSmartFetchExportsInBulk(t *testing.T) {
 	if err := os.WriteFile(keys, s.keys(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	said := s.python(nil, "smart-fetch", "bulk", out, "--fhir-url", s.url+"/fhir", "--smart-client-id", "test_client_id",
+	said := s.python(nil, "smart-fetch", "bulk", out, "--fhir-url", s.url+"/fhir",
+		"--smart-client-id", "test_client_id",
 		"--smart-key", keys, "--no-compression", "--no-default-filters").end()
 	if strings.Contains(said, "does not support") {
 		t.Errorf("it leaves types out: %s", said)
 	}
-	want := everything(t, "GET", "/fhir/$export?_type=AllergyIntolerance,Condition,Device,DiagnosticReport,DocumentReference,"+
-		"Encounter,EpisodeOfCare,Immunization,MedicationDispense,MedicationRequest,Observation,Patient,Procedure,ServiceRequest,Specimen")
+	want := everything(t, "GET",
+		"/fhir/$export?_type=AllergyIntolerance,Condition,Device,DiagnosticReport,"+
+			"DocumentReference,"+
+			"Encounter,EpisodeOfCare,Immunization,MedicationDispense,MedicationRequest,"+
+			"Observation,Patient,Procedure,ServiceRequest,Specimen")
 	same(t, want, inFolder(t, filepath.Join(out, "*.ndjson")))
 	s.polled("smart-fetch")
 }
 
-// au.csiro.fhir:bulk-export of Maven: a backend service by a signed assertion; exports of the system
-// and of all patients.
+// au.csiro.fhir:bulk-export from Maven: a backend service with a signed assertion; exports of
+// the system and of all patients.
 func TestCSIROsClientExportsInBulk(t *testing.T) {
 	t.Parallel()
 	java().or(t)
-	for level, target := range map[string]string{"": "/fhir/$export", "Patient": "/fhir/Patient/$export"} {
+	for level, target := range map[string]string{
+		"":        "/fhir/$export",
+		"Patient": "/fhir/Patient/$export",
+	} {
 		s := serve(t, "--source", slowly, "--bulk-workers", "1")
 		var set struct{ Keys []json.RawMessage }
 		if err := json.Unmarshal(s.keys(), &set); err != nil {
@@ -174,7 +191,7 @@ func TestCSIROsClientExportsInBulk(t *testing.T) {
 	}
 }
 
-// HAPI's client of Maven: capability, read, search, kick-off.
+// HAPI's client from Maven: capability, read, search, kick-off.
 func TestHAPIsClientReadsSearchesAndKicksOff(t *testing.T) {
 	t.Parallel()
 	java().or(t)

@@ -20,17 +20,17 @@ import (
 	"ehi-server/shared/records"
 )
 
-// docket is what a judge of FHIR gets: a folder of NDJSON files, named for what they hold.
+// docket is what a FHIR validator gets: a folder of NDJSON files, named after their contents.
 type docket struct {
 	t    *testing.T
 	dir  string
 	held int
-	most int // resources of one file that are judged; 0: all
+	most int // number of resources per file to validate; 0 for all
 }
 
 func newDocket(t *testing.T) *docket { return &docket{t: t, dir: t.TempDir(), most: 2} }
 
-// add puts resources, one a line, on the docket.
+// add puts resources on the docket, one per line.
 func (d *docket) add(name string, lines []byte) {
 	d.t.Helper()
 	if !bytes.HasPrefix(lines, []byte("{")) {
@@ -47,15 +47,19 @@ func (d *docket) add(name string, lines []byte) {
 	}
 }
 
-// ask puts a FHIR answer on the docket.
-func (d *docket) ask(name string, c *client.Client, method, target string, status int, body string, header ...string) *client.Answer {
+// ask puts a FHIR response on the docket.
+func (d *docket) ask(
+	name string, c *client.Client, method, target string, status int, body string, header ...string,
+) *client.Answer {
 	d.t.Helper()
 	a, err := c.Do(d.t.Context(), method, target, strings.NewReader(body), header...)
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	if a.Status != status || !strings.HasPrefix(a.Header.Get("Content-Type"), "application/fhir+json") {
-		d.t.Errorf("%s %s answers %d %s, want %d with FHIR: %.200s", method, target, a.Status, a.Header.Get("Content-Type"), status, a.Body)
+	if a.Status != status ||
+		!strings.HasPrefix(a.Header.Get("Content-Type"), "application/fhir+json") {
+		d.t.Errorf("%s %s answers %d %s, want %d with FHIR: %.200s", method, target, a.Status,
+			a.Header.Get("Content-Type"), status, a.Body)
 		return a
 	}
 	d.add(name, a.Body)
@@ -74,10 +78,10 @@ func (d *docket) files(name string, c *client.Client, m *ehi.Manifest) {
 	}
 }
 
-// finding is one that a judge reports.
+// finding is a finding of the validator.
 type finding struct{ file, severity, place, message string }
 
-// judge returns HAPI's findings.
+// judge returns the findings of HAPI's validator.
 func (d *docket) judge() (out []finding) {
 	d.t.Helper()
 	said := strings.Split(strings.TrimSpace(runJava(d.t, "Validate.java", d.dir).end()), "\n")
@@ -92,19 +96,22 @@ func (d *docket) judge() (out []finding) {
 	return out
 }
 
-// pardoned are warnings that say nothing against a resource: advice that R4 gives for all resources,
-// code systems that are not in the judge's jars, and the tag ehi-export, which has no system in the
-// Argonaut guide.
-var pardoned = regexp.MustCompile(`Best Practice Recommendation|CodeSystem is unknown and can't be validated|` +
-	`A code with no system has no defined meaning|` +
-	`Unable to expand ValueSet because CodeSystem could not be found|ValueSet '.*' not found|` +
-	`A Reference without an actual reference or identifier should have a display`) // a masked one has none
+// pardoned matches warnings that are no fault of a resource: advice that R4 gives for all
+// resources, code systems that are not in the validator's jars, and the tag ehi-export, which
+// has no system in the Argonaut guide.
+var pardoned = regexp.MustCompile(
+	`Best Practice Recommendation|CodeSystem is unknown and can't be validated|` +
+		`A code with no system has no defined meaning|` +
+		`Unable to expand ValueSet because CodeSystem could not be found|ValueSet '.*' not found|` +
+		// a masked reference has neither
+		`A Reference without an actual reference or identifier should have a display`)
 
-// whole and narrowed name the files of one real record as it came, and of what a form left of it.
+// whole and narrowed are the names of the files with one real record: complete, and as released
+// by a form.
 const whole, narrowed = "whole record", "narrowed record"
 
-// object reports findings that are not pardoned, each message once. Of the real record they are
-// those that only the narrowed one has.
+// object reports findings that are not pardoned, each message once. For the real record, it
+// reports only those that the narrowed one adds.
 func (d *docket) object(found []finding) {
 	d.t.Helper()
 	known, told := map[string]bool{}, map[string]bool{}
@@ -114,8 +121,10 @@ func (d *docket) object(found []finding) {
 		}
 	}
 	for _, f := range found {
-		ofRecord := strings.HasPrefix(f.file, whole) || strings.HasPrefix(f.file, narrowed) && known[f.message]
-		if f.severity == "INFORMATION" || ofRecord || pardoned.MatchString(f.message) || told[f.message] {
+		ofRecord := strings.HasPrefix(f.file, whole) ||
+			strings.HasPrefix(f.file, narrowed) && known[f.message]
+		if f.severity == "INFORMATION" || ofRecord || pardoned.MatchString(f.message) ||
+			told[f.message] {
 			continue
 		}
 		told[f.message] = true
@@ -123,9 +132,10 @@ func (d *docket) object(found []finding) {
 	}
 }
 
-// HAPI's validator takes every resource that the server writes itself: statements, outcomes of all
-// kinds of refusals, search results, the audit trail, documents, and synthetic records, whole and
-// masked. It finds nothing in what a form leaves of a real record that it does not find in the whole.
+// HAPI's validator accepts every resource that the server writes itself: statements, outcomes of
+// all kinds of refusals, search results, the audit trail, documents, and synthetic records,
+// complete and masked. In what a form releases of a real record, it finds nothing that it does
+// not find in the complete record.
 func TestHAPIsValidatorTakesWhatTheServerWrites(t *testing.T) {
 	t.Parallel()
 	java().or(t)
@@ -191,7 +201,14 @@ func (s *server) refusals(d *docket, system, own *client.Client, patient string)
 		{s.open, "GET", "/fhir/metadata?_format=xyz", 400, "", nil},
 		{s.open, "GET", "/fhir/OperationDefinition/none", 404, "", nil},
 		{own, "POST", ehiExport, 400, "{", []string{"Content-Type", fhirJSON}},
-		{own, "POST", ehiExport, 400, `{"resourceType":"Parameters","parameter":[{"name":"x"}]}`, []string{"Content-Type", fhirJSON}},
+		{
+			own,
+			"POST",
+			ehiExport,
+			400,
+			`{"resourceType":"Parameters","parameter":[{"name":"x"}]}`,
+			[]string{"Content-Type", fhirJSON},
+		},
 		{own, "POST", ehiExport, 400, "x", []string{"Content-Type", "text/csv"}},
 		{own, "POST", "/fhir/Patient/nobody/$ehi-export", 404, "", nil},
 		{own, "GET", "/fhir/$export", 403, "", nil},
@@ -206,11 +223,12 @@ func (s *server) refusals(d *docket, system, own *client.Client, patient string)
 		{system, "GET", "/jobs/none/download/Patient.ndjson", 404, "", nil},
 		{s.open, "GET", "/jobs/none/status", 401, "", nil},
 	} {
-		d.ask(fmt.Sprintf("outcome %d of %s", i, strings.NewReplacer("/", "|").Replace(r.target)), r.c, r.method, r.target, r.status, r.body, r.header...)
+		d.ask(fmt.Sprintf("outcome %d of %s", i, strings.NewReplacer("/", "|").Replace(r.target)),
+			r.c, r.method, r.target, r.status, r.body, r.header...)
 	}
 }
 
-// exports puts what whole exports write on the docket.
+// exports puts the files of complete exports on the docket.
 func (s *server) exports(d *docket, system, own *client.Client, patient string) {
 	t, ctx := s.t, s.t.Context()
 	export := func(name string, c *client.Client, method, target string) {
@@ -224,7 +242,8 @@ func (s *server) exports(d *docket, system, own *client.Client, patient string) 
 		d.ask(name+", gone", c, "GET", a.Header.Get("Content-Location"), 404, "")
 	}
 	export("population", system, "GET", "/fhir/$export")
-	export("elements", system, "GET", "/fhir/Patient/$export?_type=Observation,Patient&_elements=id,status")
+	export("elements", system, "GET",
+		"/fhir/Patient/$export?_type=Observation,Patient&_elements=id,status")
 	export("with errors", system, "GET", "/faulty/errors/fhir/Patient/$export?_type=Patient")
 	export("patient", own, "POST", "/no-form/auto-approve/fhir/Patient/"+patient+"/$ehi-export")
 
@@ -239,7 +258,10 @@ func (s *server) exports(d *docket, system, own *client.Client, patient string) 
 	}
 	d.add("failed", failed.Body)
 
-	few := map[string]any{"parameters": map[string]any{"visits": on}, "authorizations": map[string]any{}}
+	few := map[string]any{
+		"parameters":     map[string]any{"visits": on},
+		"authorizations": map[string]any{},
+	}
 	s.reviewed(d, "masked", own, "/fhir/Patient/"+patient+"/$ehi-export", few)
 	s.reviewed(d, "everybody's", system, "/no-form/fhir/$ehi-export", nil)
 	rejected, err := own.KickOff(ctx, "/no-form", patient, nil)
@@ -270,7 +292,8 @@ func (s *server) reviewed(d *docket, name string, c *client.Client, target strin
 	if _, err := s.admin.WaitJob(ctx, j.ID, ehi.Retrieved); err != nil {
 		t.Fatal(err)
 	}
-	a, err := s.admin.AddFiles(ctx, j.ID, client.File{Name: "Größe 大.html", Data: []byte("<p>hello</p>")},
+	a, err := s.admin.AddFiles(ctx, j.ID,
+		client.File{Name: "Größe 大.html", Data: []byte("<p>hello</p>")},
 		client.File{Name: "scan.pdf", Data: []byte("%PDF-1.4 scan")})
 	if err != nil || a.Status != 200 {
 		t.Fatalf("%+v, %v", a, err)
@@ -285,13 +308,14 @@ func (s *server) reviewed(d *docket, name string, c *client.Client, target strin
 	d.files(name, c, m)
 }
 
-// realRecord puts a real record on the docket, whole and narrowed by a form.
+// realRecord puts a real record on the docket, complete and narrowed by a form.
 func realRecord(d *docket) {
 	t := d.t
 	t.Helper()
 	path := built.Command(t, "ehi-server/api")
 	smallest, data := smallestRecord(t), t.TempDir()
-	if out, err := exec.Command(path, "import", "--data", data, smallest.Path).CombinedOutput(); err != nil {
+	if out, err := exec.Command(path, "import", "--data", data,
+		smallest.Path).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	s := serveOn(t, data)
@@ -299,8 +323,14 @@ func realRecord(d *docket) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	few := map[string]any{"parameters": map[string]any{"billing": on, "labs": on}, "authorizations": map[string]any{}}
-	for name, base := range map[string]string{whole: "/auto-approve/no-form", narrowed: "/auto-approve"} {
+	few := map[string]any{
+		"parameters":     map[string]any{"billing": on, "labs": on},
+		"authorizations": map[string]any{},
+	}
+	for name, base := range map[string]string{
+		whole:    "/auto-approve/no-form",
+		narrowed: "/auto-approve",
+	} {
 		j, err := own.KickOff(t.Context(), base, smallest.Patient, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -318,12 +348,16 @@ func realRecord(d *docket) {
 	}
 }
 
-// smallestRecord is the real patient with the fewest resources.
+// smallestRecord returns the real patient with the fewest resources.
 func smallestRecord(t *testing.T) records.Bundle {
 	t.Helper()
-	all := slices.DeleteFunc(records.Bundles(t, records.Dir(t)), func(b records.Bundle) bool { return b.Patient == "" })
+	all := slices.DeleteFunc(records.Bundles(t, records.Dir(t)), func(b records.Bundle) bool {
+		return b.Patient == ""
+	})
 	if len(all) == 0 {
 		t.Fatal("no patient")
 	}
-	return slices.MinFunc(all, func(a, b records.Bundle) int { return len(a.Resources) - len(b.Resources) })
+	return slices.MinFunc(all, func(a, b records.Bundle) int {
+		return len(a.Resources) - len(b.Resources)
+	})
 }

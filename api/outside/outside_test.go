@@ -1,7 +1,7 @@
-// Package outside tries the server with programs that this project did not write: clients of npm,
-// PyPI and Maven, which are used as they are for whole flows, and judges of what the server sends.
-// The server is a process of its own, without the race detector. What cannot be had from its
-// registry is skipped with the reason.
+// Package outside tests the server with programs of other projects: clients from npm, PyPI and
+// Maven, unmodified and for whole flows, and validators of the server's responses. The server is
+// a separate process, without the race detector. Tests skip packages that are not available,
+// with the reason.
 package outside
 
 import (
@@ -25,7 +25,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// folder holds what the tests share, such as installed packages; TestMain removes it.
+// folder is shared by the tests, for example for installed packages. TestMain removes it.
 var folder string
 
 func TestMain(m *testing.M) {
@@ -47,7 +47,7 @@ type server struct {
 	t     *testing.T
 	url   string
 	data  string
-	open  *client.Client // nobody in particular
+	open  *client.Client // without credentials
 	admin *client.Client
 }
 
@@ -57,12 +57,13 @@ func serve(t *testing.T, args ...string) *server {
 	return serveOn(t, t.TempDir(), args...)
 }
 
-// serveOn is serve on a data folder that there is.
+// serveOn is serve with an existing data folder.
 func serveOn(t *testing.T, data string, args ...string) *server {
 	t.Helper()
 	path := built.Command(t, "ehi-server/api")
 	s := &server{t: t, data: data}
-	run := exec.Command(path, append([]string{"serve", "--addr", "127.0.0.1:0", "--data", s.data}, args...)...)
+	run := exec.Command(path,
+		append([]string{"serve", "--addr", "127.0.0.1:0", "--data", s.data}, args...)...)
 	log, err := run.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -102,13 +103,13 @@ func serveOn(t *testing.T, data string, args ...string) *server {
 	return s
 }
 
-// population is a small synthetic population; the same seed makes the same patients.
+// population is a small synthetic population. The same seed generates the same patients.
 const population = "synthetic:patients=4,seed=7,resources=60"
 
 // slowly is the population from a source that is slow enough for several polls of one export.
 const slowly = population + ",delay=1200ms"
 
-// patient is the first of the population.
+// patient returns the first patient of the population.
 func (s *server) patient() string {
 	s.t.Helper()
 	a, err := s.open.Do(s.t.Context(), "GET", "/patient-login", nil)
@@ -122,7 +123,7 @@ func (s *server) patient() string {
 	return string(found[1])
 }
 
-// system is a client with a backend service's token.
+// system returns a client with a backend service's token.
 func (s *server) system() *client.Client {
 	s.t.Helper()
 	c, err := s.open.Service(s.t.Context(), "test_client_secret", "system/*.rs system/$ehi-export")
@@ -132,15 +133,16 @@ func (s *server) system() *client.Client {
 	return c
 }
 
-// asked is a kind of request and how it was answered.
+// asked is a kind of request with the status of its response.
 type asked struct {
 	method, route string
 	status        int
 }
 
-var counted = regexp.MustCompile(`(?m)^ehi_http_requests_total\{method="(\w+)",route="([^"]+)",status="(\d+)"\} (\d+)$`)
+var counted = regexp.MustCompile(
+	`(?m)^ehi_http_requests_total\{method="(\w+)",route="([^"]+)",status="(\d+)"\} (\d+)$`)
 
-// answers counts the answers so far.
+// answers counts the responses so far.
 func (s *server) answers() map[asked]int {
 	s.t.Helper()
 	a, err := s.open.Do(s.t.Context(), "GET", "/metrics", nil)
@@ -156,8 +158,8 @@ func (s *server) answers() map[asked]int {
 	return out
 }
 
-// elsewhere is a path that the server does not have: fhir-kit-client looks for OpenID Connect's
-// discovery below the FHIR base too.
+// elsewhere is a path that the server does not have: fhir-kit-client also looks for OpenID
+// Connect's discovery below the FHIR base.
 var elsewhere = asked{"GET", "/", 404}
 
 var (
@@ -165,7 +167,8 @@ var (
 	finished   = asked{"GET", "/jobs/:id/status", 200}
 )
 
-// polled checks that the client read the answer 202 twice at least, and was refused nothing.
+// polled requires that the client has read at least two 202 responses, and that nothing was
+// refused.
 func (s *server) polled(who string) {
 	s.t.Helper()
 	answers := s.answers()
@@ -175,13 +178,14 @@ func (s *server) polled(who string) {
 		}
 	}
 	if answers[unfinished] < 2 || answers[finished] < 1 {
-		s.t.Errorf("the status was answered 202 %d times and 200 %d times", answers[unfinished], answers[finished])
+		s.t.Errorf("the status was answered 202 %d times and 200 %d times", answers[unfinished],
+			answers[finished])
 	}
 	s.t.Logf("%s: %d polls were answered 202", who, answers[unfinished])
 }
 
-// decide plays the patient and the administrator for a client that polls meanwhile: the form is
-// sent when the client has seen two answers 202, and the export approved when it is retrieved.
+// decide acts as the patient and the administrator while a client polls. It sends the form after
+// two 202 responses, and approves the export when it is retrieved.
 func (s *server) decide(form any) {
 	t := s.t
 	t.Helper()
@@ -212,7 +216,7 @@ func (s *server) decide(form any) {
 	}
 }
 
-// await waits until something is so.
+// await waits until a condition holds.
 func (s *server) await(what string, so func() bool) {
 	s.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -225,7 +229,7 @@ func (s *server) await(what string, so func() bool) {
 	s.t.Fatalf("%s does not come", what)
 }
 
-// received is what a client says that it has downloaded.
+// received is what a client reports that it has downloaded.
 type received struct {
 	Counts      map[string]int
 	Files       int
@@ -250,8 +254,8 @@ func (r *received) add(data []byte) error {
 	return nil
 }
 
-// everything is what an export of the population has, as our own client gets it from a fast source.
-// target is the kick-off, such as /fhir/Patient/$export.
+// everything returns the contents of an export of the population, as our own client gets it from
+// a fast source. target is the kick-off, such as /fhir/Patient/$export.
 func everything(t *testing.T, method, target string) received {
 	t.Helper()
 	s := serve(t, "--source", population)
@@ -284,7 +288,7 @@ func everything(t *testing.T, method, target string) received {
 	return out
 }
 
-// program is a foreign program.
+// program is a program of another project.
 type program struct {
 	*exec.Cmd
 	t      *testing.T
@@ -292,7 +296,7 @@ type program struct {
 	cancel context.CancelFunc
 }
 
-// begin starts a program in a folder; it has five minutes.
+// begin starts a program in a folder, with a time limit of five minutes.
 func begin(t *testing.T, dir string, env []string, name string, args ...string) *program {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -305,7 +309,7 @@ func begin(t *testing.T, dir string, env []string, name string, args ...string) 
 	return p
 }
 
-// end waits for a program that ends well and returns what it printed.
+// end waits until a program succeeds and returns its output.
 func (p *program) end() string {
 	p.t.Helper()
 	defer p.cancel()
@@ -315,7 +319,7 @@ func (p *program) end() string {
 	return p.out.String()
 }
 
-// report is the last line that a program printed.
+// report returns the last line of a program's output.
 func (p *program) report() (r received) {
 	p.t.Helper()
 	lines := strings.Split(strings.TrimSpace(p.end()), "\n")
@@ -325,5 +329,5 @@ func (p *program) report() (r received) {
 	return r
 }
 
-// tail is the end of a text: minified scripts print whole files when they fail.
+// tail returns the end of a text, because minified scripts print whole files when they fail.
 func tail(s string) string { return s[max(0, len(s)-3000):] }
