@@ -21,8 +21,8 @@ import (
 	"ehi-server/shared/files/local"
 )
 
-// hostile are names of files that no backup has, and that lead elsewhere if they are joined to a
-// folder.
+// hostile are file names that no backup contains, and that lead out of a folder if they are
+// joined to it.
 var hostile = []string{
 	"files/../../outside",
 	"files/../outside",
@@ -57,7 +57,7 @@ var hostile = []string{
 	`files\..\outside`,
 }
 
-// archiveOf is an archive with one file.
+// archiveOf returns an archive with one file.
 func archiveOf(t testing.TB, h tar.Header) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -71,7 +71,7 @@ func archiveOf(t testing.TB, h tar.Header) []byte {
 		h.Size = 4
 	}
 	if err := w.WriteHeader(&h); err != nil {
-		t.Skip(err) // tar cannot say it
+		t.Skip(err) // tar cannot express it
 	}
 	if _, err := io.WriteString(w, "evil"[:h.Size]); err != nil {
 		t.Fatal(err)
@@ -98,7 +98,7 @@ func restoreInto(t testing.TB, archive io.Reader, data string) error {
 	return err
 }
 
-// filesBelow are the regular files below a folder, in order.
+// filesBelow lists the regular files below a folder, in order.
 func filesBelow(t testing.TB, dir string) (out []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -113,7 +113,7 @@ func filesBelow(t testing.TB, dir string) (out []string) {
 	return out
 }
 
-// The names of an archive lead nowhere but to where a backup's files lie.
+// Names in an archive lead only to the places where a backup's files are stored.
 func TestARestoreWritesNothingElsewhere(t *testing.T) {
 	dir := t.TempDir()
 	for i, name := range []string{
@@ -141,7 +141,8 @@ func TestARestoreWritesNothingElsewhere(t *testing.T) {
 	}
 }
 
-// Links, folders and devices are in no backup: what follows them would be written where they lead.
+// No backup contains links, folders or devices. A restore that followed a link would write files
+// elsewhere.
 func TestARestoreTakesPlainFilesOnly(t *testing.T) {
 	dir := t.TempDir()
 	for i, kind := range []byte{tar.TypeSymlink, tar.TypeDir} {
@@ -157,8 +158,8 @@ func TestARestoreTakesPlainFilesOnly(t *testing.T) {
 	}
 }
 
-// sparse is an archive of a kilobyte with one file, which its header says to be an exabyte of
-// zeros.
+// sparse returns an archive of a kilobyte with one file that, according to its header, is an
+// exabyte of zeros.
 func sparse(t *testing.T, name string) []byte {
 	t.Helper()
 	var extended string
@@ -168,7 +169,7 @@ func sparse(t *testing.T, name string) []byte {
 		"GNU.sparse.name=" + name,
 		"GNU.sparse.realsize=1000000000000000000",
 	} {
-		// of two digits, with the space and the line's end
+		// its length has two digits; the space and the newline count too
 		extended += fmt.Sprintf("%d %s\n", len(r)+4, r)
 	}
 	stored := "1\n0\n0\n" + strings.Repeat("\x00", 506)
@@ -194,7 +195,7 @@ func sparse(t *testing.T, name string) []byte {
 	return out.Bytes()
 }
 
-// ustar is a header of a file (POSIX.1-1988).
+// ustar returns the header of a file (POSIX.1-1988).
 func ustar(name string, kind byte, size int) string {
 	head := fmt.Appendf(nil, "%-100s%07o\x00%07o\x00%07o\x00%011o\x00%011o\x00%8s%c", "", 0o600, 0,
 		0, size, 0, "", kind)
@@ -209,8 +210,8 @@ func ustar(name string, kind byte, size int) string {
 	return string(head)
 }
 
-// What a restore refuses is no backup to verify either: it says so of links, folders, devices
-// and names that no backup has, and reads no exabyte of zeros that are not there.
+// verify refuses what a restore refuses: links, folders, devices and names that no backup
+// contains. It does not read an exabyte of zeros that are not stored.
 func TestVerifyRefusesWhatARestoreRefuses(t *testing.T) {
 	dir := t.TempDir()
 	refused := func(what string, archive func(t *testing.T) []byte) {
@@ -251,7 +252,7 @@ func TestVerifyRefusesWhatARestoreRefuses(t *testing.T) {
 	}
 }
 
-// Whatever an archive is made of, it is put into the data folder or refused.
+// Whatever an archive contains, it is restored into the data folder or refused.
 func FuzzARestoreStaysInItsFolder(f *testing.F) {
 	for _, name := range append(hostile, "files/"+SandboxKeys, "records/MANIFEST-1",
 		"exports/job/0.1.seg", "exports/job/a.x") {
@@ -277,7 +278,7 @@ func FuzzARestoreStaysInItsFolder(f *testing.F) {
 	})
 }
 
-// backupOf is a backup of a data folder with a file beside, of a NATS with a record.
+// backupOf returns a backup of a data folder with a file in it, and of a NATS with a record.
 func backupOf(t *testing.T, data string) []byte {
 	t.Helper()
 	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Audit: &bus.AuditConfig{}})
@@ -303,8 +304,8 @@ func backupOf(t *testing.T, data string) []byte {
 	return archive.Bytes()
 }
 
-// repacked is an archive with another state, and with empty files behind it, as an earlier build
-// wrote it: without a table of contents.
+// repacked returns an archive with another state followed by empty files. It has no table of
+// contents, like an archive of an earlier build.
 func repacked(
 	t *testing.T, archive []byte, change func(state string) string, behind ...string,
 ) []byte {
@@ -355,9 +356,8 @@ func repacked(
 	return out.Bytes()
 }
 
-// A restore succeeds only where it has read the whole backup: an archive of which anything is
-// missing, wherever it was cut, is refused, and so is one whose state has more or less than was
-// written.
+// A restore succeeds only with a whole backup. An archive that was cut off anywhere is refused,
+// and so is one whose state has fewer or more records than were written.
 func TestARestoreTakesWholeBackupsOnly(t *testing.T) {
 	archive := backupOf(t, t.TempDir())
 	restore := func(archive []byte) error {
@@ -423,8 +423,8 @@ func TestARestoreTakesWholeBackupsOnly(t *testing.T) {
 	}
 }
 
-// What a backup collects on its way holds keys and passwords' hashes: it stays in the data folder,
-// readable for its owner only, and does not stay.
+// The temporary file of a backup contains keys and password hashes. It is in the data folder,
+// only its owner can read it, and it is removed.
 func TestABackupCollectsInTheDataFolder(t *testing.T) {
 	data := t.TempDir()
 	f, remove, err := spool(data)
@@ -442,7 +442,8 @@ func TestABackupCollectsInTheDataFolder(t *testing.T) {
 		t.Errorf("%q is left", got)
 	}
 
-	t.Setenv("TMPDIR", filepath.Join(data, "absent")) // whoever wants the system's folder fails
+	// opening a file in the system's temporary folder fails
+	t.Setenv("TMPDIR", filepath.Join(data, "absent"))
 	archive := bytes.NewReader(backupOf(t, data))
 	if got := filesBelow(t, data); !slices.Equal(got, []string{SandboxKeys}) {
 		t.Errorf("%q is left", got)
@@ -457,9 +458,9 @@ func TestABackupCollectsInTheDataFolder(t *testing.T) {
 	}
 }
 
-// A file that an archive has twice, as those of former builds may, is put once where it is the
-// same. One of two contents cannot be told to be the right one. The archive of the test has no
-// table: that is what else is wrong.
+// An archive of an earlier build may contain a file twice. It is restored once if both are the
+// same. If they differ, nobody can tell which one is right. The archive of this test also lacks
+// a table of contents.
 func TestAFileThatIsThereTwiceIsPutOnce(t *testing.T) {
 	for second, want := range map[string]error{"text": ErrCutOff, "xxxx": ErrForeign} {
 		var out bytes.Buffer
@@ -493,9 +494,8 @@ func TestAFileThatIsThereTwiceIsPutOnce(t *testing.T) {
 	}
 }
 
-// Exports in which another process works are not replaced, also where neither records nor a
-// state lie beside them: a server that makes its records up and has its state in an external
-// NATS holds nothing else.
+// Exports that another process uses are not replaced, even if there are neither records nor a
+// state next to them. A server with synthetic records and an external NATS has only exports.
 func TestExportsThatAreHeldAreNotReplaced(t *testing.T) {
 	archive, data := backupOf(t, t.TempDir()), t.TempDir()
 	store, err := local.Open(local.Config{Root: filepath.Join(data, files.Folder)})

@@ -15,8 +15,8 @@ import (
 	"ehi-server/shared/bus"
 )
 
-// An archive that promises more than the disk has room for is refused before anything of it is
-// written, whatever it has behind that.
+// An archive that needs more room than the disk has is refused before anything is written,
+// whatever follows its headers.
 func TestARestoreHasToHaveRoom(t *testing.T) {
 	dir := t.TempDir()
 	to, err := newTarget(dir)
@@ -43,7 +43,8 @@ func TestARestoreHasToHaveRoom(t *testing.T) {
 	}
 }
 
-// No more is written of an archive than it had when it was looked through, whatever it is by then.
+// A restore writes no more than the archive contained when it was checked, even if the archive
+// has changed since.
 func TestARestoreWritesWhatWasLookedThrough(t *testing.T) {
 	archive := backupOf(t, t.TempDir())
 	other := newBackedUp(t)
@@ -61,8 +62,8 @@ func TestARestoreWritesWhatWasLookedThrough(t *testing.T) {
 	}
 }
 
-// Records that this build cannot read are no backup of this server, unless it says itself that
-// something was broken.
+// An archive with records that this build cannot read is refused, unless its table of contents
+// lists damage.
 func TestARestoreTakesRecordsThatCanBeRead(t *testing.T) {
 	for _, e := range []bus.Entry{
 		{Bucket: bus.JobRecords, Key: "j", Value: []byte("{")},

@@ -22,8 +22,8 @@ import (
 	"ehi-server/shared/files/local"
 )
 
-// Whatever is flipped, cut off, left out, moved or put into an archive, reading it fails, or
-// gives exactly what was written (where the change means nothing).
+// If any byte of an archive is flipped, cut off, left out, moved or added, reading the archive
+// fails, or returns exactly what was written (if the change has no meaning).
 func TestAnyChangeOfAnArchiveIsFound(t *testing.T) {
 	archive := backupOf(t, t.TempDir())
 	whole, err := Verify(bytes.NewReader(archive))
@@ -46,7 +46,7 @@ func TestAnyChangeOfAnArchiveIsFound(t *testing.T) {
 			changed = slices.Delete(changed, at, min(len(changed), at+1+r.IntN(600)))
 		case 3: // something is there twice
 			changed = slices.Insert(changed, at, changed[at:min(len(changed), at+1+r.IntN(600))]...)
-		case 4: // something is empty, as a block that was not written
+		case 4: // something is zero, like a block that was not written
 			for i := at; i < min(len(changed), at+512); i++ {
 				changed[i] = 0
 			}
@@ -64,7 +64,8 @@ func TestAnyChangeOfAnArchiveIsFound(t *testing.T) {
 	}
 }
 
-// A table of contents that does not fit is found where the formats around it are sound.
+// A table of contents that does not match the files is detected even if the compression and tar
+// formats are intact.
 func TestATableOfContentsIsHeldToTheFiles(t *testing.T) {
 	made := time.Now()
 	written := func() table {
@@ -110,7 +111,7 @@ func TestATableOfContentsIsHeldToTheFiles(t *testing.T) {
 	}
 }
 
-// backedUp is a server's state and files, of which backups are made.
+// backedUp is the state and the files of a server to back up.
 type backedUp struct {
 	*testing.T
 	data  string
@@ -142,7 +143,7 @@ func (b backedUp) job(j *ehi.Job) {
 	}
 }
 
-// export stores a finished export whose files have these contents, and lie in one segment.
+// export stores a finished export with files of these contents in one segment.
 func (b backedUp) export(id string, contents ...string) []ehi.File {
 	b.Helper()
 	b.job(&ehi.Job{ID: id, Status: ehi.Approved, Tasks: 1})
@@ -182,7 +183,7 @@ func (b backedUp) export(id string, contents ...string) []ehi.File {
 	return table
 }
 
-// path is where an object lies.
+// path returns where an object is stored.
 func (b backedUp) path(job, object string) string {
 	b.Helper()
 	place, err := local.Place(job, object)
@@ -192,7 +193,7 @@ func (b backedUp) path(job, object string) string {
 	return filepath.Join(b.data, files.Folder, place)
 }
 
-// backup makes one, and gives it with what its table says.
+// backup returns a backup and its table of contents.
 func (b backedUp) backup() ([]byte, Contents) {
 	b.Helper()
 	var archive bytes.Buffer
@@ -207,8 +208,8 @@ func (b backedUp) backup() ([]byte, Contents) {
 	return archive.Bytes(), c
 }
 
-// What is missing of a finished export is said, and takes nothing else with it: not the rest of
-// the export.
+// A backup reports what is missing from a finished export, and contains everything else,
+// including the rest of the export.
 func TestABackupSaysWhatIsDamaged(t *testing.T) {
 	b := newBackedUp(t)
 	kept, size, _, err := b.store.PutAttachment("finished", strings.NewReader("kept"), 100)
@@ -233,8 +234,8 @@ func TestABackupSaysWhatIsDamaged(t *testing.T) {
 	}
 }
 
-// A byte that the disk has changed of the record store is said, by the file that it is in, and
-// the store goes into the archive for what is whole of it.
+// A backup reports a changed byte in the record store by its file, and contains the parts of the
+// store that are whole.
 func TestABackupSaysWhatIsDamagedOfTheRecords(t *testing.T) {
 	b := newBackedUp(t)
 	dir := filepath.Join(b.data, "records")
@@ -274,12 +275,12 @@ func TestABackupSaysWhatIsDamagedOfTheRecords(t *testing.T) {
 	if c := backup(); len(c.Damage) != 0 {
 		t.Fatalf("nothing is damaged, but: %q", c.Damage)
 	}
-	// now: the store may have merged some while it was open
+	// list the files now: the store may have merged some while it was open
 	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
 	if err != nil || len(tables) == 0 {
 		t.Fatal(tables, err)
 	}
-	var largest []byte // of resources: what a store reads when it is opened is in the others
+	var largest []byte // of resources: opening a store reads only the others
 	var path string
 	for _, table := range tables {
 		text, err := os.ReadFile(table)
@@ -299,9 +300,8 @@ func TestABackupSaysWhatIsDamagedOfTheRecords(t *testing.T) {
 	}
 }
 
-// A byte that the disk has changed is said, by the file that it is in. What lies beside it is
-// backed up and restored, and it itself is never taken for sound: not there, and not where it is
-// restored.
+// A backup reports a changed byte by its file. Everything else is backed up and restored. The
+// damaged file is never taken for intact, neither here nor after a restore.
 func TestABackupSaysWhatTheDiskHasChanged(t *testing.T) {
 	b := newBackedUp(t)
 	changed := b.export("changed", "one", "two", "three")

@@ -10,8 +10,8 @@ import (
 	"filippo.io/age"
 )
 
-// An encrypted archive is read by its recipients alone, and one that was changed or cut off by
-// nobody.
+// Only its recipients can read an encrypted archive. Nobody can read one that was changed or cut
+// off.
 func TestASealedBackupIsItsRecipientsAlone(t *testing.T) {
 	mine, err := age.GenerateX25519Identity()
 	if err != nil {
