@@ -250,7 +250,7 @@ func TestAnAdministratorProvesByTheProviderWhoHeIs(t *testing.T) {
 		b.sees(200, "You are signed in")
 		w.want(w.do(w.open, "GET", "/admin/jobs", "Cookie", session), 401, "")
 		b.visit(page)
-		b.sees(200, `value="All of it is hers"`, "Nothing was sent before you had proved who you are")
+		b.sees(200, `value="All of it is hers"`, "Nothing was sent, because you had to confirm that it is you")
 	}
 	w.wait(j.ID, ehi.Retrieved)
 }

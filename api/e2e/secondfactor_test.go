@@ -189,7 +189,7 @@ func TestASecondFactorIsAnAdministratorsChoice(t *testing.T) {
 	secret, recovery := b.setUp()
 	b.visit(w.open.Base + "/admin/ui/second-factor")
 	b.submitTo("/admin/ui/second-factor", "do", "codes")
-	b.sees(200, "The old ones are good no more")
+	b.sees(200, "The old codes no longer work")
 	renewed := shownCode.FindAllStringSubmatch(b.page, -1)
 	if _, err := w.open.AdminLoginWithCode(t.Context(), "admin", "admin-password", recovery[0]); err == nil {
 		t.Error("an old recovery code is good")
@@ -256,7 +256,7 @@ func (w *world) leftOpen(name, password string, api *client.Client) {
 	b.submitTo("/admin/ui/jobs/"+j.ID, "do", "approve", "reason", "All of it is hers")
 	b.sees(200, "Confirm that it is you")
 	b.submit("password", password)
-	b.sees(200, "Nothing was sent before you had proved who you are", `value="All of it is hers"`, "Waits for review")
+	b.sees(200, "Nothing was sent, because you had to confirm that it is you", `value="All of it is hers"`, "Waits for review")
 	b.visit(w.open.Base + "/admin/ui/jobs")
 	b.submitTo("/admin/ui/jobs", "do", "approve", "job", j.ID)
 	b.sees(200, "Confirm that it is you")

@@ -23,6 +23,7 @@ import (
 	"ehi-server/api/openid"
 	"ehi-server/api/request"
 	"ehi-server/api/server"
+	"ehi-server/api/staff"
 	"ehi-server/auth"
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/jobs"
@@ -479,7 +480,7 @@ func (n *Node) provider(base string) (*openid.Provider, error) {
 	if !n.cfg.StaffOIDC.On() {
 		return nil, nil
 	}
-	return openid.New(n.cfg.StaffOIDC, server.OpenIDCallback(base))
+	return openid.New(n.cfg.StaffOIDC, staff.OpenIDCallback(base))
 }
 
 // Addr is where it listens.

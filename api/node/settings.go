@@ -11,7 +11,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"ehi-server/api/server"
+	"ehi-server/api/staff"
 	"ehi-server/auth"
 	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/settings"
@@ -64,7 +64,7 @@ func Defaults() (c Config, err error) {
 }
 
 // settings are the configuration as administrators may see it.
-func (c Config) settings() (out []server.Setting) {
+func (c Config) settings() (out []staff.Setting) {
 	parser, err := kong.New(&c)
 	if err != nil { // the command line has been read by the same tags
 		panic(err)
@@ -84,7 +84,7 @@ func (c Config) settings() (out []server.Setting) {
 			value, _ = url.PathUnescape(u.String())
 		}
 		if f.Name != "help" {
-			out = append(out, server.Setting{Flag: "--" + f.Name, Value: value})
+			out = append(out, staff.Setting{Flag: "--" + f.Name, Value: value})
 		}
 	}
 	return out

@@ -1,4 +1,7 @@
-// Package server is the HTTP side: it turns requests into changes of job records and commands on the bus, and records
-// and files into answers. routes.go shows every route in one place; each group of routes has a file. It never exports
-// anything itself, never lists a directory, and keeps no state of its own.
+// Package server is the HTTP application. It holds the routes, the rules that say who may use them,
+// the middleware in front of all of them, and the answers to errors. The packages of handlers
+// (staff, patient, smart, fhirapi) register their routes with it.
+//
+// routes.go shows where every route comes from, and rules.go who may use it. The package never
+// exports anything itself, and keeps no state of its own.
 package server

@@ -15,6 +15,7 @@ import (
 	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/api/smart"
+	"ehi-server/api/staff"
 	"ehi-server/auth"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/disk"
@@ -63,8 +64,8 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	}
 	again := s.site.SendAgain(c, status)
 	switch {
-	case isStaffPage(c) && content.WantsPage(c):
-		return s.adminPages.fault(c, status, text, again)
+	case staff.IsPage(c) && content.WantsPage(c):
+		return s.staffPages.Fault(c, status, text, again)
 	case request.IsAdmin(c):
 		return c.JSON(fiber.Map{"error": text})
 	case strings.HasPrefix(c.Path(), "/auth/"):

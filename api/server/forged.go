@@ -12,23 +12,16 @@ import (
 	"ehi-server/api/staff"
 )
 
-// Routes of the administrators' API that are told from the others when they are registered.
-const (
-	adminLogin  = "/admin/login"
-	adminLogout = "/admin/logout"
-	adminUpload = "/admin/jobs/:id/add-files"
-)
-
 // changesState reports whether a route of the administrators' API changes something. Their pages are not
 // meant: each form of theirs has a token (see guard).
 func changesState(method, path string) bool {
-	api := strings.HasPrefix(path, "/admin/") && !strings.HasPrefix(path, staffBase+"/")
-	return api && (method != fiber.MethodGet || path == adminLogout)
+	api := strings.HasPrefix(path, "/admin/") && !strings.HasPrefix(path, staff.Base+"/")
+	return api && (method != fiber.MethodGet || path == staff.LogOutPath)
 }
 
 // changesAsStaff reports whether a route of administrators changes something, by the API or by a page.
 func changesAsStaff(method, path string) bool {
-	return changesState(method, path) || strings.HasPrefix(path, staffBase+"/") && method != fiber.MethodGet
+	return changesState(method, path) || strings.HasPrefix(path, staff.Base+"/") && method != fiber.MethodGet
 }
 
 // unforged lets requests to a route of the administrators' API pass that no page of another site can
@@ -48,7 +41,7 @@ func (s *Server) unforged(path string) fiber.Handler {
 
 // isUpload reports whether the bodies of a route are of types of their own, which its handler looks at. Of
 // them are such as a browser sends to another site without asking.
-func isUpload(path string) bool { return path == adminUpload || path == staff.ImportPath }
+func isUpload(path string) bool { return path == staff.UploadPath || path == staff.ImportPath }
 
 func isJSON(c *fiber.Ctx) bool {
 	mime := content.MediaType(c)
@@ -62,7 +55,7 @@ func bodyFits(c *fiber.Ctx, path string) bool {
 	switch {
 	case isUpload(path), isJSON(c):
 		return true
-	case path == adminLogin && content.MediaType(c) == fiber.MIMEApplicationForm:
+	case path == staff.LogInPath && content.MediaType(c) == fiber.MIMEApplicationForm:
 		return !fromBrowser(c) || c.Get("Sec-Fetch-Site") == "same-origin"
 	}
 	return content.MediaType(c) == "" && len(c.Body()) == 0

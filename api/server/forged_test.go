@@ -45,7 +45,7 @@ func TestEHI10AdministratorsChangesCannotBeForged(t *testing.T) {
 	tried := 0
 	for _, r := range s.app.GetRoutes(true) {
 		path := strings.NewReplacer(":id", "x", ":kind", "admin", ":name", "x").Replace(r.Path)
-		if !changesState(r.Method, r.Path) && r.Path != adminLogout || r.Method == "HEAD" {
+		if !changesState(r.Method, r.Path) && r.Path != staff.LogOutPath || r.Method == "HEAD" {
 			continue
 		}
 		tried++
@@ -64,11 +64,11 @@ func TestEHI10AdministratorsChangesCannotBeForged(t *testing.T) {
 				t.Errorf("%s %s with %q answers %d %s", r.Method, path, header, a.StatusCode(), a.Body())
 			}
 		}
-		if slices.Contains([]string{adminUpload, staff.ImportPath, adminLogout}, r.Path) {
+		if slices.Contains([]string{staff.UploadPath, staff.ImportPath, staff.LogOutPath}, r.Path) {
 			continue
 		}
 		for _, mime := range []string{"text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "text/json", "application/jsonx", ""} {
-			if mime == "application/x-www-form-urlencoded" && r.Path == adminLogin {
+			if mime == "application/x-www-form-urlencoded" && r.Path == staff.LogInPath {
 				continue
 			}
 			a := answer(s, r.Method, path, `{"username":"x"}`, "Content-Type", mime)

@@ -40,7 +40,7 @@ func TestPagesWithFormsStoreNothing(t *testing.T) {
 				continue
 			}
 			a := answer(s, r.Method, r.Path, "", "Accept", "text/html")
-			if setCookie(a, "ehi_csrf")+setCookie(a, staffGuard) != "" {
+			if setCookie(a, "ehi_csrf")+setCookie(a, "ehi_admin_csrf") != "" {
 				pages++
 			}
 		}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"ehi-server/api/staff"
+
 	"github.com/pquerna/otp/totp"
 	"github.com/valyala/fasthttp"
 )
@@ -19,6 +21,13 @@ type seat struct {
 	cookies map[string]string
 	token   string // of the pages' forms
 }
+
+// Pages of administrators.
+const (
+	provePage   = "/admin/ui/prove"
+	factorPage  = "/admin/ui/second-factor"
+	clientsPage = "/admin/ui/clients"
+)
 
 const seatPassword = "a long password of a test"
 
@@ -95,18 +104,18 @@ func TestEveryChangeOfAdministratorsAsksForARecentProofOrSaysWhyNot(t *testing.T
 		if rule.proved == (rule.unproved != "") {
 			t.Errorf("%s %s says neither that it asks for a proof nor why not, or both", r.Method, r.Path)
 		}
-		if r.Path == staffBase+"/logout" || r.Path == adminLogout || r.Path == adminLogin || strings.HasPrefix(r.Path, staffLogin) {
+		if r.Path == staff.Base+"/logout" || r.Path == staff.LogOutPath || r.Path == staff.LogInPath || strings.HasPrefix(r.Path, "/admin/ui/login") {
 			exempt++ // they end the session
 			continue
 		}
 		path := strings.NewReplacer(":id", "x", ":kind", "admin", ":name", "x", ":file", "x").Replace(r.Path)
 		var a *fasthttp.Response
 		asked := false
-		if strings.HasPrefix(r.Path, staffBase) {
-			b.get(staffJobs)
+		if strings.HasPrefix(r.Path, staff.Base) {
+			b.get("/admin/ui/jobs")
 			a = b.post(path, "password", "not it")
 			to := string(a.Header.Peek("Location"))
-			asked = a.StatusCode() == http.StatusSeeOther && strings.HasPrefix(to, staffProve+"?next=") && r.Path != staffProve
+			asked = a.StatusCode() == http.StatusSeeOther && strings.HasPrefix(to, provePage+"?next=") && r.Path != provePage
 		} else {
 			a = b.ask(r.Method, path, `{}`, "Content-Type", asJSON)
 			asked = a.StatusCode() == http.StatusUnauthorized && strings.Contains(string(a.Body()), "POST /admin/login") &&
@@ -148,15 +157,15 @@ func TestWhatWasTypedWaitsForTheProof(t *testing.T) {
 		"do", "add", "name", "An app of mine", "id", "mine", "kind", "public",
 		"redirects", "https://app.example.org/cb", "scope", "patient/$ehi-export",
 	}
-	b.get(staffClients)
-	if a := b.post(staffClients, append(client, "id", "first")...); string(a.Header.Peek("Location")) != staffClients {
+	b.get(clientsPage)
+	if a := b.post(clientsPage, append(client, "id", "first")...); string(a.Header.Peek("Location")) != clientsPage {
 		t.Fatalf("with a recent proof: %d %s", a.StatusCode(), a.Header.Peek("Location"))
 	}
 	later(10*time.Minute + time.Second)
-	b.get(staffClients)
-	a := b.post(staffClients, client...)
+	b.get(clientsPage)
+	a := b.post(clientsPage, client...)
 	prove := string(a.Header.Peek("Location"))
-	if prove != provePage(staffClients) {
+	if prove != provePage+"?next="+url.QueryEscape(clientsPage) {
 		t.Fatalf("it leads to %s", prove)
 	}
 	session := b.cookies["sid"]
@@ -165,7 +174,7 @@ func TestWhatWasTypedWaitsForTheProof(t *testing.T) {
 		t.Fatalf("%s", page)
 	}
 	for _, wrong := range []string{"", "wrong", "admin"} {
-		a = b.post(staffProve, "next", staffClients, "password", wrong, "username", "somebody")
+		a = b.post(provePage, "next", clientsPage, "password", wrong, "username", "somebody")
 		if string(a.Header.Peek("Location")) != prove {
 			t.Errorf("with the password %q it leads to %s", wrong, a.Header.Peek("Location"))
 		}
@@ -173,30 +182,30 @@ func TestWhatWasTypedWaitsForTheProof(t *testing.T) {
 		if a.StatusCode() != http.StatusUnauthorized || !strings.Contains(string(a.Body()), "Invalid username or password") {
 			t.Errorf("after a wrong password: %d", a.StatusCode())
 		}
-		b.get(staffJobs)
-		if a := b.post(staffClients, client...); string(a.Header.Peek("Location")) != prove {
+		b.get("/admin/ui/jobs")
+		if a := b.post(clientsPage, client...); string(a.Header.Peek("Location")) != prove {
 			t.Error("a wrong proof is one")
 		}
 	}
 	b.get(prove)
-	a = b.post(staffProve, "next", staffClients, "password", seatPassword)
-	if string(a.Header.Peek("Location")) != staffClients || b.cookies["sid"] == session {
+	a = b.post(provePage, "next", clientsPage, "password", seatPassword)
+	if string(a.Header.Peek("Location")) != clientsPage || b.cookies["sid"] == session {
 		t.Errorf("the proof leads to %s, in the same session: %v", a.Header.Peek("Location"), b.cookies["sid"] == session)
 	}
-	page := b.get(staffClients)
-	for _, typed := range []string{"An app of mine", `value="mine"`, "https://app.example.org/cb", "Nothing was sent before"} {
+	page := b.get(clientsPage)
+	for _, typed := range []string{"An app of mine", `value="mine"`, "https://app.example.org/cb", "Nothing was sent, because"} {
 		if !strings.Contains(page, typed) {
 			t.Errorf("%q is lost: %s", typed, page)
 		}
 	}
 	later(9 * time.Minute)
-	b.get(staffJobs)
-	b.post(staffClients, client...)
-	if page := b.get(staffClients); !strings.Contains(page, "The client") && !strings.Contains(page, "<code>mine</code>") {
+	b.get("/admin/ui/jobs")
+	b.post(clientsPage, client...)
+	if page := b.get(clientsPage); !strings.Contains(page, "The client") && !strings.Contains(page, "<code>mine</code>") {
 		t.Errorf("behind the proof nothing is added: %s", page)
 	}
-	b.get(staffJobs)
-	if a := b.post(staffProve, "next", "https://evil.example/", "password", seatPassword); string(a.Header.Peek("Location")) != staffJobs {
+	b.get("/admin/ui/jobs")
+	if a := b.post(provePage, "next", "https://evil.example/", "password", seatPassword); string(a.Header.Peek("Location")) != "/admin/ui/jobs" {
 		t.Errorf("the proof leads on to %s", a.Header.Peek("Location"))
 	}
 }
@@ -206,7 +215,7 @@ func TestASecondFactorCanBeSetUpLate(t *testing.T) {
 	b, later := seated(t, func(c *Config) { c.RequireSecondFactor = true })
 	shown := regexp.MustCompile(`Secret: <code>([A-Z2-7 ]+)<`)
 	secret := func() string {
-		if m := shown.FindStringSubmatch(b.get(staffFactor)); m != nil {
+		if m := shown.FindStringSubmatch(b.get(factorPage)); m != nil {
 			return strings.ReplaceAll(m[1], " ", "")
 		}
 		t.Fatal("no secret")
@@ -214,25 +223,25 @@ func TestASecondFactorCanBeSetUpLate(t *testing.T) {
 	}
 	first := secret()
 	later(11 * time.Minute)
-	a := b.post(staffFactor, "do", "set-up", "code", "000000", "next", staffClients)
+	a := b.post(factorPage, "do", "set-up", "code", "000000", "next", clientsPage)
 	prove := string(a.Header.Peek("Location"))
-	if !strings.HasPrefix(prove, staffProve+"?next=") {
+	if !strings.HasPrefix(prove, provePage+"?next=") {
 		t.Fatalf("it leads to %s", prove)
 	}
 	if page := b.get(prove); !strings.Contains(page, "Password for admin") {
 		t.Fatalf("%s", page)
 	}
-	b.post(staffProve, "next", staffFactor, "password", seatPassword)
+	b.post(provePage, "next", factorPage, "password", seatPassword)
 	code, err := totp.GenerateCode(secret(), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.post(staffFactor, "do", "set-up", "code", code)
-	if page := b.get(staffFactor); !strings.Contains(page, "Recovery codes (shown only once)") ||
+	b.post(factorPage, "do", "set-up", "code", code)
+	if page := b.get(factorPage); !strings.Contains(page, "Recovery codes (shown only once)") ||
 		strings.Contains(page, first) {
 		t.Errorf("it is not set up: %s", page)
 	}
-	if page := b.get(staffClients); !strings.Contains(page, "No clients registered") {
+	if page := b.get(clientsPage); !strings.Contains(page, "No clients registered") {
 		t.Errorf("behind the set-up: %s", page)
 	}
 }

@@ -36,8 +36,7 @@ func (s *Server) routes() {
 	s.on("GET", "/readyz", s.handleReady)
 
 	// Uploads are streamed; every other body is read at once and bounded.
-	s.on("POST", adminUpload, s.handleAddFiles, content.Drain)
-	s.imports().Routes(router{s})
+	s.uploadRoutes(router{s})
 	app.Use(s.limitBody)
 
 	for _, base := range request.Bases() {
@@ -52,12 +51,11 @@ func (s *Server) routes() {
 
 	s.smartRoutes(router{s})
 
-	s.staffRoutes()
-	s.on("POST", adminLogin, s.handleAdminLogin, s.failures.Limit)
-	s.on("GET", adminLogout, s.handleAdminLogout)
-	s.on("GET", "/admin/debug", s.handleDebug)
+	s.signInRoutes(router{s})
+	s.exportRoutes(router{s})
+	s.registryRoutes(router{s})
+	s.systemRoutes(router{s})
 	s.under(profiles, noCommandLine, pprof.New(pprof.Config{Prefix: "/admin"}))
-	s.adminRoutes(router{s})
 
 	s.on("GET", "/openapi.json", s.handleOpenAPI)
 	s.on("GET", "/docs/ehi", s.handleDocs)
@@ -121,64 +119,90 @@ func (s *Server) discovery() *smart.Discovery {
 	}
 }
 
-// imports takes records in.
-func (s *Server) imports() *staff.Imports {
-	into, _ := s.Source.(source.Importer) // nil for a source that takes none
-	return &staff.Imports{
-		Into: into, MaxResource: s.MaxResource, LeastFree: s.LeastFree, Receiver: s.receiver,
+// uploadRoutes take bodies of any length, of administrators.
+func (s *Server) uploadRoutes(r router) {
+	receiver := content.Receiver{Conns: s.conns, Wait: s.ReadTimeout}
+	documents := &staff.Documents{
+		Pages: s.staffPages, Exports: s.exports, Jobs: s.jobs, Receiver: receiver,
+	}
+	documents.Routes(r)
+	into, _ := s.Source.(source.Importer) // nil for a source that takes no records
+	imports := &staff.Imports{
+		Into: into, MaxResource: s.MaxResource, LeastFree: s.LeastFree, Receiver: receiver,
 		Trail: s.trail, Log: s.Log,
 	}
+	imports.Routes(r)
 }
 
-// adminRoutes are the JSON API of administrators.
-func (s *Server) adminRoutes(r router) {
-	controls := &staff.Controls{Sweeps: s.Sweeps, Level: s.Level, Trail: s.trail, Log: s.Log}
-	controls.Routes(r)
-	backups := &staff.Backups{Write: s.Backup, Trail: s.trail, Sender: s.sender, Log: s.Log}
-	backups.Routes(r)
-	audit := &staff.Audit{
-		Origins: s.Origins, Events: s.Bus.Audit, Trail: s.trail, Sender: s.sender,
+// signInRoutes are where administrators prove who they are.
+func (s *Server) signInRoutes(r router) {
+	provider := &staff.Provider{
+		Pages: s.staffPages, OpenID: s.OpenID, Accounts: s.Auth, Sessions: s.admins,
+		Used: s.Bus.Sessions, Failures: s.failures, Log: s.Log,
 	}
-	audit.Routes(r)
+	provider.Routes(r)
+	signIn := &staff.SignIn{
+		Pages: s.staffPages, Sessions: s.admins, Provider: provider, Failures: s.failures,
+	}
+	signIn.Routes(r)
+	factor := &staff.SecondFactor{
+		Pages: s.staffPages, Store: s.Auth, Sessions: s.admins, Trail: s.trail,
+		Required: s.RequireSecondFactor,
+	}
+	factor.Routes(r)
+}
+
+// exportRoutes are where administrators review exports.
+func (s *Server) exportRoutes(r router) {
+	live := &staff.Live{Feed: s.feed, Sender: s.sender}
+	live.Routes(r)
+	queue := &staff.Queue{
+		Pages: s.staffPages, Exports: s.exports, Progress: s.progress,
+		FourEyes: s.FourEyes, ReviewDue: s.ReviewDue,
+	}
+	queue.Routes(r)
+	review := &staff.Review{
+		Pages: s.staffPages, Exports: s.exports, Queue: queue, Contents: s.jobs, Sender: s.sender,
+		Names: s.Auth, Trail: s.trail, AttachmentBytes: s.AttachmentBytes,
+	}
+	review.Routes(r)
 	s.exports.Routes(r)
-	s.clients.Routes(r)
-	s.accounts.Routes(r)
+}
+
+// registryRoutes are where administrators manage clients, accounts and keys.
+func (s *Server) registryRoutes(r router) {
+	clients := &staff.Clients{Store: s.Auth, Jobs: s.jobs, Trail: s.trail}
+	clients.Routes(r)
+	clientsPage := &staff.ClientsPage{Pages: s.staffPages, Clients: clients, Sandbox: s.Sandbox}
+	clientsPage.Routes(r)
+	accounts := &staff.Accounts{
+		ConfigUser: s.AdminUser, Store: s.Auth, Patients: s.Source, Authority: s.authority,
+		Jobs: s.jobs, Trail: s.trail,
+	}
+	accounts.Routes(r)
+	accountsPage := &staff.AccountsPage{Pages: s.staffPages, Accounts: accounts}
+	accountsPage.Routes(r)
 	keys := &staff.Keys{Store: s.Auth, Trail: s.trail}
 	keys.Routes(r)
 }
 
-// staffRoutes are the pages of administrators.
-func (s *Server) staffRoutes() {
-	guard := s.adminPages.guarded()
-	s.on("GET", "/admin", s.handleStaffHome)
-	s.on("GET", staffLogin, s.handleStaffLoginPage, guard)
-	s.on("POST", staffLogin, s.handleStaffLogin, s.failures.Limit, guard)
-	s.on("GET", staffCode, s.handleStaffCodePage, guard)
-	s.on("POST", staffCode, s.handleStaffCode, s.failures.Limit, guard)
-	s.on("POST", staffOpenID, s.handleOpenID, s.failures.Limit, guard)
-	s.on("GET", staffCallback, s.handleOpenIDCallback, s.failures.Limit)
-	s.on("POST", staffBase+"/logout", s.handleStaffLogout, guard)
-	s.on("GET", staffBase+"/events", s.handleEvents)
-	page := func(method, path string, handler fiber.Handler) { s.register(method, path, nil, guard, handler) } // a stranger's token is of no interest
-	page("GET", staffJobs, s.handleStaffJobs)
-	page("POST", staffJobs, s.handleStaffBulk)
-	page("GET", staffJobs+"/:id", s.handleStaffJob)
-	page("POST", staffJobs+"/:id", s.handleStaffDecide)
-	page("POST", staffJobs+"/:id/remove-file", s.handleStaffRemoveFile)
-	page("POST", staffJobs+"/:id/delete", s.handleStaffDelete)
-	page("GET", staffJobs+"/:id/files", s.handleStaffFiles)
-	page("GET", staffJobs+"/:id/files/:file", s.handleStaffFile)
-	page("GET", staffJobs+"/:id/documents/:file", s.handleStaffDocument)
-	page("GET", staffBase+"/system", s.handleStaffSystem)
-	page("GET", staffBase+"/clients", s.handleStaffClients)
-	page("POST", staffBase+"/clients", s.handleStaffChangeClient)
-	page("GET", staffBase+"/accounts", s.handleStaffAccounts)
-	page("POST", staffBase+"/accounts", s.handleStaffChangeAccount)
-	page("GET", staffBase+"/audit", s.handleStaffAudit)
-	page("GET", staffProve, s.handleProvePage)
-	s.register("POST", staffProve, []fiber.Handler{s.failures.Limit}, guard, s.handleProve)
-	page("GET", staffFactor, s.handleSecondFactorPage)
-	page("POST", staffFactor, s.handleSecondFactor)
+// systemRoutes are where administrators look after the server.
+func (s *Server) systemRoutes(r router) {
+	system := &staff.System{
+		Pages: s.staffPages, Lanes: s.Bus, Totals: s.Bus.Jobs, Fleet: s.Bus.Fleet, Disk: s.Files,
+		Sweeps: s.Sweeps, Damages: s.jobs, Samples: s.samples, Readiness: s.readiness,
+		Condition: s.Condition, Settings: s.Settings,
+	}
+	system.Routes(r)
+	audit := &staff.Audit{
+		Pages: s.staffPages, Origins: s.Origins, Exports: s.exports, Events: s.Bus.Audit,
+		Trail: s.trail, Sender: s.sender,
+	}
+	audit.Routes(r)
+	controls := &staff.Controls{Sweeps: s.Sweeps, Level: s.Level, Trail: s.trail, Log: s.Log}
+	controls.Routes(r)
+	backups := &staff.Backups{Write: s.Backup, Trail: s.trail, Sender: s.sender, Log: s.Log}
+	backups.Routes(r)
 }
 
 // fhirRoutes is what stands below one variant of the FHIR base (EHI-1).
@@ -193,6 +217,13 @@ type router struct{ *Server }
 // On implements fhirapi.Router.
 func (r router) On(method, path string, handler fiber.Handler, before ...fiber.Handler) {
 	r.on(method, path, handler, before...)
+}
+
+// OnPage implements staff.Router.
+func (r router) OnPage(
+	method, path string, guard, handler fiber.Handler, before ...fiber.Handler,
+) {
+	r.register(method, path, before, guard, handler)
 }
 
 // exposed are the headers that a browser's client may read (EHI-15, REAL-14).

@@ -17,7 +17,7 @@ type rule struct {
 	says string
 	// guard lets those pass who may; nil lets everybody.
 	guard func(s *Server) fiber.Handler
-	// proved is whether an administrator has to have proved who he is a short while ago (see recently).
+	// proved is whether an administrator has to have proved who he is a short while ago (see staff.Gate).
 	proved bool
 	// staff is whether administrators pass, who leave a trail (see trailOf).
 	staff bool
@@ -112,7 +112,7 @@ func tokens(needs string, allow func(auth.Scopes) bool) rule {
 func pageFor(least auth.Role) rule {
 	return rule{
 		says:  "role " + string(least) + " (a page: others are led to the log-in)",
-		guard: func(s *Server) fiber.Handler { return s.staffPage(least) },
+		guard: func(s *Server) fiber.Handler { return s.gate.PageFor(least) },
 		staff: true,
 	}
 }
@@ -121,7 +121,7 @@ func pageFor(least auth.Role) rule {
 func atLeast(least auth.Role) rule {
 	return rule{
 		says:  "role " + string(least),
-		guard: func(s *Server) fiber.Handler { return s.staff(least) },
+		guard: func(s *Server) fiber.Handler { return s.gate.AtLeast(least) },
 		staff: true,
 	}
 }
@@ -130,7 +130,7 @@ func atLeast(least auth.Role) rule {
 // factor is set up.
 var themselves = rule{
 	says:  "role viewer, also without a second factor (a page: others are led to the log-in)",
-	guard: func(s *Server) fiber.Handler { return s.staffSelf },
+	guard: func(s *Server) fiber.Handler { return s.gate.Self },
 	staff: true,
 }
 
@@ -309,7 +309,7 @@ func (s *Server) register(method, path string, before []fiber.Handler, after ...
 	}
 	if r.proved { // behind the check of a page's token
 		last := len(after) - 1
-		after = append(append(slices.Clone(after[:last]), s.recently), after[last])
+		after = append(append(slices.Clone(after[:last]), s.gate.Recently), after[last])
 	}
 	handlers = append(handlers, after...)
 	if method == fiber.MethodGet { // HEAD too (REAL-13)

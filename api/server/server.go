@@ -117,7 +117,7 @@ type Deps struct {
 	// Level is the logger's level, which administrators may change; nil where it is fixed.
 	Level *slog.LevelVar
 	// Settings is what the process runs with, for administrators to see.
-	Settings []Setting
+	Settings []staff.Setting
 	// Sweeps is the keeper, as far as it waits for an administrator.
 	Sweeps Sweeps
 	// Condition is whether the process does all of its work; nil: it does.
@@ -164,11 +164,9 @@ type Server struct {
 	flashes    *page.Flashes
 	visitors   *patient.Pages // of patients and the public
 	wording    patient.Wording
-	adminPages *adminPages
+	staffPages *staff.Pages
+	gate       *staff.Gate
 	exports    *staff.Exports
-	clients    *staff.Clients
-	accounts   *staff.Accounts
-	receiver   content.Receiver
 	explain    explainer
 	pageGuard  page.Guard
 	format     formatBook
@@ -226,8 +224,8 @@ func New(c Config, d Deps) (*Server, error) {
 		Site: s.site, Views: s.views, Flashes: s.flashes, Guard: s.pageGuard,
 	}
 	s.explain = explainer{condition: d.Condition, largest: c.MaxBodyBytes, log: d.Log}
-	s.adminPages = &adminPages{
-		site: s.site, views: s.views, flashes: s.flashes, guard: s.pageGuard, explain: s.explain,
+	s.staffPages = &staff.Pages{
+		Site: s.site, Views: s.views, Flashes: s.flashes, Guard: s.pageGuard, Explain: s.explain,
 	}
 	s.tokens = session.Tokens{Auth: d.Auth, Open: c.Open, Sandbox: c.Sandbox}
 	s.patients = session.NewPatients(d.Bus.Sessions, c.Origins, d.Auth, c.Accounts)
@@ -238,6 +236,7 @@ func New(c Config, d Deps) (*Server, error) {
 		Sessions: d.Bus.Sessions, Auth: d.Auth, OpenID: d.OpenID, Trail: s.trail, Origins: c.Origins,
 		Clock: func() time.Time { return s.clock() },
 	})
+	s.gate = &staff.Gate{Pages: s.staffPages, Sessions: s.admins, ProofAge: c.ProofAge}
 	s.app = fiber.New(fiber.Config{
 		AppName: "EHI export server", DisableStartupMessage: true, Immutable: true,
 		ErrorHandler: s.handleError, JSONEncoder: json.Marshal, JSONDecoder: json.Unmarshal,
@@ -264,14 +263,8 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.fhir, err = s.newFHIR(); err != nil {
 		return nil, err
 	}
-	s.receiver = content.Receiver{Conns: s.conns, Wait: c.ReadTimeout}
 	s.exports = &staff.Exports{
 		Origins: c.Origins, Jobs: s.jobs, Index: d.Bus.Jobs, Describer: s.fhir,
-	}
-	s.clients = &staff.Clients{Store: d.Auth, Jobs: s.jobs, Trail: s.trail}
-	s.accounts = &staff.Accounts{
-		ConfigUser: c.AdminUser, Store: d.Auth, Patients: d.Source, Authority: s.authority,
-		Jobs: s.jobs, Trail: s.trail,
 	}
 	s.wording = patient.Wording{Jobs: s.jobs, Sandbox: c.Sandbox, Documents: s.fhir.ReadsBinaries()}
 	s.routes()

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"ehi-server/api/staff"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 )
@@ -134,7 +135,7 @@ func TestWhatAdministratorsAreRefusedLeavesAnEvent(t *testing.T) {
 
 // isStaffForm reports whether a route takes a form of administrators' pages, which has a token.
 func isStaffForm(method, path string) bool {
-	return method != http.MethodGet && strings.HasPrefix(path, staffBase+"/")
+	return method != http.MethodGet && strings.HasPrefix(path, staff.Base+"/")
 }
 
 // eventsOf counts the refusals in the trail, and holds them not to repeat what was typed.

@@ -3,7 +3,7 @@
 // second factors, and tells long responses when their request is no longer authorized.
 //
 // It renders no page and redirects nowhere. It returns values and errors; the pages of package
-// patient and package server decide what visitors see.
+// patient and package staff decide what visitors see.
 package session
 
 import (

@@ -18,6 +18,8 @@ import (
 // auth.Account.Kind, or session.ByConfig for the administrator of the configuration.
 type AccountStore interface {
 	Accounts(ctx context.Context) ([]auth.Account, error)
+	// Configured is what is stored of the administrator of the configuration.
+	Configured(name string) auth.Account
 	// Administrator and PatientAccount find an account by its name.
 	Administrator(name string) (_ auth.Account, known bool)
 	PatientAccount(ctx context.Context, name string) (auth.Account, error)
@@ -76,16 +78,16 @@ func (h *Accounts) handleAdd(c *fiber.Ctx) error {
 	if err := content.DecodeStrictly(c, &in); err != nil {
 		return err
 	}
-	a, err := h.Add(c, in.Account, in.Password)
+	a, err := h.add(c, in.Account, in.Password)
 	if err != nil {
 		return err
 	}
 	return c.Status(http.StatusCreated).JSON(a)
 }
 
-// Add adds an account. One that is refused is not named in the audit trail: a password may have
+// add adds an account. One that is refused is not named in the audit trail: a password may have
 // been typed into the field of its name.
-func (h *Accounts) Add(c *fiber.Ctx, in auth.Account, password string) (auth.Account, error) {
+func (h *Accounts) add(c *fiber.Ctx, in auth.Account, password string) (auth.Account, error) {
 	a, err := in, error(nil)
 	if in.Patient != "" {
 		_, err = h.Patients.Patient(c.UserContext(), in.Patient)
@@ -128,7 +130,7 @@ func (h *Accounts) handleSetPassword(c *fiber.Ctx) error {
 	if err := content.DecodeStrictly(c, &in); err != nil {
 		return err
 	}
-	if err := h.SetPassword(c, kind, name, in.Password); err != nil {
+	if err := h.setPassword(c, kind, name, in.Password); err != nil {
 		return err
 	}
 	return c.JSON(fiber.Map{"message": "Password set"})
@@ -139,7 +141,7 @@ func (h *Accounts) handleRemove(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := h.Remove(c, kind, name); err != nil {
+	if err := h.remove(c, kind, name); err != nil {
 		return err
 	}
 	return c.JSON(fiber.Map{"message": "Account removed"})
@@ -179,15 +181,15 @@ func (h *Accounts) change(c *fiber.Ctx, what, kind, name string, do func() error
 	return h.Jobs.DeleteUnauthorizedNow(c.UserContext())
 }
 
-// SetPassword gives an account a new password, which ends its sessions.
-func (h *Accounts) SetPassword(c *fiber.Ctx, kind, name, password string) error {
+// setPassword gives an account a new password, which ends its sessions.
+func (h *Accounts) setPassword(c *fiber.Ctx, kind, name, password string) error {
 	return h.change(c, "set the password of", kind, name, func() error {
 		return h.Store.SetPassword(c.UserContext(), kind, name, password)
 	})
 }
 
-// Remove removes an account, and ends what it has let in.
-func (h *Accounts) Remove(c *fiber.Ctx, kind, name string) error {
+// remove removes an account, and ends what it has let in.
+func (h *Accounts) remove(c *fiber.Ctx, kind, name string) error {
 	return h.change(c, "remove", kind, name, func() error {
 		return h.Store.RemoveAccount(c.UserContext(), kind, name)
 	})
@@ -200,14 +202,14 @@ func (h *Accounts) handleResetSecondFactor(c *fiber.Ctx) error {
 	if err != nil || kind != session.ByAccount && kind != session.ByConfig {
 		return auth.ErrNoAccount
 	}
-	if err := h.ResetSecondFactor(c, kind, name); err != nil {
+	if err := h.resetSecondFactor(c, kind, name); err != nil {
 		return err
 	}
 	return c.JSON(fiber.Map{"message": "Second factor reset"})
 }
 
-// ResetSecondFactor removes the second factor of an administrator.
-func (h *Accounts) ResetSecondFactor(c *fiber.Ctx, kind, name string) error {
+// resetSecondFactor removes the second factor of an administrator.
+func (h *Accounts) resetSecondFactor(c *fiber.Ctx, kind, name string) error {
 	err := h.Store.ResetSecondFactor(c.UserContext(), kind, name)
 	what := "reset the second factor of an administrator"
 	_, known := h.Store.Administrator(name)

@@ -29,16 +29,21 @@ type Events interface {
 	) error
 }
 
-// Audit lets administrators read the audit trail by the JSON API.
+// Audit lets administrators read the audit trail, by a page and as FHIR AuditEvents.
 type Audit struct {
+	Pages   *Pages
 	Origins request.Origins
+	Exports *Exports
 	Events  Events
 	Trail   Trail
 	Sender  Streamer
 }
 
-// Routes registers the API.
-func (h *Audit) Routes(r Router) { r.On("GET", "/admin/audit", h.handleAudit) }
+// Routes registers the page and the API.
+func (h *Audit) Routes(r Router) {
+	r.OnPage("GET", auditPath, h.Pages.guarded(), h.handlePage)
+	r.On("GET", "/admin/audit", h.handleAudit)
+}
 
 // auditQuery is what GET /admin/audit accepts.
 type auditQuery struct {

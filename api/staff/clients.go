@@ -72,15 +72,15 @@ func (h *Clients) handleAdd(c *fiber.Ctx) error {
 	if err := content.DecodeStrictly(c, &in); err != nil {
 		return err
 	}
-	client, secret, err := h.Add(c, in)
+	client, secret, err := h.add(c, in)
 	if err != nil {
 		return err
 	}
 	return c.Status(http.StatusCreated).JSON(registered{client, secret})
 }
 
-// Add adds a client.
-func (h *Clients) Add(c *fiber.Ctx, in auth.Client) (_ auth.Client, secret string, err error) {
+// add adds a client.
+func (h *Clients) add(c *fiber.Ctx, in auth.Client) (_ auth.Client, secret string, err error) {
 	in.CreatedBy = trail.Agent(c)
 	client, secret, err := h.Store.AddClient(c.UserContext(), in)
 	return client, secret, h.Trail.Change(c, err, additionOf(client, err))
@@ -100,15 +100,15 @@ func additionOf(client auth.Client, err error) string {
 }
 
 func (h *Clients) handleRotateSecret(c *fiber.Ctx) error {
-	client, secret, err := h.RotateSecret(c, c.Params("id"))
+	client, secret, err := h.rotateSecret(c, c.Params("id"))
 	if err != nil {
 		return err
 	}
 	return c.JSON(registered{client, secret})
 }
 
-// RotateSecret gives a client a new secret.
-func (h *Clients) RotateSecret(
+// rotateSecret gives a client a new secret.
+func (h *Clients) rotateSecret(
 	c *fiber.Ctx, id string,
 ) (client auth.Client, secret string, err error) {
 	secret, err = h.Store.RotateSecret(c.UserContext(), id)
@@ -120,14 +120,14 @@ func (h *Clients) RotateSecret(
 }
 
 func (h *Clients) handleRemove(c *fiber.Ctx) error {
-	if err := h.Remove(c, c.Params("id")); err != nil {
+	if err := h.remove(c, c.Params("id")); err != nil {
 		return err
 	}
 	return c.JSON(fiber.Map{"message": "Client removed"})
 }
 
-// Remove removes a client, and ends its exports.
-func (h *Clients) Remove(c *fiber.Ctx, id string) error {
+// remove removes a client, and ends its exports.
+func (h *Clients) remove(c *fiber.Ctx, id string) error {
 	what := "remove client " + h.name(c, id)
 	if err := h.Trail.Change(c, h.Store.RemoveClient(c.UserContext(), id), what); err != nil {
 		return err

@@ -32,8 +32,11 @@ type Index interface {
 	// Page lists the jobs to keep, newest first: at most limit of them (0: all) behind the job
 	// after ("": from the first).
 	Page(keep func(bus.Summary) bool, after string, limit int) []bus.Summary
-	// Peek is a job as this process knows it. Errors: ehi.NotFound.
+	// Summary is what this process knows of a job without reading it.
+	Summary(id string) (_ bus.Summary, known bool)
+	// Peek reads a job from this process's copy, and Get from the bucket. Errors: ehi.NotFound.
 	Peek(ctx context.Context, id string) (*ehi.Job, error)
+	Get(ctx context.Context, id string) (*ehi.Job, error)
 }
 
 // Describer describes jobs as applications see them (fhirapi.Handlers).
@@ -101,8 +104,8 @@ func (h *Exports) withManifest(c *fiber.Ctx, j *ehi.Job) (jobJSON, error) {
 	return out, err
 }
 
-// SendJob answers with a job after a change.
-func (h *Exports) SendJob(c *fiber.Ctx, j *ehi.Job, err error) error {
+// sendJob answers with a job after a change.
+func (h *Exports) sendJob(c *fiber.Ctx, j *ehi.Job, err error) error {
 	if err != nil {
 		return err
 	}
@@ -142,15 +145,15 @@ func (h *Exports) handleList(c *fiber.Ctx) error {
 }
 
 func (h *Exports) handleJob(c *fiber.Ctx) error {
-	j, err := h.Requested(c)
-	return h.SendJob(c, j, err)
+	j, err := h.requested(c)
+	return h.sendJob(c, j, err)
 }
 
-// Requested finds the request's job as the bucket has it now.
-func (h *Exports) Requested(c *fiber.Ctx) (*ehi.Job, error) { return h.Record(c, c.Params("id")) }
+// requested finds the request's job as the bucket has it now.
+func (h *Exports) requested(c *fiber.Ctx) (*ehi.Job, error) { return h.record(c, c.Params("id")) }
 
-// Record finds a job as the bucket has it now.
-func (h *Exports) Record(c *fiber.Ctx, id string) (*ehi.Job, error) {
+// record finds a job as the bucket has it now.
+func (h *Exports) record(c *fiber.Ctx, id string) (*ehi.Job, error) {
 	j, err := h.Jobs.Record(c.UserContext(), id)
 	return request.Noted(c, j, err)
 }
@@ -162,24 +165,24 @@ func (h *Exports) handleDecision(action ehi.Action) fiber.Handler {
 		if err != nil {
 			return err
 		}
-		j, err := h.Decide(c, c.Params("id"), action, d)
-		return h.SendJob(c, j, err)
+		j, err := h.decide(c, c.Params("id"), action, d)
+		return h.sendJob(c, j, err)
 	}
 }
 
-// Decision comes with an approval or a rejection. All of it may be left out, except for Contents of
+// decision comes with an approval or a rejection. All of it may be left out, except for Contents of
 // an approval where two administrators must approve.
-type Decision struct {
+type decision struct {
 	Reason string `json:"reason" form:"reason"`
 	// Contents is the digest of the export as the administrator saw it (see ehi.Job.Contents).
 	Contents string `json:"contents" form:"contents"`
 }
 
-// Decide approves or rejects an export.
-func (h *Exports) Decide(
-	c *fiber.Ctx, id string, action ehi.Action, d Decision,
+// decide approves or rejects an export.
+func (h *Exports) decide(
+	c *fiber.Ctx, id string, action ehi.Action, d decision,
 ) (*ehi.Job, error) {
-	j, err := h.Record(c, id)
+	j, err := h.record(c, id)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +193,7 @@ func (h *Exports) Decide(
 }
 
 // readDecision reads a decision, as JSON or as a form.
-func readDecision(c *fiber.Ctx) (d Decision, err error) {
+func readDecision(c *fiber.Ctx) (d decision, err error) {
 	if len(c.Body()) == 0 || c.Get(fiber.HeaderContentType) == "" {
 		return d, nil
 	}
@@ -205,15 +208,15 @@ func readDecision(c *fiber.Ctx) (d Decision, err error) {
 }
 
 func (h *Exports) handleDelete(c *fiber.Ctx) error {
-	if err := h.Delete(c); err != nil {
+	if err := h.delete(c); err != nil {
 		return err
 	}
 	return c.JSON(fiber.Map{"message": "Export deleted"})
 }
 
-// Delete deletes the request's job.
-func (h *Exports) Delete(c *fiber.Ctx) error {
-	j, err := h.Requested(c)
+// delete deletes the request's job.
+func (h *Exports) delete(c *fiber.Ctx) error {
+	j, err := h.requested(c)
 	if err != nil {
 		return err
 	}
@@ -232,13 +235,13 @@ func (h *Exports) handleRemoveFiles(c *fiber.Ctx) error {
 		return ehi.Errorf(ehi.Invalid,
 			`The body must be JSON with the names of attachments in "params"`)
 	}
-	j, err := h.Detach(c, in.Params)
-	return h.SendJob(c, j, err)
+	j, err := h.detach(c, in.Params)
+	return h.sendJob(c, j, err)
 }
 
-// Detach removes documents of the request's job.
-func (h *Exports) Detach(c *fiber.Ctx, names []string) (*ehi.Job, error) {
-	j, err := h.Requested(c)
+// detach removes documents of the request's job.
+func (h *Exports) detach(c *fiber.Ctx, names []string) (*ehi.Job, error) {
+	j, err := h.requested(c)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package server
+package staff
 
 import "testing"
 
@@ -39,7 +39,12 @@ func TestNamesAreFoundHoweverTheyAreWritten(t *testing.T) {
 		looked, id string
 		found      bool
 	}{
-		{"pat-1", "pat-123", true}, {"PAT-123", "pat-123", true}, {" pat ", "pat-123", true}, {"123", "pat-123", false}, {"pat-1234", "pat-123", false}, {"", "x", false},
+		{"pat-1", "pat-123", true},
+		{"PAT-123", "pat-123", true},
+		{" pat ", "pat-123", true},
+		{"123", "pat-123", false},
+		{"pat-1234", "pat-123", false},
+		{"", "x", false},
 	} {
 		if got := newSearch(c.looked).id(c.id); got != c.found {
 			t.Errorf("id %q in %q: %v", c.looked, c.id, got)

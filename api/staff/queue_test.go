@@ -1,18 +1,11 @@
-package server
+package staff
 
 import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"ehi-server/shared/ehi"
 )
-
-func TestMain(m *testing.M) {
-	// fasthttp starts this once a process, for its Date header, and never ends it.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
-}
 
 func TestAgesAreInTheirLargestUnit(t *testing.T) {
 	for d, want := range map[time.Duration]string{

@@ -1,4 +1,4 @@
-package server
+package staff
 
 import (
 	"net/url"
@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// maxFiles is about how many files of an export a page lists: those of whole parts.
+	// maxFiles is about how many files of an export a page lists. It lists whole parts.
 	maxFiles = 200
-	// maxParts is how many parts of an export are looked through for one page, however few of their
-	// files are looked for.
+	// maxParts is how many parts of an export are searched for one page, however few of their files
+	// match.
 	maxParts = 500
 )
 
@@ -27,7 +27,8 @@ type fileLine struct {
 	Bytes           int64
 }
 
-// filesPage is the files of some parts of an export: its tasks From to To, without To.
+// filesPage lists the files of some parts of an export: its tasks from From up to, but not
+// including, To.
 type filesPage struct {
 	Files    []fileLine
 	From, To int
@@ -35,9 +36,11 @@ type filesPage struct {
 	query    string
 }
 
-// filesOf lists files of an export, part by part from one on, or backwards from the one before it,
-// until a page is full. query narrows: a part of a file's name, or a whole one.
-func (s *Server) filesOf(c *fiber.Ctx, j *ehi.Job, query string, at int, back bool) (p filesPage, err error) {
+// filesOf lists files of an export until a page is full: part by part from at on or, if back is
+// true, backwards from the part before it. query is a part of the names of the files to list.
+func (h *Review) filesOf(
+	c *fiber.Ctx, j *ehi.Job, query string, at int, back bool,
+) (p filesPage, err error) {
 	p = filesPage{From: at, To: at, job: j, query: query}
 	for seen := 0; len(p.Files) < maxFiles && seen < maxParts; seen++ {
 		n := p.To
@@ -47,7 +50,7 @@ func (s *Server) filesOf(c *fiber.Ctx, j *ehi.Job, query string, at int, back bo
 		if n < 0 || n >= j.Tasks {
 			break
 		}
-		part, err := s.filesOfPart(c, j, query, n)
+		part, err := h.filesOfPart(c, j, query, n)
 		if err != nil {
 			return p, err
 		}
@@ -60,23 +63,27 @@ func (s *Server) filesOf(c *fiber.Ctx, j *ehi.Job, query string, at int, back bo
 	return p, nil
 }
 
-func (s *Server) filesOfPart(c *fiber.Ctx, j *ehi.Job, query string, n int) (out []fileLine, err error) {
-	t, err := s.jobs.Task(c.UserContext(), j, n)
+func (h *Review) filesOfPart(
+	c *fiber.Ctx, j *ehi.Job, query string, n int,
+) (out []fileLine, err error) {
+	t, err := h.Contents.Task(c.UserContext(), j, n)
 	if err != nil {
 		return nil, err
 	}
 	for i, f := range t.Files {
 		name := jobs.FileName(j, t, i)
 		if strings.Contains(strings.ToLower(name), query) {
-			out = append(out, fileLine{Name: name, Type: f.Type, URL: staffFilePath(j.ID, name), Count: f.Count, Bytes: f.Bytes})
+			out = append(out, fileLine{
+				Name: name, Type: f.Type, URL: filePath(j.ID, name), Count: f.Count, Bytes: f.Bytes,
+			})
 		}
 	}
 	return out, nil
 }
 
-func staffFilePath(job, name string) string { return staffJobPath(job) + "/files/" + name }
+func filePath(job, name string) string { return jobPath(job) + "/files/" + name }
 
-// Parts are how many parts the export has; First and Last those that the page shows, from 1.
+// Parts is how many parts the export has.
 func (p filesPage) Parts() int { return p.job.Tasks }
 
 // First is the first part that the page shows, from 1.
@@ -93,10 +100,10 @@ func (p filesPage) at(name string, part int) string {
 	if p.query != "" {
 		q.Set("q", p.query)
 	}
-	return staffJobPath(p.job.ID) + "/files?" + q.Encode()
+	return jobPath(p.job.ID) + "/files?" + q.Encode()
 }
 
-// Previous is the address of the page before this one, "" where there is none.
+// Previous is the address of the page before this one, "" if there is none.
 func (p filesPage) Previous() string {
 	if p.From == 0 {
 		return ""
@@ -104,7 +111,7 @@ func (p filesPage) Previous() string {
 	return p.at("before", p.From+1)
 }
 
-// Next is the address of the page behind this one, "" where there is none.
+// Next is the address of the page after this one, "" if there is none.
 func (p filesPage) Next() string {
 	if p.To == p.job.Tasks {
 		return ""
@@ -112,7 +119,7 @@ func (p filesPage) Next() string {
 	return p.at("part", p.To+1)
 }
 
-// hasFiles is an error for an export whose files are not, or no longer, for anybody to look at.
+// hasFiles is an error for an export whose files nobody may see yet, or any more.
 func hasFiles(j *ehi.Job) error {
 	if j.Status != ehi.Retrieved && j.Status != ehi.Approved {
 		return ehi.Errorf(ehi.NotFound, "The files of an export in %q state are not available", j.Status)
@@ -120,10 +127,10 @@ func hasFiles(j *ehi.Job) error {
 	return nil
 }
 
-// handleStaffFiles lists the files of an export: ?q= narrows, ?part= begins at a part, from 1, ?before=
-// ends before one.
-func (s *Server) handleStaffFiles(c *fiber.Ctx) error {
-	j, err := s.exports.Requested(c)
+// handleFiles lists the files of an export. ?q= narrows the list, ?part= begins it at a part,
+// counted from 1, and ?before= ends it before one.
+func (h *Review) handleFiles(c *fiber.Ctx) error {
+	j, err := h.Exports.requested(c)
 	if err != nil {
 		return err
 	}
@@ -133,12 +140,13 @@ func (s *Server) handleStaffFiles(c *fiber.Ctx) error {
 		at = c.QueryInt("before", 1)
 	}
 	if at < 1 || at > j.Tasks+1 {
-		return ehi.Errorf(ehi.Invalid, "Invalid part %q of %d", c.Query("part")+c.Query("before"), j.Tasks)
+		return ehi.Errorf(ehi.Invalid,
+			"Invalid part %q of %d", c.Query("part")+c.Query("before"), j.Tasks)
 	}
 	if err := hasFiles(j); err != nil {
 		return err
 	}
-	p, err := s.filesOf(c, j, query, at-1, back)
+	p, err := h.filesOf(c, j, query, at-1, back)
 	if err != nil {
 		return err
 	}
@@ -147,5 +155,6 @@ func (s *Server) handleStaffFiles(c *fiber.Ctx) error {
 		types = append(types, t)
 	}
 	slices.Sort(types)
-	return s.adminPages.render(c, "files", "jobs", "Files of an export", fiber.Map{"Job": j, "Page": p, "Query": query, "Types": types})
+	return h.Pages.render(c, "files", "jobs", "Files of an export",
+		fiber.Map{"Job": j, "Page": p, "Query": query, "Types": types})
 }

@@ -1,4 +1,4 @@
-package server
+package staff
 
 import (
 	"net/url"
@@ -11,12 +11,13 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// search is what somebody looks for.
+// search is what an administrator searches for.
 type search struct {
-	exact string   // in lower case, for ids
+	exact string   // in lower case, for IDs
 	words []string // as fhir.Fold writes them
 }
 
+// newSearch reads what was typed into the field of a search.
 func newSearch(text string) search {
 	s := search{exact: strings.ToLower(strings.TrimSpace(text))}
 	for _, word := range strings.FieldsFunc(text, parts) {
@@ -27,15 +28,17 @@ func newSearch(text string) search {
 	return s
 }
 
-// parts reports whether a character stands between the words of a name. An apostrophe does not.
+// parts reports whether a character separates the words of a name. An apostrophe does not.
 func parts(r rune) bool {
-	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) && !strings.ContainsRune("'’`", r)
+	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) &&
+		!strings.ContainsRune("'’`", r)
 }
 
-// none reports whether nothing is looked for.
+// none reports whether nothing is searched for.
 func (s search) none() bool { return s.exact == "" }
 
-// name reports whether a name has all of the words, in any order: "Núñez, Ana" is found by "ana nunez".
+// name reports whether a name has all of the words, in any order: "Núñez, Ana" is found by "ana
+// nunez".
 func (s search) name(name string) bool {
 	if len(s.words) == 0 {
 		return false
@@ -49,23 +52,24 @@ func (s search) name(name string) bool {
 	return true
 }
 
-// id reports whether an id begins with what is looked for.
+// id reports whether an ID begins with what is searched for.
 func (s search) id(id string) bool {
-	return s.exact != "" && len(id) >= len(s.exact) && strings.EqualFold(id[:len(s.exact)], s.exact)
+	return s.exact != "" && len(id) >= len(s.exact) &&
+		strings.EqualFold(id[:len(s.exact)], s.exact)
 }
 
 // pageSize is how many lines a page of clients or accounts shows.
 const pageSize = 100
 
-// pager is which part of a list a page shows, and the way to the others.
+// pager is which part of a list a page shows, and where the other parts are.
 type pager struct {
 	Path, Query             string
 	Page, Pages             int
-	First, Last, Total, All int // lines; Total are those that are looked for, of All
+	First, Last, Total, All int // lines; Total of All are found by the search
 }
 
-// paged is the part of a list that a page's address asks for: of those lines that admit the search, if
-// there is one.
+// paged is the part of a list that the address of a page asks for. With a search, it is a part
+// of the lines that the search finds.
 func paged[T any](c *fiber.Ctx, list []T, admits func(T, search) bool) ([]T, pager) {
 	p := pager{Path: c.Path(), Query: strings.TrimSpace(c.Query("q")), All: len(list)}
 	if s := newSearch(p.Query); !s.none() {
@@ -100,7 +104,7 @@ func (p pager) at(page int) string {
 	return p.Path + "?" + q.Encode()
 }
 
-// Previous and Next are the addresses of the pages beside this one, "" where there is none.
+// Previous is the address of the page before this one, "" if there is none.
 func (p pager) Previous() string {
 	if p.Page == 1 {
 		return ""
@@ -108,7 +112,7 @@ func (p pager) Previous() string {
 	return p.at(p.Page - 1)
 }
 
-// Next is the address of the page behind this one, "" where there is none.
+// Next is the address of the page after this one, "" if there is none.
 func (p pager) Next() string {
 	if p.Page == p.Pages {
 		return ""

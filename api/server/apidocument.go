@@ -1,0 +1,38 @@
+package server
+
+import (
+	"bytes"
+	"sync"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/api/content"
+	"ehi-server/api/openapi"
+	"ehi-server/shared/telemetry"
+)
+
+// gap stands for the origin while the API's document is made. It is nobody's name (RFC 2606 2).
+const gap = "https://origin.invalid"
+
+// apiDocument is the API's document, which is one for as long as the process lives but for the origin.
+var apiDocument = sync.OnceValues(func() (*content.Prepared, error) {
+	text, err := json.Marshal(openapi.Document(gap, telemetry.Version()))
+	if err != nil {
+		return nil, err
+	}
+	return content.Prepare(fiber.MIMEApplicationJSON, bytes.Split(text, []byte(gap))...), nil
+})
+
+// handleOpenAPI describes the API.
+func (s *Server) handleOpenAPI(c *fiber.Ctx) error {
+	document, err := apiDocument()
+	if err != nil {
+		return err
+	}
+	origin, err := json.Marshal(s.Origins.Base(c))
+	if err != nil {
+		return err
+	}
+	return document.Send(c, origin[1:len(origin)-1]) // without its quotes
+}
