@@ -333,7 +333,14 @@ func TestWhatAdministratorsTypeOutlastsTheirSession(t *testing.T) {
 			{"/jobs?do=reject&job=" + j.ID, "", []string{"reason", "of them all"}, []string{`value="of them all"`, "Reject 1 export?"}},
 			{"/jobs?q=a", "/admin/ui/jobs", []string{"do", "approve", "job", j.ID}, []string{"Approve 1 export?"}},
 			{"/clients", "", []string{"do", "add", "name", "An app", "kind", "confidential-symmetric", "redirects", "https://x.example/cb", "scope", "patient/$ehi-export"}, []string{`value="An app"`, ">https://x.example/cb</textarea>", "<option selected>confidential-symmetric"}},
-			{"/accounts", "/admin/ui/accounts", []string{"do", "add", "username", "vera", "password", "never to be kept", "role", "reviewer"}, []string{`value="vera"`, "<option selected>reviewer", "except passwords"}},
+			{
+				"/accounts", "/admin/ui/accounts",
+				[]string{
+					"do", "add", "username", "vera", "password", "never to be kept",
+					"role", "reviewer",
+				},
+				[]string{`value="vera"`, "<option selected>reviewer", "except passwords"},
+			},
 		} {
 			b.visit(ui + c.page)
 			w.expire(b, tokens)

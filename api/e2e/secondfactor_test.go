@@ -256,7 +256,8 @@ func (w *world) leftOpen(name, password string, api *client.Client) {
 	b.submitTo("/admin/ui/jobs/"+j.ID, "do", "approve", "reason", "All of it is hers")
 	b.sees(200, "Confirm that it is you")
 	b.submit("password", password)
-	b.sees(200, "Nothing was sent, because you had to confirm that it is you", `value="All of it is hers"`, "Waits for review")
+	b.sees(200, "Nothing was sent, because you had to confirm that it is you",
+		`value="All of it is hers"`, "Waits for review")
 	b.visit(w.open.Base + "/admin/ui/jobs")
 	b.submitTo("/admin/ui/jobs", "do", "approve", "job", j.ID)
 	b.sees(200, "Confirm that it is you")

@@ -146,7 +146,7 @@ func TestAChangeWithoutAWordAboutItsProofIsAProgrammersError(t *testing.T) {
 			t.Errorf("it was registered, or refused for another reason: %q", said)
 		}
 	}()
-	s.on("POST", "/admin/new", s.handleHome)
+	s.on("POST", "/admin/new", s.handleAlive)
 }
 
 // What was typed waits for the proof, and is there again behind it; the proof is good for ten minutes, and

@@ -13,6 +13,7 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/pprof"
 	"github.com/gofiber/fiber/v2/middleware/recover"
 
+	"ehi-server/api/console"
 	"ehi-server/api/content"
 	"ehi-server/api/faulty"
 	"ehi-server/api/patient"
@@ -57,10 +58,10 @@ func (s *Server) routes() {
 	s.systemRoutes(router{s})
 	s.under(profiles, noCommandLine, pprof.New(pprof.Config{Prefix: "/admin"}))
 
-	s.on("GET", "/openapi.json", s.handleOpenAPI)
-	s.on("GET", "/docs/ehi", s.handleDocs)
-	s.on("GET", "/docs/api", s.handleAPIDocs)
-	s.on("GET", "/", s.handleHome)
+	developers := &console.Pages{
+		Views: s.views, Origins: s.Origins, Sandbox: s.Sandbox, Records: s.Source, Log: s.Log,
+	}
+	developers.Routes(router{s})
 	assets, err := fs.Sub(web.Files, "assets")
 	if err != nil { // the folder is part of the build
 		panic(err)

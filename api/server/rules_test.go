@@ -64,7 +64,7 @@ func documentedRule(o openapi.Operation) (rule, bool) {
 // A route without a rule cannot be registered.
 func TestARouteWithoutARuleIsAProgrammersError(t *testing.T) {
 	s := routed(t)
-	for _, register := range []func(){func() { s.on("GET", "/new", s.handleHome) }, func() { s.under("/new") }, func() { s.on("DELETE", "/fhir/metadata", s.handleHome) }} {
+	for _, register := range []func(){func() { s.on("GET", "/new", s.handleAlive) }, func() { s.under("/new") }, func() { s.on("DELETE", "/fhir/metadata", s.handleAlive) }} {
 		func() {
 			defer func() {
 				if recover() == nil {

@@ -169,8 +169,6 @@ type Server struct {
 	exports    *staff.Exports
 	explain    explainer
 	pageGuard  page.Guard
-	format     formatBook
-	docs       docsBook
 	sender     *content.Sender
 	kept       *kv.Storage // what pages keep: drafts, notices, interactions
 	readiness  *readiness

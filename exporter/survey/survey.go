@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 )
 
@@ -72,8 +73,16 @@ type surveyor struct {
 
 var errEnough = errors.New("enough was seen")
 
+// Records are the records that are examined (source.Source).
+type Records interface {
+	// Patients lists at most limit of the patients.
+	Patients(ctx context.Context, limit int) ([]ehi.Patient, error)
+	// Open opens a patient's record; Close it.
+	Open(ctx context.Context, patient string) (source.Record, error)
+}
+
 // Take examines the first records of a source.
-func Take(ctx context.Context, s source.Source, limits Limits) (Survey, error) {
+func Take(ctx context.Context, s Records, limits Limits) (Survey, error) {
 	v := &surveyor{limits: limits, types: map[string]*found{}}
 	patients, err := s.Patients(ctx, limits.Patients)
 	if err != nil {
@@ -91,7 +100,7 @@ func Take(ctx context.Context, s source.Source, limits Limits) (Survey, error) {
 	return v.conclude(), nil
 }
 
-func (v *surveyor) record(ctx context.Context, s source.Source, patient string) (err error) {
+func (v *surveyor) record(ctx context.Context, s Records, patient string) (err error) {
 	r, err := s.Open(ctx, patient)
 	if err != nil {
 		return err

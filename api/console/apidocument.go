@@ -1,4 +1,4 @@
-package server
+package console
 
 import (
 	"bytes"
@@ -12,10 +12,10 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// gap stands for the origin while the API's document is made. It is nobody's name (RFC 2606 2).
+// gap stands for the origin while the OpenAPI document is made. Nobody has this name (RFC 2606 2).
 const gap = "https://origin.invalid"
 
-// apiDocument is the API's document, which is one for as long as the process lives but for the origin.
+// apiDocument is the OpenAPI document, made once. Only the origin differs between answers.
 var apiDocument = sync.OnceValues(func() (*content.Prepared, error) {
 	text, err := json.Marshal(openapi.Document(gap, telemetry.Version()))
 	if err != nil {
@@ -24,13 +24,13 @@ var apiDocument = sync.OnceValues(func() (*content.Prepared, error) {
 	return content.Prepare(fiber.MIMEApplicationJSON, bytes.Split(text, []byte(gap))...), nil
 })
 
-// handleOpenAPI describes the API.
-func (s *Server) handleOpenAPI(c *fiber.Ctx) error {
+// handleOpenAPI sends the OpenAPI document.
+func (h *Pages) handleOpenAPI(c *fiber.Ctx) error {
 	document, err := apiDocument()
 	if err != nil {
 		return err
 	}
-	origin, err := json.Marshal(s.Origins.Base(c))
+	origin, err := json.Marshal(h.Origins.Base(c))
 	if err != nil {
 		return err
 	}

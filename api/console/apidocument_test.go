@@ -1,4 +1,4 @@
-package server
+package console
 
 import (
 	"io"
@@ -13,13 +13,15 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// The API's document is made once, and says for each origin what one that is made for it alone says.
+// The OpenAPI document is made once, and is for each origin what a document made for it would be.
 func TestTheAPIsDocumentIsMadeOnce(t *testing.T) {
 	tags := map[string]string{}
-	for _, origin := range []string{"https://ehi.example.org", "http://127.0.0.1:8080", `http://"},{"x":"`, "http://<ü>", ""} {
+	for _, origin := range []string{
+		"https://ehi.example.org", "http://127.0.0.1:8080", `http://"},{"x":"`, "http://<ü>", "",
+	} {
 		app := fiber.New()
-		s := &Server{Config: Config{Origins: request.Origins{BaseURL: origin, Fixed: true}}}
-		app.Get("/openapi.json", s.handleOpenAPI)
+		pages := &Pages{Origins: request.Origins{BaseURL: origin, Fixed: true}}
+		app.Get("/openapi.json", pages.handleOpenAPI)
 		ask := func(etag string) (status int, tag, body string) {
 			t.Helper()
 			req := httptest.NewRequest("GET", "/openapi.json", nil)
@@ -50,23 +52,5 @@ func TestTheAPIsDocumentIsMadeOnce(t *testing.T) {
 		if status, again, body := ask(tag); status != 304 || again != tag || body != "" {
 			t.Errorf("%q: %d %s %q to who has it", origin, status, again, body)
 		}
-	}
-}
-
-// The page of the format is made anew where there is something new to say, and only the last one is kept.
-func TestThePageOfTheFormatIsMadeOnce(t *testing.T) {
-	b, made := docsBook{}, 0
-	render := func() ([]byte, error) {
-		made++
-		return []byte("page"), nil
-	}
-	at := now()
-	for i, times := range []int{3, 3} {
-		for range times {
-			if _, err := b.of(at, render); err != nil || made != i+1 {
-				t.Fatalf("made %d times, %v", made, err)
-			}
-		}
-		at = at.Add(1)
 	}
 }

@@ -1,0 +1,74 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"ehi-server/api/content"
+	"ehi-server/shared/ehi"
+)
+
+// docsBook keeps the latest page that explains the format.
+type docsBook struct {
+	mu   sync.Mutex
+	page *content.Prepared
+	at   time.Time
+}
+
+// of is the page about what was found at a time. render makes it, if it is not the one that is
+// kept.
+func (b *docsBook) of(at time.Time, render func() ([]byte, error)) (*content.Prepared, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.page != nil && b.at.Equal(at) {
+		return b.page, nil
+	}
+	text, err := render()
+	if err != nil {
+		return nil, err
+	}
+	b.page, b.at = content.Prepare(fiber.MIMETextHTMLCharsetUTF8, bytes.Clone(text)), at
+	return b.page, nil
+}
+
+// handleDocs explains what an export holds (EHI-5, REAL-15).
+func (h *Pages) handleDocs(c *fiber.Ctx) error {
+	page, at, err := h.describeTypes(c.UserContext())
+	if err != nil { // the rest of the page is true nevertheless
+		h.Log.Warn("describe the types of the export format", "err", err)
+		return h.renderDocs(c, page)
+	}
+	kept, err := h.docs.of(at, func() ([]byte, error) {
+		err := h.renderDocs(c, page)
+		return c.Response().Body(), err
+	})
+	if err != nil {
+		return err
+	}
+	return kept.Send(c, nil)
+}
+
+func (h *Pages) renderDocs(c *fiber.Ctx, page fiber.Map) error {
+	page["Categories"], page["Authorizations"] = ehi.Categories(), ehi.Authorizations()
+	page["T"] = h.Views.Default()
+	return h.render(c, "docs", "ehi", "What an export holds", "", page)
+}
+
+// describeTypes is what the page says about the types that the server can export or, in the
+// sandbox, about those in its records. at is when the records were examined.
+func (h *Pages) describeTypes(ctx context.Context) (page fiber.Map, at time.Time, err error) {
+	page = fiber.Map{}
+	if !h.Sandbox {
+		page["Published"], err = published()
+		return page, at, err
+	}
+	found, examples, at, err := h.format.of(ctx, h.Records)
+	if err == nil {
+		page["Survey"], page["Examples"] = found, examples
+	}
+	return page, at, err
+}

@@ -1,0 +1,25 @@
+package console
+
+import (
+	"testing"
+	"time"
+)
+
+// The page of the format is made again when there is something new to say, and only the latest
+// one is kept.
+func TestThePageOfTheFormatIsMadeOnce(t *testing.T) {
+	b, made := docsBook{}, 0
+	render := func() ([]byte, error) {
+		made++
+		return []byte("page"), nil
+	}
+	at := time.Now()
+	for i, times := range []int{3, 3} {
+		for range times {
+			if _, err := b.of(at, render); err != nil || made != i+1 {
+				t.Fatalf("made %d times, %v", made, err)
+			}
+		}
+		at = at.Add(1)
+	}
+}
