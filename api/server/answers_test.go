@@ -109,13 +109,18 @@ func ask(t *testing.T, s *Server, method, target string, header ...string) *http
 func TestABodyThatNobodyAnnouncedIsNotSent(t *testing.T) {
 	s := routed(t)
 	s.app.Get("/filled-in", func(c *fiber.Ctx) error { return c.SendStatus(fiber.StatusTeapot) })
-	if a := ask(t, s, "GET", "/filled-in"); a.StatusCode != fiber.StatusTeapot || a.ContentLength != 0 || a.Header.Get("Content-Type") != "" {
-		t.Errorf("%d with %d bytes of %q", a.StatusCode, a.ContentLength, a.Header.Get("Content-Type"))
+	a := ask(t, s, "GET", "/filled-in")
+	if a.StatusCode != fiber.StatusTeapot || a.ContentLength != 0 ||
+		a.Header.Get("Content-Type") != "" {
+		t.Errorf("%d with %d bytes of %q", a.StatusCode, a.ContentLength,
+			a.Header.Get("Content-Type"))
 	}
 	for _, path := range []string{"/healthz", "/readyz"} {
 		for _, method := range []string{"GET", "HEAD"} {
-			if a := ask(t, s, method, path); a.ContentLength > 0 || a.StatusCode >= 400 || a.Header.Get("Content-Type") != "" {
-				t.Errorf("%s %s: %d with %d bytes of %q", method, path, a.StatusCode, a.ContentLength, a.Header.Get("Content-Type"))
+			a := ask(t, s, method, path)
+			if a.ContentLength > 0 || a.StatusCode >= 400 || a.Header.Get("Content-Type") != "" {
+				t.Errorf("%s %s: %d with %d bytes of %q", method, path, a.StatusCode,
+					a.ContentLength, a.Header.Get("Content-Type"))
 			}
 		}
 	}
@@ -125,7 +130,11 @@ func TestABodyThatNobodyAnnouncedIsNotSent(t *testing.T) {
 // one.
 func TestEHI10AnyWrongLoginIsAnsweredAlike(t *testing.T) {
 	s := routed(t)
-	for _, header := range [][]string{nil, {"Content-Type", "application/json"}, {"Content-Type", "application/x-www-form-urlencoded"}} {
+	for _, header := range [][]string{
+		nil,
+		{"Content-Type", "application/json"},
+		{"Content-Type", "application/x-www-form-urlencoded"},
+	} {
 		if a := ask(t, s, "POST", "/admin/login", header...); a.StatusCode != 401 {
 			t.Errorf("%v: %d", header, a.StatusCode)
 		}
@@ -153,8 +162,13 @@ func TestAnUnacceptableFormatIsRefusedAsTheClientReads(t *testing.T) {
 // process says that it is to be replaced: liveness fails, not readiness alone.
 func TestAProcessThatNATSRefusesIsNotAlive(t *testing.T) {
 	opts := &natsserver.Options{
-		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
-		Users: []*natsserver.User{{Username: "ehi", Password: "of-the-test"}},
+		Host:      "127.0.0.1",
+		Port:      -1,
+		JetStream: true,
+		StoreDir:  t.TempDir(),
+		NoLog:     true,
+		NoSigs:    true,
+		Users:     []*natsserver.User{{Username: "ehi", Password: "of-the-test"}},
 	}
 	nats, err := natsserver.NewServer(opts)
 	if err != nil {
@@ -165,7 +179,11 @@ func TestAProcessThatNATSRefusesIsNotAlive(t *testing.T) {
 	if !nats.ReadyForConnections(time.Minute) {
 		t.Fatal("NATS does not start")
 	}
-	b, err := bus.Open(t.Context(), bus.Config{URL: nats.ClientURL(), Access: bus.Access{Password: "of-the-test"}, Audit: &bus.AuditConfig{}})
+	b, err := bus.Open(t.Context(), bus.Config{
+		URL:    nats.ClientURL(),
+		Access: bus.Access{Password: "of-the-test"},
+		Audit:  &bus.AuditConfig{},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

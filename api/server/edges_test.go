@@ -21,26 +21,42 @@ import (
 	"ehi-server/shared/weburl"
 )
 
-// hugePages are pages that no list has, among them those whose place in a list is more than a number
-// holds.
+// hugePages are pages that no list has, among them those whose place in a list is more than a
+// number holds.
 var hugePages = []string{
-	strconv.Itoa(math.MaxInt64), strconv.Itoa(math.MaxInt64 - 1), strconv.Itoa(math.MaxInt64/50 + 2), strconv.Itoa(math.MaxInt64/100 + 2),
-	strconv.Itoa(1 << 62), strconv.Itoa(1 << 58), "18446744073709551616", "99999999999999999999", strconv.Itoa(math.MinInt64), "-1", "0", "x", "",
+	strconv.Itoa(math.MaxInt64),
+	strconv.Itoa(math.MaxInt64 - 1),
+	strconv.Itoa(math.MaxInt64/50 + 2),
+	strconv.Itoa(math.MaxInt64/100 + 2),
+	strconv.Itoa(1 << 62),
+	strconv.Itoa(1 << 58),
+	"18446744073709551616",
+	"99999999999999999999",
+	strconv.Itoa(math.MinInt64),
+	"-1",
+	"0",
+	"x",
+	"",
 }
 
 // A page number of any size leads to a page, or is refused; it is never an error of the server.
 func TestPageNumbersOfAnySize(t *testing.T) {
-	s := routed(t, func(c *Config) { c.AdminUser, c.AdminPassword = "admin", "a long password of a test" })
-	in := answer(s, "POST", "/admin/login", `{"username":"admin","password":"a long password of a test"}`, "Content-Type", asJSON)
+	s := routed(t, func(c *Config) {
+		c.AdminUser, c.AdminPassword = "admin", "a long password of a test"
+	})
+	in := answer(s, "POST", "/admin/login",
+		`{"username":"admin","password":"a long password of a test"}`, "Content-Type", asJSON)
 	sid := cookieOf(in, "sid")
 	patient := patientSessionOf(t, s, "p")
 	for _, page := range hugePages {
 		for _, path := range []string{
-			"/admin/ui/jobs?page=", "/admin/ui/clients?page=", "/admin/ui/accounts?page=", "/admin/jobs?limit=", "/admin/audit?limit=1&after=",
+			"/admin/ui/jobs?page=", "/admin/ui/clients?page=", "/admin/ui/accounts?page=",
+			"/admin/jobs?limit=", "/admin/audit?limit=1&after=",
 			"/admin/ui/audit?after=", "/my/requests?page=",
 		} {
 			a := answer(s, "GET", path+page, "", "Cookie", sid+"; "+patient, "Accept", "text/html")
-			if status := a.StatusCode(); status != http.StatusOK && status != http.StatusBadRequest {
+			status := a.StatusCode()
+			if status != http.StatusOK && status != http.StatusBadRequest {
 				t.Errorf("%s%s answers %d: %.300s", path, page, status, a.Body())
 			}
 		}
@@ -69,8 +85,19 @@ func patientSessionOf(t *testing.T, s *Server, patient string) string {
 func TestLanguageLinksStayHere(t *testing.T) {
 	s := routed(t)
 	for _, target := range []string{
-		"//evil.example", "//evil.example/x?lang=es", "///evil.example", "/.//evil.example", "/x/..//evil.example", `/\\evil.example`, `/\evil.example`,
-		"/%2F/evil.example", "/%2f%2fevil.example", "http://evil.example//evil.example/", "https:evil.example", "/%5cevil.example", "//evil.example?a=://",
+		"//evil.example",
+		"//evil.example/x?lang=es",
+		"///evil.example",
+		"/.//evil.example",
+		"/x/..//evil.example",
+		`/\\evil.example`,
+		`/\evil.example`,
+		"/%2F/evil.example",
+		"/%2f%2fevil.example",
+		"http://evil.example//evil.example/",
+		"https:evil.example",
+		"/%5cevil.example",
+		"//evil.example?a=://",
 		"http://evil.example/patient-login", "/\t/evil.example",
 	} {
 		for _, at := range []string{target, "/patient-login?action=" + target} {
@@ -82,8 +109,10 @@ func TestLanguageLinksStayHere(t *testing.T) {
 					t.Errorf("%q has a link to %q", at, link)
 				}
 			}
-			if !strings.Contains(string(a.Body()), "hreflang") && a.StatusCode() != http.StatusFound && a.StatusCode() != http.StatusBadRequest {
-				t.Errorf("%q has no links to other languages: %d %.200s", at, a.StatusCode(), a.Body())
+			if !strings.Contains(string(a.Body()), "hreflang") &&
+				a.StatusCode() != http.StatusFound && a.StatusCode() != http.StatusBadRequest {
+				t.Errorf("%q has no links to other languages: %d %.200s", at, a.StatusCode(),
+					a.Body())
 			}
 		}
 	}
@@ -104,7 +133,8 @@ func (d *countingDisk) Create(name string) (disk.File, error) {
 	return d.FS.Create(name)
 }
 
-// However often readiness is asked for, the disk syncs about once a second; a disk that fails is told of.
+// However often readiness is asked for, the disk syncs about once a second; a disk that fails is
+// told of.
 func TestReadinessSparesTheDisk(t *testing.T) {
 	s := routed(t)
 	counting := &countingDisk{FS: disk.OS()}
@@ -112,9 +142,13 @@ func TestReadinessSparesTheDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Condition = condition.New(condition.Parts{State: s.Bus, Log: s.Log, Others: map[string]func(context.Context) error{
-		"the folder of the exports": func(context.Context) error { return store.Check() },
-	}})
+	s.Condition = condition.New(condition.Parts{
+		State: s.Bus,
+		Log:   s.Log,
+		Others: map[string]func(context.Context) error{
+			"the folder of the exports": func(context.Context) error { return store.Check() },
+		},
+	})
 	s.readiness.condition = s.Condition
 	asked := 0
 	for counting.made.Load() < 2 { // the second one after a second

@@ -45,10 +45,12 @@ func statusOf(code ehi.Code) int {
 	return http.StatusInternalServerError
 }
 
-// handleError answers every error of every handler (EHI-16): an OAuth error on OAuth routes, JSON for administrators, a page for a
-// browser that asks for one, and an OperationOutcome for everybody else.
+// handleError answers every error of every handler (EHI-16): an OAuth error on OAuth routes,
+// JSON for administrators, a page for a browser that asks for one, and an OperationOutcome for
+// everybody else.
 //
-// A refusal beside which NATS was away is none: what it rests on may be what could not be read.
+// While NATS is away, a refusal of OAuth is answered as a failure: it may rest on a record that
+// could not be read.
 func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	if e, ok := errors.AsType[*auth.Error](err); ok && !bus.IsAway(err) {
 		return smart.SendError(c, e)
@@ -59,7 +61,8 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int(e.RetryAfter/time.Second)))
 	}
 	content.Unannounce(c)
-	if (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) && c.GetRespHeader(fiber.HeaderRetryAfter) == "" {
+	if (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) &&
+		c.GetRespHeader(fiber.HeaderRetryAfter) == "" {
 		c.Set(fiber.HeaderRetryAfter, "5")
 	}
 	again := s.site.SendAgain(c, status)
@@ -76,7 +79,7 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	return content.Outcome(c, status, "error", string(code), text)
 }
 
-// explainer says what of an error the outside may know.
+// explainer says what clients may know about an error.
 type explainer struct {
 	condition *condition.Watch
 	// largest is how many bytes a body may have.
@@ -84,14 +87,17 @@ type explainer struct {
 	log     *slog.Logger
 }
 
-// Describe says what of an error the outside may know. What is ours to mend goes to the log instead.
+// Describe implements staff.Explainer. Details of failures go to the log alone.
 func (e explainer) Describe(c *fiber.Ctx, err error) (status int, code ehi.Code, text string) {
-	if own, ok := errors.AsType[*ehi.Error](err); ok && (own.Code == ehi.Transient || !bus.IsAway(err)) {
-		if own.Code == ehi.Transient && err != error(own) { // there is a cause; a limit that was met has none
+	own, ok := errors.AsType[*ehi.Error](err)
+	if ok && (own.Code == ehi.Transient || !bus.IsAway(err)) {
+		// there is a cause; a limit that was met has none
+		if own.Code == ehi.Transient && err != error(own) {
 			e.log.Warn("transient failure", "route", c.Route().Path, "err", err)
 		}
 		if own.Code == ehi.Internal && err != error(own) {
-			e.log.Error("request failed", "route", c.Route().Path, "request", request.ID(c), "err", err)
+			e.log.Error("request failed",
+				"route", c.Route().Path, "request", request.ID(c), "err", err)
 		}
 		return statusOf(own.Code), own.Code, own.Message
 	}
@@ -108,17 +114,22 @@ func (e explainer) Describe(c *fiber.Ctx, err error) (status int, code ehi.Code,
 			err := rescued(why)
 			return http.StatusServiceUnavailable, ehi.Transient, err.Error()
 		}
-		return http.StatusServiceUnavailable, ehi.Transient, "The server's state cannot be reached at the moment"
+		return http.StatusServiceUnavailable, ehi.Transient,
+			"The server's state cannot be reached at the moment"
 	}
 	if bus.IsRefused(err) { // somebody has to change NATS; readiness and the log say what
-		e.log.Error("NATS refuses what a request needs", "route", c.Route().Path, "request", request.ID(c), "err", err)
-		return http.StatusServiceUnavailable, ehi.Transient, "The server's state takes no records at the moment"
+		e.log.Error("NATS refuses what a request needs",
+			"route", c.Route().Path, "request", request.ID(c), "err", err)
+		return http.StatusServiceUnavailable, ehi.Transient,
+			"The server's state takes no records at the moment"
 	}
 	if errors.Is(err, bus.ErrNewer) {
 		e.log.Error("a record is of a newer version", "err", err)
-		return http.StatusInternalServerError, ehi.Internal, "This export was made by a newer version of the server, which has to read it"
+		return http.StatusInternalServerError, ehi.Internal,
+			"This export was made by a newer version of the server, which has to read it"
 	}
-	e.log.Error("request failed", "route", c.Route().Path, "method", c.Method(), "request", request.ID(c), "err", err)
+	e.log.Error("request failed", "route", c.Route().Path, "method", c.Method(),
+		"request", request.ID(c), "err", err)
 	return http.StatusInternalServerError, ehi.Internal, "The server failed to answer this request"
 }
 

@@ -36,7 +36,8 @@ func TestPagesWithFormsStoreNothing(t *testing.T) {
 	pages := 0
 	look := func() {
 		for _, r := range s.app.GetRoutes(true) {
-			if strings.Contains(r.Path, ":") || r.Method != http.MethodGet && r.Method != http.MethodHead {
+			if strings.Contains(r.Path, ":") ||
+				r.Method != http.MethodGet && r.Method != http.MethodHead {
 				continue
 			}
 			a := answer(s, r.Method, r.Path, "", "Accept", "text/html")

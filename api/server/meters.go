@@ -10,7 +10,8 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// meterBook keeps the metrics of each route at hand: looking them up by their labels is most of what they cost.
+// meterBook keeps the metrics of each route at hand: looking them up by their labels is most of
+// what they cost.
 type meterBook struct {
 	routes sync.Map // routeKey -> *routeMeters
 }
@@ -38,7 +39,11 @@ func (b *meterBook) of(c *fiber.Ctx) *routeMeters {
 	if !routed { // it was made for this request, and its path may have ids in it
 		template = "other"
 	}
-	m := &routeMeters{template: template, method: key.method, seconds: telemetry.HTTPSeconds.WithLabelValues(template, key.method)}
+	m := &routeMeters{
+		template: template,
+		method:   key.method,
+		seconds:  telemetry.HTTPSeconds.WithLabelValues(template, key.method),
+	}
 	if routed {
 		b.routes.Store(key, m)
 	}

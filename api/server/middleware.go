@@ -25,8 +25,8 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// trace traces a request, below the client's own trace where it names one. Monitors and polls are traced there only: they ask all day, and
-// would be most of what is kept.
+// trace traces a request, below the client's own trace where it names one. Monitors and polls
+// are traced there only: they ask all day, and would be most of what is kept.
 func (s *Server) trace(c *fiber.Ctx) error {
 	if s.Tracer == nil {
 		return c.Next()
@@ -43,7 +43,8 @@ func (s *Server) trace(c *fiber.Ctx) error {
 	err := c.Next() // an error is answered by observe
 	method, route, status := c.Method(), c.Route().Path, c.Response().StatusCode()
 	span.SetName(method + " " + route)
-	span.SetAttributes(attribute.String("http.request.method", method), attribute.String("http.route", route), attribute.Int("http.response.status_code", status),
+	span.SetAttributes(attribute.String("http.request.method", method),
+		attribute.String("http.route", route), attribute.Int("http.response.status_code", status),
 		attribute.String("ehi.request", request.ID(c)))
 	if status >= http.StatusInternalServerError {
 		span.SetStatus(codes.Error, "")
@@ -56,7 +57,8 @@ func (s *Server) trace(c *fiber.Ctx) error {
 func asksAllDay(c *fiber.Ctx) bool {
 	path := c.Path()
 	return path == "/metrics" || path == "/healthz" || path == "/readyz" ||
-		c.Method() == fiber.MethodGet && strings.HasPrefix(path, "/jobs/") && strings.HasSuffix(path, "/status")
+		c.Method() == fiber.MethodGet && strings.HasPrefix(path, "/jobs/") &&
+			strings.HasSuffix(path, "/status")
 }
 
 // observe counts and times every request by its route's template.
@@ -75,7 +77,8 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	m.answered(c.Response().StatusCode()).Inc()
 	took := time.Since(start) - progress.Held(c)
 	tracing.Observe(c.UserContext(), m.seconds, took)
-	if s.Log.Enabled(context.Background(), slog.LevelDebug) { // the template only: a path may name a patient
+	// the template only: a path may name a patient
+	if s.Log.Enabled(context.Background(), slog.LevelDebug) {
 		s.Log.Debug("request", "method", m.method, "route", m.template,
 			"status", c.Response().StatusCode(), "took", took, "held", progress.Held(c),
 			"request", request.ID(c), "trace", tracing.ID(c.UserContext()))
@@ -84,18 +87,23 @@ func (s *Server) observe(c *fiber.Ctx) error {
 }
 
 func (s *Server) logPanic(c *fiber.Ctx, e any) {
-	s.Log.Error("panic in a handler", "route", c.Route().Path, "panic", e, "stack", string(debug.Stack()))
+	s.Log.Error("panic in a handler", "route", c.Route().Path, "panic", e, "stack",
+		string(debug.Stack()))
 }
 
-// limitBody reads a body at once and bounds it, whether its length is announced or not (EHI-16: 413). A compressed one is refused: Fiber would
-// unpack it to whatever size it has. So is JSON that is nested deeper than any of FHIR is, which decoders would follow to the end of the stack.
+// limitBody reads a body at once and bounds it, whether its length is announced or not (EHI-16:
+// 413). A compressed one is refused: Fiber would unpack it to whatever size it has. So is JSON
+// that is nested deeper than any of FHIR is, which decoders would follow to the end of the
+// stack.
 func (s *Server) limitBody(c *fiber.Ctx) error {
-	if coding := c.Get(fiber.HeaderContentEncoding); coding != "" && !strings.EqualFold(coding, "identity") {
+	coding := c.Get(fiber.HeaderContentEncoding)
+	if coding != "" && !strings.EqualFold(coding, "identity") {
 		if stream := c.Context().RequestBodyStream(); stream != nil {
 			content.Discard(stream)
 		}
 		c.Set(fiber.HeaderAcceptEncoding, "identity") // RFC 9110 12.5.3
-		return fiber.NewError(http.StatusUnsupportedMediaType, "Compressed bodies are not taken here")
+		return fiber.NewError(http.StatusUnsupportedMediaType,
+			"Compressed bodies are not taken here")
 	}
 	stream := c.Context().RequestBodyStream()
 	if stream == nil {
@@ -110,7 +118,8 @@ func (s *Server) limitBody(c *fiber.Ctx) error {
 		content.Discard(stream)
 		return tooLarge(s.MaxBodyBytes)
 	}
-	if json := bytes.TrimLeft(body, " \t\r\n"); len(json) > 0 && (json[0] == '{' || json[0] == '[') && fhir.CheckDepth(json) != nil {
+	json := bytes.TrimLeft(body, " \t\r\n")
+	if len(json) > 0 && (json[0] == '{' || json[0] == '[') && fhir.CheckDepth(json) != nil {
 		return ehi.Errorf(ehi.Invalid, "The body is nested deeper than %d levels", fhir.MaxDepth)
 	}
 	c.Request().SetBody(body)
@@ -119,7 +128,8 @@ func (s *Server) limitBody(c *fiber.Ctx) error {
 	return c.Next()
 }
 
-// busy notes that a request has come as a whole: its connection is not closed to make room for others.
+// busy notes that a request has come as a whole: its connection is not closed to make room for
+// others.
 func (s *Server) busy(c *fiber.Ctx) { s.conns.Busy(c.Context().Conn()) }
 
 func tooLarge(most int64) error {

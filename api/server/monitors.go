@@ -9,10 +9,12 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-var errMonitors = ehi.Errorf(ehi.Forbidden, "Metrics are for the networks of --metrics-from alone, without a proxy")
+var errMonitors = ehi.Errorf(ehi.Forbidden,
+	"Metrics are for the networks of --metrics-from alone, without a proxy")
 
-// monitor lets those read metrics who come from Config.MetricsFrom themselves. On a quiet server the figures tell how much of an export
-// was withheld. Whom a proxy forwards comes from anywhere.
+// monitor lets those read metrics who come from Config.MetricsFrom themselves. On a quiet server
+// the figures tell how much of an export was withheld. Whom a proxy forwards comes from
+// anywhere.
 func (s *Server) monitor(c *fiber.Ctx) error {
 	if !s.isMonitor(c) {
 		return errMonitors
@@ -20,17 +22,23 @@ func (s *Server) monitor(c *fiber.Ctx) error {
 	return c.Next()
 }
 
-// proxiesHeaders are what proxies send beside a request. That there is one counts, whatever it says: the
-// client may have sent an empty one before it.
+// proxiesHeaders are what proxies send beside a request. That there is one counts, whatever it
+// says: the client may have sent an empty one before it.
 var proxiesHeaders = []string{
-	fiber.HeaderXForwardedFor, fiber.HeaderForwarded, "X-Real-Ip", fiber.HeaderXForwardedHost, fiber.HeaderVia,
+	fiber.HeaderXForwardedFor, fiber.HeaderForwarded, "X-Real-Ip", fiber.HeaderXForwardedHost,
+	fiber.HeaderVia,
 }
 
 func (s *Server) isMonitor(c *fiber.Ctx) bool {
 	if len(s.MetricsFrom) == 0 {
 		return true
 	}
-	forwarded := slices.ContainsFunc(proxiesHeaders, func(name string) bool { return len(c.Request().Header.PeekAll(name)) > 0 })
+	forwarded := slices.ContainsFunc(proxiesHeaders, func(name string) bool {
+		return len(c.Request().Header.PeekAll(name)) > 0
+	})
 	at, ok := netip.AddrFromSlice(c.Context().RemoteIP())
-	return !forwarded && ok && slices.ContainsFunc(s.MetricsFrom, func(p netip.Prefix) bool { return p.Contains(at.Unmap()) })
+	return !forwarded && ok &&
+		slices.ContainsFunc(s.MetricsFrom, func(p netip.Prefix) bool {
+			return p.Contains(at.Unmap())
+		})
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// The figures of a quiet server tell how much of an export was withheld: they are for its own networks.
+// The figures of a quiet server tell how much of an export was withheld: they are for its own
+// networks.
 func TestEHI14MetricsAreForTheNetworksThatAreNamed(t *testing.T) {
 	inside := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	for _, c := range []struct {
@@ -28,7 +29,12 @@ func TestEHI14MetricsAreForTheNetworksThatAreNamed(t *testing.T) {
 		{inside, "10.1.2.3", []string{"X-Forwarded-For", "10.1.2.3"}, false},
 		{inside, "10.1.2.3", []string{"Forwarded", "for=10.1.2.3"}, false},
 		{inside, "10.1.2.3", []string{"X-Real-IP", "10.1.2.3"}, false},
-		{inside, "10.1.2.3", []string{"X-Forwarded-For", "", "X-Forwarded-For", "203.0.113.7"}, false},
+		{
+			inside,
+			"10.1.2.3",
+			[]string{"X-Forwarded-For", "", "X-Forwarded-For", "203.0.113.7"},
+			false,
+		},
 		{inside, "10.1.2.3", []string{"X-Forwarded-For", ""}, false},
 		{inside, "10.1.2.3", []string{"Via", "1.1 proxy"}, false},
 	} {

@@ -16,9 +16,18 @@ import (
 	"ehi-server/shared/files/local"
 )
 
-// Whatever a client puts into a path, routing answers it, as no file: only a job's own table makes names into files.
+// Whatever a client puts into a path, routing answers it, as no file: only a job's own table
+// makes names into files.
 func FuzzPaths(f *testing.F) {
-	for _, p := range []string{"/jobs/x/download/../../etc/passwd", "/jobs/%2e%2e/status", "/fhir/Patient/%00/$ehi-export", "/jobs/x/download/attachments/%zz", "//", "/jobs/" + strings.Repeat("a", 300) + "/status", "/no-form/auto-approve/fhir/Patient/a%2Fb/$ehi-export"} {
+	for _, p := range []string{
+		"/jobs/x/download/../../etc/passwd",
+		"/jobs/%2e%2e/status",
+		"/fhir/Patient/%00/$ehi-export",
+		"/jobs/x/download/attachments/%zz",
+		"//",
+		"/jobs/" + strings.Repeat("a", 300) + "/status",
+		"/no-form/auto-approve/fhir/Patient/a%2Fb/$ehi-export",
+	} {
 		f.Add(p)
 	}
 	s := routed(f)
@@ -49,7 +58,11 @@ func routed(f testing.TB, change ...func(*Config)) *Server {
 	if err != nil {
 		f.Fatal(err)
 	}
-	a, err := auth.New(f.Context(), auth.Config{KV: b.Auth, Issuer: "http://server.test", Sandbox: true})
+	a, err := auth.New(f.Context(), auth.Config{
+		KV:      b.Auth,
+		Issuer:  "http://server.test",
+		Sandbox: true,
+	})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -60,13 +73,20 @@ func routed(f testing.TB, change ...func(*Config)) *Server {
 	for _, f := range change {
 		f(&cfg)
 	}
-	s, err := New(cfg, Deps{Bus: b, Auth: a, Source: store, Files: exports, Log: slog.New(slog.DiscardHandler)})
+	s, err := New(cfg, Deps{
+		Bus:    b,
+		Auth:   a,
+		Source: store,
+		Files:  exports,
+		Log:    slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() {
 		a.Close()
-		if err := errors.Join(s.Close(), store.Close()); err != nil && !bus.IsAway(err) { // a test may close the bus
+		// a test may close the bus
+		if err := errors.Join(s.Close(), store.Close()); err != nil && !bus.IsAway(err) {
 			f.Error(err)
 		}
 	})

@@ -21,7 +21,8 @@ func TestTheDocumentHasEveryRoute(t *testing.T) {
 	variants := regexp.MustCompile(`^(?:/faulty/:faults)?(/no-form|/auto-approve)*(/fhir)`)
 	parameter := regexp.MustCompile(`:(\w+)`)
 	for _, r := range s.app.GetRoutes(true) {
-		if r.Method == "HEAD" || strings.Contains(r.Path, "%24") { // of each GET; the other spelling of $
+		// of each GET; the other spelling of $
+		if r.Method == "HEAD" || strings.Contains(r.Path, "%24") {
 			continue
 		}
 		path := parameter.ReplaceAllString(variants.ReplaceAllString(r.Path, "$2"), "{$1}")
@@ -31,7 +32,8 @@ func TestTheDocumentHasEveryRoute(t *testing.T) {
 		found[r.Method+" "+path] = true
 	}
 	for _, byMiddleware := range []string{"/assets/{file}", "/admin/debug/pprof/{profile}"} {
-		found["GET "+byMiddleware] = true // Fiber's middleware answers them; the end-to-end test asks them
+		// Fiber's middleware answers them; the end-to-end test asks them
+		found["GET "+byMiddleware] = true
 	}
 	for _, o := range openapi.Operations() {
 		what := o.String()

@@ -31,8 +31,8 @@ const (
 
 const seatPassword = "a long password of a test"
 
-// seated is a signed-in administrator at a server where a proof of identity is good for ten minutes, and
-// what moves its clock.
+// seated is a signed-in administrator at a server where a proof of identity is good for ten
+// minutes, and what moves its clock.
 func seated(t *testing.T, change ...func(*Config)) (b *seat, later func(time.Duration)) {
 	t.Helper()
 	s := routed(t, append(change, func(c *Config) {
@@ -43,7 +43,8 @@ func seated(t *testing.T, change ...func(*Config)) (b *seat, later func(time.Dur
 	s.clock = func() time.Time { return now().Add(ahead) }
 	b = &seat{t: t, s: s, cookies: map[string]string{}}
 	b.get("/admin/ui/login")
-	if a := b.post("/admin/ui/login", "username", "admin", "password", seatPassword); a.StatusCode() != http.StatusSeeOther {
+	a := b.post("/admin/ui/login", "username", "admin", "password", seatPassword)
+	if a.StatusCode() != http.StatusSeeOther {
 		t.Fatalf("the log-in answers %d", a.StatusCode())
 	}
 	return b, func(d time.Duration) { ahead += d }
@@ -87,11 +88,12 @@ func (b *seat) post(path string, fields ...string) *fasthttp.Response {
 	for i := 0; i < len(fields); i += 2 {
 		form.Set(fields[i], fields[i+1])
 	}
-	return b.ask("POST", path, form.Encode(), "Accept", "text/html", "Content-Type", "application/x-www-form-urlencoded")
+	return b.ask("POST", path, form.Encode(), "Accept", "text/html", "Content-Type",
+		"application/x-www-form-urlencoded")
 }
 
-// Each route of administrators that changes something asks for a recent proof of who they are, or its rule
-// says why not; and what the rule says is what the route does, by page and by API.
+// Each route of administrators that changes something asks for a recent proof of who they are,
+// or its rule says why not; and what the rule says is what the route does, by page and by API.
 func TestEveryChangeOfAdministratorsAsksForARecentProofOrSaysWhyNot(t *testing.T) {
 	b, later := seated(t)
 	later(11 * time.Minute)
@@ -102,27 +104,35 @@ func TestEveryChangeOfAdministratorsAsksForARecentProofOrSaysWhyNot(t *testing.T
 			continue
 		}
 		if rule.proved == (rule.unproved != "") {
-			t.Errorf("%s %s says neither that it asks for a proof nor why not, or both", r.Method, r.Path)
+			t.Errorf("%s %s says neither that it asks for a proof nor why not, or both", r.Method,
+				r.Path)
 		}
-		if r.Path == staff.Base+"/logout" || r.Path == staff.LogOutPath || r.Path == staff.LogInPath || strings.HasPrefix(r.Path, "/admin/ui/login") {
+		switch {
+		case r.Path == staff.Base+"/logout", r.Path == staff.LogOutPath,
+			r.Path == staff.LogInPath, strings.HasPrefix(r.Path, staff.Base+"/login"):
 			exempt++ // they end the session
 			continue
 		}
-		path := strings.NewReplacer(":id", "x", ":kind", "admin", ":name", "x", ":file", "x").Replace(r.Path)
+		path := strings.NewReplacer(":id", "x", ":kind", "admin", ":name", "x", ":file",
+			"x").Replace(r.Path)
 		var a *fasthttp.Response
 		asked := false
 		if strings.HasPrefix(r.Path, staff.Base) {
 			b.get("/admin/ui/jobs")
 			a = b.post(path, "password", "not it")
 			to := string(a.Header.Peek("Location"))
-			asked = a.StatusCode() == http.StatusSeeOther && strings.HasPrefix(to, provePage+"?next=") && r.Path != provePage
+			asked = a.StatusCode() == http.StatusSeeOther &&
+				strings.HasPrefix(to, provePage+"?next=") && r.Path != provePage
 		} else {
 			a = b.ask(r.Method, path, `{}`, "Content-Type", asJSON)
-			asked = a.StatusCode() == http.StatusUnauthorized && strings.Contains(string(a.Body()), "POST /admin/login") &&
-				strings.Contains(string(a.Header.Peek("WWW-Authenticate")), `error="insufficient_user_authentication", max_age="600"`)
+			asked = a.StatusCode() == http.StatusUnauthorized &&
+				strings.Contains(string(a.Body()), "POST /admin/login") &&
+				strings.Contains(string(a.Header.Peek("WWW-Authenticate")),
+					`error="insufficient_user_authentication", max_age="600"`)
 		}
 		if asked != rule.proved {
-			t.Errorf("%s %s: asked for a proof: %v, and the rule says %v: %d %s", r.Method, r.Path, asked, rule.proved, a.StatusCode(), a.Body())
+			t.Errorf("%s %s: asked for a proof: %v, and the rule says %v: %d %s", r.Method, r.Path,
+				asked, rule.proved, a.StatusCode(), a.Body())
 		}
 		if asks++; !rule.proved {
 			asks--
@@ -149,8 +159,8 @@ func TestAChangeWithoutAWordAboutItsProofIsAProgrammersError(t *testing.T) {
 	s.on("POST", "/admin/new", s.handleAlive)
 }
 
-// What was typed waits for the proof, and is there again behind it; the proof is good for ten minutes, and
-// only the administrator's own password gives it.
+// What was typed waits for the proof, and is there again behind it; the proof is good for ten
+// minutes, and only the administrator's own password gives it.
 func TestWhatWasTypedWaitsForTheProof(t *testing.T) {
 	b, later := seated(t)
 	client := []string{
@@ -158,7 +168,8 @@ func TestWhatWasTypedWaitsForTheProof(t *testing.T) {
 		"redirects", "https://app.example.org/cb", "scope", "patient/$ehi-export",
 	}
 	b.get(clientsPage)
-	if a := b.post(clientsPage, append(client, "id", "first")...); string(a.Header.Peek("Location")) != clientsPage {
+	if a := b.post(clientsPage,
+		append(client, "id", "first")...); string(a.Header.Peek("Location")) != clientsPage {
 		t.Fatalf("with a recent proof: %d %s", a.StatusCode(), a.Header.Peek("Location"))
 	}
 	later(10*time.Minute + time.Second)
@@ -179,7 +190,8 @@ func TestWhatWasTypedWaitsForTheProof(t *testing.T) {
 			t.Errorf("with the password %q it leads to %s", wrong, a.Header.Peek("Location"))
 		}
 		a = b.ask("GET", prove, "", "Accept", "text/html")
-		if a.StatusCode() != http.StatusUnauthorized || !strings.Contains(string(a.Body()), "Invalid username or password") {
+		if a.StatusCode() != http.StatusUnauthorized ||
+			!strings.Contains(string(a.Body()), "Invalid username or password") {
 			t.Errorf("after a wrong password: %d", a.StatusCode())
 		}
 		b.get("/admin/ui/jobs")
@@ -190,10 +202,13 @@ func TestWhatWasTypedWaitsForTheProof(t *testing.T) {
 	b.get(prove)
 	a = b.post(provePage, "next", clientsPage, "password", seatPassword)
 	if string(a.Header.Peek("Location")) != clientsPage || b.cookies["sid"] == session {
-		t.Errorf("the proof leads to %s, in the same session: %v", a.Header.Peek("Location"), b.cookies["sid"] == session)
+		t.Errorf("the proof leads to %s, in the same session: %v", a.Header.Peek("Location"),
+			b.cookies["sid"] == session)
 	}
 	page := b.get(clientsPage)
-	for _, typed := range []string{"An app of mine", `value="mine"`, "https://app.example.org/cb", "Nothing was sent, because"} {
+	for _, typed := range []string{
+		"An app of mine", `value="mine"`, "https://app.example.org/cb", "Nothing was sent, because",
+	} {
 		if !strings.Contains(page, typed) {
 			t.Errorf("%q is lost: %s", typed, page)
 		}
@@ -201,16 +216,19 @@ func TestWhatWasTypedWaitsForTheProof(t *testing.T) {
 	later(9 * time.Minute)
 	b.get("/admin/ui/jobs")
 	b.post(clientsPage, client...)
-	if page := b.get(clientsPage); !strings.Contains(page, "The client") && !strings.Contains(page, "<code>mine</code>") {
+	if page := b.get(clientsPage); !strings.Contains(page, "The client") &&
+		!strings.Contains(page, "<code>mine</code>") {
 		t.Errorf("behind the proof nothing is added: %s", page)
 	}
 	b.get("/admin/ui/jobs")
-	if a := b.post(provePage, "next", "https://evil.example/", "password", seatPassword); string(a.Header.Peek("Location")) != "/admin/ui/jobs" {
+	if a := b.post(provePage, "next", "https://evil.example/", "password",
+		seatPassword); string(a.Header.Peek("Location")) != "/admin/ui/jobs" {
 		t.Errorf("the proof leads on to %s", a.Header.Peek("Location"))
 	}
 }
 
-// Whoever takes long to set up a second factor that is required proves once more who he is, and goes on.
+// Whoever takes long to set up a second factor that is required proves once more who he is, and
+// goes on.
 func TestASecondFactorCanBeSetUpLate(t *testing.T) {
 	b, later := seated(t, func(c *Config) { c.RequireSecondFactor = true })
 	shown := regexp.MustCompile(`Secret: <code>([A-Z2-7 ]+)<`)

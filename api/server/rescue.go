@@ -7,11 +7,12 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// In rescue mode there is no room for anything new. What a route does then is said by its rule: reads pass, and so
-// does what makes room or is needed for it (see rule.always); everything else is refused with the reason. Deps.Condition
-// is the one place that knows whether it is on.
+// In rescue mode there is no room for anything new. What a route does then is said by its rule:
+// reads pass, and so does what makes room or is needed for it (see rule.always); everything else
+// is refused with the reason. Deps.Condition is the one place that knows whether it is on.
 
-// always makes a rule pass in rescue mode although the route's method is none of reading: it says why.
+// always makes a rule pass in rescue mode although the route's method is none of reading: it
+// says why.
 func (r rule) always(why string) rule {
 	r.rescue = why
 	return r
@@ -25,9 +26,10 @@ func (r rule) adds() rule {
 
 // Why a route passes in rescue mode that changes something.
 const (
-	makesRoom    = "it makes room"
-	onlyReads    = "it reads"
-	letsIn       = "without it nobody could give back or delete what is there; the reserve has room for it"
+	makesRoom = "it makes room"
+	onlyReads = "it reads"
+	letsIn    = "without it nobody could give back or delete what is there; the reserve has " +
+		"room for it"
 	takesAway    = "it takes a right away, which must always work"
 	keepsNothing = "it stores nothing"
 )
@@ -47,5 +49,7 @@ func (s *Server) notInRescue(c *fiber.Ctx) error {
 
 // rescued is the answer to what rescue mode does not do.
 func rescued(why error) error {
-	return ehi.Errorf(ehi.Transient, "Nothing new is taken at the moment: %s. Downloads, status, deletions and pages work", condition.Reason(why))
+	return ehi.Errorf(ehi.Transient,
+		"Nothing new is taken at the moment: %s. Downloads, status, deletions and pages work",
+		condition.Reason(why))
 }

@@ -66,7 +66,8 @@ func (s *Server) routes() {
 	if err != nil { // the folder is part of the build
 		panic(err)
 	}
-	s.under("/assets", etag.New(), filesystem.New(filesystem.Config{Root: http.FS(assets), MaxAge: 3600}))
+	s.under("/assets", etag.New(),
+		filesystem.New(filesystem.Config{Root: http.FS(assets), MaxAge: 3600}))
 }
 
 // patientRoutes are the pages of patients, except the consent page (see smartRoutes).
@@ -228,27 +229,35 @@ func (r router) OnPage(
 }
 
 // exposed are the headers that a browser's client may read (EHI-15, REAL-14).
-const exposed = "Content-Location, Link, Preference-Applied, Retry-After, X-Progress, Expires, ETag, Content-Disposition, Content-Length, Content-Range, WWW-Authenticate, X-Request-Id"
+const exposed = "Content-Location, Link, Preference-Applied, Retry-After, X-Progress, Expires, " +
+	"ETag, Content-Disposition, Content-Length, Content-Range, WWW-Authenticate, X-Request-Id"
 
-// public opens everything but the administrator's routes to scripts of any origin, without credentials (EHI-15).
+// public opens everything but the administrator's routes to scripts of any origin, without
+// credentials (EHI-15).
 func (s *Server) public() fiber.Handler {
 	return cors.New(cors.Config{
 		Next:         request.IsAdmin,
 		AllowOrigins: "*", AllowMethods: "GET,HEAD,POST,DELETE,OPTIONS",
-		AllowHeaders: "Authorization, Content-Type, Accept, Prefer, Range, If-Range, If-None-Match, X-Request-Id, traceparent", ExposeHeaders: exposed, MaxAge: 86400,
+		AllowHeaders: "Authorization, Content-Type, Accept, Prefer, Range, If-Range, " +
+			"If-None-Match, X-Request-Id, traceparent", ExposeHeaders: exposed, MaxAge: 86400,
 	})
 }
 
 // hstsSeconds is for how long a browser that came by HTTPS comes by nothing else: two years.
 const hstsSeconds = 2 * 365 * 24 * 3600
 
-// headers are the security headers of every answer. Pages load nothing but this origin's style sheet, scripts and images, and ask nobody else; form-action is left open,
-// because browsers apply it to the redirect that leads back to the application. The referrer stays within this origin, where the check against
-// forged requests wants it over HTTPS.
+// headers are the security headers of every answer. Pages load nothing but this origin's style
+// sheet, scripts and images, and ask nobody else; form-action is left open, because browsers
+// apply it to the redirect that leads back to the application. The referrer stays within this
+// origin, where the check against forged requests wants it over HTTPS.
 func (s *Server) headers() fiber.Handler {
 	return helmet.New(helmet.Config{
-		ContentSecurityPolicy: "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'",
-		HSTSMaxAge:            hstsSeconds, HSTSExcludeSubdomains: true, // over HTTPS only
-		XFrameOptions: "DENY", ReferrerPolicy: "same-origin", CrossOriginResourcePolicy: "cross-origin", CrossOriginEmbedderPolicy: "unsafe-none",
+		ContentSecurityPolicy: "default-src 'none'; script-src 'self'; connect-src 'self'; " +
+			"style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'",
+		HSTSMaxAge: hstsSeconds, HSTSExcludeSubdomains: true, // over HTTPS only
+		XFrameOptions:             "DENY",
+		ReferrerPolicy:            "same-origin",
+		CrossOriginResourcePolicy: "cross-origin",
+		CrossOriginEmbedderPolicy: "unsafe-none",
 	})
 }

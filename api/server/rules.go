@@ -17,13 +17,15 @@ type rule struct {
 	says string
 	// guard lets those pass who may; nil lets everybody.
 	guard func(s *Server) fiber.Handler
-	// proved is whether an administrator has to have proved who he is a short while ago (see staff.Gate).
+	// proved is whether an administrator has to have proved who he is a short while ago (see
+	// staff.Gate).
 	proved bool
 	// staff is whether administrators pass, who leave a trail (see trailOf).
 	staff bool
 	// unproved is why an administrator need not, where he changes something; "" where he does not.
 	unproved string
-	// rescue is why the route passes in rescue mode, growing whether it does not although it is read by GET (see passesRescue).
+	// rescue is why the route passes in rescue mode, growing whether it does not although it is
+	// read by GET (see passesRescue).
 	rescue  string
 	growing bool
 }
@@ -45,7 +47,7 @@ func (r rule) anytime(why string) rule {
 const (
 	provesIdentity = "it is how somebody proves who he is"
 	endsSession    = "it ends a session"
-	boundDocuments = "an approval is bound to the documents, and asks for a proof"
+	bound          = "an approval is bound to the documents, and asks for a proof"
 	longImport     = "programs import for hours, file by file; nothing is released by it"
 	onlyLogs       = "it changes what is logged, until the process ends"
 )
@@ -54,13 +56,20 @@ var (
 	everyone = rule{says: "everyone"}
 	// applications authenticate themselves in the body or by Basic, as the endpoint's RFC says.
 	applications = rule{says: "clients, by their own credentials"}
-	// visitors are patients in a browser: the page asks them to log in, and holds what they send to a token of its own.
+	// visitors are patients in a browser: the page asks them to log in, and holds what they send
+	// to a token of its own.
 	visitors = rule{says: "the patient's session, or the way to the log-in"}
-	// formHolders are patients with the one-time token of a form that they were shown; in the sandbox
-	// the job's client too.
-	formHolders = rule{says: "the form's one-time token in the patient's session, or in the sandbox a token with " + auth.PatientExport.String() + " of the job's client"}
+	// formHolders are patients with the one-time token of a form that they were shown; in the
+	// sandbox the job's client too.
+	formHolders = rule{
+		says: "the form's one-time token in the patient's session, or in the sandbox a token " +
+			"with " + auth.PatientExport.String() + " of the job's client",
+	}
 	// monitors scrape metrics, which tell how much was read and how much went out.
-	monitors = rule{says: "everyone in the sandbox, or the networks of --metrics-from", guard: func(s *Server) fiber.Handler { return s.monitor }}
+	monitors = rule{
+		says:  "everyone in the sandbox, or the networks of --metrics-from",
+		guard: func(s *Server) fiber.Handler { return s.monitor },
+	}
 	// registrars have the initial access token of dynamic registration.
 	registrars = rule{says: "the initial access token (RFC 7591 3)"}
 
@@ -81,7 +90,9 @@ func scoped(anyOf ...auth.Scopes) rule {
 	for i, scope := range anyOf {
 		words[i] = scope.String()
 	}
-	return tokens(strings.Join(words, " or "), func(have auth.Scopes) bool { return slices.ContainsFunc(anyOf, have.Contains) })
+	return tokens(strings.Join(words, " or "), func(have auth.Scopes) bool {
+		return slices.ContainsFunc(anyOf, have.Contains)
+	})
 }
 
 // exporters lets backend services pass that may export at least one type.
@@ -93,7 +104,9 @@ func exporters() rule {
 }
 
 // services lets backend services pass that may do something with a type.
-func services(typ string, do auth.Rights) rule { return scoped(auth.On(auth.SystemContext, typ, do)) }
+func services(typ string, do auth.Rights) rule {
+	return scoped(auth.On(auth.SystemContext, typ, do))
+}
 
 // readers lets patients' applications and backend services pass that may do something with a type.
 func readers(typ string, do auth.Rights) rule {
@@ -126,16 +139,17 @@ func atLeast(least auth.Role) rule {
 	}
 }
 
-// themselves are administrators on the pages about their own proof of identity, also before a second
-// factor is set up.
+// themselves are administrators on the pages about their own proof of identity, also before a
+// second factor is set up.
 var themselves = rule{
 	says:  "role viewer, also without a second factor (a page: others are led to the log-in)",
 	guard: func(s *Server) fiber.Handler { return s.gate.Self },
 	staff: true,
 }
 
-// rules is who may use which route: the one place that says so. A route that is not here cannot be registered (see Server.on), and a test walks over
-// all routes. Paths of FHIR are below every variant of the base (EHI-1), and $ may be spelt %24.
+// rules is who may use which route: the one place that says so. A route that is not here cannot
+// be registered (see Server.on), and a test walks over all routes. Paths of FHIR are below every
+// variant of the base (EHI-1), and $ may be spelt %24.
 var rules = map[string]rule{
 	"GET /":                             everyone,
 	"GET /metrics":                      monitors,
@@ -201,65 +215,74 @@ var rules = map[string]rule{
 	"GET /my/requests/:id/files/:file":     visitors,
 	"GET /my/requests/:id/documents/:file": visitors,
 
-	"GET /admin":                             pageFor(auth.Viewer),
-	"GET /admin/ui/login":                    everyone,
-	"POST /admin/ui/login":                   everyone.anytime(provesIdentity).always(letsIn),
-	"GET /admin/ui/login/code":               everyone,
-	"POST /admin/ui/login/code":              everyone.anytime(provesIdentity).always(letsIn),
-	"POST /admin/ui/login/openid":            everyone.anytime(provesIdentity).always(letsIn),
-	"GET /admin/ui/login/openid/callback":    everyone,
-	"GET /admin/ui/prove":                    themselves,
-	"POST /admin/ui/prove":                   themselves.anytime(provesIdentity).always(letsIn),
-	"GET /admin/ui/second-factor":            themselves,
-	"POST /admin/ui/second-factor":           themselves.recent(),
-	"POST /admin/ui/logout":                  everyone.anytime(endsSession).always(takesAway),
-	"GET /admin/ui/events":                   atLeast(auth.Viewer),
-	"GET /admin/ui/jobs":                     pageFor(auth.Viewer),
-	"POST /admin/ui/jobs":                    pageFor(auth.Reviewer).recent(),
-	"GET /admin/ui/jobs/:id":                 pageFor(auth.Viewer),
-	"POST /admin/ui/jobs/:id":                pageFor(auth.Reviewer).recent(),
-	"POST /admin/ui/jobs/:id/remove-file":    pageFor(auth.Reviewer).anytime(boundDocuments).always(makesRoom),
-	"POST /admin/ui/jobs/:id/delete":         pageFor(auth.Admin).recent().always(makesRoom),
+	"GET /admin":                          pageFor(auth.Viewer),
+	"GET /admin/ui/login":                 everyone,
+	"POST /admin/ui/login":                everyone.anytime(provesIdentity).always(letsIn),
+	"GET /admin/ui/login/code":            everyone,
+	"POST /admin/ui/login/code":           everyone.anytime(provesIdentity).always(letsIn),
+	"POST /admin/ui/login/openid":         everyone.anytime(provesIdentity).always(letsIn),
+	"GET /admin/ui/login/openid/callback": everyone,
+	"GET /admin/ui/prove":                 themselves,
+	"POST /admin/ui/prove":                themselves.anytime(provesIdentity).always(letsIn),
+	"GET /admin/ui/second-factor":         themselves,
+	"POST /admin/ui/second-factor":        themselves.recent(),
+	"POST /admin/ui/logout":               everyone.anytime(endsSession).always(takesAway),
+
+	"GET /admin/ui/events":                atLeast(auth.Viewer),
+	"GET /admin/ui/jobs":                  pageFor(auth.Viewer),
+	"POST /admin/ui/jobs":                 pageFor(auth.Reviewer).recent(),
+	"GET /admin/ui/jobs/:id":              pageFor(auth.Viewer),
+	"POST /admin/ui/jobs/:id":             pageFor(auth.Reviewer).recent(),
+	"POST /admin/ui/jobs/:id/remove-file": pageFor(auth.Reviewer).anytime(bound).always(makesRoom),
+	"POST /admin/ui/jobs/:id/delete":      pageFor(auth.Admin).recent().always(makesRoom),
+
 	"GET /admin/ui/jobs/:id/files":           pageFor(auth.Viewer),
 	"GET /admin/ui/jobs/:id/files/:file":     pageFor(auth.Reviewer),
 	"GET /admin/ui/jobs/:id/documents/:file": pageFor(auth.Reviewer),
-	"GET /admin/ui/system":                   pageFor(auth.Viewer),
-	"GET /admin/ui/clients":                  pageFor(auth.Admin),
-	"POST /admin/ui/clients":                 pageFor(auth.Admin).recent(),
-	"GET /admin/ui/accounts":                 pageFor(auth.Admin),
-	"POST /admin/ui/accounts":                pageFor(auth.Admin).recent(),
-	"GET /admin/ui/audit":                    pageFor(auth.Admin),
 
-	"POST /admin/login":                                everyone.anytime(provesIdentity).always(letsIn),
-	"GET /admin/logout":                                everyone.anytime(endsSession),
-	"GET /admin/jobs":                                  atLeast(auth.Viewer),
-	"GET /admin/jobs/:id":                              atLeast(auth.Viewer),
-	"GET /admin/debug":                                 atLeast(auth.Viewer),
-	"GET /admin/log-level":                             atLeast(auth.Viewer),
-	"POST /admin/jobs/:id/approve":                     atLeast(auth.Reviewer).recent(),
-	"POST /admin/jobs/:id/reject":                      atLeast(auth.Reviewer).recent(),
-	"POST /admin/jobs/:id/add-files":                   pageFor(auth.Reviewer).anytime(boundDocuments),
-	"POST /admin/jobs/:id/remove-files":                atLeast(auth.Reviewer).anytime(boundDocuments).always(makesRoom),
-	"DELETE /admin/jobs/:id":                           atLeast(auth.Admin).recent().always(makesRoom),
-	"POST /admin/import":                               atLeast(auth.Admin).anytime(longImport),
-	"GET /admin/backup":                                atLeast(auth.Admin).recent().adds(),
-	"GET /admin/audit":                                 atLeast(auth.Admin),
-	"GET /admin/sweep":                                 atLeast(auth.Viewer),
-	"POST /admin/sweep":                                atLeast(auth.Admin).recent().always(makesRoom),
-	"PUT /admin/log-level":                             atLeast(auth.Admin).anytime(onlyLogs).always(keepsNothing),
-	"GET /admin/debug/pprof":                           atLeast(auth.Admin),
-	"GET /admin/clients":                               atLeast(auth.Admin),
-	"POST /admin/clients":                              atLeast(auth.Admin).recent(),
-	"GET /admin/clients/:id":                           atLeast(auth.Admin),
-	"DELETE /admin/clients/:id":                        atLeast(auth.Admin).recent().always(takesAway),
-	"POST /admin/clients/:id/rotate":                   atLeast(auth.Admin).recent(),
-	"GET /admin/accounts":                              atLeast(auth.Admin),
-	"POST /admin/accounts":                             atLeast(auth.Admin).recent(),
-	"PUT /admin/accounts/:kind/:name":                  atLeast(auth.Admin).recent(),
-	"DELETE /admin/accounts/:kind/:name":               atLeast(auth.Admin).recent().always(takesAway),
+	"GET /admin/ui/system":    pageFor(auth.Viewer),
+	"GET /admin/ui/clients":   pageFor(auth.Admin),
+	"POST /admin/ui/clients":  pageFor(auth.Admin).recent(),
+	"GET /admin/ui/accounts":  pageFor(auth.Admin),
+	"POST /admin/ui/accounts": pageFor(auth.Admin).recent(),
+	"GET /admin/ui/audit":     pageFor(auth.Admin),
+
+	"POST /admin/login": everyone.anytime(provesIdentity).always(letsIn),
+	"GET /admin/logout": everyone.anytime(endsSession),
+
+	"GET /admin/jobs":                   atLeast(auth.Viewer),
+	"GET /admin/jobs/:id":               atLeast(auth.Viewer),
+	"POST /admin/jobs/:id/approve":      atLeast(auth.Reviewer).recent(),
+	"POST /admin/jobs/:id/reject":       atLeast(auth.Reviewer).recent(),
+	"POST /admin/jobs/:id/add-files":    pageFor(auth.Reviewer).anytime(bound),
+	"POST /admin/jobs/:id/remove-files": atLeast(auth.Reviewer).anytime(bound).always(makesRoom),
+	"DELETE /admin/jobs/:id":            atLeast(auth.Admin).recent().always(makesRoom),
+
+	"GET /admin/clients":             atLeast(auth.Admin),
+	"POST /admin/clients":            atLeast(auth.Admin).recent(),
+	"GET /admin/clients/:id":         atLeast(auth.Admin),
+	"DELETE /admin/clients/:id":      atLeast(auth.Admin).recent().always(takesAway),
+	"POST /admin/clients/:id/rotate": atLeast(auth.Admin).recent(),
+
+	"GET /admin/accounts":                atLeast(auth.Admin),
+	"POST /admin/accounts":               atLeast(auth.Admin).recent(),
+	"PUT /admin/accounts/:kind/:name":    atLeast(auth.Admin).recent(),
+	"DELETE /admin/accounts/:kind/:name": atLeast(auth.Admin).recent().always(takesAway),
+
 	"DELETE /admin/accounts/:kind/:name/second-factor": atLeast(auth.Admin).recent(),
-	"GET /admin/keys":                                  atLeast(auth.Admin),
-	"POST /admin/keys/rotate":                          atLeast(auth.Admin).recent(),
+
+	"GET /admin/keys":         atLeast(auth.Admin),
+	"POST /admin/keys/rotate": atLeast(auth.Admin).recent(),
+
+	"GET /admin/debug":       atLeast(auth.Viewer),
+	"GET /admin/log-level":   atLeast(auth.Viewer),
+	"POST /admin/import":     atLeast(auth.Admin).anytime(longImport),
+	"GET /admin/backup":      atLeast(auth.Admin).recent().adds(),
+	"GET /admin/audit":       atLeast(auth.Admin),
+	"GET /admin/sweep":       atLeast(auth.Viewer),
+	"POST /admin/sweep":      atLeast(auth.Admin).recent().always(makesRoom),
+	"PUT /admin/log-level":   atLeast(auth.Admin).anytime(onlyLogs).always(keepsNothing),
+	"GET /admin/debug/pprof": atLeast(auth.Admin),
 }
 
 // variant is the part of a path before the FHIR base.
@@ -277,15 +300,17 @@ func (s *Server) on(method, path string, handler fiber.Handler, before ...fiber.
 	s.register(method, path, before, handler)
 }
 
-// register registers a route: what comes before its rule, for administrators' changes the check against
-// forged requests, the rule, what comes after; last of all but the handler the check of a recent proof.
+// register registers a route: what comes before its rule, for administrators' changes the check
+// against forged requests, the rule, what comes after; last of all but the handler the check of
+// a recent proof.
 func (s *Server) register(method, path string, before []fiber.Handler, after ...fiber.Handler) {
 	r, ok := ruleOf(method, path)
 	if !ok {
 		panic(fmt.Sprintf("%s %s has no rule", method, path))
 	}
 	if changesAsStaff(method, path) && r.proved == (r.unproved != "") {
-		panic(fmt.Sprintf("%s %s says neither that it asks for a recent proof nor why not", method, path))
+		panic(fmt.Sprintf("%s %s says neither that it asks for a recent proof nor why not",
+			method, path))
 	}
 	t, _, declared := trailOf(method, path)
 	if !declared {

@@ -9,10 +9,12 @@ import (
 	"ehi-server/auth"
 )
 
-// byMiddleware are the routes that Fiber's middleware answers, which do not appear among an application's.
+// byMiddleware are the routes that Fiber's middleware answers, which do not appear among an
+// application's.
 var byMiddleware = []string{"GET /assets", "GET /admin/debug/pprof"}
 
-// Every route has a rule, every rule a route; and the OpenAPI document says of each what its rule says.
+// Every route has a rule, every rule a route; and the OpenAPI document says of each what its
+// rule says.
 func TestEveryRouteHasARule(t *testing.T) {
 	s := routed(t)
 	used, spellings := map[string]bool{}, 0
@@ -24,7 +26,8 @@ func TestEveryRouteHasARule(t *testing.T) {
 		if _, ok := ruleOf(r.Method, r.Path); !ok {
 			t.Errorf("%s %s has no rule", r.Method, r.Path)
 		}
-		used[r.Method+" "+strings.ReplaceAll(variant.ReplaceAllString(r.Path, "/fhir"), "%24", "$")] = true
+		used[r.Method+" "+
+			strings.ReplaceAll(variant.ReplaceAllString(r.Path, "/fhir"), "%24", "$")] = true
 	}
 	for _, name := range byMiddleware {
 		used[name] = true
@@ -40,14 +43,20 @@ func TestEveryRouteHasARule(t *testing.T) {
 		t.Logf("%-45s %s", name, rules[name].says)
 	}
 	t.Logf("%d routes in %d spellings: %v", len(used), spellings, counts)
-	schemes := map[string]string{"role": "session", "a token": "bearer", "the form's": "interaction", "the initial": "initial"}
+	schemes := map[string]string{
+		"role":        "session",
+		"a token":     "bearer",
+		"the form's":  "interaction",
+		"the initial": "initial",
+	}
 	for _, o := range openapi.Operations() {
 		r, ok := documentedRule(o)
 		if !ok {
 			t.Errorf("the document's %s has no rule", o)
 		}
 		for begins, scheme := range schemes {
-			if strings.HasPrefix(r.says, begins) != (len(o.Security) > 0 && slices.Contains(o.Security, scheme)) && !(len(o.Security) > 1) {
+			if strings.HasPrefix(r.says, begins) != (len(o.Security) > 0 &&
+				slices.Contains(o.Security, scheme)) && !(len(o.Security) > 1) {
 				t.Errorf("%s: the rule is %q, the document says %v", o, r.says, o.Security)
 			}
 		}
@@ -64,7 +73,11 @@ func documentedRule(o openapi.Operation) (rule, bool) {
 // A route without a rule cannot be registered.
 func TestARouteWithoutARuleIsAProgrammersError(t *testing.T) {
 	s := routed(t)
-	for _, register := range []func(){func() { s.on("GET", "/new", s.handleAlive) }, func() { s.under("/new") }, func() { s.on("DELETE", "/fhir/metadata", s.handleAlive) }} {
+	for _, register := range []func(){
+		func() { s.on("GET", "/new", s.handleAlive) },
+		func() { s.under("/new") },
+		func() { s.on("DELETE", "/fhir/metadata", s.handleAlive) },
+	} {
 		func() {
 			defer func() {
 				if recover() == nil {
@@ -74,7 +87,8 @@ func TestARouteWithoutARuleIsAProgrammersError(t *testing.T) {
 			register()
 		}()
 	}
-	if r, ok := ruleOf("POST", "/no-form/auto-approve/fhir/Patient/:id/%24ehi-export"); !ok || !strings.Contains(r.says, auth.PatientExport.String()) {
+	r, ok := ruleOf("POST", "/no-form/auto-approve/fhir/Patient/:id/%24ehi-export")
+	if !ok || !strings.Contains(r.says, auth.PatientExport.String()) {
 		t.Errorf("%+v", r)
 	}
 }

@@ -18,7 +18,8 @@ func TestAFormThatFailsForAWhileIsNotLost(t *testing.T) {
 	words := `Ana "Núñez" <&> 山田`
 	send := func(path string, form url.Values, header ...string) (int, string) {
 		t.Helper()
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(form.Encode()))
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path,
+			strings.NewReader(form.Encode()))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		r.Header.Set("Accept", "text/html")
 		r.Header.Set("Cookie", "sid=session; ehi_patient=session; ehi_csrf=own; ehi_admin_csrf=own")
@@ -42,7 +43,10 @@ func TestAFormThatFailsForAWhileIsNotLost(t *testing.T) {
 		"interaction": {"token"}, "_csrf": {"own"}, "p.visits": {"on"}, "p.visits.notes": {words},
 		"who": {"a", "b"}, "reason": {words},
 	}
-	paths := []string{"/jobs/j?lang=es", "/admin/ui/jobs/j", "/admin/ui/clients", "/authorize-app", "/my/requests/j"}
+	paths := []string{
+		"/jobs/j?lang=es", "/admin/ui/jobs/j", "/admin/ui/clients", "/authorize-app",
+		"/my/requests/j",
+	}
 	for _, path := range paths {
 		status, page := send(path, form)
 		if status != http.StatusServiceUnavailable {
@@ -69,7 +73,8 @@ func TestAFormThatFailsForAWhileIsNotLost(t *testing.T) {
 		"a client":     {form, []string{"Accept", "application/json"}},
 	} {
 		_, page := send("/jobs/j", c.form, c.header...)
-		if strings.Contains(page, "<form method=\"post\" action=\"/jobs") || strings.Contains(page, "secret") {
+		if strings.Contains(page, "<form method=\"post\" action=\"/jobs") ||
+			strings.Contains(page, "secret") {
 			t.Errorf("%s is repeated: %s", what, page)
 		}
 	}

@@ -42,10 +42,12 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// Config is what the server is told once, at start. Defaults are those of the command line (see node.Config).
+// Config is what the server is told once, at start. Defaults are those of the command line (see
+// node.Config).
 type Config struct {
-	// Config is what is decided about exports. Its Sandbox opens the shortcuts of SMART-10, too, and its Open answers
-	// requests without a token as if they came from a backend service with every right.
+	// Config is what is decided about exports. Its Sandbox opens the shortcuts of SMART-10, too,
+	// and its Open answers requests without a token as if they came from a backend service with
+	// every right.
 	jobs.Config
 	// Origins is how clients reach the server, and by which proxies.
 	Origins request.Origins
@@ -55,47 +57,59 @@ type Config struct {
 	BareLink bool
 	// TLS is how connections are secured; nil: not at all.
 	TLS *tls.Config
-	// AdminUser and AdminPassword open /admin with every right, beside the accounts; an empty password opens nothing.
+	// AdminUser and AdminPassword open /admin with every right, beside the accounts; an empty
+	// password opens nothing.
 	AdminUser, AdminPassword string
-	// Accounts makes patients log in with an account of theirs, rather than choose one in the sandbox's picker.
+	// Accounts makes patients log in with an account of theirs, rather than choose one in the
+	// sandbox's picker.
 	Accounts bool
 	// RequireSecondFactor makes administrators set up a second factor when they first sign in.
 	RequireSecondFactor bool
-	// ProofAge is for how long administrators may approve, and change accounts and clients, once they have
-	// proved who they are; 0: for as long as their session lasts.
+	// ProofAge is for how long administrators may approve, and change accounts and clients, once
+	// they have proved who they are; 0: for as long as their session lasts.
 	ProofAge time.Duration
-	// RegistrationToken is the initial access token of dynamic registration (RFC 7591); "" turns it off.
+	// RegistrationToken is the initial access token of dynamic registration (RFC 7591); "" turns
+	// it off.
 	RegistrationToken string
 	// Registration is what that token allows.
 	Registration auth.RegistrationLimits
-	// AddressFailures and ClientFailures are how many requests of an address and of a client may fail in FailureWindow before further ones are
-	// answered 429; 0 sets no limit.
+	// AddressFailures and ClientFailures are how many requests of an address and of a client may
+	// fail in FailureWindow before further ones are answered 429; 0 sets no limit.
 	AddressFailures, ClientFailures int
 	FailureWindow                   time.Duration
 	// AddressConnections is how many connections one address may have open, at most half of
 	// MaxConnections; 0 sets no limit. Loopback and trusted proxies have none.
 	AddressConnections int
-	// ReviewDue is how long an export may wait for review before the pages of administrators call it late; 0: never.
+	// ReviewDue is how long an export may wait for review before the pages of administrators
+	// call it late; 0: never.
 	ReviewDue time.Duration
-	// PollBurst is how many status requests about one job are free at any moment; 0 sets no limit (BULK-4).
+	// PollBurst is how many status requests about one job are free at any moment; 0 sets no
+	// limit (BULK-4).
 	PollBurst int
-	// Hold is how long a status request is held while its job is being exported, MaxHold the most that a client may ask for by
-	// Prefer: wait, MaxHeld how many requests are held at once: further ones are answered at once. 0: none is held.
+	// Hold is how long a status request is held while its job is being exported, MaxHold the
+	// most that a client may ask for by Prefer: wait, MaxHeld how many requests are held at
+	// once: further ones are answered at once. 0: none is held.
 	Hold, MaxHold time.Duration
 	MaxHeld       int
-	// MaxResource is the size of the largest resource that an import takes, in bytes; 0: source.MaxResource.
+	// MaxResource is the size of the largest resource that an import takes, in bytes; 0:
+	// source.MaxResource.
 	MaxResource int64
 	// LeastFree is how many bytes an import leaves free on the disk of the records.
 	LeastFree int64
-	// MaxBodyBytes limits every body but an upload (413), MaxHeaderBytes the head of a request (431).
+	// MaxBodyBytes limits every body but an upload (413), MaxHeaderBytes the head of a request
+	// (431).
 	MaxBodyBytes   int64
 	MaxHeaderBytes int
-	// MaxConnections is how many connections are served at once; further ones are answered 503 and closed.
+	// MaxConnections is how many connections are served at once; further ones are answered 503
+	// and closed.
 	MaxConnections int
-	// OnConnection is told 1 for each connection that is opened, and -1 for each that is closed; nil: nobody is.
+	// OnConnection is told 1 for each connection that is opened, and -1 for each that is closed;
+	// nil: nobody is.
 	OnConnection func(change int64)
-	// ReadTimeout is how long a request's head and body may take, or for an upload each wait for more of it (408). WriteStall is how
-	// long a client may take less than a kilobyte a second of its answers before its connection is cut. IdleTimeout is how long a connection may do nothing.
+	// ReadTimeout is how long a request's head and body may take, or for an upload each wait for
+	// more of it (408). WriteStall is how long a client may take less than a kilobyte a second
+	// of its answers before its connection is cut. IdleTimeout is how long a connection may do
+	// nothing.
 	ReadTimeout, WriteStall, IdleTimeout time.Duration
 	// PageTasks is how many tasks' files a page of the manifest lists (BULK-3).
 	PageTasks int
@@ -122,7 +136,8 @@ type Deps struct {
 	Sweeps Sweeps
 	// Condition is whether the process does all of its work; nil: it does.
 	Condition *condition.Watch
-	// Backup writes an archive of everything that the server keeps; nil where there is none to be had.
+	// Backup writes an archive of everything that the server keeps; nil where there is none to
+	// be had.
 	Backup func(ctx context.Context, w io.Writer) error
 }
 
@@ -136,7 +151,8 @@ type FileStore interface {
 // Sweeps is the keeper: what it does not do without an administrator's word, and what it is told.
 type Sweeps interface {
 	staff.Sweeps
-	// Doubt has the keeper look soon whether a job lacks the record of a task, and has to be made anew.
+	// Doubt has the keeper look soon whether a job lacks the record of a task, and has to be
+	// made anew.
 	Doubt(job string)
 }
 
@@ -177,14 +193,16 @@ type Server struct {
 
 // remove deletes a job in any state, with what its form has kept. Errors: those of keeper.Delete.
 func (s *Server) remove(ctx context.Context, job string) error {
-	return errors.Join(keeper.Delete(ctx, s.Bus, s.Files, job, nil), s.kept.In(ctx).Delete(patient.DraftKey(job)))
+	return errors.Join(keeper.Delete(ctx, s.Bus, s.Files, job, nil),
+		s.kept.In(ctx).Delete(patient.DraftKey(job)))
 }
 
 // New builds the application; Close releases it.
 func New(c Config, d Deps) (*Server, error) {
 	s := &Server{Config: c, Deps: d, clock: now, site: page.Site{Origins: c.Origins}}
 	var err error
-	if s.views, err = page.NewRenderer(s.site, c.Sandbox, template.FuncMap{"plot": live.Draw}); err != nil {
+	if s.views, err = page.NewRenderer(s.site, c.Sandbox,
+		template.FuncMap{"plot": live.Draw}); err != nil {
 		return nil, err
 	}
 	if s.progress, err = progress.Follow(d.Bus); err != nil {
@@ -231,8 +249,12 @@ func New(c Config, d Deps) (*Server, error) {
 		User: c.AdminUser, Password: c.AdminPassword, Sandbox: c.Sandbox,
 		RequireSecondFactor: c.RequireSecondFactor, ProofAge: c.ProofAge,
 	}, session.AdministratorsDeps{
-		Sessions: d.Bus.Sessions, Auth: d.Auth, OpenID: d.OpenID, Trail: s.trail, Origins: c.Origins,
-		Clock: func() time.Time { return s.clock() },
+		Sessions: d.Bus.Sessions,
+		Auth:     d.Auth,
+		OpenID:   d.OpenID,
+		Trail:    s.trail,
+		Origins:  c.Origins,
+		Clock:    func() time.Time { return s.clock() },
 	})
 	s.gate = &staff.Gate{Pages: s.staffPages, Sessions: s.admins, ProofAge: c.ProofAge}
 	s.app = fiber.New(fiber.Config{
@@ -242,13 +264,23 @@ func New(c Config, d Deps) (*Server, error) {
 		BodyLimit: int(c.MaxBodyBytes), StreamRequestBody: true,
 		ReadBufferSize: c.MaxHeaderBytes, Concurrency: s.conns.Workers(),
 		ReadTimeout: c.ReadTimeout, IdleTimeout: c.IdleTimeout,
-		DisableDefaultContentType:    true, // a body is announced by who makes it (see content.Announced)
-		DisablePreParseMultipartForm: true, // else an upload is read to memory and to temporary files before it is known whose it is
+		// a body is announced by who makes it (see content.Announced)
+		DisableDefaultContentType: true,
+		// else an upload is read to memory and to temporary files before it is known whose it is
+		DisablePreParseMultipartForm: true,
 		EnableTrustedProxyCheck:      true, TrustedProxies: c.Origins.TrustedProxies,
 	})
 	s.jobs, err = jobs.New(c.Config, jobs.Deps{
-		Bus: d.Bus, Source: d.Source, Rules: d.Rules, Files: d.Files, Authority: s.tokens, Reviewers: s.admins,
-		Remove: s.remove, Doubt: func(job string) { s.Sweeps.Doubt(job) }, Log: d.Log, Tracer: d.Tracer,
+		Bus:       d.Bus,
+		Source:    d.Source,
+		Rules:     d.Rules,
+		Files:     d.Files,
+		Authority: s.tokens,
+		Reviewers: s.admins,
+		Remove:    s.remove,
+		Doubt:     func(job string) { s.Sweeps.Doubt(job) },
+		Log:       d.Log,
+		Tracer:    d.Tracer,
 	})
 	if err != nil {
 		return nil, err
@@ -329,15 +361,16 @@ func (s *Server) Serve(ln net.Listener) error {
 	return s.app.Listener(limited)
 }
 
-// Drain makes the server say that it is not ready, refuse kick-offs, and answer all status requests at once, also those that are
-// held; everything else is answered as before.
+// Drain makes the server say that it is not ready, refuse kick-offs, and answer all status
+// requests at once, also those that are held; everything else is answered as before.
 func (s *Server) Drain() {
 	s.jobs.Drain()
 	s.holds.Release()
 }
 
-// Shutdown stops taking requests and waits for those under way, for at most d. Handlers work on Fiber's user context: fasthttp's own ends
-// with the beginning of the shutdown, and would break off what is to be ended.
+// Shutdown stops taking requests and waits for those under way, for at most d. Handlers work on
+// Fiber's user context: fasthttp's own ends with the beginning of the shutdown, and would break
+// off what is to be ended.
 func (s *Server) Shutdown(d time.Duration) error {
 	s.holds.Release()
 	s.feed.Stop() // streams that have no end of their own
@@ -346,7 +379,9 @@ func (s *Server) Shutdown(d time.Duration) error {
 
 // NoteConfiguration takes in which administrator is configured, see session.Administrators. Call it
 // before Serve.
-func (s *Server) NoteConfiguration(ctx context.Context) error { return s.admins.NoteConfiguration(ctx) }
+func (s *Server) NoteConfiguration(ctx context.Context) error {
+	return s.admins.NoteConfiguration(ctx)
+}
 
 // DeleteUnauthorized deletes unfinished exports whose authorization has ended, see jobs.Service.
 func (s *Server) DeleteUnauthorized(ctx context.Context) error {
@@ -367,7 +402,8 @@ func (s *Server) Close() error {
 // LoopbackAliases are the other names under which a listener on loopback is reached.
 func LoopbackAliases(base string) []string {
 	u, err := url.Parse(base)
-	if err != nil || u.Hostname() != "127.0.0.1" && u.Hostname() != "localhost" && u.Hostname() != "::1" {
+	if err != nil ||
+		u.Hostname() != "127.0.0.1" && u.Hostname() != "localhost" && u.Hostname() != "::1" {
 		return nil
 	}
 	var out []string

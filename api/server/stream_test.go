@@ -27,7 +27,8 @@ func TestEveryStreamAsksForItsAuthority(t *testing.T) {
 				return true
 			}
 			if seen++; !slices.Contains(allowed[path], at.Sel.Name) {
-				t.Errorf("%s: %s sends by itself: use a content.Sender", set.Position(at.Pos()), at.Sel.Name)
+				t.Errorf("%s: %s sends by itself: use a content.Sender", set.Position(at.Pos()),
+					at.Sel.Name)
 			}
 			return true
 		})

@@ -6,13 +6,13 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Each route of administrators says what it leaves in the audit trail; one that does not say it cannot
-// be registered (see Server.register).
+// Each route of administrators says what it leaves in the audit trail; one that does not say it
+// cannot be registered (see Server.register).
 
 // leaving is what a route leaves in the audit trail.
 type leaving struct {
-	// reads is whether the route itself records that its answer was read; else its handler records an
-	// event of action.
+	// reads is whether the route itself records that its answer was read; else its handler
+	// records an event of action.
 	reads  bool
 	action ehi.Action
 	// nothing is why there is no event, "" where there is one.
@@ -33,12 +33,14 @@ var (
 
 // trails is what each route of administrators leaves.
 var trails = map[string]leaving{
-	"GET /admin":                             read,
-	"GET /admin/ui/login":                    aForm,
-	"POST /admin/ui/login":                   leaves(ehi.ActionLogIn),
-	"GET /admin/ui/login/code":               aForm,
-	"POST /admin/ui/login/code":              leaves(ehi.ActionLogIn),
-	"POST /admin/ui/login/openid":            {nothing: "it leads to the provider; the way back leaves the event"},
+	"GET /admin":                read,
+	"GET /admin/ui/login":       aForm,
+	"POST /admin/ui/login":      leaves(ehi.ActionLogIn),
+	"GET /admin/ui/login/code":  aForm,
+	"POST /admin/ui/login/code": leaves(ehi.ActionLogIn),
+	"POST /admin/ui/login/openid": {
+		nothing: "it leads to the provider; the way back leaves the event",
+	},
 	"GET /admin/ui/login/openid/callback":    leaves(ehi.ActionLogIn),
 	"GET /admin/ui/prove":                    aForm,
 	"POST /admin/ui/prove":                   leaves(ehi.ActionLogIn),
@@ -96,8 +98,8 @@ var trails = map[string]leaving{
 	"DELETE /admin/accounts/:kind/:name/second-factor": leaves(ehi.ActionAdministrate),
 }
 
-// trailOf is the trail of a route that is of administrators, or lets them pass beside others. A route
-// without one cannot be registered.
+// trailOf is the trail of a route that is of administrators, or lets them pass beside others. A
+// route without one cannot be registered.
 func trailOf(method, path string) (t leaving, ofStaff, declared bool) {
 	r, _ := ruleOf(method, path)
 	if !r.staff && path != "/admin" && !strings.HasPrefix(path, "/admin/") {

@@ -11,11 +11,15 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Every route of administrators says what it leaves in the audit trail: an event of its handler's, a
-// record that it was read, or why nothing. What changes something leaves an event, and so does what
-// shows patients' names, choices or withheld counts.
+// Every route of administrators says what it leaves in the audit trail: an event of its
+// handler's, a record that it was read, or why nothing. What changes something leaves an event,
+// and so does what shows patients' names, choices or withheld counts.
 func TestEveryRouteOfAdministratorsLeavesItsTrail(t *testing.T) {
-	personal := []string{"/admin", "/admin/jobs", "/admin/jobs/:id", "/admin/accounts", "/admin/ui/jobs", "/admin/ui/jobs/:id", "/admin/ui/jobs/:id/files", "/admin/ui/accounts", "/jobs/:id/metadata"}
+	personal := []string{
+		"/admin", "/admin/jobs", "/admin/jobs/:id", "/admin/accounts", "/admin/ui/jobs",
+		"/admin/ui/jobs/:id", "/admin/ui/jobs/:id/files", "/admin/ui/accounts",
+		"/jobs/:id/metadata",
+	}
 	used := map[string]bool{}
 	for _, r := range routed(t).app.GetRoutes(true) {
 		if r.Method == "HEAD" {
@@ -51,24 +55,37 @@ func TestEveryRouteOfAdministratorsLeavesItsTrail(t *testing.T) {
 	}
 }
 
-// Whatever shows an administrator a patient leaves an event: every route that lets administrators pass is
-// asked for, and where the answer has the patient's name or id, the trail says who has read it and how.
+// Whatever shows an administrator a patient leaves an event: every route that lets
+// administrators pass is asked for, and where the answer has the patient's name or id, the trail
+// says who has read it and how.
 func TestWhatShowsAPatientLeavesAnEvent(t *testing.T) {
 	const name, id = "Zebedee Markworthy", "patient-of-the-trail"
-	s := routed(t, func(c *Config) { c.AdminUser, c.AdminPassword = "admin", "a long password of a test" })
+	s := routed(t, func(c *Config) {
+		c.AdminUser, c.AdminPassword = "admin", "a long password of a test"
+	})
 	j := &ehi.Job{
-		Version: ehi.RecordVersion, Lane: ehi.Interactive, ID: "job-of-the-trail", Status: ehi.Retrieved, Level: ehi.OnePatient, Patient: ehi.Patient{ID: id, Name: name},
-		ClientID: "app", CreatedAt: now(), CompletedAt: now(), Withheld: map[string]int64{"sensitive.hiv": 1},
+		Version:     ehi.RecordVersion,
+		Lane:        ehi.Interactive,
+		ID:          "job-of-the-trail",
+		Status:      ehi.Retrieved,
+		Level:       ehi.OnePatient,
+		Patient:     ehi.Patient{ID: id, Name: name},
+		ClientID:    "app",
+		CreatedAt:   now(),
+		CompletedAt: now(),
+		Withheld:    map[string]int64{"sensitive.hiv": 1},
 	}
 	if err := s.Bus.Jobs.Create(t.Context(), j); err != nil {
 		t.Fatal(err)
 	}
-	in := answer(s, "POST", "/admin/login", `{"username":"admin","password":"a long password of a test"}`, "Content-Type", asJSON)
+	in := answer(s, "POST", "/admin/login",
+		`{"username":"admin","password":"a long password of a test"}`, "Content-Type", asJSON)
 	sid := cookieOf(in, "sid")
 	asked := 0
 	for _, r := range s.app.GetRoutes(true) {
 		rule, _ := ruleOf(r.Method, r.Path)
-		if r.Method != "GET" || !rule.staff || r.Path == "/admin/ui/events" { // a stream without an end, of ids
+		// a stream without an end, of ids
+		if r.Method != "GET" || !rule.staff || r.Path == "/admin/ui/events" {
 			continue
 		}
 		asked++
@@ -91,15 +108,23 @@ func TestWhatShowsAPatientLeavesAnEvent(t *testing.T) {
 	}
 }
 
-// What an administrator asks for and does not get leaves an event, too, whichever route it is: each route
-// that leaves an event when something is done is asked for what it cannot do, of an export that is there
-// and of none. What was typed is not in it.
+// What an administrator asks for and does not get leaves an event, too, whichever route it is:
+// each route that leaves an event when something is done is asked for what it cannot do, of an
+// export that is there and of none. What was typed is not in it.
 func TestWhatAdministratorsAreRefusedLeavesAnEvent(t *testing.T) {
 	const typed = "typed-by-mistake"
-	s := routed(t, func(c *Config) { c.AdminUser, c.AdminPassword = "admin", "a long password of a test" })
+	s := routed(t, func(c *Config) {
+		c.AdminUser, c.AdminPassword = "admin", "a long password of a test"
+	})
 	j := &ehi.Job{
-		Version: ehi.RecordVersion, Lane: ehi.Interactive, Level: ehi.OnePatient, Status: ehi.AwaitingInput,
-		ID: "job-of-the-trail", Patient: ehi.Patient{ID: "patient-of-the-trail"}, ClientID: "app", CreatedAt: now(),
+		Version:   ehi.RecordVersion,
+		Lane:      ehi.Interactive,
+		Level:     ehi.OnePatient,
+		Status:    ehi.AwaitingInput,
+		ID:        "job-of-the-trail",
+		Patient:   ehi.Patient{ID: "patient-of-the-trail"},
+		ClientID:  "app",
+		CreatedAt: now(),
 	}
 	if err := s.Bus.Jobs.Create(t.Context(), j); err != nil {
 		t.Fatal(err)
@@ -111,20 +136,24 @@ func TestWhatAdministratorsAreRefusedLeavesAnEvent(t *testing.T) {
 	for _, r := range s.app.GetRoutes(true) {
 		rule, _ := ruleOf(r.Method, r.Path)
 		left, _, _ := trailOf(r.Method, r.Path)
-		if r.Method == "HEAD" || !rule.staff || left.action == "" || left.reads || isStaffForm(r.Method, r.Path) {
+		if r.Method == "HEAD" || !rule.staff || left.action == "" || left.reads ||
+			isStaffForm(r.Method, r.Path) {
 			continue
 		}
 		for _, id := range []string{j.ID, typed} {
-			path := strings.NewReplacer(":id", id, ":kind", "admin", ":name", typed, ":file", typed).Replace(r.Path)
+			path := strings.NewReplacer(":id", id, ":kind", "admin", ":name", typed, ":file",
+				typed).Replace(r.Path)
 			before := eventsOf(t, s, typed)
 			path += "?limit=" + typed + "&recipient=" + typed
 			a := answer(s, r.Method, path, body, "Cookie", sid, "Content-Type", asJSON)
-			if code := a.StatusCode(); code < http.StatusBadRequest || code == http.StatusInternalServerError {
+			code := a.StatusCode()
+			if code < http.StatusBadRequest || code == http.StatusInternalServerError {
 				continue // it is done, or by a part that this server does not have
 			}
 			asked++
 			if eventsOf(t, s, typed) == before {
-				t.Errorf("%s %s: %d %s, and the trail does not say so", r.Method, path, a.StatusCode(), a.Body())
+				t.Errorf("%s %s: %d %s, and the trail does not say so", r.Method, path,
+					a.StatusCode(), a.Body())
 			}
 		}
 	}
@@ -144,15 +173,16 @@ func eventsOf(t *testing.T, s *Server, typed string) (n int) {
 	if err := s.Bus.Audit.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	err := s.Bus.Audit.Read(t.Context(), bus.AuditFilter{}, func(_ uint64, e ehi.Event) (bool, error) {
-		if e.Outcome != ehi.Succeeded && e.Agent == "admin admin" {
-			n++
-		}
-		if strings.Contains(e.Detail, typed) || strings.Contains(e.Job, typed) {
-			t.Errorf("the trail repeats what was typed: %+v", e)
-		}
-		return true, nil
-	})
+	err := s.Bus.Audit.Read(t.Context(), bus.AuditFilter{},
+		func(_ uint64, e ehi.Event) (bool, error) {
+			if e.Outcome != ehi.Succeeded && e.Agent == "admin admin" {
+				n++
+			}
+			if strings.Contains(e.Detail, typed) || strings.Contains(e.Job, typed) {
+				t.Errorf("the trail repeats what was typed: %+v", e)
+			}
+			return true, nil
+		})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,9 @@ func TestBrokenConnectionsLeaveNoLine(t *testing.T) {
 // Loopback and trusted proxies, in whatever spelling, have no limit of connections for each
 // address.
 func TestLoopbackAndTrustedProxiesHaveNoShareOfConnections(t *testing.T) {
-	s := routed(t, func(c *Config) { c.Origins.TrustedProxies = []string{"192.0.2.7", "10.0.0.0/8"} })
+	s := routed(t, func(c *Config) {
+		c.Origins.TrustedProxies = []string{"192.0.2.7", "10.0.0.0/8"}
+	})
 	for address, want := range map[string]bool{
 		"127.0.0.1": true, "127.9.9.9": true, "::1": true, "192.0.2.7": true, "10.1.2.3": true,
 		"192.0.2.8": false, "2001:db8::1": false,
