@@ -14,7 +14,7 @@ import (
 // jobs whether the authorization is still valid.
 
 // Stands reports whether the authorization under which a job was kicked off is still valid. If
-// it is not, the application gets nothing of the job any more (EHI-7). An error means that the
+// it is not, the application no longer has access to the job (EHI-7). An error means that the
 // authorization could not be checked.
 func (s *Service) Stands(ctx context.Context, j *ehi.Job) (bool, error) {
 	return s.Authority.Stands(ctx, authorizationOf(j))
@@ -36,7 +36,7 @@ func (s *Service) checkStart(ctx context.Context, j *ehi.Job) error {
 	return err
 }
 
-// errEnded is returned for a kick-off whose authorization ended before the job was stored.
+// errEnded is returned for a kick-off whose authorization has ended by the time its job is stored.
 var errEnded = ehi.Errorf(ehi.Unauthenticated, "Invalid token")
 
 // checkRelease returns ehi.Conflict if the job's authorization has ended, so that nobody can

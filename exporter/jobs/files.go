@@ -183,7 +183,8 @@ func (s *Service) Damaged(job string) ([]files.Known, error) {
 }
 
 // DamagedName returns the name of a damaged file in its export, or in the store if its record
-// cannot be read. For a document it returns no name, because only reviewers may see that.
+// cannot be read. Only reviewers may see the name of a document, so for one it returns
+// "a document".
 func (s *Service) DamagedName(ctx context.Context, d files.Damage) string {
 	number, _, _ := strings.Cut(d.Object, ".")
 	n, err := strconv.Atoi(number)

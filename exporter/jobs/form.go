@@ -71,8 +71,8 @@ func (s *Service) submit(
 		attribute.String(tracing.Job, j.ID))
 	defer span.End()
 	if err := s.Bus.PublishStart(ctx, j.Lane, j.ID, j.Starts); err != nil {
-		// The choices are stored. The reconciler will publish the command.
-		s.Log.Warn("cannot publish a start command; the reconciler will try again", "job", j.ID,
+		// The choices are stored. The keeper will publish the command.
+		s.Log.Warn("cannot publish a start command; the keeper will try again", "job", j.ID,
 			"err", err)
 	}
 	return j, nil

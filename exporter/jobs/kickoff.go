@@ -30,8 +30,8 @@ type Ask struct {
 	// Lenient is Prefer: handling=lenient, and SeparateStatus is Prefer: separate-export-status
 	// (BULK-7).
 	Lenient, SeparateStatus bool
-	// Own reports whether a FHIR base is one of this server, so that absolute references below
-	// it are local.
+	// Own reports whether a FHIR base is one of this server. A client may use it in absolute
+	// references to resources.
 	Own func(base string) bool
 	// Types are the types that the token allows. AllTypes allows all (SMART-7).
 	Types    []string

@@ -26,8 +26,9 @@ type sweepApproval struct {
 	approved map[string]int // by kind: how many jobs an administrator has approved
 }
 
-// allows reports whether the keeper may go on with some of all jobs, whose records are missing.
-// kind is files, records or exports (see SweepsWaiting).
+// allows reports whether the keeper may remove files or records of some jobs, out of all, or
+// export them again, although their records are missing. kind is files, records or exports (see
+// SweepsWaiting).
 func (a *sweepApproval) allows(kind string, some, all int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -357,7 +357,7 @@ func TestACommittedTaskIsCountedOnce(t *testing.T) {
 	}
 }
 
-// All jobs finish even if the command streams are purged: the reconciler rebuilds the commands
+// All jobs finish even if the command streams are purged: the keeper rebuilds the commands
 // from the records.
 func TestTheReconcilerMakesUpForAPurgedStream(t *testing.T) {
 	for what, harm := range map[string]func(context.Context, jetstream.Stream,

@@ -412,7 +412,7 @@ func TestALongExportStaysWithItsWorker(t *testing.T) {
 	}
 }
 
-// The reconciler finds a job whose command is lost and publishes the command again, whether or
+// The keeper finds a job whose command is lost and publishes the command again, whether or
 // not it was published before.
 func TestReconcilerRepublishesLostCommands(t *testing.T) {
 	h := newHouse(t)
