@@ -11,8 +11,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// A flag has the default that the package which uses it has by itself: the tag of a flag cannot
-// refer to a constant.
+// A flag has the same default as the package that uses it. A test is needed because the tag of a
+// flag cannot refer to a constant.
 func TestFlagsHaveTheDefaultsOfTheirPackages(t *testing.T) {
 	limits := ehi.Limits{}.OrDefaults()
 	want := map[string]string{

@@ -17,11 +17,12 @@ import (
 	"ehi-server/shared/settings"
 )
 
-// docs/configuration.md is what the command lines say of themselves, and the short table of
-// docs/operations.md names only flags and variables that exist.
+// docs/configuration.md matches the command lines, and the short table of docs/operations.md
+// names only flags and variables that exist.
 func TestTheConfigurationReferenceIsTheCommandLines(t *testing.T) {
 	var want strings.Builder
-	want.WriteString("# Configuration\n\nA flag outranks its variable. Durations are written as `90s`, `10m`, `24h`. `go test ./api -run Reference -update` writes this page.\n")
+	want.WriteString("# Configuration\n\nA flag outranks its variable. Durations are written as " +
+		"`90s`, `10m`, `24h`. `go test ./api -run Reference -update` writes this page.\n")
 	names := map[string]bool{}
 	for _, program := range []struct {
 		run  string
@@ -50,8 +51,8 @@ func TestTheConfigurationReferenceIsTheCommandLines(t *testing.T) {
 	}
 }
 
-// Every test that the threat model and the design name as what holds something exists, and so does every
-// group of attacks.
+// Every test that the threat model and the design cite exists, and so does every group of
+// attacks.
 func TestTheDocumentsNameTestsThatAreThere(t *testing.T) {
 	there := map[string]bool{}
 	names := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(|"([a-z ]+)": +\w+Attacks\b`)
@@ -97,7 +98,8 @@ func describe(w *strings.Builder, run string, n *kong.Node, names map[string]boo
 	for _, a := range n.Positional {
 		fmt.Fprintf(w, "`%s`: %s\n\n", a.Summary(), a.Help)
 	}
-	w.WriteString("| flag | variable | default | takes | meaning |\n| --- | --- | --- | --- | --- |\n")
+	w.WriteString(
+		"| flag | variable | default | takes | meaning |\n| --- | --- | --- | --- | --- |\n")
 	for _, f := range n.Flags {
 		if f.Name == "help" {
 			continue
@@ -115,6 +117,7 @@ func describe(w *strings.Builder, run string, n *kong.Node, names map[string]boo
 		} else if def != "" {
 			def = "`" + def + "`"
 		}
-		fmt.Fprintf(w, "| `%s` | %s | %s | %s | %s |\n", long, env, def, settings.Limits(f, node.Forms), strings.ReplaceAll(f.Help, "|", "\\|"))
+		fmt.Fprintf(w, "| `%s` | %s | %s | %s | %s |\n", long, env, def,
+			settings.Limits(f, node.Forms), strings.ReplaceAll(f.Help, "|", "\\|"))
 	}
 }

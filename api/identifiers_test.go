@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// names are what the Go code of the workspace declares and mentions.
+// names are the identifiers that the Go code of the workspace declares and uses.
 type names struct {
 	// declared are the package-level names, and the methods and fields as Type.Member, by package.
 	declared map[string]map[string]bool
@@ -23,7 +23,7 @@ type names struct {
 	known map[string]bool
 	// flags are the fields of structs, spelt as flags.
 	flags    map[string]bool
-	tests    strings.Builder // the names of all tests, one a line
+	tests    strings.Builder // the names of all tests, one per line
 	comments []comment
 }
 
@@ -49,7 +49,8 @@ func readNames(t *testing.T) *names {
 		if err != nil || !strings.HasSuffix(path, ".go") {
 			return err
 		}
-		file, err := parser.ParseFile(files, path, nil, parser.ParseComments|parser.SkipObjectResolution)
+		file, err := parser.ParseFile(files, path, nil,
+			parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			return err
 		}
@@ -91,7 +92,7 @@ func (n *names) add(files *token.FileSet, file *ast.File) {
 
 var testName = regexp.MustCompile(`^(Test|Benchmark|Fuzz|Example)`)
 
-// declare notes what a declaration declares.
+// declare records what a declaration declares.
 func (n *names) declare(pkg string, d ast.Decl) {
 	switch d := d.(type) {
 	case *ast.FuncDecl:
@@ -127,7 +128,7 @@ func (n *names) declare(pkg string, d ast.Decl) {
 	}
 }
 
-// fields notes the fields of a struct, or the methods of an interface.
+// fields records the fields of a struct, or the methods of an interface.
 func (n *names) fields(pkg string, spec *ast.TypeSpec) {
 	ast.Inspect(spec.Type, func(node ast.Node) bool {
 		if field, ok := node.(*ast.Field); ok {
@@ -153,22 +154,23 @@ func (n *names) member(pkg, typ, name string) {
 	n.flags[kebab(name)] = true
 }
 
-// kebab is the flag of a field: max-export-bytes of MaxExportBytes.
+// kebab returns the flag of a field: max-export-bytes for MaxExportBytes.
 func kebab(field string) string {
 	return strings.ToLower(capital.ReplaceAllString(field, "$1$3-$2$4"))
 }
 
 var capital = regexp.MustCompile(`([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])`)
 
-// qualified is a name of a package, with a member where there is a second point.
-var qualified = regexp.MustCompile(`(^|[^A-Za-z0-9_./-])([a-z][a-z0-9]*)\.([A-Z][A-Za-z0-9]*)(?:\.([A-Z][A-Za-z0-9]*))?`)
+// qualified matches a name of a package, with a member after a second dot.
+var qualified = regexp.MustCompile(
+	`(^|[^A-Za-z0-9_./-])([a-z][a-z0-9]*)\.([A-Z][A-Za-z0-9]*)(?:\.([A-Z][A-Za-z0-9]*))?`)
 
-// missing lists the qualified names in a text that packages of the workspace do not have.
+// missing returns the qualified names in a text that the packages of the workspace do not have.
 func (n *names) missing(text string) (out []string) {
 	for _, m := range qualified.FindAllStringSubmatch(text, -1) {
 		pkg, name, member := m[2], m[3], m[4]
 		declared, ours := n.declared[pkg]
-		// A variable may be named like the package of its type, so that name is a member.
+		// A variable may have the name of its type's package; name is then a member.
 		if !ours || (declared[name] || n.members[pkg][name]) && (member == "" || n.known[member]) {
 			continue
 		}
@@ -177,10 +179,10 @@ func (n *names) missing(text string) (out []string) {
 	return out
 }
 
-// camel is a word with a capital inside, which is hardly ever one of English.
+// camel matches a word with an inner capital, which is rarely an English word.
 var camel = regexp.MustCompile(`\b[A-Za-z]*[a-z][A-Z][A-Za-z0-9]*\b`)
 
-// foreign are the names of others that comments and documents mention and no code does.
+// foreign are external names that comments and documents mention but no code does.
 var foreign = strings.Fields(`
 	CephFS GitHub LevelDB OpenMetrics PromQL SplitMix64 ClientHello uXXXX
 	StructureDefinitions SearchParameters AccessTokenResponse valueBase64Binary
@@ -190,8 +192,8 @@ var foreign = strings.Fields(`
 	JSMaximumStreamsLimitErr JSNoLimitsErr JSStorageResourcesExceededErr JSStreamMaxBytesRequired
 	JSStreamMaxStreamBytesExceeded`)
 
-// unknown lists the words with a capital inside that are no identifier, nor a part of the name of
-// a test.
+// unknown returns the words with an inner capital that are neither an identifier nor part of the
+// name of a test.
 func (n *names) unknown(text string) (out []string) {
 	for _, w := range camel.FindAllString(text, -1) {
 		known := n.known[w] || n.known[strings.TrimSuffix(w, "s")] || slices.Contains(foreign, w)
@@ -202,7 +204,7 @@ func (n *names) unknown(text string) (out []string) {
 	return out
 }
 
-// Comments name nothing of the workspace that is not there any more.
+// Comments name only things that exist in the workspace.
 func TestCommentsNameWhatIsThere(t *testing.T) {
 	n := readNames(t)
 	for _, c := range n.comments {
@@ -218,7 +220,7 @@ func TestCommentsNameWhatIsThere(t *testing.T) {
 // flag is a flag of a command line.
 var flag = regexp.MustCompile("(?:^|[ =(`])--(?:\\[no-\\])?([a-z][a-z-]+)")
 
-// What documents name in code font is there, too: identifiers, tests, metrics and flags.
+// What documents name in code font exists too: identifiers, tests, metrics and flags.
 func TestDocumentsNameWhatIsThere(t *testing.T) {
 	n := readNames(t)
 	n.addWords(t, "../deploy/prometheus/rules.yml")
@@ -255,12 +257,13 @@ func TestDocumentsNameWhatIsThere(t *testing.T) {
 	}
 }
 
-// What no longer exists is found, and what does is not.
+// The checks find names that do not exist, and no others.
 func TestStaleNamesAreFound(t *testing.T) {
 	n := readNames(t)
 	for text, want := range map[string]string{
-		"see release.NewRelics, which":                                   "release.NewRelics",
-		"jobs.Service.Open" + "Relics":                                   "jobs.Service.Open" + "Relics Open" + "Relics",
+		"see release.NewRelics, which": "release.NewRelics",
+		"jobs.Service.Open" + "Relics": "jobs.Service.Open" +
+			"Relics Open" + "Relics",
 		"the relic is " + "next" + "Relic":                               "next" + "Relic",
 		"jobs.Service.OpenFile and an FHIR resource's birthDate, of S3.": "",
 	} {

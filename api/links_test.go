@@ -15,7 +15,7 @@ var (
 	noSlug  = regexp.MustCompile(`[^\pL\pN_ -]`)
 )
 
-// Every link of the documents leads to a file of the repository, and to a heading in it.
+// Every link in the documents leads to a file of the repository and to a heading in it.
 func TestTheLinksOfTheDocumentsLeadSomewhere(t *testing.T) {
 	pages, err := filepath.Glob("../docs/*.md")
 	if err != nil || len(pages) < 10 {
@@ -64,7 +64,7 @@ func document(t *testing.T, path string) string {
 	return string(text)
 }
 
-// headingsOf are the fragments of a page's headings, as GitHub makes them.
+// headingsOf returns the fragments of a page's headings, as GitHub generates them.
 func headingsOf(text string) map[string]bool {
 	there := map[string]bool{}
 	for _, m := range heading.FindAllStringSubmatch(text, -1) {

@@ -30,7 +30,7 @@ func run(t *testing.T, args ...string) (string, int) {
 	return runWith(t, "", args...)
 }
 
-// A store that a server holds is imported into through that server.
+// An import into a store that a server uses goes through that server.
 func TestImportThroughAServer(t *testing.T) {
 	data, dir := t.TempDir(), t.TempDir()
 	url := serve(t, data)
@@ -179,7 +179,7 @@ func TestImportSaysWhatItDid(t *testing.T) {
 	}
 }
 
-// The doctor finds a sound set-up sound, and names what is not.
+// doctor accepts a valid configuration, and names the problems of others.
 func TestDoctor(t *testing.T) {
 	data := t.TempDir()
 	out, code := run(t, "doctor", "--data", data, "--addr", "127.0.0.1:0")
@@ -213,7 +213,7 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
-// A container asks its server by the binary itself.
+// A container checks its server with the binary itself.
 func TestReady(t *testing.T) {
 	url := serve(t, t.TempDir())
 	addr := strings.TrimPrefix(url, "http://")

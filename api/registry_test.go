@@ -31,7 +31,8 @@ func runWith(t *testing.T, input string, args ...string) (string, int) {
 
 var secretLine = regexp.MustCompile(`client_secret +([A-Za-z0-9_-]{43})\n`)
 
-// Clients, accounts and keys are kept on the command line, on a data folder that nobody serves from and through a running server alike.
+// Clients, accounts and keys can be managed on the command line, both on a data folder without a
+// server and through a running server.
 func TestRegistriesOnTheCommandLine(t *testing.T) {
 	data := t.TempDir()
 	for name, where := range map[string]func(t *testing.T) []string{
@@ -49,24 +50,33 @@ func TestRegistriesOnTheCommandLine(t *testing.T) {
 				return out
 			}
 			id := "web-" + name
-			out := expect("", 0, "client_id      "+id, "client", "add", "--id", id, "--kind", "confidential-symmetric", "--redirect", "https://web.example/cb?a=1,2", "--redirect-origin", "https://web.example", "--scope", "patient/$ehi-export offline_access", "A web site")
+			out := expect("", 0, "client_id      "+id, "client", "add", "--id", id, "--kind",
+				"confidential-symmetric", "--redirect", "https://web.example/cb?a=1,2",
+				"--redirect-origin", "https://web.example", "--scope",
+				"patient/$ehi-export offline_access", "A web site")
 			first := secretLine.FindStringSubmatch(out)
 			if first == nil || !strings.Contains(out, "https://web.example/cb?a=1,2") {
 				t.Fatalf("%s", out)
 			}
-			expect("", 1, "There is a client", "client", "add", "--id", id, "--scope", "launch/patient", "--redirect", "https://web.example/cb", "Again")
-			expect("", 1, "redirect_uri", "client", "add", "--redirect", "http://web.example/cb", "--scope", "launch/patient", "Over http")
+			expect("", 1, "There is a client", "client", "add", "--id", id, "--scope",
+				"launch/patient", "--redirect", "https://web.example/cb", "Again")
+			expect("", 1, "redirect_uri", "client", "add", "--redirect", "http://web.example/cb",
+				"--scope", "launch/patient", "Over http")
 			expect("", 0, id, "client", "list")
-			if shown := expect("", 0, "A web site", "client", "show", id); secretLine.MatchString(shown) {
+			shown := expect("", 0, "A web site", "client", "show", id)
+			if secretLine.MatchString(shown) {
 				t.Error("the secret is shown again")
 			}
-			if renewed := secretLine.FindStringSubmatch(expect("", 0, "client_secret", "client", "rotate", id)); renewed == nil || renewed[1] == first[1] {
+			renewed := secretLine.FindStringSubmatch(
+				expect("", 0, "client_secret", "client", "rotate", id))
+			if renewed == nil || renewed[1] == first[1] {
 				t.Errorf("%v after %v", renewed, first)
 			}
 			expect("", 0, "", "client", "remove", id)
 			expect("", 1, "no such client", "client", "show", id)
 
-			expect("four plain words here\n", 0, "", "account", "add", "--role", "reviewer", "rita-"+name)
+			expect("four plain words here\n", 0, "", "account", "add", "--role", "reviewer",
+				"rita-"+name)
 			expect("short\n", 1, "at least 12", "account", "add", "--role", "reviewer", "sam")
 			expect("four plain words here\n", 80, "missing flags", "account", "add", "neither")
 			expect("", 0, "role reviewer", "account", "list")
@@ -79,36 +89,41 @@ func TestRegistriesOnTheCommandLine(t *testing.T) {
 			expect("", 0, "ES256", "keys", "list")
 		})
 	}
-	if out, code := run(t, "keys", "--data", t.TempDir()); code != 0 || !strings.Contains(out, `"kty": "RSA"`) {
+	out, code := run(t, "keys", "--data", t.TempDir())
+	if code != 0 || !strings.Contains(out, `"kty": "RSA"`) {
 		t.Errorf("the sandbox client's keys: %d %s", code, out)
 	}
 }
 
-// A patient's account opens a record that is there, whether a server runs or not. Where there is nothing yet to
-// look it up in, the command says so.
+// A patient's account requires an existing record, with and without a running server. If there
+// are no records yet, the command says so.
 func TestAPatientsAccountNeedsThePatient(t *testing.T) {
 	data, dir := t.TempDir(), t.TempDir()
 	records := filepath.Join(dir, "a.ndjson")
 	write(t, map[string]string{records: `{"resourceType":"Patient","id":"p1"}` + "\n"})
 	add := func(code int, text string, args ...string) {
 		t.Helper()
-		out, got := runWith(t, "four plain words here\n", append([]string{"account", "add"}, args...)...)
+		out, got := runWith(t, "four plain words here\n",
+			append([]string{"account", "add"}, args...)...)
 		if got != code || !strings.Contains(out, text) || text == "" && out != "" {
 			t.Errorf("%v: %d, not %d and %q:\n%s", args, got, code, text, out)
 		}
 	}
-	const absent, unseen = "Patient not found: p2", "nobody has looked whether there is a Patient p2"
+	const absent, unseen = "Patient not found: p2",
+		"nobody has looked whether there is a Patient p2"
 	add(0, unseen, "--data", data, "--patient", "p2", "before")
 	if _, err := os.Lstat(filepath.Join(data, dataset.Folder)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a record store is made by looking for it: %v", err)
 	}
-	add(1, "Patient not found", "--data", data, "--source", "synthetic:patients=1", "--patient", "p2", "made")
+	add(1, "Patient not found", "--data", data, "--source", "synthetic:patients=1", "--patient",
+		"p2", "made")
 	if out, code := run(t, "import", "--data", data, records); code != 0 {
 		t.Fatal(out)
 	}
 	add(1, absent, "--data", data, "--patient", "p2", "wrong")
 	add(0, "", "--data", data, "--patient", "p1", "right")
-	if list, code := run(t, "account", "list", "--data", data); code != 0 || strings.Contains(list, "wrong") {
+	list, code := run(t, "account", "list", "--data", data)
+	if code != 0 || strings.Contains(list, "wrong") {
 		t.Errorf("%d, the account that was refused is there:\n%s", code, list)
 	}
 	url := serve(t, data)
@@ -116,29 +131,33 @@ func TestAPatientsAccountNeedsThePatient(t *testing.T) {
 	add(0, "", "--url", url, "--patient", "p1", "near")
 }
 
-// The help and the errors name the program as it was called.
+// The help and the errors contain the name with which the program was called.
 func TestTheProgramIsNamedAsItWasCalled(t *testing.T) {
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"--help"}, {"client", "add", "--help"}, {"import", "--no-such-flag"}} {
+	for _, args := range [][]string{
+		{"--help"}, {"client", "add", "--help"}, {"import", "--no-such-flag"},
+	} {
 		cmd := exec.CommandContext(t.Context(), exe, args...)
 		cmd.Args[0], cmd.Env = "/usr/local/bin/ehi-server", append(os.Environ(), binEnv+"=1")
-		out, _ := cmd.CombinedOutput() // a bad flag exits with more than 0
-		if text := string(out); !strings.Contains(text, "Usage: ehi-server ") || strings.Contains(text, "api: error") {
+		out, _ := cmd.CombinedOutput() // a bad flag is an error
+		text := string(out)
+		if !strings.Contains(text, "Usage: ehi-server ") || strings.Contains(text, "api: error") {
 			t.Errorf("%v:\n%.300s", args, text)
 		}
 	}
 }
 
-// What a server keeps is its owner's alone: no file and no folder of it can be read or entered by others, whatever the process was started under.
+// Only its owner can read what a server stores: others can neither read a file nor enter a
+// folder, whatever the umask of the process.
 func TestNobodyElseReadsTheData(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	serve(t, data)
 	n := 0
 	err := filepath.WalkDir(data, func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) { // the server writes some anew meanwhile
+		if errors.Is(err, fs.ErrNotExist) { // the server replaces some meanwhile
 			return nil
 		}
 		if err != nil {

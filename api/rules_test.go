@@ -17,7 +17,7 @@ import (
 	"ehi-server/shared/golden"
 )
 
-// Rules as the code names them: in text, and in the names of tests.
+// The form of rule ids in text and in the names of tests.
 var (
 	ruleInText = regexp.MustCompile(`\b(?:EHI|BULK|SMART|REAL|IN)-[0-9]+\b`)
 	ruleInName = regexp.MustCompile(`^(?:Test|Fuzz)(EHI|BULK|SMART|REAL|IN)([0-9]+)(?:[A-Z]|$)`)
@@ -49,17 +49,19 @@ func TestEveryRuleIsWrittenDownAndHasATest(t *testing.T) {
 		if len(tests) == 0 {
 			t.Errorf("no test names %s", id)
 		}
-		fmt.Fprintf(&want, "\n### %s\n\nHeld by: %s\n%s", strings.TrimRight(body, "\n"), list(tests), rest)
+		fmt.Fprintf(&want, "\n### %s\n\nHeld by: %s\n%s", strings.TrimRight(body, "\n"),
+			list(tests), rest)
 	}
 	golden.Check(t, page, strings.TrimRight(want.String(), "\n")+"\n")
 	for _, id := range slices.Sorted(maps.Keys(named)) {
 		if !rules[id] {
-			t.Errorf("%s names the rule %s, of which docs/conformance.md has nothing", named[id], id)
+			t.Errorf("%s names the rule %s, of which docs/conformance.md has nothing", named[id],
+				id)
 		}
 	}
 }
 
-// list names some tests of a rule, in code.
+// list returns the names of some tests of a rule, as code.
 func list(tests []string) string {
 	slices.Sort(tests)
 	tests = slices.Compact(tests)
@@ -70,10 +72,11 @@ func list(tests []string) string {
 	return "`" + strings.Join(tests, "`, `") + "`" + more
 }
 
-// mostTests is how many tests of a rule are named.
+// mostTests is the maximum number of tests that are named for a rule.
 const mostTests = 6
 
-// rulesOf finds the rules that Go files name, with one of the places, and the tests that name each.
+// rulesOf returns the rules that Go files name, each with one of the places, and the tests that
+// name it.
 func rulesOf(t *testing.T, root string) (named map[string]string, held map[string][]string) {
 	t.Helper()
 	named, held = map[string]string{}, map[string][]string{}
@@ -91,13 +94,16 @@ func rulesOf(t *testing.T, root string) (named map[string]string, held map[strin
 		if !strings.HasSuffix(path, "_test.go") {
 			return nil
 		}
-		f, err := parser.ParseFile(token.NewFileSet(), path, text, parser.ParseComments|parser.SkipObjectResolution)
+		f, err := parser.ParseFile(token.NewFileSet(), path, text,
+			parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			return err
 		}
 		for _, d := range f.Decls {
 			fn, ok := d.(*ast.FuncDecl)
-			if !ok || !strings.HasPrefix(fn.Name.Name, "Test") && !strings.HasPrefix(fn.Name.Name, "Fuzz") {
+			if !ok ||
+				!strings.HasPrefix(fn.Name.Name, "Test") &&
+					!strings.HasPrefix(fn.Name.Name, "Fuzz") {
 				continue
 			}
 			ids := ruleInText.FindAllString(fn.Doc.Text(), -1)

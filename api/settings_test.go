@@ -17,7 +17,7 @@ import (
 	"ehi-server/shared/settings"
 )
 
-// commands are the subcommands of a command line, with all flags that each takes.
+// commands returns the subcommands of a command line, with all flags of each.
 func commands(t *testing.T, cli any) map[string][]*kong.Flag {
 	t.Helper()
 	k, err := kong.New(cli, kong.BindTo(t.Context(), (*interface{ Done() <-chan struct{} })(nil)))
@@ -33,7 +33,7 @@ func commands(t *testing.T, cli any) map[string][]*kong.Flag {
 	return out
 }
 
-// No flag of any subcommand takes whatever comes: its type, its enum or its tag limits it.
+// The type, the enum or the tag of each flag of each subcommand limits its values.
 func TestEachFlagSaysWhatItTakes(t *testing.T) {
 	for name, flags := range commands(t, new(cli)) {
 		for _, flag := range settings.Untagged(flags) {
@@ -42,8 +42,8 @@ func TestEachFlagSaysWhatItTakes(t *testing.T) {
 	}
 }
 
-// Each flag of each subcommand takes what lies at its limits, and nothing beyond: as a table of what
-// the tags say, and of what no text with that form may be.
+// Each flag of each subcommand accepts the values at its limits, and none beyond. The limits
+// come from the tags, and from a table of invalid texts for each form.
 func TestEachFlagIsHeldToItsLimits(t *testing.T) {
 	seen, tried, refused := map[string]bool{}, 0, 0
 	for name, flags := range commands(t, new(cli)) {
@@ -69,13 +69,14 @@ func TestEachFlagIsHeldToItsLimits(t *testing.T) {
 			limited++
 		}
 	}
-	t.Logf("%d flags, %d of them limited by a tag; %d wrong values tried, %d refused", len(seen), limited, tried, refused)
+	t.Logf("%d flags, %d of them limited by a tag; %d wrong values tried, %d refused", len(seen),
+		limited, tried, refused)
 	if limited < 90 {
 		t.Errorf("only %d flags are limited", limited)
 	}
 }
 
-// wrongTexts is what no flag of a form takes; those of the server's own forms among them.
+// wrongTexts are invalid texts for each form, including the server's own forms.
 var wrongTexts = map[string][]string{
 	"text":    {"a\x00b", "a\nb", "\x7f"},
 	"name":    {"a\nb"},
@@ -89,7 +90,7 @@ var wrongTexts = map[string][]string{
 	"host":    {"a b", ".", "https://x"},
 }
 
-// samples are values of a flag at its limits, and beyond.
+// samples returns values of a flag at its limits and beyond.
 func samples(f *kong.Flag) (good, bad []reflect.Value) {
 	t := f.Target.Type()
 	if form := f.Tag.Get("form"); form != "" {
@@ -112,7 +113,8 @@ func samples(f *kong.Flag) (good, bad []reflect.Value) {
 			continue
 		}
 		at, beyond := reflect.New(t).Elem(), reflect.New(t).Elem()
-		if d, err := time.ParseDuration(limit); err == nil && t == reflect.TypeFor[time.Duration]() {
+		if d, err := time.ParseDuration(limit); err == nil &&
+			t == reflect.TypeFor[time.Duration]() {
 			at.SetInt(int64(d))
 			beyond.SetInt(int64(d) + step)
 		} else if t.Kind() == reflect.Float64 {
@@ -135,19 +137,24 @@ func samples(f *kong.Flag) (good, bad []reflect.Value) {
 	return good, bad
 }
 
-// A server with settings that cannot work says all of them at once, each in a sentence, and opens
+// A server with invalid settings reports all of them at once, each in a sentence, and opens
 // nothing.
 func TestWrongSettingsAreRefusedAtOnce(t *testing.T) {
 	data := t.TempDir() + "/data"
-	out, code := run(t, "serve", "--data", data, "--ack-wait=1ns", "--write-stall=0s", "--job-ttl=-1h", "--workers=-3",
+	out, code := run(t, "serve", "--data", data, "--ack-wait=1ns", "--write-stall=0s",
+		"--job-ttl=-1h", "--workers=-3",
 		"--base-url", "ftp://x", "--trusted-proxies", "rubbish", "--tls-cert", "x")
 	if code != 1 {
 		t.Errorf("it exits with %d", code)
 	}
 	for _, text := range []string{
-		"--ack-wait (EHI_ACK_WAIT) is 1ns: it must be from 200ms to 1h", "--write-stall (EHI_WRITE_STALL) is 0s: it must be from 100ms to 24h",
-		"--job-ttl (EHI_JOB_TTL) is -1h0m0s: it must be", "--workers (EHI_WORKERS) is -3: it must be from 0 to 1000",
-		`--base-url (EHI_BASE_URL) is "ftp://x": it must be an http or https address`, "--trusted-proxies (EHI_TRUSTED_PROXIES) is [rubbish]: it must be an IP address or a network",
+		"--ack-wait (EHI_ACK_WAIT) is 1ns: it must be from 200ms to 1h",
+		"--write-stall (EHI_WRITE_STALL) is 0s: it must be from 100ms to 24h",
+		"--job-ttl (EHI_JOB_TTL) is -1h0m0s: it must be",
+		"--workers (EHI_WORKERS) is -3: it must be from 0 to 1000",
+		`--base-url (EHI_BASE_URL) is "ftp://x": it must be an http or https address`,
+		"--trusted-proxies (EHI_TRUSTED_PROXIES) is [rubbish]: it must be an IP address or a " +
+			"network",
 	} {
 		if !strings.Contains(out, text) {
 			t.Errorf("it does not say %s:\n%s", text, out)
@@ -160,20 +167,27 @@ func TestWrongSettingsAreRefusedAtOnce(t *testing.T) {
 	if err := os.WriteFile(authority, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, code := run(t, "serve", "--data", data, "--nats-ca", authority); code != 1 || !strings.Contains(out, "give --nats too") {
+	if out, code := run(t, "serve", "--data", data, "--nats-ca", authority); code != 1 ||
+		!strings.Contains(out, "give --nats too") {
 		t.Errorf("an authority of a NATS that is not named: it says with %d:\n%s", code, out)
 	}
-	if out, code := run(t, "doctor", "--data", t.TempDir(), "--ack-wait=1ns", "--workers=-3"); code != 1 || !strings.Contains(out, "--ack-wait") || !strings.Contains(out, "--workers") {
+	if out, code := run(t, "doctor", "--data", t.TempDir(), "--ack-wait=1ns",
+		"--workers=-3"); code != 1 || !strings.Contains(out, "--ack-wait") ||
+		!strings.Contains(out, "--workers") {
 		t.Errorf("the doctor says with %d:\n%s", code, out)
 	}
 }
 
-// A heap's limit in the environment that is too small is refused in words; what Go's runtime cannot read ends the
-// process before that, and it says which variable it was.
+// A memory limit in the environment that is too small is refused with an explanation. Go's
+// runtime ends the process if it cannot parse the limit, and names the variable.
 func TestABadMemoryLimitIsSaid(t *testing.T) {
-	for value, said := range map[string]string{"1MiB": "GOMEMLIMIT is 1MiB: it must be", "rubbish": "malformed GOMEMLIMIT"} {
+	for value, said := range map[string]string{
+		"1MiB":    "GOMEMLIMIT is 1MiB: it must be",
+		"rubbish": "malformed GOMEMLIMIT",
+	} {
 		t.Setenv("GOMEMLIMIT", value)
-		if out, code := run(t, "serve", "--data", t.TempDir()+"/data"); code == 0 || !strings.Contains(out, said) {
+		out, code := run(t, "serve", "--data", t.TempDir()+"/data")
+		if code == 0 || !strings.Contains(out, said) {
 			t.Errorf("%s: it says with %d:\n%s", value, code, out)
 		}
 	}

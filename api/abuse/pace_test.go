@@ -7,10 +7,11 @@ import (
 	"pgregory.net/rapid"
 )
 
-// at is the time that a test of the pace begins at.
+// at is the start time of the tests.
 var at = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// poller is a client that asks for a job's status every gap, one request after the other.
+// poller is a client that requests a job's status at intervals of gap, one request after the
+// other.
 type poller struct {
 	pace    *pace
 	now     time.Time
@@ -29,12 +30,12 @@ func (p *poller) poll(gap time.Duration) (refused time.Duration) {
 }
 
 func newPoller(burst int) *poller {
-	b, _ := NewPaces(burst) // its size is a constant
+	b, _ := NewPaces(burst) // cannot fail: its size is a constant
 	return &poller{pace: b.pace("job"), now: at}
 }
 
-// REAL-1: a client that keeps the pace of the shortest Retry-After is never refused, though its
-// clock runs up to a tenth fast.
+// REAL-1: a client that keeps the pace of the shortest Retry-After is never refused, even if its
+// clock is up to a tenth fast.
 func TestREAL1TheToldPaceIsNeverRefused(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := newPoller(rapid.IntRange(1, 5).Draw(t, "burst"))
@@ -47,8 +48,8 @@ func TestREAL1TheToldPaceIsNeverRefused(t *testing.T) {
 	})
 }
 
-// BULK-4: a client that polls too fast is refused once. If it then waits as long as it is told,
-// give or take a second, it is never refused again, however fast it goes on.
+// BULK-4: a client that polls too fast is refused once. If it then obeys Retry-After, within a
+// second, it is never refused again, however fast it then polls.
 func TestBULK4OneRefusalIsAllForWhoObeysIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := newPoller(rapid.IntRange(1, 100).Draw(t, "burst"))
@@ -65,7 +66,7 @@ func TestBULK4OneRefusalIsAllForWhoObeysIt(t *testing.T) {
 	})
 }
 
-// BULK-4: whoever does not obey gets no more than the burst and the pace.
+// BULK-4: a client that does not obey gets only the burst and the pace.
 func TestBULK4WhoDoesNotObeyIsRefusedAgain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		burst := rapid.IntRange(1, 100).Draw(t, "burst")

@@ -16,7 +16,7 @@ func proxies(t *testing.T, list ...string) Proxies {
 	return p
 }
 
-// peer is the other end of each connection of these tests.
+// peer is the peer of all connections in these tests.
 var peer = netip.MustParseAddr("198.51.100.1")
 
 func lines(list ...string) (out [][]byte) {
@@ -26,8 +26,8 @@ func lines(list ...string) (out [][]byte) {
 	return out
 }
 
-// The address behind proxies is the last one that a trusted proxy names and that is none itself.
-// What a client writes before it does not count.
+// Behind proxies, the address is the last entry that a trusted proxy wrote and that is not a
+// trusted proxy. Entries that a client writes before it do not count.
 func TestTheAddressBehindProxies(t *testing.T) {
 	for _, c := range []struct {
 		trusted         []string
@@ -54,8 +54,8 @@ func TestTheAddressBehindProxies(t *testing.T) {
 	}
 }
 
-// A proxy that sends its word as a second header, after what the client sent, is believed like one
-// that adds it to the first.
+// A proxy that sends its entry as a second header, after the client's, is trusted like one that
+// appends it to the first.
 func TestTheAddressBehindProxiesThatSendTheirOwnHeader(t *testing.T) {
 	for _, c := range []struct {
 		lines []string
@@ -73,7 +73,8 @@ func TestTheAddressBehindProxiesThatSendTheirOwnHeader(t *testing.T) {
 	}
 }
 
-// No client changes where its requests seem to come from by what it writes before its proxy's word.
+// A client cannot change where its requests seem to come from by what it writes before its
+// proxy's entry.
 func TestNoClientHidesBehindWhatItWrites(t *testing.T) {
 	trusted := proxies(t, "198.51.100.1", "10.0.0.0/8")
 	rapid.Check(t, func(t *rapid.T) {

@@ -14,8 +14,7 @@ func (sound) Check(context.Context) error   { return nil }
 func (sound) Broken() error                 { return nil }
 func (sound) Restart(context.Context) error { return nil }
 
-// A process that was opened in rescue mode ends in it when there is room: it is not ready for a
-// moment before that.
+// A process in rescue mode ends when there is room, and is never ready before that.
 func TestAProcessOpenedInRescueModeIsNeverReady(t *testing.T) {
 	w := New(Parts{
 		State:  sound{},

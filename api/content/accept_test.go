@@ -11,7 +11,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// statusOf is the status of an error of Negotiate.
+// statusOf returns the status of an error of Negotiate.
 func statusOf(err error) int {
 	if e, ok := errors.AsType[*fiber.Error](err); ok {
 		return e.Code
@@ -22,7 +22,7 @@ func statusOf(err error) int {
 	return http.StatusOK
 }
 
-// BULK-2, BULK-9: Accept decides by its most specific range and weights.
+// BULK-2, BULK-9: the most specific range of Accept and its weight decide.
 func TestBULK9AcceptIsNegotiated(t *testing.T) {
 	for accept, want := range map[string]int{
 		"":                                200,
@@ -92,7 +92,7 @@ func TestBULK9AcceptIsNegotiated(t *testing.T) {
 	}
 }
 
-// FHIR's format is preferred to another media type where it is named with at least that one's
+// FHIR's format takes precedence over another media type if it is named with at least the same
 // weight.
 func TestPrefersFHIR(t *testing.T) {
 	const pdf = "application/pdf; version=1.7"

@@ -24,7 +24,7 @@ func (noFiles) OpenFile(context.Context, jobs.Stored) (files.Reader, error) {
 	return nil, jobs.ErrFileNotFound
 }
 
-// newSender makes a Sender for tests that store no files.
+// newSender returns a Sender for tests without stored files.
 func newSender(t testing.TB) *Sender {
 	t.Helper()
 	s, err := NewSender(noFiles{}, always{}, slog.New(slog.DiscardHandler))
@@ -34,7 +34,7 @@ func newSender(t testing.TB) *Sender {
 	return s
 }
 
-// asked is the context of a request with some headers, in pairs of name and value.
+// asked returns the context of a request with some headers, as pairs of name and value.
 func asked(t testing.TB, headers ...string) *fiber.Ctx {
 	t.Helper()
 	app := fiber.New()

@@ -8,7 +8,7 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// RFC 6266 and 8187: a name in ASCII for old browsers, and the true one.
+// RFC 6266 and 8187: an ASCII name for old browsers, and the full name.
 func TestNamesInHeadersAreTrueAndASCII(t *testing.T) {
 	app := fiber.New()
 	for _, c := range []struct{ name, want string }{

@@ -9,7 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// Whatever a client says in Accept-Encoding, If-None-Match and Prefer, it is read without harm.
+// Any value of Accept-Encoding, If-None-Match and Prefer is read safely.
 func FuzzHeaders(f *testing.F) {
 	f.Add("gzip;q=0.5, br", `W/"x", "y"`, "respond-async, handling=lenient")
 	f.Add(";q=", ",,", "")
@@ -29,8 +29,8 @@ func FuzzHeaders(f *testing.F) {
 	})
 }
 
-// Whatever Range a client asks for, the answer is the part of the file that Content-Range names,
-// the whole, or 416; and the file is closed.
+// For any Range, the response is the part of the file that Content-Range names, the whole file,
+// or 416. The file is closed.
 func FuzzRange(f *testing.F) {
 	for _, r := range []string{
 		"bytes=0-4", "bytes=5-", "bytes=-3", "bytes=9-2", "bytes=0-1,3-4", "bytes=-0", "lines=1-2",

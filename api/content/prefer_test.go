@@ -86,8 +86,8 @@ func TestPreferWaitTakesWholeSeconds(t *testing.T) {
 	}
 }
 
-// Whatever a Prefer line holds, it is read to its end, a name's first value stays, and a member
-// that comes before it is not lost.
+// Any Prefer line is read to its end. The first value of a name counts, and earlier members are
+// not lost.
 func FuzzPrefer(f *testing.F) {
 	for _, line := range []string{
 		`respond-async`, `a="\`, `a=";,`, `,;=`, `handling="lenient";x, wait=5`, "a\x00b",

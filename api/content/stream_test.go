@@ -21,8 +21,8 @@ func (e *ending) Lasting(*fiber.Ctx) func() bool {
 	}
 }
 
-// An answer whose authority has ended, or whose writer fails, breaks off with another error than
-// io.EOF: with that one its client would take what it has for the whole.
+// If the authority ends or the writer fails, the response breaks off with another error than
+// io.EOF, which the client would take for a complete response.
 func TestAnAnswerThatBreaksOffHasNoEnd(t *testing.T) {
 	broken := errors.New("broken")
 	twice := func(w *bufio.Writer, err error) error {
@@ -93,7 +93,8 @@ func TestTheWeightOfSHA256IsRead(t *testing.T) {
 	}
 }
 
-// A prepared answer is sent to whoever does not have it yet; each filling has its own tag.
+// A prepared response is sent only to clients that do not have it yet. Each filling has its own
+// tag.
 func TestAPreparedAnswerIsSentOnce(t *testing.T) {
 	p := Prepare("text/plain", []byte("from "), []byte(" to "), []byte("."))
 	tags := map[string]bool{}

@@ -9,7 +9,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// The first and the third status request of a job fail, the others do not; each job counts alone.
+// The first and the third status request of a job fail, the others succeed. Each job has its own
+// count.
 func TestAFaultGoesAway(t *testing.T) {
 	b, err := NewBook()
 	if err != nil {

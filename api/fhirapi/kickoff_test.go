@@ -7,8 +7,8 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// Parameters of a kick-off are accepted, or refused as the client's mistake, whatever they are.
-// Unknown ones are refused unless the client asks for lenient handling.
+// Any parameters of a kick-off are either accepted or refused as an error of the client. Unknown
+// ones are refused unless the client requests lenient handling.
 func FuzzKickOffParameters(f *testing.F) {
 	f.Add([]byte(`{"resourceType":"Parameters","parameter":[
 		{"name":"_since","valueInstant":"2020-01-01T00:00:00Z"},

@@ -7,7 +7,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// fasthttp starts this once a process, for its Date header, and never ends it.
+	// fasthttp starts it once per process for its Date header, and never ends it.
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
 }

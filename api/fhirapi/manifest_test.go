@@ -11,8 +11,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// A page that a manifest does not have is refused, also if its place among the tasks is more than
-// an int holds.
+// A page that a manifest does not have is refused, even if its offset among the tasks overflows
+// an int.
 func TestBULK3APageOfAManifestIsOneThatItHas(t *testing.T) {
 	app := fiber.New()
 	ask := func(page string, pageTasks int) (int, error) {

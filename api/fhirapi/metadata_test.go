@@ -12,8 +12,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-14: whatever is withheld, and however far the job is, nothing that is rendered for its
-// application differs from a job of which nothing is withheld.
+// EHI-14: whatever is withheld, and whatever the state of the job, everything rendered for its
+// application is the same as for a job of which nothing is withheld.
 func TestEHI14AnApplicationNeverLearnsThatSomethingIsWithheld(t *testing.T) {
 	whole := reachOf(&auth.Access{Scopes: auth.PatientExport, Patient: "p"}, &ehi.Job{})
 	if !whole.whole {
@@ -27,7 +27,7 @@ func TestEHI14AnApplicationNeverLearnsThatSomethingIsWithheld(t *testing.T) {
 	render := func(j ehi.Job, total int64) string {
 		book.Note(ehi.Progress{Job: j.ID, Done: total / 2, Total: total})
 		sent := h.describeJob(&j, reach{})
-		sent.Parameters, sent.Authorizations = nil, nil // the sender's own words
+		sent.Parameters, sent.Authorizations = nil, nil // the sender's own choices
 		told, err := json.Marshal([]any{
 			metadataFor(whole, &j), metadataFor(reach{}, &j), sent,
 			string(errorLines(&j, whole)), h.progressText(&j, whole),

@@ -18,7 +18,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// A Patient of which a name, an identifier and an address are sensitive, and others are not.
+// secretive is a Patient with a sensitive name, identifier and address, and with others that are
+// not.
 const secretive = `{"resourceType":"Patient","id":"p","name":[` +
 	`{"family":"Hidden","given":["Ann"],"extension":[{"url":"u","valueCoding":` + hiv + `}]},` +
 	`{"family":"Known"}],` +
@@ -33,7 +34,7 @@ const (
 	violence = `{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"SDV"}`
 )
 
-// secretivePatient is a source with that Patient.
+// secretivePatient returns a source with that Patient.
 func secretivePatient(t *testing.T) source.Source {
 	t.Helper()
 	dir := t.TempDir()
@@ -57,8 +58,8 @@ func secretivePatient(t *testing.T) source.Source {
 	return store
 }
 
-// EHI-9: an application finds its patient by what it may have of the Patient, and by nothing that
-// is withheld: otherwise it could ask whether the patient is registered at the HIV clinic.
+// EHI-9: an application finds its patient only by data that it may have, not by withheld data.
+// Otherwise it could test whether the patient is registered at the HIV clinic.
 func TestEHI9ASearchTellsNothingOfWhatStays(t *testing.T) {
 	rules, err := release.RulesFromFile("")
 	if err != nil {
@@ -115,8 +116,8 @@ func TestEHI9ASearchTellsNothingOfWhatStays(t *testing.T) {
 	}
 }
 
-// EHI-14: a job keeps the name that administrators see, which the patient may withhold. Where a
-// form decides, an application knows the patient by id.
+// EHI-14: a job stores the name that administrators see, which the patient may withhold. If
+// there is a form, an application knows the patient only by id.
 func TestEHI14AJobTellsItsApplicationNoNameThatStays(t *testing.T) {
 	patient, err := secretivePatient(t).Patient(t.Context(), "p")
 	if err != nil || patient.Name != "Ann Hidden" {

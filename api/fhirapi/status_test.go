@@ -7,8 +7,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-4: what is told of a running export is short, and true also if nobody knows how much there
-// is.
+// EHI-4: the progress text of a running export is short, and correct even if the total is
+// unknown.
 func TestEHI4ProgressIsTold(t *testing.T) {
 	for _, c := range []struct {
 		progress ehi.Progress

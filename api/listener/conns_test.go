@@ -18,7 +18,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// named is a connection of an address, and does nothing else.
+// named is a connection from an address that does nothing else.
 type named struct {
 	net.Conn
 	from net.Addr
@@ -27,11 +27,11 @@ type named struct {
 func (n named) RemoteAddr() net.Addr { return n.from }
 func (named) Close() error           { return nil }
 
-// table is a table of connections beside a plain count of the same.
+// table is a table of connections with a simple count of them for comparison.
 type table struct {
 	*Conns
 	next  int
-	conns []*conn // that the HTTP server is not done with
+	conns []*conn // connections that the HTTP server has not finished with
 	busy  map[*conn]bool
 	shut  map[*conn]bool
 }
@@ -53,15 +53,15 @@ func (m *table) idling(address string) bool {
 	})
 }
 
-// addresses that connections come from; the last two have no limit.
+// addresses are the client addresses. The last two have no limit.
 var addresses = []string{
 	"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "127.0.0.1", "127.0.0.2",
 }
 
-// Whatever is opened, reset, asked and answered: there are never more connections than the limit,
-// an address with a limit never has more than its share, no busy connection is closed, none is
-// closed for an address that has more than its owner, and an address that has none is let in
-// whenever one that has more is idle.
+// Whatever connections open, reset, send and receive: there are never more than the limit, an
+// address with a limit never has more than its share, no busy connection is closed, no
+// connection is closed for an address with more connections than its owner, and an address
+// without connections is accepted whenever one with more is idle.
 func TestConnectionsAreSharedOutAmongAddresses(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		most, each := rapid.IntRange(2, 30).Draw(t, "most"), rapid.IntRange(0, 20).Draw(t, "each")
@@ -102,7 +102,7 @@ func (m *table) any(t *rapid.T) *conn {
 	return rapid.SampledFrom(m.conns).Draw(t, "connection")
 }
 
-// notes has a request of some connection come, or its answer sent.
+// notes makes a request arrive on some connection, or completes one.
 func (m *table) notes(t *rapid.T, busy bool) {
 	if c := m.any(t); c != nil && !m.shut[c] {
 		m.note(c, !busy)
@@ -110,7 +110,7 @@ func (m *table) notes(t *rapid.T, busy bool) {
 	}
 }
 
-// opens opens a connection of an address.
+// opens opens a connection from an address.
 func (m *table) opens(t *rapid.T, address string) {
 	m.next++
 	from := &net.TCPAddr{IP: net.ParseIP(address), Port: 1000 + m.next}
@@ -127,7 +127,7 @@ func (m *table) opens(t *rapid.T, address string) {
 		if m.busy[closed] || m.shut[closed] {
 			t.Fatal("a connection is closed that is being served, or not there any more")
 		}
-		switch { // they are closed one after the other, each for what is left by then
+		switch { // they are closed one after the other; each decision counts the remaining ones
 		case of == address:
 			own--
 		case before[of] < own:
@@ -170,8 +170,8 @@ func (m *table) check(t *rapid.T) {
 	}
 }
 
-// A client that reads a kilobyte a second goes on, in whatever bursts within the time. One that
-// reads less, or nothing, is cut off within twice the time, however little is sent to it at once.
+// A client that reads a kilobyte per second continues, in any bursts within the time. One that
+// reads less or nothing is cut off within twice the time, however little is sent to it at once.
 func TestAClientThatReadsTooLittleIsCutOff(t *testing.T) {
 	const most = time.Minute
 	nothing := func(time.Duration) int64 { return 0 }
@@ -185,9 +185,9 @@ func TestAClientThatReadsTooLittleIsCutOff(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name  string
-		write int           // bytes of each write
+		write int           // bytes per write
 		every time.Duration // between writes
-		// takes is how many bytes the client has read by then, at most what was sent.
+		// takes returns how many bytes the client has read by then, at most what was sent.
 		takes func(after time.Duration) int64
 		ends  bool
 	}{
@@ -211,7 +211,7 @@ func TestAClientThatReadsTooLittleIsCutOff(t *testing.T) {
 					}
 					return
 				}
-				if unsent() < 4<<20 { // else the write waits
+				if unsent() < 4<<20 { // otherwise the write waits
 					stall.sent += int64(c.write)
 				}
 			}
@@ -222,8 +222,8 @@ func TestAClientThatReadsTooLittleIsCutOff(t *testing.T) {
 	}
 }
 
-// A client that reads nothing, or hardly anything, of answer upon answer is cut off; one that is
-// slow is not. The answers are small, and come one by one: none of them alone waits long.
+// A client that reads nothing, or hardly anything, of many small responses is cut off; a slow
+// one is not. No single response waits for long.
 func TestAStalledClientIsCutOffOverAllItsAnswers(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -283,7 +283,7 @@ func TestAStalledClientIsCutOffOverAllItsAnswers(t *testing.T) {
 	}
 }
 
-// narrow is a connection whose client may stall for so long, and takes little that it has not read.
+// narrow returns a connection whose client may stall for the time most, with small buffers.
 func narrow(t *testing.T, most time.Duration) (client, served net.Conn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -306,7 +306,7 @@ func narrow(t *testing.T, most time.Duration) (client, served net.Conn) {
 	return client, served
 }
 
-// lackingListener fails as a listener does whose process has too many files open.
+// lackingListener fails like the listener of a process with too many open files.
 type lackingListener struct {
 	net.Listener
 	fails int
@@ -320,8 +320,7 @@ func (l *lackingListener) Accept() (net.Conn, error) {
 	return l.Listener.Accept()
 }
 
-// A process that runs out of open files, or of memory, for a moment accepts connections again when
-// it has some.
+// A process that lacks open files or memory for a moment accepts connections again afterwards.
 func TestALackOfOpenFilesEndsNoListener(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -355,7 +354,7 @@ func TestALackOfOpenFilesEndsNoListener(t *testing.T) {
 	}
 }
 
-// One address may have so many connections and no more; one that it closes makes room for another.
+// An address may have its share of connections and no more. Closing one makes room for another.
 func TestOneAddressHasItsShareOfConnections(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // connections returns both ends of a connection over loopback. The server's end comes from a
-// listener of this package, and is secured if config is not nil.
+// listener of this package, with TLS if config is not nil.
 func connections(t *testing.T, config *tls.Config) (server, client net.Conn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -32,7 +32,7 @@ func connections(t *testing.T, config *tls.Config) (server, client net.Conn) {
 			return
 		}
 		if config != nil {
-			// Its certificate is made below.
+			// Its certificate is generated below.
 			c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
 		}
 		if _, err := c.Write([]byte("GET")); err != nil {
@@ -55,7 +55,7 @@ func connections(t *testing.T, config *tls.Config) (server, client net.Conn) {
 	return server, client
 }
 
-// secured is a configuration with a certificate that nobody vouches for.
+// secured returns a configuration with a self-signed certificate.
 func secured(t *testing.T) *tls.Config {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -100,8 +100,8 @@ func wantThere(t *testing.T, gone <-chan struct{}) {
 	}
 }
 
-// A client that closes its connection is noticed, with and without TLS, also if it did so before
-// the watching began. Data that it sends meanwhile is not mistaken for that.
+// A client that closes its connection is noticed, with and without TLS, even if it did so before
+// Watch. Data that it sends meanwhile does not count as closing.
 func TestAClientThatHangsUpIsNoticed(t *testing.T) {
 	for name, config := range map[string]*tls.Config{"plain": nil, "TLS": secured(t)} {
 		t.Run(name, func(t *testing.T) {
@@ -127,8 +127,8 @@ func TestAClientThatHangsUpIsNoticed(t *testing.T) {
 	}
 }
 
-// A connection that is no longer watched is reported no more, and can be watched again. One that
-// was closed on this side is gone.
+// A connection that is no longer watched is not reported, and can be watched again. One that was
+// closed on this side counts as gone.
 func TestAConnectionThatIsForgottenIsNotWatched(t *testing.T) {
 	h := watching(t)
 	server, client := connections(t, nil)
@@ -148,7 +148,7 @@ func TestAConnectionThatIsForgottenIsNotWatched(t *testing.T) {
 	}
 }
 
-// Many connections come and go at once, and descriptors are used again.
+// Many connections come and go at once, and descriptors are reused.
 func TestManyConnectionsAreWatchedAtOnce(t *testing.T) {
 	h := watching(t)
 	stays, _ := connections(t, nil)

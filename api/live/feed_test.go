@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// table are jobs whose changes a test makes up: how each stands by its ID.
+// table has the states of a test's jobs by ID.
 type table map[string]bus.Summary
 
 func (table) OnChange(func(job string)) (stop func()) { return func() {} }
@@ -26,7 +26,7 @@ func (j table) Summary(id string) (bus.Summary, bool) {
 	return s, known
 }
 
-// feed follows jobs that a test makes up, until the test's end.
+// feed returns a Feed of a test's jobs that stops at the end of the test.
 func feed(t *testing.T, jobs table) *Feed {
 	t.Helper()
 	book, err := progress.NewBook()
@@ -38,7 +38,7 @@ func feed(t *testing.T, jobs table) *Feed {
 	return f
 }
 
-// next is the next event of a page, which has to come soon.
+// next returns the next event of a page, which must come soon.
 func next(t *testing.T, page <-chan []byte) (event string, open bool) {
 	t.Helper()
 	select {
@@ -50,8 +50,8 @@ func next(t *testing.T, page <-chan []byte) (event string, open bool) {
 	return "", false
 }
 
-// What changes within a moment is one event for every page. Jobs that are gone have no status, and
-// very many changes are not listed.
+// Changes within a moment are one event for all pages. Deleted jobs have no status, and very
+// many changes are not listed.
 func TestTheFeedGathersChanges(t *testing.T) {
 	f := feed(t, table{"a-job": {Status: ehi.AwaitingInput}})
 	one, leave, err := f.join()
@@ -82,7 +82,7 @@ func TestTheFeedGathersChanges(t *testing.T) {
 		}
 	}
 	leave()
-	leave() // again, which is nothing
+	leave() // again, which has no effect
 	if _, open := next(t, one); open {
 		t.Error("a page that has left is told more")
 	}
@@ -96,8 +96,8 @@ func TestTheFeedGathersChanges(t *testing.T) {
 	}
 }
 
-// A page that does not read has to ask again, and holds nobody up. After the stop no page is let
-// in.
+// A page that does not read must connect again, and delays nobody. After Stop, no page is
+// accepted.
 func TestTheFeedLeavesSlowPages(t *testing.T) {
 	f := feed(t, nil)
 	slow, _, err := f.join()
@@ -125,5 +125,5 @@ func TestTheFeedLeavesSlowPages(t *testing.T) {
 	if _, _, err := f.join(); ehi.CodeOf(err) != ehi.Transient {
 		t.Errorf("after the stop: %v", err)
 	}
-	f.note("late") // nobody is there
+	f.note("late") // no page follows
 }

@@ -13,7 +13,7 @@ import (
 	validator "github.com/pb33f/libopenapi-validator"
 )
 
-// served is the document as a server answers with it.
+// served returns the document as a server sends it.
 func served(t *testing.T) []byte {
 	t.Helper()
 	out, err := json.Marshal(Document("https://ehi.example", "1"))
@@ -23,7 +23,8 @@ func served(t *testing.T) []byte {
 	return out
 }
 
-// The document is valid by the published schema of OpenAPI 3.1, and each reference leads somewhere.
+// The document is valid according to the published schema of OpenAPI 3.1, and each reference has
+// a target.
 func TestTheDocumentIsValid(t *testing.T) {
 	document, err := libopenapi.NewDocument(served(t))
 	if err != nil {
@@ -38,7 +39,7 @@ func TestTheDocumentIsValid(t *testing.T) {
 	}
 }
 
-// Each component is in the document because something refers to it, and each reference has one.
+// Each component is referenced, and each reference has a component.
 func TestEachComponentIsReferredTo(t *testing.T) {
 	var doc struct {
 		Components map[string]map[string]any
@@ -69,8 +70,8 @@ func TestEachComponentIsReferredTo(t *testing.T) {
 	}
 }
 
-// Each operation has an id of its own and one of the tags, says what it does, and answers with
-// X-Request-Id whatever the status.
+// Each operation has a unique id, one of the tags and a summary, and every response has
+// X-Request-Id.
 func TestOperationsAreComplete(t *testing.T) {
 	var tags []string
 	for _, tag := range Tags() {
@@ -109,8 +110,8 @@ func TestOperationsAreComplete(t *testing.T) {
 	}
 }
 
-// Each operation lists every status that it answers with: 500 only where it says something else
-// than that the server is broken.
+// Each operation lists every status of its responses; 500 only if it means more than a defect of
+// the server.
 func TestOperationsListEveryStatus(t *testing.T) {
 	var broken []string
 	for _, o := range Operations() {
@@ -130,10 +131,10 @@ func TestOperationsListEveryStatus(t *testing.T) {
 	}
 }
 
-// What an operation takes and whom it opens to decides with which statuses it can fail.
+// The input of an operation and its credentials determine the statuses with which it can fail.
 func TestOperationsListTheirFailures(t *testing.T) {
 	for _, o := range Operations() {
-		if o.Tag == "Watching" { // probes read no body and no credentials
+		if o.Tag == "Watching" { // probes read neither a body nor credentials
 			continue
 		}
 		want := []int{
@@ -192,7 +193,7 @@ func TestTheDocumentIsOfAServer(t *testing.T) {
 	}
 }
 
-// A mistake in openapi.yaml is an error that says where it is.
+// A mistake in openapi.yaml is an error with its position.
 func TestMistakesInTheDescription(t *testing.T) {
 	for text, want := range map[string]string{
 		"paths: [":           "line 1",

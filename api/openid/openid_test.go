@@ -24,19 +24,19 @@ import (
 	"ehi-server/auth"
 )
 
-// hostile is a provider that says whatever a test has it say.
+// hostile is a provider that answers whatever a test wants.
 type hostile struct {
 	t      *testing.T
 	server *httptest.Server
 	key    jwk.Key
 	nonce  string
-	// challenge is what the browser brought along.
+	// challenge is the one that the browser sent.
 	challenge string
-	// change changes the claims of the next id token, sign makes the token of them; nil: as it
-	// should be.
+	// change changes the claims of the next ID token; sign makes the token from them. nil means
+	// as it should be.
 	change map[string]any
 	sign   func(claims []byte) string
-	// ownsAnswers is what it says of iss in its answers.
+	// ownsAnswers is whether it announces iss in its responses.
 	ownsAnswers bool
 	exchanges   int
 }
@@ -108,7 +108,7 @@ func (h *hostile) say(w http.ResponseWriter, what any) {
 	}
 }
 
-// token is the next id token.
+// token returns the next ID token.
 func (h *hostile) token() string {
 	now := time.Now()
 	claims := map[string]any{
@@ -142,7 +142,7 @@ func (h *hostile) signed(claims []byte, by jwk.Key) string {
 	return string(out)
 }
 
-// relying is this server at that provider.
+// relying returns this server's Provider for it.
 func (h *hostile) relying(change ...func(*Config)) *Provider {
 	h.t.Helper()
 	c := Config{
@@ -168,7 +168,7 @@ func (h *hostile) relying(change ...func(*Config)) *Provider {
 	return p
 }
 
-// begin goes to the provider.
+// begin starts a sign-in at the provider.
 func (h *hostile) begin(p *Provider, again bool) (Try, url.Values) {
 	h.t.Helper()
 	address, try, err := p.Begin(h.t.Context(), again)
@@ -190,7 +190,8 @@ func (h *hostile) begin(p *Provider, again bool) (Try, url.Values) {
 	return try, url.Values{"code": {"good"}, "state": {try.State}, "iss": {h.server.URL}}
 }
 
-// Whoever the provider has signed in, and given a role, comes in by the name that it says.
+// A person whom the provider has signed in and given a role is accepted with the name from the
+// provider.
 func TestTheProviderSignsIn(t *testing.T) {
 	h := openHostile(t)
 	p := h.relying()
@@ -229,7 +230,7 @@ func TestTheProviderSignsIn(t *testing.T) {
 	}
 }
 
-// What an id token must not be: each is refused, whoever signs it.
+// Invalid ID tokens are refused, whoever signs them.
 func TestIDTokensAreHeldToTheirTry(t *testing.T) {
 	h := openHostile(t)
 	p := h.relying()
@@ -375,7 +376,7 @@ func TestIDTokensAreHeldToTheirTry(t *testing.T) {
 	}
 }
 
-// What a browser brings back has to be the answer to what it was sent with, and the provider's own.
+// What a browser brings back must belong to its try and come from the provider.
 func TestAnswersAreHeldToTheirTry(t *testing.T) {
 	h := openHostile(t)
 	h.ownsAnswers = true
@@ -430,7 +431,8 @@ func TestAnswersAreHeldToTheirTry(t *testing.T) {
 	}
 }
 
-// A provider that is away, or is not the one that it should be, signs nobody in and stops nothing.
+// A provider that is unreachable, or not the expected one, signs nobody in and does not stop
+// anything.
 func TestAProviderThatIsAwaySignsNobodyIn(t *testing.T) {
 	h := openHostile(t)
 	p := h.relying(func(c *Config) { c.Issuer = "http://127.0.0.1:1" })
@@ -439,13 +441,13 @@ func TestAProviderThatIsAwaySignsNobodyIn(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	p = h.relying(func(c *Config) { c.Issuer = h.server.URL + "/" }) // it calls itself otherwise
+	p = h.relying(func(c *Config) { c.Issuer = h.server.URL + "/" }) // it names another issuer
 	if _, _, err := p.Begin(t.Context(), false); !errors.Is(err, ErrAway) {
 		t.Error(err)
 	}
 }
 
-// What is wrong with the flags is said at the start, and a secret comes from a file, too.
+// Problems with the flags are reported at the start. A secret can come from a file too.
 func TestTheConfigurationOfAProviderIsChecked(t *testing.T) {
 	good := Config{
 		Issuer:     "https://login.example.org",

@@ -13,7 +13,7 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// patience charges addresses until it has been asked so often.
+// patience charges addresses until it has been called this often.
 type patience int
 
 func (p *patience) Charge(*fiber.Ctx) (bool, error) {
@@ -21,7 +21,7 @@ func (p *patience) Charge(*fiber.Ctx) (bool, error) {
 	return *p >= 0, nil
 }
 
-// stationer keeps flashes on a bus of its own.
+// stationer keeps flashes on a separate bus.
 type stationer struct {
 	t   *testing.T
 	app *fiber.App
@@ -42,7 +42,7 @@ func newStationer(t *testing.T) *stationer {
 	}}
 }
 
-// ask has a handler answer a request.
+// ask calls a handler with a request.
 func (s *stationer) ask(method, path, cookies string, handle func(*fiber.Ctx) error) {
 	s.t.Helper()
 	var rc fasthttp.RequestCtx
@@ -56,7 +56,7 @@ func (s *stationer) ask(method, path, cookies string, handle func(*fiber.Ctx) er
 	}
 }
 
-// A flash is read once: at its page, in its session, by its owner.
+// A flash can be read once: on its page, in its session, by its owner.
 func TestAFlashIsForOnePageAndItsReader(t *testing.T) {
 	s := newStationer(t)
 	flash := ""
@@ -71,7 +71,7 @@ func TestAFlashIsForOnePageAndItsReader(t *testing.T) {
 		var f Flash
 		s.ask(method, path, cookies, func(c *fiber.Ctx) error {
 			if s.Left(c, "sid", reader, &f) {
-				var again Flash // a page may ask twice
+				var again Flash // a page may read it twice
 				if !s.Left(c, "sid", reader, &again) || again.Problem != f.Problem {
 					t.Errorf("%+v, then %+v", f, again)
 				}
@@ -99,7 +99,7 @@ func TestAFlashIsForOnePageAndItsReader(t *testing.T) {
 	}
 }
 
-// What is too long is left out, and whoever fails too often has nothing kept.
+// Input that is too long is dropped, and nothing is kept for an address with too many failures.
 func TestWhatIsTypedIsKeptWithinBounds(t *testing.T) {
 	s := newStationer(t)
 	long := &Flash{Fields: url.Values{"a": {strings.Repeat("x", maxTyped)}}}

@@ -7,7 +7,7 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// What a page's form says is in its body: a link with the same name in its query changes nothing.
+// Only the body of a page's form counts: a link with the same name in its query changes nothing.
 func TestALinkDecidesNothingForAForm(t *testing.T) {
 	app := fiber.New()
 	for body, want := range map[string]string{"decision=deny": "deny", "other=deny": "", "": ""} {

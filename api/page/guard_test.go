@@ -12,7 +12,7 @@ import (
 	"ehi-server/shared/bus"
 )
 
-// guarded is a server with one page, whose text is its token, and the time by which that ages.
+// guarded is a server with one page, whose text is its token, and the clock for the token's age.
 type guarded struct {
 	app *fiber.App
 	at  time.Time
@@ -44,7 +44,7 @@ func (g *guarded) ask(method, path, body, cookies string) *fasthttp.Response {
 	return &c.Response
 }
 
-// look opens a page, and is its token and the value of the token's cookie.
+// look opens a page, and returns its token and the value of the token's cookie.
 func (g *guarded) look(path, cookie, cookies string) (token, value string) {
 	a := g.ask("GET", path, "", cookies)
 	var set fasthttp.Cookie
@@ -53,8 +53,8 @@ func (g *guarded) look(path, cookie, cookies string) (token, value string) {
 	return string(a.Body()), string(set.Value())
 }
 
-// The token of a page's form is good with its cookie, in its session, in time, unchanged; all else
-// is refused.
+// The token of a page's form is valid with its cookie, in its session, in time and unchanged;
+// anything else is refused.
 func TestATokenOfAPageIsSigned(t *testing.T) {
 	g := newGuarded()
 	token, cookie := g.look("/form", "mine", "")
@@ -95,8 +95,8 @@ func TestATokenOfAPageIsSigned(t *testing.T) {
 	}
 }
 
-// Each look at a page gives the token more time: a form that is open for long is good for as long
-// as another page was looked at since.
+// Opening a page extends the token: a form that is open for long stays valid while other pages
+// are opened.
 func TestATokenOfAPageIsRenewed(t *testing.T) {
 	g := newGuarded()
 	token, first := g.look("/form", "mine", "")
@@ -111,7 +111,7 @@ func TestATokenOfAPageIsRenewed(t *testing.T) {
 	}
 }
 
-// Processes that share their state take each other's tokens.
+// Processes that share their state accept each other's tokens.
 func TestTokensOfPagesHoldInEveryProcess(t *testing.T) {
 	b, err := bus.Open(t.Context(), bus.Config{Audit: &bus.AuditConfig{}, StoreDir: t.TempDir()})
 	if err != nil {

@@ -9,14 +9,14 @@ import (
 	"ehi-server/api/request"
 )
 
-// An origin is scheme, host and port. Whoever sits on the network can make a page of http on the
-// host of a server that clients see by https.
+// An origin is scheme, host and port. Anybody on the network can make an http page on the host
+// of an https server.
 func TestAPageOfAnotherSchemeIsOfAnotherSite(t *testing.T) {
 	app := fiber.New()
 	for _, c := range []struct {
 		base, host, from string
 		ours             bool
-		fixed            bool // by --base-url
+		fixed            bool // with --base-url
 	}{
 		{"https://ehi.example", "ehi.example", "https://ehi.example", true, false},
 		{"https://ehi.example", "ehi.example", "https://ehi.example/page?x", true, false},

@@ -24,7 +24,7 @@ import (
 	"ehi-server/shared/subject"
 )
 
-// waiting is the one export there is. It waits for its patient's form.
+// waiting is the only export. It waits for its patient's form.
 type waiting struct {
 	job  ehi.Job
 	form *ehi.ReleaseForm
@@ -66,14 +66,14 @@ func (nobody) Authenticate(*fiber.Ctx) (*auth.Access, error) {
 	return nil, ehi.Errorf(ehi.Unauthenticated, "no token")
 }
 
-// routes registers handlers without rules of access.
+// routes registers handlers without access rules.
 type routes struct{ *fiber.App }
 
 func (r routes) On(method, path string, handler fiber.Handler, before ...fiber.Handler) {
 	r.Add(method, path, append(before, handler)...)
 }
 
-// reader is a patient's browser, in front of the form of an export.
+// reader is a patient's browser with the form of an export.
 type reader struct {
 	t     *testing.T
 	app   *fiber.App
@@ -129,7 +129,7 @@ func (r *reader) ask(method, path, body string) *fasthttp.Response {
 
 var tokenField = regexp.MustCompile(`name="interaction" value="([^"]+)"`)
 
-// open opens the form, and is its page and its one-time token.
+// open opens the form, and returns its page and its one-time token.
 func (r *reader) open(want int) (text, token string) {
 	r.t.Helper()
 	a := r.ask("GET", "/jobs/j/customize", "")
@@ -140,7 +140,7 @@ func (r *reader) open(want int) (text, token string) {
 	return string(a.Body()), string(m[1])
 }
 
-// The choices are taken once; whoever sends them again is led to what became of them.
+// The choices are accepted once. Sending them again redirects to their result.
 func TestAFormIsTakenOnce(t *testing.T) {
 	r := newReader(t)
 	_, token := r.open(http.StatusOK)
@@ -162,7 +162,7 @@ func TestAFormIsTakenOnce(t *testing.T) {
 	}
 }
 
-// A form with a token that is not good is not taken. What was chosen is in it again.
+// A form with an invalid token is not accepted. Its choices are filled in again.
 func TestAnOldFormComesBackFilledIn(t *testing.T) {
 	r := newReader(t)
 	r.open(http.StatusOK)

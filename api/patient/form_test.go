@@ -10,8 +10,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// EHI-8: what a tick box of the page sends is a yes, and nothing else is: neither a word that a
-// program sends for no, nor a yes beside a no, nor anything in the query.
+// EHI-8: only the value of the page's checkbox counts as yes: not a value that a program sends
+// for no, not a yes together with a no, and nothing in the query.
 func TestEHI8APageTicksByItsTickBoxAlone(t *testing.T) {
 	for _, c := range []struct {
 		query string

@@ -10,7 +10,8 @@ import (
 	"ehi-server/api/page"
 )
 
-// What forms of patients leave is kept as one flat object, which servers of several versions share.
+// What patients' forms leave is stored as one flat object, which servers of several versions
+// share.
 func TestFlashesAreKeptFlat(t *testing.T) {
 	note := flash{page.Flash{
 		Path: "/p", Session: "s", Owner: "o", Status: 400, Problem: "no", Message: "m", Title: "t",

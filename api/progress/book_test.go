@@ -6,7 +6,8 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// A book knows the latest message of each job, and tells its listener of each until it is stopped.
+// A book has the latest message of each job, and calls its listener for each until it is
+// stopped.
 func TestABookKnowsTheLatestNews(t *testing.T) {
 	b, err := NewBook()
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// changes are jobs whose changes a test makes up.
+// changes are the changes of a test's jobs.
 type changes struct{ tell func(job string) }
 
 func (c *changes) OnChange(f func(job string)) (stop func()) {
@@ -17,7 +17,7 @@ func (c *changes) OnChange(f func(job string)) (stop func()) {
 	return func() { c.tell = nil }
 }
 
-// holds lets most requests wait.
+// holds allows most waiting requests.
 func holds(t *testing.T, most int) (*Holds, *changes) {
 	t.Helper()
 	jobs := &changes{}
@@ -29,7 +29,7 @@ func holds(t *testing.T, most int) (*Holds, *changes) {
 	return h, jobs
 }
 
-// asked is a request without a connection.
+// asked returns a request without a connection.
 func asked(t *testing.T) *fiber.Ctx {
 	t.Helper()
 	app := fiber.New()
@@ -39,7 +39,7 @@ func asked(t *testing.T) *fiber.Ctx {
 }
 
 // A request waits through changes that do not end its wait, and ends with the one that does. The
-// time is noted.
+// time is recorded.
 func TestARequestIsHeldUntilItsJobHasChanged(t *testing.T) {
 	h, jobs := holds(t, 1)
 	c := asked(t)
@@ -58,7 +58,7 @@ func TestARequestIsHeldUntilItsJobHasChanged(t *testing.T) {
 	}
 }
 
-// A request is not kept longer than its time, nor after the stop.
+// A request is held no longer than its time, and not after the stop.
 func TestAHoldEnds(t *testing.T) {
 	h, _ := holds(t, 1)
 	never := func() (bool, error) { return false, nil }
@@ -77,7 +77,7 @@ func TestAHoldEnds(t *testing.T) {
 	}
 }
 
-// A request that has no time, or comes beside too many others, is not kept at all; nobody looks.
+// A request without time, or with too many others, is not held, and nobody reads the job.
 func TestTooManyRequestsAreNotHeld(t *testing.T) {
 	h, _ := holds(t, 1)
 	look := func() (bool, error) {

@@ -8,8 +8,8 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// The bases of ordered faults are audiences at this server's own origins alone, and only if faults
-// may be ordered.
+// The bases of ordered faults are audiences only at this server's own origins, and only if
+// faults may be ordered.
 func TestABaseOfFaultsIsAnAudience(t *testing.T) {
 	const origin = "https://ehi.example"
 	app := fiber.New()

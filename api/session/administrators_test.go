@@ -18,7 +18,7 @@ import (
 
 const password = "a long password of a test"
 
-// desk makes administrators' sessions on a bus of its own.
+// desk makes administrators' sessions on a separate bus.
 type desk struct {
 	bus   *bus.Bus
 	auth  *auth.Server
@@ -48,7 +48,7 @@ func newDesk(t *testing.T) *desk {
 	return &desk{bus: b, auth: a, trail: r, at: time.Now()}
 }
 
-// administrators are those of a configuration.
+// administrators returns the Administrators of a configuration.
 func (d *desk) administrators(change ...func(*AdministratorsConfig)) *Administrators {
 	c := AdministratorsConfig{User: "chief", Password: password}
 	for _, f := range change {
@@ -62,8 +62,8 @@ func (d *desk) administrators(change ...func(*AdministratorsConfig)) *Administra
 	})
 }
 
-// An approval by the administrator of the configuration counts while that is the same: the name,
-// the password and the mode.
+// An approval by the configured administrator counts while the name, the password and the mode
+// stay the same.
 func TestApprovalsEndWithTheConfigurationOfTheirApprover(t *testing.T) {
 	d := newDesk(t)
 	s := d.administrators()
@@ -88,8 +88,8 @@ func TestApprovalsEndWithTheConfigurationOfTheirApprover(t *testing.T) {
 	}
 }
 
-// Whoever has two names that differ in case alone, or an account and a name at the provider, is
-// one of two administrators, not both.
+// A person with two names that differ only in case, or with an account and the same name at the
+// provider, counts as one administrator.
 func TestOnePersonApprovesOnceUnderAllNames(t *testing.T) {
 	d := newDesk(t)
 	ada := auth.Account{Name: "ada", Role: auth.Reviewer}
@@ -106,7 +106,7 @@ func TestOnePersonApprovesOnceUnderAllNames(t *testing.T) {
 	}
 }
 
-// The provider takes care of the second factor of whom it signs in.
+// The provider manages the second factor of the people whom it signs in.
 func TestTheProviderTakesCareOfASecondFactor(t *testing.T) {
 	s := &Administrators{config: AdministratorsConfig{RequireSecondFactor: true}}
 	for factor, unfinished := range map[string]bool{
@@ -122,7 +122,7 @@ func TestTheProviderTakesCareOfASecondFactor(t *testing.T) {
 }
 
 // ask sends a request with a cookie to a handler, and returns its error and the cookie of its
-// answer.
+// response.
 func ask(t *testing.T, cookie string, handler func(c *fiber.Ctx) error) (string, error) {
 	t.Helper()
 	var failed error
@@ -142,8 +142,8 @@ func ask(t *testing.T, cookie string, handler func(c *fiber.Ctx) error) (string,
 	return cookie, failed
 }
 
-// A session lets in whoever signed in, to what the role allows, until the log-out; a proof of
-// identity grows old, and half a log-in lets nobody in.
+// A session allows its administrator what the role allows until sign-out. A proof of identity
+// gets old, and half a sign-in allows nothing.
 func TestASessionLetsInWhoSignedIn(t *testing.T) {
 	d := newDesk(t)
 	viewer := auth.Account{Name: "vera", Role: auth.Viewer}

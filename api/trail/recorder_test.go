@@ -19,7 +19,7 @@ type book struct{ events []ehi.Event }
 
 func (b *book) Record(e ehi.Event) { b.events = append(b.events, e) }
 
-// recorded is what the trail has after a handler was asked for something n times.
+// recorded returns the events in the trail after n requests to a handler.
 func recorded(t *testing.T, n int, handlers func(*trail.Recorder) []fiber.Handler) []ehi.Event {
 	t.Helper()
 	b := &book{}
@@ -38,13 +38,13 @@ func recorded(t *testing.T, n int, handlers func(*trail.Recorder) []fiber.Handle
 	return b.events
 }
 
-// signedIn lets everybody pass as an administrator.
+// signedIn treats every request as an administrator's.
 func signedIn(c *fiber.Ctx) error {
 	request.SetAdministrator(c, &request.Administrator{Name: "ada", Role: auth.Viewer})
 	return c.Next()
 }
 
-// about notes the job of a request.
+// about stores the job of a request.
 func about(c *fiber.Ctx) error {
 	request.NoteJob(c, &ehi.Job{ID: "j1", Patient: ehi.Patient{ID: "p1"}})
 	return c.Next()
@@ -52,7 +52,7 @@ func about(c *fiber.Ctx) error {
 
 func answer(c *fiber.Ctx) error { return c.SendString("here") }
 
-// An event names who has sent the request, and how it ended; the error's own words stay out of it.
+// An event names the sender of the request and its outcome, but not the text of the error.
 func TestAnEventNamesItsSenderAndItsOutcome(t *testing.T) {
 	for want, access := range map[string]*auth.Access{
 		"nobody":     nil,
@@ -83,7 +83,7 @@ func TestAnEventNamesItsSenderAndItsOutcome(t *testing.T) {
 	}
 }
 
-// A disclosure is recorded once for each access token, a reading once for each session.
+// A disclosure is recorded once for each access token, and a reading once for each session.
 func TestRepetitionsLeaveOneEvent(t *testing.T) {
 	access := &auth.Access{ClientID: "app"}
 	events := recorded(t, 3, func(r *trail.Recorder) []fiber.Handler {
@@ -110,7 +110,7 @@ func TestRepetitionsLeaveOneEvent(t *testing.T) {
 	}
 }
 
-// A refusal is recorded where nothing else has recorded it, also one that a page leads back with.
+// A refusal is recorded unless something else has recorded it, also if a page redirects back.
 func TestARefusalIsRecordedOnce(t *testing.T) {
 	refused := errors.New("refused")
 	for name, c := range map[string]struct {

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/text/message"
 )
 
-// Catalogue is the texts of the patient's pages in one language: texts/<tag>.json.
+// Catalogue has the texts of patients' pages in one language: texts/<tag>.json.
 type Catalogue struct {
-	// Tag is the language (BCP 47), Name what its speakers call it.
+	// Tag is the language (BCP 47), and Name its own name.
 	Tag, Name string
 
 	texts   map[string]string
@@ -23,13 +23,13 @@ type Catalogue struct {
 	months  []string
 }
 
-// Catalogues are all languages; the first one is for those who speak none of them.
+// Catalogues are all languages. The first one is for visitors who speak none of them.
 type Catalogues struct {
 	List    []*Catalogue
 	matcher language.Matcher
 }
 
-// preferred is the language for those who speak none of the others.
+// preferred is the language for visitors who speak none of the others.
 const preferred = "en"
 
 // ReadCatalogues reads the embedded catalogues.
@@ -73,7 +73,7 @@ func readCatalogue(name string) (*Catalogue, language.Tag, error) {
 	return c, tag, nil
 }
 
-// Find returns the catalogue of a tag, nil where there is none.
+// Find returns the catalogue with a tag; nil for none.
 func (c Catalogues) Find(tag string) *Catalogue {
 	for _, one := range c.List {
 		if one.Tag == tag {
@@ -83,24 +83,24 @@ func (c Catalogues) Find(tag string) *Catalogue {
 	return nil
 }
 
-// Match finds the best catalogue for an Accept-Language header (RFC 9110 12.5.4).
+// Match returns the best catalogue for an Accept-Language header (RFC 9110 12.5.4).
 func (c Catalogues) Match(accept string) *Catalogue {
 	asked, _, err := language.ParseAcceptLanguage(accept)
-	if err != nil { // nonsense asks for nothing
+	if err != nil { // an invalid header asks for nothing
 		return c.List[0]
 	}
 	_, i, _ := c.matcher.Match(asked...)
 	return c.List[i]
 }
 
-// Has reports whether there is a text.
+// Has reports whether a text exists.
 func (c *Catalogue) Has(key string) bool { return c.texts[key] != "" }
 
-// Keys are the keys of all texts.
+// Keys returns all texts by key.
 func (c *Catalogue) Keys() map[string]string { return c.texts }
 
-// Say is a text with its placeholders filled in. A key that is not there is shown itself; a test
-// holds that none is.
+// Say returns a text with its placeholders filled in. For an unknown key it returns the key; a
+// test checks that there are none.
 func (c *Catalogue) Say(key string, args ...any) string {
 	text, ok := c.texts[key]
 	if !ok {
@@ -112,7 +112,7 @@ func (c *Catalogue) Say(key string, args ...any) string {
 	return fmt.Sprintf(text, args...)
 }
 
-// Stress is Say with what is filled in marked as strong.
+// Stress is Say with the arguments marked as strong.
 func (c *Catalogue) Stress(key string, args ...any) template.HTML {
 	strong := make([]any, len(args))
 	for i, a := range args {
@@ -122,7 +122,7 @@ func (c *Catalogue) Stress(key string, args ...any) template.HTML {
 	return c.With(key, strong...)
 }
 
-// With is Say for what is HTML already; anything else is escaped.
+// With is Say for arguments that may be HTML already; others are escaped.
 func (c *Catalogue) With(key string, args ...any) template.HTML {
 	for i, a := range args {
 		if _, ok := a.(template.HTML); !ok {
@@ -132,10 +132,10 @@ func (c *Catalogue) With(key string, args ...any) template.HTML {
 	return template.HTML(fmt.Sprintf(template.HTMLEscapeString(c.texts[key]), args...))
 }
 
-// Number writes a number with the language's separators.
+// Number formats a number with the language's separators.
 func (c *Catalogue) Number(n any) string { return c.printer.Sprint(n) }
 
-// Count is the text key.one or key.other with a number filled in.
+// Count returns the text key.one or key.other with a number filled in.
 func (c *Catalogue) Count(key string, n int64) string {
 	if n == 1 {
 		return c.Say(key+".one", c.Number(n))
@@ -143,7 +143,7 @@ func (c *Catalogue) Count(key string, n int64) string {
 	return c.Say(key+".other", c.Number(n))
 }
 
-// Bytes is a size in the largest unit that leaves a whole part (1 KB is 1000 bytes).
+// Bytes formats a size in the largest unit that leaves a whole part (1 KB is 1000 bytes).
 func (c *Catalogue) Bytes(n int64) string {
 	for _, unit := range []struct {
 		name string
@@ -157,18 +157,18 @@ func (c *Catalogue) Bytes(n int64) string {
 	return c.Say("bytes.B", c.Number(n))
 }
 
-// Date is a day in words.
+// Date formats a day in words.
 func (c *Catalogue) Date(t time.Time) string {
 	return c.Say("date", t.Day(), c.months[t.Month()-1], t.Year())
 }
 
-// Time is an instant in words, in UTC to the minute.
+// Time formats a time in words, in UTC to the minute.
 func (c *Catalogue) Time(t time.Time) string {
 	t = t.UTC()
 	return c.Say("time", c.Date(t), t.Format("15:04"))
 }
 
-// Type is a resource type in plain words, or the type itself where there are none.
+// Type returns the plain name of a resource type, or the type itself if there is none.
 func (c *Catalogue) Type(t string) string {
 	if c.Has("type." + t) {
 		return c.Say("type." + t)

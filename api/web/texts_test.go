@@ -27,7 +27,7 @@ func catalogues(t *testing.T) web.Catalogues {
 	return c
 }
 
-// All languages say the same things, with the same placeholders.
+// All languages have the same texts, with the same placeholders.
 func TestCataloguesSayTheSame(t *testing.T) {
 	all := catalogues(t)
 	if len(all.List) < 2 || all.List[0].Tag != "en" {
@@ -56,7 +56,7 @@ func TestCataloguesSayTheSame(t *testing.T) {
 	}
 }
 
-// Every text that templates and handlers ask for is there, and every text is asked for.
+// Every text that templates and handlers use exists, and every text is used.
 func TestTextsAreUsed(t *testing.T) {
 	texts := catalogues(t).List[0].Keys()
 	var sources strings.Builder
@@ -145,8 +145,8 @@ var (
 	vowels   = regexp.MustCompile(`[aeiouy]+`)
 )
 
-// grade is the Flesch-Kincaid grade level of a text: the school year that it takes to read it
-// (Kincaid et al. 1975). Syllables are counted by groups of vowels, without a silent e.
+// grade returns the Flesch-Kincaid grade level of a text: the number of school years that it
+// takes to read it (Kincaid et al. 1975). A syllable is a group of vowels, without a silent e.
 func grade(text string) float64 {
 	words := word.FindAllString(strings.ToLower(text), -1)
 	syllables := 0
@@ -162,8 +162,8 @@ func grade(text string) float64 {
 		11.8*float64(syllables)/float64(len(words)) - 15.59
 }
 
-// Whoever has gone to school for eight years reads the patients' pages: all of their sentences
-// together, and each but a few words of medicine.
+// Eight years of school are enough to read the patients' pages as a whole. A single sentence may
+// take more, because of medical words.
 func TestTextsAreEasyToRead(t *testing.T) {
 	var all strings.Builder
 	en := catalogues(t).List[0]

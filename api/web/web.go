@@ -1,4 +1,4 @@
-// Package web holds the pages' templates, styles, scripts and texts, embedded: no page needs
+// Package web has the templates, styles, scripts and texts of the pages, embedded: no page needs
 // another server.
 package web
 
