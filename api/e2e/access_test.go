@@ -40,14 +40,24 @@ func TestATokenOpensItsOwnPatientsJobsOnly(t *testing.T) {
 	job := w.kickOff(mine, "/no-form/auto-approve", a, nil)
 	w.manifest(mine, job)
 	form := w.kickOff(mine, "", a, nil)
-	routes := []string{"GET /jobs/" + job.ID + "/status", "GET /jobs/" + job.ID + "/download/Patient.ndjson", "GET /jobs/" + job.ID + "/download/attachments/x",
-		"GET /jobs/" + job.ID + "/metadata", "DELETE /jobs/" + job.ID + "/status", "POST /jobs/" + form.ID, "POST /fhir/Patient/" + a + "/$ehi-export",
-		"POST /fhir/Patient/" + a + "/%24ehi-export", "GET /fhir/Patient/" + a}
+	routes := []string{
+		"GET /jobs/" + job.ID + "/status",
+		"GET /jobs/" + job.ID + "/download/Patient.ndjson",
+		"GET /jobs/" + job.ID + "/download/attachments/x",
+		"GET /jobs/" + job.ID + "/metadata",
+		"DELETE /jobs/" + job.ID + "/status",
+		"POST /jobs/" + form.ID,
+		"POST /fhir/Patient/" + a + "/$ehi-export",
+		"POST /fhir/Patient/" + a + "/%24ehi-export",
+		"GET /fhir/Patient/" + a,
+	}
 	for who, c := range map[string]struct {
 		client *client.Client
 		status int
 	}{
-		"nobody": {w.open, 401}, "refresh token": {bearer(tokens.RefreshToken), 401}, "forged": {bearer(tokens.AccessToken[:len(tokens.AccessToken)-4] + "AAAA"), 401},
+		"nobody":        {w.open, 401},
+		"refresh token": {bearer(tokens.RefreshToken), 401},
+		"forged":        {bearer(tokens.AccessToken[:len(tokens.AccessToken)-4] + "AAAA"), 401},
 		"other patient": {other, 404}, "administrator": {w.admin, 401},
 	} {
 		t.Run(who, func(t *testing.T) {
@@ -59,7 +69,8 @@ func TestATokenOpensItsOwnPatientsJobsOnly(t *testing.T) {
 				}
 				ans := w.do(c.client, method, path)
 				w.wantOutcome(ans, c.status, "")
-				if c.status == 401 && !strings.HasPrefix(ans.Header.Get("WWW-Authenticate"), "Bearer ") {
+				if c.status == 401 &&
+					!strings.HasPrefix(ans.Header.Get("WWW-Authenticate"), "Bearer ") {
 					t.Errorf("%s: WWW-Authenticate %q", r, ans.Header.Get("WWW-Authenticate"))
 				}
 				if ans.Header.Get("Access-Control-Allow-Origin") != "" && who != "nobody" {
@@ -74,7 +85,8 @@ func TestATokenOpensItsOwnPatientsJobsOnly(t *testing.T) {
 	w.wantOutcome(w.do(mine, "GET", "/jobs/none/status"), 404, "Export job not found!")
 	w.wantOutcome(w.do(mine, "GET", "/fhir/Nothing"), 404, "")
 	w.wantOutcome(w.do(mine, "DELETE", "/fhir/metadata"), 405, "")
-	w.want(w.do(w.open, "GET", "/fhir/Patient/"+a), 401, "Unauthorized! No authorization header provided in request")
+	w.want(w.do(w.open, "GET", "/fhir/Patient/"+a), 401,
+		"Unauthorized! No authorization header provided in request")
 	w.want(w.do(bearer("x"), "GET", "/fhir/Patient/"+a), 401, "Invalid token")
 }
 
@@ -83,25 +95,41 @@ func TestEHI10AdministratorsRoutes(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	a, b, mine, other := w.two()
-	for _, body := range []string{`{"username":"admin","password":"x"}`, `{"username":"x","password":"admin-password"}`, `{}`} {
-		ans, err := w.open.Do(t.Context(), "POST", "/admin/login", strings.NewReader(body), "Content-Type", "application/json")
-		if err != nil || ans.Status != 401 || string(ans.Body) != `{"error":"Invalid username or password"}` {
+	for _, body := range []string{
+		`{"username":"admin","password":"x"}`,
+		`{"username":"x","password":"admin-password"}`,
+		`{}`,
+	} {
+		ans, err := w.open.Do(t.Context(), "POST", "/admin/login", strings.NewReader(body),
+			"Content-Type", "application/json")
+		if err != nil || ans.Status != 401 ||
+			string(ans.Body) != `{"error":"Invalid username or password"}` {
 			t.Errorf("login with %s: %d %s, %v", body, ans.Status, ans.Body, err)
 		}
 	}
-	form, err := w.open.Do(t.Context(), "POST", "/admin/login", strings.NewReader("username=admin&password=admin-password"), "Content-Type", "application/x-www-form-urlencoded")
+	form, err := w.open.Do(t.Context(), "POST", "/admin/login",
+		strings.NewReader("username=admin&password=admin-password"), "Content-Type",
+		"application/x-www-form-urlencoded")
 	if err != nil || form.Status != 200 || string(form.Body) != `{"username":"admin"}` {
 		t.Errorf("login by a form: %+v, %v", form, err)
 	}
-	if c := strings.ToLower(form.Header.Get("Set-Cookie")); !strings.Contains(c, "httponly") || !strings.Contains(c, "samesite=strict") {
+	c := strings.ToLower(form.Header.Get("Set-Cookie"))
+	if !strings.Contains(c, "httponly") || !strings.Contains(c, "samesite=strict") {
 		t.Errorf("cookie %q", c)
 	}
 	j1 := w.kickOff(mine, "/no-form", a, nil)
 	j2 := w.kickOff(other, "", b, nil)
 	w.wait(j1.ID, ehi.Retrieved)
 	var list []client.AdminJob
-	for query, want := range map[string]string{"": j2.ID + " " + j1.ID, "?status=retrieved": j1.ID, "?limit=1": j2.ID, "?after=" + j2.ID: j1.ID, "?status=approved": ""} {
-		if err := json.Unmarshal(w.do(w.admin, "GET", "/admin/jobs"+query).Body, &list); err != nil {
+	for query, want := range map[string]string{
+		"":                  j2.ID + " " + j1.ID,
+		"?status=retrieved": j1.ID,
+		"?limit=1":          j2.ID,
+		"?after=" + j2.ID:   j1.ID,
+		"?status=approved":  "",
+	} {
+		err := json.Unmarshal(w.do(w.admin, "GET", "/admin/jobs"+query).Body, &list)
+		if err != nil {
 			t.Fatal(err)
 		}
 		var ids []string
@@ -117,25 +145,36 @@ func TestEHI10AdministratorsRoutes(t *testing.T) {
 	w.want(w.do(w.admin, "GET", "/admin/jobs/none"), 404, "Export job not found!")
 	w.want(w.do(w.admin, "POST", "/admin/jobs/"+j2.ID+"/approve"), 400, "awaiting-input")
 	w.want(w.do(w.admin, "POST", "/admin/jobs/"+j2.ID+"/reject"), 400, "awaiting-input")
-	if ans, err := w.admin.AddFiles(t.Context(), j2.ID, client.File{Name: "x", Data: []byte("x")}); err != nil || ans.Status != 400 || !strings.Contains(string(ans.Body), `awaiting-input`) {
+	ans, err := w.admin.AddFiles(t.Context(), j2.ID, client.File{Name: "x", Data: []byte("x")})
+	if err != nil || ans.Status != 400 || !strings.Contains(string(ans.Body), `awaiting-input`) {
 		t.Errorf("attachments of an open form: %+v, %v", ans, err)
 	}
-	if ans, err := w.admin.AddFiles(t.Context(), j1.ID); err != nil || ans.Status != 400 || !strings.Contains(string(ans.Body), `Called \"addFiles\" without uploaded \"attachments\"`) {
+	if ans, err := w.admin.AddFiles(t.Context(), j1.ID); err != nil || ans.Status != 400 ||
+		!strings.Contains(string(ans.Body),
+			`Called \"addFiles\" without uploaded \"attachments\"`) {
 		t.Errorf("no attachments: %s, %v", ans.Body, err)
 	}
-	if ans, err := w.admin.AddFiles(t.Context(), j1.ID, client.File{Name: "big", Data: make([]byte, 1<<20+1)}); err != nil || ans.Status != 413 {
+	if ans, err := w.admin.AddFiles(t.Context(), j1.ID,
+		client.File{Name: "big", Data: make([]byte, 1<<20+1)}); err != nil || ans.Status != 413 {
 		t.Errorf("a large attachment: %+v, %v", ans, err)
 	}
 	// refused before its body is read, with an explanation
 	for _, c := range []*client.Client{w.open, mine} {
-		if ans, err := c.AddFiles(t.Context(), j1.ID, client.File{Name: "big", Data: make([]byte, 8<<20)}); err != nil || ans.Status != 401 {
+		ans, err := c.AddFiles(t.Context(), j1.ID, client.File{
+			Name: "big",
+			Data: make([]byte, 8<<20),
+		})
+		if err != nil || ans.Status != 401 {
 			t.Errorf("a stranger's upload: %+v, %v", ans, err)
 		}
 	}
-	if job, err := w.admin.Job(t.Context(), j1.ID); err != nil || len(job.Attachments) != 0 || job.Manifest == nil || job.Counts["Patient"] != 1 {
+	job, err := w.admin.Job(t.Context(), j1.ID)
+	if err != nil || len(job.Attachments) != 0 || job.Manifest == nil ||
+		job.Counts["Patient"] != 1 {
 		t.Errorf("job after refused uploads: %+v, %v", job, err)
 	}
-	if job, err := w.admin.Act(t.Context(), j1.ID, "reject"); err != nil || job.Status != ehi.Rejected {
+	if job, err := w.admin.Act(t.Context(), j1.ID, "reject"); err != nil ||
+		job.Status != ehi.Rejected {
 		t.Errorf("rejected: %+v, %v", job, err)
 	}
 	w.want(w.do(w.admin, "POST", "/admin/jobs/"+j1.ID+"/approve"), 400, "rejected")
@@ -143,7 +182,11 @@ func TestEHI10AdministratorsRoutes(t *testing.T) {
 	w.want(w.do(w.admin, "DELETE", "/admin/jobs/"+j1.ID), 200, "Export deleted")
 	w.want(w.do(w.admin, "DELETE", "/admin/jobs/"+j1.ID), 404, "Export job not found!")
 	for _, c := range []*client.Client{w.open, mine} {
-		for _, r := range []string{"GET /admin/jobs", "GET /admin/jobs/x", "POST /admin/jobs/x/approve", "POST /admin/jobs/x/reject", "POST /admin/jobs/x/add-files", "POST /admin/jobs/x/remove-files", "DELETE /admin/jobs/x"} {
+		for _, r := range []string{
+			"GET /admin/jobs", "GET /admin/jobs/x", "POST /admin/jobs/x/approve",
+			"POST /admin/jobs/x/reject", "POST /admin/jobs/x/add-files",
+			"POST /admin/jobs/x/remove-files", "DELETE /admin/jobs/x",
+		} {
 			method, path, _ := strings.Cut(r, " ")
 			w.want(w.do(c, method, path), 401, "Authorization required")
 		}
@@ -159,8 +202,10 @@ func TestEHI15RoutesInAnotherCaseAreNotThere(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	for _, path := range []string{
-		"/FHIR/metadata", "/no-form/FHIR/metadata", "/No-Form/fhir/metadata", "/faulty/expired/FHIR/metadata",
-		"/Admin/jobs", "/ADMIN/ui/jobs", "/Auth/jwks", "/JOBS/x/status", "/fhir/METADATA", "/My/requests",
+		"/FHIR/metadata", "/no-form/FHIR/metadata", "/No-Form/fhir/metadata",
+		"/faulty/expired/FHIR/metadata",
+		"/Admin/jobs", "/ADMIN/ui/jobs", "/Auth/jwks", "/JOBS/x/status", "/fhir/METADATA",
+		"/My/requests",
 	} {
 		ans := w.do(w.admin, "GET", path, "Origin", "https://app.example.org")
 		w.wantOutcome(ans, 404, "Cannot GET "+path)
@@ -200,9 +245,13 @@ func TestStaffFilesNeedAnExportThatHasThem(t *testing.T) {
 func TestDiscoveryBelowEveryBase(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
-	for _, base := range []string{"", "/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form"} {
+	for _, base := range []string{
+		"", "/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form",
+	} {
 		var smart map[string]any
-		if err := json.Unmarshal(w.do(w.open, "GET", base+"/fhir/.well-known/smart-configuration").Body, &smart); err != nil {
+		err := json.Unmarshal(
+			w.do(w.open, "GET", base+"/fhir/.well-known/smart-configuration").Body, &smart)
+		if err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"jwks_uri", "authorization_endpoint", "token_endpoint"} {
@@ -219,15 +268,20 @@ func TestDiscoveryBelowEveryBase(t *testing.T) {
 			}
 		}
 		answer := w.do(w.open, "GET", base+"/fhir/metadata", "Accept", "application/fhir+json")
-		if err := json.Unmarshal(answer.Body, &statement); err != nil || statement.FHIRVersion != "4.0.1" || len(statement.Rest) != 1 {
+		err = json.Unmarshal(answer.Body, &statement)
+		if err != nil || statement.FHIRVersion != "4.0.1" || len(statement.Rest) != 1 {
 			t.Fatalf("%s, %v", answer.Body, err)
 		}
 		w.want(answer, 200, `"url":"`+w.open.Base+base+`/fhir"`)
-		w.want(w.do(w.open, "GET", statement.Rest[0].Resource[0].Operation[0].Definition), 200, `"OperationDefinition"`)
+		w.want(w.do(w.open, "GET", statement.Rest[0].Resource[0].Operation[0].Definition), 200,
+			`"OperationDefinition"`)
 	}
-	w.wantOutcome(w.do(w.open, "GET", "/fhir/metadata?_format=xyz"), 400, `Unsupported _format parameter \"xyz\"`)
-	w.wantOutcome(w.do(w.open, "GET", "/fhir/metadata", "Accept", "xyz"), 400, `Unsupported value \"xyz\" in accept header`)
-	w.want(w.do(w.open, "GET", "/fhir/metadata?_format=application/fhir+json"), 200, "CapabilityStatement")
+	w.wantOutcome(w.do(w.open, "GET", "/fhir/metadata?_format=xyz"), 400,
+		`Unsupported _format parameter \"xyz\"`)
+	w.wantOutcome(w.do(w.open, "GET", "/fhir/metadata", "Accept", "xyz"), 400,
+		`Unsupported value \"xyz\" in accept header`)
+	w.want(w.do(w.open, "GET", "/fhir/metadata?_format=application/fhir+json"), 200,
+		"CapabilityStatement")
 	w.want(w.do(w.open, "GET", "/docs/ehi", "Accept", "text/html"), 200, "What an export holds")
 	w.want(w.do(w.open, "GET", "/metrics"), 200, "ehi_http_requests_total")
 	w.want(w.do(w.open, "GET", "/healthz"), 200, "")
@@ -274,16 +328,31 @@ func TestBULK8PatientReadAndSearch(t *testing.T) {
 func TestEHI15CrossOriginScripts(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
-	for path, open := range map[string]bool{"/fhir/metadata": true, "/fhir/Patient/x/$ehi-export": true, "/jobs/x/status": true, "/auth/token": true,
-		"/fhir/.well-known/smart-configuration": true, "/jobs/x/download/Patient.ndjson": true, "/admin/jobs": false, "/admin/login": false} {
-		pre := w.do(w.open, "OPTIONS", path, "Origin", "https://app.example", "Access-Control-Request-Method", "GET", "Access-Control-Request-Headers", "authorization")
-		origin, allow := pre.Header.Get("Access-Control-Allow-Origin"), pre.Header.Get("Access-Control-Allow-Headers")
-		if open != (pre.Status == 204 && origin == "*" && strings.Contains(allow, "Authorization") && pre.Header.Get("Access-Control-Max-Age") != "") {
+	for path, open := range map[string]bool{
+		"/fhir/metadata":                        true,
+		"/fhir/Patient/x/$ehi-export":           true,
+		"/jobs/x/status":                        true,
+		"/auth/token":                           true,
+		"/fhir/.well-known/smart-configuration": true,
+		"/jobs/x/download/Patient.ndjson":       true,
+		"/admin/jobs":                           false,
+		"/admin/login":                          false,
+	} {
+		pre := w.do(w.open, "OPTIONS", path, "Origin", "https://app.example",
+			"Access-Control-Request-Method", "GET", "Access-Control-Request-Headers",
+			"authorization")
+		origin, allow := pre.Header.Get("Access-Control-Allow-Origin"),
+			pre.Header.Get("Access-Control-Allow-Headers")
+		if open != (pre.Status == 204 && origin == "*" &&
+			strings.Contains(allow, "Authorization") &&
+			pre.Header.Get("Access-Control-Max-Age") != "") {
 			t.Errorf("preflight of %s: %d %v", path, pre.Status, pre.Header)
 		}
 		a := w.do(w.open, "GET", path, "Origin", "https://app.example")
 		exposed := a.Header.Get("Access-Control-Expose-Headers")
-		if open != (a.Header.Get("Access-Control-Allow-Origin") == "*" && strings.Contains(exposed, "Retry-After") && strings.Contains(exposed, "X-Progress")) || a.Header.Get("Access-Control-Allow-Credentials") != "" {
+		if open != (a.Header.Get("Access-Control-Allow-Origin") == "*" &&
+			strings.Contains(exposed, "Retry-After") && strings.Contains(exposed, "X-Progress")) ||
+			a.Header.Get("Access-Control-Allow-Credentials") != "" {
 			t.Errorf("GET %s (%d): %v", path, a.Status, a.Header)
 		}
 	}
@@ -299,7 +368,8 @@ func TestForwardedHeadersAreBelievedFromProxiesOnly(t *testing.T) {
 	cfg := config()
 	cfg.TrustedProxies = []string{"127.0.0.1"}
 	w = start(t, t.TempDir(), cfg, node.Options{})
-	w.want(w.do(w.open, "GET", "/fhir/metadata", forged...), 200, `"url":"https://evil.example/fhir"`)
+	w.want(w.do(w.open, "GET", "/fhir/metadata", forged...), 200,
+		`"url":"https://evil.example/fhir"`)
 	w.want(w.do(w.open, "GET", "/fhir/metadata"), 200, `"url":"`+w.open.Base+`/fhir"`)
 }
 
@@ -308,8 +378,16 @@ func TestSMARTEndpoints(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
-	q := url.Values{"response_type": {"code"}, "client_id": {"test_client_id"}, "redirect_uri": {"http://app.example/cb?x=1"}, "scope": {"patient/$ehi-export"},
-		"state": {"s t"}, "aud": {w.open.Base + "/no-form/fhir"}, "_patient": {p}, "_auth_success": {"0"}}
+	q := url.Values{
+		"response_type": {"code"},
+		"client_id":     {"test_client_id"},
+		"redirect_uri":  {"http://app.example/cb?x=1"},
+		"scope":         {"patient/$ehi-export"},
+		"state":         {"s t"},
+		"aud":           {w.open.Base + "/no-form/fhir"},
+		"_patient":      {p},
+		"_auth_success": {"0"},
+	}
 	location := func(a *client.Answer, status int) url.Values {
 		t.Helper()
 		u, err := url.Parse(a.Header.Get("Location"))
@@ -323,21 +401,29 @@ func TestSMARTEndpoints(t *testing.T) {
 		t.Errorf("denied: %v", back)
 	}
 	q.Set("_auth_success", "1")
-	posted, err := w.open.Do(t.Context(), "POST", "/auth/authorize", strings.NewReader(q.Encode()), "Content-Type", "application/x-www-form-urlencoded")
+	posted, err := w.open.Do(t.Context(), "POST", "/auth/authorize", strings.NewReader(q.Encode()),
+		"Content-Type", "application/x-www-form-urlencoded")
 	// A form that was posted here is not posted again to the application (RFC 9700 4.12).
 	if err != nil || location(posted, http.StatusSeeOther).Get("code") == "" {
 		t.Errorf("POST authorize: %+v, %v", posted, err)
 	}
 	q.Set("aud", "http://other/fhir")
-	if back := location(w.do(w.open, "GET", "/auth/authorize?"+q.Encode()), http.StatusFound); back.Get("error") != "invalid_request" || !strings.HasPrefix(back.Get("error_description"), `Bad audience value "http://other/fhir". Expected "`) {
+	if back := location(w.do(w.open, "GET", "/auth/authorize?"+q.Encode()),
+		http.StatusFound); back.Get("error") != "invalid_request" ||
+		!strings.HasPrefix(back.Get("error_description"),
+			`Bad audience value "http://other/fhir". Expected "`) {
 		t.Errorf("bad aud: %v", back)
 	}
 	q.Set("redirect_uri", "ftp://x")
-	w.want(w.do(w.open, "GET", "/auth/authorize?"+q.Encode()), 400, `Invalid \"redirect_uri\" parameter`)
+	w.want(w.do(w.open, "GET", "/auth/authorize?"+q.Encode()), 400,
+		`Invalid \"redirect_uri\" parameter`)
 	for _, c := range []struct{ contentType, body, text string }{
-		{"application/json", `{}`, "invalid_request"}, {"application/x-www-form-urlencoded", "grant_type=magic", `"unsupported_grant_type"`}, {"application/x-www-form-urlencoded", "", "invalid_request"},
+		{"application/json", `{}`, "invalid_request"},
+		{"application/x-www-form-urlencoded", "grant_type=magic", `"unsupported_grant_type"`},
+		{"application/x-www-form-urlencoded", "", "invalid_request"},
 	} {
-		a, err := w.open.Do(t.Context(), "POST", "/auth/token", strings.NewReader(c.body), "Content-Type", c.contentType)
+		a, err := w.open.Do(t.Context(), "POST", "/auth/token", strings.NewReader(c.body),
+			"Content-Type", c.contentType)
 		if err != nil {
 			t.Fatal(err)
 		}

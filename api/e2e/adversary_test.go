@@ -33,8 +33,10 @@ import (
 
 // Records have the seeds from adversary.seed on.
 var (
-	adversaryExports = flag.Int("adversary.exports", 10, "how many adversarial records are exported by a whole server, each once by its patient and once with all others")
-	adversarySeed    = flag.Int("adversary.seed", 1, "the seed of the first of them")
+	adversaryExports = flag.Int("adversary.exports", 10,
+		"how many adversarial records are exported by a whole server, each once by its patient "+
+			"and once with all others")
+	adversarySeed = flag.Int("adversary.seed", 1, "the seed of the first of them")
 )
 
 // adversary is an export of an adversarial record: the patient's choices and the client's
@@ -123,14 +125,16 @@ func TestEHI9NoMarkerOfTheWithheldLeavesTheServer(t *testing.T) {
 		}
 		for where, text := range a.told {
 			texts++
-			if leaks := adversarial.Find(slices.Concat(withheld, a.Never(a.choices)), text); len(leaks) > 0 {
+			leaks := adversarial.Find(slices.Concat(withheld, a.Never(a.choices)), text)
+			if len(leaks) > 0 {
 				t.Errorf("record %s: %v in %s:\n%.3000s", a.account, leaks, where, text)
 			}
 		}
 		for where, text := range a.early {
 			texts++
 			if leaks := adversarial.Find(slices.Concat(withheld, goes[1:]), text); len(leaks) > 0 {
-				t.Errorf("record %s: %v in %s, where nothing is released:\n%.3000s", a.account, leaks, where, text)
+				t.Errorf("record %s: %v in %s, where nothing is released:\n%.3000s", a.account,
+					leaks, where, text)
 			}
 		}
 	}
@@ -152,7 +156,8 @@ func TestEHI9NoMarkerOfTheWithheldLeavesTheServer(t *testing.T) {
 	for i, r := range rejected {
 		for where, text := range r {
 			if text != rejected[0][where] {
-				t.Errorf("%s of record %d:\n%s\nof the first one:\n%s", where, i, text, rejected[0][where])
+				t.Errorf("%s of record %d:\n%s\nof the first one:\n%s", where, i, text,
+					rejected[0][where])
 			}
 		}
 	}
@@ -164,7 +169,11 @@ func TestEHI9NoMarkerOfTheWithheldLeavesTheServer(t *testing.T) {
 func drawAdversary(k int) *adversary {
 	a := &adversary{account: fmt.Sprintf("record-%d", k), told: told{}, early: told{}}
 	rapid.Custom(func(t *rapid.T) int {
-		a.Record = adversarial.Draw(t, adversarial.Options{Prefix: fmt.Sprint(k), Least: 10, Imported: true})
+		a.Record = adversarial.Draw(t, adversarial.Options{
+			Prefix:   fmt.Sprint(k),
+			Least:    10,
+			Imported: true,
+		})
 		a.choices = adversarial.DrawChoices(t)
 		return 0
 	}).Example(*adversarySeed + k)
@@ -216,13 +225,16 @@ func parameters(a adversarial.Asked) []byte {
 
 // startOnAdversaries starts a server in production mode with the records, each imported as a
 // Bundle.
-func startOnAdversaries(t *testing.T, all []*adversary, collector string, log *slog.Logger, level *slog.LevelVar) *production {
+func startOnAdversaries(
+	t *testing.T, all []*adversary, collector string, log *slog.Logger, level *slog.LevelVar,
+) *production {
 	t.Helper()
 	data, files := t.TempDir(), t.TempDir()
 	read := int64(0)
 	for _, a := range all {
 		read += int64(len(a.Resources))
-		if err := os.WriteFile(filepath.Join(files, a.account+".json"), bundleOf(a.Record), 0o600); err != nil {
+		err := os.WriteFile(filepath.Join(files, a.account+".json"), bundleOf(a.Record), 0o600)
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -253,7 +265,9 @@ func startOnAdversaries(t *testing.T, all []*adversary, collector string, log *s
 	p.ann, p.bob = all[0].Patient(), all[0].Patient()
 	p.register(filepath.Join(data, "svc.json"))
 	for _, a := range all {
-		if _, err := p.admin.AddAccount(t.Context(), auth.Account{Name: a.account, Patient: a.Patient()}, patientPassword); err != nil {
+		_, err := p.admin.AddAccount(t.Context(),
+			auth.Account{Name: a.account, Patient: a.Patient()}, patientPassword)
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -271,11 +285,13 @@ func bundleOf(r *adversarial.Record) []byte {
 		case i%6 == 5:
 			document = append(document, `{`+resource+`}`)
 		default:
-			entries = append(entries, `{"request":{"method":"PUT","url":"`+m.Type+"/"+m.ID+`"},`+resource+`}`)
+			entries = append(entries,
+				`{"request":{"method":"PUT","url":"`+m.Type+"/"+m.ID+`"},`+resource+`}`)
 		}
 	}
 	bundle := func(typ string, entries []string) string {
-		return `{"resourceType":"Bundle","type":"` + typ + `","entry":[` + strings.Join(entries, ",") + `]}`
+		return `{"resourceType":"Bundle","type":"` + typ + `","entry":[` +
+			strings.Join(entries, ",") + `]}`
 	}
 	found = append(found, `{"resource":`+bundle("collection", document)+`}`)
 	entries = append(entries, `{"resource":`+bundle("searchset", found)+`}`)
@@ -378,8 +394,9 @@ func (p *production) retrieve(a *adversary, app *client.Client) (client.Job, *br
 }
 
 // ofOneExport matches what responses say about when they were made and for whom.
-var ofOneExport = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z|"request":"[^"]*"|"id":"[0-9a-f-]{32,36}"|` +
-	`(?m)^(Date|X-Request-Id|Traceparent|Etag|Content-Length): .*$`)
+var ofOneExport = regexp.MustCompile(
+	`\d{4}-\d\d-\d\dT[0-9:.]+Z|"request":"[^"]*"|"id":"[0-9a-f-]{32,36}"|` +
+		`(?m)^(Date|X-Request-Id|Traceparent|Etag|Content-Length): .*$`)
 
 // rejectAdversary exports a record up to a rejection, with a document of a reviewer. It returns
 // what the application then reads, which must be the same for every record.
@@ -398,15 +415,19 @@ func (p *production) rejectAdversary(a *adversary) told {
 	if err != nil {
 		t.Fatal(err)
 	}
-	decision := strings.NewReader(fmt.Sprintf(`{"contents":%q,"reason":%q}`, job.Contents, "because of "+secret))
-	answer, err := p.admin.Do(ctx, "POST", "/admin/jobs/"+j.ID+"/reject", decision, "Content-Type", "application/json")
+	decision := strings.NewReader(
+		fmt.Sprintf(`{"contents":%q,"reason":%q}`, job.Contents, "because of "+secret))
+	answer, err := p.admin.Do(ctx, "POST", "/admin/jobs/"+j.ID+"/reject", decision, "Content-Type",
+		"application/json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.want(answer, 200, "rejected")
 	p.look(a, a.early, app, j)
 	rejected := told{}
-	files := []string{"Patient.ndjson", "Condition.ndjson", "errors.OperationOutcome.ndjson", file.Name}
+	files := []string{
+		"Patient.ndjson", "Condition.ndjson", "errors.OperationOutcome.ndjson", file.Name,
+	}
 	for i := range files {
 		files[i] = "download/" + files[i]
 	}
@@ -419,7 +440,8 @@ func (p *production) rejectAdversary(a *adversary) told {
 		text := strings.NewReplacer(j.ID, "JOB", a.Patient(), "PATIENT").Replace(rejected[path])
 		rejected[path] = ofOneExport.ReplaceAllString(text, "")
 		if strings.Contains(text, secret) && !strings.HasSuffix(path, ".txt") {
-			t.Errorf("%s of a rejected export tells of a reviewer's document or reason: %s", path, text)
+			t.Errorf("%s of a rejected export tells of a reviewer's document or reason: %s", path,
+				text)
 		}
 	}
 	return rejected
@@ -430,7 +452,8 @@ func ticksOf(c adversarial.Choices) (fill []string) {
 	for key, dated := range c.Ticked {
 		fill = append(fill, "p."+string(key), "on")
 		if dated {
-			fill = append(fill, "p."+string(key)+".from", adversarial.From+"-01-01", "p."+string(key)+".to", adversarial.To+"-30")
+			fill = append(fill, "p."+string(key)+".from", adversarial.From+"-01-01",
+				"p."+string(key)+".to", adversarial.To+"-30")
 		}
 	}
 	for key := range c.Authorized {
@@ -444,8 +467,16 @@ func (p *production) look(a *adversary, told told, app *client.Client, j client.
 	p.t.Helper()
 	job := "/jobs/" + j.ID
 	paths := []string{
-		job + "/metadata", job + "/status", job + "/customize", job + "/download/errors.OperationOutcome.ndjson", "/my/requests/" + j.ID,
-		"/my/requests/" + j.ID + "/archive", "/admin/jobs/" + j.ID, "/admin/ui/jobs/" + j.ID, "/fhir/Patient/" + a.Patient(), "/fhir/Patient?_id=" + a.Patient(),
+		job + "/metadata",
+		job + "/status",
+		job + "/customize",
+		job + "/download/errors.OperationOutcome.ndjson",
+		"/my/requests/" + j.ID,
+		"/my/requests/" + j.ID + "/archive",
+		"/admin/jobs/" + j.ID,
+		"/admin/ui/jobs/" + j.ID,
+		"/fhir/Patient/" + a.Patient(),
+		"/fhir/Patient?_id=" + a.Patient(),
 	}
 	for _, m := range a.Resources {
 		paths = append(paths, job+"/download/"+m.Type+".ndjson")
@@ -464,7 +495,12 @@ func (p *production) look(a *adversary, told told, app *client.Client, j client.
 // lookAsStaff reads what reviewers see: they know the kinds of withheld data, but no content.
 func (p *production) lookAsStaff(a *adversary, j client.Job) {
 	p.t.Helper()
-	paths := []string{"/admin/jobs/" + j.ID, "/jobs/" + j.ID + "/metadata", "/admin/ui/jobs/" + j.ID, "/admin/ui/jobs/" + j.ID + "/files"}
+	paths := []string{
+		"/admin/jobs/" + j.ID,
+		"/jobs/" + j.ID + "/metadata",
+		"/admin/ui/jobs/" + j.ID,
+		"/admin/ui/jobs/" + j.ID + "/files",
+	}
 	for _, m := range a.Resources {
 		paths = append(paths, "/admin/ui/jobs/"+j.ID+"/files/"+m.Type+".ndjson")
 	}
@@ -485,13 +521,17 @@ func (p *production) checkAdversary(a *adversary, where string, lines [][]byte) 
 		out[i] = left[m.Type+"/"+m.ID]
 		delete(left, m.Type+"/"+m.ID)
 	}
-	if err := errors.Join(a.decision.Check(out), a.Judge(a.choices, out)); err != nil || len(left) > 0 {
-		p.t.Errorf("record %s, %s: %v, others: %v\nof\n%s\nby %+v left\n%s", a.account, where, err, left, strings.Join(a.Lines(), "\n"), a.choices, strings.Join(out, "\n"))
+	err := errors.Join(a.decision.Check(out), a.Judge(a.choices, out))
+	if err != nil || len(left) > 0 {
+		p.t.Errorf("record %s, %s: %v, others: %v\nof\n%s\nby %+v left\n%s", a.account, where, err,
+			left, strings.Join(a.Lines(), "\n"), a.choices, strings.Join(out, "\n"))
 	}
 }
 
 // countsTellTheReleasedAlone compares the counts in metadata with what was exported.
-func (p *production) countsTellTheReleasedAlone(a *adversary, app *client.Client, j client.Job, lines int) {
+func (p *production) countsTellTheReleasedAlone(
+	a *adversary, app *client.Client, j client.Job, lines int,
+) {
 	p.t.Helper()
 	want := map[string]int64{}
 	for i, m := range a.Resources {
@@ -501,7 +541,9 @@ func (p *production) countsTellTheReleasedAlone(a *adversary, app *client.Client
 	}
 	var got struct{ Counts map[string]int64 }
 	answer := p.do(app, "GET", "/jobs/"+j.ID+"/metadata")
-	if err := json.Unmarshal(answer.Body, &got); err != nil || !maps.Equal(want, got.Counts) || strings.Contains(string(answer.Body), "ithheld") {
+	err := json.Unmarshal(answer.Body, &got)
+	if err != nil || !maps.Equal(want, got.Counts) ||
+		strings.Contains(string(answer.Body), "ithheld") {
 		p.t.Errorf("record %s: %s, %v, want %v", a.account, answer.Body, err, want)
 	}
 }

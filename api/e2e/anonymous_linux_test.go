@@ -24,13 +24,16 @@ func processorTime(t *testing.T) time.Duration {
 
 // costOf returns the processor time and the status of a request without credentials: the minimum
 // of several rounds. It includes the time of the client.
-func (p *production) costOf(via http.RoundTripper, method, path string) (least time.Duration, status int) {
+func (p *production) costOf(
+	via http.RoundTripper, method, path string,
+) (least time.Duration, status int) {
 	p.t.Helper()
 	const rounds, requests = 5, 10
 	for range rounds {
 		before := processorTime(p.t)
 		for range requests {
-			req, err := http.NewRequestWithContext(p.t.Context(), method, p.open.Base+path, strings.NewReader(""))
+			req, err := http.NewRequestWithContext(p.t.Context(), method, p.open.Base+path,
+				strings.NewReader(""))
 			if err != nil {
 				p.t.Fatal(err)
 			}
@@ -64,7 +67,9 @@ func TestAnonymousRequestsCostLittle(t *testing.T) {
 	defer transport.CloseIdleConnections()
 	p.costOf(transport, "GET", "/healthz") // opens the connection
 	base, _ := p.costOf(transport, "GET", "/healthz")
-	paths := []string{"GET /assets/style.css", "GET /nowhere", "HEAD /docs/ehi", "HEAD /openapi.json"}
+	paths := []string{
+		"GET /assets/style.css", "GET /nowhere", "HEAD /docs/ehi", "HEAD /openapi.json",
+	}
 	for _, o := range openapi.Operations() {
 		if o.Path != "/metrics" { // only for the networks of --metrics-from
 			paths = append(paths, o.Method+" "+sample(o.Path, p.ann, "none"))

@@ -38,7 +38,8 @@ func TestFourEyesApproveTheSameThing(t *testing.T) {
 
 	seen := p.wait(j.ID, ehi.Retrieved)
 	p.want(p.do(rita, "POST", "/admin/jobs/"+j.ID+"/approve"), 400, "contents")
-	if job, err := rita.Decide(t.Context(), seen, "approve"); err != nil || job.Status != ehi.Retrieved || len(job.Approvals) != 1 {
+	job, err := rita.Decide(t.Context(), seen, "approve")
+	if err != nil || job.Status != ehi.Retrieved || len(job.Approvals) != 1 {
 		t.Fatalf("%+v, %v", job, err)
 	}
 	letter := client.File{Name: "100% a letter #1.txt", Data: []byte("a letter")}
@@ -46,7 +47,8 @@ func TestFourEyesApproveTheSameThing(t *testing.T) {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	var refused *client.Error
-	if _, err := p.staff("ada").Decide(t.Context(), seen, "approve"); !errors.As(err, &refused) || refused.Status != 400 {
+	_, err = p.staff("ada").Decide(t.Context(), seen, "approve")
+	if !errors.As(err, &refused) || refused.Status != 400 {
 		t.Errorf("an approval of the export before the letter: %v", err)
 	}
 	// from the page before the letter was added
@@ -80,7 +82,8 @@ func TestFourEyesApproveTheSameThing(t *testing.T) {
 	p.want(p.do(rita, "GET", document), 200, "a letter")
 	p.want(p.do(p.staff("vera"), "GET", document), 403, "")
 	p.want(p.do(rita, "GET", "/admin/ui/jobs/"+j.ID+"/documents/none.txt"), 404, "no such file")
-	if job, err := rita.Act(t.Context(), j.ID, "approve"); err != nil || job.Status != ehi.Approved {
+	if job, err := rita.Act(t.Context(), j.ID, "approve"); err != nil ||
+		job.Status != ehi.Approved {
 		t.Fatalf("%+v, %v", job, err)
 	}
 }
@@ -93,7 +96,8 @@ func TestFourEyesAreOfWhoMayApproveStill(t *testing.T) {
 	app, _ := p.letIn("app", "ann")
 	j := p.kickOff(app, "/no-form", p.ann, nil)
 	p.wait(j.ID, ehi.Retrieved)
-	if job, err := p.staff("rita").Act(t.Context(), j.ID, "approve"); err != nil || len(job.Approvals) != 1 {
+	if job, err := p.staff("rita").Act(t.Context(), j.ID, "approve"); err != nil ||
+		len(job.Approvals) != 1 {
 		t.Fatalf("%+v, %v", job, err)
 	}
 	if err := p.admin.RemoveAccount(t.Context(), "admin", "rita"); err != nil {
@@ -102,14 +106,18 @@ func TestFourEyesAreOfWhoMayApproveStill(t *testing.T) {
 	// Ada's sign-in reads what is stored, so this process then knows of the removal.
 	ada := p.staff("ada")
 	job, err := ada.Act(t.Context(), j.ID, "approve")
-	if err != nil || job.Status != ehi.Retrieved || len(job.Approvals) != 1 || job.Approvals[0] != "ada" {
+	if err != nil || job.Status != ehi.Retrieved || len(job.Approvals) != 1 ||
+		job.Approvals[0] != "ada" {
 		t.Fatalf("after the first approver was removed: %+v, %v", job, err)
 	}
 	p.want(p.do(app, "GET", j.StatusURL), 202, "")
-	if _, err := p.admin.AddAccount(t.Context(), auth.Account{Name: "rita", Role: auth.Reviewer}, staffPassword); err != nil {
+	_, err = p.admin.AddAccount(t.Context(), auth.Account{Name: "rita", Role: auth.Reviewer},
+		staffPassword)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if job, err := p.staff("rita").Act(t.Context(), j.ID, "approve"); err != nil || job.Status != ehi.Approved {
+	if job, err := p.staff("rita").Act(t.Context(), j.ID, "approve"); err != nil ||
+		job.Status != ehi.Approved {
 		t.Fatalf("two who may approve: %+v, %v", job, err)
 	}
 }

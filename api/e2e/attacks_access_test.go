@@ -57,33 +57,58 @@ func (p *target) everyJobRoute(as *client.Client, job string, status ...int) {
 }
 
 var accessAttacks = []attack{
-	{"another patient's job on every route", "OWASP API1", func(p *target) { p.everyJobRoute(p.bob, p.annJob.ID, 404) }},
+	{
+		"another patient's job on every route",
+		"OWASP API1",
+		func(p *target) { p.everyJobRoute(p.bob, p.annJob.ID, 404) },
+	},
 	{"the patient's own job by another client", "OWASP API1", func(p *target) {
 		web, _ := p.letIn("web", "ann")
 		p.everyJobRoute(web, p.annJob.ID, 404)
 	}},
-	{"a patient's job by a backend service", "OWASP API1", func(p *target) { p.everyJobRoute(p.service, p.annJob.ID, 404, 403) }},
-	{"a population's job by a patient", "OWASP API1", func(p *target) { p.everyJobRoute(p.ann, p.bulkJob.ID, 404) }},
-	{"any job by nobody", "OWASP API2", func(p *target) { p.everyJobRoute(p.open, p.annJob.ID, 401) }},
+	{
+		"a patient's job by a backend service",
+		"OWASP API1",
+		func(p *target) { p.everyJobRoute(p.service, p.annJob.ID, 404, 403) },
+	},
+	{
+		"a population's job by a patient",
+		"OWASP API1",
+		func(p *target) { p.everyJobRoute(p.ann, p.bulkJob.ID, 404) },
+	},
+	{
+		"any job by nobody",
+		"OWASP API2",
+		func(p *target) { p.everyJobRoute(p.open, p.annJob.ID, 401) },
+	},
 	{"another patient's record", "OWASP API1", func(p *target) {
 		p.want(p.do(p.bob, "GET", "/fhir/Patient/"+p.production.ann), 404, "Patient not found")
 		p.want(p.do(p.bob, "GET", "/fhir/Patient?_id="+p.production.ann), 200, `"total":0`)
 	}},
 	{"another patient's export", "OWASP API1", func(p *target) {
-		for _, base := range []string{"", "/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form"} {
+		for _, base := range []string{
+			"", "/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form",
+		} {
 			for _, dollar := range []string{"$", "%24"} {
-				p.want(p.do(p.bob, "POST", base+"/fhir/Patient/"+p.production.ann+"/"+dollar+"ehi-export"), 404, "Patient not found")
+				p.want(p.do(p.bob, "POST",
+					base+"/fhir/Patient/"+p.production.ann+"/"+dollar+"ehi-export"), 404,
+					"Patient not found")
 			}
 		}
 	}},
 	{"a population's export by a patient", "OWASP API5", func(p *target) {
-		for _, path := range []string{"/fhir/$ehi-export", "/fhir/$export", "/fhir/Patient/$export", "/fhir/Group/all/$export", "/fhir/Group/all/$ehi-export"} {
+		for _, path := range []string{
+			"/fhir/$ehi-export", "/fhir/$export", "/fhir/Patient/$export",
+			"/fhir/Group/all/$export", "/fhir/Group/all/$ehi-export",
+		} {
 			p.want(p.do(p.ann, "POST", path), 403, "")
 		}
 	}},
 	{"an export without its scope", "SMART App Launch 2.2, scopes", func(p *target) {
-		got := p.tokens(p.post("/auth/token", p.redemption("app", p.code("ann", p.request("app", "scope", "launch/patient")))))
-		p.want(p.do(p.open.WithToken(got.AccessToken), "POST", "/fhir/Patient/"+p.production.ann+"/$ehi-export"), 403, "")
+		got := p.tokens(p.post("/auth/token",
+			p.redemption("app", p.code("ann", p.request("app", "scope", "launch/patient")))))
+		p.want(p.do(p.open.WithToken(got.AccessToken), "POST",
+			"/fhir/Patient/"+p.production.ann+"/$ehi-export"), 403, "")
 	}},
 	{"more types than the scopes name", "SMART Backend Services 2.2", func(p *target) {
 		f := p.asserted(nil)
@@ -98,18 +123,24 @@ var accessAttacks = []attack{
 		p.want(p.do(p.ann, "GET", "/jobs/"+j.ID+"/download/Patient.ndjson"), 404, "")
 	}},
 	{"methods by a header", "OWASP API8", func(p *target) {
-		p.want(p.do(p.ann, "GET", p.annJob.StatusURL, "X-HTTP-Method-Override", "DELETE", "X-Original-URL", "/admin/jobs", "X-Rewrite-URL", "/admin/jobs"), 200, "output")
+		p.want(p.do(p.ann, "GET", p.annJob.StatusURL, "X-HTTP-Method-Override", "DELETE",
+			"X-Original-URL", "/admin/jobs", "X-Rewrite-URL", "/admin/jobs"), 200, "output")
 	}},
 	{"unknown methods", "OWASP API8", func(p *target) {
 		for _, method := range []string{"PUT", "PATCH", "TRACE", "CONNECT", "PROPFIND"} {
-			if a := p.raw(method + " /jobs/" + p.annJob.ID + "/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); !strings.Contains(a, " 405 ") && !strings.Contains(a, " 404 ") && !strings.Contains(a, " 400 ") && !strings.Contains(a, " 501 ") {
+			a := p.raw(method + " /jobs/" + p.annJob.ID +
+				"/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+			if !strings.Contains(a, " 405 ") && !strings.Contains(a, " 404 ") &&
+				!strings.Contains(a, " 400 ") && !strings.Contains(a, " 501 ") {
 				p.t.Errorf("%s: %.60q", method, a)
 			}
 		}
 	}},
 	{"scripts of other sites at the administrators' routes", "OWASP API8 (CORS)", func(p *target) {
-		a := p.do(p.open, "OPTIONS", "/admin/jobs", "Origin", "https://evil.example", "Access-Control-Request-Method", "GET")
-		if a.Header.Get("Access-Control-Allow-Origin") != "" || a.Header.Get("Access-Control-Allow-Credentials") != "" {
+		a := p.do(p.open, "OPTIONS", "/admin/jobs", "Origin", "https://evil.example",
+			"Access-Control-Request-Method", "GET")
+		if a.Header.Get("Access-Control-Allow-Origin") != "" ||
+			a.Header.Get("Access-Control-Allow-Credentials") != "" {
 			p.t.Errorf("%v", a.Header)
 		}
 	}},
@@ -120,20 +151,30 @@ var accessAttacks = []attack{
 		}
 	}},
 	{"profiles and settings by a patient", "OWASP API5", func(p *target) {
-		for _, path := range []string{"/admin/debug", "/admin/debug/pprof/heap", "/admin/debug/pprof/", "/admin/backup", "/admin/audit"} {
+		for _, path := range []string{
+			"/admin/debug", "/admin/debug/pprof/heap", "/admin/debug/pprof/", "/admin/backup",
+			"/admin/audit",
+		} {
 			p.want(p.do(p.ann, "GET", path), 401, "")
 		}
 	}},
 }
 
 // Spellings of a parent folder, as part of a path.
-var climbs = []string{"../../../../etc/passwd", "..%2f..%2f..%2fetc%2fpasswd", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "%2e%2e/%2e%2e/etc/passwd", "..%252f..%252fetc%252fpasswd", `..\..\etc\passwd`,
-	"..%5c..%5cetc%5cpasswd", "..%c0%af..%c0%afetc/passwd", "Patient.ndjson%00.txt", "%00", "....//....//etc/passwd", "/etc/passwd", "%2fetc%2fpasswd", "..;/..;/etc/passwd", ".", "..", "%2e", "%2e%2e"}
+var climbs = []string{
+	"../../../../etc/passwd", "..%2f..%2f..%2fetc%2fpasswd", "%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+	"%2e%2e/%2e%2e/etc/passwd", "..%252f..%252fetc%252fpasswd", `..\..\etc\passwd`,
+	"..%5c..%5cetc%5cpasswd", "..%c0%af..%c0%afetc/passwd", "Patient.ndjson%00.txt", "%00",
+	"....//....//etc/passwd", "/etc/passwd", "%2fetc%2fpasswd", "..;/..;/etc/passwd", ".", "..",
+	"%2e", "%2e%2e",
+}
 
 var pathAttacks = []attack{
 	{"out of the downloads", "CWE-22", func(p *target) {
 		for _, climb := range climbs {
-			a := p.raw("GET /jobs/" + p.annJob.ID + "/download/" + climb + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer " + p.ann.Token + "\r\n\r\n")
+			a := p.raw("GET /jobs/" + p.annJob.ID + "/download/" + climb +
+				" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer " +
+				p.ann.Token + "\r\n\r\n")
 			if strings.Contains(a, " 200 ") || strings.Contains(a, "root:") {
 				p.t.Errorf("%s: %.300q", climb, a)
 			}
@@ -141,7 +182,9 @@ var pathAttacks = []attack{
 	}},
 	{"out of the attachments", "CWE-22", func(p *target) {
 		for _, climb := range climbs {
-			a := p.raw("GET /jobs/" + p.annJob.ID + "/download/attachments/" + climb + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer " + p.ann.Token + "\r\n\r\n")
+			a := p.raw("GET /jobs/" + p.annJob.ID + "/download/attachments/" + climb +
+				" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer " +
+				p.ann.Token + "\r\n\r\n")
 			if strings.Contains(a, " 200 ") || strings.Contains(a, "root:") {
 				p.t.Errorf("%s: %.300q", climb, a)
 			}
@@ -157,7 +200,9 @@ var pathAttacks = []attack{
 	}},
 	{"out of one's record by a patient's id", "CWE-22", func(p *target) {
 		for _, climb := range climbs {
-			a := p.raw("GET /fhir/Patient/" + climb + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer " + p.bob.Token + "\r\n\r\n")
+			a := p.raw("GET /fhir/Patient/" + climb +
+				" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer " +
+				p.bob.Token + "\r\n\r\n")
 			if strings.Contains(a, p.production.ann) || strings.Contains(a, " 500 ") {
 				p.t.Errorf("%s: %.300q", climb, a)
 			}
@@ -173,9 +218,13 @@ var pathAttacks = []attack{
 	{"an uploaded name that climbs", "CWE-22", func(p *target) {
 		j := p.kickOff(p.ann, "/no-form", p.production.ann, nil)
 		p.wait(j.ID, ehi.Retrieved)
-		for _, name := range []string{"../../evil", `..\..\evil`, "/etc/cron.d/evil", "evil\x00.txt", "a\"b\r\nX: y"} {
-			a, err := p.admin.AddFiles(p.t.Context(), j.ID, client.File{Name: name, Data: []byte("x")})
-			if err != nil || a.Status != 200 && !(a.Status == 400 && strings.Contains(name, "\x00")) {
+		for _, name := range []string{
+			"../../evil", `..\..\evil`, "/etc/cron.d/evil", "evil\x00.txt", "a\"b\r\nX: y",
+		} {
+			a, err := p.admin.AddFiles(p.t.Context(), j.ID,
+				client.File{Name: name, Data: []byte("x")})
+			if err != nil ||
+				a.Status != 200 && !(a.Status == 400 && strings.Contains(name, "\x00")) {
 				p.t.Errorf("%q: %+v, %v", name, a, err)
 			}
 		}
@@ -194,7 +243,8 @@ var pathAttacks = []attack{
 // upload posts a body as an administrator.
 func (p *target) upload(path, mime string, body io.Reader, header ...string) *client.Answer {
 	p.t.Helper()
-	a, err := p.admin.Do(p.t.Context(), "POST", path, body, append([]string{"Content-Type", mime}, header...)...)
+	a, err := p.admin.Do(p.t.Context(), "POST", path, body,
+		append([]string{"Content-Type", mime}, header...)...)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -215,15 +265,25 @@ func inflated(b byte, n int) []byte {
 
 var requestAttacks = []attack{
 	{"host header", "OWASP host header injection", func(p *target) {
-		for _, path := range []string{"/fhir/metadata", "/fhir/.well-known/smart-configuration", "/openapi.json", "/"} {
-			a := p.raw("GET " + path + " HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\nX-Forwarded-Host: evil.example\r\nForwarded: host=evil.example\r\n\r\n")
+		for _, path := range []string{
+			"/fhir/metadata",
+			"/fhir/.well-known/smart-configuration",
+			"/openapi.json",
+			"/",
+		} {
+			a := p.raw("GET " + path +
+				" HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\nX-Forwarded-Host: " +
+				"evil.example\r\nForwarded: host=evil.example\r\n\r\n")
 			if !strings.Contains(a, " 200 ") || strings.Contains(a, "evil.example") {
 				p.t.Errorf("%s: %.500q", path, a)
 			}
 		}
 	}},
 	{"host header at the kick-off", "OWASP host header injection", func(p *target) {
-		a := p.raw("POST /no-form/fhir/Patient/" + p.production.ann + "/$ehi-export HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: evil.example\r\nContent-Length: 0\r\nAuthorization: Bearer " + p.ann.Token + "\r\n\r\n")
+		a := p.raw("POST /no-form/fhir/Patient/" + p.production.ann +
+			"/$ehi-export HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Proto: " +
+			"http\r\nX-Forwarded-Host: evil.example\r\nContent-Length: 0\r\nAuthorization: Bearer " +
+			p.ann.Token + "\r\n\r\n")
 		if !strings.Contains(a, " 202 ") || strings.Contains(a, "evil.example") {
 			p.t.Errorf("%.500q", a)
 		}
@@ -235,29 +295,43 @@ var requestAttacks = []attack{
 		}
 	}},
 	{"line breaks in a path", "CWE-113", func(p *target) {
-		a := p.raw("GET /patient-login?action=%0d%0aSet-Cookie:%20sid=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		a := p.raw("GET /patient-login?action=%0d%0aSet-Cookie:%20sid=1 HTTP/1.1\r\nHost: " +
+			"x\r\nConnection: close\r\n\r\n")
 		if strings.Contains(strings.ToLower(a), "\nset-cookie: sid=1") {
 			p.t.Errorf("%.500q", a)
 		}
 	}},
 	{"two lengths", "CWE-444 request smuggling", func(p *target) {
-		a := p.raw("POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /admin/jobs HTTP/1.1\r\nHost: x\r\n\r\n")
+		a := p.raw("POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Type: " +
+			"application/x-www-form-urlencoded\r\nContent-Length: 5\r\nTransfer-Encoding: " +
+			"chunked\r\n\r\n0\r\n\r\nGET /admin/jobs HTTP/1.1\r\nHost: x\r\n\r\n")
 		if strings.Contains(a, " 200 ") {
 			p.t.Errorf("%.300q", a)
 		}
 	}},
 	{"zip bomb", "CWE-409", func(p *target) {
 		bomb := inflated(' ', 32<<20)
-		for _, path := range []string{"/auth/token", "/jobs/" + p.annForm.ID, "/fhir/Patient/" + p.production.ann + "/$ehi-export", "/admin/login", "/auth/register"} {
-			a := p.upload(path, "application/json", bytes.NewReader(bomb), "Content-Encoding", "gzip")
+		for _, path := range []string{
+			"/auth/token",
+			"/jobs/" + p.annForm.ID,
+			"/fhir/Patient/" + p.production.ann + "/$ehi-export",
+			"/admin/login",
+			"/auth/register",
+		} {
+			a := p.upload(path, "application/json", bytes.NewReader(bomb), "Content-Encoding",
+				"gzip")
 			p.want(a, 415, "")
 		}
 	}},
 	{"JSON a million deep", "CWE-674", func(p *target) {
 		for _, open := range []string{"[", `{"a":`} {
 			deep := strings.Repeat(open, 1000_000/len(open))
-			for _, path := range []string{"/jobs/" + p.annForm.ID, "/fhir/Patient/" + p.production.ann + "/$ehi-export"} {
-				a, err := p.ann.Do(p.t.Context(), "POST", path, strings.NewReader(deep), "Content-Type", "application/json")
+			for _, path := range []string{
+				"/jobs/" + p.annForm.ID,
+				"/fhir/Patient/" + p.production.ann + "/$ehi-export",
+			} {
+				a, err := p.ann.Do(p.t.Context(), "POST", path, strings.NewReader(deep),
+					"Content-Type", "application/json")
 				if err != nil || a.Status != 400 {
 					p.t.Errorf("%s: %+v, %v", path, a, err)
 				}
@@ -267,13 +341,17 @@ var requestAttacks = []attack{
 		}
 	}},
 	{"a bundle sixteen million deep", "CWE-674", func(p *target) {
-		a := p.upload("/admin/import?strict=true", "application/fhir+json", strings.NewReader(`{"resourceType":"Bundle","type":"collection","entry":[{"resource":`+strings.Repeat("[", 16<<20)))
+		a := p.upload("/admin/import?strict=true", "application/fhir+json",
+			strings.NewReader(`{"resourceType":"Bundle","type":"collection","entry":[{"resource":`+
+				strings.Repeat("[", 16<<20)))
 		if a.Status != 400 && a.Status != 413 {
 			p.t.Errorf("%d %.200s", a.Status, a.Body)
 		}
 	}},
 	{"a line sixteen million deep", "CWE-674", func(p *target) {
-		a := p.upload("/admin/import?strict=true", "application/fhir+ndjson", strings.NewReader(`{"resourceType":"Patient","id":"x","x":`+strings.Repeat("[", 9<<20)+"\n"))
+		a := p.upload("/admin/import?strict=true", "application/fhir+ndjson",
+			strings.NewReader(`{"resourceType":"Patient","id":"x","x":`+strings.Repeat("[", 9<<20)+
+				"\n"))
 		p.want(a, 400, "")
 	}},
 	{"multipart of thousands of parts", "CWE-770", func(p *target) {
@@ -289,13 +367,17 @@ var requestAttacks = []attack{
 			_, _ = part.Write([]byte("x")) // to memory: cannot fail
 		}
 		_ = w.Close()
-		p.want(p.upload("/admin/jobs/"+j.ID+"/add-files", w.FormDataContentType(), &body), 400, "At most")
+		p.want(p.upload("/admin/jobs/"+j.ID+"/add-files", w.FormDataContentType(), &body), 400,
+			"At most")
 	}},
 	{"a body without an end", "CWE-770", func(p *target) {
-		p.want(p.upload("/auth/token", "application/x-www-form-urlencoded", strings.NewReader(strings.Repeat("a", 8<<20))), 413, "")
+		p.want(p.upload("/auth/token", "application/x-www-form-urlencoded",
+			strings.NewReader(strings.Repeat("a", 8<<20))), 413, "")
 	}},
 	{"a thousand parameters of one name", "OWASP API4", func(p *target) {
-		a, err := p.open.Do(p.t.Context(), "POST", "/auth/token", strings.NewReader(strings.Repeat("scope=x&", 10000)+"grant_type=client_credentials"), "Content-Type", "application/x-www-form-urlencoded")
+		a, err := p.open.Do(p.t.Context(), "POST", "/auth/token",
+			strings.NewReader(strings.Repeat("scope=x&", 10000)+"grant_type=client_credentials"),
+			"Content-Type", "application/x-www-form-urlencoded")
 		if err != nil {
 			p.t.Fatal(err)
 		}
@@ -306,26 +388,32 @@ var requestAttacks = []attack{
 var pageAttacks = []attack{
 	{"consent without the page's token", "RFC 6749 10.12", func(p *target) {
 		b := p.loggedIn("ann")
-		b.forge(p.open.Base+"/authorize-app", p.open.Base+"/authorize-app", "decision=allow&"+p.request("app").Encode())
+		b.forge(p.open.Base+"/authorize-app", p.open.Base+"/authorize-app",
+			"decision=allow&"+p.request("app").Encode())
 		b.sees(403, "Forbidden")
 	}},
 	{"consent with another browser's token", "RFC 6749 10.12", func(p *target) {
 		theirs, mine := p.loggedIn("bob"), p.loggedIn("ann")
 		theirs.visit(p.open.Base + "/authorize-app?" + p.request("app").Encode())
 		stolen := theirs.field("_csrf")
-		mine.forge(p.open.Base+"/authorize-app", p.open.Base+"/authorize-app", "decision=allow&_csrf="+stolen+"&"+p.request("app").Encode())
+		mine.forge(p.open.Base+"/authorize-app", p.open.Base+"/authorize-app",
+			"decision=allow&_csrf="+stolen+"&"+p.request("app").Encode())
 		mine.sees(403, "Forbidden")
 	}},
 	{"consent from another site", "RFC 6749 10.12", func(p *target) {
 		b := p.loggedIn("ann")
 		b.visit(p.open.Base + "/authorize-app?" + p.request("app").Encode())
-		b.forge(p.open.Base+"/authorize-app", "https://evil.example/", "decision=allow&_csrf="+b.field("_csrf")+"&"+p.request("app").Encode())
+		b.forge(p.open.Base+"/authorize-app", "https://evil.example/",
+			"decision=allow&_csrf="+b.field("_csrf")+"&"+p.request("app").Encode())
 		b.sees(403, "Forbidden")
 	}},
 	{"consent that asks for more than was shown", "RFC 9700 4.16", func(p *target) {
 		b := p.loggedIn("ann")
-		b.visit(p.open.Base + "/authorize-app?" + p.request("app", "scope", "launch/patient").Encode())
-		b.forge(p.open.Base+"/authorize-app", p.open.Base+"/authorize-app", "decision=allow&_csrf="+b.field("_csrf")+"&"+p.request("app", "redirect_uri", "https://evil.example/cb").Encode())
+		b.visit(p.open.Base + "/authorize-app?" +
+			p.request("app", "scope", "launch/patient").Encode())
+		b.forge(p.open.Base+"/authorize-app", p.open.Base+"/authorize-app",
+			"decision=allow&_csrf="+b.field("_csrf")+"&"+
+				p.request("app", "redirect_uri", "https://evil.example/cb").Encode())
 		if b.code != 400 || b.at.Host == "evil.example" {
 			p.t.Errorf("%d at %s", b.code, b.at)
 		}
@@ -341,7 +429,8 @@ var pageAttacks = []attack{
 		id := bob.field("id")
 		ann := p.loggedIn("ann")
 		ann.visit(p.open.Base + "/my/applications")
-		ann.forge(p.open.Base+"/my/applications", p.open.Base+"/my/applications", "_csrf="+ann.field("_csrf")+"&id="+id)
+		ann.forge(p.open.Base+"/my/applications", p.open.Base+"/my/applications",
+			"_csrf="+ann.field("_csrf")+"&id="+id)
 		ann.sees(404, "This page may have been deleted, or it may belong to somebody else.")
 		p.want(p.do(p.bob, "GET", "/fhir/Patient/"+p.production.bob), 200, "")
 	}},
@@ -354,7 +443,8 @@ var pageAttacks = []attack{
 	}},
 	{"log-in as somebody else from another site", "OWASP login CSRF", func(p *target) {
 		b := p.person()
-		b.forge(p.open.Base+"/patient-login", "https://evil.example/", "username=bob&password="+url.QueryEscape(patientPassword))
+		b.forge(p.open.Base+"/patient-login", "https://evil.example/",
+			"username=bob&password="+url.QueryEscape(patientPassword))
 		b.sees(403, "Forbidden")
 	}},
 	{"release form without its token", "EHI-7", func(p *target) {
@@ -367,7 +457,8 @@ var pageAttacks = []attack{
 		other := p.kickOff(p.bob, "", p.production.bob, nil)
 		b := p.loggedIn("bob")
 		b.visit(p.open.Base + "/jobs/" + other.ID + "/customize")
-		b.forge(p.open.Base+"/jobs/"+p.annForm.ID, p.open.Base+"/", "p.labs=on&interaction="+b.field("interaction"))
+		b.forge(p.open.Base+"/jobs/"+p.annForm.ID, p.open.Base+"/",
+			"p.labs=on&interaction="+b.field("interaction"))
 		b.sees(403, "expired")
 	}},
 	{"release form of another patient", "OWASP API1", func(p *target) {
@@ -390,7 +481,10 @@ var pageAttacks = []attack{
 		}
 	}},
 	{"the log-in as a way to other sites", "OWASP open redirect", func(p *target) {
-		for _, next := range []string{"https://evil.example/", "//evil.example/", `/\evil.example`, `\\evil.example`, "/%09/evil.example", "javascript:alert(1)", "https:evil.example"} {
+		for _, next := range []string{
+			"https://evil.example/", "//evil.example/", `/\evil.example`, `\\evil.example`,
+			"/%09/evil.example", "javascript:alert(1)", "https:evil.example",
+		} {
 			b := p.person()
 			b.visit(p.open.Base + "/patient-login?action=" + url.QueryEscape(next))
 			b.submit("username", "ann", "password", patientPassword)
@@ -400,26 +494,44 @@ var pageAttacks = []attack{
 		}
 	}},
 	{"clickjacking", "RFC 9700 4.16", func(p *target) {
-		for _, path := range []string{"/patient-login", "/authorize-app?" + p.request("app").Encode(), "/my/applications", "/jobs/" + p.annForm.ID + "/customize", "/"} {
+		for _, path := range []string{
+			"/patient-login",
+			"/authorize-app?" + p.request("app").Encode(),
+			"/my/applications",
+			"/jobs/" + p.annForm.ID + "/customize",
+			"/",
+		} {
 			h := p.do(p.open, "GET", path, "Accept", "text/html").Header
-			if !strings.Contains(h.Get("Content-Security-Policy"), "frame-ancestors 'none'") || h.Get("X-Frame-Options") != "DENY" || h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Referrer-Policy") != "same-origin" ||
+			if !strings.Contains(h.Get("Content-Security-Policy"), "frame-ancestors 'none'") ||
+				h.Get("X-Frame-Options") != "DENY" ||
+				h.Get("X-Content-Type-Options") != "nosniff" ||
+				h.Get("Referrer-Policy") != "same-origin" ||
 				!strings.HasPrefix(h.Get("Strict-Transport-Security"), "max-age=") {
 				p.t.Errorf("%s: %v", path, h)
 			}
-			if csp := h.Get("Content-Security-Policy"); strings.Contains(csp, "unsafe") || !strings.Contains(csp, "default-src 'none'") {
+			csp := h.Get("Content-Security-Policy")
+			if strings.Contains(csp, "unsafe") || !strings.Contains(csp, "default-src 'none'") {
 				p.t.Errorf("%s: %s", path, csp)
 			}
 		}
 	}},
 	{"script in what is shown", "CWE-79", func(p *target) {
 		b := p.person()
-		b.visit(p.open.Base + "/patient-login?action=" + url.QueryEscape(`/"><script>alert(1)</script>`) + "&redirect=" + url.QueryEscape(`"><script>alert(1)</script>`))
+		b.visit(p.open.Base + "/patient-login?action=" +
+			url.QueryEscape(`/"><script>alert(1)</script>`) + "&redirect=" +
+			url.QueryEscape(`"><script>alert(1)</script>`))
 		if strings.Contains(b.page, "<script>") {
 			p.t.Errorf("%s", b.page)
 		}
 	}},
 	{"script in an application's name", "CWE-79", func(p *target) {
-		if _, _, err := p.admin.AddClient(p.t.Context(), auth.Client{ID: "script", Name: "<script>alert(1)</script>", RedirectURIs: []string{appRedirect}, Scope: appScope}); err != nil {
+		_, _, err := p.admin.AddClient(p.t.Context(), auth.Client{
+			ID:           "script",
+			Name:         "<script>alert(1)</script>",
+			RedirectURIs: []string{appRedirect},
+			Scope:        appScope,
+		})
+		if err != nil {
 			p.t.Fatal(err)
 		}
 		b := p.loggedIn("ann")
@@ -432,36 +544,52 @@ var pageAttacks = []attack{
 	{"a document that is a page", "CWE-79", func(p *target) {
 		a := p.do(p.ann, "GET", "/jobs/"+p.annJob.ID+"/download/attachments/page.html")
 		p.want(a, 200, "<script>")
-		if !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") || a.Header.Get("X-Content-Type-Options") != "nosniff" ||
-			!strings.HasPrefix(a.Header.Get("Content-Disposition"), "attachment") || !strings.HasPrefix(a.Header.Get("Content-Security-Policy"), "sandbox; default-src 'none'") {
+		if !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") ||
+			a.Header.Get("X-Content-Type-Options") != "nosniff" ||
+			!strings.HasPrefix(a.Header.Get("Content-Disposition"), "attachment") ||
+			!strings.HasPrefix(a.Header.Get("Content-Security-Policy"),
+				"sandbox; default-src 'none'") {
 			p.t.Errorf("%v", a.Header)
 		}
 	}},
 	{"session fixation", "CWE-384", func(p *target) {
 		a := p.do(p.open, "GET", "/admin/jobs", "Cookie", "__Host-sid=chosen-by-the-attacker")
 		p.want(a, 401, "")
-		in, err := p.open.Do(p.t.Context(), "POST", "/admin/login", strings.NewReader(`{"username":"ada","password":"`+staffPassword+`"}`), "Content-Type", "application/json", "Cookie", "__Host-sid=chosen-by-the-attacker")
-		if err != nil || in.Status != 200 || strings.Contains(in.Header.Get("Set-Cookie"), "chosen") {
+		in, err := p.open.Do(p.t.Context(), "POST", "/admin/login",
+			strings.NewReader(`{"username":"ada","password":"`+staffPassword+`"}`), "Content-Type",
+			"application/json", "Cookie", "__Host-sid=chosen-by-the-attacker")
+		if err != nil || in.Status != 200 ||
+			strings.Contains(in.Header.Get("Set-Cookie"), "chosen") {
 			p.t.Errorf("%+v, %v", in, err)
 		}
-		p.want(p.do(p.open, "GET", "/admin/jobs", "Cookie", "__Host-sid=chosen-by-the-attacker"), 401, "")
+		p.want(p.do(p.open, "GET", "/admin/jobs", "Cookie", "__Host-sid=chosen-by-the-attacker"),
+			401, "")
 	}},
 	{"cookies that others can read", "CWE-614, CWE-1004", func(p *target) {
-		in, err := p.open.Do(p.t.Context(), "POST", "/admin/login", strings.NewReader(`{"username":"ada","password":"`+staffPassword+`"}`), "Content-Type", "application/json")
+		in, err := p.open.Do(p.t.Context(), "POST", "/admin/login",
+			strings.NewReader(`{"username":"ada","password":"`+staffPassword+`"}`), "Content-Type",
+			"application/json")
 		if err != nil {
 			p.t.Fatal(err)
 		}
 		page := p.do(p.open, "GET", "/patient-login")
-		for _, cookie := range append(in.Header.Values("Set-Cookie"), page.Header.Values("Set-Cookie")...) {
+		for _, cookie := range append(in.Header.Values("Set-Cookie"),
+			page.Header.Values("Set-Cookie")...) {
 			c := strings.ToLower(cookie)
-			if !strings.Contains(c, "secure") || !strings.Contains(c, "httponly") || !strings.Contains(c, "samesite=") {
+			if !strings.Contains(c, "secure") || !strings.Contains(c, "httponly") ||
+				!strings.Contains(c, "samesite=") {
 				p.t.Errorf("%s", cookie)
 			}
 		}
 	}},
 	{"pages that stay in a cache", "RFC 6749 5.1", func(p *target) {
 		b := p.loggedIn("ann")
-		for _, path := range []string{"/my/applications", "/authorize-app?" + p.request("app").Encode(), "/jobs/" + p.annForm.ID + "/customize", "/patient-login"} {
+		for _, path := range []string{
+			"/my/applications",
+			"/authorize-app?" + p.request("app").Encode(),
+			"/jobs/" + p.annForm.ID + "/customize",
+			"/patient-login",
+		} {
 			b.visit(p.open.Base + path)
 			if b.header.Get("Cache-Control") != "no-store" {
 				p.t.Errorf("%s: Cache-Control %q", path, b.header.Get("Cache-Control"))
@@ -484,7 +612,11 @@ var adminAttacks = []attack{
 	{"a viewer decides", "OWASP API5", func(p *target) {
 		vera := p.staff("vera")
 		p.want(p.do(vera, "GET", "/admin/jobs"), 200, "")
-		for _, r := range []string{"POST /admin/jobs/x/approve", "POST /admin/jobs/x/reject", "POST /admin/jobs/x/add-files", "POST /admin/jobs/x/remove-files", "DELETE /admin/jobs/x"} {
+		for _, r := range []string{
+			"POST /admin/jobs/x/approve", "POST /admin/jobs/x/reject",
+			"POST /admin/jobs/x/add-files", "POST /admin/jobs/x/remove-files",
+			"DELETE /admin/jobs/x",
+		} {
 			method, path, _ := strings.Cut(r, " ")
 			p.want(p.do(vera, method, strings.Replace(path, "/x", "/"+p.annJob.ID, 1)), 403, "role")
 		}
@@ -492,16 +624,24 @@ var adminAttacks = []attack{
 	{"a reviewer administrates", "OWASP API5", func(p *target) {
 		rita := p.staff("rita")
 		for _, o := range openapi.Operations() {
-			if !strings.HasPrefix(o.Path, "/admin/clients") && !strings.HasPrefix(o.Path, "/admin/accounts") && !strings.HasPrefix(o.Path, "/admin/keys") && !slices.Contains([]string{"/admin/audit", "/admin/backup", "/admin/import", "/admin/debug/pprof/{profile}"}, o.Path) {
+			if !strings.HasPrefix(o.Path, "/admin/clients") &&
+				!strings.HasPrefix(o.Path, "/admin/accounts") &&
+				!strings.HasPrefix(o.Path, "/admin/keys") &&
+				!slices.Contains([]string{
+					"/admin/audit", "/admin/backup", "/admin/import",
+					"/admin/debug/pprof/{profile}",
+				}, o.Path) {
 				continue
 			}
-			path := strings.NewReplacer("{id}", "app", "{kind}", "admin", "{name}", "rita", "{profile}", "heap").Replace(o.Path)
+			path := strings.NewReplacer("{id}", "app", "{kind}", "admin", "{name}", "rita",
+				"{profile}", "heap").Replace(o.Path)
 			p.want(p.do(rita, o.Method, path), 403, "role admin")
 		}
 		p.want(p.do(rita, "POST", "/admin/sweep"), 403, "role admin") // she may see what waits
 	}},
 	{"a reviewer makes himself an administrator", "OWASP API3", func(p *target) {
-		a, err := p.staff("rita").Do(p.t.Context(), "PUT", "/admin/accounts/admin/rita", strings.NewReader(`{"role":"admin"}`), "Content-Type", "application/json")
+		a, err := p.staff("rita").Do(p.t.Context(), "PUT", "/admin/accounts/admin/rita",
+			strings.NewReader(`{"role":"admin"}`), "Content-Type", "application/json")
 		if err != nil {
 			p.t.Fatal(err)
 		}
@@ -513,7 +653,8 @@ var adminAttacks = []attack{
 		cfg.RescueBelow = 1 << 62
 		for asked, status := range answersTo(p, data, cfg) {
 			if status != was[asked] && status != 503 || status < 300 && was[asked] >= 300 {
-				p.t.Errorf("%s is answered %d in rescue mode, and %d else", asked, status, was[asked])
+				p.t.Errorf("%s is answered %d in rescue mode, and %d else", asked, status,
+					was[asked])
 			}
 		}
 	}},
@@ -524,15 +665,18 @@ var adminAttacks = []attack{
 			p.t.Fatal(err)
 		}
 		for _, c := range b.http.Jar.Cookies(u) {
-			p.want(p.do(p.open, "GET", "/admin/jobs", "Cookie", "__Host-sid="+c.Value), 401, "Authorization required")
+			p.want(p.do(p.open, "GET", "/admin/jobs", "Cookie", "__Host-sid="+c.Value), 401,
+				"Authorization required")
 		}
 	}},
 	{"an account with role and patient", "OWASP API3", func(p *target) {
-		_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "both", Patient: p.production.ann, Role: auth.Admin}, staffPassword)
+		_, err := p.admin.AddAccount(p.t.Context(),
+			auth.Account{Name: "both", Patient: p.production.ann, Role: auth.Admin}, staffPassword)
 		p.refused(err, 400)
 	}},
 	{"an account of a made-up role", "OWASP API3", func(p *target) {
-		_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "root2", Role: "root"}, staffPassword)
+		_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "root2", Role: "root"},
+			staffPassword)
 		p.refused(err, 400)
 	}},
 	{"a session after the log-out", "CWE-613", func(p *target) {
@@ -541,27 +685,39 @@ var adminAttacks = []attack{
 		p.want(p.do(ada, "GET", "/admin/jobs"), 401, "")
 	}},
 	{"a session after the account's removal", "CWE-613", func(p *target) {
-		if _, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "leaver", Role: auth.Admin}, staffPassword); err != nil {
+		_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "leaver", Role: auth.Admin},
+			staffPassword)
+		if err != nil {
 			p.t.Fatal(err)
 		}
 		leaver := p.staff("leaver")
 		if err := p.admin.RemoveAccount(p.t.Context(), "admin", "leaver"); err != nil {
 			p.t.Fatal(err)
 		}
-		await(p.t, "the removal", func() bool { return p.do(leaver, "GET", "/admin/jobs").Status == 401 })
+		await(p.t, "the removal", func() bool {
+			return p.do(leaver, "GET", "/admin/jobs").Status == 401
+		})
 	}},
 	{"a session after the password's change", "CWE-613", func(p *target) {
-		if _, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "changer", Role: auth.Admin}, staffPassword); err != nil {
+		_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "changer", Role: auth.Admin},
+			staffPassword)
+		if err != nil {
 			p.t.Fatal(err)
 		}
 		changer := p.staff("changer")
-		if err := p.admin.SetPassword(p.t.Context(), "admin", "changer", "another plain password of hers"); err != nil {
+		err = p.admin.SetPassword(p.t.Context(), "admin", "changer",
+			"another plain password of hers")
+		if err != nil {
 			p.t.Fatal(err)
 		}
-		await(p.t, "the change", func() bool { return p.do(changer, "GET", "/admin/jobs").Status == 401 })
+		await(p.t, "the change", func() bool {
+			return p.do(changer, "GET", "/admin/jobs").Status == 401
+		})
 	}},
 	{"a patient's session after the account's removal", "CWE-613", func(p *target) {
-		if _, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "moved", Patient: p.production.ann}, patientPassword); err != nil {
+		_, err := p.admin.AddAccount(p.t.Context(),
+			auth.Account{Name: "moved", Patient: p.production.ann}, patientPassword)
+		if err != nil {
 			p.t.Fatal(err)
 		}
 		b := p.loggedIn("moved")
@@ -572,11 +728,15 @@ var adminAttacks = []attack{
 		b.sees(200, "Sign in")
 	}},
 	{"a patient's session after the password's change", "CWE-613", func(p *target) {
-		if _, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "stolen", Patient: p.production.ann}, patientPassword); err != nil {
+		_, err := p.admin.AddAccount(p.t.Context(),
+			auth.Account{Name: "stolen", Patient: p.production.ann}, patientPassword)
+		if err != nil {
 			p.t.Fatal(err)
 		}
 		b := p.loggedIn("stolen")
-		if err := p.admin.SetPassword(p.t.Context(), "patient", "stolen", "another plain password of hers"); err != nil {
+		err = p.admin.SetPassword(p.t.Context(), "patient", "stolen",
+			"another plain password of hers")
+		if err != nil {
 			p.t.Fatal(err)
 		}
 		b.visit(p.open.Base + "/authorize-app?" + p.request("app").Encode())
@@ -590,7 +750,8 @@ var adminAttacks = []attack{
 		}
 	}},
 	{"a short password", "NIST SP 800-63B", func(p *target) {
-		_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "short", Role: auth.Viewer}, "secret")
+		_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "short", Role: auth.Viewer},
+			"secret")
 		p.refused(err, 400)
 	}},
 }
@@ -600,17 +761,39 @@ var askAttacks = []attack{
 	{"loopback", "OWASP API7 (SSRF)", func(p *target) { p.notAsked("127.0.0.1") }},
 	{"loopback by name", "OWASP API7 (SSRF)", func(p *target) { p.notAsked("localhost") }},
 	{"loopback as IPv6", "OWASP API7 (SSRF)", func(p *target) { p.notAsked("[::1]") }},
-	{"loopback mapped to IPv6", "OWASP API7 (SSRF)", func(p *target) { p.notAsked("[::ffff:127.0.0.1]") }},
+	{
+		"loopback mapped to IPv6",
+		"OWASP API7 (SSRF)",
+		func(p *target) { p.notAsked("[::ffff:127.0.0.1]") },
+	},
 	{"this host", "OWASP API7 (SSRF)", func(p *target) { p.notAsked("0.0.0.0") }},
-	{"metadata of a cloud", "OWASP API7 (SSRF)", func(p *target) { p.notFetched("https://169.254.169.254/latest/meta-data/") }},
-	{"a private network", "OWASP API7 (SSRF)", func(p *target) { p.notFetched("https://10.0.0.1/keys") }},
+	{
+		"metadata of a cloud",
+		"OWASP API7 (SSRF)",
+		func(p *target) { p.notFetched("https://169.254.169.254/latest/meta-data/") },
+	},
+	{
+		"a private network",
+		"OWASP API7 (SSRF)",
+		func(p *target) { p.notFetched("https://10.0.0.1/keys") },
+	},
 	{"plain HTTP", "RFC 9700 2.6", func(p *target) { p.notFetched("http://example.org/keys") }},
 	{"a file", "OWASP API7 (SSRF)", func(p *target) {
-		_, _, err := p.admin.AddClient(p.t.Context(), auth.Client{Name: "x", Kind: auth.Asymmetric, Scope: "system/*.rs", JWKSURI: "file:///etc/passwd"})
+		_, _, err := p.admin.AddClient(p.t.Context(), auth.Client{
+			Name:    "x",
+			Kind:    auth.Asymmetric,
+			Scope:   "system/*.rs",
+			JWKSURI: "file:///etc/passwd",
+		})
 		p.refused(err, 400)
 	}},
 	{"credentials in the URL", "OWASP API7 (SSRF)", func(p *target) {
-		_, _, err := p.admin.AddClient(p.t.Context(), auth.Client{Name: "x", Kind: auth.Asymmetric, Scope: "system/*.rs", JWKSURI: "https://a:b@example.org/"})
+		_, _, err := p.admin.AddClient(p.t.Context(), auth.Client{
+			Name:    "x",
+			Kind:    auth.Asymmetric,
+			Scope:   "system/*.rs",
+			JWKSURI: "https://a:b@example.org/",
+		})
 		p.refused(err, 400)
 	}},
 }
@@ -619,12 +802,18 @@ var askAttacks = []attack{
 // refused without details.
 func (p *target) notFetched(uri string) {
 	p.t.Helper()
-	c, _, err := p.admin.AddClient(p.t.Context(), auth.Client{Name: "asks", Kind: auth.Asymmetric, Scope: "system/*.rs", JWKSURI: uri})
+	c, _, err := p.admin.AddClient(p.t.Context(), auth.Client{
+		Name:    "asks",
+		Kind:    auth.Asymmetric,
+		Scope:   "system/*.rs",
+		JWKSURI: uri,
+	})
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	await(p.t, "the client", func() bool {
-		a := p.post("/auth/token", withAssertion(p.assertion(map[string]any{"iss": c.ID, "sub": c.ID})))
+		a := p.post("/auth/token",
+			withAssertion(p.assertion(map[string]any{"iss": c.ID, "sub": c.ID})))
 		p.want(a, 401, "invalid_client")
 		return strings.Contains(string(a.Body), "cannot be fetched from its jwks_uri\"")
 	})
@@ -634,7 +823,9 @@ func (p *target) notFetched(uri string) {
 func (p *target) notAsked(host string) {
 	p.t.Helper()
 	var asked atomic.Int64
-	s := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	s := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked.Add(1)
+	}))
 	defer s.Close()
 	s.Config.ConnState = func(net.Conn, http.ConnState) { asked.Add(1) }
 	_, port, _ := strings.Cut(strings.TrimPrefix(s.URL, "https://"), ":")
@@ -652,11 +843,14 @@ type guess struct{ path, mime, body string }
 // address or a client is refused in every process, with Retry-After. Others are not affected.
 func TestGuessingIsHeldUp(t *testing.T) {
 	t.Parallel()
-	p := startProduction(t, func(c *node.Config) { c.AddressFailures, c.ClientFailures, c.FailureWindow = 30, 1000, time.Minute })
+	p := startProduction(t, func(c *node.Config) {
+		c.AddressFailures, c.ClientFailures, c.FailureWindow = 30, 1000, time.Minute
+	})
 	const plain = "application/json"
 	try := func(g guess) *client.Answer {
 		t.Helper()
-		a, err := p.open.Do(t.Context(), "POST", g.path, strings.NewReader(g.body), "Content-Type", g.mime)
+		a, err := p.open.Do(t.Context(), "POST", g.path, strings.NewReader(g.body), "Content-Type",
+			g.mime)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -666,7 +860,11 @@ func TestGuessingIsHeldUp(t *testing.T) {
 	for _, name := range []string{"vera", "nobody-of-this-name"} {
 		var answers []string
 		for range 7 {
-			a := try(guess{"/admin/login", plain, `{"username":"` + name + `","password":"guessed"}`})
+			a := try(guess{
+				"/admin/login",
+				plain,
+				`{"username":"` + name + `","password":"guessed"}`,
+			})
 			answers = append(answers, fmt.Sprint(a.Status))
 			if a.Status == 429 && a.Header.Get("Retry-After") == "" {
 				t.Error("no Retry-After")
@@ -676,7 +874,8 @@ func TestGuessingIsHeldUp(t *testing.T) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
-	if a := try(guess{"/admin/login", plain, `{"username":"vera","password":"` + staffPassword + `"}`}); a.Status != 429 {
+	a := try(guess{"/admin/login", plain, `{"username":"vera","password":"` + staffPassword + `"}`})
+	if a.Status != 429 {
 		t.Errorf("the right password opens a locked account: %d", a.Status)
 	}
 	goOn()
@@ -685,9 +884,15 @@ func TestGuessingIsHeldUp(t *testing.T) {
 	}
 	held := 0
 	for range 40 {
-		if a := p.post("/auth/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"guessed"}, "client_id": {"app"}}); a.Status == 429 {
+		a := p.post("/auth/token", url.Values{
+			"grant_type":    {"refresh_token"},
+			"refresh_token": {"guessed"},
+			"client_id":     {"app"},
+		})
+		if a.Status == 429 {
 			held++
-			if a.Header.Get("Retry-After") == "" || !strings.Contains(string(a.Body), "temporarily_unavailable") {
+			if a.Header.Get("Retry-After") == "" ||
+				!strings.Contains(string(a.Body), "temporarily_unavailable") {
 				t.Errorf("%v %s", a.Header, a.Body)
 			}
 		}
@@ -695,7 +900,12 @@ func TestGuessingIsHeldUp(t *testing.T) {
 	if held < 10 {
 		t.Errorf("%d of 40 guesses were held up", held)
 	}
-	for _, r := range []string{"GET /auth/authorize?client_id=x", "POST /patient-login", "POST /admin/login", "POST /fhir/Patient/x/$ehi-export"} {
+	for _, r := range []string{
+		"GET /auth/authorize?client_id=x",
+		"POST /patient-login",
+		"POST /admin/login",
+		"POST /fhir/Patient/x/$ehi-export",
+	} {
 		method, path, _ := strings.Cut(r, " ")
 		// without a token, the answer says so and costs nothing
 		if a := p.do(p.open, method, path); a.Status != 429 &&
@@ -715,7 +925,9 @@ func TestGuessesAtOnceCountEach(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 40 {
 		wg.Go(func() {
-			a, err := p.open.Do(t.Context(), "POST", "/admin/login", strings.NewReader(`{"username":"ada","password":"guessed"}`), "Content-Type", "application/json")
+			a, err := p.open.Do(t.Context(), "POST", "/admin/login",
+				strings.NewReader(`{"username":"ada","password":"guessed"}`), "Content-Type",
+				"application/json")
 			if err != nil {
 				t.Error(err)
 			} else if a.Status == 401 {
@@ -755,7 +967,8 @@ func (p *production) timings(tries int) (known, unknown, configured time.Duratio
 		for n := range tries {
 			body := strings.NewReader(`{"username":"` + name(n) + `","password":"guessed"}`)
 			begun := time.Now()
-			a, err := p.open.Do(p.t.Context(), "POST", "/admin/login", body, "Content-Type", "application/json")
+			a, err := p.open.Do(p.t.Context(), "POST", "/admin/login", body, "Content-Type",
+				"application/json")
 			if err != nil || a.Status != 401 {
 				p.t.Fatalf("%+v, %v", a, err)
 			}
@@ -781,7 +994,11 @@ func (p *production) timings(tries int) (known, unknown, configured time.Duratio
 // network, once for many assertions, again for a new key, and at most once every 30 seconds.
 func TestClientsKeysAreFetchedWithinLimits(t *testing.T) {
 	t.Parallel()
-	p := &target{production: startProduction(t, func(c *node.Config) { c.PrivateKeySets = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })}
+	p := &target{
+		production: startProduction(t, func(c *node.Config) {
+			c.PrivateKeySets = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		}),
+	}
 	var fetches atomic.Int64
 	var mu sync.Mutex
 	answer := func(w http.ResponseWriter) {}
@@ -802,27 +1019,46 @@ func TestClientsKeysAreFetchedWithinLimits(t *testing.T) {
 	asks := func() (string, func() *client.Answer) {
 		n++
 		id := fmt.Sprintf("asks%d", n)
-		if _, _, err := p.admin.AddClient(t.Context(), auth.Client{ID: id, Name: "asks", Kind: auth.Asymmetric, Scope: "system/*.rs", JWKSURI: fmt.Sprintf("%s/%d", keys.URL, n)}); err != nil {
+		_, _, err := p.admin.AddClient(t.Context(), auth.Client{
+			ID:      id,
+			Name:    "asks",
+			Kind:    auth.Asymmetric,
+			Scope:   "system/*.rs",
+			JWKSURI: fmt.Sprintf("%s/%d", keys.URL, n),
+		})
+		if err != nil {
 			t.Fatal(err)
 		}
 		return id, func() *client.Answer {
-			return p.post("/auth/token", withAssertion(p.assertion(map[string]any{"iss": id, "sub": id})))
+			return p.post("/auth/token",
+				withAssertion(p.assertion(map[string]any{"iss": id, "sub": id})))
 		}
 	}
-	serve(func(w http.ResponseWriter) { w.Header().Set("Content-Type", "application/json"); _, _ = w.Write(good) })
+	serve(func(w http.ResponseWriter) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(good)
+	})
 	id, ask := asks()
 	await(t, "the client", func() bool { return ask().Status == 200 })
 	before := fetches.Load()
 	for range 20 {
 		p.want(ask(), 200, "access_token")
 	}
-	p.want(p.post("/auth/token", withAssertion(p.sign(p.svcKeys, jwa.ES384(), map[string]any{"kid": "new"}, map[string]any{"iss": id, "sub": id}))), 401, "invalid_client")
+	p.want(p.post("/auth/token",
+		withAssertion(p.sign(p.svcKeys, jwa.ES384(), map[string]any{"kid": "new"},
+			map[string]any{"iss": id, "sub": id}))), 401, "invalid_client")
 	if fetches.Load() != before {
 		t.Errorf("%d fetches within half a minute", fetches.Load())
 	}
 	for name, bad := range map[string]func(w http.ResponseWriter){
-		"a redirect": func(w http.ResponseWriter) { w.Header().Set("Location", keys.URL+"/good"); w.WriteHeader(302) },
-		"a page":     func(w http.ResponseWriter) { w.Header().Set("Content-Type", "text/html"); _, _ = w.Write(good) },
+		"a redirect": func(w http.ResponseWriter) {
+			w.Header().Set("Location", keys.URL+"/good")
+			w.WriteHeader(302)
+		},
+		"a page": func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "text/html")
+			_, _ = w.Write(good)
+		},
 		"a huge answer": func(w http.ResponseWriter) {
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = w.Write(bytes.Repeat([]byte(" "), 1<<20))
@@ -847,7 +1083,8 @@ func TestClientsKeysAreFetchedWithinLimits(t *testing.T) {
 		await(t, name, func() bool {
 			a := ask()
 			p.want(a, 401, "invalid_client")
-			return strings.Contains(string(a.Body), "cannot be fetched") || strings.Contains(string(a.Body), "cannot be verified")
+			return strings.Contains(string(a.Body), "cannot be fetched") ||
+				strings.Contains(string(a.Body), "cannot be verified")
 		})
 	}
 	p.want(ask(), 200, "access_token") // the fetched keys remain in use
@@ -856,7 +1093,8 @@ func TestClientsKeysAreFetchedWithinLimits(t *testing.T) {
 // dialTLS opens a connection for raw requests.
 func (p *production) dialTLS() net.Conn {
 	p.t.Helper()
-	conn, err := (&tls.Dialer{Config: roots(p.t, p.cert())}).DialContext(p.t.Context(), "tcp", strings.TrimPrefix(p.open.Base, "https://"))
+	conn, err := (&tls.Dialer{Config: roots(p.t, p.cert())}).DialContext(p.t.Context(), "tcp",
+		strings.TrimPrefix(p.open.Base, "https://"))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -874,7 +1112,8 @@ func answersTo(p *target, data string, cfg node.Config) map[string]int {
 		if (w.do(w.open, "GET", "/readyz").Status == 200) == (cfg.RescueBelow > 1<<60) {
 			t.Fatal("it is not in the mode that it was to be in")
 		}
-		_, err := w.admin.AddAccount(t.Context(), auth.Account{Name: "vera", Role: auth.Viewer}, staffPassword)
+		_, err := w.admin.AddAccount(t.Context(), auth.Account{Name: "vera", Role: auth.Viewer},
+			staffPassword)
 		if err != nil && cfg.RescueBelow < 1<<60 {
 			t.Fatal(err)
 		}
@@ -882,7 +1121,8 @@ func answersTo(p *target, data string, cfg node.Config) map[string]int {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fill := strings.NewReplacer("{id}", "x", "{kind}", "admin", "{name}", "vera", "{profile}", "heap", "{type}", "Patient")
+		fill := strings.NewReplacer("{id}", "x", "{kind}", "admin", "{name}", "vera", "{profile}",
+			"heap", "{type}", "Patient")
 		for _, o := range openapi.Operations() {
 			if o.Path == "/admin/logout" || strings.Contains(o.Path, "poll") {
 				continue

@@ -16,7 +16,9 @@ import (
 )
 
 // variants are the paths without the form, without review, and without both (EHI-1).
-var variants = []string{"/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form"}
+var variants = []string{
+	"/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form",
+}
 
 // stillOpen requires that a job still waits for its patient's choices.
 func (p *target) stillOpen(job string) {
@@ -40,9 +42,12 @@ func (p *target) openForm() (web *client.Client, j client.Job, ann *browser) {
 }
 
 // sendForm posts to a form as a program, not as a browser.
-func (p *target) sendForm(as *client.Client, job, mime, body string, header ...string) *client.Answer {
+func (p *target) sendForm(
+	as *client.Client, job, mime, body string, header ...string,
+) *client.Answer {
 	p.t.Helper()
-	a, err := as.Do(p.t.Context(), "POST", "/jobs/"+job, strings.NewReader(body), append(slices.Clone(header), "Content-Type", mime)...)
+	a, err := as.Do(p.t.Context(), "POST", "/jobs/"+job, strings.NewReader(body),
+		append(slices.Clone(header), "Content-Type", mime)...)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -53,13 +58,17 @@ func (p *target) sendForm(as *client.Client, job, mime, body string, header ...s
 func (p *target) registers(name string) *client.Answer {
 	p.t.Helper()
 	body, err := json.Marshal(map[string]any{
-		"client_name": name, "redirect_uris": []string{"https://sly.example/cb"}, "token_endpoint_auth_method": "none",
-		"scope": "launch/patient patient/$ehi-export patient/*.rs openid fhirUser offline_access",
+		"client_name":                name,
+		"redirect_uris":              []string{"https://sly.example/cb"},
+		"token_endpoint_auth_method": "none",
+		"scope": "launch/patient patient/$ehi-export patient/*.rs openid " +
+			"fhirUser offline_access",
 	})
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST", "/auth/register", bytes.NewReader(body), "Content-Type", "application/json")
+	a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST", "/auth/register",
+		bytes.NewReader(body), "Content-Type", "application/json")
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -75,7 +84,11 @@ const (
 // patient.
 var controlAttacks = []attack{
 	{"an application reads from metrics how much was withheld", "EHI-14", func(p *target) {
-		for _, header := range [][]string{{"X-Forwarded-For", "203.0.113.7"}, {"Forwarded", "for=203.0.113.7"}, {"X-Real-Ip", "127.0.0.1"}} {
+		for _, header := range [][]string{
+			{"X-Forwarded-For", "203.0.113.7"},
+			{"Forwarded", "for=203.0.113.7"},
+			{"X-Real-Ip", "127.0.0.1"},
+		} {
 			p.want(p.do(p.open, "GET", "/metrics", header...), 403, "--metrics-from")
 		}
 		p.want(p.do(p.open, "GET", "/metrics"), 200, "ehi_jobs") // from this machine
@@ -84,34 +97,56 @@ var controlAttacks = []attack{
 		web, _ := p.letIn("web", "ann")
 		for _, base := range variants {
 			for _, dollar := range []string{"$", "%24"} {
-				p.want(p.do(web, "POST", base+"/fhir/Patient/"+p.production.ann+"/"+dollar+"ehi-export"), 403, "may not skip")
+				p.want(p.do(web, "POST",
+					base+"/fhir/Patient/"+p.production.ann+"/"+dollar+"ehi-export"), 403,
+					"may not skip")
 			}
 		}
 	}},
 	{"a backend service skips review", "EHI-1", func(p *target) {
-		for _, path := range []string{"/auto-approve/fhir/$ehi-export", "/auto-approve/fhir/Patient/" + p.production.ann + "/$ehi-export"} {
+		for _, path := range []string{
+			"/auto-approve/fhir/$ehi-export",
+			"/auto-approve/fhir/Patient/" + p.production.ann + "/$ehi-export",
+		} {
 			p.want(p.do(p.service, "POST", path), 403, "may not skip review")
 		}
 	}},
-	{"an application registers this server's own pages, or what looks like a scheme of browsers", "RFC 8252 7.1", func(p *target) {
-		for _, uri := range []string{
-			p.open.Base + "/my/requests", p.open.Base, strings.ToUpper(p.open.Base) + "/", "data.x.y:/cb", "javascript.x.y:alert(1)", "https.x.y:/cb",
-			"javascript:alert(1)", "data:text/html,x", "localhost.x:/cb", "uk.co:/cb",
-		} {
-			body, err := json.Marshal(map[string]any{"client_name": "Own pages", "redirect_uris": []string{uri}, "scope": "launch/patient patient/$ehi-export"})
-			if err != nil {
-				p.t.Fatal(err)
+	{
+		"an application registers this server's own pages, or what looks like a scheme of browsers",
+		"RFC 8252 7.1",
+		func(p *target) {
+			for _, uri := range []string{
+				p.open.Base + "/my/requests",
+				p.open.Base,
+				strings.ToUpper(p.open.Base) + "/",
+				"data.x.y:/cb",
+				"javascript.x.y:alert(1)",
+				"https.x.y:/cb",
+				"javascript:alert(1)", "data:text/html,x", "localhost.x:/cb", "uk.co:/cb",
+			} {
+				body, err := json.Marshal(map[string]any{
+					"client_name":   "Own pages",
+					"redirect_uris": []string{uri},
+					"scope":         "launch/patient patient/$ehi-export",
+				})
+				if err != nil {
+					p.t.Fatal(err)
+				}
+				a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST",
+					"/auth/register", bytes.NewReader(body), "Content-Type", "application/json")
+				if err != nil {
+					p.t.Fatal(err)
+				}
+				p.want(a, 400, "redirect_uri")
 			}
-			a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST", "/auth/register", bytes.NewReader(body), "Content-Type", "application/json")
-			if err != nil {
-				p.t.Fatal(err)
-			}
-			p.want(a, 400, "redirect_uri")
-		}
-	}},
+		},
+	},
 	{"an application registers itself with privileges", "EHI-1", func(p *target) {
-		body := `{"client_name":"Sly","redirect_uris":["https://sly.example/cb"],"scope":"launch/patient patient/$ehi-export","token_endpoint_auth_method":"none","may_skip_form":true,"may_skip_review":true}`
-		a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST", "/auth/register", strings.NewReader(body), "Content-Type", "application/json")
+		body := `{"client_name":"Sly","redirect_uris":["https://sly.example/cb"],` +
+			`"scope":"launch/patient patient/$ehi-export","token_endpoint_auth_method":"none",` +
+			`"may_skip_form":true,"may_skip_review":true}`
+		a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST", "/auth/register",
+			strings.NewReader(body), "Content-Type", "application/json")
 		if err != nil || a.Status != http.StatusCreated {
 			p.t.Fatalf("%+v, %v", a, err)
 		}
@@ -127,43 +162,71 @@ var controlAttacks = []attack{
 	}},
 	{"who may register applications registers a backend service", "RFC 7591 3", func(p *target) {
 		for _, body := range []string{
-			`{"client_name":"Sly","scope":"system/*.rs","token_endpoint_auth_method":"client_secret_basic"}`,
-			`{"client_name":"Sly","redirect_uris":["https://sly.example/cb"],"scope":"launch/patient patient/$ehi-export system/$ehi-export"}`,
-			`{"client_name":"Sly","redirect_uris":["https://sly.example/cb"],"scope":"launch/patient","grant_types":["client_credentials"]}`,
+			`{"client_name":"Sly","scope":"system/*.rs",` +
+				`"token_endpoint_auth_method":"client_secret_basic"}`,
+			`{"client_name":"Sly","redirect_uris":["https://sly.example/cb"],` +
+				`"scope":"launch/patient patient/$ehi-export system/$ehi-export"}`,
+			`{"client_name":"Sly","redirect_uris":["https://sly.example/cb"],` +
+				`"scope":"launch/patient","grant_types":["client_credentials"]}`,
 		} {
-			a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST", "/auth/register", strings.NewReader(body), "Content-Type", "application/json")
+			a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST",
+				"/auth/register", strings.NewReader(body), "Content-Type", "application/json")
 			if err != nil {
 				p.t.Fatal(err)
 			}
 			p.want(a, 400, "The initial access token")
 		}
 	}},
-	{"an application registers for what is weaker than what is offered", "RFC 7591 3.2.2, RFC 9700 2.1.2", func(p *target) {
-		for _, member := range []string{
-			`"response_types":["token"]`, `"response_types":["code","id_token"]`, `"grant_types":["implicit"]`, `"grant_types":["password"]`,
-			`"grant_types":["client_credentials"],"response_types":["code"]`, `"token_endpoint_auth_method":"client_secret_jwt"`,
-			`"id_token_signed_response_alg":"none"`, `"dpop_bound_access_tokens":true`,
-		} {
-			body := `{"client_name":"Sly","redirect_uris":["https://sly.example/cb"],"scope":"launch/patient patient/$ehi-export",` + member + `}`
-			a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST", "/auth/register", strings.NewReader(body), "Content-Type", "application/json")
-			if err != nil {
-				p.t.Fatal(err)
+	{
+		"an application registers for what is weaker than what is offered",
+		"RFC 7591 3.2.2, RFC 9700 2.1.2",
+		func(p *target) {
+			for _, member := range []string{
+				`"response_types":["token"]`,
+				`"response_types":["code","id_token"]`,
+				`"grant_types":["implicit"]`,
+				`"grant_types":["password"]`,
+				`"grant_types":["client_credentials"],"response_types":["code"]`,
+				`"token_endpoint_auth_method":"client_secret_jwt"`,
+				`"id_token_signed_response_alg":"none"`, `"dpop_bound_access_tokens":true`,
+			} {
+				body := `{"client_name":"Sly","redirect_uris":["https://sly.example/cb"],` +
+					`"scope":"launch/patient patient/$ehi-export",` + member + `}`
+				a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST",
+					"/auth/register", strings.NewReader(body), "Content-Type", "application/json")
+				if err != nil {
+					p.t.Fatal(err)
+				}
+				p.want(a, 400, "invalid_client_metadata")
 			}
-			p.want(a, 400, "invalid_client_metadata")
-		}
-	}},
-	{"who may register applications has keys fetched from a neighbour", "OWASP API7 (SSRF)", func(p *target) {
-		for _, host := range []string{"127.0.0.1", "127.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "10.0.0.1", "nats.internal"} {
-			body := `{"client_name":"Sly","redirect_uris":["https://sly.example/cb"],"scope":"launch/patient patient/$ehi-export","token_endpoint_auth_method":"private_key_jwt","jwks_uri":"https://` + host + `/keys"}`
-			a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST", "/auth/register", strings.NewReader(body), "Content-Type", "application/json")
-			if err != nil {
-				p.t.Fatal(err)
+		},
+	},
+	{
+		"who may register applications has keys fetched from a neighbour",
+		"OWASP API7 (SSRF)",
+		func(p *target) {
+			for _, host := range []string{
+				"127.0.0.1", "127.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254",
+				"10.0.0.1", "nats.internal",
+			} {
+				body := `{"client_name":"Sly","redirect_uris":["https://sly.example/cb"],` +
+					`"scope":"launch/patient patient/$ehi-export",` +
+					`"token_endpoint_auth_method":"private_key_jwt","jwks_uri":"https://` + host +
+					`/keys"}`
+				a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST",
+					"/auth/register", strings.NewReader(body), "Content-Type", "application/json")
+				if err != nil {
+					p.t.Fatal(err)
+				}
+				p.want(a, 400, "jwks_uri must be https on a public host")
 			}
-			p.want(a, 400, "jwks_uri must be https on a public host")
-		}
-	}},
+		},
+	},
 	{"an application takes another one's name", "CWE-451, UTS 39", func(p *target) {
-		for _, name := range []string{"A web site", "A WEB SITE", "A  website", "A-Web Site!", "А wеb sitе", "Ａ ｗｅｂ ｓｉｔｅ", "Á web site", "4 web 5it3", "@ w3b $ite", "A vveb site", "Λ шeb sitǝ"} {
+		for _, name := range []string{
+			"A web site", "A WEB SITE", "A  website", "A-Web Site!", "А wеb sitе", "Ａ ｗｅｂ ｓｉｔｅ",
+			"Á web site", "4 web 5it3", "@ w3b $ite", "A vveb site", "Λ шeb sitǝ",
+		} {
 			p.want(p.registers(name), 400, "easily taken for the name of another client")
 		}
 		for range 2 { // tools register again for every run
@@ -178,12 +241,18 @@ var controlAttacks = []attack{
 			p.t.Fatal(err)
 		}
 		ann := p.loggedIn("ann")
-		ann.visit(p.open.Base + "/auth/authorize?" + p.request("app", "client_id", made.ID, "redirect_uri", "https://sly.example/cb").Encode())
+		ann.visit(p.open.Base + "/auth/authorize?" +
+			p.request("app", "client_id", made.ID, "redirect_uri",
+				"https://sly.example/cb").Encode())
 		ann.sees(200, "The app is at https://sly.example",
 			"The hospital has not checked who runs it")
 	}},
 	{"guesses at the initial access token go unseen", "CWE-778", (*target).guessRegistrationToken},
-	{"guesses at a client's secret where tokens are looked up go unseen", "CWE-778, RFC 7662 2.1", (*target).guessSecretAtIntrospection},
+	{
+		"guesses at a client's secret where tokens are looked up go unseen",
+		"CWE-778, RFC 7662 2.1",
+		(*target).guessSecretAtIntrospection,
+	},
 	{"an application fills in the form", "EHI-7", func(p *target) {
 		web, j, _ := p.openForm()
 		p.want(p.sendForm(web, j.ID, "application/json", jsonForm), 403, "The patient alone")
@@ -192,9 +261,11 @@ var controlAttacks = []attack{
 	}},
 	{"a no in a tick box of the form is taken for a yes", "EHI-8", func(p *target) {
 		_, j, ann := p.openForm()
-		ann.submit("p.labs", "on", "p.visits", "no", "a.hiv", "no", "a.mentalHealth", "false", "a.genetic", "none")
+		ann.submit("p.labs", "on", "p.visits", "no", "a.hiv", "no", "a.mentalHealth", "false",
+			"a.genetic", "none")
 		got, err := p.node.Bus.Jobs.Get(p.t.Context(), j.ID)
-		if err != nil || got.Form == nil || len(got.Form.Parameters) != 1 || len(got.Form.Authorizations) != 0 {
+		if err != nil || got.Form == nil || len(got.Form.Parameters) != 1 ||
+			len(got.Form.Authorizations) != 0 {
 			p.t.Errorf("the form is %+v, %v", got.Form, err)
 		}
 	}},
@@ -208,7 +279,8 @@ var controlAttacks = []attack{
 			}
 		}
 		for _, accept := range []string{"text/html", "application/json", "*/*"} {
-			if a := p.do(web, "GET", "/jobs/"+j.ID+"/customize", "Accept", accept); strings.Contains(string(a.Body), "interaction") || a.Status == 200 {
+			a := p.do(web, "GET", "/jobs/"+j.ID+"/customize", "Accept", accept)
+			if strings.Contains(string(a.Body), "interaction") || a.Status == 200 {
 				p.t.Errorf("%d %s", a.Status, a.Body)
 			}
 		}
@@ -234,38 +306,51 @@ var controlAttacks = []attack{
 		web, j, ann := p.openForm()
 		token := ann.field("interaction")
 		for _, as := range []*client.Client{web, p.open, p.bob} {
-			p.want(p.sendForm(as, j.ID, "application/json", jsonForm, "X-Interaction-Token", token), 403, "expired")
-			p.want(p.sendForm(as, j.ID, formBody, url.Values{"interaction": {token}, "p.labs": {"on"}}.Encode()), 403, "expired")
+			p.want(p.sendForm(as, j.ID, "application/json", jsonForm, "X-Interaction-Token", token),
+				403, "expired")
+			p.want(p.sendForm(as, j.ID, formBody,
+				url.Values{"interaction": {token}, "p.labs": {"on"}}.Encode()), 403, "expired")
 		}
 		p.stillOpen(j.ID)
 	}},
 	{"the page's token in another patient's session", "EHI-7", func(p *target) {
 		_, j, ann := p.openForm()
 		bob := p.loggedIn("bob")
-		bob.forge(p.open.Base+"/jobs/"+j.ID, p.open.Base+"/jobs/"+j.ID+"/customize", url.Values{"interaction": {ann.field("interaction")}, "p.labs": {"on"}}.Encode())
+		bob.forge(p.open.Base+"/jobs/"+j.ID, p.open.Base+"/jobs/"+j.ID+"/customize",
+			url.Values{"interaction": {ann.field("interaction")}, "p.labs": {"on"}}.Encode())
 		bob.sees(403, "expired")
 		p.stillOpen(j.ID)
 	}},
-	{"another site's page sends the patient's form in the patient's own session", "EHI-7", func(p *target) {
-		_, j, ann := p.openForm()
-		token, mine := ann.field("interaction"), []string{"Cookie", ann.cookies()}
-		body := url.Values{"interaction": {token}, "p.labs": {"on"}, "a.hiv": {"on"}}.Encode()
-		for _, header := range [][]string{
-			{"Origin", "https://sly.example"}, {"Origin", "null"}, {"Origin", strings.Replace(p.open.Base, "https:", "http:", 1)},
-			{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", p.open.Base, "Sec-Fetch-Site", "cross-site"},
-		} {
-			header = append(slices.Clone(mine), header...)
-			for _, do := range []string{"", "&do=preview", "&lang=es"} {
-				p.want(p.sendForm(p.open, j.ID, formBody, body+do, header...), 403, "another site")
+	{
+		"another site's page sends the patient's form in the patient's own session",
+		"EHI-7",
+		func(p *target) {
+			_, j, ann := p.openForm()
+			token, mine := ann.field("interaction"), []string{"Cookie", ann.cookies()}
+			body := url.Values{"interaction": {token}, "p.labs": {"on"}, "a.hiv": {"on"}}.Encode()
+			for _, header := range [][]string{
+				{"Origin", "https://sly.example"},
+				{"Origin", "null"},
+				{"Origin", strings.Replace(p.open.Base, "https:", "http:", 1)},
+				{"Sec-Fetch-Site", "cross-site"},
+				{"Sec-Fetch-Site", "same-site"},
+				{"Origin", p.open.Base, "Sec-Fetch-Site", "cross-site"},
+			} {
+				header = append(slices.Clone(mine), header...)
+				for _, do := range []string{"", "&do=preview", "&lang=es"} {
+					p.want(p.sendForm(p.open, j.ID, formBody, body+do, header...), 403,
+						"another site")
+				}
+				p.want(p.sendForm(p.open, j.ID, "application/json", jsonForm,
+					append(header, "X-Interaction-Token", token)...), 403, "another site")
 			}
-			p.want(p.sendForm(p.open, j.ID, "application/json", jsonForm, append(header, "X-Interaction-Token", token)...), 403, "another site")
-		}
-		p.stillOpen(j.ID)
-		ann.visit(p.open.Base + "/jobs/" + j.ID + "/customize")
-		if strings.Contains(ann.page, " checked") {
-			p.t.Error("the form is ticked")
-		}
-	}},
+			p.stillOpen(j.ID)
+			ann.visit(p.open.Base + "/jobs/" + j.ID + "/customize")
+			if strings.Contains(ann.page, " checked") {
+				p.t.Error("the form is ticked")
+			}
+		},
+	},
 	{"the form of a patient who has signed out", "EHI-7", func(p *target) {
 		_, j, ann := p.openForm()
 		open := *ann
@@ -306,7 +391,8 @@ var controlAttacks = []attack{
 		}
 	}},
 	{"tokens that an account let in which was removed", "OWASP API2", func(p *target) {
-		_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "proxy", Patient: p.production.ann}, patientPassword)
+		_, err := p.admin.AddAccount(p.t.Context(),
+			auth.Account{Name: "proxy", Patient: p.production.ann}, patientPassword)
 		if err != nil {
 			p.t.Fatal(err)
 		}
@@ -315,7 +401,11 @@ var controlAttacks = []attack{
 			p.t.Fatal(err)
 		}
 		p.noBearer(got.AccessToken)
-		p.want(p.post("/auth/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {got.RefreshToken}, "client_id": {"app"}}), 400, "invalid_grant")
+		p.want(p.post("/auth/token", url.Values{
+			"grant_type":    {"refresh_token"},
+			"refresh_token": {got.RefreshToken},
+			"client_id":     {"app"},
+		}), 400, "invalid_grant")
 	}},
 }
 
@@ -374,7 +464,9 @@ func TestEHI1TheConsentPageSaysWhatControlsTheApplication(t *testing.T) {
 		{"app", true, []string{"does not have to ask you", "The hospital reviews each copy"},
 			"ou choose"},
 	} {
-		p := &target{production: startProduction(t, func(cfg *node.Config) { cfg.FourEyes = c.fourEyes })}
+		p := &target{
+			production: startProduction(t, func(cfg *node.Config) { cfg.FourEyes = c.fourEyes }),
+		}
 		b := p.loggedIn("ann")
 		b.visit(p.open.Base + "/auth/authorize?" + p.request(c.client).Encode())
 		b.sees(200, c.says...)

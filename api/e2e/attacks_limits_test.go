@@ -47,7 +47,8 @@ func (p *target) tellsNobody(action string, words ...string) {
 	p.t.Helper()
 	all := ""
 	await(p.t, "the trail", func() bool {
-		all = string(p.do(p.admin, "GET", "/admin/audit?action="+action+"&outcome=8&limit=0").Body) +
+		all = string(
+			p.do(p.admin, "GET", "/admin/audit?action="+action+"&outcome=8&limit=0").Body) +
 			string(p.do(p.admin, "GET", "/admin/audit?action="+action+"&limit=0").Body)
 		return strings.Contains(all, "AuditEvent")
 	})
@@ -61,28 +62,41 @@ func (p *target) tellsNobody(action string, words ...string) {
 // limitAttacks are attempts to use more than one's share of the server, and to reach it by
 // another spelling or another origin.
 var limitAttacks = []attack{
-	{"public documents that cost much to make are asked for without end, for many hosts", "CWE-400", func(p *target) {
-		for _, path := range []string{"/openapi.json", "/docs/ehi"} {
-			tag := p.do(p.open, "GET", path).Header.Get("ETag")
-			for _, host := range []string{"a.example", "b.example", ""} {
-				a := p.do(p.open, "GET", path, "X-Forwarded-Host", host, "Forwarded", "host="+host, "If-None-Match", tag)
-				if a.Status != 304 || tag == "" {
-					p.t.Errorf("%s is another one for %q: %d %q", path, host, a.Status, tag)
+	{
+		"public documents that cost much to make are asked for without end, for many hosts",
+		"CWE-400",
+		func(p *target) {
+			for _, path := range []string{"/openapi.json", "/docs/ehi"} {
+				tag := p.do(p.open, "GET", path).Header.Get("ETag")
+				for _, host := range []string{"a.example", "b.example", ""} {
+					a := p.do(p.open, "GET", path, "X-Forwarded-Host", host, "Forwarded",
+						"host="+host, "If-None-Match", tag)
+					if a.Status != 304 || tag == "" {
+						p.t.Errorf("%s is another one for %q: %d %q", path, host, a.Status, tag)
+					}
 				}
 			}
-		}
-	}},
+		},
+	},
 	{"kick-offs of one client without end", "OWASP API4", func(p *target) {
-		p.of(func(c *node.Config) { c.QuotaWindow, c.ClientKickoffs = time.Hour, 2 }).usesUp("client-kick-offs", "", "app")
+		p.of(func(c *node.Config) {
+			c.QuotaWindow, c.ClientKickoffs = time.Hour, 2
+		}).usesUp("client-kick-offs", "", "app")
 	}},
 	{"kick-offs for one patient by many clients", "OWASP API4", func(p *target) {
-		p.of(func(c *node.Config) { c.QuotaWindow, c.PatientKickoffs = time.Hour, 2 }).usesUp("patient-kick-offs", "", "app", "web")
+		p.of(func(c *node.Config) {
+			c.QuotaWindow, c.PatientKickoffs = time.Hour, 2
+		}).usesUp("patient-kick-offs", "", "app", "web")
 	}},
 	{"exports of one client without end", "OWASP API4", func(p *target) {
-		p.of(func(c *node.Config) { c.QuotaWindow, c.ClientExports = time.Hour, 2 }).usesUp("client-exports", "/no-form", "app")
+		p.of(func(c *node.Config) {
+			c.QuotaWindow, c.ClientExports = time.Hour, 2
+		}).usesUp("client-exports", "/no-form", "app")
 	}},
 	{"exports for one patient without end", "OWASP API4", func(p *target) {
-		p.of(func(c *node.Config) { c.QuotaWindow, c.PatientExports = time.Hour, 2 }).usesUp("patient-exports", "/no-form", "app")
+		p.of(func(c *node.Config) {
+			c.QuotaWindow, c.PatientExports = time.Hour, 2
+		}).usesUp("patient-exports", "/no-form", "app")
 	}},
 	{"stored exports of one client without end", "OWASP API4", func(p *target) {
 		other := p.of(func(c *node.Config) { c.ClientBytes = 1 })
@@ -90,31 +104,36 @@ var limitAttacks = []attack{
 		other.released(app, other.production.ann, 1)
 		other.want(other.kick(app, "", other.production.ann), 429, "client-bytes")
 	}},
-	{"kick-offs at once, before any of them has stored a byte", "CWE-367, OWASP API4", func(p *target) {
-		other := p.of(func(c *node.Config) { c.ClientBytes = 1 })
-		app, _ := other.letIn("app", "ann")
-		var (
-			all      sync.WaitGroup
-			accepted atomic.Int64
-		)
-		for range 8 {
-			all.Go(func() {
-				a, err := app.Do(p.t.Context(), "POST", "/no-form/fhir/Patient/"+other.production.ann+"/$ehi-export", nil)
-				switch {
-				case err != nil:
-					p.t.Error(err)
-				case a.Status == http.StatusAccepted:
-					accepted.Add(1)
-				case a.Status != http.StatusTooManyRequests:
-					p.t.Errorf("%d %s", a.Status, a.Body)
-				}
-			})
-		}
-		all.Wait()
-		if n := accepted.Load(); n != 1 {
-			p.t.Errorf("%d exports began", n)
-		}
-	}},
+	{
+		"kick-offs at once, before any of them has stored a byte",
+		"CWE-367, OWASP API4",
+		func(p *target) {
+			other := p.of(func(c *node.Config) { c.ClientBytes = 1 })
+			app, _ := other.letIn("app", "ann")
+			var (
+				all      sync.WaitGroup
+				accepted atomic.Int64
+			)
+			for range 8 {
+				all.Go(func() {
+					a, err := app.Do(p.t.Context(), "POST",
+						"/no-form/fhir/Patient/"+other.production.ann+"/$ehi-export", nil)
+					switch {
+					case err != nil:
+						p.t.Error(err)
+					case a.Status == http.StatusAccepted:
+						accepted.Add(1)
+					case a.Status != http.StatusTooManyRequests:
+						p.t.Errorf("%d %s", a.Status, a.Body)
+					}
+				})
+			}
+			all.Wait()
+			if n := accepted.Load(); n != 1 {
+				p.t.Errorf("%d exports began", n)
+			}
+		},
+	},
 	{"pages with forms without end, by who has no cookie", "CWE-770, CWE-352", func(p *target) {
 		kept := func() int {
 			keys, err := p.node.Bus.Sessions.Keys(p.t.Context())
@@ -126,7 +145,9 @@ var limitAttacks = []attack{
 		before := kept()
 		for range 20 {
 			for _, method := range []string{"GET", "HEAD"} {
-				for _, page := range []string{"/patient-login", "/admin/ui/login", "/authorize-app", "/my/requests"} {
+				for _, page := range []string{
+					"/patient-login", "/admin/ui/login", "/authorize-app", "/my/requests",
+				} {
 					p.do(p.open, method, page, "Accept", "text/html")
 				}
 			}
@@ -135,20 +156,32 @@ var limitAttacks = []attack{
 			p.t.Errorf("%d records are left", after-before)
 		}
 	}},
-	{"a page's token that nobody signed, or for another session", "OWASP CSRF, signed double submit", func(p *target) {
-		login := p.open.Base + "/patient-login"
-		for _, cookie := range []string{"x", "x.zzzzzz.x", "x.." + strings.Repeat("A", 43), "."} {
-			a, err := p.open.Do(p.t.Context(), "POST", "/patient-login", strings.NewReader("_csrf=x&username=ann&password="+patientPassword),
-				"Content-Type", formBody, "Referer", login, "Cookie", "__Host-ehi_csrf="+cookie)
-			if err != nil {
-				p.t.Fatal(err)
+	{
+		"a page's token that nobody signed, or for another session",
+		"OWASP CSRF, signed double submit",
+		func(p *target) {
+			login := p.open.Base + "/patient-login"
+			for _, cookie := range []string{
+				"x", "x.zzzzzz.x", "x.." + strings.Repeat("A", 43), ".",
+			} {
+				a, err := p.open.Do(p.t.Context(), "POST", "/patient-login",
+					strings.NewReader("_csrf=x&username=ann&password="+patientPassword),
+					"Content-Type", formBody, "Referer", login, "Cookie", "__Host-ehi_csrf="+cookie)
+				if err != nil {
+					p.t.Fatal(err)
+				}
+				p.want(a, 403, "")
 			}
-			p.want(a, 403, "")
-		}
-	}},
+		},
+	},
 	{"a change from the origin that the Host header names", "CWE-352, CWE-350", func(p *target) {
-		for _, host := range []string{"inside.example", "127.0.0.1.inside.example", "localhost.inside.example"} {
-			a := p.raw("PUT /admin/log-level HTTP/1.1\r\nHost: " + host + "\r\nOrigin: https://" + host + "\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+		for _, host := range []string{
+			"inside.example", "127.0.0.1.inside.example", "localhost.inside.example",
+		} {
+			a := p.raw("PUT /admin/log-level HTTP/1.1\r\nHost: " + host + "\r\nOrigin: https://" +
+				host +
+				"\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: " +
+				"close\r\n\r\n{}")
 			if !strings.Contains(a, " 403 ") || !strings.Contains(a, "another site") {
 				p.t.Errorf("%s: %.300q", host, a)
 			}
@@ -198,12 +231,22 @@ var limitAttacks = []attack{
 		}
 	}},
 	{"names that NATS cannot read", "CWE-943, CWE-770", func(p *target) {
-		for _, name := range []string{strings.Repeat("a", 5000), "*", ">", "a.b", "a b", "", "a\tb", "=", strings.Repeat("%2A", 1000)} {
-			for _, cookie := range []string{"__Host-sid", "__Host-ehi_patient", "__Host-ehi_csrf", "ehi_flash", "__Host-ehi_openid"} {
+		for _, name := range []string{
+			strings.Repeat("a", 5000), "*", ">", "a.b", "a b", "", "a\tb", "=",
+			strings.Repeat("%2A", 1000),
+		} {
+			for _, cookie := range []string{
+				"__Host-sid", "__Host-ehi_patient", "__Host-ehi_csrf", "ehi_flash",
+				"__Host-ehi_openid",
+			} {
 				p.do(p.open, "GET", "/admin/ui/login", "Cookie", cookie+"="+name)
 			}
-			for _, path := range []string{"/jobs/%s/status", "/jobs/%s/customize", "/admin/jobs/%s", "/fhir/Patient/%s", "/my/requests/%s"} {
-				if a := p.do(p.ann, "GET", fmt.Sprintf(path, url.PathEscape(name))); a.Status >= 500 {
+			for _, path := range []string{
+				"/jobs/%s/status", "/jobs/%s/customize", "/admin/jobs/%s", "/fhir/Patient/%s",
+				"/my/requests/%s",
+			} {
+				a := p.do(p.ann, "GET", fmt.Sprintf(path, url.PathEscape(name)))
+				if a.Status >= 500 {
 					p.t.Errorf("%s with %.20q answers %d", path, name, a.Status)
 				}
 			}
@@ -212,13 +255,24 @@ var limitAttacks = []attack{
 		p.want(p.do(p.open, "GET", "/healthz"), 200, "")
 	}},
 	{"other spellings of the administrators' paths", "CWE-178, CWE-289", func(p *target) {
-		for _, path := range []string{"/Admin/jobs", "/ADMIN/JOBS", "/admin/jobs/", "/admin//jobs", "//admin/jobs", "/admin/./jobs", "/x/../admin/jobs", "/%61dmin%2Fjobs", "/METRICS", "/metrics/", "/metrics/."} {
+		for _, path := range []string{
+			"/Admin/jobs", "/ADMIN/JOBS", "/admin/jobs/", "/admin//jobs", "//admin/jobs",
+			"/admin/./jobs", "/x/../admin/jobs", "/%61dmin%2Fjobs", "/METRICS", "/metrics/",
+			"/metrics/.",
+		} {
 			p.want(p.do(p.admin, "GET", path), 404, "")
 		}
 	}},
 	{"the issuer is named by a header", "OWASP host header injection", func(p *target) {
-		for _, path := range []string{"/fhir/.well-known/smart-configuration", "/.well-known/openid-configuration", "/fhir/metadata"} {
-			a := p.raw("GET " + path + " HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: http\r\nForwarded: host=evil.example\r\nConnection: close\r\n\r\n")
+		for _, path := range []string{
+			"/fhir/.well-known/smart-configuration",
+			"/.well-known/openid-configuration",
+			"/fhir/metadata",
+		} {
+			a := p.raw("GET " + path +
+				" HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: " +
+				"evil.example\r\nX-Forwarded-Proto: http\r\nForwarded: " +
+				"host=evil.example\r\nConnection: close\r\n\r\n")
 			if strings.Contains(a, "evil.example") || !strings.Contains(a, " 200 ") {
 				p.t.Errorf("%s: %.300q", path, a)
 			}
@@ -226,8 +280,15 @@ var limitAttacks = []attack{
 	}},
 	{"a page of http on this host changes something", "CWE-352, RFC 6454 4", func(p *target) {
 		insecure := "http://" + strings.TrimPrefix(p.open.Base, "https://")
-		for _, header := range [][]string{{"Origin", insecure}, {"Origin", "null"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", insecure, "Sec-Fetch-Site", "cross-site"}} {
-			a, err := p.admin.Do(p.t.Context(), "PUT", "/admin/log-level", strings.NewReader(`{"level":"debug"}`), append(header, "Content-Type", "application/json")...)
+		for _, header := range [][]string{
+			{"Origin", insecure},
+			{"Origin", "null"},
+			{"Sec-Fetch-Site", "same-site"},
+			{"Origin", insecure, "Sec-Fetch-Site", "cross-site"},
+		} {
+			a, err := p.admin.Do(p.t.Context(), "PUT", "/admin/log-level",
+				strings.NewReader(`{"level":"debug"}`),
+				append(header, "Content-Type", "application/json")...)
 			if err != nil {
 				p.t.Fatal(err)
 			}
@@ -235,8 +296,13 @@ var limitAttacks = []attack{
 		}
 	}},
 	{"a change as a form of another site could send it", "CWE-352", func(p *target) {
-		for _, mime := range []string{"text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"} {
-			a, err := p.admin.Do(p.t.Context(), "POST", "/admin/keys/rotate", strings.NewReader("{}"), "Content-Type", mime)
+		for _, mime := range []string{
+			"text/plain",
+			"application/x-www-form-urlencoded",
+			"multipart/form-data; boundary=x",
+		} {
+			a, err := p.admin.Do(p.t.Context(), "POST", "/admin/keys/rotate",
+				strings.NewReader("{}"), "Content-Type", mime)
 			if err != nil {
 				p.t.Fatal(err)
 			}
@@ -244,14 +310,18 @@ var limitAttacks = []attack{
 		}
 	}},
 	{"a backup in the clear where an encrypted one was asked for", "CWE-311", func(p *target) {
-		for _, query := range []string{"recipient=", "recipient=age1x", "recipient=AGE-SECRET-KEY-1X", "Recipient=age1x"} {
+		for _, query := range []string{
+			"recipient=", "recipient=age1x", "recipient=AGE-SECRET-KEY-1X", "Recipient=age1x",
+		} {
 			p.want(p.do(p.admin, "GET", "/admin/backup?"+query), 400, "recipient")
 		}
 	}},
 	{"a decision about another state than there is", "CWE-367", func(p *target) {
 		j := p.kickOff(p.ann, "/no-form", p.production.ann, nil)
 		p.wait(j.ID, "retrieved")
-		a, err := p.admin.Do(p.t.Context(), "POST", "/admin/jobs/"+j.ID+"/approve", strings.NewReader(`{"contents":"of another state"}`), "Content-Type", "application/json")
+		a, err := p.admin.Do(p.t.Context(), "POST", "/admin/jobs/"+j.ID+"/approve",
+			strings.NewReader(`{"contents":"of another state"}`), "Content-Type",
+			"application/json")
 		if err != nil {
 			p.t.Fatal(err)
 		}
@@ -262,8 +332,11 @@ var limitAttacks = []attack{
 		app, _ := other.letIn("app", "ann")
 		j := other.kickOff(app, "/no-form", other.production.ann, nil)
 		other.wait(j.ID, "retrieved")
-		for _, body := range []string{"", "{}", `{"contents":""}`, `{"contents":null}`, `{"reason":"seen"}`} {
-			a, err := other.staff("rita").Do(p.t.Context(), "POST", "/admin/jobs/"+j.ID+"/approve", strings.NewReader(body), "Content-Type", "application/json")
+		for _, body := range []string{
+			"", "{}", `{"contents":""}`, `{"contents":null}`, `{"reason":"seen"}`,
+		} {
+			a, err := other.staff("rita").Do(p.t.Context(), "POST", "/admin/jobs/"+j.ID+"/approve",
+				strings.NewReader(body), "Content-Type", "application/json")
 			if err != nil {
 				p.t.Fatal(err)
 			}
@@ -284,7 +357,8 @@ var limitAttacks = []attack{
 		if err := other.admin.RemoveAccount(p.t.Context(), "admin", "rita"); err != nil {
 			p.t.Fatal(err)
 		}
-		if job, err := other.staff("ada").Act(p.t.Context(), j.ID, "approve"); err != nil || job.Status != "retrieved" {
+		job, err := other.staff("ada").Act(p.t.Context(), j.ID, "approve")
+		if err != nil || job.Status != "retrieved" {
 			p.t.Errorf("%+v, %v", job, err)
 		}
 	}},
@@ -292,7 +366,8 @@ var limitAttacks = []attack{
 		const typed = "Typed-by-Mistake-7"
 		_, err := p.open.AdminLogin(p.t.Context(), typed, typed+"x")
 		p.refused(err, 401)
-		_, err = p.admin.AddAccount(p.t.Context(), auth.Account{Name: typed, Role: "nonsense"}, typed)
+		_, err = p.admin.AddAccount(p.t.Context(), auth.Account{Name: typed, Role: "nonsense"},
+			typed)
 		p.refused(err, 400)
 		p.refused(p.admin.RemoveAccount(p.t.Context(), "admin", typed), 404)
 		p.refused(p.admin.RemoveClient(p.t.Context(), typed), 404)
@@ -302,25 +377,38 @@ var limitAttacks = []attack{
 	{"an administrator looks, and nobody hears", "45 CFR 164.312(b)", func(p *target) {
 		ada := p.staff("ada")
 		paths := map[string]string{
-			"/jobs/" + p.annJob.ID + "/metadata": "/jobs/:id/metadata", "/admin/jobs/" + p.annJob.ID: "/admin/jobs/:id",
-			"/admin/jobs": "/admin/jobs", "/admin/accounts": "/admin/accounts", "/admin/ui/jobs/" + p.annJob.ID: "/admin/ui/jobs/:id",
+			"/jobs/" + p.annJob.ID + "/metadata": "/jobs/:id/metadata",
+			"/admin/jobs/" + p.annJob.ID:         "/admin/jobs/:id",
+			"/admin/jobs":                        "/admin/jobs",
+			"/admin/accounts":                    "/admin/accounts",
+			"/admin/ui/jobs/" + p.annJob.ID:      "/admin/ui/jobs/:id",
 		}
 		for path := range paths {
 			p.want(p.do(ada, "GET", path), 200, "")
 		}
 		for _, route := range paths {
 			await(p.t, "the event of "+route, func() bool {
-				return strings.Contains(string(p.do(p.admin, "GET", "/admin/audit?action=read&agent=admin%20ada&limit=0").Body), `"`+route+`"`)
+				return strings.Contains(string(p.do(p.admin, "GET",
+					"/admin/audit?action=read&agent=admin%20ada&limit=0").Body), `"`+route+`"`)
 			})
 		}
 	}},
 	{"redirects to nobody's scheme", "RFC 8252 7.1", func(p *target) {
-		for _, uri := range []string{"javascript:alert(1)", "data:text/html,x", "myapp:/cb", "http://sly.example/cb", "file:///etc/passwd", "https://sly.example/cb#x", "https://a@sly.example/cb"} {
-			body, err := json.Marshal(map[string]any{"client_name": "Redirected", "redirect_uris": []string{uri}, "token_endpoint_auth_method": "none", "scope": "launch/patient patient/$ehi-export"})
+		for _, uri := range []string{
+			"javascript:alert(1)", "data:text/html,x", "myapp:/cb", "http://sly.example/cb",
+			"file:///etc/passwd", "https://sly.example/cb#x", "https://a@sly.example/cb",
+		} {
+			body, err := json.Marshal(map[string]any{
+				"client_name":                "Redirected",
+				"redirect_uris":              []string{uri},
+				"token_endpoint_auth_method": "none",
+				"scope":                      "launch/patient patient/$ehi-export",
+			})
 			if err != nil {
 				p.t.Fatal(err)
 			}
-			a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST", "/auth/register", bytes.NewReader(body), "Content-Type", "application/json")
+			a, err := p.open.WithToken(registrationToken).Do(p.t.Context(), "POST",
+				"/auth/register", bytes.NewReader(body), "Content-Type", "application/json")
 			if err != nil {
 				p.t.Fatal(err)
 			}
@@ -330,13 +418,17 @@ var limitAttacks = []attack{
 	{"the page's token in another session of the patient", "EHI-7", func(p *target) {
 		_, j, ann := p.openForm()
 		again := p.loggedIn("ann")
-		again.forge(p.open.Base+"/jobs/"+j.ID, p.open.Base+"/jobs/"+j.ID+"/customize", url.Values{"interaction": {ann.field("interaction")}, "p.labs": {"on"}}.Encode())
+		again.forge(p.open.Base+"/jobs/"+j.ID, p.open.Base+"/jobs/"+j.ID+"/customize",
+			url.Values{"interaction": {ann.field("interaction")}, "p.labs": {"on"}}.Encode())
 		again.sees(403, "")
 		p.stillOpen(j.ID)
 	}},
 	{"pages beyond all numbers", "CWE-190", func(p *target) {
 		ann := p.loggedIn("ann")
-		for _, page := range []string{"9223372036854775807", "9223372036854775808", "-9223372036854775808", "1e9", "4611686018427387904"} {
+		for _, page := range []string{
+			"9223372036854775807", "9223372036854775808", "-9223372036854775808", "1e9",
+			"4611686018427387904",
+		} {
 			ann.visit(p.open.Base + "/my/requests?page=" + page)
 			ann.sees(200, "")
 			if a := p.do(p.ann, "GET", p.annJob.StatusURL+"?page="+page); a.Status >= 500 {
@@ -344,23 +436,35 @@ var limitAttacks = []attack{
 			}
 		}
 	}},
-	{"links to other languages that lead to another server", "OWASP open redirect", func(p *target) {
-		for _, at := range []string{
-			"//evil.example", "//evil.example/x?lang=es", "///evil.example", "/.//evil.example", "/x/..//evil.example",
-			`/\evil.example`, "/%2Fevil.example", "http://evil.example//evil.example/", "/\t/evil.example",
-		} {
-			p.linksStay(at)
-			p.linksStay("/patient-login?action=" + url.QueryEscape(at))
-			p.linksStay("/admin/ui/login?next=" + url.QueryEscape(at))
-		}
-	}},
+	{
+		"links to other languages that lead to another server",
+		"OWASP open redirect",
+		func(p *target) {
+			for _, at := range []string{
+				"//evil.example",
+				"//evil.example/x?lang=es",
+				"///evil.example",
+				"/.//evil.example",
+				"/x/..//evil.example",
+				`/\evil.example`,
+				"/%2Fevil.example",
+				"http://evil.example//evil.example/",
+				"/\t/evil.example",
+			} {
+				p.linksStay(at)
+				p.linksStay("/patient-login?action=" + url.QueryEscape(at))
+				p.linksStay("/admin/ui/login?next=" + url.QueryEscape(at))
+			}
+		},
+	},
 	{"which names there are, told by the time that a log-in takes", "CWE-208", func(p *target) {
 		other := p.of(nil) // where nobody else has failed
 		known, unknown, configured := other.timings(6)
 		for _, is := range []time.Duration{known, configured} {
 			// on a busy machine; a real difference would be a hundredfold
 			if unknown < is/4 || is < unknown/4 {
-				p.t.Errorf("a wrong password takes %v, of the configuration's administrator %v, an unknown name %v",
+				p.t.Errorf("a wrong password takes %v, of the configuration's administrator %v, "+
+					"an unknown name %v",
 					known, configured, unknown)
 			}
 		}
@@ -381,7 +485,8 @@ var limitAttacks = []attack{
 		}
 		// A check creates and removes a file, once per second.
 		if most := 4 + 2*int(time.Since(began)/time.Second); changes > most {
-			p.t.Errorf("%d requests in %v changed the disk %d times", asked, time.Since(began), changes)
+			p.t.Errorf("%d requests in %v changed the disk %d times", asked, time.Since(began),
+				changes)
 		}
 	}},
 	{"the command line of the process", "CWE-214", func(p *target) {
@@ -401,8 +506,11 @@ var limitAttacks = []attack{
 	{"uploaded names that other systems misread", "CWE-1236, CWE-67", func(p *target) {
 		j := p.kickOff(p.ann, "/no-form", p.production.ann, nil)
 		p.wait(j.ID, "retrieved")
-		for _, name := range []string{"CON", "nul.txt", "a:b.txt", "=cmd.csv", "+1.csv", "-rf", "@SUM.csv", "COM¹.txt"} {
-			if a, err := p.admin.AddFiles(p.t.Context(), j.ID, client.File{Name: name, Data: []byte("x")}); err != nil || a.Status != 200 {
+		for _, name := range []string{
+			"CON", "nul.txt", "a:b.txt", "=cmd.csv", "+1.csv", "-rf", "@SUM.csv", "COM¹.txt",
+		} {
+			if a, err := p.admin.AddFiles(p.t.Context(), j.ID,
+				client.File{Name: name, Data: []byte("x")}); err != nil || a.Status != 200 {
 				p.t.Fatalf("%q: %+v, %v", name, a, err)
 			}
 			stored, err := p.node.Bus.Jobs.Get(p.t.Context(), j.ID)
@@ -417,8 +525,12 @@ var limitAttacks = []attack{
 		}
 	}},
 	{"passwords that everybody has", "NIST SP 800-63B 3.1.1.2", func(p *target) {
-		for _, password := range []string{"password1234", "Passw0rd!Passw0rd!", "qwertyuiop1234", "пароль-пароль", "contraseña123", "密码密码密码密码", "aaaaaaaaaaaaaaaaaaaa", "weakling-weakling"} {
-			_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "weakling", Role: auth.Viewer}, password)
+		for _, password := range []string{
+			"password1234", "Passw0rd!Passw0rd!", "qwertyuiop1234", "пароль-пароль",
+			"contraseña123", "密码密码密码密码", "aaaaaaaaaaaaaaaaaaaa", "weakling-weakling",
+		} {
+			_, err := p.admin.AddAccount(p.t.Context(),
+				auth.Account{Name: "weakling", Role: auth.Viewer}, password)
 			if p.refused(err, 400); err == nil {
 				p.t.Errorf("%q is taken", password)
 			}
@@ -426,14 +538,18 @@ var limitAttacks = []attack{
 	}},
 	{"an administrator who looks like another", "CWE-1007, UTS 39", func(p *target) {
 		for _, name := range []string{"аdа", "ada.", "ａ-da", "àda", "ᴀda", "ɑda"} {
-			_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: name, Role: auth.Reviewer}, staffPassword)
+			_, err := p.admin.AddAccount(p.t.Context(),
+				auth.Account{Name: name, Role: auth.Reviewer}, staffPassword)
 			p.refused(err, 400)
 		}
 	}},
 	{"an account called as the configuration's administrator", "CWE-1007, UTS 39", func(p *target) {
-		for _, name := range []string{"root", "Root", "ROOT", "r00t", "rооt", "r.o.o.t", "ʀᴏᴏᴛ", "ｒｏｏｔ", "róot"} {
+		for _, name := range []string{
+			"root", "Root", "ROOT", "r00t", "rооt", "r.o.o.t", "ʀᴏᴏᴛ", "ｒｏｏｔ", "róot",
+		} {
 			for _, role := range auth.Roles() {
-				_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: name, Role: role}, staffPassword)
+				_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: name, Role: role},
+					staffPassword)
 				if p.refused(err, 400); err == nil {
 					p.t.Errorf("%q is taken", name)
 				}
@@ -462,7 +578,8 @@ var limitAttacks = []attack{
 		_, j, ann := p.openForm()
 		ann.submit("p.labs", "on", "a.genetic.text", "no, do not release", "a.other.text", "none")
 		record := p.record(j.ID)
-		if record.Form == nil || record.Form.Authorizes("genetic") || record.Form.Authorizes("other") {
+		if record.Form == nil || record.Form.Authorizes("genetic") ||
+			record.Form.Authorizes("other") {
 			p.t.Errorf("%+v", record.Form)
 		}
 	}},

@@ -35,7 +35,8 @@ const withheldMark, releasedMark = "STAYS-HERE", "GOES-OUT"
 // withheld data. It returns what was read.
 func (p *target) releases(patient string, ids []string, lines ...string) (seen map[string]string) {
 	p.t.Helper()
-	self := `{"resourceType":"Patient","id":"` + patient + `","name":[{"family":"` + releasedMark + `"}]}`
+	self := `{"resourceType":"Patient","id":"` + patient + `","name":[{"family":"` + releasedMark +
+		`"}]}`
 	p.load(strings.Join(append([]string{self}, lines...), "\n") + "\n")
 	account := auth.Account{Name: patient, Patient: patient}
 	if _, err := p.admin.AddAccount(p.t.Context(), account, patientPassword); err != nil {
@@ -59,7 +60,8 @@ func (p *target) releases(patient string, ids []string, lines ...string) (seen m
 	seen = p.reads(web, j, ids)
 	b.visit(p.open.Base + "/my/requests/" + j.ID + "/archive")
 	seen["the archive"] = unzipped(p, b.page)
-	if !strings.Contains(seen["the files"], releasedMark) || !strings.Contains(seen["the archive"], releasedMark) {
+	if !strings.Contains(seen["the files"], releasedMark) ||
+		!strings.Contains(seen["the archive"], releasedMark) {
 		p.t.Errorf("what was released is missing: %.2000v", seen)
 	}
 	for _, where := range slices.Sorted(maps.Keys(seen)) {
@@ -84,7 +86,11 @@ func (p *target) reads(web *client.Client, j client.Job, ids []string) map[strin
 		}
 		seen["the files"] += string(data)
 	}
-	for _, path := range []string{"/status", "/metadata", "/download/errors.OperationOutcome.ndjson"} {
+	for _, path := range []string{
+		"/status",
+		"/metadata",
+		"/download/errors.OperationOutcome.ndjson",
+	} {
 		a := p.do(web, "GET", "/jobs/"+j.ID+path)
 		seen[path] = fmt.Sprint(a.Header) + string(a.Body)
 	}
@@ -121,7 +127,8 @@ func about(typ, id, patient, more string) string {
 	case "Task":
 		subject = "for"
 	}
-	return `{"resourceType":"` + typ + `","id":"` + id + `","` + subject + `":{"reference":"Patient/` + patient + `"},` +
+	return `{"resourceType":"` + typ + `","id":"` + id + `","` + subject +
+		`":{"reference":"Patient/` + patient + `"},` +
 		more + `}`
 }
 
@@ -130,7 +137,8 @@ func about(typ, id, patient, more string) string {
 const (
 	hivCode = `"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"B20"}],` +
 		`"text":"` + withheldMark + `"}`
-	hivLabel = `"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]}`
+	hivLabel = `"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode",` +
+		`"code":"HIV"}]}`
 )
 
 // releaseAttacks are attempts of a sender of records, or of an application, to get data that the
@@ -138,9 +146,11 @@ const (
 var releaseAttacks = []attack{
 	{"keys of a resource in another order or spelling", "EHI-9, RFC 8259 7", func(p *target) {
 		subject := `"subject":{"reference":"Patient/order"}`
-		document := `"content":[{"attachment":{"data":"U1RBWVMtSEVSRQ==","title":"` + withheldMark + `"}}]`
-		escaped := `"c\u006fde":{"c\u006fding":[{"syst\u0065m":"http://hl7.org/fhir/sid/icd-10-cm",` +
-			`"cod\u0065":"B\u00320"}],"text":"` + withheldMark + `"}`
+		document := `"content":[{"attachment":{"data":"U1RBWVMtSEVSRQ==","title":"` + withheldMark +
+			`"}}]`
+		escaped :=
+			`"c\u006fde":{"c\u006fding":[{"syst\u0065m":"http://hl7.org/fhir/sid/icd-10-cm",` +
+				`"cod\u0065":"B\u00320"}],"text":"` + withheldMark + `"}`
 		p.releases("order", []string{"order-last", "order-escaped", "order-note"},
 			`{`+hivCode+`,`+subject+`,"id":"order-last","resourceType":"Condition"}`,
 			`{"resourceType":"Condition","id":"order-escaped",`+subject+`,`+escaped+`}`,
@@ -150,17 +160,21 @@ var releaseAttacks = []attack{
 	}},
 	{"a Reference of another shape", "EHI-9, FHIR R4 2.3", func(p *target) {
 		lines := []string{about("Condition", "shape-withheld", "shape",
-			`"identifier":[{"system":"https://h.example/ids","value":"`+withheldMark+`-number"}],`+hivCode)}
+			`"identifier":[{"system":"https://h.example/ids","value":"`+withheldMark+`-number"}],`+
+				hivCode)}
 		for i, reference := range []string{
-			`"reference":"Condition/shape-withheld"`, `"reference":"/fhir/Condition/shape-withheld"`,
+			`"reference":"Condition/shape-withheld"`,
+			`"reference":"/fhir/Condition/shape-withheld"`,
 			`"reference":"https://h.example/fhir/Condition/shape-withheld"`,
 			`"reference":"Condition/shape-withheld/_history/2"`,
-			`"reference":"Condition/shape%2Dwithheld"`, `"refer\u0065nce":"Condition/shape-withheld"`,
+			`"reference":"Condition/shape%2Dwithheld"`,
+			`"refer\u0065nce":"Condition/shape-withheld"`,
 			`"identifier":{"system":"https://h.example/ids","value":"` + withheldMark + `-number"}`,
 			`"reference":"https://h.example/fhir/Condition?identifier=` + withheldMark + `-number"`,
 		} {
 			lines = append(lines, about("Procedure", fmt.Sprintf("shape-%d", i), "shape",
-				`"code":{"text":"`+releasedMark+`"},"reasonReference":[{`+reference+`,"display":"`+withheldMark+`"}]`))
+				`"code":{"text":"`+releasedMark+`"},"reasonReference":[{`+reference+`,"display":"`+
+					withheldMark+`"}]`))
 		}
 		lines = append(lines, about("Procedure", "shape-inner", "shape",
 			`"contained":[{"resourceType":"Condition","id":"in",`+hivCode+`}],`+
@@ -168,45 +182,56 @@ var releaseAttacks = []attack{
 		p.releases("shape", []string{"shape-withheld", "shape%2Dwithheld"}, lines...)
 	}},
 	{"what supports the withheld alone: a drug, a clinic, a Binary", "EHI-9", func(p *target) {
-		p.releases("props", []string{"props-drug", "props-clinic", "props-file", "props-order", "props-note"},
+		p.releases("props",
+			[]string{"props-drug", "props-clinic", "props-file", "props-order", "props-note"},
 			`{"resourceType":"Medication","id":"props-drug","code":{"text":"`+withheldMark+`"}}`,
 			`{"resourceType":"Location","id":"props-clinic","name":"`+withheldMark+`"}`,
-			`{"resourceType":"Binary","id":"props-file","contentType":"text/plain","data":"U1RBWVMtSEVSRQ==",`+
+			`{"resourceType":"Binary","id":"props-file","contentType":"text/plain",`+
+				`"data":"U1RBWVMtSEVSRQ==",`+
 				`"securityContext":{"reference":"Patient/props"}}`,
 			about("MedicationRequest", "props-order", "props",
 				hivLabel+`,"medicationReference":{"reference":"Medication/props-drug"}`),
 			about("Encounter", "props-visit", "props",
 				hivLabel+`,"location":[{"location":{"reference":"Location/props-clinic"}}]`),
 			about("DocumentReference", "props-note", "props",
-				hivLabel+`,"content":[{"attachment":{"url":"Binary/props-file","title":"`+withheldMark+`"}}]`),
+				hivLabel+`,"content":[{"attachment":{"url":"Binary/props-file","title":"`+
+					withheldMark+`"}}]`),
 		)
 	}},
 	{"resources about the withheld", "EHI-9", func(p *target) {
 		withheld := `{"reference":"Condition/wholly-withheld"}`
 		p.releases("wholly", []string{"wholly-withheld"},
 			about("Condition", "wholly-withheld", "wholly", hivCode),
-			`{"resourceType":"Provenance","id":"wholly-p","target":[`+withheld+`],"policy":["urn:`+withheldMark+`"]}`,
-			about("List", "wholly-l", "wholly", `"entry":[{"flag":{"text":"`+withheldMark+`"},"item":`+withheld+`},`+
-				`{"item":{"display":"`+releasedMark+`"}}]`),
-			about("Task", "wholly-t", "wholly", `"description":"`+withheldMark+`","focus":`+withheld),
+			`{"resourceType":"Provenance","id":"wholly-p","target":[`+withheld+`],"policy":["urn:`+
+				withheldMark+`"]}`,
+			about("List", "wholly-l", "wholly",
+				`"entry":[{"flag":{"text":"`+withheldMark+`"},"item":`+withheld+`},`+
+					`{"item":{"display":"`+releasedMark+`"}}]`),
+			about("Task", "wholly-t", "wholly",
+				`"description":"`+withheldMark+`","focus":`+withheld),
 			about("Composition", "wholly-c", "wholly",
 				`"title":"x","section":[{"title":"`+withheldMark+`","entry":[`+withheld+`]}]`),
-			about("Claim", "wholly-b", "wholly", `"diagnosis":[{"sequence":1,"diagnosisReference":`+withheld+`}],`+
-				`"item":[{"sequence":1,"diagnosisSequence":[1],"productOrService":{"text":"`+withheldMark+`"}}]`),
+			about("Claim", "wholly-b", "wholly",
+				`"diagnosis":[{"sequence":1,"diagnosisReference":`+withheld+`}],`+
+					`"item":[{"sequence":1,"diagnosisSequence":[1],"productOrService":{"text":"`+
+					withheldMark+`"}}]`),
 		)
 	}},
 	{"Bundles within a Bundle, and within a resource", "EHI-9, FHIR R4 2.36", func(p *target) {
 		bundle := func(id string, resources ...string) string {
 			entry := `{"resource":` + strings.Join(resources, `},{"resource":`) + `}`
-			return `{"resourceType":"Bundle","id":"` + id + `","type":"collection","entry":[` + entry + `]}`
+			return `{"resourceType":"Bundle","id":"` + id + `","type":"collection","entry":[` +
+				entry + `]}`
 		}
 		problem := func(id, code string) string { return about("Condition", id, "within", code) }
 		const goes = `"code":{"text":"` + releasedMark + `"}`
 		in := bundle("within-2", problem("within-withheld", hivCode), problem("within-goes", goes),
-			`{"resourceType":"Provenance","id":"within-p","target":[{"reference":"Condition/within-withheld"}],`+
+			`{"resourceType":"Provenance","id":"within-p",`+
+				`"target":[{"reference":"Condition/within-withheld"}],`+
 				`"policy":["urn:`+withheldMark+`"]}`)
 		message := func(id string, resources ...string) string {
-			return about("Communication", id, "within", `"contained":[`+bundle("in", resources...)+`]`)
+			return about("Communication", id, "within",
+				`"contained":[`+bundle("in", resources...)+`]`)
 		}
 		seen := p.releases("within", []string{"within-withheld", "within-message"},
 			bundle("within-0", bundle("within-1", in)), message("within-other", problem("a", goes)),
@@ -217,25 +242,33 @@ var releaseAttacks = []attack{
 			}
 		}
 	}},
-	{"what follows a sensitive form or plan by its canonical URL", "EHI-9, FHIR R4 2.3.0.2", func(p *target) {
-		const forms = `http://forms.example/follows-`
-		form := func(id, more string) string {
-			return `{"resourceType":"Questionnaire","id":"follows-` + id + `","url":"` + forms + id + `",` + more + `}`
-		}
-		answers := func(id, form, more string) string {
-			return about("QuestionnaireResponse", "follows-"+id, "follows", `"questionnaire":"`+forms+form+`|2"`+more)
-		}
-		seen := p.releases("follows", []string{"follows-withheld", "follows-answers"},
-			form("withheld", hivLabel+`,"title":"`+withheldMark+`"`), form("form", `"title":"`+releasedMark+`"`),
-			answers("answers", "withheld", `,"item":[{"linkId":"1","text":"`+withheldMark+`"}]`),
-			answers("other", "form", ""), about("CarePlan", "follows-plan", "follows",
-				`"instantiatesCanonical":["`+forms+`withheld","`+forms+`form"]`))
-		for _, id := range []string{"follows-form", "follows-other", "follows-plan"} {
-			if !strings.Contains(seen["the files"], `"id":"`+id+`"`) {
-				p.t.Errorf("%s was released and is missing: %.3000s", id, seen["the files"])
+	{
+		"what follows a sensitive form or plan by its canonical URL",
+		"EHI-9, FHIR R4 2.3.0.2",
+		func(p *target) {
+			const forms = `http://forms.example/follows-`
+			form := func(id, more string) string {
+				return `{"resourceType":"Questionnaire","id":"follows-` + id + `","url":"` + forms +
+					id + `",` + more + `}`
 			}
-		}
-	}},
+			answers := func(id, form, more string) string {
+				return about("QuestionnaireResponse", "follows-"+id, "follows",
+					`"questionnaire":"`+forms+form+`|2"`+more)
+			}
+			seen := p.releases("follows", []string{"follows-withheld", "follows-answers"},
+				form("withheld", hivLabel+`,"title":"`+withheldMark+`"`),
+				form("form", `"title":"`+releasedMark+`"`),
+				answers("answers", "withheld",
+					`,"item":[{"linkId":"1","text":"`+withheldMark+`"}]`),
+				answers("other", "form", ""), about("CarePlan", "follows-plan", "follows",
+					`"instantiatesCanonical":["`+forms+`withheld","`+forms+`form"]`))
+			for _, id := range []string{"follows-form", "follows-other", "follows-plan"} {
+				if !strings.Contains(seen["the files"], `"id":"`+id+`"`) {
+					p.t.Errorf("%s was released and is missing: %.3000s", id, seen["the files"])
+				}
+			}
+		},
+	},
 	{"a sensitive code in another spelling", "EHI-9", func(p *target) {
 		var lines, ids []string
 		for i, coding := range []string{
@@ -255,7 +288,8 @@ var releaseAttacks = []attack{
 		for i, label := range []string{
 			`"system":"http://hl7.org/fhir/v3/ActCode","code":"HIV"`,
 			`"system":"urn:oid:2.16.840.1.113883.5.4","code":"hiv"`, `"code":"HIV"`,
-			`"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"R"`, `"code":"42CFRPart2"`,
+			`"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"R"`,
+			`"code":"42CFRPart2"`,
 		} {
 			id := fmt.Sprintf("labelled-%d", i)
 			ids = append(ids, id)
@@ -267,7 +301,8 @@ var releaseAttacks = []attack{
 	{"what is stored, read from the public documentation", "REAL-15", func(p *target) {
 		pages := func() (text string) {
 			for _, path := range []string{
-				"/docs/ehi", "/docs/ehi?lang=es", "/docs/api", "/openapi.json", "/fhir/metadata", "/",
+				"/docs/ehi", "/docs/ehi?lang=es", "/docs/api", "/openapi.json", "/fhir/metadata",
+				"/",
 			} {
 				for _, accept := range []string{"text/html", "application/json"} {
 					a := p.do(p.open, "GET", path, "Accept", accept)
@@ -277,9 +312,11 @@ var releaseAttacks = []attack{
 			return text
 		}
 		before := pages()
-		p.load(`{"resourceType":"Patient","id":"public"}` + "\n" + about("Condition", "public-c", "public",
-			`"meta":{"profile":["https://clinic.example/`+withheldMark+`"]},`+
-				`"code":{"coding":[{"system":"https://clinic.example/`+withheldMark+`","code":"x"}]}`) + "\n")
+		p.load(`{"resourceType":"Patient","id":"public"}` + "\n" +
+			about("Condition", "public-c", "public",
+				`"meta":{"profile":["https://clinic.example/`+withheldMark+`"]},`+
+					`"code":{"coding":[{"system":"https://clinic.example/`+withheldMark+
+					`","code":"x"}]}`) + "\n")
 		if after := pages(); after != before || strings.Contains(after, withheldMark) {
 			p.t.Error("what is public changes with the records")
 		}
@@ -337,7 +374,9 @@ func (p *target) backupWith(name string, kind byte) []byte {
 func (p *target) restored(archive []byte, dir string) error {
 	p.t.Helper()
 	reading := func(f func(io.Reader) error) error { return f(bytes.NewReader(archive)) }
-	_, err := backup.Restore(p.t.Context(), reading, backup.To{Data: filepath.Join(dir, "parent", "data")})
+	_, err := backup.Restore(p.t.Context(), reading, backup.To{
+		Data: filepath.Join(dir, "parent", "data"),
+	})
 	return err
 }
 
@@ -349,17 +388,20 @@ var startAttacks = []attack{
 			p.t.Fatalf("the backup as it is: %v", err)
 		}
 		for _, name := range []string{
-			"files/../.ssh/authorized_keys", "files/../../evil", "records/../../evil", "/tmp/evil-of-a-backup",
+			"files/../.ssh/authorized_keys", "files/../../evil", "records/../../evil",
+			"/tmp/evil-of-a-backup",
 			"exports/job/../../../evil",
 		} {
 			dir := p.t.TempDir()
-			if err := p.restored(p.backupWith(name, tar.TypeReg), dir); !errors.Is(err, backup.ErrForeign) {
+			err := p.restored(p.backupWith(name, tar.TypeReg), dir)
+			if !errors.Is(err, backup.ErrForeign) {
 				p.t.Errorf("%s: %v", name, err)
 			}
 			p.leaves(dir)
 		}
 		dir := p.t.TempDir()
-		if err := p.restored(p.backupWith("records/link", tar.TypeSymlink), dir); !errors.Is(err, backup.ErrForeign) {
+		err := p.restored(p.backupWith("records/link", tar.TypeSymlink), dir)
+		if !errors.Is(err, backup.ErrForeign) {
 			p.t.Errorf("a link: %v", err)
 		}
 		p.leaves(dir)
@@ -368,11 +410,13 @@ var startAttacks = []attack{
 		data := p.t.TempDir()
 		first := productionConfig(p.t)
 		sandbox, password, name := first, first, first
-		sandbox.Mode, password.AdminPassword, name.AdminUser = "sandbox", adminPassword+" by another", "other"
+		sandbox.Mode, password.AdminPassword, name.AdminUser = "sandbox", adminPassword+
+			" by another", "other"
 		session := func(cfg node.Config) (sid string) {
 			p.serving(data, cfg, func(w *world) {
 				body := strings.NewReader(`{"username":"root","password":"` + adminPassword + `"}`)
-				a, err := w.open.Do(w.t.Context(), "POST", "/admin/login", body, "Content-Type", "application/json")
+				a, err := w.open.Do(w.t.Context(), "POST", "/admin/login", body, "Content-Type",
+					"application/json")
 				if err != nil || a.Status != http.StatusOK {
 					w.t.Fatalf("%+v, %v", a, err)
 				}
@@ -385,14 +429,19 @@ var startAttacks = []attack{
 			cfg    node.Config
 			cookie string
 			status int
-		}{{first, old, 200}, {password, old, 401}, {first, old, 401}, {name, old, 401}, {first, ofSandbox, 401}} {
+		}{
+			{first, old, 200}, {password, old, 401}, {first, old, 401}, {name, old, 401},
+			{first, ofSandbox, 401},
+		} {
 			p.serving(data, c.cfg, func(w *world) {
 				w.want(w.do(w.open, "GET", "/admin/jobs", "Cookie", c.cookie), c.status, "")
 			})
 		}
 	}},
 	{"a sandbox that other machines reach", "CWE-1188", func(p *target) {
-		for _, addr := range []string{":0", "0.0.0.0:0", "[::]:0", "192.0.2.1:0", "[::ffff:0.0.0.0]:0"} {
+		for _, addr := range []string{
+			":0", "0.0.0.0:0", "[::]:0", "192.0.2.1:0", "[::ffff:0.0.0.0]:0",
+		} {
 			cfg := config()
 			cfg.Addr = addr
 			p.doesNotStart(cfg, addr)
@@ -412,7 +461,11 @@ var startAttacks = []attack{
 		}
 		p.want(p.do(p.ann, "GET", "/faulty/500/fhir/metadata"), 404, "")
 	}},
-	{"sandbox to production: what was let in without a log-in", "SMART-10, CWE-613", (*target).sandboxToProduction},
+	{
+		"sandbox to production: what was let in without a log-in",
+		"SMART-10, CWE-613",
+		(*target).sandboxToProduction,
+	},
 }
 
 // leaves requires that a folder has no file in it, in the data folder or next to it.
@@ -444,7 +497,8 @@ func (p *target) serving(data string, cfg node.Config, f func(w *world)) {
 // doesNotStart requires that a configuration is refused.
 func (p *target) doesNotStart(cfg node.Config, what string) {
 	p.t.Helper()
-	n, err := node.Open(p.t.Context(), cfg, p.t.TempDir(), slog.New(slog.DiscardHandler), node.Options{})
+	n, err := node.Open(p.t.Context(), cfg, p.t.TempDir(), slog.New(slog.DiscardHandler),
+		node.Options{})
 	if err == nil {
 		p.t.Errorf("%s: it starts", what)
 		err = n.Close()
@@ -459,7 +513,8 @@ func (p *target) linksStay(at string) {
 	p.t.Helper()
 	conn := p.dialTLS()
 	defer conn.Close() // the response has been read
-	request := "GET " + at + " HTTP/1.1\r\nHost: evil.example\r\nAccept: text/html\r\nConnection: close\r\n\r\n"
+	request := "GET " + at +
+		" HTTP/1.1\r\nHost: evil.example\r\nAccept: text/html\r\nConnection: close\r\n\r\n"
 	if _, err := io.WriteString(conn, request); err != nil {
 		p.t.Fatal(err)
 	}
@@ -495,7 +550,11 @@ func (p *target) sandboxToProduction() {
 		file, form, read string
 	)
 	renewal := func() url.Values {
-		return url.Values{"grant_type": {"refresh_token"}, "refresh_token": {got.RefreshToken}, "client_id": {"app"}}
+		return url.Values{
+			"grant_type":    {"refresh_token"},
+			"refresh_token": {got.RefreshToken},
+			"client_id":     {"app"},
+		}
 	}
 	p.serving(data, sandbox, func(w *world) {
 		s := &production{world: w}

@@ -17,7 +17,9 @@ import (
 // set it up.
 func (p *target) withSecondFactor(name string) (b *browser, secret string, recovery []string) {
 	p.t.Helper()
-	if _, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: name, Role: auth.Admin}, staffPassword); err != nil {
+	_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: name, Role: auth.Admin},
+		staffPassword)
+	if err != nil {
 		p.t.Fatal(err)
 	}
 	b = p.person()
@@ -78,7 +80,13 @@ var signInAttacks = []attack{
 		b.visit(p.open.Base + "/admin")
 		b.submit("username", "halfway", "password", staffPassword)
 		b.sees(200, "Enter the six-digit code")
-		for _, path := range []string{"/admin/jobs", "/admin/accounts", "/admin/backup", "/admin/ui/events", "/jobs/" + p.annJob.ID + "/metadata"} {
+		for _, path := range []string{
+			"/admin/jobs",
+			"/admin/accounts",
+			"/admin/backup",
+			"/admin/ui/events",
+			"/jobs/" + p.annJob.ID + "/metadata",
+		} {
 			p.want(p.do(p.open, "GET", path, "Cookie", b.cookies()), 401, "")
 		}
 		b.visit(p.open.Base + "/admin/ui/second-factor")
@@ -117,7 +125,9 @@ var signInAttacks = []attack{
 		}
 	}},
 	{"a session from before the second factor", "CWE-613", func(p *target) {
-		if _, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "earlier", Role: auth.Admin}, staffPassword); err != nil {
+		_, err := p.admin.AddAccount(p.t.Context(), auth.Account{Name: "earlier", Role: auth.Admin},
+			staffPassword)
+		if err != nil {
 			p.t.Fatal(err)
 		}
 		before := p.staff("earlier")
@@ -137,7 +147,8 @@ var signInAttacks = []attack{
 	}},
 	{"a reviewer resets a second factor", "OWASP API5", func(p *target) {
 		p.withSecondFactor("kept")
-		p.want(p.do(p.staff("rita"), "DELETE", "/admin/accounts/admin/kept/second-factor"), 403, "role admin")
+		p.want(p.do(p.staff("rita"), "DELETE", "/admin/accounts/admin/kept/second-factor"), 403,
+			"role admin")
 		p.refusesCode("kept", "")
 	}},
 	{"a session that was left open", "CWE-613, RFC 9470", func(p *target) {
@@ -145,30 +156,41 @@ var signInAttacks = []attack{
 		cfg.ReauthenticateAfter = time.Nanosecond
 		w := start(p.t, p.t.TempDir(), cfg, node.Options{})
 		for _, route := range []string{
-			"POST /admin/jobs/x/approve", "DELETE /admin/jobs/x", "POST /admin/clients", "DELETE /admin/clients/x", "POST /admin/clients/x/rotate",
+			"POST /admin/jobs/x/approve",
+			"DELETE /admin/jobs/x",
+			"POST /admin/clients",
+			"DELETE /admin/clients/x",
+			"POST /admin/clients/x/rotate",
 			"POST /admin/accounts", "PUT /admin/accounts/admin/x", "DELETE /admin/accounts/admin/x",
-			"DELETE /admin/accounts/admin/x/second-factor", "POST /admin/keys/rotate", "GET /admin/backup",
+			"DELETE /admin/accounts/admin/x/second-factor",
+			"POST /admin/keys/rotate",
+			"GET /admin/backup",
 		} {
 			method, path, _ := strings.Cut(route, " ")
 			w.want(w.do(w.admin, method, path), 401, "POST /admin/login")
 		}
 		w.want(w.do(w.admin, "GET", "/admin/jobs"), 200, "")
 	}},
-	{"a sign-in that an attacker began (login CSRF)", "OpenID Connect Core 3.1.2.1, RFC 6749 10.12", func(p *target) {
-		w, provider, person := p.atProvider()
-		attacker, victim := person(), person()
-		answer := provider.signsIn("nora", w.toProvider(attacker))
-		victim.visit(answer)
-		victim.sees(401, "begun in another browser")
-		w.stranger(victim)
-		w.toProvider(victim) // with a sign-in of her own under way
-		victim.visit(answer)
-		victim.sees(401, "began in another browser")
-		w.stranger(victim)
-		attacker.visit(w.open.Base + "/admin/ui/login")
-		attacker.forge(w.open.Base+"/admin/ui/login/openid", "https://evil.example/", "next=/admin/ui/jobs")
-		attacker.sees(403, "")
-	}},
+	{
+		"a sign-in that an attacker began (login CSRF)",
+		"OpenID Connect Core 3.1.2.1, RFC 6749 10.12",
+		func(p *target) {
+			w, provider, person := p.atProvider()
+			attacker, victim := person(), person()
+			answer := provider.signsIn("nora", w.toProvider(attacker))
+			victim.visit(answer)
+			victim.sees(401, "begun in another browser")
+			w.stranger(victim)
+			w.toProvider(victim) // with a sign-in of her own under way
+			victim.visit(answer)
+			victim.sees(401, "began in another browser")
+			w.stranger(victim)
+			attacker.visit(w.open.Base + "/admin/ui/login")
+			attacker.forge(w.open.Base+"/admin/ui/login/openid", "https://evil.example/",
+				"next=/admin/ui/jobs")
+			attacker.sees(403, "")
+		},
+	},
 	{"the provider's answer a second time", "OpenID Connect Core 3.1.3.2", func(p *target) {
 		w, provider, person := p.atProvider()
 		b := person()
@@ -183,7 +205,8 @@ var signInAttacks = []attack{
 		}
 		b.visit(answer)
 		b.sees(200, "You are signed in")
-		p.want(w.do(w.open, "GET", strings.TrimPrefix(answer, w.open.Base), "Cookie", strings.Join(cookies, "; "), "Accept", "text/html"), 401, "over already")
+		p.want(w.do(w.open, "GET", strings.TrimPrefix(answer, w.open.Base), "Cookie",
+			strings.Join(cookies, "; "), "Accept", "text/html"), 401, "over already")
 	}},
 	{"sign-ins that are begun without end", "CWE-770", func(p *target) {
 		w, _, person := p.atProvider()
@@ -197,29 +220,39 @@ var signInAttacks = []attack{
 		before := kept()
 		for range 10 {
 			w.toProvider(person())
-			p.want(w.do(w.open, "GET", "/admin/ui/login/openid/callback?state=x&code=x", "Cookie", "__Host-ehi_openid=x; ehi_openid=x", "Accept", "text/html"), 401, "")
+			p.want(w.do(w.open, "GET", "/admin/ui/login/openid/callback?state=x&code=x", "Cookie",
+				"__Host-ehi_openid=x; ehi_openid=x", "Accept", "text/html"), 401, "")
 		}
 		if after := kept(); after > before {
 			p.t.Errorf("%d records are left", after-before)
 		}
 	}},
-	{"the provider's answer with another state, code or issuer", "RFC 9700 4.4, RFC 9207", func(p *target) {
-		w, provider, person := p.atProvider()
-		for name, value := range map[string]string{"state": "x", "code": "x", "iss": "https://evil.example", "error": "access_denied"} {
-			b := person()
-			u, err := url.Parse(provider.signsIn("adam", w.toProvider(b)))
-			if err != nil {
-				p.t.Fatal(err)
+	{
+		"the provider's answer with another state, code or issuer",
+		"RFC 9700 4.4, RFC 9207",
+		func(p *target) {
+			w, provider, person := p.atProvider()
+			for name, value := range map[string]string{
+				"state": "x",
+				"code":  "x",
+				"iss":   "https://evil.example",
+				"error": "access_denied",
+			} {
+				b := person()
+				u, err := url.Parse(provider.signsIn("adam", w.toProvider(b)))
+				if err != nil {
+					p.t.Fatal(err)
+				}
+				u.RawQuery = changed(u.Query(), []string{name, value}).Encode()
+				b.visit(u.String())
+				b.sees(401, "You are not signed in")
+				if strings.Contains(b.page, "access_denied") || strings.Contains(b.page, "evil") {
+					p.t.Errorf("the page repeats what the browser brought along: %s", b.page)
+				}
+				w.stranger(b)
 			}
-			u.RawQuery = changed(u.Query(), []string{name, value}).Encode()
-			b.visit(u.String())
-			b.sees(401, "You are not signed in")
-			if strings.Contains(b.page, "access_denied") || strings.Contains(b.page, "evil") {
-				p.t.Errorf("the page repeats what the browser brought along: %s", b.page)
-			}
-			w.stranger(b)
-		}
-	}},
+		},
+	},
 	{"somebody whom the provider gives no role", "CWE-863", func(p *target) {
 		w, provider, person := p.atProvider()
 		for _, name := range []string{"nina", "admin", "root", "ada"} {
@@ -274,7 +307,8 @@ var signInAttacks = []attack{
 		b.forge(p.open.Base+"/admin/ui/second-factor", "https://evil.example/", "do=remove")
 		b.sees(403, "")
 		p.refusesCode("forged", "")
-		p.want(p.do(p.staff("ada"), "DELETE", "/admin/accounts/admin/forged/second-factor", "Sec-Fetch-Site", "cross-site"), 403, "another site")
+		p.want(p.do(p.staff("ada"), "DELETE", "/admin/accounts/admin/forged/second-factor",
+			"Sec-Fetch-Site", "cross-site"), 403, "another site")
 		p.refusesCode("forged", "")
 	}},
 }

@@ -26,7 +26,9 @@ var away = map[string]func(*linktest.Wire, *bus.Bus){
 }
 
 // overWire returns a production server whose NATS can be made unavailable.
-func overWire(t *testing.T, change func(*node.Config)) (p *production, w *linktest.Wire, nats *bus.Bus) {
+func overWire(
+	t *testing.T, change func(*node.Config),
+) (p *production, w *linktest.Wire, nats *bus.Bus) {
 	t.Helper()
 	nats, err := bus.Open(t.Context(), bus.Config{
 		StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Access: bus.Access{Password: "of-the-test"},
@@ -37,7 +39,8 @@ func overWire(t *testing.T, change func(*node.Config)) (p *production, w *linkte
 	t.Cleanup(nats.Close)
 	w = linktest.NewWire(t, nats.ClientURL())
 	p = startProduction(t, func(c *node.Config) {
-		c.NATS, c.NATSAccess.Password, c.RegistrationToken = w.URL(), "of-the-test", registrationToken
+		c.NATS, c.NATSAccess.Password, c.RegistrationToken =
+			w.URL(), "of-the-test", registrationToken
 		if change != nil {
 			change(c)
 		}
@@ -61,31 +64,50 @@ func (p *production) asked(job string) (all []*asking) {
 	app, _ := p.letIn("app", "ann")
 	ann, ada := p.browserOf("ann"), p.staffBrowser("ada")
 	callers := []*asking{
-		{who: "nobody", by: p.open}, {who: "an application", by: app}, {who: "an administrator", by: p.staff("ada")},
-		{who: "a patient", by: p.open, header: []string{"Accept", "text/html", "Cookie", ann.cookies()}},
+		{who: "nobody", by: p.open},
+		{who: "an application", by: app},
+		{who: "an administrator", by: p.staff("ada")},
+		{
+			who:    "a patient",
+			by:     p.open,
+			header: []string{"Accept", "text/html", "Cookie", ann.cookies()},
+		},
 		{
 			who: "an administrator's browser", by: p.open,
 			header: []string{"Accept", "text/html", "Cookie", ada.cookies()},
 		},
 	}
-	fill := strings.NewReplacer("/Patient/{id}", "/Patient/"+p.ann, "/jobs/{id}", "/jobs/"+job, "/requests/{id}",
-		"/requests/"+job, "/clients/{id}", "/clients/app", "{id}", "any", "{file}", "Patient.ndjson",
+	fill := strings.NewReplacer("/Patient/{id}", "/Patient/"+p.ann, "/jobs/{id}", "/jobs/"+job,
+		"/requests/{id}",
+		"/requests/"+job, "/clients/{id}", "/clients/app", "{id}", "any", "{file}",
+		"Patient.ndjson",
 		"{kind}", "patient", "{name}", "ann")
 	for _, o := range openapi.Operations() {
 		starts := strings.HasSuffix(o.Path, "export") || strings.HasSuffix(o.Path, "export-v4")
 		endless := strings.HasSuffix(o.Path, "/events") || strings.HasSuffix(o.Path, "/logout")
-		if o.Method != http.MethodGet || starts || endless || strings.Contains(o.Path, "{profile}") ||
+		if o.Method != http.MethodGet || starts || endless ||
+			strings.Contains(o.Path, "{profile}") ||
 			o.Path == "/admin/backup" {
 			continue
 		}
 		for _, c := range callers {
-			all = append(all, &asking{who: c.who, path: fill.Replace(o.Path), by: c.by, header: c.header})
+			all = append(all, &asking{
+				who:    c.who,
+				path:   fill.Replace(o.Path),
+				by:     c.by,
+				header: c.header,
+			})
 		}
 	}
 	authorize := "/auth/authorize?" + p.request("app").Encode()
 	consent := "/authorize-app?" + p.request("app").Encode()
 	for _, path := range []string{authorize, consent} {
-		all = append(all, &asking{who: "a patient", path: path, by: p.open, header: callers[3].header})
+		all = append(all, &asking{
+			who:    "a patient",
+			path:   path,
+			by:     p.open,
+			header: callers[3].header,
+		})
 	}
 	return all
 }
@@ -139,13 +161,15 @@ func TestNoRequestIsRefusedBecauseNATSIsAway(t *testing.T) {
 					said := "503"
 					switch {
 					case got.Status == http.StatusServiceUnavailable && a.path == "/readyz":
-					case got.Status == http.StatusServiceUnavailable && got.Header.Get("Retry-After") == "":
+					case got.Status == http.StatusServiceUnavailable &&
+						got.Header.Get("Retry-After") == "":
 						t.Errorf("%v: 503 without Retry-After", a)
 					case got.Status == http.StatusServiceUnavailable:
 					case got.Status == before && a.leads == led:
 						said = "as before"
 					default:
-						t.Errorf("%v: %d %s became %d %s: %.200s", a, before, led, got.Status, a.leads, got.Body)
+						t.Errorf("%v: %d %s became %d %s: %.200s", a, before, led, got.Status,
+							a.leads, got.Body)
 					}
 					mu.Lock()
 					defer mu.Unlock()
@@ -196,8 +220,9 @@ func TestDownloadsGoOnWhileNATSIsAway(t *testing.T) {
 			ann, ada := p.browserOf("ann"), p.staffBrowser("ada")
 			requests := map[string]*client.Client{
 				"/jobs/" + j.ID + "/download/attachments/scan.pdf": app,
-				"/my/requests/" + j.ID + "/documents/scan.pdf":     p.open.WithCookies(ann.cookies()),
-				"/admin/ui/jobs/" + j.ID + "/documents/scan.pdf":   p.open.WithCookies(ada.cookies()),
+				"/my/requests/" + j.ID +
+					"/documents/scan.pdf": p.open.WithCookies(ann.cookies()),
+				"/admin/ui/jobs/" + j.ID + "/documents/scan.pdf": p.open.WithCookies(ada.cookies()),
 			}
 			begun, goOn := make(chan string, len(requests)), make(chan struct{})
 			ends := make(chan error, len(requests))
@@ -237,7 +262,8 @@ func TestDownloadsGoOnWhileNATSIsAway(t *testing.T) {
 				return time.Since(began) > 6*time.Second
 			})
 			began = time.Now()
-			if data, err := app.Download(t.Context(), m.Output[0].URL); err != nil || len(data) == 0 {
+			data, err := app.Download(t.Context(), m.Output[0].URL)
+			if err != nil || len(data) == 0 {
 				t.Errorf("a new download: %d bytes, %v", len(data), err)
 			}
 			if took := time.Since(began); took > 5*time.Second {

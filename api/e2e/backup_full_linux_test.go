@@ -32,7 +32,8 @@ func command(t *testing.T, binary string, args ...string) (code int, said string
 func TestABackupThatFailsNamesItsArchiveAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	binary, data := built.Command(t, "ehi-server/api"), t.TempDir()
-	if code, said := command(t, binary, "generate", "--data", data, "--patients", "200"); code != 0 {
+	if code, said := command(t, binary, "generate", "--data", data, "--patients",
+		"200"); code != 0 {
 		t.Fatal(said)
 	}
 	p := serveProgram(t, binary, small(data, "--rescue-below", "0")...)
@@ -53,7 +54,8 @@ func TestABackupThatFailsNamesItsArchiveAndLeavesNothing(t *testing.T) {
 	filestest.Mount(t, disk, "64k")
 	full := filepath.Join(disk, "full")
 	code, said := command(t, binary, "backup", "--data", data, full)
-	if code != 1 || !strings.Contains(said, "there is no backup "+full) || !strings.Contains(said, "no space left") {
+	if code != 1 || !strings.Contains(said, "there is no backup "+full) ||
+		!strings.Contains(said, "no space left") {
 		t.Errorf("onto a disk without room: exit %d\n%s", code, said)
 	}
 	if left, err := os.ReadDir(disk); err != nil || len(left) > 0 {
@@ -65,7 +67,8 @@ func TestABackupThatFailsNamesItsArchiveAndLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
-		{"backup", "verify", cut}, {"restore", "--data", filepath.Join(t.TempDir(), "restored"), cut},
+		{"backup", "verify", cut},
+		{"restore", "--data", filepath.Join(t.TempDir(), "restored"), cut},
 	} {
 		if code, said := command(t, binary, args...); code != 1 || !strings.Contains(said, cut) {
 			t.Errorf("%v of a cut archive: exit %d\n%s", args, code, said)

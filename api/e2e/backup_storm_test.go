@@ -81,22 +81,27 @@ func (s *storm) run(kill time.Duration, args ...string) (out string, err error) 
 // what returns what a data folder contains: the hashes of its files, and the records of its
 // state.
 func (s *storm) what(data string) map[string]string {
-	return s.held(data, bus.Config{StoreDir: filepath.Join(data, backup.NATSFolder), Audit: &bus.AuditConfig{}})
+	return s.held(data, bus.Config{
+		StoreDir: filepath.Join(data, backup.NATSFolder),
+		Audit:    &bus.AuditConfig{},
+	})
 }
 
 // held returns what a data folder and a state contain.
 func (s *storm) held(data string, state bus.Config) map[string]string {
 	held := map[string]string{}
 	for _, folder := range []string{"records", "exports", backup.SandboxKeys} {
-		err := filepath.WalkDir(filepath.Join(data, folder), func(path string, e fs.DirEntry, err error) error {
-			if err != nil || e.IsDir() || strings.HasPrefix(e.Name(), ".identity") || strings.Contains(path, "/.pairing/") {
+		err := filepath.WalkDir(filepath.Join(data, folder),
+			func(path string, e fs.DirEntry, err error) error {
+				if err != nil || e.IsDir() || strings.HasPrefix(e.Name(), ".identity") ||
+					strings.Contains(path, "/.pairing/") {
+					return err
+				}
+				text, err := os.ReadFile(path)
+				sum := sha256.Sum256(text)
+				held[strings.TrimPrefix(path, data)] = hex.EncodeToString(sum[:])
 				return err
-			}
-			text, err := os.ReadFile(path)
-			sum := sha256.Sum256(text)
-			held[strings.TrimPrefix(path, data)] = hex.EncodeToString(sum[:])
-			return err
-		})
+			})
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			s.Fatal(err)
 		}
@@ -133,7 +138,8 @@ func (s *storm) export(patient string) {
 		s.Fatal(err)
 	}
 	defer pat.Close()
-	j, err := pat.Start(ctx, "POST", "/no-form/auto-approve/fhir/Patient/"+patient+"/$ehi-export", nil)
+	j, err := pat.Start(ctx, "POST", "/no-form/auto-approve/fhir/Patient/"+patient+"/$ehi-export",
+		nil)
 	if err == nil {
 		_, err = pat.Wait(ctx, j.StatusURL, time.Millisecond)
 	}
@@ -150,7 +156,8 @@ func (s *storm) whole(data string) bool { return maps.Equal(s.what(data), s.want
 
 // killedBackup kills the command.
 func (s *storm) killedBackup(to string) {
-	out, err := s.run(1+time.Duration(s.rand.Int64N(int64(s.takes/3))), "backup", "--url", s.server, to)
+	out, err := s.run(1+time.Duration(s.rand.Int64N(int64(s.takes/3))), "backup", "--url", s.server,
+		to)
 	s.ends("backup killed", to, out, err)
 }
 
@@ -275,7 +282,8 @@ func (s *storm) killedRestore(what, data string, flags ...string) {
 		s.outcome("%s: the whole", what)
 		return
 	}
-	if out, err := s.run(0, args...); err != nil || backup.Unfinished(data) != nil || !s.whole(data) {
+	out, err := s.run(0, args...)
+	if err != nil || backup.Unfinished(data) != nil || !s.whole(data) {
 		s.Errorf("%s: it cannot be made again: %v, %s", what, err, out)
 	}
 }
@@ -333,7 +341,9 @@ func TestNoBackupOrRestoreSucceedsThatIsNone(t *testing.T) {
 		case 4:
 			s.killedRestore("restore killed", at)
 		case 5:
-			if err := errors.Join(os.Mkdir(at, 0o700), os.WriteFile(filepath.Join(at, "before"), nil, 0o600)); err != nil {
+			err := errors.Join(os.Mkdir(at, 0o700),
+				os.WriteFile(filepath.Join(at, "before"), nil, 0o600))
+			if err != nil {
 				t.Fatal(err)
 			}
 			s.killedRestore("restore over something killed", at, "--replace")

@@ -41,7 +41,9 @@ func TestABackupIsTheSameServer(t *testing.T) {
 	var want, wantAll []string
 	t.Run("taken", func(t *testing.T) {
 		var door sync.RWMutex
-		w := start(t, t.TempDir(), config(), node.Options{WrapSource: func(s source.Source) source.Source { return closable{s, &door} }})
+		w := start(t, t.TempDir(), config(), node.Options{
+			WrapSource: func(s source.Source) source.Source { return closable{s, &door} },
+		})
 		patient = w.demoPatient()
 		pat := w.patient(patient)
 		token = pat.Token
@@ -49,7 +51,9 @@ func TestABackupIsTheSameServer(t *testing.T) {
 		want = w.contents(pat, w.manifest(pat, finished))
 		reviewed = w.kickOff(pat, "/no-form", patient, nil)
 		w.wait(reviewed.ID, ehi.Retrieved)
-		if a, err := w.admin.AddFiles(t.Context(), reviewed.ID, client.File{Name: "letter.txt", Data: []byte("a letter")}); err != nil || a.Status != 200 {
+		if a, err := w.admin.AddFiles(t.Context(), reviewed.ID,
+			client.File{Name: "letter.txt", Data: []byte("a letter")}); err != nil ||
+			a.Status != 200 {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		open = w.kickOff(pat, "/auto-approve", patient, nil)
@@ -58,12 +62,14 @@ func TestABackupIsTheSameServer(t *testing.T) {
 		if err := pat.Delete(t.Context(), deleted.StatusURL); err != nil {
 			t.Fatal(err)
 		}
-		all, err := w.open.Service(t.Context(), "test_client_secret", "system/*.rs system/$ehi-export")
+		all, err := w.open.Service(t.Context(), "test_client_secret",
+			"system/*.rs system/$ehi-export")
 		if err != nil {
 			t.Fatal(err)
 		}
 		service = all.Token
-		if population, err = all.Start(t.Context(), "POST", "/no-form/auto-approve/fhir/$ehi-export", nil); err != nil {
+		if population, err = all.Start(t.Context(), "POST",
+			"/no-form/auto-approve/fhir/$ehi-export", nil); err != nil {
 			t.Fatal(err)
 		}
 		wantAll = w.contents(all, w.manifest(all, population))
@@ -101,13 +107,15 @@ func TestABackupIsTheSameServer(t *testing.T) {
 	if _, err := w.admin.Act(t.Context(), reviewed.ID, "approve"); err != nil {
 		t.Fatal(err)
 	}
-	w.want(w.do(pat, "GET", "/jobs/"+reviewed.ID+"/download/attachments/letter.txt"), 200, "a letter")
+	w.want(w.do(pat, "GET", "/jobs/"+reviewed.ID+"/download/attachments/letter.txt"), 200,
+		"a letter")
 	w.submit(pat, open.ID, everything())
 	if got := w.contents(pat, w.manifest(pat, here(open))); len(got) != len(want) {
 		t.Errorf("the form that was open led to %d files of %d", len(got), len(want))
 	}
 	// The keeper's round that publishes its command comes only after an hour here.
-	if err := w.node.Keeper.Reconcile(t.Context(), w.record(running.ID).RequestedAt.Add(1)); err != nil {
+	err := w.node.Keeper.Reconcile(t.Context(), w.record(running.ID).RequestedAt.Add(1))
+	if err != nil {
 		t.Fatal(err)
 	}
 	if got := w.contents(pat, w.manifest(pat, here(running))); !slices.Equal(got, want) {
@@ -127,7 +135,9 @@ func restored(t *testing.T, archive io.Reader, to backup.To) error {
 	if err != nil {
 		return err
 	}
-	_, err = backup.Restore(t.Context(), func(f func(r io.Reader) error) error { return f(bytes.NewReader(text)) }, to)
+	_, err = backup.Restore(t.Context(), func(f func(r io.Reader) error) error {
+		return f(bytes.NewReader(text))
+	}, to)
 	return err
 }
 
@@ -150,15 +160,22 @@ func TestARestoreRefusesWhatIsNoBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole := archive.Bytes()
-	for _, n := range []int{0, 10, len(whole) / 4, len(whole) / 2, len(whole) - 1000, len(whole) - 20} {
-		if err := restored(t, bytes.NewReader(whole[:n]), backup.To{Data: filepath.Join(t.TempDir(), "x")}); !errors.Is(err, backup.ErrCutOff) {
+	for _, n := range []int{
+		0, 10, len(whole) / 4, len(whole) / 2, len(whole) - 1000, len(whole) - 20,
+	} {
+		err := restored(t, bytes.NewReader(whole[:n]), backup.To{
+			Data: filepath.Join(t.TempDir(), "x"),
+		})
+		if !errors.Is(err, backup.ErrCutOff) {
 			t.Errorf("the first %d bytes of %d: %v", n, len(whole), err)
 		}
 	}
-	if err := restored(t, strings.NewReader("this is no archive, and never was one"), backup.To{Data: filepath.Join(t.TempDir(), "x")}); !errors.Is(err, backup.ErrForeign) {
+	if err := restored(t, strings.NewReader("this is no archive, and never was one"),
+		backup.To{Data: filepath.Join(t.TempDir(), "x")}); !errors.Is(err, backup.ErrForeign) {
 		t.Errorf("a text: %v", err)
 	}
-	if err := restored(t, bytes.NewReader(whole), backup.To{Data: w.data}); !errors.Is(err, backup.ErrNotEmpty) {
+	if err := restored(t, bytes.NewReader(whole), backup.To{Data: w.data}); !errors.Is(err,
+		backup.ErrNotEmpty) {
 		t.Errorf("over a server's folder: %v", err)
 	}
 	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
@@ -166,13 +183,26 @@ func TestARestoreRefusesWhatIsNoBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nats.Close)
-	if err := restored(t, bytes.NewReader(whole), backup.To{Data: filepath.Join(t.TempDir(), "x"), NATS: nats.ClientURL()}); err != nil {
+	err = restored(t, bytes.NewReader(whole), backup.To{
+		Data: filepath.Join(t.TempDir(), "x"),
+		NATS: nats.ClientURL(),
+	})
+	if err != nil {
 		t.Errorf("into an external NATS: %v", err)
 	}
-	if err := nats.Jobs.Create(t.Context(), &ehi.Job{Version: ehi.RecordVersion, ID: "a", Status: ehi.AwaitingInput}); err != nil {
+	err = nats.Jobs.Create(t.Context(), &ehi.Job{
+		Version: ehi.RecordVersion,
+		ID:      "a",
+		Status:  ehi.AwaitingInput,
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := restored(t, bytes.NewReader(whole), backup.To{Data: filepath.Join(t.TempDir(), "x"), NATS: nats.ClientURL()}); !errors.Is(err, backup.ErrNotEmpty) {
+	err = restored(t, bytes.NewReader(whole), backup.To{
+		Data: filepath.Join(t.TempDir(), "x"),
+		NATS: nats.ClientURL(),
+	})
+	if !errors.Is(err, backup.ErrNotEmpty) {
 		t.Errorf("over the state of an external NATS: %v", err)
 	}
 }
@@ -185,9 +215,11 @@ func TestBackupAndRestoreCommands(t *testing.T) {
 		out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput()
 		return string(out), err
 	}
-	data, archive, back := filepath.Join(dir, "data"), filepath.Join(dir, "backup.tar.zst"), filepath.Join(dir, "restored")
+	data, archive, back := filepath.Join(dir, "data"), filepath.Join(dir, "backup.tar.zst"),
+		filepath.Join(dir, "restored")
 	p := serveProgram(t, binary, "--data", data)
-	if out, err := run("backup", "--data", data, archive); err == nil || !strings.Contains(out, "held by another process") || !strings.Contains(out, "--url") {
+	if out, err := run("backup", "--data", data, archive); err == nil ||
+		!strings.Contains(out, "held by another process") || !strings.Contains(out, "--url") {
 		t.Errorf("a backup behind a server's back: %v %s", err, out)
 	}
 	if _, err := os.Stat(archive); err == nil {
@@ -208,10 +240,12 @@ func TestBackupAndRestoreCommands(t *testing.T) {
 	if err := os.WriteFile(identity, []byte(mine.String()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := run("backup", "--url", p.url, "--recipient", mine.Recipient().String(), sealed); err != nil {
+	out, err := run("backup", "--url", p.url, "--recipient", mine.Recipient().String(), sealed)
+	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if out, err := run("restore", "--data", back, sealed); err == nil || !strings.Contains(out, "is encrypted") {
+	if out, err := run("restore", "--data", back, sealed); err == nil ||
+		!strings.Contains(out, "is encrypted") {
 		t.Errorf("an encrypted archive without its key: %v %s", err, out)
 	}
 	if out, err := run("restore", "--data", back, "--identity", identity, sealed); err != nil {
@@ -229,12 +263,14 @@ func TestBackupAndRestoreCommands(t *testing.T) {
 		if out, err := run("restore", "--data", to, from); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		if out, err := run("restore", "--data", to, from); err == nil || !strings.Contains(out, "something already") {
+		out, err := run("restore", "--data", to, from)
+		if err == nil || !strings.Contains(out, "something already") {
 			t.Errorf("a second restore: %v %s", err, out)
 		}
 		p := serveProgram(t, binary, "--data", to, "--no-demo")
 		open := client.New(p.url)
-		if _, _, err := open.Authorize(t.Context(), "00000000-0000-4000-8000-161d100b05e5"); err != nil {
+		_, _, err = open.Authorize(t.Context(), "00000000-0000-4000-8000-161d100b05e5")
+		if err != nil {
 			t.Error(err)
 		}
 		open.Close()
@@ -254,9 +290,16 @@ func TestWhatARestoreHasLeftIsOpenedByNobody(t *testing.T) {
 		}
 		data := filepath.Join(dir, "data")
 		for _, args := range [][]string{
-			{"serve", "--addr", "127.0.0.1:0"}, {"import", dir}, {"generate"}, {"doctor"}, {"client", "list"}, {"account", "list"}, {"keys", "list"},
+			{"serve", "--addr", "127.0.0.1:0"},
+			{"import", dir},
+			{"generate"},
+			{"doctor"},
+			{"client", "list"},
+			{"account", "list"},
+			{"keys", "list"},
 		} {
-			out, err := exec.CommandContext(t.Context(), binary, append(args, "--data", data)...).CombinedOutput()
+			out, err := exec.CommandContext(t.Context(), binary,
+				append(args, "--data", data)...).CombinedOutput()
 			if err == nil || !strings.Contains(string(out), "restore was not finished") {
 				t.Errorf("%s, %q: %v, %s", left, args, err, out)
 			}
@@ -271,7 +314,14 @@ func TestWhatARestoreHasLeftIsOpenedByNobody(t *testing.T) {
 func TestASecondServerOnAFolderIsRefused(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
-	for name, cfg := range map[string]node.Config{"its records": config(), "its state": func() node.Config { c := config(); c.Source = "synthetic:patients=1"; return c }()} {
+	for name, cfg := range map[string]node.Config{
+		"its records": config(),
+		"its state": func() node.Config {
+			c := config()
+			c.Source = "synthetic:patients=1"
+			return c
+		}(),
+	} {
 		_, err := node.Open(t.Context(), cfg, w.data, slog.New(slog.DiscardHandler), node.Options{})
 		if err == nil || !strings.Contains(err.Error(), "held by another process") {
 			t.Errorf("%s: %v", name, err)
@@ -288,7 +338,13 @@ func TestABackupOverHTTPIsItsRecipientsAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, query := range []string{"recipient=", "recipient=age1", "recipient=" + mine.String(), "recipients=" + mine.Recipient().String(), "recipient=" + mine.Recipient().String() + "&recipient=x"} {
+	for _, query := range []string{
+		"recipient=",
+		"recipient=age1",
+		"recipient=" + mine.String(),
+		"recipients=" + mine.Recipient().String(),
+		"recipient=" + mine.Recipient().String() + "&recipient=x",
+	} {
 		w.want(w.do(w.admin, "GET", "/admin/backup?"+query), 400, "recipient")
 	}
 	a := w.do(w.admin, "GET", "/admin/backup?recipient="+mine.Recipient().String())
@@ -305,7 +361,8 @@ func TestABackupOverHTTPIsItsRecipientsAlone(t *testing.T) {
 	if err := restoreSealed(t, a.Body[:len(a.Body)-1], mine); err == nil {
 		t.Error("an encrypted archive is restored that was cut off")
 	}
-	w.want(w.do(w.admin, "GET", "/admin/audit?action=backup&limit=0"), 200, "encrypted for "+mine.Recipient().String())
+	w.want(w.do(w.admin, "GET", "/admin/audit?action=backup&limit=0"), 200,
+		"encrypted for "+mine.Recipient().String())
 }
 
 // restoreSealed restores an encrypted archive into a new folder. A nil key means none.
@@ -333,7 +390,10 @@ func TestABackupOfASilentServerIsGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, silent := range map[string]func(*http.Response) error{
-		"at the log-in": func(r *http.Response) error { <-r.Request.Context().Done(); return r.Request.Context().Err() },
+		"at the log-in": func(r *http.Response) error {
+			<-r.Request.Context().Done()
+			return r.Request.Context().Err()
+		},
 		"before the archive": func(r *http.Response) error {
 			if r.Request.URL.Path == "/admin/backup" {
 				<-r.Request.Context().Done()
@@ -354,7 +414,8 @@ func TestABackupOfASilentServerIsGivenUp(t *testing.T) {
 			proxy := httptest.NewServer(forward)
 			defer proxy.Close()
 			archive := filepath.Join(t.TempDir(), "archive")
-			cmd := exec.CommandContext(t.Context(), binary, "backup", "--url", proxy.URL, "--silence", "1s", archive)
+			cmd := exec.CommandContext(t.Context(), binary, "backup", "--url", proxy.URL,
+				"--silence", "1s", archive)
 			out, err := cmd.CombinedOutput()
 			if err == nil || !strings.Contains(string(out), proxy.URL+" has sent nothing for 1s") {
 				t.Errorf("%v: %s", err, out)

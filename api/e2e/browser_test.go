@@ -37,8 +37,9 @@ func (f *findings) add(s string) {
 	f.list = append(f.list, s)
 }
 
-// browsing bounds how many tests have browsers at once: each browser is several processes, and more of
-// them starve one another on two processors. Its holders are those tests; one may open several.
+// browsing bounds how many tests have browsers at once: each browser is several processes, and
+// more of them starve one another on two processors. Its holders are those tests; one may open
+// several.
 var browsing = struct {
 	slots   chan struct{}
 	holders sync.Map
@@ -67,23 +68,28 @@ func openBrowser(t *testing.T, origins ...string) (context.Context, *findings) {
 		t.Skipf("no Chromium on this machine: %v", err)
 	}
 	takeTurn(t)
-	alloc, stopAlloc := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox,
-		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("ignore-certificate-errors", true), // of servers that have signed theirs themselves
-		chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(360, 800))...)
+	alloc, stopAlloc := chromedp.NewExecAllocator(t.Context(),
+		append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox,
+			chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true),
+			chromedp.Flag("disable-component-update", true),
+			// of servers that have signed theirs themselves
+			chromedp.Flag("ignore-certificate-errors", true),
+			chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(360, 800))...)
 	f := &findings{}
 	ctx, stop := chromedp.NewContext(alloc, chromedp.WithListener(func(ev any) {
 		switch e := ev.(type) {
 		case *cdpruntime.EventExceptionThrown:
 			f.add("exception: " + e.ExceptionDetails.Text)
 		case *log.EventEntryAdded:
-			if e.Entry.Level == "verbose" { // advice to the page's author: a picker has no user name to fill in
+			// advice to the page's author: a picker has no user name to fill in
+			if e.Entry.Level == "verbose" {
 				return
 			}
 			f.add("log: " + e.Entry.Text + " " + e.Entry.URL)
 		case *network.EventRequestWillBeSent:
 			u, err := url.Parse(e.Request.URL)
-			if err == nil && u.Scheme != "data" && u.Scheme != "about" && !strings.Contains(strings.Join(origins, " "), u.Host) {
+			if err == nil && u.Scheme != "data" && u.Scheme != "about" &&
+				!strings.Contains(strings.Join(origins, " "), u.Host) {
 				f.add("request to another origin: " + e.Request.URL)
 			}
 		}
@@ -94,7 +100,8 @@ func openBrowser(t *testing.T, origins ...string) (context.Context, *findings) {
 		stop()
 		stopAlloc()
 	})
-	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil { // the browser lives as long as the context of the first step
+	// the browser lives as long as the context of the first step
+	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil {
 		t.Fatal(err)
 	}
 	return ctx, f
@@ -115,7 +122,14 @@ func TestPagesInARealBrowserByKeyboard(t *testing.T) {
 	ctx, found := openBrowser(t, w.open.Base, app.URL)
 	p := w.demoPatient()
 	pat := w.patient(p)
-	q := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {app.URL + "/cb"}, "scope": {"patient/$ehi-export"}, "state": {"s"}, "aud": {w.open.Base + "/fhir"}}
+	q := url.Values{
+		"response_type": {"code"},
+		"client_id":     {client.ClientID},
+		"redirect_uri":  {app.URL + "/cb"},
+		"scope":         {"patient/$ehi-export"},
+		"state":         {"s"},
+		"aud":           {w.open.Base + "/fhir"},
+	}
 	j := w.kickOff(pat, "", p, nil)
 	key := func(keys ...string) {
 		t.Helper()
@@ -137,7 +151,9 @@ func TestPagesInARealBrowserByKeyboard(t *testing.T) {
 		t.Fatalf("after the consent at %s", at)
 	}
 
-	do(t, ctx, chromedp.Navigate(w.open.Base+"/jobs/"+j.ID+"/customize?redirect="+url.QueryEscape(app.URL+"/done")), chromedp.WaitVisible("#p-visits"))
+	do(t, ctx,
+		chromedp.Navigate(w.open.Base+"/jobs/"+j.ID+"/customize?redirect="+
+			url.QueryEscape(app.URL+"/done")), chromedp.WaitVisible("#p-visits"))
 	named(t, ctx)
 	tabTo(t, ctx, "#p-visits")
 	key(" ", kb.Tab, "02012015") // from
@@ -150,7 +166,8 @@ func TestPagesInARealBrowserByKeyboard(t *testing.T) {
 		t.Fatalf("after the form at %s", at)
 	}
 	job := w.wait(j.ID, ehi.Retrieved)
-	if !job.Parameters["visits"].Enabled || !job.Parameters["labs"].Enabled || job.Parameters["billing"].Enabled || job.Counts["Encounter"] == 0 {
+	if !job.Parameters["visits"].Enabled || !job.Parameters["labs"].Enabled ||
+		job.Parameters["billing"].Enabled || job.Counts["Encounter"] == 0 {
 		t.Errorf("the form said %+v", job)
 	}
 	for _, f := range found.list {
@@ -192,10 +209,12 @@ func TestProductionPagesInARealBrowser(t *testing.T) {
 	if err != nil || at.Query().Get("code") == "" {
 		t.Fatalf("after the consent at %s", at)
 	}
-	got := p.tokens(p.post("/auth/token", p.redemption("app", at.Query().Get("code"), "redirect_uri", app.URL+"/cb")))
+	got := p.tokens(p.post("/auth/token",
+		p.redemption("app", at.Query().Get("code"), "redirect_uri", app.URL+"/cb")))
 	pat := p.open.WithToken(got.AccessToken)
 	j := p.kickOff(pat, "", p.ann, nil)
-	do(t, ctx, chromedp.Navigate(p.open.Base+"/jobs/"+j.ID+"/customize"), chromedp.WaitVisible("#p-labs"))
+	do(t, ctx, chromedp.Navigate(p.open.Base+"/jobs/"+j.ID+"/customize"),
+		chromedp.WaitVisible("#p-labs"))
 	tabTo(t, ctx, "#p-labs")
 	key(" ")
 	tabTo(t, ctx, "#p-labs-notes")
@@ -221,7 +240,9 @@ func TestProductionPagesInARealBrowser(t *testing.T) {
 // fits requires that a page fits the width of the window, without scrolling sideways.
 func fits(t *testing.T, ctx context.Context) {
 	t.Helper()
-	wide, err := chromedp.Run(ctx, chromedp.Evaluate[float64](`document.documentElement.scrollWidth - document.documentElement.clientWidth`))
+	wide, err := chromedp.Run(ctx,
+		chromedp.Evaluate[float64](
+			`document.documentElement.scrollWidth - document.documentElement.clientWidth`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +256,9 @@ func tabTo(t *testing.T, ctx context.Context, selector string) {
 	t.Helper()
 	for range 200 {
 		do(t, ctx, chromedp.KeyEvent(kb.Tab))
-		there, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`document.activeElement?.matches(`+strconv.Quote(selector)+`) ?? false`))
+		there, err := chromedp.Run(ctx,
+			chromedp.Evaluate[bool](`document.activeElement?.matches(`+strconv.Quote(selector)+
+				`) ?? false`))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -257,7 +280,10 @@ func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Voi
 		err := chromedp.Do(short, step)
 		stop()
 		if err != nil {
-			shown, e := chromedp.Run(ctx, chromedp.Evaluate[string](`location.href + "\nwith the focus on " + document.activeElement?.outerHTML.slice(0, 200) + "\n" + document.body.innerText.slice(0, 5000)`))
+			shown, e := chromedp.Run(ctx,
+				chromedp.Evaluate[string](`location.href + "\nwith the focus on " + `+
+					`document.activeElement?.outerHTML.slice(0, 200) + "\n" + `+
+					`document.body.innerText.slice(0, 5000)`))
 			t.Fatalf("step %d: %v; the page (%v): %s", i+1, err, e, shown)
 		}
 	}
@@ -275,7 +301,9 @@ func location(t *testing.T, ctx context.Context) string {
 // named requires that every field of a page has an accessible name, from a label or aria-label.
 func named(t *testing.T, ctx context.Context) {
 	t.Helper()
-	unnamed, err := chromedp.Run(ctx, chromedp.Evaluate[string](`[...document.querySelectorAll('input:not([type=hidden]),select,button')]
+	unnamed, err := chromedp.Run(ctx,
+		chromedp.Evaluate[string](
+			`[...document.querySelectorAll('input:not([type=hidden]),select,button')]
 		.filter(e => !(e.labels && e.labels.length) && !e.ariaLabel && !e.textContent.trim()).map(e => e.id || e.name).join(' ')`))
 	if err != nil || unnamed != "" {
 		t.Fatalf("fields without a name: %q, %v", unnamed, err)

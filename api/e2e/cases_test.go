@@ -87,7 +87,8 @@ func TestCaseEncodings(t *testing.T) {
 	if !utf8.ValidString(text) {
 		t.Errorf("exported: %q", text)
 	}
-	if all, _ := w.bulk(w.service("system/*.rs"), http.MethodGet, "/fhir/$export", nil); all["Patient/lat1"] != nil {
+	all, _ := w.bulk(w.service("system/*.rs"), http.MethodGet, "/fhir/$export", nil)
+	if all["Patient/lat1"] != nil {
 		t.Error("a line that is no UTF-8 is exported")
 	}
 }
@@ -97,7 +98,8 @@ func TestCaseEncodings(t *testing.T) {
 func TestCaseConditionalReferences(t *testing.T) {
 	t.Parallel()
 	dir := records.Cases(t, "conditional-references")
-	patient, results := filepath.Join(dir, "a-patient.json"), filepath.Join(dir, "b-later-results.json")
+	patient, results :=
+		filepath.Join(dir, "a-patient.json"), filepath.Join(dir, "b-later-results.json")
 	for _, order := range [][]string{{patient, results}, {results, patient}} {
 		w := startOn(t, order...)
 		got, text := w.export("21111111-1111-4111-8111-111111111111", nil)
@@ -121,8 +123,9 @@ func TestCaseRelevantProvenance(t *testing.T) {
 	t.Parallel()
 	w := startOn(t, records.Cases(t, "relevant-provenance"))
 	c := w.service("system/*.rs system/$ehi-export")
-	got, _ := w.bulk(c, http.MethodGet, "/fhir/$export?_type=Observation&_typeFilter=Observation%3Fstatus%3Dfinal"+
-		"&includeAssociatedData=RelevantProvenanceResources", nil)
+	got, _ := w.bulk(c, http.MethodGet,
+		"/fhir/$export?_type=Observation&_typeFilter=Observation%3Fstatus%3Dfinal"+
+			"&includeAssociatedData=RelevantProvenanceResources", nil)
 	exportHas(t, got, "Observation/elo1", "Provenance/elp1")
 }
 
@@ -132,8 +135,10 @@ func TestCaseCompartment(t *testing.T) {
 	w := startOn(t, records.Cases(t, "compartment"))
 	got, _ := w.export("sup1", nil)
 	for _, key := range []string{
-		"Patient/sup1", "SupplyRequest/sr-deliver", "ImagingStudy/im1", "Practitioner/p9", "Device/dev-sup1",
-		"Contract/con1", "Binary/bin-sec1", "Task/task-focus", "Linkage/link1", "BiologicallyDerivedProduct/bdp1",
+		"Patient/sup1", "SupplyRequest/sr-deliver", "ImagingStudy/im1", "Practitioner/p9",
+		"Device/dev-sup1",
+		"Contract/con1", "Binary/bin-sec1", "Task/task-focus", "Linkage/link1",
+		"BiologicallyDerivedProduct/bdp1",
 	} {
 		if got[key] == nil {
 			t.Errorf("%s is not in the record", key)
@@ -149,8 +154,9 @@ func TestCaseCompartment(t *testing.T) {
 func TestCaseReleaseLeaks(t *testing.T) {
 	t.Parallel()
 	w := startOn(t, records.Cases(t, "release-leaks"))
-	got, text := w.export("rel-patient-0001", everything("a:hiv", "a:alcoholAndDrug", "a:mentalHealth",
-		"a:confidential", "a:domesticViolence", "a:sexualAssault", "a:genetic", "a:other"))
+	got, text := w.export("rel-patient-0001",
+		everything("a:hiv", "a:alcoholAndDrug", "a:mentalHealth",
+			"a:confidential", "a:domesticViolence", "a:sexualAssault", "a:genetic", "a:other"))
 	for _, key := range []string{
 		"Observation/hiv-observation-withheld-0001", "MedicationRequest/mr-hiv-0001",
 		"Condition/cond-escaped-0001", "Provenance/prov-order-0001", "DiagnosticReport/dr-absolute",

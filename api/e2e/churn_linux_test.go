@@ -38,7 +38,8 @@ func (p *production) served(address string) error {
 	if err := conn.HandshakeContext(p.t.Context()); err != nil {
 		return fmt.Errorf("handshake: %w", err)
 	}
-	if _, err := io.WriteString(conn, "GET /fhir/metadata HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(conn,
+		"GET /fhir/metadata HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		return err
 	}
 	a, err := http.ReadResponse(bufio.NewReader(conn), nil)

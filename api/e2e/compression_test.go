@@ -61,33 +61,44 @@ func TestCompressedFilesSuitEveryClient(t *testing.T) {
 			for _, accepted := range []string{"", "gzip", "zstd", "br, gzip;q=0"} {
 				a := w.do(pat, "GET", e.URL, "Accept-Encoding", accepted)
 				coding := a.Header.Get("Content-Encoding")
-				if coding != "" && coding != accepted || a.Status != 200 || a.Header.Get("Vary") != "Accept-Encoding" {
-					t.Fatalf("%s stored as %q, accepted %q: %d %v", e.URL, compression, accepted, a.Status, a.Header)
+				if coding != "" && coding != accepted || a.Status != 200 ||
+					a.Header.Get("Vary") != "Accept-Encoding" {
+					t.Fatalf("%s stored as %q, accepted %q: %d %v", e.URL, compression, accepted,
+						a.Status, a.Header)
 				}
-				if length := a.Header.Get("Content-Length"); length != "" && length != strconv.Itoa(len(a.Body)) {
+				length := a.Header.Get("Content-Length")
+				if length != "" && length != strconv.Itoa(len(a.Body)) {
 					t.Errorf("Content-Length %s of %d bytes", length, len(a.Body))
 				}
-				if a.Header.Get("Accept-Ranges") == "bytes" && coding != "" && a.Header.Get("Content-Length") != "" {
+				if a.Header.Get("Accept-Ranges") == "bytes" && coding != "" &&
+					a.Header.Get("Content-Length") != "" {
 					stored[coding] = true
 				}
 				plain, err := unpack(coding, a.Body)
 				if err != nil || int64(bytes.Count(plain, []byte{'\n'})) != e.Count {
-					t.Fatalf("%s as %q: %d lines, %v", e.URL, coding, bytes.Count(plain, []byte{'\n'}), err)
+					t.Fatalf("%s as %q: %d lines, %v", e.URL, coding,
+						bytes.Count(plain, []byte{'\n'}), err)
 				}
-				if before := files[compression][e.Type]; before != nil && !bytes.Equal(before, plain) {
+				before := files[compression][e.Type]
+				if before != nil && !bytes.Equal(before, plain) {
 					t.Errorf("%s as %q differs", e.URL, coding)
 				}
 				files[compression][e.Type] = plain
-				if b := w.do(pat, "GET", e.URL, "Accept-Encoding", accepted, "If-None-Match", a.Header.Get("ETag")); b.Status != 304 {
+				b := w.do(pat, "GET", e.URL, "Accept-Encoding", accepted, "If-None-Match",
+					a.Header.Get("ETag"))
+				if b.Status != 304 {
 					t.Errorf("%s with its own tag: %d", e.URL, b.Status)
 				}
-				if h := w.do(pat, "HEAD", e.URL, "Accept-Encoding", accepted); h.Status != 200 || len(h.Body) > 0 || h.Header.Get("ETag") != a.Header.Get("ETag") {
+				h := w.do(pat, "HEAD", e.URL, "Accept-Encoding", accepted)
+				if h.Status != 200 || len(h.Body) > 0 ||
+					h.Header.Get("ETag") != a.Header.Get("ETag") {
 					t.Errorf("HEAD %s: %d %v", e.URL, h.Status, h.Header)
 				}
 			}
 		}
 		want := map[string]string{"gzip": "gzip", "zstd": "zstd", "": "zstd"}[compression]
-		if fmt.Sprint(stored) != fmt.Sprint(map[string]bool{want: true}) && want != "" || want == "" && len(stored) > 0 {
+		if fmt.Sprint(stored) != fmt.Sprint(map[string]bool{want: true}) && want != "" ||
+			want == "" && len(stored) > 0 {
 			t.Errorf("%q is sent as it is stored in %v", compression, stored)
 		}
 		for typ, plain := range files["identity"] {
@@ -96,7 +107,8 @@ func TestCompressedFilesSuitEveryClient(t *testing.T) {
 			}
 		}
 	}
-	w.wantOutcome(w.do(pat, "POST", "/fhir/Patient/"+p+"/$ehi-export?_compression=rar"), 400, "_compression")
+	w.wantOutcome(w.do(pat, "POST", "/fhir/Patient/"+p+"/$ehi-export?_compression=rar"), 400,
+		"_compression")
 }
 
 // A range of a compressed file refers to the bytes that are sent. If the file must be
@@ -106,7 +118,8 @@ func TestRangesOfCompressedFiles(t *testing.T) {
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
-	j, err := pat.Start(t.Context(), "POST", "/no-form/auto-approve/fhir/Patient/"+p+"/$ehi-export?_compression=gzip", nil)
+	j, err := pat.Start(t.Context(), "POST",
+		"/no-form/auto-approve/fhir/Patient/"+p+"/$ehi-export?_compression=gzip", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +130,10 @@ func TestRangesOfCompressedFiles(t *testing.T) {
 	if part.Status != 206 || !bytes.Equal(part.Body, whole.Body[10:20]) {
 		t.Errorf("range as stored: %d, %d bytes", part.Status, len(part.Body))
 	}
-	if plain := w.do(pat, "GET", url, "Range", "bytes=10-19"); plain.Status != 200 || plain.Header.Get("Accept-Ranges") != "none" || len(plain.Body) <= len(whole.Body) {
-		t.Errorf("range of an unpacked file: %d, %d bytes, %v", plain.Status, len(plain.Body), plain.Header)
+	plain := w.do(pat, "GET", url, "Range", "bytes=10-19")
+	if plain.Status != 200 || plain.Header.Get("Accept-Ranges") != "none" ||
+		len(plain.Body) <= len(whole.Body) {
+		t.Errorf("range of an unpacked file: %d, %d bytes, %v", plain.Status, len(plain.Body),
+			plain.Header)
 	}
 }

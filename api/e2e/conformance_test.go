@@ -20,7 +20,8 @@ import (
 // kickedOff returns the raw response to a kick-off.
 func (w *world) kickedOff(c *client.Client, base, patient string) *client.Answer {
 	w.t.Helper()
-	a := w.do(c, http.MethodPost, base+"/fhir/Patient/"+patient+"/$ehi-export", "Prefer", "respond-async")
+	a := w.do(c, http.MethodPost, base+"/fhir/Patient/"+patient+"/$ehi-export", "Prefer",
+		"respond-async")
 	if a.Status != http.StatusAccepted {
 		w.t.Fatalf("a kick-off is answered %d %.300s", a.Status, a.Body)
 	}
@@ -36,7 +37,10 @@ func TestEHI2TheLinkLeadsToTheOpenForm(t *testing.T) {
 	p := w.demoPatient()
 	const back = "https://app.example/cb"
 	_, _, err := w.admin.AddClient(t.Context(), auth.Client{
-		ID: "other", Name: "Another application", RedirectURIs: []string{back}, Scope: "patient/$ehi-export",
+		ID:           "other",
+		Name:         "Another application",
+		RedirectURIs: []string{back},
+		Scope:        "patient/$ehi-export",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -46,8 +50,14 @@ func TestEHI2TheLinkLeadsToTheOpenForm(t *testing.T) {
 		c    *client.Client
 		link *regexp.Regexp
 	}{
-		"the sandbox's client": {w.patient(p), regexp.MustCompile(`^(http[^<>;]+); rel="patient-interaction"$`)},
-		"another client":       {other, regexp.MustCompile(`^<(http[^<>;]+)>; rel="patient-interaction"$`)},
+		"the sandbox's client": {
+			w.patient(p),
+			regexp.MustCompile(`^(http[^<>;]+); rel="patient-interaction"$`),
+		},
+		"another client": {
+			other,
+			regexp.MustCompile(`^<(http[^<>;]+)>; rel="patient-interaction"$`),
+		},
 	} {
 		a := w.kickedOff(as.c, "", p)
 		status, link := a.Header.Get("Content-Location"), a.Header.Get("Link")
@@ -55,14 +65,18 @@ func TestEHI2TheLinkLeadsToTheOpenForm(t *testing.T) {
 		if found == nil || found[1] != strings.TrimSuffix(status, "/status")+"/customize" {
 			t.Errorf("%s: Link %q", name, link)
 		}
-		if a := w.do(as.c, http.MethodGet, status); a.Status != http.StatusAccepted || a.Header.Get("Link") != link {
+		if a := w.do(as.c, http.MethodGet, status); a.Status != http.StatusAccepted ||
+			a.Header.Get("Link") != link {
 			t.Errorf("%s: a status is answered %d, Link %q", name, a.Status, a.Header.Get("Link"))
 		}
-		id := strings.TrimSuffix(status[strings.LastIndex(status, "/jobs/")+len("/jobs/"):], "/status")
+		id := strings.TrimSuffix(status[strings.LastIndex(status, "/jobs/")+len("/jobs/"):],
+			"/status")
 		w.submit(as.c, id, newForm("labs"))
 		w.wait(id, ehi.Retrieved)
-		if a := w.do(as.c, http.MethodGet, status); a.Status != http.StatusAccepted || a.Header.Get("Link") != "" {
-			t.Errorf("%s: behind the form, a status is answered %d, Link %q", name, a.Status, a.Header.Get("Link"))
+		if a := w.do(as.c, http.MethodGet, status); a.Status != http.StatusAccepted ||
+			a.Header.Get("Link") != "" {
+			t.Errorf("%s: behind the form, a status is answered %d, Link %q", name, a.Status,
+				a.Header.Get("Link"))
 		}
 	}
 }
@@ -73,18 +87,25 @@ func (w *world) tokenFor(id, back, patient string) string {
 	verifier := strings.Repeat("v", 43)
 	q := url.Values{
 		"response_type": {"code"}, "client_id": {id}, "redirect_uri": {back}, "state": {"s"},
-		"scope": {"patient/$ehi-export"}, "aud": {w.open.Base + "/fhir"}, "_patient": {patient}, "_auth_success": {"1"},
+		"scope":          {"patient/$ehi-export"},
+		"aud":            {w.open.Base + "/fhir"},
+		"_patient":       {patient},
+		"_auth_success":  {"1"},
 		"code_challenge": {challengeOf(verifier)}, "code_challenge_method": {"S256"},
 	}
-	u, err := url.Parse(w.do(w.open, http.MethodGet, "/auth/authorize?"+q.Encode()).Header.Get("Location"))
+	u, err := url.Parse(
+		w.do(w.open, http.MethodGet, "/auth/authorize?"+q.Encode()).Header.Get("Location"))
 	if err != nil || u.Query().Get("code") == "" {
 		w.t.Fatalf("authorize: %s, %v", u, err)
 	}
 	form := url.Values{
-		"grant_type": {"authorization_code"}, "code": {u.Query().Get("code")}, "redirect_uri": {back},
-		"client_id": {id}, "code_verifier": {verifier},
+		"grant_type":   {"authorization_code"},
+		"code":         {u.Query().Get("code")},
+		"redirect_uri": {back},
+		"client_id":    {id}, "code_verifier": {verifier},
 	}
-	a, err := w.open.Do(w.t.Context(), http.MethodPost, "/auth/token", strings.NewReader(form.Encode()),
+	a, err := w.open.Do(w.t.Context(), http.MethodPost, "/auth/token",
+		strings.NewReader(form.Encode()),
 		"Content-Type", "application/x-www-form-urlencoded")
 	if err != nil {
 		w.t.Fatal(err)
@@ -109,7 +130,9 @@ func TestEHI5TheManifestIsWhole(t *testing.T) {
 	pat := w.patient(p)
 	began := time.Now().Add(-time.Second)
 	status := w.kickedOff(pat, "/no-form/auto-approve", p).Header.Get("Content-Location")
-	w.until("the export is done", func() bool { return w.do(pat, http.MethodGet, status).Status == http.StatusOK })
+	w.until("the export is done", func() bool {
+		return w.do(pat, http.MethodGet, status).Status == http.StatusOK
+	})
 	a := w.do(pat, http.MethodGet, status)
 	var m map[string]json.RawMessage
 	if err := json.Unmarshal(a.Body, &m); err != nil {
@@ -125,11 +148,14 @@ func TestEHI5TheManifestIsWhole(t *testing.T) {
 	if err != nil || at.Before(began) || at.After(time.Now()) {
 		t.Errorf("transactionTime is %s, %v", m["transactionTime"], err)
 	}
-	if want := w.open.Base + "/no-form/auto-approve/fhir/Patient/" + p + "/$ehi-export"; text("request") != want {
+	want := w.open.Base + "/no-form/auto-approve/fhir/Patient/" + p + "/$ehi-export"
+	if text("request") != want {
 		t.Errorf("request is %s, want %s", m["request"], want)
 	}
-	if string(m["requiresAccessToken"]) != "true" || string(m["error"]) != "[]" || string(m["deleted"]) != "[]" {
-		t.Errorf("requiresAccessToken %s, error %s, deleted %s", m["requiresAccessToken"], m["error"], m["deleted"])
+	if string(m["requiresAccessToken"]) != "true" || string(m["error"]) != "[]" ||
+		string(m["deleted"]) != "[]" {
+		t.Errorf("requiresAccessToken %s, error %s, deleted %s", m["requiresAccessToken"],
+			m["error"], m["deleted"])
 	}
 	var output []struct {
 		Type, URL string
@@ -190,7 +216,9 @@ func TestREAL10TheDemoPopulationHasWhatKitsLookFor(t *testing.T) {
 	if counts["Patient"] < 2 {
 		t.Errorf("%d patients", counts["Patient"])
 	}
-	for _, typ := range []string{"Encounter", "Observation", "DiagnosticReport", "Location", "Practitioner"} {
+	for _, typ := range []string{
+		"Encounter", "Observation", "DiagnosticReport", "Location", "Practitioner",
+	} {
 		if counts[typ] == 0 {
 			t.Errorf("no %s", typ)
 		}

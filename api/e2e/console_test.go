@@ -50,11 +50,16 @@ func text(t *testing.T, ctx context.Context, selector string) string {
 // choose fills in the console's form and starts a run, for these types or for all.
 func choose(t *testing.T, ctx context.Context, base, what, variant string, types ...string) {
 	t.Helper()
-	do(t, ctx, chromedp.Navigate(base), chromedp.WaitVisible("#what"), chromedp.SetValue("#what", what))
+	do(t, ctx, chromedp.Navigate(base), chromedp.WaitVisible("#what"),
+		chromedp.SetValue("#what", what))
 	if types != nil {
 		do(t, ctx, chromedp.SetValue("#types", strings.Join(types, ",")))
 	}
-	if _, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.querySelector("#variant").value = `+strconv.Quote(variant))); err != nil { // a value may be empty
+	// a value may be empty
+	_, err := chromedp.Run(ctx,
+		chromedp.Evaluate[string](`document.querySelector("#variant").value = `+
+			strconv.Quote(variant)))
+	if err != nil {
 		t.Fatal(err)
 	}
 	press(t, ctx, "#setup button[type=submit]")
@@ -87,12 +92,14 @@ func TestConsoleRunsAPatientsExport(t *testing.T) {
 	begun := time.Now()
 	choose(t, ctx, w.open.Base+"/", "patient", "/no-form/auto-approve")
 	do(t, ctx, chromedp.WaitVisible("#viewer .row"))
-	t.Logf("four presses (Start, Go to sign-in, Sign in, Allow), and the first file is there after %v",
+	t.Logf(
+		"four presses (Start, Go to sign-in, Sign in, Allow), and the first file is there after %v",
 		time.Since(begun).Round(10*time.Millisecond))
 	if at := location(t, ctx); at != w.open.Base+"/" {
 		t.Errorf("the code stays in the address: %s", at)
 	}
-	if n := text(t, ctx, "#steps"); !strings.Contains(n, "resources") || !strings.Contains(n, "code=") {
+	n := text(t, ctx, "#steps")
+	if !strings.Contains(n, "resources") || !strings.Contains(n, "code=") {
 		t.Errorf("the page says %q", n)
 	}
 	g.look("console-files")
@@ -102,9 +109,13 @@ func TestConsoleRunsAPatientsExport(t *testing.T) {
 	tabTo(t, ctx, ".viewer-lines")
 	do(t, ctx, chromedp.KeyEvent(kb.ArrowDown), chromedp.WaitVisible("#viewer .viewer-text button"))
 	press(t, ctx, ".viewer-text button")
-	do(t, ctx, chromedp.WaitVisible(`//h2[text()="Patient.ndjson" or text()="Encounter.ndjson" or text()="Practitioner.ndjson"]`), chromedp.WaitVisible("#viewer .row[aria-selected=true]"))
+	do(t, ctx,
+		chromedp.WaitVisible(`//h2[text()="Patient.ndjson" or text()="Encounter.ndjson" or `+
+			`text()="Practitioner.ndjson"]`),
+		chromedp.WaitVisible("#viewer .row[aria-selected=true]"))
 	tabTo(t, ctx, "#viewer-search")
-	do(t, ctx, chromedp.KeyEvent("no such text anywhere"), chromedp.WaitVisible(`//p[starts-with(text(), "0 of ")]`))
+	do(t, ctx, chromedp.KeyEvent("no such text anywhere"),
+		chromedp.WaitVisible(`//p[starts-with(text(), "0 of ")]`))
 	press(t, ctx, ".steps .now > div > button")
 	do(t, ctx, chromedp.WaitVisible(`//p[text()="The export is complete."]`))
 	g.look("console-done")
@@ -126,7 +137,8 @@ func TestConsoleRunsEveryKindOfExport(t *testing.T) {
 	for _, f := range found.take() {
 		t.Error(f)
 	}
-	choose(t, ctx, w.open.Base+"/?fault=busy+throttled+unavailable+dropped+truncated", "patient", "")
+	choose(t, ctx, w.open.Base+"/?fault=busy+throttled+unavailable+dropped+truncated", "patient",
+		"")
 	do(t, ctx, chromedp.WaitVisible(`//a[text()="Open the form in a new tab"]`))
 	list := w.list(ehi.AwaitingInput)
 	if len(list) != 1 {
@@ -166,7 +178,8 @@ func TestAPIPageTriesOperations(t *testing.T) {
 // steps returns the states of the steps of the console's run, by title.
 func steps(t *testing.T, ctx context.Context) map[string]string {
 	t.Helper()
-	return ask[map[string]string](t, ctx, `Object.fromEntries([...document.querySelectorAll("#steps > li")].map((e) =>
+	return ask[map[string]string](t, ctx,
+		`Object.fromEntries([...document.querySelectorAll("#steps > li")].map((e) =>
 		[e.querySelector("h2").firstChild.textContent, e.className + ": " + e.querySelector("h2 .mark").textContent]))`)
 }
 
@@ -189,7 +202,8 @@ func TestConsoleShowsWhatReallyHappened(t *testing.T) {
 		case ehi.FaultExpired:
 			is, says = wrong, "files could not be downloaded"
 		}
-		choose(t, ctx, w.open.Base+"/?fault="+string(f.Fault), "patients", "/no-form/auto-approve", "Patient", "Condition")
+		choose(t, ctx, w.open.Base+"/?fault="+string(f.Fault), "patients", "/no-form/auto-approve",
+			"Patient", "Condition")
 		do(t, ctx, chromedp.WaitVisible(`//p[contains(text(), "`+says+`")]`))
 		if now := steps(t, ctx); now[at] != is {
 			t.Errorf("%s: %q is %q, not %q: %v", f.Fault, at, now[at], is, now)
@@ -215,7 +229,10 @@ func TestConsoleShowsWhatReallyHappened(t *testing.T) {
 				nil)
 			return err
 		}, "got 404"},
-		{func(id string) error { _, err := w.admin.Act(t.Context(), id, "reject"); return err }, "rejected by an administrator"},
+		{
+			func(id string) error { _, err := w.admin.Act(t.Context(), id, "reject"); return err },
+			"rejected by an administrator",
+		},
 	} {
 		ctx, _ := openBrowser(t, w.open.Base) // in which nobody is signed in
 		do(t, ctx, chromedp.EmulateViewport(1280, 900))
@@ -241,7 +258,8 @@ func TestConsoleChecksTheManifest(t *testing.T) {
 	t.Parallel()
 	var forward, change atomic.Pointer[func(w http.ResponseWriter, r *http.Request)]
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if lie := change.Load(); lie != nil && strings.HasSuffix(r.URL.Path, "/status") && r.Method == http.MethodGet {
+		lie := change.Load()
+		if lie != nil && strings.HasSuffix(r.URL.Path, "/status") && r.Method == http.MethodGet {
 			(*lie)(w, r)
 			return
 		}

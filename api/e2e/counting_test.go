@@ -33,7 +33,9 @@ type slowRecord struct {
 	of *slowRecords
 }
 
-func (r *slowRecord) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
+func (r *slowRecord) Scan(
+	ctx context.Context, q source.Query, visit func(source.Resource) error,
+) error {
 	r.of.scans.Add(1)
 	n := 0
 	return r.Record.Scan(ctx, q, func(res source.Resource) error {
@@ -54,10 +56,12 @@ func (r *slowRecord) Scan(ctx context.Context, q source.Query, visit func(source
 func TestTheFormDoesNotWaitForALargeRecord(t *testing.T) {
 	t.Parallel()
 	slow := &slowRecords{gate: make(chan struct{})}
-	w := start(t, t.TempDir(), config(), node.Options{WrapSource: func(s source.Source) source.Source {
-		slow.Source = s
-		return slow
-	}})
+	w := start(t, t.TempDir(), config(), node.Options{
+		WrapSource: func(s source.Source) source.Source {
+			slow.Source = s
+			return slow
+		},
+	})
 	p := w.demoPatient()
 	j := w.kickOff(w.patient(p), "", p, nil)
 	form := w.open.Base + "/jobs/" + j.ID + "/customize?_patient=" + p
@@ -81,7 +85,8 @@ func TestTheFormDoesNotWaitForALargeRecord(t *testing.T) {
 	await(t, "the numbers", func() bool {
 		b := newBrowser(t)
 		b.visit(form)
-		return strings.Contains(b.page, "With these choices") && !strings.Contains(b.page, "data-counting")
+		return strings.Contains(b.page, "With these choices") &&
+			!strings.Contains(b.page, "data-counting")
 	})
 }
 
@@ -103,7 +108,8 @@ func TestTheFormTellsWhatHasNoDate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Import(t.Context(), []string{records}, source.ImportOptions{Now: time.Now()}); err != nil {
+	_, err = store.Import(t.Context(), []string{records}, source.ImportOptions{Now: time.Now()})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Close(); err != nil {
@@ -117,5 +123,6 @@ func TestTheFormTellsWhatHasNoDate(t *testing.T) {
 	b.submit("p.visits", "on", "p.visits.from", "2019-01-01", "do", "preview")
 	b.counted()
 	b.sees(200,
-		"1 of 3 entries would be shared. Not shared because of the dates you entered: 1 entry without a date")
+		"1 of 3 entries would be shared. Not shared because of the dates you entered: 1 entry "+
+			"without a date")
 }

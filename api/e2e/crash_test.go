@@ -104,7 +104,9 @@ type gatedRecord struct {
 	open <-chan os.Signal
 }
 
-func (r *gatedRecord) Scan(ctx context.Context, q source.Query, visit func(source.Resource) error) error {
+func (r *gatedRecord) Scan(
+	ctx context.Context, q source.Query, visit func(source.Resource) error,
+) error {
 	return r.Record.Scan(ctx, q, func(res source.Resource) error {
 		if r.left--; r.left == 0 {
 			fmt.Println("at the gate")
@@ -413,7 +415,9 @@ func TestEHI13DeleteStopsARunningExport(t *testing.T) {
 	importRecords(t, data)
 	stopped := make(chan struct{})
 	cfg := config()
-	w := start(t, data, cfg, node.Options{WrapSource: func(s source.Source) source.Source { return signalling{s, stopped} }})
+	w := start(t, data, cfg, node.Options{
+		WrapSource: func(s source.Source) source.Source { return signalling{s, stopped} },
+	})
 	pat := w.patient(alfredo)
 	j := w.kickOff(pat, "/no-form/auto-approve", alfredo, nil)
 	<-stopped // it runs
@@ -463,7 +467,9 @@ type signallingRecord struct {
 	c chan struct{}
 }
 
-func (r *signallingRecord) Scan(ctx context.Context, _ source.Query, _ func(source.Resource) error) error {
+func (r *signallingRecord) Scan(
+	ctx context.Context, _ source.Query, _ func(source.Resource) error,
+) error {
 	r.c <- struct{}{}
 	<-ctx.Done()
 	r.c <- struct{}{}
@@ -475,7 +481,9 @@ func TestBULK5ExportThatNeverSucceedsEndsAsFailed(t *testing.T) {
 	t.Parallel()
 	cfg := config()
 	cfg.MaxDeliver = 2
-	w := start(t, t.TempDir(), cfg, node.Options{WrapSource: func(s source.Source) source.Source { return broken{s} }})
+	w := start(t, t.TempDir(), cfg, node.Options{
+		WrapSource: func(s source.Source) source.Source { return broken{s} },
+	})
 	p := w.demoPatient()
 	pat := w.patient(p)
 	j := w.kickOff(pat, "/no-form", p, nil)
@@ -486,7 +494,9 @@ func TestBULK5ExportThatNeverSucceedsEndsAsFailed(t *testing.T) {
 	}
 	for range 2 {
 		a, err := pat.Do(t.Context(), "GET", j.StatusURL, nil)
-		if err != nil || a.Status != 500 || !strings.Contains(string(a.Body), `"OperationOutcome"`) || !strings.Contains(string(a.Body), "2 attempts") {
+		if err != nil || a.Status != 500 ||
+			!strings.Contains(string(a.Body), `"OperationOutcome"`) ||
+			!strings.Contains(string(a.Body), "2 attempts") {
 			t.Errorf("status of a failed job: %d %s, %v", a.Status, a.Body, err)
 		}
 	}

@@ -38,7 +38,10 @@ func fetched(t *testing.T, address string, header http.Header, jar http.CookieJa
 		t.Fatal(err)
 	}
 	r.Header = header.Clone()
-	c := &http.Client{Jar: jar, Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true}}
+	c := &http.Client{
+		Jar:       jar,
+		Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true},
+	}
 	resp, err := c.Do(r)
 	if err != nil {
 		return got{err: err}
@@ -70,7 +73,10 @@ func TestACutAnswerNeverLooksWhole(t *testing.T) {
 	p := w.demoPatient()
 	pat := w.patient(p)
 	plain := w.exported(pat, p, "identity")
-	packed := map[string]client.Job{"gzip": w.exported(pat, p, "gzip"), "zstd": w.exported(pat, p, "zstd")}
+	packed := map[string]client.Job{
+		"gzip": w.exported(pat, p, "gzip"),
+		"zstd": w.exported(pat, p, "zstd"),
+	}
 	w.population("population", 60, 1)
 	w.change("population", func(j *ehi.Job) { j.Status, j.Patient.ID = ehi.Approved, p })
 	all := w.service("system/*.rs system/$ehi-export")
@@ -100,36 +106,81 @@ func TestACutAnswerNeverLooksWhole(t *testing.T) {
 	backups := w.node.URL + "/admin/backup"
 	stored := []route{
 		{"a file", at(plain, "/download/Observation.ndjson"), with(pat), nil},
-		{"a range of a file", at(plain, "/download/Observation.ndjson"), with(pat, "Range", "bytes=10-5000"), nil},
-		{"a file that is compressed on its way", at(plain, "/download/Observation.ndjson"), with(pat, "Accept-Encoding", "gzip"), nil},
+		{
+			"a range of a file",
+			at(plain, "/download/Observation.ndjson"),
+			with(pat, "Range", "bytes=10-5000"),
+			nil,
+		},
+		{
+			"a file that is compressed on its way",
+			at(plain, "/download/Observation.ndjson"),
+			with(pat, "Accept-Encoding", "gzip"),
+			nil,
+		},
 		{"a document", at(plain, "/download/attachments/letter.bin"), with(pat), nil},
-		{"a patient's file", w.node.URL + "/my/requests/" + plain.ID + "/files/Observation.ndjson", with(nil), b.http.Jar},
-		{"a patient's document", w.node.URL + "/my/requests/" + plain.ID + "/documents/letter.bin", with(nil), b.http.Jar},
-		{"a patient's archive", w.node.URL + "/my/requests/" + plain.ID + "/archive", with(nil), b.http.Jar},
-		{"a reviewer's document", w.node.URL + "/admin/ui/jobs/" + plain.ID + "/documents/letter.bin", with(nil), staff.http.Jar},
+		{
+			"a patient's file",
+			w.node.URL + "/my/requests/" + plain.ID + "/files/Observation.ndjson",
+			with(nil),
+			b.http.Jar,
+		},
+		{
+			"a patient's document",
+			w.node.URL + "/my/requests/" + plain.ID + "/documents/letter.bin",
+			with(nil),
+			b.http.Jar,
+		},
+		{
+			"a patient's archive",
+			w.node.URL + "/my/requests/" + plain.ID + "/archive",
+			with(nil),
+			b.http.Jar,
+		},
+		{
+			"a reviewer's document",
+			w.node.URL + "/admin/ui/jobs/" + plain.ID + "/documents/letter.bin",
+			with(nil),
+			staff.http.Jar,
+		},
 		{"a backup", backups, with(nil), staff.http.Jar},
 	}
 	for coding, j := range packed {
 		stored = append(stored,
-			route{"a file stored as " + coding, at(j, "/download/Observation.ndjson"), with(pat, "Accept-Encoding", coding), nil},
-			route{"a file stored as " + coding + ", unpacked", at(j, "/download/Observation.ndjson"), with(pat), nil},
-			route{"a patient's archive of " + coding, w.node.URL + "/my/requests/" + j.ID + "/archive", with(nil), b.http.Jar})
+			route{"a file stored as " +
+				coding, at(j, "/download/Observation.ndjson"),
+				with(pat, "Accept-Encoding", coding),
+				nil},
+			route{"a file stored as " + coding +
+				", unpacked", at(j, "/download/Observation.ndjson"), with(pat), nil},
+			route{
+				"a patient's archive of " + coding,
+				w.node.URL + "/my/requests/" + j.ID + "/archive",
+				with(nil),
+				b.http.Jar,
+			})
 	}
 	for _, r := range stored {
 		whole := fetched(t, r.url, r.header, r.jar)
 		if whole.err != nil || whole.status/100 != 2 {
 			t.Fatalf("%s: %d %.300s, %v", r.name, whole.status, whole.body, whole.err)
 		}
-		for name, err := range map[string]error{"unreadable": syscall.EIO, "cut off": io.EOF, "a worse kind of cut off": io.ErrUnexpectedEOF} {
+		for name, err := range map[string]error{
+			"unreadable":              syscall.EIO,
+			"cut off":                 io.EOF,
+			"a worse kind of cut off": io.ErrUnexpectedEOF,
+		} {
 			for calls := range 3 {
 				faulty.FailAfter(filestest.Read, err, calls)
 				cut := fetched(t, r.url, r.header, r.jar)
 				faulty.Fail(filestest.Read, nil, 0)
-				if cut.err != nil || cut.status/100 != 2 || r.url == backups && tellsOfDamage(t, cut.body) {
+				if cut.err != nil || cut.status/100 != 2 ||
+					r.url == backups && tellsOfDamage(t, cut.body) {
 					continue
 				}
 				if len(cut.body) != len(whole.body) {
-					t.Errorf("%s, %s behind %d readings: %d bytes of %d, and it looks whole", r.name, name, calls, len(cut.body), len(whole.body))
+					t.Errorf("%s, %s behind %d readings: %d bytes of %d, and it looks whole",
+						r.name, name, calls, len(cut.body), len(whole.body))
 				}
 				if calls == 0 {
 					t.Errorf("%s, %s: it is answered though nothing can be read", r.name, name)
@@ -142,13 +193,24 @@ func TestACutAnswerNeverLooksWhole(t *testing.T) {
 		route
 		damage func() error
 	}{
-		{route{"a long manifest", at(client.Job{ID: "population"}, "/status"), with(all), nil}, func() error {
-			return w.node.Bus.Tasks.DeleteOne(t.Context(), "population", 59)
-		}},
-		{route{"the audit trail", w.node.URL + "/admin/audit?limit=0", with(nil), staff.http.Jar}, func() error {
-			broken := bus.Entry{Bucket: bus.AuditRecords, Key: "x.y", Value: []byte(`{"action`)}
-			return w.node.Bus.Restore(t.Context(), broken, time.Now())
-		}},
+		{
+			route{"a long manifest", at(client.Job{ID: "population"}, "/status"), with(all), nil},
+			func() error {
+				return w.node.Bus.Tasks.DeleteOne(t.Context(), "population", 59)
+			},
+		},
+		{
+			route{
+				"the audit trail",
+				w.node.URL + "/admin/audit?limit=0",
+				with(nil),
+				staff.http.Jar,
+			},
+			func() error {
+				broken := bus.Entry{Bucket: bus.AuditRecords, Key: "x.y", Value: []byte(`{"action`)}
+				return w.node.Bus.Restore(t.Context(), broken, time.Now())
+			},
+		},
 	} {
 		if whole := fetched(t, r.url, r.header, r.jar); whole.err != nil || whole.status != 200 {
 			t.Fatalf("%s: %d %.300s, %v", r.name, whole.status, whole.body, whole.err)
@@ -165,12 +227,16 @@ func TestACutAnswerNeverLooksWhole(t *testing.T) {
 // exported returns a released export of a patient, stored in a coding, with a document.
 func (w *world) exported(pat *client.Client, patient, coding string) client.Job {
 	w.t.Helper()
-	j, err := pat.Start(w.t.Context(), "POST", "/no-form/fhir/Patient/"+patient+"/$ehi-export?_compression="+coding, nil)
+	j, err := pat.Start(w.t.Context(), "POST",
+		"/no-form/fhir/Patient/"+patient+"/$ehi-export?_compression="+coding, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.wait(j.ID, ehi.Retrieved)
-	letter := client.File{Name: "letter.bin", Data: []byte(strings.Repeat("a letter of many pages", 20_000))}
+	letter := client.File{
+		Name: "letter.bin",
+		Data: []byte(strings.Repeat("a letter of many pages", 20_000)),
+	}
 	a, err := w.admin.AddFiles(w.t.Context(), j.ID, letter)
 	if err != nil || a.Status != 200 {
 		w.t.Fatal(fmt.Sprint(a), err)

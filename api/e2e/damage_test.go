@@ -37,7 +37,8 @@ func (w *world) stored(compression string) exported {
 	w.t.Helper()
 	p := w.demoPatient()
 	pat := w.patient(p)
-	j, err := pat.Start(w.t.Context(), "POST", "/no-form/auto-approve/fhir/Patient/"+p+"/$ehi-export?_compression="+compression, nil)
+	j, err := pat.Start(w.t.Context(), "POST",
+		"/no-form/auto-approve/fhir/Patient/"+p+"/$ehi-export?_compression="+compression, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -106,11 +107,15 @@ func (e exported) alter(object string, change func([]byte) []byte) {
 func TestADamagedFileIsAnsweredBy500(t *testing.T) {
 	t.Parallel()
 	log := &book{}
-	w := startLogging(t, t.TempDir(), config(), node.Options{}, slog.New(slog.NewTextHandler(log, nil)))
+	w := startLogging(t, t.TempDir(), config(), node.Options{},
+		slog.New(slog.NewTextHandler(log, nil)))
 	for _, compression := range []string{"identity", "gzip", "zstd"} {
 		for _, of := range []string{"segment", "file"} {
 			for kind, change := range map[files.Kind]func(b []byte, at ehi.File) []byte{
-				files.Changed: func(b []byte, f ehi.File) []byte { b[f.Offset+f.Length/2] ^= 0x10; return b },
+				files.Changed: func(b []byte, f ehi.File) []byte {
+					b[f.Offset+f.Length/2] ^= 0x10
+					return b
+				},
 				files.Short:   func(b []byte, f ehi.File) []byte { return b[:f.Offset+f.Length-1] },
 				files.Missing: func([]byte, ehi.File) []byte { return nil },
 			} {
@@ -120,7 +125,8 @@ func TestADamagedFileIsAnsweredBy500(t *testing.T) {
 					e := w.stored(compression)
 					i := e.pick(of)
 					if i < 0 {
-						t.Skip("no output is large enough to have a file of its own when it is compressed")
+						t.Skip("no output is large enough to have a file of its own when it is " +
+							"compressed")
 					}
 					e.damage(e.table[i], kind, change, log)
 				})
@@ -139,15 +145,20 @@ func (e exported) pick(of string) int {
 	return -1
 }
 
-func (e exported) damage(f ehi.File, kind files.Kind, change func([]byte, ehi.File) []byte, log *book) {
+func (e exported) damage(
+	f ehi.File, kind files.Kind, change func([]byte, ehi.File) []byte, log *book,
+) {
 	t := e.t
 	e.alter(f.Object, func(b []byte) []byte { return change(b, f) })
 	for _, header := range [][]string{
-		{}, {"Accept-Encoding", "gzip"}, {"Accept-Encoding", "zstd"}, {"Range", "bytes=0-3"}, {"Want-Repr-Digest", "sha-256=0"},
+		{}, {"Accept-Encoding", "gzip"}, {"Accept-Encoding", "zstd"}, {"Range", "bytes=0-3"},
+		{"Want-Repr-Digest", "sha-256=0"},
 	} {
 		a := e.do(e.pat, "GET", e.url(f), header...)
 		e.wantOutcome(a, 500, "damaged on the server's disk")
-		for _, name := range []string{"Repr-Digest", "ETag", "Content-Encoding", "Content-Disposition"} {
+		for _, name := range []string{
+			"Repr-Digest", "ETag", "Content-Encoding", "Content-Disposition",
+		} {
 			if a.Header.Get(name) != "" {
 				t.Errorf("%v: the error has %s: %s", header, name, a.Header.Get(name))
 			}
@@ -157,10 +168,12 @@ func (e exported) damage(f ehi.File, kind files.Kind, change func([]byte, ehi.Fi
 		t.Errorf("HEAD: %d", a.Status)
 	}
 	line := "kind=" + string(kind)
-	if text := log.String(); !strings.Contains(text, "job="+e.job.ID) || !strings.Contains(text, line) {
+	text := log.String()
+	if !strings.Contains(text, "job="+e.job.ID) || !strings.Contains(text, line) {
 		t.Errorf("the log has no %s of job %s", line, e.job.ID)
 	}
-	if m := string(e.do(e.admin, "GET", "/metrics").Body); strings.Contains(m, `ehi_files_damaged_total{kind="`+string(kind)+`"} 0`) {
+	m := string(e.do(e.admin, "GET", "/metrics").Body)
+	if strings.Contains(m, `ehi_files_damaged_total{kind="`+string(kind)+`"} 0`) {
 		t.Errorf("no %s file is counted", kind)
 	}
 	for typ, told := range e.entries() {
@@ -188,7 +201,8 @@ func TestAFileThatHasGrownIsSentAsItWas(t *testing.T) {
 	f := e.table[len(e.table)-1]
 	before := e.do(e.pat, "GET", e.url(f))
 	e.alter(f.Object, func(b []byte) []byte { return append(b, "more"...) })
-	if after := e.do(e.pat, "GET", e.url(f)); after.Status != 200 || !bytes.Equal(before.Body, after.Body) {
+	after := e.do(e.pat, "GET", e.url(f))
+	if after.Status != 200 || !bytes.Equal(before.Body, after.Body) {
 		t.Errorf("%d, %d bytes, before %d", after.Status, len(after.Body), len(before.Body))
 	}
 }
@@ -205,7 +219,8 @@ func TestALargeDamagedFileBreaksOff(t *testing.T) {
 	j := w.kickOff(pat, "/no-form", p, nil)
 	w.wait(j.ID, ehi.Retrieved)
 	large := bytes.Repeat([]byte("0123456789abcdef"), 65<<16)
-	if _, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "large.bin", Data: large}); err != nil {
+	if _, err := w.admin.AddFiles(t.Context(), j.ID,
+		client.File{Name: "large.bin", Data: large}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.admin.Act(t.Context(), j.ID, "approve"); err != nil {
@@ -218,10 +233,12 @@ func TestALargeDamagedFileBreaksOff(t *testing.T) {
 	}
 	e := exported{w, pat, j, nil}
 	url := w.open.Base + "/jobs/" + j.ID + "/download/attachments/large.bin"
-	if a := w.do(pat, "GET", url); a.Status != 200 || !bytes.Equal(a.Body, large) || a.Header.Get("Repr-Digest") != "" {
+	a := w.do(pat, "GET", url)
+	if a.Status != 200 || !bytes.Equal(a.Body, large) || a.Header.Get("Repr-Digest") != "" {
 		t.Fatalf("%d, %d bytes, %v", a.Status, len(a.Body), a.Header)
 	}
-	if a := w.do(pat, "HEAD", url, "Want-Repr-Digest", "sha-256=1"); a.Header.Get("Repr-Digest") != digest(large) {
+	if a := w.do(pat, "HEAD", url, "Want-Repr-Digest",
+		"sha-256=1"); a.Header.Get("Repr-Digest") != digest(large) {
 		t.Errorf("wanted a digest: %v", a.Header)
 	}
 	e.alter(record.Attachments[0].Object, func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
@@ -254,26 +271,39 @@ func TestDigestsAreOfWhatIsSent(t *testing.T) {
 				t.Fatalf("%s %s: %d %q, want %q", compression, f.Type, whole.Status, got, want)
 			}
 			for _, header := range [][]string{
-				{"HEAD"}, {"GET", "Range", "bytes=1-5"}, {"GET", "Range", "bytes=-1"}, {"GET", "Want-Repr-Digest", "sha-512=3, sha-256=5"},
+				{"HEAD"},
+				{"GET", "Range", "bytes=1-5"},
+				{"GET", "Range", "bytes=-1"},
+				{"GET", "Want-Repr-Digest", "sha-512=3, sha-256=5"},
 			} {
-				a := w.do(e.pat, header[0], e.url(f), append(header[1:], "Accept-Encoding", string(compression))...)
+				a := w.do(e.pat, header[0], e.url(f),
+					append(header[1:], "Accept-Encoding", string(compression))...)
 				if got := a.Header.Get("Repr-Digest"); a.Status/100 != 2 || got != want {
-					t.Errorf("%s %s %v: %d %q, want %q", compression, f.Type, header, a.Status, got, want)
+					t.Errorf("%s %s %v: %d %q, want %q", compression, f.Type, header, a.Status, got,
+						want)
 				}
 			}
-			other := map[ehi.Compression]string{ehi.Identity: "gzip", ehi.Gzip: "identity", ehi.Zstd: "gzip"}[compression]
+			other := map[ehi.Compression]string{
+				ehi.Identity: "gzip",
+				ehi.Gzip:     "identity",
+				ehi.Zstd:     "gzip",
+			}[compression]
 			for _, header := range [][]string{
-				{"Accept-Encoding", other}, {"Accept-Encoding", string(compression), "Want-Repr-Digest", "sha-256=0"},
+				{"Accept-Encoding", other},
+				{"Accept-Encoding", string(compression), "Want-Repr-Digest", "sha-256=0"},
 				{"Accept-Encoding", string(compression), "If-None-Match", whole.Header.Get("ETag")},
 				{"Accept-Encoding", string(compression), "Range", "bytes=99999999-"},
 			} {
-				if got := w.do(e.pat, "GET", e.url(f), header...).Header.Get("Repr-Digest"); got != "" {
+				got := w.do(e.pat, "GET", e.url(f), header...).Header.Get("Repr-Digest")
+				if got != "" {
 					t.Errorf("%s %s %v: %q", compression, f.Type, header, got)
 				}
 			}
 			c := entries[f.Type].Checksum
-			if c == nil || c.Algorithm != "xxh3" || c.Size != int64(len(whole.Body)) || c.Coding != compression ||
-				c.DocumentationURL != w.open.Base+"/docs/ehi#checksum" || c.Value != fmt.Sprintf("%016x", xxh3.Hash(whole.Body)) {
+			if c == nil || c.Algorithm != "xxh3" || c.Size != int64(len(whole.Body)) ||
+				c.Coding != compression ||
+				c.DocumentationURL != w.open.Base+"/docs/ehi#checksum" ||
+				c.Value != fmt.Sprintf("%016x", xxh3.Hash(whole.Body)) {
 				t.Errorf("%s %s: the manifest has %+v", compression, f.Type, c)
 			}
 		}

@@ -18,7 +18,11 @@ func within(t *testing.T, period map[string]any, span [2]string) bool {
 	}
 	begin, end := parse(period["start"].(string)), parse(period["end"].(string))
 	limit := func(s string, last bool) time.Time {
-		for layout, width := range map[string][3]int{"2006": {1, 0, 0}, "2006-01": {0, 1, 0}, "2006-01-02": {0, 0, 1}} {
+		for layout, width := range map[string][3]int{
+			"2006":       {1, 0, 0},
+			"2006-01":    {0, 1, 0},
+			"2006-01-02": {0, 0, 1},
+		} {
 			if at, err := time.Parse(layout, s); err == nil {
 				if last {
 					return at.AddDate(width[0], width[1], width[2]).Add(-time.Nanosecond)
@@ -28,5 +32,6 @@ func within(t *testing.T, period map[string]any, span [2]string) bool {
 		}
 		return parse(s)
 	}
-	return (span[0] == "" || !end.Before(limit(span[0], false))) && (span[1] == "" || !begin.After(limit(span[1], true)))
+	return (span[0] == "" || !end.Before(limit(span[0], false))) &&
+		(span[1] == "" || !begin.After(limit(span[1], true)))
 }

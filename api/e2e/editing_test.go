@@ -31,9 +31,11 @@ func ask[T any](t *testing.T, ctx context.Context, expression string) T {
 // staffAt signs an administrator in and opens a page of theirs.
 func (w *world) staffAt(ctx context.Context, path string) {
 	w.t.Helper()
-	do(w.t, ctx, chromedp.Navigate(w.open.Base+"/admin/ui/login"), chromedp.WaitVisible("#username"),
+	do(w.t, ctx, chromedp.Navigate(w.open.Base+"/admin/ui/login"),
+		chromedp.WaitVisible("#username"),
 		chromedp.SendKeys("#username", "admin"), chromedp.SendKeys("#password", "admin-password"),
-		chromedp.Submit("#password"), chromedp.WaitVisible("[data-jobs]"), chromedp.Navigate(w.open.Base+path))
+		chromedp.Submit("#password"), chromedp.WaitVisible("[data-jobs]"),
+		chromedp.Navigate(w.open.Base+path))
 }
 
 // letter returns a file to choose, with the given size.
@@ -114,10 +116,22 @@ func TestAPageInUseStays(t *testing.T) {
 		}
 	}
 	for what, use := range map[string]struct{ begin, is string }{
-		"typed text": {`document.querySelector("#reason").value = "a reason"`, `document.querySelector("#reason").value === "a reason"`},
-		"focus":      {`document.querySelector("#reason").focus()`, `document.activeElement.id === "reason"`},
-		"dialog":     {`document.querySelector("details").open = true`, `document.querySelector("details").open`},
-		"message":    {`document.querySelector("[data-upload-state]").textContent = "Not uploaded"`, `document.querySelector("[data-upload-state]").textContent === "Not uploaded"`},
+		"typed text": {
+			`document.querySelector("#reason").value = "a reason"`,
+			`document.querySelector("#reason").value === "a reason"`,
+		},
+		"focus": {
+			`document.querySelector("#reason").focus()`,
+			`document.activeElement.id === "reason"`,
+		},
+		"dialog": {
+			`document.querySelector("details").open = true`,
+			`document.querySelector("details").open`,
+		},
+		"message": {
+			`document.querySelector("[data-upload-state]").textContent = "Not uploaded"`,
+			`document.querySelector("[data-upload-state]").textContent === "Not uploaded"`,
+		},
 	} {
 		do(t, ctx, chromedp.Navigate(w.open.Base+page), chromedp.WaitVisible("#reason"))
 		ask[any](t, ctx, use.begin)
@@ -129,31 +143,39 @@ func TestAPageInUseStays(t *testing.T) {
 
 	// Files that are chosen stay chosen. One that is too large is refused with a message that
 	// stays; another is uploaded while the reason is half written.
-	do(t, ctx, chromedp.Navigate(w.open.Base+page), chromedp.WaitVisible("#reason"), chromedp.SendKeys("#reason", "half a"),
+	do(t, ctx, chromedp.Navigate(w.open.Base+page), chromedp.WaitVisible("#reason"),
+		chromedp.SendKeys("#reason", "half a"),
 		chromedp.SetUploadFiles("#attachments", []string{letter(t, "large.txt", 1<<20+1)}))
 	mark()
 	attach("meanwhile.txt")
 	do(t, ctx, notice)
 	stays("files", `document.querySelector("#attachments").files[0].name === "large.txt"`)
-	do(t, ctx, chromedp.Click("[data-upload] button"), chromedp.WaitVisible(`//span[contains(text(), "larger than")]`))
+	do(t, ctx, chromedp.Click("[data-upload] button"),
+		chromedp.WaitVisible(`//span[contains(text(), "larger than")]`))
 	found.take() // that it was refused
 	attach("meanwhile-2.txt")
-	stays("a refusal", `document.querySelector("[data-upload-state]").textContent.includes("larger than")`)
-	do(t, ctx, chromedp.SetUploadFiles("#attachments", []string{letter(t, "letter.txt", 8)}), chromedp.Click("[data-upload] button"),
+	stays("a refusal",
+		`document.querySelector("[data-upload-state]").textContent.includes("larger than")`)
+	do(t, ctx, chromedp.SetUploadFiles("#attachments", []string{letter(t, "letter.txt", 8)}),
+		chromedp.Click("[data-upload] button"),
 		chromedp.WaitVisible(`//a[text()="letter.txt"]`))
-	if reason := ask[string](t, ctx, `document.querySelector("#reason").value`); reason != "half a" {
+	reason := ask[string](t, ctx, `document.querySelector("#reason").value`)
+	if reason != "half a" {
 		t.Errorf("after the upload the reason is %q", reason)
 	}
 
 	// The notice's button loads the changes and removes nothing.
 	attach("last.txt")
-	do(t, ctx, notice, chromedp.Click("[data-changed] button"), chromedp.WaitVisible(`//a[text()="last.txt"]`))
-	if reason := ask[string](t, ctx, `document.querySelector("#reason").value`); reason != "half a" {
+	do(t, ctx, notice, chromedp.Click("[data-changed] button"),
+		chromedp.WaitVisible(`//a[text()="last.txt"]`))
+	if reason := ask[string](t, ctx,
+		`document.querySelector("#reason").value`); reason != "half a" {
 		t.Errorf("after the reload the reason is %q", reason)
 	}
 
 	// In the list, a checked box stays checked.
-	do(t, ctx, chromedp.Navigate(w.open.Base+"/admin/ui/jobs"), chromedp.WaitVisible("[name=job]"), chromedp.Click("[name=job]"))
+	do(t, ctx, chromedp.Navigate(w.open.Base+"/admin/ui/jobs"), chromedp.WaitVisible("[name=job]"),
+		chromedp.Click("[name=job]"))
 	mark()
 	w.kickOff(pat, "", p, nil)
 	do(t, ctx, notice)
@@ -189,13 +211,16 @@ func TestARequestsPageInUseStays(t *testing.T) {
 	}
 	running(false) // and no worker was notified
 	ctx, _ := openBrowser(t, w.open.Base)
-	do(t, ctx, chromedp.Navigate(w.open.Base+"/patient-login?action="+"/my/requests/"+j.ID), chromedp.WaitVisible("#patient"),
-		chromedp.SetValue("#patient", p), chromedp.Submit("#password"), chromedp.WaitVisible("main[data-live]"),
+	do(t, ctx, chromedp.Navigate(w.open.Base+"/patient-login?action="+"/my/requests/"+j.ID),
+		chromedp.WaitVisible("#patient"),
+		chromedp.SetValue("#patient", p), chromedp.Submit("#password"),
+		chromedp.WaitVisible("main[data-live]"),
 		chromedp.Click(chromedp.CSS("summary")), chromedp.WaitVisible("button.danger"))
 	ask[bool](t, ctx, `document.querySelector("main").stays = true`)
 	running(true)
 	do(t, ctx, chromedp.WaitVisible("[data-changed]"))
-	if !ask[bool](t, ctx, `document.querySelector("main").stays && document.querySelector("details").open`) {
+	if !ask[bool](t, ctx,
+		`document.querySelector("main").stays && document.querySelector("details").open`) {
 		t.Error("the page was replaced under its reader")
 	}
 	do(t, ctx, chromedp.Click("[data-changed] button"), chromedp.WaitVisible("section.problem"))
@@ -220,7 +245,9 @@ func TestTheConsoleKeepsWhatIsLookedInto(t *testing.T) {
 	do(t, ctx, chromedp.EmulateViewport(1280, 900))
 	choose(t, ctx, w.open.Base+"/", "patient", "")
 	do(t, ctx, chromedp.WaitVisible(`//a[text()="Open the form in a new tab"]`))
-	asked := func() int { return ask[int](t, ctx, `document.querySelectorAll(".steps .now .wire").length`) }
+	asked := func() int {
+		return ask[int](t, ctx, `document.querySelectorAll(".steps .now .wire").length`)
+	}
 	before := asked()
 	ask[any](t, ctx, `[...document.querySelectorAll(".steps .now .wire summary")].at(-1).click()`)
 	do(t, ctx, chromedp.Click(`//button[text()="Now"]`)) // to poll again

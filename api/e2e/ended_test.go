@@ -58,7 +58,8 @@ func (p *production) queued(like string) string {
 		p.t.Fatal(err)
 	}
 	next := *j
-	next.ID, next.Status, next.RequestedAt, next.Starts = "queued"+j.ID[:8], ehi.Requested, time.Now().UTC(), 1
+	next.ID, next.Status, next.RequestedAt, next.Starts = "queued"+
+		j.ID[:8], ehi.Requested, time.Now().UTC(), 1
 	if err := p.node.Bus.Jobs.Create(p.t.Context(), &next); err != nil {
 		p.t.Fatal(err)
 	}
@@ -70,7 +71,10 @@ func (p *production) released(as *client.Client, patient string, size int) clien
 	p.t.Helper()
 	j := p.kickOff(as, "/no-form", patient, nil)
 	p.wait(j.ID, ehi.Retrieved)
-	a, err := p.admin.AddFiles(p.t.Context(), j.ID, client.File{Name: "scan.pdf", Data: make([]byte, size)})
+	a, err := p.admin.AddFiles(p.t.Context(), j.ID, client.File{
+		Name: "scan.pdf",
+		Data: make([]byte, size),
+	})
 	if err == nil {
 		p.want(a, 200, "")
 		_, err = p.admin.Act(p.t.Context(), j.ID, "approve")
@@ -110,8 +114,13 @@ func TestEHI1AClientOfTheSameIDHasNoneOfTheOldTokens(t *testing.T) {
 		if _, _, err := ada.AddClient(t.Context(), again); err != nil {
 			t.Fatal(err)
 		}
-		p.want(p.do(app, "POST", "/no-form/fhir/Patient/"+p.ann+"/$ehi-export"), 401, "Invalid token")
-		renewal := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {got.RefreshToken}, "client_id": {"app"}}
+		p.want(p.do(app, "POST", "/no-form/fhir/Patient/"+p.ann+"/$ehi-export"), 401,
+			"Invalid token")
+		renewal := url.Values{
+			"grant_type":    {"refresh_token"},
+			"refresh_token": {got.RefreshToken},
+			"client_id":     {"app"},
+		}
 		p.want(p.post("/auth/token", renewal), 400, "invalid_grant")
 	}
 }
@@ -148,7 +157,8 @@ func TestEHI7NothingLeavesAfterAWithdrawal(t *testing.T) {
 		polled <- a.Status
 	}()
 	await(t, "a held poll", func() bool {
-		return strings.Contains(string(p.do(p.open, "GET", "/metrics").Body), "\nehi_http_requests_held 1\n")
+		return strings.Contains(string(p.do(p.open, "GET", "/metrics").Body),
+			"\nehi_http_requests_held 1\n")
 	})
 	document := "/jobs/" + finished.ID + "/download/attachments/scan.pdf"
 	begun, withdrawn := make(chan struct{}), make(chan struct{})
@@ -191,7 +201,12 @@ func TestEHI7NothingLeavesAfterAWithdrawal(t *testing.T) {
 	p.want(p.do(p.admin, "POST", "/admin/jobs/"+review.ID+"/approve"), 404, "")
 	p.want(p.do(app, "GET", finished.StatusURL), 401, "")
 	again, _ := p.letIn("app", "ann")
-	for _, path := range []string{finished.StatusURL, "/jobs/" + finished.ID + "/metadata", document, "/jobs/" + finished.ID + "/download/Patient.ndjson"} {
+	for _, path := range []string{
+		finished.StatusURL,
+		"/jobs/" + finished.ID + "/metadata",
+		document,
+		"/jobs/" + finished.ID + "/download/Patient.ndjson",
+	} {
 		p.want(p.do(again, "GET", path), 404, "")
 	}
 	ann.visit(p.open.Base + "/my/requests/" + finished.ID + "/files/Patient.ndjson")
@@ -209,7 +224,11 @@ func TestAWithdrawalEndsWhatNoValidAuthorizationCovers(t *testing.T) {
 	second, _ := p.letIn("app", "ann")
 	ended := p.kickOff(second, "", p.ann, nil)
 	old := p.queued(ended.ID)
-	if _, err := p.node.Bus.Jobs.Update(t.Context(), old, func(j *ehi.Job) error { j.Grant = "ran-out"; return nil }); err != nil {
+	_, err := p.node.Bus.Jobs.Update(t.Context(), old, func(j *ehi.Job) error {
+		j.Grant = "ran-out"
+		return nil
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	p.withdraw("ann", ended.ID)
@@ -256,12 +275,18 @@ func TestEHI7AWithdrawalOvertakesAFormThatWasLetIn(t *testing.T) {
 		form.sees(200, "Choose what to share")
 		body := url.Values{"interaction": {form.field("interaction")}, "p.labs": {"on"}}.Encode()
 		header := []string{
-			"Content-Type", "application/x-www-form-urlencoded", "Cookie", form.cookies(), "Origin", p.open.Base,
+			"Content-Type",
+			"application/x-www-form-urlencoded",
+			"Cookie",
+			form.cookies(),
+			"Origin",
+			p.open.Base,
 		}
 		waits.Store(true)
 		sent := make(chan *client.Answer, 1)
 		go func() {
-			a, err := p.open.Do(t.Context(), "POST", "/jobs/"+open.ID, strings.NewReader(body), header...)
+			a, err := p.open.Do(t.Context(), "POST", "/jobs/"+open.ID, strings.NewReader(body),
+				header...)
 			if err != nil {
 				t.Error(err)
 				a = &client.Answer{}
@@ -282,7 +307,9 @@ func TestEHI7AWithdrawalOvertakesAFormThatWasLetIn(t *testing.T) {
 				_, err := a.Withdraw(t.Context(), p.ann, j.Grant)
 				return err
 			})
-			await(t, "news of the withdrawal", func() bool { return p.do(app, "GET", open.StatusURL).Status == 401 })
+			await(t, "news of the withdrawal", func() bool {
+				return p.do(app, "GET", open.StatusURL).Status == 401
+			})
 		} else {
 			p.withdraw("ann", open.ID)
 		}
@@ -325,7 +352,9 @@ func TestEHI7NothingIsLeftOfARemovedApplication(t *testing.T) {
 		}
 		if elsewhere {
 			p.elsewhere(func(a *auth.Server) error { return a.RemoveClient(t.Context(), "web") })
-			await(t, "news of the removal", func() bool { return p.do(p.admin, "GET", "/admin/clients/web").Status == 404 })
+			await(t, "news of the removal", func() bool {
+				return p.do(p.admin, "GET", "/admin/clients/web").Status == 404
+			})
 		} else if err := p.admin.RemoveClient(t.Context(), "web"); err != nil {
 			t.Fatal(err)
 		}
@@ -362,7 +391,9 @@ func (p *production) elsewhere(do func(*auth.Server) error) {
 func TestAnAccountTakesAlongWhatItLetIn(t *testing.T) {
 	t.Parallel()
 	p := startLasting(t)
-	if _, err := p.admin.AddAccount(t.Context(), auth.Account{Name: "guardian", Patient: p.ann}, patientPassword); err != nil {
+	_, err := p.admin.AddAccount(t.Context(), auth.Account{Name: "guardian", Patient: p.ann},
+		patientPassword)
+	if err != nil {
 		t.Fatal(err)
 	}
 	app, got := p.letIn("app", "guardian")
@@ -373,7 +404,11 @@ func TestAnAccountTakesAlongWhatItLetIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.want(p.do(app, "GET", open.StatusURL), 401, "")
-	p.want(p.post("/auth/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {got.RefreshToken}, "client_id": {"app"}}), 400, "invalid_grant")
+	p.want(p.post("/auth/token", url.Values{
+		"grant_type":    {"refresh_token"},
+		"refresh_token": {got.RefreshToken},
+		"client_id":     {"app"},
+	}), 400, "invalid_grant")
 	p.want(p.post("/auth/token", p.redemption("app", code)), 400, "invalid_grant")
 	p.gone(open.ID)
 	p.want(p.do(own, "GET", kept.StatusURL), 202, "")
@@ -386,7 +421,8 @@ func TestSigningOutOfAnApplicationCancelsNothing(t *testing.T) {
 	p := startLasting(t)
 	app, got := p.letIn("app", "ann")
 	j := p.kickOff(app, "", p.ann, nil)
-	p.want(p.post("/auth/revoke", url.Values{"token": {got.AccessToken}, "client_id": {"app"}}), 200, "")
+	p.want(p.post("/auth/revoke", url.Values{"token": {got.AccessToken}, "client_id": {"app"}}),
+		200, "")
 	p.want(p.do(app, "GET", j.StatusURL), 401, "")
 	again, _ := p.letIn("app", "ann")
 	p.want(p.do(again, "GET", j.StatusURL), 202, "")
@@ -412,7 +448,8 @@ func TestAStreamOfChangesEndsWithItsSession(t *testing.T) {
 		},
 	} {
 		account := "watcher-" + name
-		if _, err := p.admin.AddAccount(t.Context(), auth.Account{Name: account, Role: auth.Viewer}, staffPassword); err != nil {
+		if _, err := p.admin.AddAccount(t.Context(), auth.Account{Name: account, Role: auth.Viewer},
+			staffPassword); err != nil {
 			t.Fatal(err)
 		}
 		staff := p.staff(account)

@@ -35,7 +35,9 @@ func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 	j := client.Job{StatusURL: a.Header.Get("Content-Location")}
 	w.want(w.do(pat, "GET", j.StatusURL), 202, "")
 
-	cmd := exec.Command(binary, "--nats", w.node.Bus.ClientURL(), "--data", own, "--exports", filepath.Join(w.data, "exports"), "--metrics-addr", "127.0.0.1:0", "--trace-endpoint", collector, "--nats-password", "of the fleet")
+	cmd := exec.Command(binary, "--nats", w.node.Bus.ClientURL(), "--data", own, "--exports",
+		filepath.Join(w.data, "exports"), "--metrics-addr", "127.0.0.1:0", "--trace-endpoint",
+		collector, "--nats-password", "of the fleet")
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -69,9 +71,11 @@ func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 	}
 	// The exporter's spans, which it sends when it ends, belong to the trace that the API began.
 	await(t, "the API's part of the trace", func() bool {
-		return seen.has(a.Header.Get("X-Request-Id"), "POST /no-form/auto-approve/fhir/Patient/:id/$ehi-export")
+		return seen.has(a.Header.Get("X-Request-Id"),
+			"POST /no-form/auto-approve/fhir/Patient/:id/$ehi-export")
 	})
-	has(t, seen.trace(t, a.Header.Get("X-Request-Id"), ""), "run command", "attempt task", "write Patient", "commit files")
+	has(t, seen.trace(t, a.Header.Get("X-Request-Id"), ""), "run command", "attempt task",
+		"write Patient", "commit files")
 }
 
 // An import into a store that a server uses is refused with a message.
@@ -79,7 +83,8 @@ func TestImportIntoAHeldStoreSaysSo(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	binary := built.Command(t, "ehi-server/api")
-	out, err := exec.CommandContext(t.Context(), binary, "generate", "--data", w.data).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), binary, "generate", "--data",
+		w.data).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "held by another process") {
 		t.Errorf("%v: %s", err, out)
 	}

@@ -49,7 +49,8 @@ func (s *scene) joining(gate int) childSpec {
 	s.t.Helper()
 	data := s.t.TempDir()
 	copyRecords(s.t, s.records, data)
-	if err := os.Symlink(filepath.Join(s.data, "exports"), filepath.Join(data, "exports")); err != nil {
+	err := os.Symlink(filepath.Join(s.data, "exports"), filepath.Join(data, "exports"))
+	if err != nil {
 		s.t.Fatal(err)
 	}
 	return childSpec{Data: data, Addr: "127.0.0.1:0", NATS: s.node.Bus.ClientURL(), Gate: gate}
@@ -60,7 +61,9 @@ func (s *scene) wake(says string) {
 	s.t.Helper()
 	s.first.signal(syscall.SIGUSR1)
 	s.first.signal(syscall.SIGCONT)
-	s.until("the first process says: "+says, func() bool { return strings.Contains(s.first.said(), says) })
+	s.until("the first process says: "+says, func() bool {
+		return strings.Contains(s.first.said(), says)
+	})
 }
 
 // DESIGN section 4: a worker that was stopped for longer than its lease can neither commit nor
@@ -71,7 +74,8 @@ func TestAWorkerThatWakesUpTooLateChangesNothing(t *testing.T) {
 	second := spawn(t, s.joining(0))
 	before, _ := s.download(s.pat, s.manifest(s.pat, s.job))
 	task, _, err := s.node.Bus.Tasks.Get(t.Context(), s.job.ID, 0)
-	if err != nil || task.Attempt != 2 || !strings.HasSuffix(task.Worker, "-"+strconv.Itoa(second.cmd.Process.Pid)) {
+	if err != nil || task.Attempt != 2 ||
+		!strings.HasSuffix(task.Worker, "-"+strconv.Itoa(second.cmd.Process.Pid)) {
 		t.Fatalf("task %+v, %v", task, err)
 	}
 	exports := filepath.Join(s.data, "exports")

@@ -53,7 +53,9 @@ func (w *world) wantOutcome(a *client.Answer, status int, text string) {
 		ResourceType string `json:"resourceType"`
 		Issue        []struct{ Severity, Code, Diagnostics string }
 	}
-	if err := json.Unmarshal(a.Body, &o); err != nil || o.ResourceType != "OperationOutcome" || len(o.Issue) != 1 || o.Issue[0].Diagnostics == "" {
+	err := json.Unmarshal(a.Body, &o)
+	if err != nil || o.ResourceType != "OperationOutcome" || len(o.Issue) != 1 ||
+		o.Issue[0].Diagnostics == "" {
 		w.t.Errorf("no OperationOutcome: %.300s, %v", a.Body, err)
 	}
 	if ct := a.Header.Get("Content-Type"); ct != "application/fhir+json; charset=utf-8" {
@@ -66,7 +68,9 @@ func TestEHI1WholeFlowOnEachPath(t *testing.T) {
 	t.Parallel()
 	w := startOnRecords(t)
 	full, _ := w.export(alfredo, nil)
-	for _, base := range []string{"", "/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form"} {
+	for _, base := range []string{
+		"", "/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form",
+	} {
 		t.Run("path "+base, func(t *testing.T) {
 			w.t = t
 			w.flow(base, full)
@@ -102,7 +106,8 @@ func (w *world) flow(base string, full map[string]records.Resource) {
 		t.Fatal(err)
 	}
 	w.wantOutcome(w.do(pat, "GET", j.StatusURL), 404, "Export job not found!")
-	w.wantOutcome(w.do(pat, "GET", "/jobs/"+j.ID+"/download/Patient.ndjson"), 404, "Export job not found!")
+	w.wantOutcome(w.do(pat, "GET", "/jobs/"+j.ID+"/download/Patient.ndjson"), 404,
+		"Export job not found!")
 	w.wantOutcome(w.do(pat, "DELETE", j.StatusURL), 404, "Export job not found!")
 }
 
@@ -110,7 +115,8 @@ func (w *world) flow(base string, full map[string]records.Resource) {
 func (w *world) openForm(pat *client.Client, j client.Job, f form) {
 	w.t.Helper()
 	a := w.do(pat, "GET", j.StatusURL)
-	if a.Status != 202 || a.Header.Get("Link") != j.Link || a.Header.Get("X-Progress") == "" || len(a.Body) > 0 {
+	if a.Status != 202 || a.Header.Get("Link") != j.Link || a.Header.Get("X-Progress") == "" ||
+		len(a.Body) > 0 {
 		w.t.Errorf("status of an open form: %d %v", a.Status, a.Header)
 	}
 	w.submit(pat, j.ID, f)
@@ -127,16 +133,21 @@ func (w *world) review(pat *client.Client, j client.Job) {
 	t := w.t
 	w.wait(j.ID, ehi.Retrieved)
 	a := w.do(pat, "GET", j.StatusURL)
-	if retry, err := strconv.Atoi(a.Header.Get("Retry-After")); a.Status != 202 || len(a.Body) > 0 || err != nil || retry < 1 || retry > 60 || !progress.MatchString(a.Header.Get("X-Progress")) {
+	if retry, err := strconv.Atoi(a.Header.Get("Retry-After")); a.Status != 202 ||
+		len(a.Body) > 0 || err != nil || retry < 1 || retry > 60 ||
+		!progress.MatchString(a.Header.Get("X-Progress")) {
 		t.Errorf("status before approval: %d %v", a.Status, a.Header)
 	}
 	w.wantOutcome(w.do(pat, "GET", "/jobs/"+j.ID+"/download/Patient.ndjson"), 404, "retrieved")
 	pdf, note := []byte("%PDF-1.4 test"), []byte("hello")
-	a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "scan.pdf", Data: pdf}, client.File{Name: "../../no te\".txt", Data: note}, client.File{Name: "scan.pdf", Data: note})
+	a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "scan.pdf", Data: pdf},
+		client.File{Name: "../../no te\".txt", Data: note},
+		client.File{Name: "scan.pdf", Data: note})
 	if err != nil || a.Status != 200 {
 		t.Fatalf("attachments: %+v, %v", a, err)
 	}
-	if a, err = w.admin.RemoveFiles(t.Context(), j.ID, "scan-1.pdf"); err != nil || a.Status != 200 {
+	if a, err = w.admin.RemoveFiles(t.Context(), j.ID, "scan-1.pdf"); err != nil ||
+		a.Status != 200 {
 		t.Fatalf("remove: %+v, %v", a, err)
 	}
 	if a, err = w.admin.RemoveFiles(t.Context(), j.ID, "never"); err != nil || a.Status != 404 {
@@ -149,24 +160,33 @@ func (w *world) review(pat *client.Client, j client.Job) {
 	for _, action := range []string{"approve", "reject"} {
 		w.want(w.do(w.admin, "POST", "/admin/jobs/"+j.ID+"/"+action), 400, "approved")
 	}
-	if a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "x", Data: note}); err != nil || a.Status != 400 || !strings.Contains(string(a.Body), `Cannot add attachments to export in \"approved\" state`) {
+	if a, err := w.admin.AddFiles(t.Context(), j.ID,
+		client.File{Name: "x", Data: note}); err != nil || a.Status != 400 ||
+		!strings.Contains(string(a.Body),
+			`Cannot add attachments to export in \"approved\" state`) {
 		t.Errorf("attachments of an approved job: %s, %v", a.Body, err)
 	}
-	if a, err := w.admin.RemoveFiles(t.Context(), j.ID, "note.txt"); err != nil || a.Status != 400 ||
-		!strings.Contains(string(a.Body), `Cannot remove attachments from export in \"approved\" state`) {
+	if a, err := w.admin.RemoveFiles(t.Context(), j.ID, "note.txt"); err != nil ||
+		a.Status != 400 ||
+		!strings.Contains(string(a.Body),
+			`Cannot remove attachments from export in \"approved\" state`) {
 		t.Errorf("removal from an approved job: %s, %v", a.Body, err)
 	}
 
 	answer := w.do(pat, "GET", j.StatusURL)
 	expires, err := http.ParseTime(answer.Header.Get("Expires"))
-	if err != nil || time.Until(expires) < 50*time.Minute || answer.Header.Get("Content-Type") != "application/json" {
+	if err != nil || time.Until(expires) < 50*time.Minute ||
+		answer.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("manifest headers: %v, %v", answer.Header, err)
 	}
 	m := w.manifest(pat, j)
-	if m.Error == nil || m.Deleted == nil || !strings.HasSuffix(m.Request, "/fhir/Patient/"+alfredo+"/$ehi-export") || !strings.HasSuffix(m.Extension.EHIDocumentationURL, "/docs/ehi") {
+	if m.Error == nil || m.Deleted == nil ||
+		!strings.HasSuffix(m.Request, "/fhir/Patient/"+alfredo+"/$ehi-export") ||
+		!strings.HasSuffix(m.Extension.EHIDocumentationURL, "/docs/ehi") {
 		t.Errorf("manifest %+v", m)
 	}
-	if at, err := time.Parse("2006-01-02T15:04:05.000Z", m.TransactionTime); err != nil || time.Since(at) > time.Minute {
+	at, err := time.Parse("2006-01-02T15:04:05.000Z", m.TransactionTime)
+	if err != nil || time.Since(at) > time.Minute {
 		t.Errorf("transactionTime %q", m.TransactionTime)
 	}
 	got, _ := w.download(pat, m)
@@ -178,7 +198,8 @@ func (w *world) review(pat *client.Client, j client.Job) {
 		}
 		att := doc["content"].([]any)[0].(map[string]any)["attachment"].(map[string]any)
 		f := w.do(pat, "GET", att["url"].(string))
-		if !bytes.Equal(f.Body, want) || att["hash"] != base64.StdEncoding.EncodeToString(sum[:]) || f.Header.Get("Content-Type") != att["contentType"] {
+		if !bytes.Equal(f.Body, want) || att["hash"] != base64.StdEncoding.EncodeToString(sum[:]) ||
+			f.Header.Get("Content-Type") != att["contentType"] {
 			t.Errorf("attachment %v: %q %v", att, f.Body, f.Header)
 		}
 	}
@@ -207,7 +228,8 @@ func TestEveryRealPatientIsExportedWhole(t *testing.T) {
 		}
 		for key, r := range got {
 			records.References(r, func(ref string) string {
-				if got[ref] == nil && !strings.HasPrefix(ref, "#") && !strings.HasPrefix(ref, "http") {
+				if got[ref] == nil && !strings.HasPrefix(ref, "#") &&
+					!strings.HasPrefix(ref, "http") {
 					t.Errorf("%s: %s leads nowhere", key, ref)
 				}
 				return ref
@@ -230,24 +252,36 @@ func TestEHI12Downloads(t *testing.T) {
 	url := "/jobs/" + j.ID + "/download/Observation.ndjson"
 	whole := w.do(pat, "GET", url)
 	tag := whole.Header.Get("ETag")
-	if whole.Status != 200 || whole.Header.Get("Content-Type") != "application/fhir+ndjson" || whole.Header.Get("Content-Disposition") != "attachment" ||
+	if whole.Status != 200 || whole.Header.Get("Content-Type") != "application/fhir+ndjson" ||
+		whole.Header.Get("Content-Disposition") != "attachment" ||
 		whole.Header.Get("Content-Length") != strconv.Itoa(len(whole.Body)) || tag == "" {
 		t.Fatalf("download: %d %v", whole.Status, whole.Header)
 	}
-	if bare := w.do(pat, "GET", strings.TrimSuffix(url, ".ndjson")); !bytes.Equal(bare.Body, whole.Body) {
+	bare := w.do(pat, "GET", strings.TrimSuffix(url, ".ndjson"))
+	if !bytes.Equal(bare.Body, whole.Body) {
 		t.Error("the bare type name gives something else")
 	}
-	if head := w.do(pat, "HEAD", url); head.Status != 200 || len(head.Body) != 0 || head.Header.Get("Content-Length") != strconv.Itoa(len(whole.Body)) {
+	head := w.do(pat, "HEAD", url)
+	if head.Status != 200 || len(head.Body) != 0 ||
+		head.Header.Get("Content-Length") != strconv.Itoa(len(whole.Body)) {
 		t.Errorf("HEAD: %d %v", head.Status, head.Header)
 	}
-	if head := w.do(pat, "HEAD", url, "Range", "bytes=0-1"); head.Status != 200 || head.Header.Get("Content-Length") != strconv.Itoa(len(whole.Body)) {
+	if head := w.do(pat, "HEAD", url, "Range", "bytes=0-1"); head.Status != 200 ||
+		head.Header.Get("Content-Length") != strconv.Itoa(len(whole.Body)) {
 		t.Errorf("HEAD with a range: %d %v", head.Status, head.Header)
 	}
 	n := len(whole.Body)
-	for r, want := range map[string][2]int{"bytes=0-9": {0, 10}, "bytes=10-": {10, n}, "bytes=-5": {n - 5, n}, "bytes=5-99999999": {5, n}} {
+	for r, want := range map[string][2]int{
+		"bytes=0-9":        {0, 10},
+		"bytes=10-":        {10, n},
+		"bytes=-5":         {n - 5, n},
+		"bytes=5-99999999": {5, n},
+	} {
 		a := w.do(pat, "GET", url, "Range", r)
-		if a.Status != 206 || !bytes.Equal(a.Body, whole.Body[want[0]:want[1]]) || a.Header.Get("Content-Range") != fmt.Sprintf("bytes %d-%d/%d", want[0], want[1]-1, n) {
-			t.Errorf("Range %s: %d %d bytes %s", r, a.Status, len(a.Body), a.Header.Get("Content-Range"))
+		if a.Status != 206 || !bytes.Equal(a.Body, whole.Body[want[0]:want[1]]) ||
+			a.Header.Get("Content-Range") != fmt.Sprintf("bytes %d-%d/%d", want[0], want[1]-1, n) {
+			t.Errorf("Range %s: %d %d bytes %s", r, a.Status, len(a.Body),
+				a.Header.Get("Content-Range"))
 		}
 	}
 	w.wantOutcome(w.do(pat, "GET", url, "Range", "bytes=99999999-"), 416, "range")
@@ -255,14 +289,36 @@ func TestEHI12Downloads(t *testing.T) {
 		header []string
 		status int
 	}{
-		"same tag": {[]string{"If-None-Match", tag}, 304}, "weak tag": {[]string{"If-None-Match", `"x", W/` + tag}, 304}, "other tag": {[]string{"If-None-Match", `"x"`}, 200},
-		"If-Range same": {[]string{"Range", "bytes=0-1", "If-Range", tag}, 206}, "If-Range other": {[]string{"Range", "bytes=0-1", "If-Range", `"x"`}, 200},
-		"If-Match same": {[]string{"If-Match", `"x", ` + tag}, 200}, "If-Match any": {[]string{"If-Match", "*"}, 200}, "If-Match other": {[]string{"If-Match", `"x"`}, 412}, "If-Match weak": {[]string{"If-Match", "W/" + tag}, 412},
-		"changed since": {[]string{"If-Unmodified-Since", "Mon, 01 Jan 2001 00:00:00 GMT"}, 412}, "unchanged since": {[]string{"If-Unmodified-Since", "Mon, 01 Jan 2091 00:00:00 GMT"}, 200},
-		"modified since": {[]string{"If-Modified-Since", "Mon, 01 Jan 2001 00:00:00 GMT"}, 200}, "not modified since": {[]string{"If-Modified-Since", "Mon, 01 Jan 2091 00:00:00 GMT"}, 304},
-		"If-None-Match goes first": {[]string{"If-Modified-Since", "Mon, 01 Jan 2091 00:00:00 GMT", "If-None-Match", `"x"`}, 200}, "no time at all": {[]string{"If-Modified-Since", "yesterday"}, 200},
-		"a range backwards": {[]string{"Range", "bytes=5-2"}, 200}, "several ranges": {[]string{"Range", "bytes=0-1,3-4"}, 200}, "an empty suffix": {[]string{"Range", "bytes=-0"}, 416},
-		"no range at all": {[]string{"Range", "lines=1-2"}, 200}, "any Accept": {[]string{"Accept", "text/html"}, 200},
+		"same tag":       {[]string{"If-None-Match", tag}, 304},
+		"weak tag":       {[]string{"If-None-Match", `"x", W/` + tag}, 304},
+		"other tag":      {[]string{"If-None-Match", `"x"`}, 200},
+		"If-Range same":  {[]string{"Range", "bytes=0-1", "If-Range", tag}, 206},
+		"If-Range other": {[]string{"Range", "bytes=0-1", "If-Range", `"x"`}, 200},
+		"If-Match same":  {[]string{"If-Match", `"x", ` + tag}, 200},
+		"If-Match any":   {[]string{"If-Match", "*"}, 200},
+		"If-Match other": {[]string{"If-Match", `"x"`}, 412},
+		"If-Match weak":  {[]string{"If-Match", "W/" + tag}, 412},
+		"changed since": {[]string{
+			"If-Unmodified-Since", "Mon, 01 Jan 2001 00:00:00 GMT",
+		}, 412},
+		"unchanged since": {[]string{
+			"If-Unmodified-Since", "Mon, 01 Jan 2091 00:00:00 GMT",
+		}, 200},
+		"modified since": {[]string{
+			"If-Modified-Since", "Mon, 01 Jan 2001 00:00:00 GMT",
+		}, 200},
+		"not modified since": {[]string{
+			"If-Modified-Since", "Mon, 01 Jan 2091 00:00:00 GMT",
+		}, 304},
+		"If-None-Match goes first": {
+			[]string{"If-Modified-Since", "Mon, 01 Jan 2091 00:00:00 GMT", "If-None-Match", `"x"`},
+			200,
+		}, "no time at all": {[]string{"If-Modified-Since", "yesterday"}, 200},
+		"a range backwards": {[]string{"Range", "bytes=5-2"}, 200},
+		"several ranges":    {[]string{"Range", "bytes=0-1,3-4"}, 200},
+		"an empty suffix":   {[]string{"Range", "bytes=-0"}, 416},
+		"no range at all":   {[]string{"Range", "lines=1-2"}, 200},
+		"any Accept":        {[]string{"Accept", "text/html"}, 200},
 	} {
 		if a := w.do(pat, "GET", url, c.header...); a.Status != c.status {
 			t.Errorf("%s: %d", name, a.Status)
@@ -270,16 +326,26 @@ func TestEHI12Downloads(t *testing.T) {
 	}
 	zipped := w.do(pat, "GET", url, "Accept-Encoding", "br;q=1, gzip")
 	gz, err := gzip.NewReader(bytes.NewReader(zipped.Body))
-	if err != nil || zipped.Header.Get("Content-Encoding") != "gzip" || zipped.Header.Get("ETag") == tag {
+	if err != nil || zipped.Header.Get("Content-Encoding") != "gzip" ||
+		zipped.Header.Get("ETag") == tag {
 		t.Fatalf("gzip: %v %v", zipped.Header, err)
 	}
 	if plain, err := io.ReadAll(gz); err != nil || !bytes.Equal(plain, whole.Body) {
 		t.Errorf("gzip holds something else: %v", err)
 	}
-	if a := w.do(pat, "GET", url, "Accept-Encoding", "gzip;q=0"); a.Header.Get("Content-Encoding") != "" {
+	a := w.do(pat, "GET", url, "Accept-Encoding", "gzip;q=0")
+	if a.Header.Get("Content-Encoding") != "" {
 		t.Error("gzip to one who refuses it")
 	}
-	for _, bad := range []string{"Nothing.ndjson", "Patient.ndjson%00", "..%2f..%2fetc%2fpasswd", "attachments.DocumentReference.ndjson", "attachments/x", "..", "0.1.seg"} {
+	for _, bad := range []string{
+		"Nothing.ndjson",
+		"Patient.ndjson%00",
+		"..%2f..%2fetc%2fpasswd",
+		"attachments.DocumentReference.ndjson",
+		"attachments/x",
+		"..",
+		"0.1.seg",
+	} {
 		if a := w.do(pat, "GET", "/jobs/"+j.ID+"/download/"+bad); a.Status != 404 {
 			t.Errorf("%s: %d", bad, a.Status)
 		}
@@ -311,30 +377,44 @@ func TestEHI6KickOffParameters(t *testing.T) {
 	if got := export(parameters("_type", "Condition,Patient", "_type", "Device")); len(got) != 14 {
 		t.Errorf("_type gave %d resources", len(got))
 	}
-	if got := export(parameters("_since", time.Now().Add(time.Hour).Format(time.RFC3339))); len(got) != 0 {
+	if got := export(
+		parameters("_since", time.Now().Add(time.Hour).Format(time.RFC3339))); len(got) != 0 {
 		t.Errorf("_since the future gave %d resources", len(got))
 	}
-	if got := export(parameters("_until", time.Now().Add(time.Hour).Format(time.RFC3339))); len(got) != len(full) {
+	if got := export(parameters("_until",
+		time.Now().Add(time.Hour).Format(time.RFC3339))); len(got) != len(full) {
 		t.Errorf("_until the future gave %d resources", len(got))
 	}
 	f := everything("visits", "medicalRecord", "billing")
-	got, text := w.download(pat, w.manifest(pat, w.kickOff(pat, "/no-form/auto-approve", alfredo, parameters("category", "labs,radiology,dischargeSummary", "category", "operative,pathology,photographs,other"))))
+	got, text := w.download(pat,
+		w.manifest(pat,
+			w.kickOff(pat, "/no-form/auto-approve", alfredo,
+				parameters("category", "labs,radiology,dischargeSummary", "category",
+					"operative,pathology,photographs,other"))))
 	checkReleased(t, full, got, text, f)
 
 	for name, body := range map[string]string{
-		"broken": "{", "another resource": `{"resourceType":"Patient"}`, "unknown": string(parameters("_what", "x")), "bad type": string(parameters("_type", "Nothing")),
-		"bad since": string(parameters("_since", "yesterday")), "bad category": string(parameters("category", "all")), "turned dates": string(parameters("from", "2020", "to", "2019")),
+		"broken":           "{",
+		"another resource": `{"resourceType":"Patient"}`,
+		"unknown":          string(parameters("_what", "x")),
+		"bad type":         string(parameters("_type", "Nothing")),
+		"bad since":        string(parameters("_since", "yesterday")),
+		"bad category":     string(parameters("category", "all")),
+		"turned dates":     string(parameters("from", "2020", "to", "2019")),
 		"two lists": `{"resourceType":"Parameters",` +
 			`"parameter":[{"name":"_type","valueString":"Condition"}],"parameter":[]}`,
 	} {
-		a, err := pat.Do(t.Context(), "POST", "/fhir/Patient/"+alfredo+"/$ehi-export", strings.NewReader(body), "Content-Type", "application/fhir+json")
+		a, err := pat.Do(t.Context(), "POST", "/fhir/Patient/"+alfredo+"/$ehi-export",
+			strings.NewReader(body), "Content-Type", "application/fhir+json")
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Run(name, func(t *testing.T) { w.t = t; w.wantOutcome(a, 400, "") })
 	}
 	w.t = t
-	a, err := pat.Do(t.Context(), "POST", "/no-form/auto-approve/fhir/Patient/"+alfredo+"/$ehi-export", bytes.NewReader(parameters("_what", "x")),
+	a, err := pat.Do(t.Context(), "POST",
+		"/no-form/auto-approve/fhir/Patient/"+alfredo+"/$ehi-export",
+		bytes.NewReader(parameters("_what", "x")),
 		"Content-Type", "application/fhir+json", "Prefer", "respond-async, handling=lenient")
 	if err != nil || a.Status != 202 {
 		t.Fatalf("lenient: %+v, %v", a, err)
@@ -345,7 +425,8 @@ func TestEHI6KickOffParameters(t *testing.T) {
 	}
 	w.want(w.do(pat, "GET", m.Error[0].URL), 200, `_what`)
 	big := strings.NewReader(strings.Repeat(" ", 2<<20))
-	if a, err := pat.Do(t.Context(), "POST", "/fhir/Patient/"+alfredo+"/$ehi-export", big, "Content-Type", "application/json"); err != nil || a.Status != 413 {
+	if a, err := pat.Do(t.Context(), "POST", "/fhir/Patient/"+alfredo+"/$ehi-export", big,
+		"Content-Type", "application/json"); err != nil || a.Status != 413 {
 		t.Errorf("a body of 2 MiB: %+v, %v", a, err)
 	}
 }

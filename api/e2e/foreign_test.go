@@ -35,12 +35,26 @@ func TestGosOAuth2ClientWorks(t *testing.T) {
 	for _, c := range []struct {
 		id, redirect, secret string
 		style                oauth2.AuthStyle
-	}{{"app", appRedirect, "", oauth2.AuthStyleInParams}, {"web", webRedirect, p.secrets["web"], oauth2.AuthStyleInHeader}, {"web", webRedirect, p.secrets["web"], oauth2.AuthStyleInParams}} {
-		config := &oauth2.Config{ClientID: c.id, ClientSecret: c.secret, RedirectURL: c.redirect, Scopes: strings.Fields(appScope),
-			Endpoint: oauth2.Endpoint{AuthURL: p.open.Base + "/auth/authorize", TokenURL: p.open.Base + "/auth/token", AuthStyle: c.style}}
+	}{
+		{"app", appRedirect, "", oauth2.AuthStyleInParams},
+		{"web", webRedirect, p.secrets["web"], oauth2.AuthStyleInHeader},
+		{"web", webRedirect, p.secrets["web"], oauth2.AuthStyleInParams},
+	} {
+		config := &oauth2.Config{
+			ClientID:     c.id,
+			ClientSecret: c.secret,
+			RedirectURL:  c.redirect,
+			Scopes:       strings.Fields(appScope),
+			Endpoint: oauth2.Endpoint{
+				AuthURL:   p.open.Base + "/auth/authorize",
+				TokenURL:  p.open.Base + "/auth/token",
+				AuthStyle: c.style,
+			},
+		}
 		secret := oauth2.GenerateVerifier()
 		b := p.person()
-		b.visit(config.AuthCodeURL("a state", oauth2.S256ChallengeOption(secret), oauth2.SetAuthURLParam("aud", p.open.Base+"/fhir")))
+		b.visit(config.AuthCodeURL("a state", oauth2.S256ChallengeOption(secret),
+			oauth2.SetAuthURLParam("aud", p.open.Base+"/fhir")))
 		b.submit("username", "ann", "password", patientPassword)
 		b.submit("decision", "allow")
 		tok, err := config.Exchange(ctx, b.at.Query().Get("code"), oauth2.VerifierOption(secret))
@@ -51,7 +65,8 @@ func TestGosOAuth2ClientWorks(t *testing.T) {
 		old.Expiry = time.Now().Add(-time.Minute)
 		source := config.TokenSource(ctx, &old)
 		renewed, err := source.Token()
-		if err != nil || renewed.AccessToken == tok.AccessToken || renewed.RefreshToken == tok.RefreshToken {
+		if err != nil || renewed.AccessToken == tok.AccessToken ||
+			renewed.RefreshToken == tok.RefreshToken {
 			t.Fatalf("renewed %+v, %v", renewed, err)
 		}
 		resp, err := oauth2.NewClient(ctx, source).Get(p.open.Base + "/fhir/Patient/" + p.ann)
@@ -68,12 +83,23 @@ func TestGosOAuth2ClientWorks(t *testing.T) {
 func TestGosClientCredentialsWork(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, nil)
-	_, secret, err := p.admin.AddClient(t.Context(), auth.Client{ID: "batch", Name: "A batch", Kind: auth.Symmetric, Scope: "system/*.rs"})
+	_, secret, err := p.admin.AddClient(t.Context(), auth.Client{
+		ID:    "batch",
+		Name:  "A batch",
+		Kind:  auth.Symmetric,
+		Scope: "system/*.rs",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, style := range []oauth2.AuthStyle{oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams} {
-		config := clientcredentials.Config{ClientID: "batch", ClientSecret: secret, TokenURL: p.open.Base + "/auth/token", Scopes: []string{"system/*.rs"}, AuthStyle: style}
+		config := clientcredentials.Config{
+			ClientID:     "batch",
+			ClientSecret: secret,
+			TokenURL:     p.open.Base + "/auth/token",
+			Scopes:       []string{"system/*.rs"},
+			AuthStyle:    style,
+		}
 		tok, err := config.Token(p.trusting())
 		if err != nil || !tok.Valid() {
 			t.Fatalf("%+v, %v", tok, err)
@@ -92,7 +118,11 @@ func npmInstall(t *testing.T, dir string, packages ...string) {
 	}
 	wait, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	install := exec.CommandContext(wait, npm, append([]string{"install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--legacy-peer-deps", "--omit=optional", "--cache", filepath.Join(dir, "cache")}, packages...)...)
+	install := exec.CommandContext(wait, npm,
+		append([]string{
+			"install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund",
+			"--legacy-peer-deps", "--omit=optional", "--cache", filepath.Join(dir, "cache"),
+		}, packages...)...)
 	install.Dir = dir
 	if out, err := install.CombinedOutput(); err != nil {
 		t.Skipf("the packages cannot be had: %v: %s", err, out)
@@ -146,8 +176,14 @@ func npmClients(t *testing.T, env ...string) (base string) {
 func TestClientsOfNPMWork(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, nil)
-	base := npmClients(t, "SERVER="+p.open.Base, "NODE_EXTRA_CA_CERTS="+p.cert(), "SERVICE_KEYS="+string(p.svcKeys), "GATE_SECRET="+p.secrets["gate"])
-	_, _, err := p.admin.AddClient(t.Context(), auth.Client{ID: "npm", Name: "Of npm", RedirectURIs: []string{"http://127.0.0.1/fhirclient", "http://127.0.0.1/openid"}, Scope: appScope})
+	base := npmClients(t, "SERVER="+p.open.Base, "NODE_EXTRA_CA_CERTS="+p.cert(),
+		"SERVICE_KEYS="+string(p.svcKeys), "GATE_SECRET="+p.secrets["gate"])
+	_, _, err := p.admin.AddClient(t.Context(), auth.Client{
+		ID:           "npm",
+		Name:         "Of npm",
+		RedirectURIs: []string{"http://127.0.0.1/fhirclient", "http://127.0.0.1/openid"},
+		Scope:        appScope,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,12 +201,15 @@ func TestClientsOfNPMWork(t *testing.T) {
 		}
 		return out
 	}
-	if out := through("fhirclient"); out["patient"] != p.ann || out["again"] != p.ann || out["renewed"] != true || !strings.HasSuffix(out["user"].(string), "Patient/"+p.ann) {
+	if out := through("fhirclient"); out["patient"] != p.ann || out["again"] != p.ann ||
+		out["renewed"] != true || !strings.HasSuffix(out["user"].(string), "Patient/"+p.ann) {
 		t.Errorf("fhirclient: %v", out)
 	}
 	out := through("openid")
 	claims, _ := out["claims"].(map[string]any)
-	if out["patient"] != p.ann || out["renewed"] != true || out["active"] != true || out["client"] != "npm" || out["later"] != false || out["system"] != "system/*.rs" || claims["sub"] != p.ann || claims["iss"] != p.open.Base {
+	if out["patient"] != p.ann || out["renewed"] != true || out["active"] != true ||
+		out["client"] != "npm" || out["later"] != false || out["system"] != "system/*.rs" ||
+		claims["sub"] != p.ann || claims["iss"] != p.open.Base {
 		t.Errorf("openid-client: %v", out)
 	}
 }
@@ -181,7 +220,11 @@ func TestWhatDiscoveryListsIsExercised(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, nil)
 	var told map[string]any
-	for _, path := range []string{"/fhir/.well-known/smart-configuration", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"} {
+	for _, path := range []string{
+		"/fhir/.well-known/smart-configuration",
+		"/.well-known/openid-configuration",
+		"/.well-known/oauth-authorization-server",
+	} {
 		a := p.do(p.open, "GET", path)
 		p.want(a, 200, `"issuer":"`+p.open.Base+`"`)
 		if err := json.Unmarshal(a.Body, &told); err != nil {
@@ -189,7 +232,12 @@ func TestWhatDiscoveryListsIsExercised(t *testing.T) {
 		}
 	}
 	endpoints := map[string]int{ // the response of each to an empty request
-		"jwks_uri": 200, "authorization_endpoint": 400, "token_endpoint": 400, "revocation_endpoint": 400, "introspection_endpoint": 401, "service_documentation": 200,
+		"jwks_uri":               200,
+		"authorization_endpoint": 400,
+		"token_endpoint":         400,
+		"revocation_endpoint":    400,
+		"introspection_endpoint": 401,
+		"service_documentation":  200,
 	}
 	for name, value := range told {
 		u, ok := value.(string)
@@ -214,10 +262,19 @@ func TestWhatDiscoveryListsIsExercised(t *testing.T) {
 		t.Errorf("discovery lacks %s", name)
 	}
 	exercised := map[string]string{
-		"launch-standalone": "TestProductionModeServesTheWholeFlowOverTLS", "authorize-post": "TestSMARTEndpoints", "client-public": "TestGosOAuth2ClientWorks", "client-confidential-symmetric": "TestGosOAuth2ClientWorks",
-		"client-confidential-asymmetric": "TestClientsOfNPMWork", "context-standalone-patient": "TestClientsOfNPMWork", "context-banner": "TestSMART4CodeGivesTokens", "permission-patient": "TestGosOAuth2ClientWorks",
-		"permission-offline": "TestGosOAuth2ClientWorks", "permission-online": "TestOnlineAccessRefreshes", "permission-v1": "TestBothVersionsOfScopesOpenTheRecord", "permission-v2": "TestBothVersionsOfScopesOpenTheRecord",
-		"sso-openid-connect": "TestClientsOfNPMWork",
+		"launch-standalone":              "TestProductionModeServesTheWholeFlowOverTLS",
+		"authorize-post":                 "TestSMARTEndpoints",
+		"client-public":                  "TestGosOAuth2ClientWorks",
+		"client-confidential-symmetric":  "TestGosOAuth2ClientWorks",
+		"client-confidential-asymmetric": "TestClientsOfNPMWork",
+		"context-standalone-patient":     "TestClientsOfNPMWork",
+		"context-banner":                 "TestSMART4CodeGivesTokens",
+		"permission-patient":             "TestGosOAuth2ClientWorks",
+		"permission-offline":             "TestGosOAuth2ClientWorks",
+		"permission-online":              "TestOnlineAccessRefreshes",
+		"permission-v1":                  "TestBothVersionsOfScopesOpenTheRecord",
+		"permission-v2":                  "TestBothVersionsOfScopesOpenTheRecord",
+		"sso-openid-connect":             "TestClientsOfNPMWork",
 	}
 	for _, c := range told["capabilities"].([]any) {
 		if exercised[c.(string)] == "" {
@@ -234,11 +291,26 @@ func TestWhatDiscoveryListsIsExercised(t *testing.T) {
 func TestOnlineAccessRefreshes(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, nil)
-	if _, _, err := p.admin.AddClient(t.Context(), auth.Client{ID: "online", Name: "Online", RedirectURIs: []string{appRedirect}, Scope: "launch/patient online_access patient/*.rs"}); err != nil {
+	_, _, err := p.admin.AddClient(t.Context(), auth.Client{
+		ID:           "online",
+		Name:         "Online",
+		RedirectURIs: []string{appRedirect},
+		Scope:        "launch/patient online_access patient/*.rs",
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	got := p.tokens(p.post("/auth/token", p.redemption("app", p.code("ann", p.request("app", "client_id", "online", "scope", "launch/patient online_access")), "client_id", "online")))
-	if got = p.tokens(p.post("/auth/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {got.RefreshToken}, "client_id": {"online"}})); got.Scope != "launch/patient online_access" {
+	got := p.tokens(p.post("/auth/token",
+		p.redemption("app",
+			p.code("ann",
+				p.request("app", "client_id", "online", "scope", "launch/patient online_access")),
+			"client_id", "online")))
+	if got = p.tokens(p.post("/auth/token",
+		url.Values{
+			"grant_type":    {"refresh_token"},
+			"refresh_token": {got.RefreshToken},
+			"client_id":     {"online"},
+		})); got.Scope != "launch/patient online_access" {
 		t.Errorf("%+v", got)
 	}
 }
@@ -247,11 +319,22 @@ func TestOnlineAccessRefreshes(t *testing.T) {
 func TestBothVersionsOfScopesOpenTheRecord(t *testing.T) {
 	t.Parallel()
 	p := &target{production: startProduction(t, nil)}
-	if _, _, err := p.admin.AddClient(t.Context(), auth.Client{ID: "wide", Name: "Wide", RedirectURIs: []string{appRedirect}, Scope: "patient/*.rs"}); err != nil {
+	_, _, err := p.admin.AddClient(t.Context(), auth.Client{
+		ID:           "wide",
+		Name:         "Wide",
+		RedirectURIs: []string{appRedirect},
+		Scope:        "patient/*.rs",
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	for _, scope := range []string{"patient/*.rs", "patient/*.read", "patient/Patient.rs", "patient/Patient.read"} {
-		got := p.tokens(p.post("/auth/token", p.redemption("app", p.code("ann", p.request("app", "client_id", "wide", "scope", scope)), "client_id", "wide")))
+	for _, scope := range []string{
+		"patient/*.rs", "patient/*.read", "patient/Patient.rs", "patient/Patient.read",
+	} {
+		got := p.tokens(p.post("/auth/token",
+			p.redemption("app",
+				p.code("ann", p.request("app", "client_id", "wide", "scope", scope)), "client_id",
+				"wide")))
 		if got.Scope != scope {
 			t.Errorf("%s is granted as %s", scope, got.Scope)
 		}
@@ -259,7 +342,9 @@ func TestBothVersionsOfScopesOpenTheRecord(t *testing.T) {
 		p.want(p.do(c, "GET", "/fhir/Patient/"+p.production.ann), 200, "")
 		p.want(p.do(c, "POST", "/fhir/Patient/"+p.production.ann+"/$ehi-export"), 403, "")
 	}
-	for _, scope := range []string{"system/*.rs", "system/*.read", "system/Patient.rs", "system/Patient.read"} {
+	for _, scope := range []string{
+		"system/*.rs", "system/*.read", "system/Patient.rs", "system/Patient.read",
+	} {
 		f := p.asserted(nil)
 		f.Set("scope", scope)
 		c := p.open.WithToken(p.tokens(p.post("/auth/token", f)).AccessToken)

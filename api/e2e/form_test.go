@@ -75,8 +75,13 @@ func TestTheFormKeepsWhatItPromises(t *testing.T) {
 	for i, fill := range [][]string{
 		{},
 		{"p.labs", "on", "p.visits", "on", "p.visits.from", "2015-01-01", "a.mentalHealth", "on"},
-		{"p.visits", "on", "p.labs", "on", "p.billing", "on", "p.medicalRecord", "on", "p.dischargeSummary", "on", "p.operative", "on", "p.pathology", "on", "p.radiology", "on", "p.photographs", "on", "p.other", "on",
-			"a.hiv", "on", "a.alcoholAndDrug", "on", "a.mentalHealth", "on", "a.confidential", "on", "a.domesticViolence", "on", "a.sexualAssault", "on", "a.genetic", "on", "a.other", "on"},
+		{
+			"p.visits", "on", "p.labs", "on", "p.billing", "on", "p.medicalRecord", "on",
+			"p.dischargeSummary", "on", "p.operative", "on", "p.pathology", "on", "p.radiology",
+			"on", "p.photographs", "on", "p.other", "on",
+			"a.hiv", "on", "a.alcoholAndDrug", "on", "a.mentalHealth", "on", "a.confidential", "on",
+			"a.domesticViolence", "on", "a.sexualAssault", "on", "a.genetic", "on", "a.other", "on",
+		},
 	} {
 		j, b := w.formOf(patients[i].ID)
 		b.submit(append(fill, "do", "preview")...)
@@ -95,7 +100,8 @@ func TestTheFormKeepsWhatItPromises(t *testing.T) {
 			}
 		}
 		if out != released || out+in != stored {
-			t.Errorf("%v: the form said %d of %d, the export has %d and withheld %d", fill, released, stored, out, in)
+			t.Errorf("%v: the form said %d of %d, the export has %d and withheld %d", fill,
+				released, stored, out, in)
 		}
 	}
 }
@@ -108,8 +114,13 @@ func TestTheFormLosesNothing(t *testing.T) {
 	p := w.demoPatient()
 	j, b := w.formOf(p)
 	b.sees(200, "In your record: ")
-	wrong := []string{"p.labs", "on", "p.labs.from", "31.1.2020", "p.visits", "on", "p.visits.from", "2020-02-01", "p.visits.to", "2019-01-01", "p.billing.notes", "a note", "p.other", "on", "p.other.to", "2999-01-01",
-		"p.radiology", "on", "p.radiology.notes", strings.Repeat("x", 201), "a.genetic", "on", "a.genetic.text", strings.Repeat("y", 201)}
+	wrong := []string{
+		"p.labs", "on", "p.labs.from", "31.1.2020", "p.visits", "on", "p.visits.from", "2020-02-01",
+		"p.visits.to", "2019-01-01", "p.billing.notes", "a note", "p.other", "on", "p.other.to",
+		"2999-01-01",
+		"p.radiology", "on", "p.radiology.notes", strings.Repeat("x", 201), "a.genetic", "on",
+		"a.genetic.text", strings.Repeat("y", 201),
+	}
 	b.submit(wrong...)
 	b.sees(400, `href="#p-labs-from">Lab results: enter each date`,
 		`href="#p-visits-from">Clinic visits: the first date must not be after`,
@@ -121,13 +132,19 @@ func TestTheFormLosesNothing(t *testing.T) {
 		t.Error("the wire's own words are on the page")
 	}
 
-	b.submit("p.labs", "on", "p.visits", "on", "p.visits.from", "2020-02-01", "a.hiv", "on", "a.genetic", "on", "a.genetic.text", "BRCA", "do", "preview")
+	b.submit("p.labs", "on", "p.visits", "on", "p.visits.from", "2020-02-01", "a.hiv", "on",
+		"a.genetic", "on", "a.genetic.text", "BRCA", "do", "preview")
 	b.counted()
 	b.sees(200, "would be shared")
 	form := w.open.Base + "/jobs/" + j.ID + "/customize"
 	for _, address := range []string{form, form + "?lang=es"} {
 		b.visit(address)
-		for _, kept := range []string{`name="p.labs" value="on" aria-describedby="p-labs-hint p-labs-count" checked`, `value="2020-02-01"`, `name="a.hiv" value="on" aria-describedby="a-hiv-count" checked`, `value="BRCA"`} {
+		for _, kept := range []string{
+			`name="p.labs" value="on" aria-describedby="p-labs-hint p-labs-count" checked`,
+			`value="2020-02-01"`,
+			`name="a.hiv" value="on" aria-describedby="a-hiv-count" checked`,
+			`value="BRCA"`,
+		} {
 			b.sees(200, kept)
 		}
 	}
@@ -139,12 +156,23 @@ func TestTheFormLosesNothing(t *testing.T) {
 		`name="p.visits" value="on" aria-describedby="p-visits-hint p-visits-count" checked`)
 
 	// The page's script requests the same as JSON.
-	preview := url.Values{"interaction": {b.field("interaction")}, "p.labs": {"on"}, "do": {"preview"}}.Encode()
-	script := []string{"Content-Type", "application/x-www-form-urlencoded", "Accept", "application/json"}
-	if a, err := w.open.Do(t.Context(), "POST", "/jobs/"+j.ID, strings.NewReader(preview), script...); err != nil || a.Status != 403 {
+	preview := url.Values{
+		"interaction": {b.field("interaction")},
+		"p.labs":      {"on"},
+		"do":          {"preview"},
+	}.Encode()
+	script := []string{
+		"Content-Type",
+		"application/x-www-form-urlencoded",
+		"Accept",
+		"application/json",
+	}
+	if a, err := w.open.Do(t.Context(), "POST", "/jobs/"+j.ID, strings.NewReader(preview),
+		script...); err != nil || a.Status != 403 {
 		t.Errorf("the page's token without its session: %+v, %v", a, err)
 	}
-	a, err := w.open.Do(t.Context(), "POST", "/jobs/"+j.ID, strings.NewReader(preview), append(script, "Cookie", b.cookies())...)
+	a, err := w.open.Do(t.Context(), "POST", "/jobs/"+j.ID, strings.NewReader(preview),
+		append(script, "Cookie", b.cookies())...)
 	var said struct {
 		Counts map[string]string `json:"counts"`
 	}
@@ -156,7 +184,8 @@ func TestTheFormLosesNothing(t *testing.T) {
 	}
 
 	b.submit("interaction", "expired", "p.labs", "on")
-	b.sees(http.StatusForbidden, "open for too long", `name="p.labs" value="on" aria-describedby="p-labs-hint p-labs-count" checked`)
+	b.sees(http.StatusForbidden, "open for too long",
+		`name="p.labs" value="on" aria-describedby="p-labs-hint p-labs-count" checked`)
 	b.submit("p.labs", "on")
 	b.sees(200, "Your request", "Lab results")
 	w.wait(j.ID, ehi.Retrieved)
@@ -171,7 +200,12 @@ func TestTheFormLosesNothing(t *testing.T) {
 func TestPatientsPagesSpeakSpanish(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
-	for accept, title := range map[string]string{"es-MX,es;q=0.9": "Iniciar sesión", "en-US": "Sign in", "fr": "Sign in", "": "Sign in"} {
+	for accept, title := range map[string]string{
+		"es-MX,es;q=0.9": "Iniciar sesión",
+		"en-US":          "Sign in",
+		"fr":             "Sign in",
+		"":               "Sign in",
+	} {
 		a := w.do(w.open, "GET", "/patient-login", "Accept", "text/html", "Accept-Language", accept)
 		w.want(a, 200, "<h1>"+title+"</h1>")
 		if !strings.Contains(a.Header.Get("Vary"), "Accept-Language") {
@@ -194,7 +228,8 @@ func TestPatientsPagesSpeakSpanish(t *testing.T) {
 // scripts turns the scripts of pages on or off.
 func scripts(on bool) chromedp.Action[chromedp.Void] {
 	return func(ctx context.Context, t *chromedp.Target) (none chromedp.Void, err error) {
-		_, err = cdp.Call(ctx, t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on})
+		_, err = cdp.Call(ctx, t, emulation.SetScriptExecutionDisabled,
+			emulation.SetScriptExecutionDisabledParams{Value: !on})
 		return none, err
 	}
 }
@@ -207,12 +242,21 @@ func TestPatientsWayWithoutScriptsInARealBrowser(t *testing.T) {
 	ctx, found := openBrowser(t, w.open.Base)
 	p := w.demoPatient()
 	j := w.kickOff(w.patient(p), "", p, nil)
-	do(t, ctx, scripts(false), chromedp.Navigate(w.open.Base+"/jobs/"+j.ID+"/customize"), chromedp.WaitVisible("#patient"))
-	do(t, ctx, chromedp.Click("main button"), chromedp.WaitVisible("#p-labs"), chromedp.Click("#p-labs"), chromedp.Click("button[value=preview]"), chromedp.WaitVisible(`//p[contains(text(), "With these choices")]`), chromedp.WaitVisible("#p-labs:checked"))
-	do(t, ctx, chromedp.Click(`button[lang=es]`), chromedp.WaitVisible("html[lang=es] #p-labs:checked"), chromedp.Click(`button[lang=en]`), chromedp.WaitVisible("html[lang=en] #p-labs:checked"))
+	do(t, ctx, scripts(false), chromedp.Navigate(w.open.Base+"/jobs/"+j.ID+"/customize"),
+		chromedp.WaitVisible("#patient"))
+	do(t, ctx, chromedp.Click("main button"), chromedp.WaitVisible("#p-labs"),
+		chromedp.Click("#p-labs"), chromedp.Click("button[value=preview]"),
+		chromedp.WaitVisible(`//p[contains(text(), "With these choices")]`),
+		chromedp.WaitVisible("#p-labs:checked"))
+	do(t, ctx, chromedp.Click(`button[lang=es]`),
+		chromedp.WaitVisible("html[lang=es] #p-labs:checked"), chromedp.Click(`button[lang=en]`),
+		chromedp.WaitVisible("html[lang=en] #p-labs:checked"))
 	do(t, ctx, chromedp.Click("main .buttons button:not([name])"), chromedp.WaitVisible(".stages"))
 	w.wait(j.ID, ehi.Retrieved)
-	do(t, ctx, chromedp.Navigate(w.open.Base+"/my/requests/"+j.ID), chromedp.WaitVisible(".stages li:nth-child(3).now"), chromedp.Click(chromedp.CSS("summary")), chromedp.Click("button.danger"), chromedp.WaitVisible(`//h1[text()="Your request was cancelled"]`))
+	do(t, ctx, chromedp.Navigate(w.open.Base+"/my/requests/"+j.ID),
+		chromedp.WaitVisible(".stages li:nth-child(3).now"),
+		chromedp.Click(chromedp.CSS("summary")), chromedp.Click("button.danger"),
+		chromedp.WaitVisible(`//h1[text()="Your request was cancelled"]`))
 	for _, f := range found.take() {
 		t.Error(f)
 	}
@@ -228,11 +272,13 @@ func TestPatientsPagesFollowInARealBrowser(t *testing.T) {
 	pat := w.patient(p)
 	j := w.kickOff(pat, "", p, nil)
 	form := w.open.Base + "/jobs/" + j.ID + "/customize"
-	do(t, ctx, chromedp.Navigate(form), chromedp.WaitVisible("#patient"), chromedp.Submit("#password"), chromedp.WaitVisible("#p-labs"), chromedp.Click("#p-labs"))
+	do(t, ctx, chromedp.Navigate(form), chromedp.WaitVisible("#patient"),
+		chromedp.Submit("#password"), chromedp.WaitVisible("#p-labs"), chromedp.Click("#p-labs"))
 	do(t, ctx,
 		chromedp.WaitVisible(`//p[@id="p-labs-count" and contains(text(), "would be shared")]`))
 	do(t, ctx, chromedp.Navigate(form), chromedp.WaitVisible("#p-labs:checked")) // a reload
-	twice := `(() => { const b = document.querySelector("main .buttons button:not([name])"); b.click(); b.click(); return ""; })()`
+	twice := `(() => { const b = document.querySelector("main .buttons button:not([name])"); ` +
+		`b.click(); b.click(); return ""; })()`
 	if _, err := chromedp.Run(ctx, chromedp.Evaluate[string](twice)); err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +297,10 @@ func TestPatientsPagesFollowInARealBrowser(t *testing.T) {
 func (w *world) weight(ctx context.Context, path string) int {
 	w.t.Helper()
 	do(w.t, ctx, chromedp.Navigate(w.open.Base+path), chromedp.WaitVisible(chromedp.CSS("h1")))
-	n, err := chromedp.Run(ctx, chromedp.Evaluate[int](`[...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")].reduce((n, e) => n + e.decodedBodySize, 0)`))
+	n, err := chromedp.Run(ctx,
+		chromedp.Evaluate[int](`[...performance.getEntriesByType("resource"), `+
+			`...performance.getEntriesByType("navigation")].reduce((n, e) => n + `+
+			`e.decodedBodySize, 0)`))
 	if err != nil || n == 0 {
 		w.t.Fatal(n, err)
 	}
@@ -268,10 +317,25 @@ func TestPatientsPagesAreLight(t *testing.T) {
 	j := w.kickOff(pat, "", p, nil)
 	done := w.kickOff(pat, "/no-form/auto-approve", p, nil)
 	w.manifest(pat, done)
-	do(t, ctx, chromedp.Navigate(w.open.Base+"/patient-login"), chromedp.WaitVisible("#patient"), chromedp.Submit("#password"), chromedp.WaitVisible(".cards"))
-	q := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {w.open.Base + "/cb"}, "scope": {"patient/$ehi-export"}, "state": {"s"}, "aud": {w.open.Base + "/fhir"}}
+	do(t, ctx, chromedp.Navigate(w.open.Base+"/patient-login"), chromedp.WaitVisible("#patient"),
+		chromedp.Submit("#password"), chromedp.WaitVisible(".cards"))
+	q := url.Values{
+		"response_type": {"code"},
+		"client_id":     {client.ClientID},
+		"redirect_uri":  {w.open.Base + "/cb"},
+		"scope":         {"patient/$ehi-export"},
+		"state":         {"s"},
+		"aud":           {w.open.Base + "/fhir"},
+	}
 	var weights []string
-	for name, path := range map[string]string{"login": "/patient-login", "consent": "/authorize-app?" + q.Encode(), "form": "/jobs/" + j.ID + "/customize", "request": "/my/requests/" + done.ID, "requests": "/my/requests", "applications": "/my/applications"} {
+	for name, path := range map[string]string{
+		"login":        "/patient-login",
+		"consent":      "/authorize-app?" + q.Encode(),
+		"form":         "/jobs/" + j.ID + "/customize",
+		"request":      "/my/requests/" + done.ID,
+		"requests":     "/my/requests",
+		"applications": "/my/applications",
+	} {
 		n := w.weight(ctx, path)
 		weights = append(weights, fmt.Sprintf("%s %d", name, n))
 		if n > 60_000 {
@@ -288,7 +352,8 @@ func TestTheFormIgnoresWhatItHides(t *testing.T) {
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
 	hidden := []string{
-		"p.visits.from", "2020-02-01", "p.visits.to", "2019-01-01", "p.billing.from", "never", "p.other.to", "2999-01-01",
+		"p.visits.from", "2020-02-01", "p.visits.to", "2019-01-01", "p.billing.from", "never",
+		"p.other.to", "2999-01-01",
 		"p.radiology.notes", strings.Repeat("x", 300), "p.medicalRecord.from", "soon",
 	}
 	j, b := w.formOf(p)
@@ -322,10 +387,14 @@ func TestTheFormIgnoresWhatItHides(t *testing.T) {
 	_, b = w.formOf(p)
 	b.submit("p.labs", "on", "do", "preview")
 	labs, stored := promised(t, b.page)
-	b.submit("p.labs", "on", "p.visits", "on", "p.visits.from", "2020-02-01", "p.visits.to", "2019-01-01", "do", "preview")
-	b.sees(200, `id="p-visits-wrong" data-wrong="p.visits">Clinic visits: the first date must not be after`, `aria-describedby="p-visits-wrong" aria-invalid="true"`)
+	b.submit("p.labs", "on", "p.visits", "on", "p.visits.from", "2020-02-01", "p.visits.to",
+		"2019-01-01", "do", "preview")
+	b.sees(200,
+		`id="p-visits-wrong" data-wrong="p.visits">Clinic visits: the first date must not be after`,
+		`aria-describedby="p-visits-wrong" aria-invalid="true"`)
 	if n, of := promised(t, b.page); n != labs || of != stored {
-		t.Errorf("beside a wrong line %d of %d are counted, without it %d of %d", n, of, labs, stored)
+		t.Errorf("beside a wrong line %d of %d are counted, without it %d of %d", n, of, labs,
+			stored)
 	}
 }
 
@@ -340,18 +409,27 @@ func TestTheFormMendsItselfInARealBrowser(t *testing.T) {
 	form := func() client.Job {
 		t.Helper()
 		j := w.kickOff(w.patient(p), "", p, nil)
-		do(t, ctx, chromedp.Navigate(w.open.Base+"/jobs/"+j.ID+"/customize?_patient="+p), chromedp.WaitVisible("#p-visits"))
+		do(t, ctx, chromedp.Navigate(w.open.Base+"/jobs/"+j.ID+"/customize?_patient="+p),
+			chromedp.WaitVisible("#p-visits"))
 		return j
 	}
 	j := form()
-	do(t, ctx, chromedp.Click("#p-labs"), chromedp.Click("#p-visits"), chromedp.SetValue("#p-visits-from", "2020-02-01"), chromedp.SetValue("#p-visits-to", "2019-02-01"))
-	ask[any](t, ctx, `document.querySelector("#p-visits-to").dispatchEvent(new Event("input", {bubbles: true}))`)
-	do(t, ctx, chromedp.WaitVisible(`//p[@id="p-visits-wrong" and contains(text(), "must not be after")]`), chromedp.WaitVisible("#p-visits-from[aria-invalid=true]"),
+	do(t, ctx, chromedp.Click("#p-labs"), chromedp.Click("#p-visits"),
+		chromedp.SetValue("#p-visits-from", "2020-02-01"),
+		chromedp.SetValue("#p-visits-to", "2019-02-01"))
+	ask[any](t, ctx,
+		`document.querySelector("#p-visits-to").dispatchEvent(new Event("input", {bubbles: true}))`)
+	do(t, ctx,
+		chromedp.WaitVisible(`//p[@id="p-visits-wrong" and contains(text(), "must not be after")]`),
+		chromedp.WaitVisible("#p-visits-from[aria-invalid=true]"),
 		chromedp.WaitVisible(`//p[@id="p-labs-count" and contains(text(), "would be shared")]`),
 		chromedp.WaitVisible(`//p[contains(text(), "With these choices")]`))
-	do(t, ctx, chromedp.Click("#p-visits"), chromedp.WaitNotVisible("#p-visits-wrong"), chromedp.WaitNotVisible("#p-visits-from"),
-		chromedp.Click("main .buttons button:not([name])"), chromedp.WaitVisible(`//h1[text()="Thank you"]`))
-	if job := w.wait(j.ID, ehi.Retrieved); job.Parameters["visits"].Enabled || !job.Parameters["labs"].Enabled {
+	do(t, ctx, chromedp.Click("#p-visits"), chromedp.WaitNotVisible("#p-visits-wrong"),
+		chromedp.WaitNotVisible("#p-visits-from"),
+		chromedp.Click("main .buttons button:not([name])"),
+		chromedp.WaitVisible(`//h1[text()="Thank you"]`))
+	job := w.wait(j.ID, ehi.Retrieved)
+	if job.Parameters["visits"].Enabled || !job.Parameters["labs"].Enabled {
 		t.Errorf("the form said %+v", job.Parameters)
 	}
 
@@ -362,7 +440,8 @@ func TestTheFormMendsItselfInARealBrowser(t *testing.T) {
 	if !ask[bool](t, ctx, `document.querySelector("#p-visits-from").validity.badInput`) {
 		t.Error("the date is not half written")
 	}
-	do(t, ctx, chromedp.Click("#p-visits"), chromedp.Click("main .buttons button:not([name])"), chromedp.WaitVisible(`//h1[text()="Thank you"]`))
+	do(t, ctx, chromedp.Click("#p-visits"), chromedp.Click("main .buttons button:not([name])"),
+		chromedp.WaitVisible(`//h1[text()="Thank you"]`))
 	w.wait(j.ID, ehi.Retrieved)
 	for _, f := range found.take() {
 		t.Error(f)

@@ -10,8 +10,9 @@ import (
 	"ehi-server/shared/files/filestest"
 )
 
-// A disk that is really full: exports that do not fit wait, what is finished downloads, kick-offs are refused where a limit says so; and
-// with the space that deletions give, everything that waited is done, and right.
+// A disk that is really full: exports that do not fit wait, what is finished downloads,
+// kick-offs are refused where a limit says so; and with the space that deletions give,
+// everything that waited is done, and right.
 func TestADiskThatIsReallyFull(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -27,7 +28,8 @@ func TestADiskThatIsReallyFull(t *testing.T) {
 			task, _, err := w.node.Bus.Tasks.Get(t.Context(), j.ID, 0)
 			return err == nil && (task.Committed || task.Excused > 0)
 		})
-		if task, _, err := w.node.Bus.Tasks.Get(t.Context(), j.ID, 0); err == nil && task.Committed {
+		task, _, err := w.node.Bus.Tasks.Get(t.Context(), j.ID, 0)
+		if err == nil && task.Committed {
 			finished = append(finished, j)
 		} else {
 			waiting = append(waiting, j)
@@ -42,7 +44,8 @@ func TestADiskThatIsReallyFull(t *testing.T) {
 	for _, j := range waiting {
 		w.want(w.do(pat, "GET", j.StatusURL), 202, "")
 	}
-	if got := w.contents(pat, w.manifest(pat, finished[len(finished)-1])); !slices.Equal(got, want) {
+	got := w.contents(pat, w.manifest(pat, finished[len(finished)-1]))
+	if !slices.Equal(got, want) {
 		t.Error("the last export that fitted is not whole")
 	}
 	for _, j := range finished {
@@ -55,7 +58,8 @@ func TestADiskThatIsReallyFull(t *testing.T) {
 		if got := w.contents(pat, w.manifest(pat, j)); !slices.Equal(got, want) {
 			t.Errorf("the export of job %s, which waited, is not whole", j.ID)
 		}
-		if task, _, err := w.node.Bus.Tasks.Get(t.Context(), j.ID, 0); err != nil || task.Failures() != 0 {
+		task, _, err := w.node.Bus.Tasks.Get(t.Context(), j.ID, 0)
+		if err != nil || task.Failures() != 0 {
 			t.Errorf("task %+v, %v", task, err)
 		}
 		if err := pat.Delete(t.Context(), j.StatusURL); err != nil {

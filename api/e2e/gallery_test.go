@@ -49,13 +49,16 @@ func newGallery(w *world) *gallery {
 // scheme sets the preferred color scheme of the browser.
 func scheme(name string) chromedp.Action[chromedp.Void] {
 	return func(ctx context.Context, t *chromedp.Target) (none chromedp.Void, err error) {
-		_, err = cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}})
+		_, err = cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}},
+		})
 		return none, err
 	}
 }
 
 // runAxe runs the check and returns one line for each finding.
-const runAxe = `axe.run(document, {runOnly: {type: 'tag', values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']}, resultTypes: ['violations']})
+const runAxe = `axe.run(document, {runOnly: {type: 'tag', values: ['wcag2a', 'wcag2aa', ` +
+	`'wcag21a', 'wcag21aa', 'wcag22aa']}, resultTypes: ['violations']})
 	.then(r => r.violations.flatMap(v => v.nodes.map(n => v.id + ': ' + n.html.slice(0, 200) + ' ' + (n.any[0]?.message ?? ''))))`
 
 // look checks the open page in every mode. name is the name of its picture.
@@ -72,7 +75,8 @@ func (g *gallery) look(name string) {
 		for _, colours := range []string{"light", "dark"} {
 			do(g.t, g.ctx, chromedp.EmulateViewport(width, 800), scheme(colours))
 			fits(g.t, g.ctx)
-			wrong, err := chromedp.Run(g.ctx, chromedp.Evaluate[[]string](runAxe, chromedp.EvalAwaitPromise))
+			wrong, err := chromedp.Run(g.ctx,
+				chromedp.Evaluate[[]string](runAxe, chromedp.EvalAwaitPromise))
 			if err != nil {
 				g.t.Fatal(err)
 			}
@@ -116,7 +120,8 @@ func (w *world) failed(pat *client.Client, patient string) client.Job {
 	w.t.Helper()
 	j := w.kickOff(pat, "", patient, nil)
 	if _, err := w.node.Bus.Jobs.Update(w.t.Context(), j.ID, func(j *ehi.Job) error {
-		return errors.Join(j.Submit(ehi.ReleaseForm{}, "patient", time.Now()), j.Fail("The record could not be read: the disk answers with errors", time.Now()))
+		return errors.Join(j.Submit(ehi.ReleaseForm{}, "patient", time.Now()),
+			j.Fail("The record could not be read: the disk answers with errors", time.Now()))
 	}); err != nil {
 		w.t.Fatal(err)
 	}
@@ -130,7 +135,14 @@ func TestPatientsPagesAreAccessible(t *testing.T) {
 	g := newGallery(w)
 	p := w.demoPatient()
 	pat := w.patient(p)
-	q := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {w.open.Base + "/cb"}, "scope": {"patient/$ehi-export offline_access"}, "state": {"s"}, "aud": {w.open.Base + "/fhir"}}
+	q := url.Values{
+		"response_type": {"code"},
+		"client_id":     {client.ClientID},
+		"redirect_uri":  {w.open.Base + "/cb"},
+		"scope":         {"patient/$ehi-export offline_access"},
+		"state":         {"s"},
+		"aud":           {w.open.Base + "/fhir"},
+	}
 	g.visit("login", "/patient-login?action=%2Fmy%2Frequests")
 	do(t, g.ctx, chromedp.SetValue("#patient", p), chromedp.Submit("#password"))
 	g.look("requests-none")
@@ -139,19 +151,29 @@ func TestPatientsPagesAreAccessible(t *testing.T) {
 	open := w.kickOff(pat, "", p, nil)
 	form := "/jobs/" + open.ID + "/customize"
 	g.visit("form", form)
-	do(t, g.ctx, chromedp.Click("#p-labs"), chromedp.Click("#p-visits"), chromedp.SetValue("#p-visits-from", "2020-02-01"),
-		chromedp.SetValue("#p-visits-to", "2019-02-01"), chromedp.Click("main button:not([name])"), chromedp.WaitVisible("#summary"))
+	do(t, g.ctx, chromedp.Click("#p-labs"), chromedp.Click("#p-visits"),
+		chromedp.SetValue("#p-visits-from", "2020-02-01"),
+		chromedp.SetValue("#p-visits-to", "2019-02-01"), chromedp.Click("main button:not([name])"),
+		chromedp.WaitVisible("#summary"))
 	g.found.take() // that the response was 400
 	g.look("form-problems")
 	g.visit("form-spanish", form+"?lang=es")
 	g.visit("request-awaiting-input", "/my/requests/"+open.ID+"?lang=en")
 
-	for name, decide := range map[string]string{"retrieved": "", "approved": "approve", "rejected": "reject"} {
+	for name, decide := range map[string]string{
+		"retrieved": "",
+		"approved":  "approve",
+		"rejected":  "reject",
+	} {
 		j := w.kickOff(pat, "", p, nil)
 		w.submit(pat, j.ID, newForm("labs", "visits", "a:hiv"))
 		w.wait(j.ID, ehi.Retrieved)
 		if decide != "" {
-			if a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "letter.txt", Data: []byte("a letter")}); err != nil || a.Status != 200 {
+			a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{
+				Name: "letter.txt",
+				Data: []byte("a letter"),
+			})
+			if err != nil || a.Status != 200 {
 				t.Fatalf("%+v, %v", a, err)
 			}
 			if _, err := w.admin.Act(t.Context(), j.ID, decide); err != nil {
@@ -187,7 +209,11 @@ func TestAdministratorsPagesAreAccessible(t *testing.T) {
 		j := w.kickOff(pat, "", p, nil)
 		w.submit(pat, j.ID, newForm("labs", "visits", "a:hiv"))
 		w.wait(j.ID, ehi.Retrieved)
-		if a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "letter.txt", Data: []byte("a letter")}); err != nil || a.Status != 200 {
+		a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{
+			Name: "letter.txt",
+			Data: []byte("a letter"),
+		})
+		if err != nil || a.Status != 200 {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		if decide != "" {
@@ -201,16 +227,23 @@ func TestAdministratorsPagesAreAccessible(t *testing.T) {
 	g.found.take() // that it was refused
 	g.look("staff-refused")
 	g.visit("staff-login", "/admin")
-	do(t, g.ctx, chromedp.SendKeys("#username", "admin"), chromedp.SendKeys("#password", "admin-password"), chromedp.Submit("#password"), chromedp.WaitVisible("[data-jobs]"))
+	do(t, g.ctx, chromedp.SendKeys("#username", "admin"),
+		chromedp.SendKeys("#password", "admin-password"), chromedp.Submit("#password"),
+		chromedp.WaitVisible("[data-jobs]"))
 	g.look("staff-jobs")
 	g.visit("staff-jobs-none", "/admin/ui/jobs?q=nobody")
 	g.visit("staff-jobs-search", "/admin/ui/jobs?status=retrieved&sort=name&level=patient")
-	do(t, g.ctx, chromedp.Click("[name=job]"), chromedp.Click("button[value=reject]"), chromedp.WaitReady("[name=contents]"))
+	do(t, g.ctx, chromedp.Click("[name=job]"), chromedp.Click("button[value=reject]"),
+		chromedp.WaitReady("[name=contents]"))
 	g.look("staff-confirm")
 	do(t, g.ctx, chromedp.Navigate(w.open.Base+"/admin/ui/jobs/none"))
 	g.found.take() // that it does not exist
 	g.look("staff-fault")
-	for name, decide := range map[string]string{"retrieved": "", "approved": "approve", "rejected": "reject"} {
+	for name, decide := range map[string]string{
+		"retrieved": "",
+		"approved":  "approve",
+		"rejected":  "reject",
+	} {
 		g.visit("staff-job-"+name, "/admin/ui/jobs/"+kept[decide].ID)
 	}
 	g.visit("staff-job-failed", "/admin/ui/jobs/"+w.failed(pat, p).ID)
@@ -220,7 +253,10 @@ func TestAdministratorsPagesAreAccessible(t *testing.T) {
 	g.visit("staff-accounts", "/admin/ui/accounts")
 	g.visit("staff-audit", "/admin/ui/audit?job="+kept["approve"].ID)
 	g.visit("staff-clients", "/admin/ui/clients")
-	do(t, g.ctx, chromedp.SendKeys("#name", "An app"), chromedp.SendKeys("#redirects", "https://app.example.org/cb"), chromedp.SetValue("#kind", "confidential-symmetric"), chromedp.Submit("#name"), chromedp.WaitVisible(".decision"))
+	do(t, g.ctx, chromedp.SendKeys("#name", "An app"),
+		chromedp.SendKeys("#redirects", "https://app.example.org/cb"),
+		chromedp.SetValue("#kind", "confidential-symmetric"), chromedp.Submit("#name"),
+		chromedp.WaitVisible(".decision"))
 	g.look("staff-clients-added")
 	g.secondFactor()
 	t.Logf("%d looks at pages", g.runs)
@@ -232,26 +268,33 @@ func TestAdministratorsPagesAreAccessible(t *testing.T) {
 func (g *gallery) secondFactor() {
 	g.t.Helper()
 	g.visit("staff-second-factor", "/admin/ui/second-factor")
-	shown, err := chromedp.Run(g.ctx, chromedp.Evaluate[string](`document.querySelector("li p code").textContent`))
+	shown, err := chromedp.Run(g.ctx,
+		chromedp.Evaluate[string](`document.querySelector("li p code").textContent`))
 	if err != nil {
 		g.t.Fatal(err)
 	}
 	secret := strings.ReplaceAll(shown, " ", "")
-	do(g.t, g.ctx, chromedp.SendKeys("#code", "none"), chromedp.Submit("#code"), chromedp.WaitVisible("#problem"))
+	do(g.t, g.ctx, chromedp.SendKeys("#code", "none"), chromedp.Submit("#code"),
+		chromedp.WaitVisible("#problem"))
 	g.found.take() // that the response was 400
 	g.look("staff-second-factor-wrong")
-	do(g.t, g.ctx, chromedp.SendKeys("#code", appCode(g.t, secret, 0)), chromedp.Submit("#code"), chromedp.WaitVisible(".codes"))
+	do(g.t, g.ctx, chromedp.SendKeys("#code", appCode(g.t, secret, 0)), chromedp.Submit("#code"),
+		chromedp.WaitVisible(".codes"))
 	g.look("staff-second-factor-codes")
 	g.visit("staff-second-factor-set", "/admin/ui/second-factor")
 	g.visit("staff-prove", "/admin/ui/prove?next=/admin/ui/accounts")
-	do(g.t, g.ctx, chromedp.SendKeys("#password", "wrong"), chromedp.SendKeys("#code", "none"), chromedp.Submit("#code"), chromedp.WaitVisible("#problem"))
+	do(g.t, g.ctx, chromedp.SendKeys("#password", "wrong"), chromedp.SendKeys("#code", "none"),
+		chromedp.Submit("#code"), chromedp.WaitVisible("#problem"))
 	g.found.take() // that the response was 401
 	g.look("staff-prove-wrong")
 	g.visit("staff-accounts-configured", "/admin/ui/accounts")
-	do(g.t, g.ctx, chromedp.Submit(".who button"), chromedp.WaitVisible("#username"), chromedp.SendKeys("#username", "admin"),
-		chromedp.SendKeys("#password", "admin-password"), chromedp.Submit("#password"), chromedp.WaitVisible("#code"))
+	do(g.t, g.ctx, chromedp.Submit(".who button"), chromedp.WaitVisible("#username"),
+		chromedp.SendKeys("#username", "admin"),
+		chromedp.SendKeys("#password", "admin-password"), chromedp.Submit("#password"),
+		chromedp.WaitVisible("#code"))
 	g.look("staff-code")
-	do(g.t, g.ctx, chromedp.SendKeys("#code", appCode(g.t, secret, 1)), chromedp.Submit("#code"), chromedp.WaitVisible("[data-jobs]"))
+	do(g.t, g.ctx, chromedp.SendKeys("#code", appCode(g.t, secret, 1)), chromedp.Submit("#code"),
+		chromedp.WaitVisible("[data-jobs]"))
 }
 
 func (f *findings) take() (list []string) {

@@ -26,7 +26,8 @@ func startOn(t *testing.T, paths ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Import(t.Context(), paths, source.ImportOptions{Now: time.Now()}); err != nil {
+	_, err = store.Import(t.Context(), paths, source.ImportOptions{Now: time.Now()})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Close(); err != nil {
@@ -40,7 +41,9 @@ func startOn(t *testing.T, paths ...string) *world {
 func TestBULK8GroupsAreThoseOfTheTransactionTime(t *testing.T) {
 	t.Parallel()
 	more := filepath.Join(t.TempDir(), "groups.ndjson")
-	err := os.WriteFile(more, []byte(`{"resourceType":"Group","id":"g-traits","type":"person","actual":false,"characteristic":[{"code":{"text":"smokers"}}]}
+	err := os.WriteFile(more,
+		[]byte(`{"resourceType":"Group","id":"g-traits","type":"person","actual":false,`+
+			`"characteristic":[{"code":{"text":"smokers"}}]}
 {"resourceType":"Group","id":"g-nested","type":"person","actual":true,"member":[{"entity":{"reference":"Group/g-traits"}}]}
 `), 0o600)
 	if err != nil {
@@ -48,8 +51,14 @@ func TestBULK8GroupsAreThoseOfTheTransactionTime(t *testing.T) {
 	}
 	w := startOn(t, filepath.Join(records.Cases(t, "group-membership"), "in.ndjson"), more)
 	c := w.service("system/*.rs system/$ehi-export")
-	want := []string{"Group/g-inner", "Group/g-outer", "Observation/mo1", "Observation/mo4", "Patient/m1", "Patient/m4"}
-	for target, method := range map[string]string{"/fhir/Group/g-outer/$export": "GET", "/auto-approve/fhir/Group/g-outer/$ehi-export": "POST"} {
+	want := []string{
+		"Group/g-inner", "Group/g-outer", "Observation/mo1", "Observation/mo4", "Patient/m1",
+		"Patient/m4",
+	}
+	for target, method := range map[string]string{
+		"/fhir/Group/g-outer/$export":                  "GET",
+		"/auto-approve/fhir/Group/g-outer/$ehi-export": "POST",
+	} {
 		got, _ := w.bulk(c, method, target, nil)
 		if d := cmp.Diff(want, slices.Sorted(maps.Keys(got))); d != "" {
 			t.Errorf("%s: %s", target, d)
@@ -57,7 +66,9 @@ func TestBULK8GroupsAreThoseOfTheTransactionTime(t *testing.T) {
 	}
 	for _, id := range []string{"g-traits", "g-nested"} {
 		a, err := c.Do(t.Context(), "GET", "/fhir/Group/"+id+"/$export", nil)
-		if body := string(a.Body); err != nil || a.Status != http.StatusBadRequest || !strings.Contains(body, "Group/g-traits") || !strings.Contains(body, "smokers") {
+		body := string(a.Body)
+		if err != nil || a.Status != http.StatusBadRequest ||
+			!strings.Contains(body, "Group/g-traits") || !strings.Contains(body, "smokers") {
 			t.Errorf("%s: %d %s, %v", id, a.Status, body, err)
 		}
 	}

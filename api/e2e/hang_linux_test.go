@@ -51,18 +51,22 @@ func TestWhateverHangsAProcessEndsAfterItsSignal(t *testing.T) {
 		command []string
 	}{
 		"a server": {filepath.Join(dir, "cert.pem"), time.Second, []string{
-			server, "serve", "--drain", "1s", "--data", filepath.Join(dir, "server"), "--addr", "127.0.0.1:0",
-			"--tls-cert", filepath.Join(dir, "cert.pem"), "--tls-key", filepath.Join(dir, "cert.pem"),
+			server, "serve", "--drain", "1s", "--data", filepath.Join(dir, "server"), "--addr",
+			"127.0.0.1:0",
+			"--tls-cert", filepath.Join(dir, "cert.pem"), "--tls-key",
+			filepath.Join(dir, "cert.pem"),
 		}},
 		"an exporter": {filepath.Join(dir, "table.csv"), time.Second, []string{
-			exporter, "--drain", "1s", "--data", filepath.Join(dir, "exporter"), "--nats", "nats://127.0.0.1:1",
+			exporter, "--drain", "1s", "--data", filepath.Join(dir, "exporter"), "--nats",
+			"nats://127.0.0.1:1",
 			"--sensitive-table", filepath.Join(dir, "table.csv"),
 		}},
 		"the verification of a backup": {filepath.Join(dir, "backup"), 0, []string{
 			server, "backup", "verify", filepath.Join(dir, "backup"),
 		}},
 		"a restore": {filepath.Join(dir, "archive"), 0, []string{
-			server, "restore", "--data", filepath.Join(dir, "restored"), filepath.Join(dir, "archive"),
+			server, "restore", "--data", filepath.Join(dir, "restored"),
+			filepath.Join(dir, "archive"),
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -85,7 +89,8 @@ func TestWhateverHangsAProcessEndsAfterItsSignal(t *testing.T) {
 			if took := time.Since(begun); took > c.drain+graceAfterDrain+busy {
 				t.Errorf("it took %v", took)
 			}
-			if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(out.String(), "is given up") {
+			code := cmd.ProcessState.ExitCode()
+			if code != 1 || !strings.Contains(out.String(), "is given up") {
 				t.Errorf("status %d: %s", code, &out)
 			}
 		})
@@ -100,7 +105,8 @@ func TestDoctorNamesWhatHangs(t *testing.T) {
 	cert := filepath.Join(dir, "endless.pem")
 	read := endless(t, cert)
 	binary := built.Command(t, "ehi-server/api")
-	cmd := exec.CommandContext(t.Context(), binary, "doctor", "--data", filepath.Join(dir, "data"), "--tls-cert", cert, "--tls-key", key)
+	cmd := exec.CommandContext(t.Context(), binary, "doctor", "--data", filepath.Join(dir, "data"),
+		"--tls-cert", cert, "--tls-key", key)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {

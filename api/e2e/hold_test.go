@@ -24,7 +24,9 @@ func holding(t *testing.T, change func(*node.Config)) *world {
 }
 
 // poll requests a status in the background.
-func (w *world) poll(ctx context.Context, c *client.Client, j client.Job, header ...string) <-chan *client.Answer {
+func (w *world) poll(
+	ctx context.Context, c *client.Client, j client.Job, header ...string,
+) <-chan *client.Answer {
 	out := make(chan *client.Answer, 1)
 	go func() {
 		defer close(out)
@@ -39,7 +41,9 @@ func (w *world) poll(ctx context.Context, c *client.Client, j client.Job, header
 // held waits until n requests are held.
 func held(t *testing.T, n int) {
 	t.Helper()
-	await(t, "a request that is held", func() bool { return testutil.ToFloat64(telemetry.HTTPHeld) == float64(n) })
+	await(t, "a request that is held", func() bool {
+		return testutil.ToFloat64(telemetry.HTTPHeld) == float64(n)
+	})
 }
 
 func answerOf(t *testing.T, polled <-chan *client.Answer) *client.Answer {
@@ -78,15 +82,20 @@ func TestTheFirstPollHasTheManifestOfAShortExport(t *testing.T) {
 
 // A request is held for at most --hold, and not at all while a person acts.
 func TestAPollIsHeldForATime(t *testing.T) {
-	w := holding(t, func(c *node.Config) { c.Hold, c.Workers, c.PollBurst = 50*time.Millisecond, 0, 1 })
+	w := holding(t, func(c *node.Config) {
+		c.Hold, c.Workers, c.PollBurst = 50*time.Millisecond, 0, 1
+	})
 	p := w.demoPatient()
 	c := w.patient(p)
 	j := w.kickOff(c, "/no-form", p, nil)
 	for range 5 { // more than the burst, because held polls do not count
 		began := time.Now()
 		a := w.do(c, "GET", j.StatusURL)
-		if took := time.Since(began); a.Status != 202 || len(a.Body) > 0 || took < 50*time.Millisecond || a.Header.Get("Retry-After") != "1" {
-			t.Errorf("%d %q after %s, Retry-After %q", a.Status, a.Body, took, a.Header.Get("Retry-After"))
+		took := time.Since(began)
+		if a.Status != 202 || len(a.Body) > 0 || took < 50*time.Millisecond ||
+			a.Header.Get("Retry-After") != "1" {
+			t.Errorf("%d %q after %s, Retry-After %q", a.Status, a.Body, took,
+				a.Header.Get("Retry-After"))
 		}
 	}
 	before := testutil.CollectAndCount(telemetry.HeldSeconds)
@@ -139,7 +148,9 @@ func TestPreferWaitHoldsAPoll(t *testing.T) {
 	revoked := w.kickOff(c, "/auto-approve", p, nil)
 	polled = w.poll(t.Context(), c, revoked, "Prefer", "wait=20")
 	held(t, 1)
-	a, err := w.open.Do(t.Context(), "POST", "/auth/revoke", strings.NewReader("client_id=test_client_id&token="+c.Token), "Content-Type", "application/x-www-form-urlencoded")
+	a, err := w.open.Do(t.Context(), "POST", "/auth/revoke",
+		strings.NewReader("client_id=test_client_id&token="+c.Token), "Content-Type",
+		"application/x-www-form-urlencoded")
 	if err != nil || a.Status != 200 {
 		t.Fatalf("%+v, %v", a, err)
 	}

@@ -27,8 +27,10 @@ import (
 // hostileValues are values that an outsider may put anywhere: long, binary, with special
 // characters of NATS, HTTP and file systems, and empty.
 var hostileValues = []string{
-	"", "*", ">", ".", "..", "a.b", "a b", "=", "$KV.ehi_jobs.>", "ü", "\x00\xff\x1b", "%00%2e%2e%2f", "'\"<>;,\\",
-	strings.Repeat("x", 65), strings.Repeat("x", 4097), strings.Repeat("x.", 4000), strings.Repeat("é", 3000),
+	"", "*", ">", ".", "..", "a.b", "a b", "=", "$KV.ehi_jobs.>", "ü", "\x00\xff\x1b",
+	"%00%2e%2e%2f", "'\"<>;,\\",
+	strings.Repeat("x", 65), strings.Repeat("x", 4097), strings.Repeat("x.", 4000),
+	strings.Repeat("é", 3000),
 }
 
 // turnOf returns which value a position gets in a turn. A hash spreads the positions over the
@@ -94,7 +96,8 @@ func TestHostileValuesTakeTurns(t *testing.T) {
 	if firsts < positions*2/5 || firsts > positions*3/5 {
 		t.Errorf("one world takes %d of %d positions", firsts, positions)
 	}
-	if least, most := slices.Min(per), slices.Max(per); least < positions/n/2 || most > positions/n*2 {
+	least, most := slices.Min(per), slices.Max(per)
+	if least < positions/n/2 || most > positions/n*2 {
 		t.Errorf("values of one turn: %v", per)
 	}
 }
@@ -138,7 +141,9 @@ func (r *rawConn) send(method, target string, header []string, body string) int 
 		r.t.Fatal(err)
 	}
 	has := func(name string) bool {
-		return slices.ContainsFunc(header, func(line string) bool { return strings.HasPrefix(line, name+":") })
+		return slices.ContainsFunc(header, func(line string) bool {
+			return strings.HasPrefix(line, name+":")
+		})
 	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s %s HTTP/1.1\r\n", method, target)
@@ -173,7 +178,8 @@ func (r *rawConn) send(method, target string, header []string, body string) int 
 		return resp.StatusCode
 	}
 	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
-	if resp.Body.Close(); err != nil || resp.Close || resp.ContentLength < 0 || slices.ContainsFunc(framing, has) {
+	if resp.Body.Close(); err != nil || resp.Close || resp.ContentLength < 0 ||
+		slices.ContainsFunc(framing, has) {
 		r.close()
 	}
 	return resp.StatusCode
@@ -211,7 +217,8 @@ func hostileSandbox(t *testing.T) *hostileWorld {
 	w := start(t, data, cfg, node.Options{})
 	h := &hostileWorld{w: w, patient: w.demoPatient()}
 	pat := w.patient(h.patient)
-	h.begin(pat, newBrowser(t), newBrowser(t), "admin", "admin-password", "patient", h.patient, "password", "x")
+	h.begin(pat, newBrowser(t), newBrowser(t), "admin", "admin-password", "patient", h.patient,
+		"password", "x")
 	return h
 }
 
@@ -223,15 +230,19 @@ func hostileProduction(t *testing.T) *hostileWorld {
 	})
 	pat, _ := p.letIn("app", "ann")
 	h := &hostileWorld{w: p.world, patient: p.ann, second: true}
-	h.begin(pat, p.person(), p.person(), "root", adminPassword, "username", "ann", "password", patientPassword)
+	h.begin(pat, p.person(), p.person(), "root", adminPassword, "username", "ann", "password",
+		patientPassword)
 	return h
 }
 
 // begin opens a session of an administrator and of a patient, and starts two exports.
-func (h *hostileWorld) begin(pat *client.Client, staff, person *browser, name, password string, fill ...string) {
+func (h *hostileWorld) begin(
+	pat *client.Client, staff, person *browser, name, password string, fill ...string,
+) {
 	base := h.w.open.Base
 	h.bearer = pat.Token
-	h.job, h.spare = h.w.kickOff(pat, "/no-form", h.patient, nil).ID, h.w.kickOff(pat, "/no-form", h.patient, nil).ID
+	h.job, h.spare = h.w.kickOff(pat, "/no-form", h.patient, nil).ID,
+		h.w.kickOff(pat, "/no-form", h.patient, nil).ID
 	staff.visit(base + "/admin")
 	staff.submitTo("/admin/ui/login", "username", name, "password", password)
 	staff.sees(200, "Exports", name)
@@ -277,9 +288,15 @@ func (h *hostileWorld) stand(watch *rawConn) error {
 
 // fields returns the other fields of forms, so that the server reads the hostile one.
 func (h *hostileWorld) fields(o openapi.Operation, token string) map[string]string {
-	out := map[string]string{"_csrf": token, "username": "admin", "password": "wrong", "patient": h.patient}
+	out := map[string]string{
+		"_csrf":    token,
+		"username": "admin",
+		"password": "wrong",
+		"patient":  h.patient,
+	}
 	if strings.HasPrefix(o.Path, "/auth/") {
-		out["grant_type"], out["client_id"], out["client_secret"] = "refresh_token", client.ClientID, "x"
+		out["grant_type"], out["client_id"], out["client_secret"] =
+			"refresh_token", client.ClientID, "x"
 		out["refresh_token"], out["token"], out["redirect_uri"] = "x", "x", "https://app.example/cb"
 	}
 	return out
@@ -293,12 +310,15 @@ type hostileRequest struct {
 }
 
 // with calls ask with every request for an operation that has the value in one position.
-func (h *hostileWorld) with(o openapi.Operation, at positions, in input, v string, ask func(hostileRequest)) {
+func (h *hostileWorld) with(
+	o openapi.Operation, at positions, in input, v string, ask func(hostileRequest),
+) {
 	job := h.job
 	if o.Method == "DELETE" {
 		job = h.spare
 	}
-	plain, line := sample(o.Path, h.patient, job), strings.NewReplacer("\r", "", "\n", "").Replace(v)
+	plain, line :=
+		sample(o.Path, h.patient, job), strings.NewReplacer("\r", "", "\n", "").Replace(v)
 	credentials, token := h.credentials(o)
 	put := func(position, target string, header []string, body string) {
 		ask(hostileRequest{position, o.Method, target, header, body})
@@ -322,7 +342,8 @@ func (h *hostileWorld) with(o openapi.Operation, at positions, in input, v strin
 	for _, name := range at.cookies {
 		put("cookie "+name, plain, append(slices.Clone(open), "Cookie: "+name+"="+line+"\r\n"), "")
 		beside := h.cookiesBut(o, name)
-		put("cookie "+name+" with credentials", plain, instead(credentials, "Cookie", name+"="+line, beside), "")
+		put("cookie "+name+" with credentials", plain,
+			instead(credentials, "Cookie", name+"="+line, beside), "")
 	}
 	for _, name := range at.headers {
 		put("header "+name, plain, instead(open, name, line, ""), "")
@@ -331,14 +352,17 @@ func (h *hostileWorld) with(o openapi.Operation, at positions, in input, v strin
 	if o.Method == "GET" || o.Method == "DELETE" {
 		return
 	}
-	const form, object = "Content-Type: application/x-www-form-urlencoded\r\n", "Content-Type: application/json\r\n"
+	const form, object = "Content-Type: application/x-www-form-urlencoded\r\n",
+		"Content-Type: application/json\r\n"
 	put("form of every name", plain, append(slices.Clone(credentials), form), all.Encode())
-	put("object of every name", plain, append(slices.Clone(credentials), object), objectOf(at.fields, v))
+	put("object of every name", plain, append(slices.Clone(credentials), object),
+		objectOf(at.fields, v))
 	put("body", plain, append(slices.Clone(credentials), object), v)
 	for mime, names := range in.body {
 		for _, name := range names {
 			if strings.HasSuffix(mime, "json") {
-				put(mime+" "+name, plain, append(slices.Clone(credentials), object), objectOf([]string{name}, v))
+				put(mime+" "+name, plain, append(slices.Clone(credentials), object),
+					objectOf([]string{name}, v))
 				continue
 			}
 			filled := url.Values{name: {v}}
@@ -358,7 +382,9 @@ func (h *hostileWorld) cookiesBut(o openapi.Operation, name string) string {
 	for _, line := range header {
 		if cookies, ok := strings.CutPrefix(line, "Cookie: "); ok {
 			all := strings.Split(strings.TrimSpace(cookies), "; ")
-			all = slices.DeleteFunc(all, func(c string) bool { return strings.HasPrefix(c, name+"=") })
+			all = slices.DeleteFunc(all, func(c string) bool {
+				return strings.HasPrefix(c, name+"=")
+			})
 			return strings.Join(all, "; ")
 		}
 	}
@@ -368,7 +394,9 @@ func (h *hostileWorld) cookiesBut(o openapi.Operation, name string) string {
 // instead replaces a header. If more is not empty, it precedes the value, as another cookie
 // does.
 func instead(header []string, name, value, more string) []string {
-	out := slices.DeleteFunc(slices.Clone(header), func(line string) bool { return strings.HasPrefix(line, name+":") })
+	out := slices.DeleteFunc(slices.Clone(header), func(line string) bool {
+		return strings.HasPrefix(line, name+":")
+	})
 	if more != "" {
 		value = more + "; " + value
 	}
@@ -426,7 +454,8 @@ func askEverything(t *testing.T, h *hostileWorld) {
 		}
 		if status := watch.send("GET", "/readyz", nil, ""); status != 200 {
 			failed++
-			t.Errorf("after %s: %s %.100s: the server is not ready: %d", r.position, r.method, r.target, status)
+			t.Errorf("after %s: %s %.100s: the server is not ready: %d", r.position, r.method,
+				r.target, status)
 		}
 		if failed > 5 {
 			t.Fatal("too many failures")
@@ -436,7 +465,8 @@ func askEverything(t *testing.T, h *hostileWorld) {
 		for i, v := range hostileValues {
 			h.with(o, at, takes[o.String()], v, func(r hostileRequest) {
 				position := o.String() + " " + r.position
-				if spots[position] = true; all || h.takes(position, turn) && turnOf(position, turn) == i {
+				if spots[position] = true; all ||
+					h.takes(position, turn) && turnOf(position, turn) == i {
 					ask(r)
 				}
 			})
@@ -451,16 +481,19 @@ func askEverything(t *testing.T, h *hostileWorld) {
 			t.Errorf("the server sets the cookie %s, which is no position", name)
 		}
 	}
-	t.Logf("turn %d, all %v: %d routes, %d positions, %d values: %d requests, and the server was ready after each",
+	t.Logf("turn %d, all %v: %d routes, %d positions, %d values: %d requests, and the server was "+
+		"ready after each",
 		turn, all, len(operations), len(spots), len(hostileValues), asked)
-	t.Logf("%d headers, %d cookies, %d fields; statuses %v", len(at.headers), len(at.cookies), len(at.fields), statuses)
+	t.Logf("%d headers, %d cookies, %d fields; statuses %v", len(at.headers), len(at.cookies),
+		len(at.fields), statuses)
 }
 
 // sample returns a path of an operation, with an existing patient and job, and otherwise with
 // things that do not exist.
 func sample(path, patient, job string) string {
 	return strings.NewReplacer("/Patient/{id}", "/Patient/"+patient, "/jobs/{id}", "/jobs/"+job,
-		"{id}", "none", "{file}", "none", "{kind}", "admin", "{name}", "none", "{profile}", "none", "{group}", "none").Replace(path)
+		"{id}", "none", "{file}", "none", "{kind}", "admin", "{name}", "none", "{profile}", "none",
+		"{group}", "none").Replace(path)
 }
 
 // placeholders returns the names of a path's parameters.

@@ -60,7 +60,8 @@ func TestNoExportGoesWithItsState(t *testing.T) {
 	w := start(t, data, config(), node.Options{})
 	j.StatusURL = strings.Replace(j.StatusURL, address, w.node.URL, 1)
 	if m := w.manifest(w.patient(patient), j); len(m.Output) != len(before.Output) {
-		t.Errorf("%d outputs after the state was given back, %d before", len(m.Output), len(before.Output))
+		t.Errorf("%d outputs after the state was given back, %d before", len(m.Output),
+			len(before.Output))
 	}
 }
 
@@ -82,7 +83,8 @@ func TestAStreamThatLosesItsFolderEndsTheServer(t *testing.T) {
 			if err := os.RemoveAll(folder); err != nil {
 				t.Fatal(err)
 			}
-			if how := p.ended(30 * time.Second); how != "exit status 1" || !strings.Contains(p.log.String(), folder) {
+			how := p.ended(30 * time.Second)
+			if how != "exit status 1" || !strings.Contains(p.log.String(), folder) {
 				t.Errorf("it ends by %s, and says %s", how, &p.log)
 			}
 			if !records {
@@ -93,9 +95,11 @@ func TestAStreamThatLosesItsFolderEndsTheServer(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
-			again := exec.CommandContext(ctx, binary, "serve", "--addr", "127.0.0.1:0", "--data", data)
+			again := exec.CommandContext(ctx, binary, "serve", "--addr", "127.0.0.1:0", "--data",
+				data)
 			out, err := again.CombinedOutput()
-			if err == nil || again.ProcessState.String() != "exit status 1" || !strings.Contains(string(out), stream) {
+			if err == nil || again.ProcessState.String() != "exit status 1" ||
+				!strings.Contains(string(out), stream) {
 				t.Errorf("its next start: %v: %s", err, out)
 			}
 		})

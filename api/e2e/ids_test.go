@@ -41,7 +41,9 @@ func TestWhatTheServerWritesCanBeImported(t *testing.T) {
 	subjects := map[string]string{}
 	reviewed := func(c *client.Client, j client.Job) {
 		w.wait(j.ID, ehi.Retrieved)
-		if a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "a.txt", Data: []byte("a")}, client.File{Name: "b.txt", Data: []byte("b")}); err != nil || a.Status != 200 {
+		a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "a.txt", Data: []byte("a")},
+			client.File{Name: "b.txt", Data: []byte("b")})
+		if err != nil || a.Status != 200 {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		if _, err := w.admin.Act(t.Context(), j.ID, "approve"); err != nil {
@@ -61,7 +63,9 @@ func TestWhatTheServerWritesCanBeImported(t *testing.T) {
 	}
 	one := w.kickOff(pat, "/no-form", p, nil)
 	reviewed(pat, one)
-	group, err := all.Start(t.Context(), "POST", "/fhir/Group/cohort/$ehi-export?_until=2100-01-01T00:00:00Z&what=ever", nil, "Prefer", "respond-async, handling=lenient")
+	group, err := all.Start(t.Context(), "POST",
+		"/fhir/Group/cohort/$ehi-export?_until=2100-01-01T00:00:00Z&what=ever", nil, "Prefer",
+		"respond-async, handling=lenient")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,8 +76,12 @@ func TestWhatTheServerWritesCanBeImported(t *testing.T) {
 	}
 	reviewed(all, everybody)
 	for path, c := range map[string]*client.Client{
-		"/fhir/metadata": pat, "/fhir/OperationDefinition/ehi-export": pat, "/fhir/Patient/" + p: pat,
-		"/fhir/Group/cohort": all, "/fhir/Patient/none": all, "/fhir/Nothing": all,
+		"/fhir/metadata":                       pat,
+		"/fhir/OperationDefinition/ehi-export": pat,
+		"/fhir/Patient/" + p:                   pat,
+		"/fhir/Group/cohort":                   all,
+		"/fhir/Patient/none":                   all,
+		"/fhir/Nothing":                        all,
 	} {
 		compact(w.do(c, "GET", path).Body)
 	}
@@ -81,7 +89,11 @@ func TestWhatTheServerWritesCanBeImported(t *testing.T) {
 	w.want(audit, 200, "AuditEvent")
 	keep(audit.Body)
 
-	for id, about := range map[string]string{one.ID: "Patient/" + p, group.ID: "Group/cohort", everybody.ID: ""} {
+	for id, about := range map[string]string{
+		one.ID:       "Patient/" + p,
+		group.ID:     "Group/cohort",
+		everybody.ID: "",
+	} {
 		documents, want, n := subjects[id], `"subject":{"reference":"`+about+`"}`, 2
 		if about == "" {
 			want, n = `"subject"`, 0
@@ -124,9 +136,13 @@ func importWritten(t *testing.T, written [][]byte) {
 	defer store.Close()
 	report, err := store.Import(t.Context(), []string{dir}, source.ImportOptions{Now: time.Now()})
 	if err != nil || report.Problems != 0 || report.Resources() == 0 {
-		t.Errorf("%d resources, %d problems: %+v, %v", report.Resources(), report.Problems, report.Bad, err)
+		t.Errorf("%d resources, %d problems: %+v, %v", report.Resources(), report.Problems,
+			report.Bad, err)
 	}
-	for _, typ := range []string{"AuditEvent", "CapabilityStatement", "DocumentReference", "Group", "OperationDefinition", "OperationOutcome", "Patient"} {
+	for _, typ := range []string{
+		"AuditEvent", "CapabilityStatement", "DocumentReference", "Group", "OperationDefinition",
+		"OperationOutcome", "Patient",
+	} {
 		if types[typ] == 0 {
 			t.Errorf("no %s was written: %v", typ, types)
 		}

@@ -25,7 +25,8 @@ func TestAnImportThatFillsTheDiskFailsAloud(t *testing.T) {
 	p := serveProgram(t, binary, small(data)...)
 	w := overHTTP(t, p.url)
 	patient, pat := w.anyPatient()
-	before := w.contents(pat, w.manifest(pat, w.kickOff(pat, "/no-form/auto-approve", patient, nil)))
+	before := w.contents(pat,
+		w.manifest(pat, w.kickOff(pat, "/no-form/auto-approve", patient, nil)))
 	var err error
 	if w.admin, err = w.open.AdminLogin(t.Context(), "admin", "admin-password"); err != nil {
 		t.Fatal(err)
@@ -34,7 +35,8 @@ func TestAnImportThatFillsTheDiskFailsAloud(t *testing.T) {
 	lines := incompressible(t, patients, each, 64<<10)
 	load := func() *client.Answer {
 		t.Helper()
-		a, err := w.admin.Do(t.Context(), "POST", "/admin/import?strict=true", bytes.NewReader(lines),
+		a, err := w.admin.Do(t.Context(), "POST", "/admin/import?strict=true",
+			bytes.NewReader(lines),
 			"Content-Type", "application/fhir+ndjson")
 		if err != nil {
 			t.Fatal(err)
@@ -55,10 +57,13 @@ func TestAnImportThatFillsTheDiskFailsAloud(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.Signal(0)); err != nil {
 		t.Fatalf("the process has ended: %v", err)
 	}
-	if err := syscall.Mount("tmpfs", data, "tmpfs", syscall.MS_REMOUNT, "size=1200m,mode=0700"); err != nil {
+	err = syscall.Mount("tmpfs", data, "tmpfs", syscall.MS_REMOUNT, "size=1200m,mode=0700")
+	if err != nil {
 		t.Fatal(err)
 	}
-	w.until("the server is ready", func() bool { return w.do(w.open, "GET", "/readyz").Status == http.StatusOK })
+	w.until("the server is ready", func() bool {
+		return w.do(w.open, "GET", "/readyz").Status == http.StatusOK
+	})
 	w.want(load(), http.StatusOK, "")
 	whole := func(when string) {
 		t.Helper()
@@ -105,7 +110,8 @@ func incompressible(t *testing.T, patients, each, size int) []byte {
 				t.Fatal(err)
 			}
 			fmt.Fprintf(&out, `{"resourceType":"Observation","id":"full-%d-%d","status":"final",`+
-				`"code":{"text":"x"},"subject":{"reference":"Patient/full-%d"},"valueString":"`, n, i, n)
+				`"code":{"text":"x"},"subject":{"reference":"Patient/full-%d"},"valueString":"`, n,
+				i, n)
 			text = base64.StdEncoding.AppendEncode(text[:0], random)
 			out.Write(text)
 			out.WriteString("\"}\n")

@@ -42,7 +42,8 @@ func zipped(t *testing.T, text string) string {
 func record(patient string, observations int) string {
 	lines := fmt.Sprintf(`{"resourceType":"Patient","id":%q}`+"\n", patient)
 	for i := range observations {
-		lines += fmt.Sprintf(`{"resourceType":"Observation","id":"%s-%d","subject":{"reference":"Patient/%s"}}`+"\n", patient, i, patient)
+		lines += fmt.Sprintf(`{"resourceType":"Observation","id":"%s-%d",`+
+			`"subject":{"reference":"Patient/%s"}}`+"\n", patient, i, patient)
 	}
 	return lines
 }
@@ -51,25 +52,75 @@ func TestARunningServerTakesRecords(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	const ndjson, fhirJSON = "application/fhir+ndjson", "application/fhir+json"
-	bundle := `{"resourceType":"Bundle","type":"collection","entry":[{"fullUrl":"urn:uuid:b1","resource":{"resourceType":"Patient","id":"b1"}},
+	bundle := `{"resourceType":"Bundle","type":"collection","entry":[{"fullUrl":"urn:uuid:b1",` +
+		`"resource":{"resourceType":"Patient","id":"b1"}},
 		{"resource":{"resourceType":"Condition","id":"c1","subject":{"reference":"urn:uuid:b1"}}}]}`
 	for _, c := range []struct {
 		name, query, mime, body string
 		status                  int
 		want                    source.Report
 	}{
-		{"lines", "", ndjson, record("n1", 3), 200, source.Report{Counts: map[string]int64{"Patient": 1, "Observation": 3}}},
-		{"zipped lines", "", ndjson + "; charset=utf-8", zipped(t, record("z1", 2)), 200, source.Report{Counts: map[string]int64{"Patient": 1, "Observation": 2}}},
-		{"a bundle", "", fhirJSON, bundle, 200, source.Report{Counts: map[string]int64{"Patient": 1, "Condition": 1}}},
-		{"a zipped bundle", "", fhirJSON, zipped(t, bundle), 200, source.Report{Counts: map[string]int64{"Patient": 1, "Condition": 1}}},
-		{"a bad line", "?name=mine", ndjson, record("bad1", 0) + "{\n" + record("bad2", 0), 200, source.Report{
-			Counts: map[string]int64{"Patient": 2}, Problems: 1, Bad: []source.Problem{{File: "mine", Line: 2}}}},
-		{"a bad line, strictly", "?strict=true", ndjson, record("bad3", 0) + "{\n" + record("bad4", 0), 400, source.Report{
-			Counts: map[string]int64{"Patient": 1}, Problems: 1, Bad: []source.Problem{{File: "body", Line: 2}}}},
+		{
+			"lines",
+			"",
+			ndjson,
+			record("n1", 3),
+			200,
+			source.Report{Counts: map[string]int64{"Patient": 1, "Observation": 3}},
+		},
+		{
+			"zipped lines",
+			"",
+			ndjson + "; charset=utf-8",
+			zipped(t, record("z1", 2)),
+			200,
+			source.Report{Counts: map[string]int64{"Patient": 1, "Observation": 2}},
+		},
+		{
+			"a bundle",
+			"",
+			fhirJSON,
+			bundle,
+			200,
+			source.Report{Counts: map[string]int64{"Patient": 1, "Condition": 1}},
+		},
+		{
+			"a zipped bundle",
+			"",
+			fhirJSON,
+			zipped(t, bundle),
+			200,
+			source.Report{Counts: map[string]int64{"Patient": 1, "Condition": 1}},
+		},
+		{
+			"a bad line",
+			"?name=mine",
+			ndjson,
+			record("bad1", 0) + "{\n" + record("bad2", 0),
+			200,
+			source.Report{
+				Counts:   map[string]int64{"Patient": 2},
+				Problems: 1,
+				Bad:      []source.Problem{{File: "mine", Line: 2}}},
+		},
+		{
+			"a bad line, strictly",
+			"?strict=true",
+			ndjson,
+			record("bad3", 0) + "{\n" + record("bad4", 0),
+			400,
+			source.Report{
+				Counts:   map[string]int64{"Patient": 1},
+				Problems: 1,
+				Bad:      []source.Problem{{File: "body", Line: 2}}},
+		},
 		{"a zip cut off", "", ndjson, zipped(t, record("cut", 500))[:300], 200, source.Report{
-			Counts: map[string]int64{}, Problems: 1, Bad: []source.Problem{{File: "body", Line: 1}}}},
+			Counts:   map[string]int64{},
+			Problems: 1,
+			Bad:      []source.Problem{{File: "body", Line: 1}}}},
 	} {
-		a, err := w.admin.Do(t.Context(), http.MethodPost, "/admin/import"+c.query, strings.NewReader(c.body), "Content-Type", c.mime)
+		a, err := w.admin.Do(t.Context(), http.MethodPost, "/admin/import"+c.query,
+			strings.NewReader(c.body), "Content-Type", c.mime)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,10 +148,12 @@ func TestARunningServerTakesRecords(t *testing.T) {
 		status        int
 	}{
 		{"", "GZIP", 200}, {"", "identity", 200}, {"?strict=0", "", 200}, {"?strict=", "", 200},
-		{"", "deflate", 415}, {"", "br", 415}, {"", "gzip, gzip", 415}, {"?strict=yes", "", 400}, {"?strict=-", "", 400},
+		{"", "deflate", 415}, {"", "br", 415}, {"", "gzip, gzip", 415}, {"?strict=yes", "", 400},
+		{"?strict=-", "", 400},
 	} {
 		a, err := w.admin.Do(t.Context(), http.MethodPost, "/admin/import"+c.query,
-			strings.NewReader(zipped(t, record("n1", 3))), "Content-Type", ndjson, "Content-Encoding", c.coding)
+			strings.NewReader(zipped(t, record("n1", 3))), "Content-Type", ndjson,
+			"Content-Encoding", c.coding)
 		if err != nil || a.Status != c.status {
 			t.Errorf("%s in %q: %d %s, %v", c.query, c.coding, a.Status, a.Body, err)
 		}
@@ -119,7 +172,8 @@ func TestARunningServerTakesRecords(t *testing.T) {
 		"another type":      {w.admin.Do, "text/csv", 400},
 		"half a document":   {w.admin.Do, fhirJSON, 200},
 	} {
-		a, err := c.do(t.Context(), http.MethodPost, "/admin/import", strings.NewReader(`{"resourceType":`), "Content-Type", c.mime)
+		a, err := c.do(t.Context(), http.MethodPost, "/admin/import",
+			strings.NewReader(`{"resourceType":`), "Content-Type", c.mime)
 		if err != nil || a.Status != c.status {
 			t.Errorf("%s: %+v, %v", name, a, err)
 		}
@@ -133,7 +187,8 @@ func TestOneImportAtATime(t *testing.T) {
 	body, feed := io.Pipe()
 	first := make(chan *client.Answer, 1)
 	go func() {
-		a, err := w.admin.Do(t.Context(), http.MethodPost, "/admin/import", body, "Content-Type", "application/fhir+ndjson")
+		a, err := w.admin.Do(t.Context(), http.MethodPost, "/admin/import", body, "Content-Type",
+			"application/fhir+ndjson")
 		if err != nil {
 			t.Error(err)
 		}
@@ -146,7 +201,8 @@ func TestOneImportAtATime(t *testing.T) {
 	var second *client.Answer
 	for second == nil || second.Status == 200 { // until the first import has begun
 		var err error
-		second, err = w.admin.Do(t.Context(), http.MethodPost, "/admin/import", strings.NewReader(record("q", 0)), "Content-Type", "application/fhir+ndjson")
+		second, err = w.admin.Do(t.Context(), http.MethodPost, "/admin/import",
+			strings.NewReader(record("q", 0)), "Content-Type", "application/fhir+ndjson")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +213,8 @@ func TestOneImportAtATime(t *testing.T) {
 	if err := feed.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if a := <-first; a == nil || a.Status != 200 || !strings.Contains(string(a.Body), `"Observation":6000`) {
+	a := <-first
+	if a == nil || a.Status != 200 || !strings.Contains(string(a.Body), `"Observation":6000`) {
 		t.Errorf("the first import: %+v", a)
 	}
 }
@@ -179,7 +236,9 @@ type heldPopulation struct {
 	gate chan struct{}
 }
 
-func (h heldPopulation) Open(ctx context.Context, s source.Selection, part ehi.Part) (source.Record, error) {
+func (h heldPopulation) Open(
+	ctx context.Context, s source.Selection, part ehi.Part,
+) (source.Record, error) {
 	select {
 	case <-h.gate:
 	case <-ctx.Done():
@@ -193,9 +252,11 @@ func (h heldPopulation) Open(ctx context.Context, s source.Selection, part ehi.P
 func TestAnImportDuringAnExportDoesNotShowInIt(t *testing.T) {
 	t.Parallel()
 	gate := make(chan struct{})
-	w := start(t, t.TempDir(), config(), node.Options{WrapSource: func(s source.Source) source.Source {
-		return heldBack{s, s.(source.Importer), gate}
-	}})
+	w := start(t, t.TempDir(), config(), node.Options{
+		WrapSource: func(s source.Source) source.Source {
+			return heldBack{s, s.(source.Importer), gate}
+		},
+	})
 	w.load(record("early", 5))
 	c := w.service("system/*.rs")
 	j, err := c.Start(t.Context(), http.MethodGet, "/fhir/$export", nil)
@@ -203,11 +264,14 @@ func TestAnImportDuringAnExportDoesNotShowInIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.planned(j.ID)
-	w.load(record("late", 5) + `{"resourceType":"Observation","id":"early-0","status":"amended","subject":{"reference":"Patient/early"}}` + "\n")
+	w.load(record("late", 5) +
+		`{"resourceType":"Observation","id":"early-0","status":"amended",` +
+		`"subject":{"reference":"Patient/early"}}` + "\n")
 	close(gate)
 	m := w.manifest(c, j)
 	got, _ := w.download(c, m)
-	if early := got["Observation/early-0"]; early == nil || early["status"] != nil || got["Patient/late"] != nil {
+	early := got["Observation/early-0"]
+	if early == nil || early["status"] != nil || got["Patient/late"] != nil {
 		t.Error("the export shows what came while it ran")
 	}
 	after, later := w.bulk(c, http.MethodGet, "/fhir/$export", nil)
@@ -269,7 +333,8 @@ func TestALostFrozenPopulationIsFrozenAnew(t *testing.T) {
 // load imports NDJSON through the server.
 func (w *world) load(lines string) {
 	w.t.Helper()
-	a, err := w.admin.Do(w.t.Context(), http.MethodPost, "/admin/import", strings.NewReader(lines), "Content-Type", "application/fhir+ndjson")
+	a, err := w.admin.Do(w.t.Context(), http.MethodPost, "/admin/import", strings.NewReader(lines),
+		"Content-Type", "application/fhir+ndjson")
 	if err != nil || a.Status != 200 {
 		w.t.Fatalf("import: %+v, %v", a, err)
 	}
@@ -281,9 +346,12 @@ func TestIN1AddressesOnTheListenersBaseAreLocal(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p, base := w.demoPatient(), w.node.URL+"/fhir/"
-	about := func(base string) string { return `"subject":{"reference":"` + base + `Patient/` + p + `"}` }
+	about := func(base string) string {
+		return `"subject":{"reference":"` + base + `Patient/` + p + `"}`
+	}
 	w.load(strings.Join([]string{
-		`{"resourceType":"Observation","id":"own-1","status":"final","code":{"text":"t"},` + about(base) + `}`,
+		`{"resourceType":"Observation","id":"own-1","status":"final","code":{"text":"t"},` +
+			about(base) + `}`,
 		`{"resourceType":"Observation","id":"own-2","status":"final","code":{"text":"t"},` +
 			about(strings.Replace(base, "127.0.0.1", "localhost", 1)) + `}`,
 		`{"resourceType":"Binary","id":"own-b","contentType":"text/plain","data":"aA=="}`,
@@ -291,7 +359,9 @@ func TestIN1AddressesOnTheListenersBaseAreLocal(t *testing.T) {
 			`,"content":[{"attachment":{"url":"` + base + `Binary/own-b"}}]}`,
 	}, "\n"))
 	got, text := w.export(p, nil)
-	for _, key := range []string{"Observation/own-1", "Observation/own-2", "DocumentReference/own-d", "Binary/own-b"} {
+	for _, key := range []string{
+		"Observation/own-1", "Observation/own-2", "DocumentReference/own-d", "Binary/own-b",
+	} {
 		if got[key] == nil {
 			t.Errorf("%s is not in the record", key)
 		}

@@ -66,14 +66,52 @@ func TestLimitsOfRequests(t *testing.T) {
 		status  int
 		says    string
 	}{
-		"a head that does not end":      {"GET /fhir/metadata HTTP/1.1\r\nHost: x\r\nX-Slow: ", 408, "timeout"},
-		"a body that does not come":     {"POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ngrant_type", 408, "timeout"},
-		"a FHIR body that stops":        {"POST /fhir/Patient/1/$ehi-export HTTP/1.1\r\nHost: x\r\nContent-Type: application/fhir+json\r\nContent-Length: 100\r\n\r\n{", 408, "OperationOutcome"},
-		"a head that is too large":      {"GET /fhir/metadata HTTP/1.1\r\nHost: x\r\nX-Large: " + strings.Repeat("x", 5000) + "\r\n\r\n", 431, "too-long"},
-		"a URL that is too long":        {"GET /fhir/metadata?" + strings.Repeat("x", 5000) + " HTTP/1.1\r\nHost: x\r\n\r\n", 431, "too-long"},
-		"a body that is too large":      {"POST /fhir/Patient/1/$ehi-export HTTP/1.1\r\nHost: x\r\nContent-Type: application/fhir+json\r\nContent-Length: 2001\r\n\r\n" + strings.Repeat(" ", 2001), 413, "larger than 2000 bytes"},
-		"a chunked one":                 {"POST /fhir/Patient/1/$ehi-export HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nbb8\r\n" + strings.Repeat(" ", 3000) + "\r\n0\r\n\r\n", 413, "larger than 2000 bytes"},
-		"a body of just the right size": {"POST /fhir/Patient/1/$ehi-export HTTP/1.1\r\nHost: x\r\nContent-Type: application/fhir+json\r\nContent-Length: 2000\r\n\r\n" + strings.Repeat(" ", 2000), 401, "OperationOutcome"},
+		"a head that does not end": {
+			"GET /fhir/metadata HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+			408,
+			"timeout",
+		},
+		"a body that does not come": {
+			"POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Type: " +
+				"application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ngrant_type",
+			408,
+			"timeout",
+		},
+		"a FHIR body that stops": {
+			"POST /fhir/Patient/1/$ehi-export HTTP/1.1\r\nHost: x\r\nContent-Type: " +
+				"application/fhir+json\r\nContent-Length: 100\r\n\r\n{",
+			408,
+			"OperationOutcome",
+		},
+		"a head that is too large": {
+			"GET /fhir/metadata HTTP/1.1\r\nHost: x\r\nX-Large: " + strings.Repeat("x", 5000) +
+				"\r\n\r\n",
+			431,
+			"too-long",
+		},
+		"a URL that is too long": {
+			"GET /fhir/metadata?" + strings.Repeat("x", 5000) + " HTTP/1.1\r\nHost: x\r\n\r\n",
+			431,
+			"too-long",
+		},
+		"a body that is too large": {
+			"POST /fhir/Patient/1/$ehi-export HTTP/1.1\r\nHost: x\r\nContent-Type: " +
+				"application/fhir+json\r\nContent-Length: 2001\r\n\r\n" + strings.Repeat(" ", 2001),
+			413,
+			"larger than 2000 bytes",
+		},
+		"a chunked one": {
+			"POST /fhir/Patient/1/$ehi-export HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: " +
+				"chunked\r\n\r\nbb8\r\n" + strings.Repeat(" ", 3000) + "\r\n0\r\n\r\n",
+			413,
+			"larger than 2000 bytes",
+		},
+		"a body of just the right size": {
+			"POST /fhir/Patient/1/$ehi-export HTTP/1.1\r\nHost: x\r\nContent-Type: " +
+				"application/fhir+json\r\nContent-Length: 2000\r\n\r\n" + strings.Repeat(" ", 2000),
+			401,
+			"OperationOutcome",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := w.dial()
@@ -99,7 +137,8 @@ func TestLimitsOfRequests(t *testing.T) {
 			if err := conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := conn.Read(make([]byte, 1)); err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			_, err := conn.Read(make([]byte, 1))
+			if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 				return // answered or closed
 			}
 		}
@@ -116,17 +155,38 @@ func TestUploadsThatStopAreRefused(t *testing.T) {
 	pat := w.patient(p)
 	j := w.kickOff(pat, "/no-form", p, nil)
 	w.wait(j.ID, "retrieved")
-	part := "--b\r\nContent-Disposition: form-data; name=\"attachments\"; filename=\"a.txt\"\r\n\r\n"
+	part := "--b\r\nContent-Disposition: form-data; name=\"attachments\"; " +
+		"filename=\"a.txt\"\r\n\r\n"
 	for name, c := range map[string]struct{ target, contentType, sent, says string }{
-		"an import":               {"/admin/import", "application/fhir+ndjson", `{"resourceType":"Patient"`, "cannot be read further"},
-		"before a document":       {"/admin/jobs/" + j.ID + "/add-files", "multipart/form-data; boundary=b", part[:30], "in time"},
-		"at a document's head":    {"/admin/jobs/" + j.ID + "/add-files", "multipart/form-data; boundary=b", part + "abc", "in time"},
-		"within a large document": {"/admin/jobs/" + j.ID + "/add-files", "multipart/form-data; boundary=b", part + strings.Repeat("abc", 50_000), "in time"},
+		"an import": {
+			"/admin/import", "application/fhir+ndjson", `{"resourceType":"Patient"`,
+			"cannot be read further",
+		},
+		"before a document": {
+			"/admin/jobs/" + j.ID + "/add-files",
+			"multipart/form-data; boundary=b",
+			part[:30],
+			"in time",
+		},
+		"at a document's head": {
+			"/admin/jobs/" + j.ID + "/add-files",
+			"multipart/form-data; boundary=b",
+			part + "abc",
+			"in time",
+		},
+		"within a large document": {
+			"/admin/jobs/" + j.ID + "/add-files",
+			"multipart/form-data; boundary=b",
+			part + strings.Repeat("abc", 50_000),
+			"in time",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stops := make(chan struct{})
 			defer close(stops)
-			a, err := w.admin.Do(t.Context(), "POST", c.target, io.MultiReader(strings.NewReader(c.sent), stopped(stops)), "Content-Type", c.contentType)
+			a, err := w.admin.Do(t.Context(), "POST", c.target,
+				io.MultiReader(strings.NewReader(c.sent), stopped(stops)), "Content-Type",
+				c.contentType)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -174,7 +234,9 @@ func TestLimitOfConnections(t *testing.T) {
 			if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 				t.Fatal(err)
 			}
-			ask := "GET /jobs/" + j.ID + "/status HTTP/1.1\r\nHost: x\r\nPrefer: wait=60\r\nAuthorization: Bearer " + tokens.AccessToken + "\r\n\r\n"
+			ask := "GET /jobs/" + j.ID +
+				"/status HTTP/1.1\r\nHost: x\r\nPrefer: wait=60\r\nAuthorization: Bearer " +
+				tokens.AccessToken + "\r\n\r\n"
 			if _, err := io.WriteString(c, ask); err != nil {
 				return false
 			}
@@ -183,7 +245,8 @@ func TestLimitOfConnections(t *testing.T) {
 				if err := c.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := c.Read(make([]byte, 1)); err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+				_, err := c.Read(make([]byte, 1))
+				if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 					return false // an idle connection of the start still exists
 				}
 			}
@@ -201,7 +264,10 @@ func TestLimitOfConnections(t *testing.T) {
 			t.Errorf("a connection over the limit: %+v, %v", resp, err)
 		}
 	}
-	if _, err := w.node.Bus.Jobs.Update(t.Context(), j.ID, func(j *ehi.Job) error { return j.Fail("on purpose", time.Now()) }); err != nil {
+	_, err = w.node.Bus.Jobs.Update(t.Context(), j.ID, func(j *ehi.Job) error {
+		return j.Fail("on purpose", time.Now())
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range busy {
@@ -226,13 +292,15 @@ func TestStalledDownloadsAreCut(t *testing.T) {
 	j := w.kickOff(pat, "/no-form", p, nil)
 	w.wait(j.ID, "retrieved")
 	large := bytes.Repeat([]byte("all that a socket's buffers hold, and more "), 1<<19)
-	if a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "large.txt", Data: large}); err != nil || a.Status != 200 {
+	a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "large.txt", Data: large})
+	if err != nil || a.Status != 200 {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	if _, err := w.admin.Act(t.Context(), j.ID, "approve"); err != nil {
 		t.Fatal(err)
 	}
-	request := fmt.Sprintf("GET /jobs/%s/download/attachments/large.txt HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nConnection: close\r\n\r\n", j.ID, pat.Token)
+	request := fmt.Sprintf("GET /jobs/%s/download/attachments/large.txt HTTP/1.1\r\nHost: "+
+		"x\r\nAuthorization: Bearer %s\r\nConnection: close\r\n\r\n", j.ID, pat.Token)
 	stalled, slow := w.dial(), w.dial()
 	for _, c := range []net.Conn{stalled, slow} {
 		if _, err := io.WriteString(c, request); err != nil {
@@ -254,7 +322,8 @@ func TestStalledDownloadsAreCut(t *testing.T) {
 	if n, err := io.Copy(io.Discard, slow); err != nil || got+int(n) < len(large) {
 		t.Errorf("the slow client got %d of %d bytes: %v", got+int(n), len(large), err)
 	}
-	if n, err := io.Copy(io.Discard, stalled); errors.Is(err, os.ErrDeadlineExceeded) || int(n) >= len(large) {
+	n, err := io.Copy(io.Discard, stalled)
+	if errors.Is(err, os.ErrDeadlineExceeded) || int(n) >= len(large) {
 		t.Errorf("the stalled client got %d of %d bytes: %v", n, len(large), err)
 	}
 }
@@ -271,7 +340,8 @@ func TestLimitOfStoredBytes(t *testing.T) {
 	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
 	w.manifest(pat, j)
 	kickOff := func() *client.Answer {
-		return w.do(pat, "POST", "/no-form/fhir/Patient/"+p+"/$ehi-export", "Prefer", "respond-async", "Accept", "application/fhir+json")
+		return w.do(pat, "POST", "/no-form/fhir/Patient/"+p+"/$ehi-export", "Prefer",
+			"respond-async", "Accept", "application/fhir+json")
 	}
 	refusal := kickOff()
 	w.wantOutcome(refusal, 503, "The limit for stored exports is reached")

@@ -18,8 +18,17 @@ func (w *world) population(id string, tasks, each int) {
 	w.t.Helper()
 	ctx, jobs, at := w.t.Context(), w.node.Bus.Jobs, time.Now().UTC()
 	j := &ehi.Job{
-		Version: ehi.RecordVersion, ID: id, Level: ehi.AllPatients, ClientID: "test_client_id", ByService: true, Lane: ehi.Bulk,
-		Status: ehi.Requested, Tasks: tasks, CreatedAt: at, RequestedAt: at, ExpiresAt: at.Add(time.Hour),
+		Version:     ehi.RecordVersion,
+		ID:          id,
+		Level:       ehi.AllPatients,
+		ClientID:    "test_client_id",
+		ByService:   true,
+		Lane:        ehi.Bulk,
+		Status:      ehi.Requested,
+		Tasks:       tasks,
+		CreatedAt:   at,
+		RequestedAt: at,
+		ExpiresAt:   at.Add(time.Hour),
 	}
 	if err := jobs.Create(ctx, j); err != nil {
 		w.t.Fatal(err)
@@ -42,7 +51,10 @@ func (w *world) population(id string, tasks, each int) {
 		if err := w.node.Bus.Tasks.Commit(ctx, t, at); err != nil {
 			w.t.Fatal(err)
 		}
-		if _, err := jobs.Update(ctx, id, func(j *ehi.Job) error { return j.Complete(t.Task, at, time.Hour) }); err != nil {
+		_, err = jobs.Update(ctx, id, func(j *ehi.Job) error {
+			return j.Complete(t.Task, at, time.Hour)
+		})
+		if err != nil {
 			w.t.Fatal(err)
 		}
 	}
@@ -63,7 +75,8 @@ func (b *browser) follow(rel string, pattern *regexp.Regexp) (found []string) {
 		if next == nil {
 			return found
 		}
-		b.visit(b.at.ResolveReference(&url.URL{}).Scheme + "://" + b.at.Host + strings.ReplaceAll(next[1], "&amp;", "&"))
+		b.visit(b.at.ResolveReference(&url.URL{}).Scheme + "://" + b.at.Host +
+			strings.ReplaceAll(next[1], "&amp;", "&"))
 		b.sees(200, "")
 	}
 	b.t.Fatal("the list has no end")
@@ -91,7 +104,8 @@ func TestListsThatAreCutSaySo(t *testing.T) {
 		seen[name] = true
 	}
 	if len(forward) != 8000 || len(seen) != 8000 || len(backward) < 8000 {
-		t.Errorf("over its pages %d files, %d of them different; back again %d", len(forward), len(seen), len(backward))
+		t.Errorf("over its pages %d files, %d of them different; back again %d", len(forward),
+			len(seen), len(backward))
 	}
 	b.visit(page + "/files?q=patient")
 	b.sees(200, "100 files with “patient” of parts 1 to 100 of 100")
@@ -106,14 +120,20 @@ func TestListsThatAreCutSaySo(t *testing.T) {
 
 	// Clients and accounts.
 	for i := range 130 {
-		c := auth.Client{ID: fmt.Sprintf("client-%03d", i), Name: fmt.Sprintf("Aplicación %d", i), RedirectURIs: []string{"https://app.example.org/cb"}, Scope: "patient/$ehi-export"}
+		c := auth.Client{
+			ID:           fmt.Sprintf("client-%03d", i),
+			Name:         fmt.Sprintf("Aplicación %d", i),
+			RedirectURIs: []string{"https://app.example.org/cb"},
+			Scope:        "patient/$ehi-export",
+		}
 		if _, _, err := w.admin.AddClient(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 	}
 	b.visit(w.open.Base + "/admin/ui/clients")
 	b.sees(200, "1 to 100 of 130")
-	if ids := b.follow("next", regexp.MustCompile(`<span class="hint"><code>(client-\d+)</code>`)); len(ids) != 130 {
+	ids := b.follow("next", regexp.MustCompile(`<span class="hint"><code>(client-\d+)</code>`))
+	if len(ids) != 130 {
 		t.Errorf("over its pages %d clients", len(ids))
 	}
 	b.visit(w.open.Base + "/admin/ui/clients?q=aplicacion+129")
@@ -147,8 +167,14 @@ func TestListsThatAreCutSaySo(t *testing.T) {
 	at := time.Now().UTC()
 	for i := range 120 {
 		j := &ehi.Job{
-			Version: ehi.RecordVersion, ID: fmt.Sprintf("request-%03d", i), ClientID: "test_client_id", Lane: ehi.Interactive, Status: ehi.AwaitingInput,
-			Patient: ehi.Patient{ID: p, Name: "José Núñez"}, CreatedAt: at.Add(time.Duration(i) * time.Second), ExpiresAt: at.Add(time.Hour),
+			Version:   ehi.RecordVersion,
+			ID:        fmt.Sprintf("request-%03d", i),
+			ClientID:  "test_client_id",
+			Lane:      ehi.Interactive,
+			Status:    ehi.AwaitingInput,
+			Patient:   ehi.Patient{ID: p, Name: "José Núñez"},
+			CreatedAt: at.Add(time.Duration(i) * time.Second),
+			ExpiresAt: at.Add(time.Hour),
 		}
 		if err := w.node.Bus.Jobs.Create(t.Context(), j); err != nil {
 			t.Fatal(err)
@@ -158,7 +184,8 @@ func TestListsThatAreCutSaySo(t *testing.T) {
 	person.visit(w.open.Base + "/my/requests")
 	person.submit("patient", p, "password", "any")
 	person.sees(200, "1 to 50 of 120")
-	if n := len(person.follow("next", regexp.MustCompile(`<a href="/my/requests/(request-\d+)"`))); n != 120 {
+	n := len(person.follow("next", regexp.MustCompile(`<a href="/my/requests/(request-\d+)"`)))
+	if n != 120 {
 		t.Errorf("over its pages %d requests", n)
 	}
 	person.sees(200, "101 to 120 of 120", "Newer requests")

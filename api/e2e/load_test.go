@@ -33,7 +33,9 @@ func TestAThousandExportsAtOnceAreRightOrRefused(t *testing.T) {
 			cfg.Workers = 2
 			limit(&cfg)
 			var door sync.RWMutex
-			w := start(t, t.TempDir(), cfg, node.Options{WrapSource: func(s source.Source) source.Source { return closable{s, &door} }})
+			w := start(t, t.TempDir(), cfg, node.Options{
+				WrapSource: func(s source.Source) source.Source { return closable{s, &door} },
+			})
 			p := w.demoPatient()
 			pat := w.patient(p)
 			first := w.kickOff(pat, "/no-form/auto-approve", p, nil)
@@ -55,11 +57,14 @@ func TestAThousandExportsAtOnceAreRightOrRefused(t *testing.T) {
 			}
 			w.checkAndDelete(pat, taken, want)
 
-			if left := w.node.Bus.Jobs.List(func(bus.Summary) bool { return true }); len(left) != 0 {
+			left := w.node.Bus.Jobs.List(func(bus.Summary) bool { return true })
+			if len(left) != 0 {
 				t.Errorf("%d jobs are left of those that were deleted or refused", len(left))
 			}
 			w.open.Close()
-			w.until("no goroutine is left of the rush", func() bool { return census() <= goroutines })
+			w.until("no goroutine is left of the rush", func() bool {
+				return census() <= goroutines
+			})
 			// JetStream keeps its latest blocks for some seconds
 			if grown := liveHeap() - heap; grown > 64<<20 {
 				t.Errorf("%d bytes more are alive than before", grown)
@@ -79,7 +84,9 @@ func TestAStoppedServerEndsWhatItRuns(t *testing.T) {
 		cfg := config()
 		cfg.Drain = time.Minute
 		var door sync.RWMutex
-		w := start(t, data, cfg, node.Options{WrapSource: func(s source.Source) source.Source { return closable{s, &door} }})
+		w := start(t, data, cfg, node.Options{
+			WrapSource: func(s source.Source) source.Source { return closable{s, &door} },
+		})
 		patient = w.demoPatient()
 		pat := w.patient(patient)
 		door.Lock()
@@ -90,8 +97,11 @@ func TestAStoppedServerEndsWhatItRuns(t *testing.T) {
 			return taken && err == nil
 		})
 		w.stop()
-		w.until("the server is not ready", func() bool { return w.do(w.open, "GET", "/readyz").Status == 503 })
-		refusal := w.do(pat, "POST", "/no-form/fhir/Patient/"+patient+"/$ehi-export", "Prefer", "respond-async", "Accept", "application/fhir+json")
+		w.until("the server is not ready", func() bool {
+			return w.do(w.open, "GET", "/readyz").Status == 503
+		})
+		refusal := w.do(pat, "POST", "/no-form/fhir/Patient/"+patient+"/$ehi-export", "Prefer",
+			"respond-async", "Accept", "application/fhir+json")
 		w.wantOutcome(refusal, 503, "being stopped")
 		if refusal.Header.Get("Retry-After") == "" {
 			t.Error("no Retry-After")
@@ -126,7 +136,8 @@ func TestAFullDiskRefusesKickOffsOnly(t *testing.T) {
 	w := start(t, data, cfg, node.Options{})
 	pat := w.open.WithToken(token)
 	w.want(w.do(w.open, "GET", "/readyz"), 503, "")
-	refusal := w.do(pat, "POST", "/fhir/Patient/"+patient+"/$ehi-export", "Prefer", "respond-async", "Accept", "application/fhir+json")
+	refusal := w.do(pat, "POST", "/fhir/Patient/"+patient+"/$ehi-export", "Prefer", "respond-async",
+		"Accept", "application/fhir+json")
 	w.wantOutcome(refusal, 503, "The disk is full")
 	if refusal.Header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
@@ -178,8 +189,10 @@ func (w *world) rush(c *client.Client, patient string, n int, status string) (ta
 				return
 			}
 			seconds, err := strconv.Atoi(refusal.Header.Get("Retry-After"))
-			if strconv.Itoa(refusal.Status) != status || err != nil || seconds < 1 || !strings.Contains(string(refusal.Body), "OperationOutcome") {
-				w.t.Errorf("refused by %d, Retry-After %q: %s", refusal.Status, refusal.Header.Get("Retry-After"), refusal.Body)
+			if strconv.Itoa(refusal.Status) != status || err != nil || seconds < 1 ||
+				!strings.Contains(string(refusal.Body), "OperationOutcome") {
+				w.t.Errorf("refused by %d, Retry-After %q: %s", refusal.Status,
+					refusal.Header.Get("Retry-After"), refusal.Body)
 			}
 		})
 	}

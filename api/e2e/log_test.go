@@ -46,7 +46,9 @@ func TestLogsNameNoPatientAndHoldNoSecret(t *testing.T) {
 	if n := strings.Count(text, `"msg":"request"`); n < 20 {
 		t.Fatalf("only %d lines of requests: %s", n, text)
 	}
-	for _, event := range []string{"job kicked off", "form submitted", "job done", "job decided", "job deleted"} {
+	for _, event := range []string{
+		"job kicked off", "form submitted", "job done", "job decided", "job deleted",
+	} {
 		if !strings.Contains(text, `"msg":"`+event+`","job":"`) {
 			t.Errorf("no line says %s", event)
 		}
@@ -72,7 +74,8 @@ func (w *world) flowWithErrors() (secrets []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secrets = append(secrets, p, tokens.AccessToken, tokens.RefreshToken, "admin-password", "test_client_secret", "a private letter", "letter-of-anna.txt")
+	secrets = append(secrets, p, tokens.AccessToken, tokens.RefreshToken, "admin-password",
+		"test_client_secret", "a private letter", "letter-of-anna.txt")
 	a := w.do(pat, "GET", "/fhir/Patient/"+p)
 	var patient struct {
 		BirthDate string
@@ -91,7 +94,9 @@ func (w *world) flowWithErrors() (secrets []string) {
 	w.do(pat, "GET", "/fhir/Patient/nobody")
 	w.submit(pat, j.ID, everything("a:mental_health"))
 	w.wait(j.ID, ehi.Retrieved)
-	if a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "letter-of-anna.txt", Data: []byte("a private letter")}); err != nil || a.Status != 200 {
+	if a, err := w.admin.AddFiles(t.Context(), j.ID,
+		client.File{Name: "letter-of-anna.txt", Data: []byte("a private letter")}); err != nil ||
+		a.Status != 200 {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	if _, err := w.admin.Act(t.Context(), j.ID, "approve"); err != nil {
@@ -114,7 +119,10 @@ func (w *world) flowWithErrors() (secrets []string) {
 		t.Fatal(err)
 	}
 	w.manifest(all, job)
-	if a, err := w.admin.Do(t.Context(), "POST", "/admin/import?name=patients", strings.NewReader(`{"resourceType":"Patient","id":"x","name":[{"family":"Secretname"}]}`+"\nbroken Secretname\n"), "Content-Type", "application/fhir+ndjson"); err != nil || a.Status != 200 {
+	if a, err := w.admin.Do(t.Context(), "POST", "/admin/import?name=patients",
+		strings.NewReader(`{"resourceType":"Patient","id":"x","name":[{"family":"Secretname"}]}`+
+			"\nbroken Secretname\n"), "Content-Type", "application/fhir+ndjson"); err != nil ||
+		a.Status != 200 {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	return append(secrets, all.Token, "wrong-password", "Secretname")
@@ -189,7 +197,8 @@ func TestADamagedRecordStoreIsSaidAndNamesNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(text), "a file of the record store is damaged") || !strings.Contains(string(text), folder) {
+	if !strings.Contains(string(text), "a file of the record store is damaged") ||
+		!strings.Contains(string(text), folder) {
 		t.Errorf("the log does not tell of the damage: %.3000s", text)
 	}
 	for _, p := range patients {
@@ -206,15 +215,19 @@ func TestAdministratorsLookInside(t *testing.T) {
 	t.Parallel()
 	level := new(slog.LevelVar)
 	w := start(t, t.TempDir(), config(), node.Options{Level: level})
-	for _, path := range []string{"/admin/log-level", "/admin/debug/pprof/", "/admin/debug/pprof/heap"} {
+	for _, path := range []string{
+		"/admin/log-level", "/admin/debug/pprof/", "/admin/debug/pprof/heap",
+	} {
 		w.want(w.do(w.open, "GET", path), 401, "")
 	}
 	w.want(w.do(w.admin, "GET", "/admin/log-level"), 200, "INFO")
-	a, err := w.admin.Do(t.Context(), "PUT", "/admin/log-level", strings.NewReader(`{"level":"debug"}`), "Content-Type", "application/json")
+	a, err := w.admin.Do(t.Context(), "PUT", "/admin/log-level",
+		strings.NewReader(`{"level":"debug"}`), "Content-Type", "application/json")
 	if err != nil || a.Status != 200 || level.Level() != slog.LevelDebug {
 		t.Errorf("%+v, %v, level %v", a, err, level)
 	}
-	a, err = w.admin.Do(t.Context(), "PUT", "/admin/log-level", strings.NewReader(`{"level":"loud"}`), "Content-Type", "application/json")
+	a, err = w.admin.Do(t.Context(), "PUT", "/admin/log-level",
+		strings.NewReader(`{"level":"loud"}`), "Content-Type", "application/json")
 	if err != nil || a.Status != 400 {
 		t.Errorf("%+v, %v", a, err)
 	}

@@ -33,7 +33,8 @@ func TestEHI8AReferenceThatLeadsNowhereTakesNothingAlong(t *testing.T) {
 	}
 	for _, got := range []map[string]records.Resource{one, all} {
 		r, ok := got["MedicationRequest/m"]["medicationReference"].(map[string]any)
-		if !ok || r["display"] != "Warfarin 5 mg" || r["reference"] != nil || r["_reference"] == nil {
+		if !ok || r["display"] != "Warfarin 5 mg" || r["reference"] != nil ||
+			r["_reference"] == nil {
 			t.Errorf("the drug is %v", r)
 		}
 	}

@@ -25,9 +25,15 @@ func TestAClientOfThousandsOfExportsIsRemoved(t *testing.T) {
 	at := time.Now().UTC()
 	for i := range many {
 		j := &ehi.Job{
-			Version: ehi.RecordVersion, ID: fmt.Sprintf("busy-%d", i), Level: ehi.OnePatient, Operation: ehi.EHIExport,
-			ClientID: "busy", Patient: ehi.Patient{ID: p.ann}, Lane: ehi.Interactive, Status: ehi.AwaitingInput,
-			WithForm: true, CreatedAt: at, ExpiresAt: at.Add(time.Hour), Tasks: 1,
+			Version:   ehi.RecordVersion,
+			ID:        fmt.Sprintf("busy-%d", i),
+			Level:     ehi.OnePatient,
+			Operation: ehi.EHIExport,
+			ClientID:  "busy",
+			Patient:   ehi.Patient{ID: p.ann},
+			Lane:      ehi.Interactive,
+			Status:    ehi.AwaitingInput,
+			WithForm:  true, CreatedAt: at, ExpiresAt: at.Add(time.Hour), Tasks: 1,
 		}
 		if err := nats.Jobs.Create(t.Context(), j); err != nil {
 			t.Fatal(err)
@@ -54,5 +60,6 @@ func TestAClientOfThousandsOfExportsIsRemoved(t *testing.T) {
 		await(t, "the end of more exports", func() bool { return left(nats) < n })
 		n = left(nats)
 	}
-	t.Logf("answered after %v with %d of %d exports left, which were gone after %v", took, rest, many, time.Since(began))
+	t.Logf("answered after %v with %d of %d exports left, which were gone after %v", took, rest,
+		many, time.Since(began))
 }

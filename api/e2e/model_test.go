@@ -43,7 +43,9 @@ type modelJob struct {
 // gone is the state of a deleted job.
 const gone = ehi.Aborted
 
-func (m *model) ask(t *rapid.T, c *client.Client, method, target, body string, header ...string) *client.Answer {
+func (m *model) ask(
+	t *rapid.T, c *client.Client, method, target, body string, header ...string,
+) *client.Answer {
 	a, err := c.Do(context.Background(), method, target, strings.NewReader(body), header...)
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, target, err)
@@ -52,7 +54,10 @@ func (m *model) ask(t *rapid.T, c *client.Client, method, target, body string, h
 }
 
 // expect sends a request and compares the status.
-func (m *model) expect(t *rapid.T, j *modelJob, want int, c *client.Client, method, rest, body string, header ...string) *client.Answer {
+func (m *model) expect(
+	t *rapid.T, j *modelJob, want int, c *client.Client, method, rest, body string,
+	header ...string,
+) *client.Answer {
 	a := m.ask(t, c, method, "/jobs/"+j.ID+rest, body, header...)
 	m.same(t, j, want, a, method+" "+rest)
 	return a
@@ -60,7 +65,8 @@ func (m *model) expect(t *rapid.T, j *modelJob, want int, c *client.Client, meth
 
 func (m *model) same(t *rapid.T, j *modelJob, want int, a *client.Answer, what string) {
 	if a.Status != want {
-		t.Fatalf("%s of a job that is %s (form %v, auto %v): %d %.200s, want %d", what, j.status, j.form, j.auto, a.Status, a.Body, want)
+		t.Fatalf("%s of a job that is %s (form %v, auto %v): %d %.200s, want %d", what, j.status,
+			j.form, j.auto, a.Status, a.Body, want)
 	}
 }
 
@@ -102,7 +108,12 @@ func (m *model) kickOff(t *rapid.T) {
 		t.Skip("enough jobs")
 	}
 	j := &modelJob{form: rapid.Bool().Draw(t, "form"), auto: rapid.Bool().Draw(t, "auto")}
-	base := map[[2]bool]string{{true, false}: "", {true, true}: "/auto-approve", {false, false}: "/no-form", {false, true}: "/no-form/auto-approve"}[[2]bool{j.form, j.auto}]
+	base := map[[2]bool]string{
+		{true, false}:  "",
+		{true, true}:   "/auto-approve",
+		{false, false}: "/no-form",
+		{false, true}:  "/no-form/auto-approve",
+	}[[2]bool{j.form, j.auto}]
 	var err error
 	if j.Job, err = m.owner.KickOff(context.Background(), base, m.patient, nil); err != nil {
 		t.Fatal(err)
@@ -126,7 +137,12 @@ func (m *model) submit(t *rapid.T) {
 	}
 	broken := rapid.IntRange(0, 3).Draw(t, "broken") == 0
 	if broken {
-		body = rapid.SampledFrom([]string{"", "[]", `{"parameters":{"nothing":{"enabled":true}}}`, `{"parameters":{"labs":{"enabled":"perhaps"}}}`}).Draw(t, "body")
+		body = rapid.SampledFrom([]string{
+			"",
+			"[]",
+			`{"parameters":{"nothing":{"enabled":true}}}`,
+			`{"parameters":{"labs":{"enabled":"perhaps"}}}`,
+		}).Draw(t, "body")
 	}
 	want := http.StatusOK
 	switch {
@@ -136,7 +152,8 @@ func (m *model) submit(t *rapid.T) {
 		want = http.StatusBadRequest
 	}
 	a := m.expect(t, j, want, m.owner, "POST", "", body, "Content-Type", "application/json")
-	if want == http.StatusBadRequest && !broken && string(a.Body) != "Exports job already customized" {
+	if want == http.StatusBadRequest && !broken &&
+		string(a.Body) != "Exports job already customized" {
 		t.Fatalf("the refusal reads %q", a.Body)
 	}
 	if want == http.StatusOK {
@@ -147,15 +164,26 @@ func (m *model) submit(t *rapid.T) {
 
 func (m *model) status(t *rapid.T) {
 	j := m.pick(t)
-	want := map[ehi.Status]int{ehi.AwaitingInput: 202, ehi.Requested: 202, ehi.Retrieved: 202, ehi.Approved: 200, ehi.Rejected: 403, gone: 404}[j.status]
+	want := map[ehi.Status]int{
+		ehi.AwaitingInput: 202,
+		ehi.Requested:     202,
+		ehi.Retrieved:     202,
+		ehi.Approved:      200,
+		ehi.Rejected:      403,
+		gone:              404,
+	}[j.status]
 	a := m.expect(t, j, want, m.owner, "GET", "/status", "")
-	if want == 202 && (!strings.HasPrefix(a.Header.Get("X-Progress"), string(j.status)) || a.Header.Get("Retry-After") == "") {
-		t.Fatalf("a job that is %s tells %q, Retry-After %q", j.status, a.Header.Get("X-Progress"), a.Header.Get("Retry-After"))
+	if want == 202 &&
+		(!strings.HasPrefix(a.Header.Get("X-Progress"), string(j.status)) ||
+			a.Header.Get("Retry-After") == "") {
+		t.Fatalf("a job that is %s tells %q, Retry-After %q", j.status, a.Header.Get("X-Progress"),
+			a.Header.Get("Retry-After"))
 	}
 	if (a.Header.Get("Link") != "") != (j.status == ehi.AwaitingInput) {
 		t.Fatalf("Link of a job that is %s: %q", j.status, a.Header.Get("Link"))
 	}
-	if want == 200 && strings.Contains(string(a.Body), "attachments.DocumentReference") != (len(j.attached) > 0) {
+	if want == 200 &&
+		strings.Contains(string(a.Body), "attachments.DocumentReference") != (len(j.attached) > 0) {
 		t.Fatalf("%d documents, and the manifest is %s", len(j.attached), a.Body)
 	}
 }
@@ -163,7 +191,8 @@ func (m *model) status(t *rapid.T) {
 func (m *model) delete(t *rapid.T) {
 	j := m.pick(t)
 	if rapid.Bool().Draw(t, "by an administrator") {
-		m.same(t, j, or404(j, 200), m.ask(t, m.w.admin, "DELETE", "/admin/jobs/"+j.ID, ""), "an administrator's DELETE")
+		m.same(t, j, or404(j, 200), m.ask(t, m.w.admin, "DELETE", "/admin/jobs/"+j.ID, ""),
+			"an administrator's DELETE")
 	} else {
 		m.expect(t, j, or404(j, 202), m.owner, "DELETE", "/status", "")
 	}
@@ -194,7 +223,10 @@ func (m *model) decide(t *rapid.T) {
 func (m *model) attach(t *rapid.T) {
 	j := m.pick(t)
 	name := rapid.SampledFrom([]string{"a.txt", "b.txt"}).Draw(t, "name")
-	a, err := m.w.admin.AddFiles(context.Background(), j.ID, client.File{Name: name, Data: []byte("content of " + name)})
+	a, err := m.w.admin.AddFiles(context.Background(), j.ID, client.File{
+		Name: name,
+		Data: []byte("content of " + name),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +278,8 @@ func (m *model) download(t *rapid.T) {
 		if j.status == ehi.Approved && slices.Contains(j.attached, name) {
 			want = 200
 		}
-		if a := m.expect(t, j, want, m.owner, "GET", "/download/attachments/"+name, ""); want == 200 && string(a.Body) != "content of "+name {
+		a := m.expect(t, j, want, m.owner, "GET", "/download/attachments/"+name, "")
+		if want == 200 && string(a.Body) != "content of "+name {
 			t.Fatalf("%s is %q", name, a.Body)
 		}
 	}
@@ -270,7 +303,8 @@ func (m *model) intrude(t *rapid.T) {
 	m.expect(t, j, 404, m.other, "GET", "/metadata", "")
 	m.expect(t, j, 404, m.other, "GET", "/download/Patient.ndjson", "")
 	m.expect(t, j, 404, m.other, "POST", "", "{}", "Content-Type", "application/json")
-	m.same(t, j, 401, m.ask(t, m.owner, "POST", "/admin/jobs/"+j.ID+"/approve", ""), "a patient's approval")
+	m.same(t, j, 401, m.ask(t, m.owner, "POST", "/admin/jobs/"+j.ID+"/approve", ""),
+		"a patient's approval")
 }
 
 func (m *model) hold(t *rapid.T) {
@@ -300,7 +334,9 @@ func (m *model) letGo() {
 // states.
 func (m *model) invariant(t *rapid.T) {
 	got := map[string]ehi.Status{}
-	for _, s := range m.w.node.Bus.Jobs.List(func(s bus.Summary) bool { return s.Status != ehi.Aborted }) {
+	for _, s := range m.w.node.Bus.Jobs.List(func(s bus.Summary) bool {
+		return s.Status != ehi.Aborted
+	}) {
 		got[s.ID] = s.Status
 	}
 	for _, j := range m.jobs {
@@ -323,7 +359,9 @@ func TestAnyOrderOfRequestsIsAnsweredAsTheStateMachineSays(t *testing.T) {
 	var door sync.RWMutex
 	cfg := config()
 	cfg.Source = "synthetic:patients=2,seed=1,resources=12"
-	w := start(t, t.TempDir(), cfg, node.Options{WrapSource: func(s source.Source) source.Source { return closable{s, &door} }})
+	w := start(t, t.TempDir(), cfg, node.Options{
+		WrapSource: func(s source.Source) source.Source { return closable{s, &door} },
+	})
 	patients, err := w.node.Patients(t.Context(), 2)
 	if err != nil {
 		t.Fatal(err)
@@ -341,8 +379,10 @@ func TestAnyOrderOfRequestsIsAnsweredAsTheStateMachineSays(t *testing.T) {
 			}
 		}()
 		t.Repeat(map[string]func(*rapid.T){
-			"kick off": m.kickOff, "submit": m.submit, "status": m.status, "delete": m.delete, "decide": m.decide, "attach": m.attach, "detach": m.detach,
-			"download": m.download, "look": m.look, "intrude": m.intrude, "hold": m.hold, "release": m.release, "": m.invariant,
+			"kick off": m.kickOff, "submit": m.submit, "status": m.status, "delete": m.delete,
+			"decide": m.decide, "attach": m.attach, "detach": m.detach,
+			"download": m.download, "look": m.look, "intrude": m.intrude, "hold": m.hold,
+			"release": m.release, "": m.invariant,
 		})
 	})
 }

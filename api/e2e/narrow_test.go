@@ -30,11 +30,16 @@ func longRecord(t *testing.T) (data, patient string) {
 	data, patient = t.TempDir(), strings.Repeat("p", 64)
 	subject := `"subject":{"reference":"Patient/` + patient + `"}`
 	lines := []string{
-		`{"resourceType":"Patient","id":"` + patient + `","name":[{"use":"official","family":"` + long + `","given":["` + long + `"]}]}`,
+		`{"resourceType":"Patient","id":"` + patient + `","name":[{"use":"official","family":"` +
+			long + `","given":["` + long + `"]}]}`,
 		`{"resourceType":"Condition","id":"c",` + subject + `,"code":{"text":"` + long + `"}}`,
-		`{"resourceType":"ImmunizationRecommendation","id":"r","patient":{"reference":"Patient/` + patient + `"},"date":"2020-01-01"}`,
-		`{"resourceType":"MedicationAdministration","id":"m",` + subject + `,"status":"completed","effectiveDateTime":"2020-01-01"}`,
-		`{"resourceType":"Group","id":"` + strings.Repeat("g", 64) + `","type":"person","actual":true,"name":"` + long + `","member":[{"entity":{"reference":"Patient/` + patient + `"}}]}`,
+		`{"resourceType":"ImmunizationRecommendation","id":"r","patient":{"reference":"Patient/` +
+			patient + `"},"date":"2020-01-01"}`,
+		`{"resourceType":"MedicationAdministration","id":"m",` + subject +
+			`,"status":"completed","effectiveDateTime":"2020-01-01"}`,
+		`{"resourceType":"Group","id":"` + strings.Repeat("g", 64) +
+			`","type":"person","actual":true,"name":"` + long +
+			`","member":[{"entity":{"reference":"Patient/` + patient + `"}}]}`,
 	}
 	file := filepath.Join(t.TempDir(), "long.ndjson")
 	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
@@ -44,7 +49,8 @@ func longRecord(t *testing.T) (data, patient string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Import(t.Context(), []string{file}, source.ImportOptions{Now: time.Now()}); err != nil {
+	_, err = store.Import(t.Context(), []string{file}, source.ImportOptions{Now: time.Now()})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Close(); err != nil {
@@ -88,7 +94,12 @@ func TestNoPageScrollsSideways(t *testing.T) {
 	t.Parallel()
 	data, p := longRecord(t)
 	w := start(t, data, config(), node.Options{})
-	app := auth.Client{ID: long[:64], Name: long + long, RedirectURIs: []string{"https://" + long[:50] + ".example.org/cb"}, Scope: "patient/$ehi-export"}
+	app := auth.Client{
+		ID:           long[:64],
+		Name:         long + long,
+		RedirectURIs: []string{"https://" + long[:50] + ".example.org/cb"},
+		Scope:        "patient/$ehi-export",
+	}
 	if _, _, err := w.admin.AddClient(t.Context(), app); err != nil {
 		t.Fatal(err)
 	}
@@ -102,11 +113,16 @@ func TestNoPageScrollsSideways(t *testing.T) {
 		j := w.kickOff(pat, "", p, nil)
 		w.submit(pat, j.ID, f)
 		w.wait(j.ID, ehi.Retrieved)
-		if a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: long[:80] + ".txt", Data: []byte("a letter")}); err != nil || a.Status != 200 {
+		a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{
+			Name: long[:80] + ".txt",
+			Data: []byte("a letter"),
+		})
+		if err != nil || a.Status != 200 {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		if decide != "retrieved" {
-			w.want(w.do(w.admin, "POST", "/admin/jobs/"+j.ID+"/"+decide, "Content-Type", "application/json"), 200, "")
+			w.want(w.do(w.admin, "POST", "/admin/jobs/"+j.ID+"/"+decide, "Content-Type",
+				"application/json"), 200, "")
 		}
 		kept[decide] = j
 	}
@@ -127,19 +143,22 @@ func TestNoPageScrollsSideways(t *testing.T) {
 		g.visit("tools"+strings.ReplaceAll(path, "/", "-"), path)
 	}
 	do(t, ctx, chromedp.Navigate(w.open.Base+"/docs/api"), chromedp.WaitVisible(".operation"))
-	ask[any](t, ctx, `[...document.querySelectorAll(".operation")].forEach((e) => { e.open = true; })`)
+	ask[any](t, ctx,
+		`[...document.querySelectorAll(".operation")].forEach((e) => { e.open = true; })`)
 	g.look("tools-api-open")
 	do(t, ctx, clearCookies())
 	choose(t, ctx, w.open.Base+"/", "patient", "/no-form/auto-approve")
 	do(t, ctx, chromedp.WaitVisible(`//p[starts-with(text(), "All ")]`))
-	ask[any](t, ctx, `[...document.querySelectorAll("#steps details")].forEach((e) => { e.open = true; })`)
+	ask[any](t, ctx,
+		`[...document.querySelectorAll("#steps details")].forEach((e) => { e.open = true; })`)
 	g.look("console")
 }
 
 // change changes the record of an export.
 func (w *world) change(id string, f func(*ehi.Job)) {
 	w.t.Helper()
-	if _, err := w.node.Bus.Jobs.Update(w.t.Context(), id, func(j *ehi.Job) error { f(j); return nil }); err != nil {
+	_, err := w.node.Bus.Jobs.Update(w.t.Context(), id, func(j *ehi.Job) error { f(j); return nil })
+	if err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -149,14 +168,26 @@ func (n *narrow) patients(p string, kept map[string]client.Job) {
 	n.t.Helper()
 	do(n.t, n.ctx, clearCookies())
 	n.visit("login", "/patient-login?action=%2Fmy%2Frequests&lang="+n.lang)
-	do(n.t, n.ctx, chromedp.SetValue("#patient", p), chromedp.Submit("#password"), chromedp.WaitVisible(".cards"))
+	do(n.t, n.ctx, chromedp.SetValue("#patient", p), chromedp.Submit("#password"),
+		chromedp.WaitVisible(".cards"))
 	n.look("requests")
-	q := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {n.open.Base + "/cb/" + long}, "scope": {"patient/$ehi-export offline_access"}, "state": {"s"}, "aud": {n.open.Base + "/fhir"}}
+	q := url.Values{
+		"response_type": {"code"},
+		"client_id":     {client.ClientID},
+		"redirect_uri":  {n.open.Base + "/cb/" + long},
+		"scope":         {"patient/$ehi-export offline_access"},
+		"state":         {"s"},
+		"aud":           {n.open.Base + "/fhir"},
+	}
 	n.visit("consent", "/authorize-app?"+q.Encode())
 	n.visit("form", "/jobs/"+kept["awaiting"].ID+"/customize")
-	ask[any](n.t, n.ctx, `[...document.querySelectorAll(".tick input")].forEach((e) => { if (!e.checked) e.click(); })`)
-	do(n.t, n.ctx, chromedp.SetValue("#p-visits-from", "2020-02-01"), chromedp.SetValue("#p-visits-to", "2019-02-01"),
-		chromedp.SetValue("#p-labs-notes", long+long), chromedp.Click("main .buttons button:not([name])"), chromedp.WaitVisible("#summary"))
+	ask[any](n.t, n.ctx,
+		`[...document.querySelectorAll(".tick input")].forEach((e) => { if (!e.checked) `+
+			`e.click(); })`)
+	do(n.t, n.ctx, chromedp.SetValue("#p-visits-from", "2020-02-01"),
+		chromedp.SetValue("#p-visits-to", "2019-02-01"),
+		chromedp.SetValue("#p-labs-notes", long+long),
+		chromedp.Click("main .buttons button:not([name])"), chromedp.WaitVisible("#summary"))
 	n.look("form-problems")
 	for name, j := range kept {
 		n.visit("request-"+name, "/my/requests/"+j.ID)
@@ -176,23 +207,40 @@ func (n *narrow) administrators(kept map[string]client.Job) {
 	for name, j := range kept {
 		n.visit("staff-job-"+name, "/admin/ui/jobs/"+j.ID)
 	}
-	do(n.t, n.ctx, chromedp.Navigate(n.open.Base+"/admin/ui/jobs/"+kept["retrieved"].ID), chromedp.WaitVisible("[data-upload]"))
-	ask[any](n.t, n.ctx, `document.querySelector("[data-upload-state]").textContent = "Not uploaded: The file `+long+` is too large"`)
+	do(n.t, n.ctx, chromedp.Navigate(n.open.Base+"/admin/ui/jobs/"+kept["retrieved"].ID),
+		chromedp.WaitVisible("[data-upload]"))
+	ask[any](n.t, n.ctx,
+		`document.querySelector("[data-upload-state]").textContent = "Not uploaded: The file `+long+
+			` is too large"`)
 	n.look("staff-upload")
 	for _, path := range []string{
-		"/jobs/" + kept["all"].ID + "/files", "/jobs/" + kept["all"].ID + "/files/Condition.ndjson", "/system", "/accounts", "/audit", "/audit?job=" + kept["approve"].ID, "/clients",
+		"/jobs/" + kept["all"].ID + "/files",
+		"/jobs/" + kept["all"].ID + "/files/Condition.ndjson",
+		"/system",
+		"/accounts",
+		"/audit",
+		"/audit?job=" + kept["approve"].ID,
+		"/clients",
 		"/jobs/" + long,
 	} {
-		n.visit("staff"+strings.NewReplacer("/", "-", "?", "-").Replace(path)[:min(len(path), 20)], "/admin/ui"+path)
+		n.visit("staff"+strings.NewReplacer("/", "-", "?", "-").Replace(path)[:min(len(path), 20)],
+			"/admin/ui"+path)
 	}
 	n.visit("staff-debug", "/admin/debug")
-	do(n.t, n.ctx, chromedp.Navigate(n.open.Base+"/admin/ui/clients"), chromedp.WaitVisible("#name"), chromedp.SendKeys("#name", long), chromedp.SendKeys("#redirects", "https://"+long[:50]+".example.org/cb"),
-		chromedp.SetValue("#kind", "confidential-symmetric"), chromedp.Submit("#name"), chromedp.WaitVisible(".decision"))
+	do(n.t, n.ctx, chromedp.Navigate(n.open.Base+"/admin/ui/clients"),
+		chromedp.WaitVisible("#name"), chromedp.SendKeys("#name", long),
+		chromedp.SendKeys("#redirects", "https://"+long[:50]+".example.org/cb"),
+		chromedp.SetValue("#kind", "confidential-symmetric"), chromedp.Submit("#name"),
+		chromedp.WaitVisible(".decision"))
 	n.look("staff-clients-added")
-	do(n.t, n.ctx, chromedp.Navigate(n.open.Base+"/admin/ui/accounts"), chromedp.WaitVisible("#username"), chromedp.SendKeys("#username", strings.ToLower(long[:60])), chromedp.SendKeys("#password", "four plain words here"),
+	do(n.t, n.ctx, chromedp.Navigate(n.open.Base+"/admin/ui/accounts"),
+		chromedp.WaitVisible("#username"),
+		chromedp.SendKeys("#username", strings.ToLower(long[:60])),
+		chromedp.SendKeys("#password", "four plain words here"),
 		chromedp.Submit("#username"), chromedp.WaitVisible(".decision"))
 	n.look("staff-accounts-added")
-	ask[any](n.t, n.ctx, `[...document.querySelectorAll("details")].forEach((e) => { e.open = true; })`)
+	ask[any](n.t, n.ctx,
+		`[...document.querySelectorAll("details")].forEach((e) => { e.open = true; })`)
 	n.look("staff-accounts-open")
 }
 

@@ -55,7 +55,12 @@ func newWitness(w *world) *witness {
 	if ok, errs := v.ValidateDocument(); !ok {
 		w.t.Fatalf("the document is not OpenAPI 3.1: %+v", errs)
 	}
-	return &witness{t: w.t, document: v, answers: map[string]map[int]int{}, invalid: map[string]int{}}
+	return &witness{
+		t:        w.t,
+		document: v,
+		answers:  map[string]map[int]int{},
+		invalid:  map[string]int{},
+	}
 }
 
 // through returns a client whose requests are checked.
@@ -78,7 +83,13 @@ func (x witnessed) RoundTrip(r *http.Request) (*http.Response, error) {
 		return resp, err
 	}
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") { // it has no end
-		x.hold(r, &http.Response{StatusCode: resp.StatusCode, Header: resp.Header, Body: http.NoBody, Request: r}, nil)
+		x.hold(r,
+			&http.Response{
+				StatusCode: resp.StatusCode,
+				Header:     resp.Header,
+				Body:       http.NoBody,
+				Request:    r,
+			}, nil)
 		return resp, nil
 	}
 	body, err := io.ReadAll(resp.Body)
@@ -89,7 +100,12 @@ func (x witnessed) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	asked := *r
-	asked.URL = &url.URL{Scheme: r.URL.Scheme, Host: r.URL.Host, Path: fhirVariant.ReplaceAllString(r.URL.Path, "/fhir"), RawQuery: r.URL.RawQuery}
+	asked.URL = &url.URL{
+		Scheme:   r.URL.Scheme,
+		Host:     r.URL.Host,
+		Path:     fhirVariant.ReplaceAllString(r.URL.Path, "/fhir"),
+		RawQuery: r.URL.RawQuery,
+	}
 	asked.Body = http.NoBody
 	seen := *resp
 	seen.Body = io.NopCloser(bytes.NewReader(body))
@@ -104,7 +120,8 @@ func (x *witness) hold(r *http.Request, resp *http.Response, body []byte) {
 	defer x.mu.Unlock()
 	operation := operationOf(r.Method, r.URL.Path)
 	if operation == "" { // a route that does not exist
-		if resp.StatusCode != http.StatusNotFound && resp.StatusCode != http.StatusMethodNotAllowed {
+		if resp.StatusCode != http.StatusNotFound &&
+			resp.StatusCode != http.StatusMethodNotAllowed {
 			x.invalid[fmt.Sprintf("%s %s, which the document lacks, answers %d", r.Method, r.URL.Path, resp.StatusCode)]++
 		}
 		return
@@ -130,7 +147,8 @@ func (x *witness) hold(r *http.Request, resp *http.Response, body []byte) {
 	}
 	if ok, errs := x.document.ValidateHttpResponse(r, resp); !ok {
 		for _, e := range errs {
-			said := fmt.Sprintf("%s answers %d: %s: %s", operation, resp.StatusCode, e.Message, e.Reason)
+			said := fmt.Sprintf("%s answers %d: %s: %s", operation, resp.StatusCode, e.Message,
+				e.Reason)
 			for _, s := range e.SchemaValidationErrors {
 				said += "; " + s.Reason
 			}
@@ -147,7 +165,8 @@ func misannounced(operation string, r *http.Request, resp *http.Response, body [
 	switch {
 	case !known:
 		return "a status that the document lacks"
-	case len(body) == 0 && len(media) > 0 && !slices.Contains(media, "*/*") && resp.Header.Get("Content-Type") != "text/event-stream":
+	case len(body) == 0 && len(media) > 0 && !slices.Contains(media, "*/*") &&
+		resp.Header.Get("Content-Type") != "text/event-stream":
 		return "no body, where the document has " + strings.Join(media, " or ")
 	case len(body) == 0:
 		return ""
@@ -157,12 +176,14 @@ func misannounced(operation string, r *http.Request, resp *http.Response, body [
 		return "a body, where the document has none"
 	case !slices.Contains(media, mime) && !slices.Contains(media, "*/*"):
 		return "a body of " + mime + ", where the document has " + strings.Join(media, " or ")
-	case strings.HasSuffix(mime, "json") && mime != "application/fhir+ndjson" && resp.Header.Get("Content-Encoding") == "" && !json.Valid(body):
+	case strings.HasSuffix(mime, "json") && mime != "application/fhir+ndjson" &&
+		resp.Header.Get("Content-Encoding") == "" && !json.Valid(body):
 		return "a body of " + mime + " that is no JSON"
 	}
 	// Files are sent whatever Accept says (REAL-7), and so are responses with only one format.
 	accept := r.Header.Get("Accept")
-	if resp.StatusCode >= 400 && strings.Contains(accept, "json") && !strings.Contains(accept, "html") &&
+	if resp.StatusCode >= 400 && strings.Contains(accept, "json") &&
+		!strings.Contains(accept, "html") &&
 		!strings.Contains(accept, "*/*") && !strings.HasSuffix(mime, "json") {
 		return "a body of " + mime + " for who accepts " + accept
 	}
@@ -182,7 +203,11 @@ var documentedRoutes = sync.OnceValue(func() (routes []documentedRoute) {
 	parameter := regexp.MustCompile(`\\\{\w+\\\}`)
 	for _, o := range openapi.Operations() {
 		form := parameter.ReplaceAllString(regexp.QuoteMeta(o.Path), `[^/]+`)
-		routes = append(routes, documentedRoute{o, regexp.MustCompile("^" + form + "$"), strings.Count(o.Path, "{")})
+		routes = append(routes, documentedRoute{
+			o,
+			regexp.MustCompile("^" + form + "$"),
+			strings.Count(o.Path, "{"),
+		})
 	}
 	return routes
 })
@@ -254,7 +279,8 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 			t.Errorf("%s was not answered well: %v", operation, x.answers[operation])
 		}
 	}
-	t.Logf("%d answers of %d operations with %d statuses were held to the document", answers, len(openapi.Operations()), statuses)
+	t.Logf("%d answers of %d operations with %d statuses were held to the document", answers,
+		len(openapi.Operations()), statuses)
 }
 
 // registrationToken is the initial access token of tests.
@@ -282,18 +308,22 @@ func (w *world) everyRoute(x *witness) {
 	w.do(pat, "GET", "/fhir/Patient")
 	w.do(pat, "GET", "/fhir/Patient/"+p)
 	j := w.kickOff(pat, "", p, nil)
-	w.want(w.do(w.open, "GET", "/jobs/"+j.ID+"/customize?_patient="+p, "Accept", "text/html"), 200, "<form")
+	w.want(w.do(w.open, "GET", "/jobs/"+j.ID+"/customize?_patient="+p, "Accept", "text/html"), 200,
+		"<form")
 	w.submit(pat, j.ID, everything())
-	w.want(send(pat, "POST", "/jobs/"+j.ID, plain, `{"parameters":{},"authorizations":{}}`), 400, "already customized")
+	w.want(send(pat, "POST", "/jobs/"+j.ID, plain, `{"parameters":{},"authorizations":{}}`), 400,
+		"already customized")
 	w.wait(j.ID, ehi.Retrieved)
 	w.do(pat, "GET", "/jobs/"+j.ID+"/metadata")
 	w.do(w.admin, "GET", "/admin/jobs/"+j.ID)
 	w.do(w.admin, "GET", "/admin/jobs?limit=5")
 	w.do(w.admin, "GET", "/admin/jobs?status=none")
-	if a, err := w.admin.AddFiles(ctx, j.ID, client.File{Name: "a.txt", Data: []byte("text")}); err != nil || a.Status != 200 {
+	if a, err := w.admin.AddFiles(ctx, j.ID,
+		client.File{Name: "a.txt", Data: []byte("text")}); err != nil || a.Status != 200 {
 		t.Fatalf("%+v, %v", a, err)
 	}
-	w.want(send(w.admin, "POST", "/admin/jobs/"+j.ID+"/remove-files", plain, `{"params":["a.txt"]}`), 200, "")
+	w.want(send(w.admin, "POST", "/admin/jobs/"+j.ID+"/remove-files", plain,
+		`{"params":["a.txt"]}`), 200, "")
 	if _, err := w.admin.Act(ctx, j.ID, "reject"); err != nil {
 		t.Fatal(err)
 	}
@@ -319,23 +349,31 @@ func (w *world) everyRoute(x *witness) {
 	var groups struct {
 		Entry []struct{ Resource struct{ ID string } }
 	}
-	if err := json.Unmarshal(w.do(all, "GET", "/fhir/Group").Body, &groups); err != nil || len(groups.Entry) == 0 {
+	err = json.Unmarshal(w.do(all, "GET", "/fhir/Group").Body, &groups)
+	if err != nil || len(groups.Entry) == 0 {
 		t.Fatalf("there is no group: %v", err)
 	}
 	group := groups.Entry[0].Resource.ID
 	w.do(all, "GET", "/fhir/Group/"+group)
 	w.do(all, "GET", "/fhir/Patient?_id="+p)
-	w.load(`{"resourceType":"Binary","id":"note","contentType":"text/plain","data":"YSBub3Rl"}` + "\n" +
-		`{"resourceType":"DocumentReference","id":"d","status":"current","subject":{"reference":"Patient/` + p + `"},"content":[{"attachment":{"url":"Binary/note"}}]}`)
+	w.load(`{"resourceType":"Binary","id":"note","contentType":"text/plain","data":"YSBub3Rl"}` +
+		"\n" +
+		`{"resourceType":"DocumentReference","id":"d","status":"current",` +
+		`"subject":{"reference":"Patient/` + p +
+		`"},"content":[{"attachment":{"url":"Binary/note"}}]}`)
 	w.want(w.do(all, "GET", "/fhir/Binary/note"), 200, "a note")
-	w.want(w.do(pat, "GET", "/fhir/Binary/note", "Accept", "application/fhir+json"), 200, "YSBub3Rl")
-	w.want(send(all, "POST", "/fhir/Patient/_search", form, "name=a&birthdate=ge1900"), 200, "searchset")
+	w.want(w.do(pat, "GET", "/fhir/Binary/note", "Accept", "application/fhir+json"), 200,
+		"YSBub3Rl")
+	w.want(send(all, "POST", "/fhir/Patient/_search", form, "name=a&birthdate=ge1900"), 200,
+		"searchset")
 	w.want(send(all, "POST", "/fhir/Group/_search?_count=1", form, ""), 200, "searchset")
 	w.want(send(all, "POST", "/fhir/Patient/_search", plain, "{}"), 400, form)
 	w.want(w.do(all, "GET", "/fhir/Patient?name:exact=a"), 400, "modifier")
 	for _, o := range openapi.Operations() {
-		if method, path := o.Method, o.Path; strings.Contains(path, "export") && strings.Contains(path, "$") {
-			path = strings.NewReplacer("/Group/{id}", "/Group/"+group, "/Patient/{id}", "/Patient/"+p).Replace(path)
+		method, path := o.Method, o.Path
+		if strings.Contains(path, "export") && strings.Contains(path, "$") {
+			path = strings.NewReplacer("/Group/{id}", "/Group/"+group, "/Patient/{id}",
+				"/Patient/"+p).Replace(path)
 			a := w.do(all, method, path+"?_type=Patient")
 			w.want(a, 202, "")
 			w.do(all, "GET", a.Header.Get("Content-Location"))
@@ -347,20 +385,49 @@ func (w *world) everyRoute(x *witness) {
 	}
 
 	// Discovery, pages, authorization.
-	for _, path := range []string{"/.well-known/openid-configuration", "/.well-known/oauth-authorization-server", "/fhir/metadata", "/fhir/OperationDefinition/ehi-export", "/fhir/OperationDefinition/none", "/fhir/.well-known/smart-configuration", "/auth/jwks", "/", "/docs/ehi", "/assets/style.css", "/healthz", "/readyz", "/metrics", "/openapi.json", "/nothing"} {
+	for _, path := range []string{
+		"/.well-known/openid-configuration",
+		"/.well-known/oauth-authorization-server",
+		"/fhir/metadata",
+		"/fhir/OperationDefinition/ehi-export",
+		"/fhir/OperationDefinition/none",
+		"/fhir/.well-known/smart-configuration",
+		"/auth/jwks",
+		"/",
+		"/docs/ehi",
+		"/assets/style.css",
+		"/healthz",
+		"/readyz",
+		"/metrics",
+		"/openapi.json",
+		"/nothing",
+	} {
 		w.do(w.open, "GET", path)
 	}
-	request := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {client.RedirectURI}, "scope": {client.Scope}, "state": {"1"},
-		"aud": {w.node.URL + "/fhir"}, "code_challenge": {"E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"}, "code_challenge_method": {"S256"}}
+	request := url.Values{
+		"response_type":         {"code"},
+		"client_id":             {client.ClientID},
+		"redirect_uri":          {client.RedirectURI},
+		"scope":                 {client.Scope},
+		"state":                 {"1"},
+		"aud":                   {w.node.URL + "/fhir"},
+		"code_challenge":        {"E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"},
+		"code_challenge_method": {"S256"},
+	}
 	w.want(send(w.open, "POST", "/auth/authorize", form, request.Encode()), 302, "")
 	w.do(w.open, "GET", "/auth/authorize?response_type=token")
-	w.want(send(w.open, "POST", "/auth/token", form, "grant_type=refresh_token&refresh_token=guessed"), 400, "")
+	w.want(send(w.open, "POST", "/auth/token", form,
+		"grant_type=refresh_token&refresh_token=guessed"), 400, "")
 	ofService := "client_id=test_client_id&client_secret=test_client_secret&token="
-	w.want(send(w.open, "POST", "/auth/introspect", form, ofService+pat.Token), 200, `"active":true`)
-	w.want(send(w.open, "POST", "/auth/introspect", form, "token="+pat.Token), 401, "invalid_client")
-	w.want(send(w.open, "POST", "/auth/revoke", form, "client_id=test_client_id&token="+pat.Token), 200, "")
+	w.want(send(w.open, "POST", "/auth/introspect", form, ofService+pat.Token), 200,
+		`"active":true`)
+	w.want(send(w.open, "POST", "/auth/introspect", form, "token="+pat.Token), 401,
+		"invalid_client")
+	w.want(send(w.open, "POST", "/auth/revoke", form, "client_id=test_client_id&token="+pat.Token),
+		200, "")
 	w.want(w.do(pat, "GET", j.StatusURL), 401, "")
-	w.want(send(w.open, "POST", "/auth/introspect", form, ofService+pat.Token), 200, `{"active":false}`)
+	w.want(send(w.open, "POST", "/auth/introspect", form, ofService+pat.Token), 200,
+		`{"active":false}`)
 	b := newBrowser(t)
 	b.http.Transport = x.over(http.DefaultTransport)
 	defer b.http.CloseIdleConnections()
@@ -371,7 +438,8 @@ func (w *world) everyRoute(x *witness) {
 	b.submit("decision", "deny")
 
 	// Operation.
-	w.want(send(w.open, "POST", "/admin/login", plain, `{"username":"admin","password":"admin-password"}`), 200, "admin")
+	w.want(send(w.open, "POST", "/admin/login", plain,
+		`{"username":"admin","password":"admin-password"}`), 200, "admin")
 	w.do(w.open, "GET", "/admin/jobs")
 	w.do(w.admin, "GET", "/admin/sweep")
 	w.want(send(w.admin, "POST", "/admin/sweep", plain, ""), 200, "files")
@@ -379,7 +447,10 @@ func (w *world) everyRoute(x *witness) {
 	w.want(send(w.admin, "PUT", "/admin/log-level", plain, `{"level":"warn"}`), 200, "WARN")
 	page := w.do(w.admin, "GET", "/admin/debug")
 	w.want(page, 200, "What this process is doing")
-	if text := string(page.Body); strings.Contains(text, "admin-password</td>") || strings.Contains(text, "test_client_secret") || !strings.Contains(text, "<code>--admin-password</code></td><td>(set)") {
+	text := string(page.Body)
+	if strings.Contains(text, "admin-password</td>") ||
+		strings.Contains(text, "test_client_secret") ||
+		!strings.Contains(text, "<code>--admin-password</code></td><td>(set)") {
 		t.Errorf("the page shows secrets, or not that they are set: %s", text)
 	}
 	w.want(w.do(w.open, "GET", "/admin/debug"), 401, "")
@@ -393,22 +464,33 @@ func (w *world) everyRoute(x *witness) {
 
 // registries calls the routes of clients, accounts, keys and the audit trail, and the patient's
 // own pages.
-func (w *world) registries(x *witness, send func(c *client.Client, method, target, mime, body string) *client.Answer) {
+func (w *world) registries(
+	x *witness, send func(c *client.Client, method, target, mime, body string) *client.Answer,
+) {
 	t := w.t
 	t.Helper()
 	const plain = "application/json"
-	w.want(send(w.admin, "POST", "/admin/clients", plain, `{"client_name":"An app","scope":"patient/$ehi-export","kind":"confidential-symmetric","client_id":"an-app","redirect_uris":["https://app.example/cb"]}`), 201, "client_secret")
-	w.want(send(w.admin, "POST", "/admin/clients", plain, `{"client_name":"An app","scope":"patient/$ehi-export","client_id":"an-app","redirect_uris":["https://app.example/cb"]}`), 400, "There is a client of this id")
-	w.want(send(w.admin, "POST", "/admin/clients", plain, `{"client_name":"An app","scopes":"patient/$ehi-export"}`), 400, "unknown field")
+	w.want(send(w.admin, "POST", "/admin/clients", plain,
+		`{"client_name":"An app","scope":"patient/$ehi-export","kind":"confidential-symmetric",`+
+			`"client_id":"an-app","redirect_uris":["https://app.example/cb"]}`), 201,
+		"client_secret")
+	w.want(send(w.admin, "POST", "/admin/clients", plain,
+		`{"client_name":"An app","scope":"patient/$ehi-export","client_id":"an-app",`+
+			`"redirect_uris":["https://app.example/cb"]}`), 400, "There is a client of this id")
+	w.want(send(w.admin, "POST", "/admin/clients", plain,
+		`{"client_name":"An app","scopes":"patient/$ehi-export"}`), 400, "unknown field")
 	w.want(w.do(w.admin, "GET", "/admin/clients"), 200, "an-app")
 	w.want(w.do(w.admin, "GET", "/admin/clients/an-app"), 200, "An app")
 	w.want(w.do(w.admin, "POST", "/admin/clients/an-app/rotate"), 200, "client_secret")
 	w.want(w.do(w.admin, "DELETE", "/admin/clients/an-app"), 200, "removed")
 	w.want(w.do(w.admin, "GET", "/admin/clients/an-app"), 404, "no such client")
-	w.want(send(w.admin, "POST", "/admin/accounts", plain, `{"username":"ann","role":"viewer","password":"four plain words here"}`), 201, "ann")
-	w.want(send(w.admin, "POST", "/admin/accounts", plain, `{"username":"bob","role":"viewer","password":"short"}`), 400, "at least 12")
+	w.want(send(w.admin, "POST", "/admin/accounts", plain,
+		`{"username":"ann","role":"viewer","password":"four plain words here"}`), 201, "ann")
+	w.want(send(w.admin, "POST", "/admin/accounts", plain,
+		`{"username":"bob","role":"viewer","password":"short"}`), 400, "at least 12")
 	w.want(w.do(w.admin, "GET", "/admin/accounts"), 200, "viewer")
-	w.want(send(w.admin, "PUT", "/admin/accounts/admin/ann", plain, `{"password":"another plain password of hers"}`), 200, "set")
+	w.want(send(w.admin, "PUT", "/admin/accounts/admin/ann", plain,
+		`{"password":"another plain password of hers"}`), 200, "set")
 	w.want(w.do(w.admin, "DELETE", "/admin/accounts/admin/ann"), 200, "removed")
 	w.want(w.do(w.admin, "DELETE", "/admin/accounts/admin/ann"), 404, "no such account")
 	w.want(w.do(w.admin, "GET", "/admin/keys"), 200, "ES256")
@@ -416,9 +498,15 @@ func (w *world) registries(x *witness, send func(c *client.Client, method, targe
 	w.want(w.do(w.admin, "GET", "/admin/audit?limit=5"), 200, "AuditEvent")
 	w.want(w.do(w.admin, "GET", "/admin/audit?who=me"), 400, "no such parameter")
 	bearer := w.open.WithToken(registrationToken)
-	w.want(send(bearer, "POST", "/auth/register", plain, `{"client_name":"Registered","redirect_uris":["https://app.example/cb"],"scope":"patient/$ehi-export","token_endpoint_auth_method":"none"}`), 201, "client_id")
-	w.want(send(bearer, "POST", "/auth/register", plain, `{"client_name":"Registered","redirect_uris":["http://app.example/cb"],"scope":"patient/$ehi-export","token_endpoint_auth_method":"none"}`), 400, "invalid_redirect_uri")
-	w.want(send(w.open.WithToken("guessed"), "POST", "/auth/register", plain, `{}`), 401, "invalid_token")
+	w.want(send(bearer, "POST", "/auth/register", plain,
+		`{"client_name":"Registered","redirect_uris":["https://app.example/cb"],`+
+			`"scope":"patient/$ehi-export","token_endpoint_auth_method":"none"}`), 201, "client_id")
+	w.want(send(bearer, "POST", "/auth/register", plain,
+		`{"client_name":"Registered","redirect_uris":["http://app.example/cb"],`+
+			`"scope":"patient/$ehi-export","token_endpoint_auth_method":"none"}`), 400,
+		"invalid_redirect_uri")
+	w.want(send(w.open.WithToken("guessed"), "POST", "/auth/register", plain, `{}`), 401,
+		"invalid_token")
 	b := newBrowser(t)
 	b.http.Transport = x.over(http.DefaultTransport)
 	defer b.http.CloseIdleConnections()
@@ -435,7 +523,8 @@ func (w *world) registries(x *witness, send func(c *client.Client, method, targe
 	patient := w.demoPatient()
 	j := w.kickOff(w.patient(patient), "/no-form", patient, nil)
 	w.wait(j.ID, ehi.Retrieved)
-	if a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "a.txt", Data: []byte("text")}); err != nil || a.Status != 200 {
+	a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "a.txt", Data: []byte("text")})
+	if err != nil || a.Status != 200 {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	if _, err := w.admin.Act(t.Context(), j.ID, "approve"); err != nil {
@@ -510,7 +599,8 @@ func (w *world) staffPages(x *witness) {
 		b.sees(200, "</main>")
 	}
 	b.visit(w.node.URL + "/admin/ui/clients")
-	b.submit("do", "add", "id", "staff-app", "name", "An app", "kind", "public", "redirects", "https://app.example.org/cb", "scope", "patient/$ehi-export")
+	b.submit("do", "add", "id", "staff-app", "name", "An app", "kind", "public", "redirects",
+		"https://app.example.org/cb", "scope", "patient/$ehi-export")
 	b.sees(200, "An app")
 	b.visit(w.node.URL + "/admin/ui/accounts")
 	b.submit("username", "vera", "password", "four plain words here", "role", "viewer")
@@ -536,8 +626,10 @@ func (w *world) secondFactorPages(b *browser) {
 	b.submitTo("/admin/ui/logout")
 	b.sees(200, "Sign in")
 	w.want(w.do(w.admin, "DELETE", "/admin/accounts/admin/vera/second-factor"), 200, "reset")
-	w.want(w.do(w.admin, "DELETE", "/admin/accounts/admin/vera/second-factor"), 400, "no second factor")
-	w.want(w.do(w.admin, "DELETE", "/admin/accounts/patient/vera/second-factor"), 404, "no such account")
+	w.want(w.do(w.admin, "DELETE", "/admin/accounts/admin/vera/second-factor"), 400,
+		"no second factor")
+	w.want(w.do(w.admin, "DELETE", "/admin/accounts/patient/vera/second-factor"), 404,
+		"no such account")
 }
 
 // SMART-9: only the credentials that the document names open a route. Without credentials the
@@ -555,7 +647,8 @@ func TestRoutesOpenToWhomTheDocumentSays(t *testing.T) {
 	}
 	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
 	w.manifest(pat, j)
-	fill := strings.NewReplacer("/Patient/{id}", "/Patient/"+p, "/jobs/{id}", "/jobs/"+j.ID, "{id}", "any", "{file}", "Patient.ndjson", "{profile}", "heap", "{kind}", "admin", "{name}", "any")
+	fill := strings.NewReplacer("/Patient/{id}", "/Patient/"+p, "/jobs/{id}", "/jobs/"+j.ID, "{id}",
+		"any", "{file}", "Patient.ndjson", "{profile}", "heap", "{kind}", "admin", "{name}", "any")
 	weak, _, err := w.open.AuthorizeFor(t.Context(), p, "launch/patient openid fhirUser")
 	if err != nil {
 		t.Fatal(err)
@@ -564,13 +657,17 @@ func TestRoutesOpenToWhomTheDocumentSays(t *testing.T) {
 	for _, o := range openapi.Operations() {
 		paths := []string{fill.Replace(o.Path)}
 		if rest, fhir := strings.CutPrefix(paths[0], "/fhir"); fhir {
-			for _, base := range []string{"/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form"} {
+			for _, base := range []string{
+				"/no-form", "/auto-approve", "/no-form/auto-approve", "/auto-approve/no-form",
+			} {
 				paths = append(paths, base+"/fhir"+rest)
 			}
 			paths = append(paths, strings.Replace(paths[0], "$", "%24", 1))
 		}
 		for _, path := range paths {
-			if a := w.do(pat, o.Method, path); len(o.Security) > 0 && !strings.Contains(path, "/download/") && o.Path != "/jobs/{id}/customize" && a.Header.Get("Cache-Control") != "no-store" {
+			a := w.do(pat, o.Method, path)
+			if len(o.Security) > 0 && !strings.Contains(path, "/download/") &&
+				o.Path != "/jobs/{id}/customize" && a.Header.Get("Cache-Control") != "no-store" {
 				t.Errorf("%s %s may be stored: %q", o.Method, path, a.Header.Get("Cache-Control"))
 			}
 			if len(o.Security) == 0 {
@@ -582,13 +679,18 @@ func TestRoutesOpenToWhomTheDocumentSays(t *testing.T) {
 				continue
 			}
 			closed++
-			for who, c := range map[string]*client.Client{"nobody": w.open, "a refresh token": w.open.WithToken(tokens.RefreshToken), "a forged token": w.open.WithToken(pat.Token[:len(pat.Token)-4] + "AAAA")} {
+			for who, c := range map[string]*client.Client{
+				"nobody":          w.open,
+				"a refresh token": w.open.WithToken(tokens.RefreshToken),
+				"a forged token":  w.open.WithToken(pat.Token[:len(pat.Token)-4] + "AAAA"),
+			} {
 				if a := w.do(c, o.Method, path); a.Status != 401 {
 					t.Errorf("%s %s answers %s %d", o.Method, path, who, a.Status)
 				}
 			}
 			if a := w.do(weak, o.Method, path); a.Status != 401 && a.Status != 403 {
-				t.Errorf("%s %s answers a token without a scope for it %d", o.Method, path, a.Status)
+				t.Errorf("%s %s answers a token without a scope for it %d", o.Method, path,
+					a.Status)
 			}
 			if slices.Contains(o.Security, "session") && !slices.Contains(o.Security, "bearer") {
 				if a := w.do(pat, o.Method, path); a.Status != 401 {

@@ -53,7 +53,8 @@ func npmProvider(t *testing.T, bases ...string) openid.Config {
 	}
 	provider := exec.Command(run, "provider.js") // it ends when its input ends
 	provider.Dir = dir
-	provider.Env = append(os.Environ(), "REDIRECTS="+string(list), "SECRET=a secret of the test", `PEOPLE={
+	provider.Env = append(os.Environ(), "REDIRECTS="+string(list), "SECRET=a secret of the test",
+		`PEOPLE={
 		"nora": {"roles": ["staff", "ehi-reviewers"]}, "olaf": {"roles": "ehi-reviewers"}, "adam": {"roles": ["ehi-admins"]},
 		"nina": {"roles": ["staff"]}, "theo": {"roles": {"ehi-admins": true}}, "vito": {}, "ada": {"roles": ["ehi-viewers"]}}`)
 	in, errIn := provider.StdinPipe()
@@ -79,12 +80,17 @@ func npmProvider(t *testing.T, bases ...string) openid.Config {
 // staffOIDC returns a server's configuration for a provider.
 func staffOIDC(issuer string) openid.Config {
 	return openid.Config{
-		Issuer: issuer, ClientID: "ehi", Secret: "a secret of the test", NameClaim: "sub", RolesClaim: "roles",
-		Role: []string{"ehi-reviewers=reviewer", "ehi-admins=admin", "ehi-viewers=viewer"},
+		Issuer:     issuer,
+		ClientID:   "ehi",
+		Secret:     "a secret of the test",
+		NameClaim:  "sub",
+		RolesClaim: "roles",
+		Role:       []string{"ehi-reviewers=reviewer", "ehi-admins=admin", "ehi-viewers=viewer"},
 	}
 }
 
-var providerForm = regexp.MustCompile(`(?s)<form[^>]*action="([^"]+)"[^>]*>.*?name="prompt" value="(\w+)"`)
+var providerForm = regexp.MustCompile(
+	`(?s)<form[^>]*action="([^"]+)"[^>]*>.*?name="prompt" value="(\w+)"`)
 
 var providerEnd = regexp.MustCompile(`action="([^"]+/session/end/confirm)"`)
 
@@ -205,18 +211,22 @@ func TestAdministratorsSignInByARealProvider(t *testing.T) {
 	attacker.sees(200, "You are signed in")
 	attacker.visit(answer)
 	attacker.sees(401, "another browser")
-	p.want(p.do(p.open, "GET", strings.TrimPrefix(answer, p.open.Base), "Cookie", before, "Accept", "text/html"), 401, "over already")
+	p.want(p.do(p.open, "GET", strings.TrimPrefix(answer, p.open.Base), "Cookie", before, "Accept",
+		"text/html"), 401, "over already")
 
 	adam := p.person()
 	p.byProvider(adam, "adam")
 	trail := ""
 	await(t, "the trail", func() bool {
-		trail = string(p.do(p.open, "GET", "/admin/audit?action=log-in", "Cookie", adam.cookies()).Body)
-		return strings.Contains(trail, "admin nora (OpenID)") && strings.Contains(trail, "admin ada (OpenID)")
+		trail = string(
+			p.do(p.open, "GET", "/admin/audit?action=log-in", "Cookie", adam.cookies()).Body)
+		return strings.Contains(trail, "admin nora (OpenID)") &&
+			strings.Contains(trail, "admin ada (OpenID)")
 	})
 	metrics := string(p.do(p.open, "GET", "/metrics").Body)
 	for _, outcome := range []string{"ok", "refused"} {
-		if !regexp.MustCompile(`ehi_logins_total\{method="openid",outcome="` + outcome + `",page="admin"\} [1-9]`).MatchString(metrics) {
+		if !regexp.MustCompile(`ehi_logins_total\{method="openid",outcome="` + outcome +
+			`",page="admin"\} [1-9]`).MatchString(metrics) {
 			t.Errorf("no metric of a sign-in that was %s", outcome)
 		}
 	}
@@ -250,7 +260,8 @@ func TestAnAdministratorProvesByTheProviderWhoHeIs(t *testing.T) {
 		b.sees(200, "You are signed in")
 		w.want(w.do(w.open, "GET", "/admin/jobs", "Cookie", session), 401, "")
 		b.visit(page)
-		b.sees(200, `value="All of it is hers"`, "Nothing was sent, because you had to confirm that it is you")
+		b.sees(200, `value="All of it is hers"`,
+			"Nothing was sent, because you had to confirm that it is you")
 	}
 	w.wait(j.ID, ehi.Retrieved)
 }
@@ -265,7 +276,8 @@ func TestAdministratorsSignInByAProviderInARealBrowser(t *testing.T) {
 	ctx, found := openBrowser(t, w.open.Base, provider.server.URL)
 	do(t, ctx, chromedp.Navigate(w.open.Base+"/admin/ui/system"), chromedp.WaitVisible("#username"))
 	tabTo(t, ctx, `form[action="/admin/ui/login/openid"] button`)
-	do(t, ctx, chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible("#nora"), chromedp.Click("#nora"), chromedp.WaitVisible(".plots"))
+	do(t, ctx, chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible("#nora"), chromedp.Click("#nora"),
+		chromedp.WaitVisible(".plots"))
 	named(t, ctx)
 	if at := location(t, ctx); at != w.open.Base+"/admin/ui/system" {
 		t.Errorf("behind the provider at %s", at)

@@ -39,7 +39,13 @@ func categoryOf(r records.Resource) string {
 	case "Media":
 		return "photographs"
 	case "DocumentReference":
-		for code, key := range map[string]string{"18842-5": "dischargeSummary", "11504-8": "operative", "11526-1": "pathology", "18748-4": "radiology", "72170-4": "photographs"} {
+		for code, key := range map[string]string{
+			"18842-5": "dischargeSummary",
+			"11504-8": "operative",
+			"11526-1": "pathology",
+			"18748-4": "radiology",
+			"72170-4": "photographs",
+		} {
 			if has(code) {
 				return key
 			}
@@ -56,7 +62,8 @@ func categoryOf(r records.Resource) string {
 // it.
 func supporting(r records.Resource) bool {
 	switch r["resourceType"] {
-	case "Practitioner", "PractitionerRole", "Organization", "Location", "Medication", "Device", "Substance", "Endpoint",
+	case "Practitioner", "PractitionerRole", "Organization", "Location", "Medication", "Device",
+		"Substance", "Endpoint",
 		"HealthcareService":
 		return true
 	}
@@ -88,7 +95,9 @@ func unused(full map[string]records.Resource, out map[string]bool) (some bool) {
 	reached := map[string]bool{}
 	for before := -1; before < len(reached); {
 		before = len(reached)
-		reached = referred(func(key string) bool { return out[key] && (!supporting(full[key]) || reached[key]) })
+		reached = referred(func(key string) bool {
+			return out[key] && (!supporting(full[key]) || reached[key])
+		})
 	}
 	for key, r := range full {
 		own := r["resourceType"] == "Device" && r["patient"] != nil && !any[key]
@@ -102,10 +111,14 @@ func unused(full map[string]records.Resource, out map[string]bool) (some bool) {
 
 // sensitiveCodes are the codes of the built-in table that occur in the records of the tests.
 var sensitiveCodes = map[string]string{
-	"86406008": "hiv", "7200002": "alcoholAndDrug", "413473000": "alcoholAndDrug", "370143000": "mentalHealth", "171207006": "mentalHealth",
-	"706893006": "domesticViolence", "248110007": "sexualAssault", "51968-6": "genetic", "STD": "other", "R": "confidential",
-	"31676001": "hiv", "443529005": "genetic", "76504-0": "domesticViolence", "171121004": "hiv", "165815009": "hiv",
-	"68961-2": "hiv", "76500-8": "domesticViolence", "76502-4": "domesticViolence", "76503-2": "domesticViolence",
+	"86406008": "hiv", "7200002": "alcoholAndDrug", "413473000": "alcoholAndDrug",
+	"370143000": "mentalHealth", "171207006": "mentalHealth",
+	"706893006": "domesticViolence", "248110007": "sexualAssault", "51968-6": "genetic",
+	"STD": "other", "R": "confidential",
+	"31676001": "hiv", "443529005": "genetic", "76504-0": "domesticViolence", "171121004": "hiv",
+	"165815009": "hiv",
+	"68961-2":   "hiv", "76500-8": "domesticViolence", "76502-4": "domesticViolence",
+	"76503-2": "domesticViolence",
 }
 
 func sensitivities(v any) (out []string) {
@@ -150,20 +163,24 @@ func expected(full map[string]records.Resource, f form) map[string]bool {
 func unspoken(full map[string]records.Resource, out map[string]bool) {
 	for key, r := range full { // a Provenance means nothing without its target
 		targets, _ := r["target"].([]any)
-		if r["resourceType"] == "Provenance" && out[key] && len(targets) > 0 && !slices.ContainsFunc(targets, func(t any) bool {
-			return out[t.(map[string]any)["reference"].(string)]
-		}) {
+		if r["resourceType"] == "Provenance" && out[key] && len(targets) > 0 &&
+			!slices.ContainsFunc(targets, func(t any) bool {
+				return out[t.(map[string]any)["reference"].(string)]
+			}) {
 			delete(out, key)
 		}
 		for _, field := range []string{"medicationReference", "request", "claim"} {
-			if m, ok := r[field].(map[string]any); ok && out[key] && full[m["reference"].(string)] != nil && !out[m["reference"].(string)] {
+			m, ok := r[field].(map[string]any)
+			if ok && out[key] && full[m["reference"].(string)] != nil &&
+				!out[m["reference"].(string)] {
 				delete(out, key)
 			}
 		}
 		addresses, _ := r["addresses"].([]any)
-		if r["resourceType"] == "CarePlan" && out[key] && len(addresses) > 0 && !slices.ContainsFunc(addresses, func(t any) bool {
-			return out[t.(map[string]any)["reference"].(string)]
-		}) {
+		if r["resourceType"] == "CarePlan" && out[key] && len(addresses) > 0 &&
+			!slices.ContainsFunc(addresses, func(t any) bool {
+				return out[t.(map[string]any)["reference"].(string)]
+			}) {
 			delete(out, key)
 		}
 	}
@@ -266,7 +283,8 @@ func difference(source, got any, path string) string {
 		return ""
 	case []any:
 		g, ok := got.([]any)
-		if !ok || len(g) > len(s) || len(g) < len(s) && !isEntries(path[strings.LastIndexByte(path, '.')+1:]) {
+		if !ok || len(g) > len(s) ||
+			len(g) < len(s) && !isEntries(path[strings.LastIndexByte(path, '.')+1:]) {
 			return path
 		}
 		if len(g) < len(s) { // the others are left out
@@ -293,12 +311,17 @@ func difference(source, got any, path string) string {
 // isEntries reports whether elements of a field are left out if they refer to something
 // sensitive.
 func isEntries(field string) bool {
-	return slices.Contains([]string{"item", "diagnosis", "procedure", "supportingInfo", "entry", "activity", "section"}, field)
+	return slices.Contains([]string{
+		"item", "diagnosis", "procedure", "supportingInfo", "entry", "activity", "section",
+	}, field)
 }
 
 func isMasked(v map[string]any) bool {
 	text, err := json.Marshal(v)
-	return err == nil && string(text) == `{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]}`
+	return err == nil &&
+		string(text) ==
+			`{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason",`+
+				`"valueCode":"masked"}]}`
 }
 
 // keys returns all lines of the form, as newForm expects them.

@@ -22,8 +22,13 @@ func TestOrderedFaults(t *testing.T) {
 	kick := func(faults string) client.Job {
 		return w.kickOff(pat, "/faulty/"+faults+"/no-form/auto-approve", p, nil)
 	}
-	get := func(target string) (*client.Answer, error) { return pat.Do(t.Context(), "GET", target, nil) }
-	settled := func(j client.Job) *ehi.Manifest { w.wait(j.ID, ehi.Approved); return w.manifest(pat, j) }
+	get := func(target string) (*client.Answer, error) {
+		return pat.Do(t.Context(), "GET", target, nil)
+	}
+	settled := func(j client.Job) *ehi.Manifest {
+		w.wait(j.ID, ehi.Approved)
+		return w.manifest(pat, j)
+	}
 	plain := w.kickOff(pat, "/no-form/auto-approve", p, nil)
 	whole, _ := w.download(pat, w.manifest(pat, plain))
 
@@ -31,7 +36,9 @@ func TestOrderedFaults(t *testing.T) {
 		ehi.FaultThrottled: func(j client.Job) {
 			for n, status := range []int{429, 0, 429, 0} {
 				a, err := get(j.StatusURL)
-				if err != nil || status != 0 && (a.Status != status || a.Header.Get("Retry-After") != "2") || status == 0 && a.Status == 429 {
+				if err != nil ||
+					status != 0 && (a.Status != status || a.Header.Get("Retry-After") != "2") ||
+					status == 0 && a.Status == 429 {
 					t.Errorf("%d: %+v, %v", n, a, err)
 				}
 			}
@@ -67,7 +74,8 @@ func TestOrderedFaults(t *testing.T) {
 			w.wait(j.ID, ehi.Approved)
 			a := w.do(pat, "GET", j.StatusURL)
 			w.want(a, 202, "")
-			if a.Header.Get("Retry-After") != "2" || !strings.Contains(a.Header.Get("X-Progress"), "takes its time") {
+			if a.Header.Get("Retry-After") != "2" ||
+				!strings.Contains(a.Header.Get("X-Progress"), "takes its time") {
 				t.Errorf("%v", a.Header)
 			}
 			begun := time.Now()
@@ -87,7 +95,9 @@ func TestOrderedFaults(t *testing.T) {
 			if len(m.Error) != 1 || m.Error[0].Count != 2 || m.Error[0].Type != "OperationOutcome" {
 				t.Fatalf("%+v", m.Error)
 			}
-			if lines := w.do(pat, "GET", m.Error[0].URL); strings.Count(string(lines.Body), "\n") != 2 || !strings.Contains(string(lines.Body), `"severity":"error"`) {
+			lines := w.do(pat, "GET", m.Error[0].URL)
+			if strings.Count(string(lines.Body), "\n") != 2 ||
+				!strings.Contains(string(lines.Body), `"severity":"error"`) {
 				t.Errorf("%s", lines.Body)
 			}
 		},
@@ -116,7 +126,8 @@ func TestOrderedFaults(t *testing.T) {
 		if info.Fault == ehi.FaultBusy {
 			target := "/faulty/busy/no-form/auto-approve/fhir/Patient/" + p + "/$ehi-export"
 			for n, status := range []int{429, 202, 429, 202} {
-				if a := w.do(pat, "POST", target); a.Status != status || status == 429 && a.Header.Get("Retry-After") != "2" {
+				a := w.do(pat, "POST", target)
+				if a.Status != status || status == 429 && a.Header.Get("Retry-After") != "2" {
 					t.Errorf("busy, %d: %d %v", n, a.Status, a.Header)
 				}
 			}
@@ -135,8 +146,10 @@ func TestOrderedFaults(t *testing.T) {
 		t.Errorf("%+v", m.Error)
 	}
 	w.want(w.do(w.open, "GET", "/faulty/dropped/fhir/metadata"), 200, `/faulty/dropped/fhir"`)
-	w.want(w.do(w.open, "GET", "/faulty/dropped/fhir/.well-known/smart-configuration"), 200, "token_endpoint")
-	w.wantOutcome(w.do(pat, "POST", "/faulty/nonsense/fhir/Patient/"+p+"/$ehi-export"), 400, "There is no fault")
+	w.want(w.do(w.open, "GET", "/faulty/dropped/fhir/.well-known/smart-configuration"), 200,
+		"token_endpoint")
+	w.wantOutcome(w.do(pat, "POST", "/faulty/nonsense/fhir/Patient/"+p+"/$ehi-export"), 400,
+		"There is no fault")
 	formed := w.kickOff(pat, "/faulty/errors/auto-approve", p, nil)
 	w.submit(pat, formed.ID, everything())
 	if m := settled(formed); len(m.Error) != 1 {

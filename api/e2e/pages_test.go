@@ -33,12 +33,15 @@ func newBrowser(t *testing.T) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &browser{t: t, http: &http.Client{Jar: jar, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
-		if strings.HasSuffix(r.URL.Host, ".example") { // the application's own page
-			return http.ErrUseLastResponse
-		}
-		return nil
-	}}}
+	b := &browser{
+		t: t,
+		http: &http.Client{Jar: jar, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
+			if strings.HasSuffix(r.URL.Host, ".example") { // the application's own page
+				return http.ErrUseLastResponse
+			}
+			return nil
+		}},
+	}
 	t.Cleanup(b.http.CloseIdleConnections)
 	return b
 }
@@ -103,7 +106,8 @@ func (b *browser) submitTo(address string, fill ...string) {
 		v.Set(fill[i], fill[i+1])
 	}
 	to := b.at.ResolveReference(&url.URL{Path: m[1]})
-	r, err := http.NewRequestWithContext(b.t.Context(), "POST", to.String(), strings.NewReader(v.Encode()))
+	r, err := http.NewRequestWithContext(b.t.Context(), "POST", to.String(),
+		strings.NewReader(v.Encode()))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -161,7 +165,14 @@ func TestAPersonsWayThroughThePages(t *testing.T) {
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p, other, pat, _ := w.two()
 	b := newBrowser(t)
-	q := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {"http://app.example/cb"}, "scope": {"patient/$ehi-export"}, "state": {"s"}, "aud": {w.open.Base + "/fhir"}}
+	q := url.Values{
+		"response_type": {"code"},
+		"client_id":     {client.ClientID},
+		"redirect_uri":  {"http://app.example/cb"},
+		"scope":         {"patient/$ehi-export"},
+		"state":         {"s"},
+		"aud":           {w.open.Base + "/fhir"},
+	}
 	b.visit(w.open.Base + "/auth/authorize?" + q.Encode())
 	b.sees(200, "Sign in", p)
 	b.submit("patient", "nobody", "password", "x")
@@ -169,7 +180,8 @@ func TestAPersonsWayThroughThePages(t *testing.T) {
 	b.submit("patient", p, "password", "any")
 	b.sees(200, "Allow access?", "copy of your health record", "http://app.example/cb")
 	b.submit("decision", "allow")
-	if b.at.Host != "app.example" || b.at.Query().Get("code") == "" || b.at.Query().Get("state") != "s" {
+	if b.at.Host != "app.example" || b.at.Query().Get("code") == "" ||
+		b.at.Query().Get("state") != "s" {
 		t.Fatalf("after consent: %s", b.at)
 	}
 	b.visit(w.open.Base + "/authorize-app?" + q.Encode())
@@ -181,9 +193,11 @@ func TestAPersonsWayThroughThePages(t *testing.T) {
 	j := w.kickOff(pat, "", p, nil)
 	b.visit(w.open.Base + "/jobs/" + j.ID + "/customize?redirect=http%3A%2F%2Fapp.example%2Fdone")
 	b.sees(200, "Choose what to share", "Lab results", "a.hiv")
-	b.submit("p.labs", "on", "p.visits", "on", "p.visits.from", "2020-02-01", "p.visits.to", "2019-01-01")
+	b.submit("p.labs", "on", "p.visits", "on", "p.visits.from", "2020-02-01", "p.visits.to",
+		"2019-01-01")
 	b.sees(400, "There is a problem",
-		`<a href="#p-visits-from">Clinic visits: the first date must not be after the last date</a>`,
+		`<a href="#p-visits-from">Clinic visits: the first date must not be after the last `+
+			`date</a>`,
 		`value="2020-02-01"`, `aria-invalid="true"`)
 	first := *b
 	b.submit("p.labs", "on", "a.hiv", "on", "a.genetic", "on", "a.genetic.text", "BRCA")
@@ -191,7 +205,8 @@ func TestAPersonsWayThroughThePages(t *testing.T) {
 		t.Fatalf("after the form: %s %s", b.at, b.page)
 	}
 	job := w.wait(j.ID, ehi.Retrieved)
-	if !job.Parameters["labs"].Enabled || job.Parameters["visits"].Enabled || job.Counts["Encounter"] != 0 {
+	if !job.Parameters["labs"].Enabled || job.Parameters["visits"].Enabled ||
+		job.Counts["Encounter"] != 0 {
 		t.Errorf("job %+v", job)
 	}
 	first.submit("p.labs", "on")
@@ -221,15 +236,22 @@ func TestEHI7AFormLeadsBackAsBrowsersReadTheAddress(t *testing.T) {
 	} {
 		j := w.kickOff(pat, "", p, nil)
 		b := newBrowser(t)
-		b.visit(w.open.Base + "/jobs/" + j.ID + "/customize?" + url.Values{"redirect": {redirect}}.Encode())
+		b.visit(w.open.Base + "/jobs/" + j.ID + "/customize?" +
+			url.Values{"redirect": {redirect}}.Encode())
 		b.submit("patient", p, "password", "any")
 		b.sees(200, "Choose what to share")
 		if strings.Contains(b.page, refused) != (back == "") {
 			t.Errorf("%q: the form says otherwise", redirect)
 		}
-		for _, shown := range [][]string{{"do", "preview"}, {"lang", "es"}, {"lang", "en"}, {"p.visits", "on", "p.visits.from", "2020", "p.visits.to", "x"}} {
+		for _, shown := range [][]string{
+			{"do", "preview"},
+			{"lang", "es"},
+			{"lang", "en"},
+			{"p.visits", "on", "p.visits.from", "2020", "p.visits.to", "x"},
+		} {
 			b.submit(shown...)
-			said := strings.Contains(b.page, refused) || strings.Contains(b.page, "No podemos llevarle de vuelta")
+			said := strings.Contains(b.page, refused) ||
+				strings.Contains(b.page, "No podemos llevarle de vuelta")
 			if said != (back == "") {
 				t.Errorf("%q: after %v the form says otherwise:\n%s", redirect, shown, b.page)
 			}
@@ -248,9 +270,14 @@ func TestEHI7AFormLeadsBackAsBrowsersReadTheAddress(t *testing.T) {
 func TestTheLinksOfAPageStayHere(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
-	for _, path := range []string{"/%2Fevil.example", "//evil.example/", "/.//evil.example", "/%5Cevil.example", `/\evil.example`} {
+	for _, path := range []string{
+		"/%2Fevil.example", "//evil.example/", "/.//evil.example", "/%5Cevil.example",
+		`/\evil.example`,
+	} {
 		a := w.do(w.open, "GET", path, "Accept", "text/html")
-		if page := string(a.Body); !strings.Contains(page, "lang=es") || strings.Contains(page, `href="//`) || strings.Contains(page, `href="/\`) {
+		page := string(a.Body)
+		if !strings.Contains(page, "lang=es") || strings.Contains(page, `href="//`) ||
+			strings.Contains(page, `href="/\`) {
 			t.Errorf("%s: %d %s", path, a.Status, page)
 		}
 	}
@@ -265,7 +292,9 @@ func TestPagesAreGuarded(t *testing.T) {
 	j := w.kickOff(pat, "", p, nil)
 	a := w.do(w.open, "GET", "/jobs/"+j.ID+"/customize?redirect=http://app.example/")
 	to, err := url.Parse(a.Header.Get("Location"))
-	if err != nil || a.Status != 302 || to.Path != "/patient-login" || to.Query().Get("redirect") != "http://app.example/" || !strings.HasPrefix(to.Query().Get("action"), "/jobs/"+j.ID+"/customize") {
+	if err != nil || a.Status != 302 || to.Path != "/patient-login" ||
+		to.Query().Get("redirect") != "http://app.example/" ||
+		!strings.HasPrefix(to.Query().Get("action"), "/jobs/"+j.ID+"/customize") {
 		t.Errorf("not signed in: %d %s", a.Status, to)
 	}
 	w.want(w.do(w.open, "GET", "/jobs/"+j.ID+"/customize?_patient="+p), 200, "Choose what to share")
@@ -274,22 +303,34 @@ func TestPagesAreGuarded(t *testing.T) {
 		path, body string
 		status     int
 	}{
-		{"/jobs/" + j.ID, "interaction=made-up&p.labs=on", 403}, {"/jobs/" + j.ID, "p.labs=on", 403},
+		{"/jobs/" + j.ID, "interaction=made-up&p.labs=on", 403},
+		{"/jobs/" + j.ID, "p.labs=on", 403},
 		{"/patient-login", "patient=" + p, 403}, {"/authorize-app", "decision=allow", 403},
 	} {
-		a, err := w.open.Do(t.Context(), "POST", c.path, strings.NewReader(c.body), "Content-Type", "application/x-www-form-urlencoded")
+		a, err := w.open.Do(t.Context(), "POST", c.path, strings.NewReader(c.body), "Content-Type",
+			"application/x-www-form-urlencoded")
 		if err != nil || a.Status != c.status {
 			t.Errorf("POST %s %s: %d %.200s, %v", c.path, c.body, a.Status, a.Body, err)
 		}
 	}
-	for _, next := range []string{"http://evil.example/", "//evil.example/", `/\evil.example`, "javascript:alert(1)"} {
+	for _, next := range []string{
+		"http://evil.example/", "//evil.example/", `/\evil.example`, "javascript:alert(1)",
+	} {
 		b := newBrowser(t)
 		b.visit(w.open.Base + "/patient-login?action=" + url.QueryEscape(next))
 		b.submit("patient", p, "password", "x")
 		b.sees(200, "Your requests")
 	}
-	for _, bad := range []string{`{`, `{"parameters":[1]}`, `{"parameters":{},"authorizations":"x"}`, `{}`, `{"parameters":{"what":{"enabled":true}}}`, `{"parameters":{"labs":{"enabled":true,"from":"soon"}}}`} {
-		a, err := pat.Do(t.Context(), "POST", "/jobs/"+j.ID, strings.NewReader(bad), "Content-Type", "application/json")
+	for _, bad := range []string{
+		`{`,
+		`{"parameters":[1]}`,
+		`{"parameters":{},"authorizations":"x"}`,
+		`{}`,
+		`{"parameters":{"what":{"enabled":true}}}`,
+		`{"parameters":{"labs":{"enabled":true,"from":"soon"}}}`,
+	} {
+		a, err := pat.Do(t.Context(), "POST", "/jobs/"+j.ID, strings.NewReader(bad), "Content-Type",
+			"application/json")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -309,7 +350,8 @@ func TestNoBearerTakesTheSandboxsShortcut(t *testing.T) {
 	j := w.kickOff(pat, "", p, nil)
 	form := "/jobs/" + j.ID + "/customize?_patient=" + p
 	w.want(w.do(w.open, "GET", form), 200, "Choose what to share")
-	if a := w.do(pat, "GET", form); a.Status == 200 || strings.Contains(string(a.Body), "interaction") {
+	a := w.do(pat, "GET", form)
+	if a.Status == 200 || strings.Contains(string(a.Body), "interaction") {
 		t.Errorf("with a token: %d %.300s", a.Status, a.Body)
 	}
 }

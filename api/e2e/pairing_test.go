@@ -22,7 +22,9 @@ import (
 // copyRecords copies the record store of a data folder that nobody has open.
 func copyRecords(t *testing.T, from, to string) {
 	t.Helper()
-	if err := os.CopyFS(filepath.Join(to, dataset.Folder), os.DirFS(filepath.Join(from, dataset.Folder))); err != nil {
+	err := os.CopyFS(filepath.Join(to, dataset.Folder),
+		os.DirFS(filepath.Join(from, dataset.Folder)))
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -117,11 +119,14 @@ func untouched(w *world, c *client.Client, j client.Job, trait string) {
 	var joined []ehi.Exporter
 	await(w.t, "the roster to say why", func() (ok bool) {
 		joined, _ = w.node.Bus.Fleet.Exporters(w.t.Context())
-		return len(joined) == 1 && len(joined[0].Mismatches) == 1 && joined[0].Mismatches[0].What == trait
+		return len(joined) == 1 && len(joined[0].Mismatches) == 1 &&
+			joined[0].Mismatches[0].What == trait
 	})
 	page := w.do(w.admin, "GET", "/admin/ui/system")
 	w.want(page, 200, "rejected since")
-	if x := joined[0]; x.Mismatches[0].Server == x.Mismatches[0].Exporter || !strings.Contains(string(page.Body), x.Name) {
+	x := joined[0]
+	if x.Mismatches[0].Server == x.Mismatches[0].Exporter ||
+		!strings.Contains(string(page.Body), x.Name) {
 		w.t.Errorf("%+v is not on the page with both values", x)
 	}
 }
@@ -166,7 +171,8 @@ func TestAnExporterWithAnOlderCopyOfTheRecordsTakesNoCommands(t *testing.T) {
 	pat := w.patient(p)
 	x := exporter(t, w, "--data", old, "--exports", filepath.Join(w.data, "exports"))
 	x.says(belongs)
-	w.load(`{"resourceType":"Observation","id":"later","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/` + p + `"}}` + "\n")
+	w.load(`{"resourceType":"Observation","id":"later","status":"final","code":{"text":"x"},` +
+		`"subject":{"reference":"Patient/` + p + `"}}` + "\n")
 	x.says(stranger, "differs=version")
 	untouched(w, pat, queued(w, pat, p), ehi.OtherVersion)
 }
@@ -209,7 +215,9 @@ func TestAnExporterWithoutTheServersFolderTakesNoCommandsUntilItHasIt(t *testing
 	if err := os.Rename(folder+".away", folder); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the exporter to notice", func() bool { return strings.Count(x.out.String(), stranger) == 2 })
+	await(t, "the exporter to notice", func() bool {
+		return strings.Count(x.out.String(), stranger) == 2
+	})
 }
 
 // A copy of the folder differs as soon as the exporter has joined.
@@ -221,7 +229,8 @@ func TestACopyOfTheServersFolderIsNotTheServersFolder(t *testing.T) {
 	if err := os.CopyFS(folder, os.DirFS(filepath.Join(w.data, "exports"))); err != nil {
 		t.Fatal(err)
 	}
-	exporter(t, w, "--data", t.TempDir(), "--exports", folder, "--source", madeUpSource).says(stranger, "differs=files")
+	exporter(t, w, "--data", t.TempDir(), "--exports", folder, "--source",
+		madeUpSource).says(stranger, "differs=files")
 	untouched(w, pat, j, ehi.OtherFiles)
 }
 
@@ -239,9 +248,11 @@ func TestAnExporterWithOtherRulesTakesNoCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	exports := filepath.Join(w.data, "exports")
-	exporter(t, w, "--data", t.TempDir(), "--exports", exports, "--source", cfg.Source, "--sensitive-table", table).says(stranger, "differs=rules")
+	exporter(t, w, "--data", t.TempDir(), "--exports", exports, "--source", cfg.Source,
+		"--sensitive-table", table).says(stranger, "differs=rules")
 	untouched(w, pat, j, ehi.OtherRules)
-	exporter(t, w, "--data", t.TempDir(), "--exports", exports, "--source", cfg.Source).says(belongs)
+	exporter(t, w, "--data", t.TempDir(), "--exports", exports, "--source",
+		cfg.Source).says(belongs)
 	right(w, pat, j, p, 300)
 }
 
@@ -297,7 +308,8 @@ func TestAQueuedExportIsNotMadeFromAnotherSource(t *testing.T) {
 	for _, id := range jobs {
 		await(t, "the job to fail", func() bool {
 			got, err := w.node.Bus.Jobs.Get(t.Context(), id)
-			return err == nil && got.Status == ehi.Failed && strings.Contains(got.Error, "seed=1") && strings.Contains(got.Error, "seed=2")
+			return err == nil && got.Status == ehi.Failed &&
+				strings.Contains(got.Error, "seed=1") && strings.Contains(got.Error, "seed=2")
 		})
 	}
 }
@@ -326,18 +338,22 @@ func TestAQueuedExportIsPlannedOnTheRecordsOfItsStart(t *testing.T) {
 		if asked, err = w.node.Bus.Jobs.Get(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
-		w.load(`{"resourceType":"Observation","id":"later","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/` + p + `"}}` + "\n")
+		w.load(`{"resourceType":"Observation","id":"later","status":"final","code":{"text":"x"},` +
+			`"subject":{"reference":"Patient/` + p + `"}}` + "\n")
 	})
 	cfg.Workers = 2
 	w := start(t, data, cfg, node.Options{})
-	got, _ := w.download(w.patient(p), w.manifest(w.patient(p), client.Job{StatusURL: w.node.URL + "/jobs/" + id + "/status"}))
+	got, _ := w.download(w.patient(p),
+		w.manifest(w.patient(p), client.Job{StatusURL: w.node.URL + "/jobs/" + id + "/status"}))
 	if got["Observation/later"] == nil {
 		t.Error("the import is not in it")
 	}
 	done, err := w.node.Bus.Jobs.Get(t.Context(), id)
 	task, _, e := w.node.Bus.Tasks.Get(t.Context(), id, 0)
-	if err != nil || e != nil || done.Records.Identity != asked.Records.Identity || done.Records.Version == asked.Records.Version || task.Records != done.Records {
-		t.Errorf("asked for of %v, done of %v, its task of %v, %v, %v", asked.Records, done.Records, task.Records, err, e)
+	if err != nil || e != nil || done.Records.Identity != asked.Records.Identity ||
+		done.Records.Version == asked.Records.Version || task.Records != done.Records {
+		t.Errorf("asked for of %v, done of %v, its task of %v, %v, %v", asked.Records, done.Records,
+			task.Records, err, e)
 	}
 }
 
@@ -358,7 +374,8 @@ func TestRightAndWrongExportersSideBySide(t *testing.T) {
 		x.says(stranger)
 		wrong = append(wrong, x)
 	}
-	good := exporter(t, w, "--exports", exports, "--source", cfg.Source, "--data", t.TempDir(), "--workers", "2")
+	good := exporter(t, w, "--exports", exports, "--source", cfg.Source, "--data", t.TempDir(),
+		"--workers", "2")
 	good.says(belongs)
 	patients, err := w.node.Patients(t.Context(), 20)
 	if err != nil {
@@ -369,7 +386,8 @@ func TestRightAndWrongExportersSideBySide(t *testing.T) {
 		c := w.patient(p.ID)
 		for range 3 {
 			all.Go(func() {
-				a, err := c.Do(t.Context(), "POST", "/no-form/auto-approve/fhir/Patient/"+p.ID+"/$ehi-export", nil)
+				a, err := c.Do(t.Context(), "POST",
+					"/no-form/auto-approve/fhir/Patient/"+p.ID+"/$ehi-export", nil)
 				if err != nil || a.Status != 202 {
 					t.Errorf("%d, %v", a.Status, err)
 					return
@@ -377,7 +395,8 @@ func TestRightAndWrongExportersSideBySide(t *testing.T) {
 				j := client.Job{StatusURL: a.Header.Get("Content-Location")}
 				got, _ := w.download(c, w.manifest(c, j))
 				task, _, err := w.node.Bus.Tasks.Get(t.Context(), idOf(j.StatusURL), 0)
-				if err != nil || got["Patient/"+p.ID] == nil || !strings.Contains(task.Worker, fmt.Sprintf("-%d", good.cmd.Process.Pid)) {
+				if err != nil || got["Patient/"+p.ID] == nil ||
+					!strings.Contains(task.Worker, fmt.Sprintf("-%d", good.cmd.Process.Pid)) {
 					t.Errorf("%d resources, made by %s, %v", len(got), task.Worker, err)
 				}
 			})
@@ -412,7 +431,8 @@ func TestAQueuedExportIsNotMadeByOtherRules(t *testing.T) {
 		open = w.kickOff(w.patient(p), "", p, nil).ID
 	})
 	cfg.Workers, cfg.SensitiveTable = 2, filepath.Join(t.TempDir(), "sensitive.csv")
-	if err := os.WriteFile(cfg.SensitiveTable, []byte("# nothing is sensitive\n"), 0o600); err != nil {
+	err := os.WriteFile(cfg.SensitiveTable, []byte("# nothing is sensitive\n"), 0o600)
+	if err != nil {
 		t.Fatal(err)
 	}
 	w := start(t, data, cfg, node.Options{})
@@ -422,7 +442,9 @@ func TestAQueuedExportIsNotMadeByOtherRules(t *testing.T) {
 			if err == nil && got.Status != ehi.Failed && got.Status != ehi.Requested {
 				t.Fatalf("the export is %s", got.Status)
 			}
-			return err == nil && got.Status == ehi.Failed && strings.Contains(got.Error, "sensitive codes") && strings.Contains(got.Error, "again")
+			return err == nil && got.Status == ehi.Failed &&
+				strings.Contains(got.Error, "sensitive codes") &&
+				strings.Contains(got.Error, "again")
 		})
 	}
 	w.submit(w.patient(p), open, everything())

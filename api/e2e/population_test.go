@@ -35,7 +35,9 @@ func (w *world) service(scope string) *client.Client {
 }
 
 // bulk runs one population export and returns its resources by key, and the manifest.
-func (w *world) bulk(c *client.Client, method, target string, body []byte, header ...string) (map[string]records.Resource, *ehi.Manifest) {
+func (w *world) bulk(
+	c *client.Client, method, target string, body []byte, header ...string,
+) (map[string]records.Resource, *ehi.Manifest) {
 	w.t.Helper()
 	j, err := c.Start(w.t.Context(), method, target, body, header...)
 	if err != nil {
@@ -102,7 +104,8 @@ func (o real) reachable(from []string) []string {
 	var visit func(key string)
 	visit = func(key string) {
 		records.References(o.all[key], func(ref string) string {
-			if o.all[ref] != nil && o.owner[ref] == "" && !seen[ref] && !strings.HasPrefix(ref, "Group/") {
+			if o.all[ref] != nil && o.owner[ref] == "" && !seen[ref] &&
+				!strings.HasPrefix(ref, "Group/") {
 				seen[ref] = true
 				visit(ref)
 			}
@@ -153,7 +156,8 @@ func TestBULK1PopulationsAreExportedWhole(t *testing.T) {
 					t.Errorf("%s differs:\n%s", key, cmp.Diff(o.all[key], r))
 				}
 				records.References(r, func(ref string) string {
-					if got[ref] == nil && !strings.HasPrefix(ref, "#") && !strings.HasPrefix(ref, "http") {
+					if got[ref] == nil && !strings.HasPrefix(ref, "#") &&
+						!strings.HasPrefix(ref, "http") {
 						t.Errorf("%s refers to %s, which is not there", key, ref)
 					}
 					return ref
@@ -211,33 +215,67 @@ func TestBULK1ParametersNarrowAPopulation(t *testing.T) {
 		query string
 		want  []string
 	}{
-		"_type":             {"_type=Patient,Condition", o.keys(func(k string, r records.Resource) bool { return of("Patient")(k, r) || of("Condition")(k, r) })},
-		"_type repeated":    {"_type=Patient&_type=Claim", o.keys(func(k string, r records.Resource) bool { return of("Patient")(k, r) || of("Claim")(k, r) })},
-		"_since the future": {"_since=" + url.QueryEscape(time.Now().Add(time.Hour).UTC().Format(time.RFC3339)), nil},
-		"_since the past":   {"_type=Claim&_since=2001-01-01T00:00:00Z", o.keys(of("Claim"))},
-		"_until the past":   {"_until=2001-01-01T00:00:00Z", nil},
-		"category of Observation": {"_type=Observation&_typeFilter=" + url.QueryEscape("Observation?category=laboratory"), o.keys(func(k string, r records.Resource) bool {
-			return of("Observation")(k, r) && slices.Contains(codes(r["category"]), "laboratory")
-		})},
-		"two categories": {"_type=Observation&_typeFilter=" + url.QueryEscape("Observation?category=laboratory,vital-signs"), o.keys(func(k string, r records.Resource) bool {
-			return of("Observation")(k, r) && (slices.Contains(codes(r["category"]), "laboratory") || slices.Contains(codes(r["category"]), "vital-signs"))
-		})},
-		"date of Observation": {"_type=Observation&_typeFilter=" + url.QueryEscape("Observation?date=ge2015&date=lt2017"), o.keys(func(k string, r records.Resource) bool {
-			when := at(t, r["effectiveDateTime"])
-			return of("Observation")(k, r) && !when.Before(y2015) && when.Before(y2017)
-		})},
-		"date of Encounter, and all Patients": {"_type=Encounter,Patient&_typeFilter=" + url.QueryEscape("Encounter?date=sa2014"), o.keys(func(k string, r records.Resource) bool {
-			if of("Patient")(k, r) {
-				return true
-			}
-			period, _ := r["period"].(map[string]any)
-			return of("Encounter")(k, r) && !at(t, period["start"]).Before(y2015)
-		})},
-		"date of Condition, or category of Observation": {"_type=Condition,Observation&_typeFilter=" +
-			url.QueryEscape("Condition?onset-date=lt2015,Observation?category=http://terminology.hl7.org/CodeSystem/observation-category|survey"),
+		"_type": {
+			"_type=Patient,Condition",
 			o.keys(func(k string, r records.Resource) bool {
-				return of("Condition")(k, r) && at(t, r["onsetDateTime"]).Before(y2015) || of("Observation")(k, r) && slices.Contains(codes(r["category"]), "survey")
-			})},
+				return of("Patient")(k, r) || of("Condition")(k, r)
+			}),
+		},
+		"_type repeated": {
+			"_type=Patient&_type=Claim",
+			o.keys(func(k string, r records.Resource) bool {
+				return of("Patient")(k, r) || of("Claim")(k, r)
+			}),
+		},
+		"_since the future": {
+			"_since=" + url.QueryEscape(time.Now().Add(time.Hour).UTC().Format(time.RFC3339)),
+			nil,
+		},
+		"_since the past": {"_type=Claim&_since=2001-01-01T00:00:00Z", o.keys(of("Claim"))},
+		"_until the past": {"_until=2001-01-01T00:00:00Z", nil},
+		"category of Observation": {
+			"_type=Observation&_typeFilter=" + url.QueryEscape("Observation?category=laboratory"),
+			o.keys(func(k string, r records.Resource) bool {
+				return of("Observation")(k, r) &&
+					slices.Contains(codes(r["category"]), "laboratory")
+			}),
+		},
+		"two categories": {
+			"_type=Observation&_typeFilter=" +
+				url.QueryEscape("Observation?category=laboratory,vital-signs"),
+			o.keys(func(k string, r records.Resource) bool {
+				return of("Observation")(k, r) &&
+					(slices.Contains(codes(r["category"]), "laboratory") ||
+						slices.Contains(codes(r["category"]), "vital-signs"))
+			}),
+		},
+		"date of Observation": {
+			"_type=Observation&_typeFilter=" +
+				url.QueryEscape("Observation?date=ge2015&date=lt2017"),
+			o.keys(func(k string, r records.Resource) bool {
+				when := at(t, r["effectiveDateTime"])
+				return of("Observation")(k, r) && !when.Before(y2015) && when.Before(y2017)
+			}),
+		},
+		"date of Encounter, and all Patients": {
+			"_type=Encounter,Patient&_typeFilter=" + url.QueryEscape("Encounter?date=sa2014"),
+			o.keys(func(k string, r records.Resource) bool {
+				if of("Patient")(k, r) {
+					return true
+				}
+				period, _ := r["period"].(map[string]any)
+				return of("Encounter")(k, r) && !at(t, period["start"]).Before(y2015)
+			}),
+		},
+		"date of Condition, or category of Observation": {
+			"_type=Condition,Observation&_typeFilter=" +
+				url.QueryEscape("Condition?onset-date=lt2015,"+
+					"Observation?category=http://terminology.hl7.org/CodeSystem/observation-category|survey"),
+			o.keys(func(k string, r records.Resource) bool {
+				return of("Condition")(k, r) && at(t, r["onsetDateTime"]).Before(y2015) ||
+					of("Observation")(k, r) && slices.Contains(codes(r["category"]), "survey")
+			}),
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w.t = t
@@ -260,7 +298,8 @@ func TestBULK1PatientParameter(t *testing.T) {
 	owned := o.keys(func(key string, _ records.Resource) bool { return o.owner[key] == alfredo })
 	want := append(o.reachable(owned), owned...)
 	slices.Sort(want)
-	body := []byte(`{"resourceType":"Parameters","parameter":[{"name":"patient","valueReference":{"reference":"Patient/` + alfredo + `"}},
+	body := []byte(`{"resourceType":"Parameters","parameter":[{"name":"patient",` +
+		`"valueReference":{"reference":"Patient/` + alfredo + `"}},
 		{"name":"patient","valueReference":{"reference":"Patient/nobody"}}]}`)
 	got, _ := w.bulk(c, "POST", "/fhir/Patient/$export", body)
 	if d := cmp.Diff(want, sortedKeys(got)); d != "" {
@@ -270,7 +309,8 @@ func TestBULK1PatientParameter(t *testing.T) {
 	if d := cmp.Diff(len(want)+1, len(got)); d != "" { // and the Group, which names no other member
 		t.Error(d)
 	}
-	if text, _ := json.Marshal(got["Group/"+theGroup]); strings.Count(string(text), `"Patient/`) != 1 {
+	text, _ := json.Marshal(got["Group/"+theGroup])
+	if strings.Count(string(text), `"Patient/`) != 1 {
 		t.Errorf("the group is %s", text)
 	}
 }
@@ -281,11 +321,15 @@ func TestBULK1Elements(t *testing.T) {
 	w := startOnRecords(t)
 	o := newReal(t)
 	c := w.service("system/*.rs")
-	got, _ := w.bulk(c, "GET", "/fhir/$export?_type=Patient,Observation,Claim&_elements=birthDate,Observation.value", nil)
+	got, _ := w.bulk(c, "GET",
+		"/fhir/$export?_type=Patient,Observation,Claim&_elements=birthDate,Observation.value", nil)
 	kept := map[string][]string{
 		"Patient":     {"birthDate", "id", "meta", "resourceType"},
 		"Observation": {"birthDate", "code", "id", "meta", "resourceType", "status", "value"},
-		"Claim":       {"birthDate", "created", "id", "insurance", "meta", "patient", "priority", "provider", "resourceType", "status", "type", "use"},
+		"Claim": {
+			"birthDate", "created", "id", "insurance", "meta", "patient", "priority", "provider",
+			"resourceType", "status", "type", "use",
+		},
 	}
 	n := 0
 	for key, source := range o.all {
@@ -296,13 +340,17 @@ func TestBULK1Elements(t *testing.T) {
 		n++
 		want := map[string]any{"meta": map[string]any{}}
 		for name, v := range source {
-			if slices.Contains(kept[typ], name) || typ == "Observation" && strings.HasPrefix(name, "value") {
+			if slices.Contains(kept[typ], name) ||
+				typ == "Observation" && strings.HasPrefix(name, "value") {
 				want[name] = v
 			}
 		}
 		meta := maps.Clone(want["meta"].(map[string]any))
 		tags, _ := meta["tag"].([]any)
-		meta["tag"] = append([]any{map[string]any{"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}}, tags...)
+		meta["tag"] = append([]any{map[string]any{
+			"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue",
+			"code":   "SUBSETTED",
+		}}, tags...)
 		want["meta"] = meta
 		if d := cmp.Diff(want, got[key]); d != "" {
 			t.Fatalf("%s:\n%s", key, d)
@@ -337,7 +385,8 @@ func TestBULK1OrganizedByPatient(t *testing.T) {
 			t.Fatal(err)
 		}
 		headers := bytes.Count(data, []byte(`"name":"header"`))
-		if n := bytes.Count(data, []byte("\n")); e.Type != "" || headers == 0 || int64(n-headers) != e.Count {
+		n := bytes.Count(data, []byte("\n"))
+		if e.Type != "" || headers == 0 || int64(n-headers) != e.Count {
 			t.Errorf("%+v has %d lines, %d of them headers", e, n, headers)
 		}
 		patient := ""
@@ -348,7 +397,8 @@ func TestBULK1OrganizedByPatient(t *testing.T) {
 			}
 			if r["resourceType"] == "Parameters" {
 				p := r["parameter"].([]any)[0].(map[string]any)
-				patient = strings.TrimPrefix(p["valueReference"].(map[string]any)["reference"].(string), "Patient/")
+				patient = strings.TrimPrefix(
+					p["valueReference"].(map[string]any)["reference"].(string), "Patient/")
 				if p["name"] != "header" || blocks[patient] != nil {
 					t.Errorf("header %v", r)
 				}
@@ -361,7 +411,9 @@ func TestBULK1OrganizedByPatient(t *testing.T) {
 		if got[0] != "Patient/"+patient {
 			t.Errorf("the block of %s begins with %s", patient, got[0])
 		}
-		owned := o.keys(func(key string, _ records.Resource) bool { return o.owner[key] == patient })
+		owned := o.keys(func(key string, _ records.Resource) bool {
+			return o.owner[key] == patient
+		})
 		want := append(o.reachable(owned), owned...)
 		slices.Sort(want)
 		slices.Sort(got)
@@ -378,7 +430,9 @@ func TestBULK1OrganizedByPatient(t *testing.T) {
 	}
 	w.want(w.do(c, "GET", "/jobs/"+j.ID+"/metadata"), 200, fmt.Sprintf(`"counts":{"":%d}`, listed))
 	// A block with no resources left has no header either.
-	j, err = c.Start(t.Context(), "GET", "/fhir/Patient/$export?organizeOutputBy=Patient&_type=Observation&_typeFilter=Observation%3Fdate%3Dgt2100-01-01", nil)
+	j, err = c.Start(t.Context(), "GET",
+		"/fhir/Patient/$export?organizeOutputBy=Patient&_type=Observation&_typeFilter=Observation%3Fdate%3Dgt2100-01-01",
+		nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -453,10 +507,12 @@ func TestBULK7Version4Ballot(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	c := w.service("system/*.rs")
-	if a, err := c.Do(t.Context(), "GET", "/fhir/$export-v4", nil); err != nil || a.Status != http.StatusNotFound && a.Status != http.StatusMethodNotAllowed {
+	if a, err := c.Do(t.Context(), "GET", "/fhir/$export-v4", nil); err != nil ||
+		a.Status != http.StatusNotFound && a.Status != http.StatusMethodNotAllowed {
 		t.Errorf("GET: %d, %v", a.Status, err)
 	}
-	j, err := c.Start(t.Context(), "POST", "/fhir/$export-v4?_type=Patient", nil, "Prefer", "respond-async, separate-export-status")
+	j, err := c.Start(t.Context(), "POST", "/fhir/$export-v4?_type=Patient", nil, "Prefer",
+		"respond-async, separate-export-status")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -468,7 +524,8 @@ func TestBULK7Version4Ballot(t *testing.T) {
 	if err := json.Unmarshal(a.Body, &m); err != nil {
 		t.Fatal(err)
 	}
-	if m["request"] != nil || m["error"] != nil || string(m["outcome"]) != "[]" || m["extension"][0] != '[' || m["output"] == nil {
+	if m["request"] != nil || m["error"] != nil || string(m["outcome"]) != "[]" ||
+		m["extension"][0] != '[' || m["output"] == nil {
 		t.Errorf("manifest %s", a.Body)
 	}
 }
@@ -491,30 +548,65 @@ func TestBULK1PopulationsAreForBackendServicesOnly(t *testing.T) {
 		method, target string
 		want           int
 	}{
-		"nobody":                               {w.open, "GET", "/fhir/$export", 401},
-		"nobody, EHI":                          {w.open, "POST", "/fhir/$ehi-export", 401},
-		"a patient":                            {patient, "GET", "/fhir/$export", 403},
-		"a patient, EHI":                       {patient, "POST", "/fhir/$ehi-export", 403},
-		"a patient, groups":                    {patient, "GET", "/fhir/Group", 403},
-		"a patient, the job's status":          {patient, "GET", j.StatusURL, 404},
-		"a patient, the job's file":            {patient, "GET", "/jobs/" + j.ID + "/download/Patient.0.0.ndjson", 404},
-		"a patient, deletion":                  {patient, "DELETE", j.StatusURL, 404},
-		"EHI by a service without that scope":  {all, "POST", "/fhir/$ehi-export", 403},
-		"bulk by a service with EHI alone":     {exporter, "GET", "/fhir/$export", 403},
-		"a service of some types, others":      {typed, "GET", "/fhir/$export?_type=Observation", 403},
-		"an unknown group":                     {all, "GET", "/fhir/Group/nobody/$export", 404},
-		"patient by GET":                       {all, "GET", "/fhir/Patient/$export?patient=Patient/1", 400},
-		"patient of the system":                {all, "POST", "/fhir/$export?patient=Patient/1", 400},
-		"a type that is none":                  {all, "GET", "/fhir/$export?_type=Nope", 400},
-		"a format that is none":                {all, "GET", "/fhir/$export?_outputFormat=text/csv", 400},
-		"a search that is not supported":       {all, "GET", "/fhir/$export?_typeFilter=" + url.QueryEscape("Observation?value-quantity=5"), 400},
-		"a search for a type that is left out": {all, "GET", "/fhir/$export?_type=Patient&_typeFilter=" + url.QueryEscape("Observation?category=x"), 400},
-		"an unknown parameter":                 {all, "GET", "/fhir/$export?what=ever", 400},
-		"organized by something else":          {all, "GET", "/fhir/$export?organizeOutputBy=Encounter", 400},
-		"a form's parameter":                   {all, "GET", "/fhir/$export?category=labs", 400},
+		"nobody":                      {w.open, "GET", "/fhir/$export", 401},
+		"nobody, EHI":                 {w.open, "POST", "/fhir/$ehi-export", 401},
+		"a patient":                   {patient, "GET", "/fhir/$export", 403},
+		"a patient, EHI":              {patient, "POST", "/fhir/$ehi-export", 403},
+		"a patient, groups":           {patient, "GET", "/fhir/Group", 403},
+		"a patient, the job's status": {patient, "GET", j.StatusURL, 404},
+		"a patient, the job's file": {
+			patient,
+			"GET",
+			"/jobs/" + j.ID + "/download/Patient.0.0.ndjson",
+			404,
+		},
+		"a patient, deletion":                 {patient, "DELETE", j.StatusURL, 404},
+		"EHI by a service without that scope": {all, "POST", "/fhir/$ehi-export", 403},
+		"bulk by a service with EHI alone":    {exporter, "GET", "/fhir/$export", 403},
+		"a service of some types, others": {
+			typed, "GET", "/fhir/$export?_type=Observation", 403,
+		},
+		"an unknown group": {all, "GET", "/fhir/Group/nobody/$export", 404},
+		"patient by GET": {
+			all,
+			"GET",
+			"/fhir/Patient/$export?patient=Patient/1",
+			400,
+		},
+		"patient of the system": {
+			all, "POST", "/fhir/$export?patient=Patient/1", 400,
+		},
+		"a type that is none": {all, "GET", "/fhir/$export?_type=Nope", 400},
+		"a format that is none": {
+			all,
+			"GET",
+			"/fhir/$export?_outputFormat=text/csv",
+			400,
+		},
+		"a search that is not supported": {
+			all,
+			"GET",
+			"/fhir/$export?_typeFilter=" + url.QueryEscape("Observation?value-quantity=5"),
+			400,
+		},
+		"a search for a type that is left out": {
+			all,
+			"GET",
+			"/fhir/$export?_type=Patient&_typeFilter=" + url.QueryEscape("Observation?category=x"),
+			400,
+		},
+		"an unknown parameter": {all, "GET", "/fhir/$export?what=ever", 400},
+		"organized by something else": {
+			all,
+			"GET",
+			"/fhir/$export?organizeOutputBy=Encounter",
+			400,
+		},
+		"a form's parameter": {all, "GET", "/fhir/$export?category=labs", 400},
 	} {
 		a, err := x.c.Do(t.Context(), x.method, x.target, nil)
-		if err != nil || a.Status != x.want || !strings.Contains(string(a.Body), "OperationOutcome") {
+		if err != nil || a.Status != x.want ||
+			!strings.Contains(string(a.Body), "OperationOutcome") {
 			t.Errorf("%s: %d %s, %v", name, a.Status, a.Body, err)
 		}
 	}
@@ -526,7 +618,10 @@ func TestBULK1PopulationsAreForBackendServicesOnly(t *testing.T) {
 	if len(types) != 2 || types["Patient"] != 5 || types["Claim"] == 0 {
 		t.Errorf("a service of some types got %v", types)
 	}
-	lenient, m := w.bulk(all, "GET", "/fhir/$export?_type=Patient&what=ever&_typeFilter="+url.QueryEscape("Patient?name:exact=x"), nil, "Prefer", "respond-async, handling=lenient")
+	lenient, m := w.bulk(all, "GET",
+		"/fhir/$export?_type=Patient&what=ever&_typeFilter="+
+			url.QueryEscape("Patient?name:exact=x"), nil, "Prefer",
+		"respond-async, handling=lenient")
 	if len(lenient) != 5 || len(m.Error) != 1 || m.Error[0].Count != 2 {
 		t.Errorf("lenient: %d resources, errors %v", len(lenient), m.Error)
 	}
@@ -539,7 +634,8 @@ func TestBULK8Groups(t *testing.T) {
 	c := w.service("system/*.rs")
 	var g records.Resource
 	a, err := c.Do(t.Context(), "GET", "/fhir/Group/"+theGroup, nil)
-	if err != nil || a.Status != 200 || json.Unmarshal(a.Body, &g) != nil || g["name"] != "Synthea Patients" {
+	if err != nil || a.Status != 200 || json.Unmarshal(a.Body, &g) != nil ||
+		g["name"] != "Synthea Patients" {
 		t.Errorf("Group: %d %s, %v", a.Status, a.Body, err)
 	}
 	var bundle struct {
@@ -550,12 +646,14 @@ func TestBULK8Groups(t *testing.T) {
 	}
 	for query, want := range map[string]int{"": 1, "?_id=" + theGroup: 1, "?_id=nobody": 0} {
 		a, err = c.Do(t.Context(), "GET", "/fhir/Group"+query, nil)
-		if err != nil || a.Status != 200 || json.Unmarshal(a.Body, &bundle) != nil || bundle.Total != want {
+		if err != nil || a.Status != 200 || json.Unmarshal(a.Body, &bundle) != nil ||
+			bundle.Total != want {
 			t.Errorf("Group%s: %d %s, %v", query, a.Status, a.Body, err)
 		}
 	}
 	a, err = c.Do(t.Context(), "GET", "/fhir/Patient?_id="+alfredo+",nobody", nil)
-	if err != nil || json.Unmarshal(a.Body, &bundle) != nil || bundle.Total != 1 || bundle.Entry[0].Resource["id"] != alfredo {
+	if err != nil || json.Unmarshal(a.Body, &bundle) != nil || bundle.Total != 1 ||
+		bundle.Entry[0].Resource["id"] != alfredo {
 		t.Errorf("Patient: %d %s, %v", a.Status, a.Body, err)
 	}
 }
@@ -576,7 +674,8 @@ func TestBULK4RunningExportsOfAClientAreLimited(t *testing.T) {
 		}
 	}
 	a, err := c.Do(t.Context(), "GET", "/fhir/$export", nil)
-	if err != nil || a.Status != http.StatusTooManyRequests || a.Header.Get("Retry-After") == "" || !strings.Contains(string(a.Body), `"throttled"`) {
+	if err != nil || a.Status != http.StatusTooManyRequests || a.Header.Get("Retry-After") == "" ||
+		!strings.Contains(string(a.Body), `"throttled"`) {
 		t.Errorf("the fourth: %d %v %s, %v", a.Status, a.Header, a.Body, err)
 	}
 	for range 3 {
@@ -605,7 +704,9 @@ func TestBULK4PollsAreHeldToAPace(t *testing.T) {
 			t.Fatal(err)
 		}
 		seen[a.Status]++
-		if a.Status == 429 && (a.Header.Get("Retry-After") == "" || !strings.Contains(string(a.Body), `"throttled"`)) {
+		if a.Status == 429 &&
+			(a.Header.Get("Retry-After") == "" ||
+				!strings.Contains(string(a.Body), `"throttled"`)) {
 			t.Errorf("refused by %v %s", a.Header, a.Body)
 		}
 	}
@@ -626,25 +727,30 @@ func TestEHI4PopulationProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, err := c.Do(t.Context(), "GET", j.StatusURL, nil)
-	if err != nil || a.Status != 202 || a.Header.Get("X-Progress") != "requested: the export is queued, 0% done" || a.Header.Get("Retry-After") != "1" {
+	if err != nil || a.Status != 202 ||
+		a.Header.Get("X-Progress") != "requested: the export is queued, 0% done" ||
+		a.Header.Get("Retry-After") != "1" {
 		t.Errorf("queued: %d %v, %v", a.Status, a.Header, err)
 	}
 	_, err = w.node.Bus.Jobs.Update(t.Context(), j.ID, func(j *ehi.Job) error {
 		if err := j.Plan(4, 1000, time.Now(), ehi.Records{}); err != nil {
 			return err
 		}
-		return j.Complete(ehi.Task{Number: 2, Files: []ehi.File{{Type: "Patient", Count: 7}}}, time.Now(), time.Hour)
+		return j.Complete(ehi.Task{Number: 2, Files: []ehi.File{{Type: "Patient", Count: 7}}},
+			time.Now(), time.Hour)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	a, err = c.Do(t.Context(), "GET", j.StatusURL, nil)
-	if want := fmt.Sprintf("requested: 25%% done, 1 of 4 parts, %d resources", 7); err != nil || a.Header.Get("X-Progress") != want {
+	want := fmt.Sprintf("requested: 25%% done, 1 of 4 parts, %d resources", 7)
+	if err != nil || a.Header.Get("X-Progress") != want {
 		t.Errorf("running: %v, %v", a.Header, err)
 	}
 	// SMART-7: a token for one type does not get the number of resources of all types.
 	a, err = w.service("system/Condition.rs").Do(t.Context(), "GET", j.StatusURL, nil)
-	if want := "requested: 25% done, 1 of 4 parts"; err != nil || a.Header.Get("X-Progress") != want {
+	if want := "requested: 25% done, 1 of 4 parts"; err != nil ||
+		a.Header.Get("X-Progress") != want {
 		t.Errorf("running, for a narrow token: %v, %v", a.Header, err)
 	}
 }

@@ -52,15 +52,19 @@ func readPositions(t *testing.T) positions {
 		t.Fatal(err)
 	}
 	s := &scan{
-		t: t, constants: map[string]string{}, headers: map[string]bool{}, cookies: map[string]bool{},
-		fields: map[string]bool{},
+		t:         t,
+		constants: map[string]string{},
+		headers:   map[string]bool{},
+		cookies:   map[string]bool{},
+		fields:    map[string]bool{},
 	}
 	s.declared("fiber.", s.parse(filepath.Join(fiber.Dir, "helpers.go")))
 	for _, name := range libraryHeaders {
 		s.headers[name] = true
 	}
 	ast.Inspect(s.parse(filepath.Join(fiber.Dir, "ctx.go")), func(n ast.Node) bool {
-		if id, ok := n.(*ast.Ident); ok && s.constants["fiber."+id.Name] != "" && strings.HasPrefix(id.Name, "Header") {
+		id, ok := n.(*ast.Ident)
+		if ok && s.constants["fiber."+id.Name] != "" && strings.HasPrefix(id.Name, "Header") {
 			s.header(s.constants["fiber."+id.Name])
 		}
 		return true
@@ -81,7 +85,10 @@ func readPositions(t *testing.T) positions {
 			s.read(file)
 		}
 	}
-	out := positions{headers: slices.Sorted(maps.Keys(s.headers)), fields: slices.Sorted(maps.Keys(s.fields))}
+	out := positions{
+		headers: slices.Sorted(maps.Keys(s.headers)),
+		fields:  slices.Sorted(maps.Keys(s.fields)),
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.cookies)) {
 		out.cookies = append(out.cookies, name, hostCookies+name)
 	}
@@ -213,7 +220,8 @@ func (s *scan) call(call *ast.CallExpr, sent map[ast.Node]bool) {
 		sent[call.Args[0]] = true
 	case name != "" && (method == "Cookies" || method == "Cookie"):
 		s.cookies[name] = true
-	case name != "" && slices.Contains([]string{"Get", "Query", "QueryInt", "Peek", "FormValue", "Has"}, method):
+	case name != "" &&
+		slices.Contains([]string{"Get", "Query", "QueryInt", "Peek", "FormValue", "Has"}, method):
 		if fieldName.MatchString(name) {
 			s.fields[name] = true
 		}
@@ -300,11 +308,13 @@ func TestPositionsComeFromTheSource(t *testing.T) {
 			"X-Interaction-Token", "If-Range", "Want-Repr-Digest", "X-Request-Id",
 		}},
 		"cookies": {at.cookies, []string{
-			"sid", "ehi_patient", "ehi_csrf", "ehi_admin_csrf", "ehi_flash", "ehi_lang", "ehi_openid",
+			"sid", "ehi_patient", "ehi_csrf", "ehi_admin_csrf", "ehi_flash", "ehi_lang",
+			"ehi_openid",
 			"__Host-sid", "__Host-ehi_openid",
 		}},
 		"fields": {at.fields, []string{
-			"client_id", "_csrf", "_patient", "page", "redirect", "aud", "next", "code", "refresh_token",
+			"client_id", "_csrf", "_patient", "page", "redirect", "aud", "next", "code",
+			"refresh_token",
 		}},
 	} {
 		for _, name := range names.wants {

@@ -40,7 +40,8 @@ func (p *posts) RoundTrip(r *http.Request) (*http.Response, error) {
 	if resp.StatusCode != http.StatusSeeOther {
 		p.t.Errorf("%s answers a form with %d", operation, resp.StatusCode)
 	}
-	if secret := resp.Header.Get("Location"); strings.Contains(secret, "secret") || strings.Contains(secret, "password") {
+	secret := resp.Header.Get("Location")
+	if strings.Contains(secret, "secret") || strings.Contains(secret, "password") {
 		p.t.Errorf("%s leads to %s", operation, secret)
 	}
 	return resp, nil
@@ -113,7 +114,14 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	b.sees(200, "Your requests")
 	twice.submit()
 	twice.sees(404, "Your requests", "This page may have been deleted")
-	q := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {"http://app.example/cb"}, "scope": {"patient/$ehi-export offline_access"}, "state": {"s"}, "aud": {w.open.Base + "/fhir"}}
+	q := url.Values{
+		"response_type": {"code"},
+		"client_id":     {client.ClientID},
+		"redirect_uri":  {"http://app.example/cb"},
+		"scope":         {"patient/$ehi-export offline_access"},
+		"state":         {"s"},
+		"aud":           {w.open.Base + "/fhir"},
+	}
 	b.visit(w.open.Base + "/authorize-app?" + q.Encode())
 	b.submit("decision", "allow")
 	b.visit(w.open.Base + "/authorize-app?" + q.Encode())
@@ -178,11 +186,13 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	twice.sees(404, "Export job not found!", `id="bulk"`)
 
 	b.visit(w.open.Base + "/admin/ui/clients")
-	b.submit("name", "An app", "kind", "confidential-symmetric", "redirects", "nonsense", "scope", "patient/$ehi-export")
+	b.submit("name", "An app", "kind", "confidential-symmetric", "redirects", "nonsense", "scope",
+		"patient/$ehi-export")
 	b.sees(400, "must be a whole URL", `value="An app"`, ">nonsense</textarea>")
 	b.again()
 	b.sees(200, "No clients registered")
-	b.submit("do", "add", "name", "An app", "id", "an-app", "kind", "confidential-symmetric", "redirects", "https://app.example.org/cb", "scope", "patient/$ehi-export")
+	b.submit("do", "add", "name", "An app", "id", "an-app", "kind", "confidential-symmetric",
+		"redirects", "https://app.example.org/cb", "scope", "patient/$ehi-export")
 	b.sees(200, "Secret (shown only once)")
 	b.again()
 	b.sees(200, "an-app")
@@ -200,7 +210,8 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	b.visit(w.open.Base + "/admin/ui/accounts")
 	b.submit("do", "add", "username", "vera", "password", "short", "role", "viewer")
 	b.sees(400, `value="vera"`, "<option selected>viewer")
-	b.submit("do", "add", "username", "pat", "password", "four plain words here", "patient", "nobody")
+	b.submit("do", "add", "username", "pat", "password", "four plain words here", "patient",
+		"nobody")
 	b.sees(400, `value="nobody"`)
 	b.submit("do", "add", "username", "vera", "password", "four plain words here", "role", "viewer")
 	b.sees(200, "The account was added")
@@ -233,7 +244,8 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	b.sees(200, "You are signed in")
 
 	for _, o := range openapi.Operations() {
-		if o.Method == http.MethodPost && o.IsPage() && o.Path != "/jobs/{id}" && seen.seen[o.String()][http.StatusSeeOther] == 0 {
+		if o.Method == http.MethodPost && o.IsPage() && o.Path != "/jobs/{id}" &&
+			seen.seen[o.String()][http.StatusSeeOther] == 0 {
 			t.Errorf("nobody has sent the form of %s: %v", o, seen.seen[o.String()])
 		}
 	}
@@ -249,8 +261,11 @@ func TestASecretIsShownToItsSessionOnly(t *testing.T) {
 	b, other := staffIn(w, "admin", "admin-password"), staffIn(w, "admin", "admin-password")
 	page := w.open.Base + "/admin/ui/clients"
 	b.visit(page)
-	b.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	b.submit("do", "add", "name", "An app", "id", "an-app", "kind", "confidential-symmetric", "redirects", "https://app.example.org/cb", "scope", "patient/$ehi-export")
+	b.http.CheckRedirect = func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}
+	b.submit("do", "add", "name", "An app", "id", "an-app", "kind", "confidential-symmetric",
+		"redirects", "https://app.example.org/cb", "scope", "patient/$ehi-export")
 	if b.code != http.StatusSeeOther || b.at.String() != page || b.page != "" {
 		t.Fatalf("%d to %s: %s", b.code, b.at, b.page)
 	}
@@ -260,7 +275,9 @@ func TestASecretIsShownToItsSessionOnly(t *testing.T) {
 	}
 	for _, c := range b.http.Jar.Cookies(at) {
 		if c.Name == "ehi_flash" {
-			other.http.Jar.SetCookies(at, []*http.Cookie{{Name: c.Name, Value: c.Value, Path: at.Path}})
+			other.http.Jar.SetCookies(at, []*http.Cookie{
+				{Name: c.Name, Value: c.Value, Path: at.Path},
+			})
 		}
 	}
 	other.visit(page)
@@ -284,7 +301,10 @@ func (w *world) expire(b *browser, tokens bool) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	of := map[string]subject.Kind{"sid": subject.KindOf("admin"), "ehi_patient": subject.KindOf("patient")}
+	of := map[string]subject.Kind{
+		"sid":         subject.KindOf("admin"),
+		"ehi_patient": subject.KindOf("patient"),
+	}
 	if tokens {
 		b.ageTokens(at)
 	}
@@ -302,7 +322,9 @@ func (b *browser) ageTokens(at *url.URL) {
 	for _, c := range b.http.Jar.Cookies(at) {
 		if strings.HasSuffix(c.Name, "_csrf") {
 			token, _, _ := strings.Cut(c.Value, ".")
-			b.http.Jar.SetCookies(at, []*http.Cookie{{Name: c.Name, Value: token + ".1." + token, Path: "/"}})
+			b.http.Jar.SetCookies(at, []*http.Cookie{
+				{Name: c.Name, Value: token + ".1." + token, Path: "/"},
+			})
 		}
 	}
 }
@@ -328,11 +350,43 @@ func TestWhatAdministratorsTypeOutlastsTheirSession(t *testing.T) {
 			fill       []string
 			has        []string
 		}{
-			{"/jobs/" + j.ID, "", []string{"do", "reject", "reason", "half a reason"}, []string{`value="half a reason"`, j.ID}},
-			{"/jobs/" + j.ID, "/admin/ui/jobs/" + j.ID + "/delete", nil, []string{j.ID, "Nothing was sent"}},
-			{"/jobs?do=reject&job=" + j.ID, "", []string{"reason", "of them all"}, []string{`value="of them all"`, "Reject 1 export?"}},
-			{"/jobs?q=a", "/admin/ui/jobs", []string{"do", "approve", "job", j.ID}, []string{"Approve 1 export?"}},
-			{"/clients", "", []string{"do", "add", "name", "An app", "kind", "confidential-symmetric", "redirects", "https://x.example/cb", "scope", "patient/$ehi-export"}, []string{`value="An app"`, ">https://x.example/cb</textarea>", "<option selected>confidential-symmetric"}},
+			{
+				"/jobs/" + j.ID,
+				"",
+				[]string{"do", "reject", "reason", "half a reason"},
+				[]string{`value="half a reason"`, j.ID},
+			},
+			{
+				"/jobs/" + j.ID,
+				"/admin/ui/jobs/" + j.ID + "/delete",
+				nil,
+				[]string{j.ID, "Nothing was sent"},
+			},
+			{
+				"/jobs?do=reject&job=" + j.ID,
+				"",
+				[]string{"reason", "of them all"},
+				[]string{`value="of them all"`, "Reject 1 export?"},
+			},
+			{
+				"/jobs?q=a",
+				"/admin/ui/jobs",
+				[]string{"do", "approve", "job", j.ID},
+				[]string{"Approve 1 export?"},
+			},
+			{
+				"/clients",
+				"",
+				[]string{
+					"do", "add", "name", "An app", "kind", "confidential-symmetric", "redirects",
+					"https://x.example/cb", "scope", "patient/$ehi-export",
+				},
+				[]string{
+					`value="An app"`,
+					">https://x.example/cb</textarea>",
+					"<option selected>confidential-symmetric",
+				},
+			},
 			{
 				"/accounts", "/admin/ui/accounts",
 				[]string{
@@ -388,7 +442,8 @@ func TestWhatAdministratorsTypeOutlastsTheirSession(t *testing.T) {
 	b.submit("do", "reject", "reason", "too late")
 	b.sees(200, "open for too long", `value="too late"`)
 	w.expire(b, false)
-	b.forge(ui+"/jobs/"+j.ID, "https://evil.example/", url.Values{"do": {"approve"}, "reason": {"planted"}, "_csrf": {token}}.Encode())
+	b.forge(ui+"/jobs/"+j.ID, "https://evil.example/",
+		url.Values{"do": {"approve"}, "reason": {"planted"}, "_csrf": {token}}.Encode())
 	b.sees(200, "Sign in")
 	b.submit("username", "ada", "password", "four plain words here")
 	b.sees(200, j.ID)
@@ -427,7 +482,8 @@ func TestEHI7AnOpenFormIsItsPatientsAlone(t *testing.T) {
 		t.Fatalf("a form without a session was taken: %+v, %v", got, err)
 	}
 	b.submit("patient", p, "password", "any")
-	b.sees(200, "all of them", `name="p.labs" value="on" aria-describedby="p-labs-hint p-labs-count" checked`)
+	b.sees(200, "all of them",
+		`name="p.labs" value="on" aria-describedby="p-labs-hint p-labs-count" checked`)
 	b.submit("p.labs", "on")
 	b.sees(200, "Your request")
 	w.wait(j.ID, ehi.Retrieved)
@@ -442,7 +498,10 @@ func TestWhatPatientsChooseOutlastsTheirSession(t *testing.T) {
 	b := newBrowser(t)
 	b.visit(w.open.Base + "/jobs/" + j.ID + "/customize?redirect=http%3A%2F%2Fapp.example%2Fdone")
 	b.submit("patient", p, "password", "any")
-	chosen := []string{"p.labs", "on", "p.labs.from", "2015-01-01", "p.labs.notes", "all of them", "a.genetic", "on", "a.genetic.text", "BRCA", "interaction", "expired"}
+	chosen := []string{
+		"p.labs", "on", "p.labs.from", "2015-01-01", "p.labs.notes", "all of them", "a.genetic",
+		"on", "a.genetic.text", "BRCA", "interaction", "expired",
+	}
 	w.expire(b, true)
 	before := *b
 	b.submit(chosen...)
@@ -470,7 +529,14 @@ func TestWhatPatientsChooseOutlastsTheirSession(t *testing.T) {
 	w.wait(j.ID, ehi.Retrieved)
 
 	// Consent, cancelling a request, and sign-in.
-	q := url.Values{"response_type": {"code"}, "client_id": {client.ClientID}, "redirect_uri": {"http://app.example/cb"}, "scope": {"patient/$ehi-export"}, "state": {"s"}, "aud": {w.open.Base + "/fhir"}}
+	q := url.Values{
+		"response_type": {"code"},
+		"client_id":     {client.ClientID},
+		"redirect_uri":  {"http://app.example/cb"},
+		"scope":         {"patient/$ehi-export"},
+		"state":         {"s"},
+		"aud":           {w.open.Base + "/fhir"},
+	}
 	for _, tokens := range []bool{false, true} {
 		for page, back := range map[string]string{"/authorize-app?" + q.Encode(): "Allow access?",
 			"/my/requests/" + j.ID: "Yes, cancel this request"} {
@@ -510,7 +576,8 @@ func TestStrangersLeaveLittle(t *testing.T) {
 	send := func(reason string) bool {
 		t.Helper()
 		b.visit(login)
-		b.forge(w.open.Base+"/admin/ui/jobs/x", login, url.Values{"_csrf": {b.field("_csrf")}, "do": {"approve"}, "reason": {reason}}.Encode())
+		b.forge(w.open.Base+"/admin/ui/jobs/x", login,
+			url.Values{"_csrf": {b.field("_csrf")}, "do": {"approve"}, "reason": {reason}}.Encode())
 		b.sees(200, "Sign in")
 		return strings.Contains(b.page, "what you typed is there again")
 	}

@@ -34,8 +34,9 @@ const (
 	patientPassword = "a password of a patient"
 	appRedirect     = "https://app.example/cb"
 	webRedirect     = "https://web.example/cb"
-	appScope        = "patient/$ehi-export patient/*.rs launch/patient openid fhirUser offline_access"
-	verifier        = "a-verifier-of-at-least-forty-three-characters-x"
+	appScope        = "patient/$ehi-export patient/*.rs launch/patient openid fhirUser " +
+		"offline_access"
+	verifier = "a-verifier-of-at-least-forty-three-characters-x"
 )
 
 // production is a server in production mode, over TLS. It has a public application (app), one
@@ -63,7 +64,8 @@ func freeAddr(t *testing.T) string {
 // productionConfig returns a configuration that is valid in production mode.
 func productionConfig(t *testing.T) node.Config {
 	cfg := config()
-	cfg.Mode, cfg.AdminUser, cfg.AdminPassword, cfg.SandboxSecret = "production", "root", adminPassword, ""
+	cfg.Mode, cfg.AdminUser, cfg.AdminPassword, cfg.SandboxSecret =
+		"production", "root", adminPassword, ""
 	cfg.RequireSecondFactor = new(false) // the tests of second factors set it
 	cfg.TLSCert, cfg.TLSKey = certtest.SelfSigned(t, t.TempDir(), time.Now().Add(24*time.Hour))
 	cfg.Addr = freeAddr(t)
@@ -89,7 +91,9 @@ func (c *stoppedClock) stop() (goOn func()) {
 	return func() { c.at.Store(nil) }
 }
 
-func startProduction(t *testing.T, change func(*node.Config), options ...func(*node.Options)) *production {
+func startProduction(
+	t *testing.T, change func(*node.Config), options ...func(*node.Options),
+) *production {
 	t.Helper()
 	data := threePatients(t)
 	cfg := productionConfig(t)
@@ -142,17 +146,48 @@ func (p *production) register(keys string) {
 	if p.svcKeys, err = auth.SandboxKeys(keys); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = p.admin.AddClient(ctx, auth.Client{ID: "app", Name: "An application", RedirectURIs: []string{appRedirect, "http://127.0.0.1/cb"}, MaySkipForm: true, MaySkipReview: true, RedirectOrigins: []string{"https://portal.example"}, Scope: appScope})
+	_, _, err = p.admin.AddClient(ctx, auth.Client{
+		ID:              "app",
+		Name:            "An application",
+		RedirectURIs:    []string{appRedirect, "http://127.0.0.1/cb"},
+		MaySkipForm:     true,
+		MaySkipReview:   true,
+		RedirectOrigins: []string{"https://portal.example"},
+		Scope:           appScope,
+	})
 	if err == nil {
-		_, p.secrets["web"], err = p.admin.AddClient(ctx, auth.Client{ID: "web", Name: "A web site", Kind: auth.Symmetric, RedirectURIs: []string{webRedirect}, Scope: appScope})
+		_, p.secrets["web"], err = p.admin.AddClient(ctx, auth.Client{
+			ID:           "web",
+			Name:         "A web site",
+			Kind:         auth.Symmetric,
+			RedirectURIs: []string{webRedirect},
+			Scope:        appScope,
+		})
 	}
 	if err == nil {
-		_, p.secrets["gate"], err = p.admin.AddClient(ctx, auth.Client{ID: "gate", Name: "A gateway", Kind: auth.Symmetric, Introspect: true})
+		_, p.secrets["gate"], err = p.admin.AddClient(ctx, auth.Client{
+			ID:         "gate",
+			Name:       "A gateway",
+			Kind:       auth.Symmetric,
+			Introspect: true,
+		})
 	}
 	if err == nil {
-		_, _, err = p.admin.AddClient(ctx, auth.Client{ID: "svc", Name: "A service", Kind: auth.Asymmetric, Scope: "system/*.rs system/$ehi-export", JWKS: publicKeys(t, p.svcKeys)})
+		_, _, err = p.admin.AddClient(ctx, auth.Client{
+			ID:    "svc",
+			Name:  "A service",
+			Kind:  auth.Asymmetric,
+			Scope: "system/*.rs system/$ehi-export",
+			JWKS:  publicKeys(t, p.svcKeys),
+		})
 	}
-	for _, a := range []auth.Account{{Name: "ann", Patient: p.ann}, {Name: "bob", Patient: p.bob}, {Name: "vera", Role: auth.Viewer}, {Name: "rita", Role: auth.Reviewer}, {Name: "ada", Role: auth.Admin}} {
+	for _, a := range []auth.Account{
+		{Name: "ann", Patient: p.ann},
+		{Name: "bob", Patient: p.bob},
+		{Name: "vera", Role: auth.Viewer},
+		{Name: "rita", Role: auth.Reviewer},
+		{Name: "ada", Role: auth.Admin},
+	} {
 		password := staffPassword
 		if a.Patient != "" {
 			password = patientPassword
@@ -181,8 +216,17 @@ func (p *production) cert() string { return p.node.Config().TLSCert }
 func (p *production) request(id string, change ...string) url.Values {
 	h := sha256.Sum256([]byte(verifier))
 	redirect := map[string]string{"app": appRedirect, "web": webRedirect}[id]
-	q := url.Values{"response_type": {"code"}, "client_id": {id}, "redirect_uri": {redirect}, "scope": {appScope}, "state": {"a state"}, "nonce": {"a nonce"}, "aud": {p.open.Base + "/fhir"},
-		"code_challenge": {base64.RawURLEncoding.EncodeToString(h[:])}, "code_challenge_method": {"S256"}}
+	q := url.Values{
+		"response_type":         {"code"},
+		"client_id":             {id},
+		"redirect_uri":          {redirect},
+		"scope":                 {appScope},
+		"state":                 {"a state"},
+		"nonce":                 {"a nonce"},
+		"aud":                   {p.open.Base + "/fhir"},
+		"code_challenge":        {base64.RawURLEncoding.EncodeToString(h[:])},
+		"code_challenge_method": {"S256"},
+	}
 	return changed(q, change)
 }
 
@@ -206,7 +250,8 @@ func (p *production) code(account string, request url.Values) string {
 	b.sees(200, "Allow access?")
 	b.submit("decision", "allow")
 	code := b.at.Query().Get("code")
-	if code == "" || b.at.Query().Get("iss") != p.open.Base || b.at.Query().Get("state") != request.Get("state") {
+	if code == "" || b.at.Query().Get("iss") != p.open.Base ||
+		b.at.Query().Get("state") != request.Get("state") {
 		p.t.Fatalf("back at the application: %s", b.at)
 	}
 	return code
@@ -215,7 +260,8 @@ func (p *production) code(account string, request url.Values) string {
 // post sends a form.
 func (p *production) post(path string, form url.Values, header ...string) *client.Answer {
 	p.t.Helper()
-	a, err := p.open.Do(p.t.Context(), "POST", path, strings.NewReader(form.Encode()), append([]string{"Content-Type", "application/x-www-form-urlencoded"}, header...)...)
+	a, err := p.open.Do(p.t.Context(), "POST", path, strings.NewReader(form.Encode()),
+		append([]string{"Content-Type", "application/x-www-form-urlencoded"}, header...)...)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -225,7 +271,13 @@ func (p *production) post(path string, form url.Values, header ...string) *clien
 // redemption returns the token request for a code.
 func (p *production) redemption(id, code string, change ...string) url.Values {
 	redirect := map[string]string{"app": appRedirect, "web": webRedirect}[id]
-	f := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {redirect}, "client_id": {id}, "code_verifier": {verifier}}
+	f := url.Values{
+		"grant_type":    {"authorization_code"},
+		"code":          {code},
+		"redirect_uri":  {redirect},
+		"client_id":     {id},
+		"code_verifier": {verifier},
+	}
 	if id == "web" {
 		f.Set("client_secret", p.secrets["web"])
 	}
@@ -298,7 +350,8 @@ func TestProductionModeServesTheWholeFlowOverTLS(t *testing.T) {
 		p.want(p.do(pat, "GET", "/fhir/Patient/"+p.ann), 200, `"id":"`+p.ann+`"`)
 		j := p.kickOff(pat, "", p.ann, nil)
 		b := p.person()
-		b.visit(p.open.Base + "/jobs/" + j.ID + "/customize?_patient=" + p.ann + "&redirect=https%3A%2F%2Fportal.example%2Fdone")
+		b.visit(p.open.Base + "/jobs/" + j.ID + "/customize?_patient=" + p.ann +
+			"&redirect=https%3A%2F%2Fportal.example%2Fdone")
 		b.sees(200, "Sign in")
 		b.submit("username", "ann", "password", patientPassword)
 		b.sees(200, "Choose what to share")
@@ -308,19 +361,26 @@ func TestProductionModeServesTheWholeFlowOverTLS(t *testing.T) {
 		}
 		p.wait(j.ID, ehi.Retrieved)
 		rita, ada := p.staff("rita"), p.staff("ada")
-		if job, err := rita.Act(t.Context(), j.ID, "approve"); err != nil || job.Status != ehi.Retrieved {
+		job, err := rita.Act(t.Context(), j.ID, "approve")
+		if err != nil || job.Status != ehi.Retrieved {
 			t.Fatalf("one approval: %+v, %v", job, err)
 		}
-		if _, err := rita.Act(t.Context(), j.ID, "approve"); err == nil || !strings.Contains(err.Error(), "second administrator") {
+		_, err = rita.Act(t.Context(), j.ID, "approve")
+		if err == nil || !strings.Contains(err.Error(), "second administrator") {
 			t.Errorf("approved twice by one: %v", err)
 		}
-		if job, err := ada.Act(t.Context(), j.ID, "approve"); err != nil || job.Status != ehi.Approved {
+		if job, err := ada.Act(t.Context(), j.ID, "approve"); err != nil ||
+			job.Status != ehi.Approved {
 			t.Fatalf("two approvals: %+v, %v", job, err)
 		}
 		if out, _ := p.download(pat, p.manifest(pat, j)); len(out) == 0 {
 			t.Error("nothing was exported")
 		}
-		form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {got.RefreshToken}, "client_id": {id}}
+		form := url.Values{
+			"grant_type":    {"refresh_token"},
+			"refresh_token": {got.RefreshToken},
+			"client_id":     {id},
+		}
 		if id == "web" {
 			form.Set("client_secret", p.secrets["web"])
 		}
@@ -328,7 +388,8 @@ func TestProductionModeServesTheWholeFlowOverTLS(t *testing.T) {
 		again := p.open.WithToken(renewed.AccessToken)
 		p.want(p.do(again, "GET", j.StatusURL), 200, "")
 		b.visit(p.open.Base + "/my/applications")
-		b.sees(200, "Apps with access", map[string]string{"app": "An application", "web": "A web site"}[id])
+		b.sees(200, "Apps with access",
+			map[string]string{"app": "An application", "web": "A web site"}[id])
 		b.submit()
 		b.sees(200, "No apps have access")
 		p.want(p.do(again, "GET", j.StatusURL), 401, "Invalid token")
@@ -355,7 +416,9 @@ func (p *production) auditTells() {
 					Network struct{ Address string }
 				}
 			}
-			if err := json.Unmarshal([]byte(line), &e); err != nil || e.ResourceType != "AuditEvent" || e.Agent[0].Network.Address != "127.0.0.1" {
+			err := json.Unmarshal([]byte(line), &e)
+			if err != nil || e.ResourceType != "AuditEvent" ||
+				e.Agent[0].Network.Address != "127.0.0.1" {
 				t.Fatalf("%s: %v", line, err)
 			}
 			actions = append(actions, e.Subtype[0].Code+" by "+e.Agent[0].Name)
@@ -363,15 +426,22 @@ func (p *production) auditTells() {
 		return actions
 	}
 	await(t, "the trail", func() bool { return len(read("action=withdraw")) == 2 })
-	if told := read("patient=" + p.ann + "&action=disclose"); fmt.Sprint(told) != fmt.Sprint([]string{"disclose by patient " + p.ann, "disclose by patient " + p.ann}) {
+	told := read("patient=" + p.ann + "&action=disclose")
+	if fmt.Sprint(told) != fmt.Sprint([]string{"disclose by patient " +
+		p.ann, "disclose by patient " + p.ann}) {
 		t.Errorf("the accounting of disclosures: %v", told)
 	}
 	if told := read("action=disclose&patient=" + p.bob); len(told) != 0 {
 		t.Errorf("of another patient: %v", told)
 	}
 	all := strings.Join(read("limit=0"), "\n")
-	for _, want := range []string{"log-in by patient " + p.ann, "authorize by patient " + p.ann, "token by client app", "token by client web", "kick-off by patient " + p.ann, "form by patient " + p.ann,
-		"approve by admin rita", "approve by admin ada", "disclose by patient " + p.ann, "withdraw by patient " + p.ann, "read by patient " + p.ann, "administrate by admin root", "log-in by admin root"} {
+	for _, want := range []string{
+		"log-in by patient " + p.ann, "authorize by patient " + p.ann, "token by client app",
+		"token by client web", "kick-off by patient " + p.ann, "form by patient " + p.ann,
+		"approve by admin rita", "approve by admin ada", "disclose by patient " + p.ann,
+		"withdraw by patient " + p.ann, "read by patient " + p.ann, "administrate by admin root",
+		"log-in by admin root",
+	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("the trail lacks %q:\n%s", want, all)
 		}
@@ -389,20 +459,29 @@ func (p *production) auditTells() {
 func TestProductionModeSaysAllThatIsWrong(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.Mode, cfg.Open, cfg.PatientLogin, cfg.RegistrationToken, cfg.Source, cfg.NATSListen = "production", true, "picker", "short", "synthetic:patients=3", "127.0.0.1:0"
+	cfg.Mode, cfg.Open, cfg.PatientLogin, cfg.RegistrationToken, cfg.Source, cfg.NATSListen =
+		"production", true, "picker", "short", "synthetic:patients=3", "127.0.0.1:0"
 	_, err := node.Open(t.Context(), cfg, t.TempDir(), discard, node.Options{})
-	for _, reason := range []string{"--base-url", "--tls-cert", "--admin-password is the default", "--open", "--patient-login picker", "--registration-token", "--source synthetic", "--nats-listen", "there is no administrator"} {
+	for _, reason := range []string{
+		"--base-url", "--tls-cert", "--admin-password is the default", "--open",
+		"--patient-login picker", "--registration-token", "--source synthetic", "--nats-listen",
+		"there is no administrator",
+	} {
 		if err == nil || !strings.Contains(err.Error(), reason) {
 			t.Errorf("it does not say %q: %v", reason, err)
 		}
 	}
 	cfg = productionConfig(t)
 	cfg.AdminPassword = ""
-	if _, err := node.Open(t.Context(), cfg, t.TempDir(), discard, node.Options{}); err == nil || !strings.Contains(err.Error(), "there is no administrator") || strings.Count(err.Error(), "\n") != 1 {
+	_, err = node.Open(t.Context(), cfg, t.TempDir(), discard, node.Options{})
+	if err == nil || !strings.Contains(err.Error(), "there is no administrator") ||
+		strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("without an administrator: %v", err)
 	}
 	cfg.AdminPassword = "short"
-	if _, err := node.Open(t.Context(), cfg, t.TempDir(), discard, node.Options{}); err == nil || !strings.Contains(err.Error(), "--admin-password: A password has at least 12") {
+	_, err = node.Open(t.Context(), cfg, t.TempDir(), discard, node.Options{})
+	if err == nil ||
+		!strings.Contains(err.Error(), "--admin-password: A password has at least 12") {
 		t.Errorf("a short password: %v", err)
 	}
 }
@@ -412,12 +491,19 @@ func TestProductionModeHasNothingOfTheSandbox(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, nil)
 	q := p.request("app", "client_id", client.ClientID, "_patient", p.ann, "_auth_success", "1")
-	p.want(p.do(p.open, "GET", "/auth/authorize?"+q.Encode()), 400, `Invalid \"client_id\" parameter`)
-	p.want(p.post("/auth/token", url.Values{"grant_type": {"client_credentials"}, "client_id": {client.ClientID}, "client_secret": {"test_client_secret"}, "scope": {"system/*.rs"}}), 401, "invalid_client")
+	p.want(p.do(p.open, "GET", "/auth/authorize?"+q.Encode()), 400,
+		`Invalid \"client_id\" parameter`)
+	p.want(p.post("/auth/token", url.Values{
+		"grant_type":    {"client_credentials"},
+		"client_id":     {client.ClientID},
+		"client_secret": {"test_client_secret"},
+		"scope":         {"system/*.rs"},
+	}), 401, "invalid_client")
 	if _, err := p.open.AdminLogin(t.Context(), "admin", "admin-password"); err == nil {
 		t.Error("the sandbox's administrator logs in")
 	}
-	a := p.do(p.open, "GET", "/auth/authorize?"+p.request("app", "_patient", p.ann, "_auth_success", "1").Encode())
+	a := p.do(p.open, "GET",
+		"/auth/authorize?"+p.request("app", "_patient", p.ann, "_auth_success", "1").Encode())
 	if a.Status != 302 || !strings.HasPrefix(a.Header.Get("Location"), "/authorize-app?") {
 		t.Errorf("the shortcut leads to %q", a.Header.Get("Location"))
 	}
@@ -433,7 +519,9 @@ func TestProductionModeHasNothingOfTheSandbox(t *testing.T) {
 		t.Error("the front page speaks of a sandbox")
 	}
 	for _, path := range []string{"/", "/docs/api"} {
-		if a := p.do(p.open, "GET", path); strings.Contains(string(a.Body), "test_client") || strings.Contains(string(a.Body), "console.js") {
+		a := p.do(p.open, "GET", path)
+		if strings.Contains(string(a.Body), "test_client") ||
+			strings.Contains(string(a.Body), "console.js") {
 			t.Errorf("%s offers the sandbox's client", path)
 		}
 	}

@@ -50,13 +50,17 @@ func openProvider(t *testing.T) *smallProvider {
 		"nora": "ehi-reviewers", "adam": "ehi-admins",
 	}}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
-		base := p.server.URL
-		p.say(w, map[string]any{
-			"issuer": base, "authorization_endpoint": base + "/auth", "token_endpoint": base + "/token", "jwks_uri": base + "/jwks",
-			"authorization_response_iss_parameter_supported": true,
+	mux.HandleFunc("GET /.well-known/openid-configuration",
+		func(w http.ResponseWriter, _ *http.Request) {
+			base := p.server.URL
+			p.say(w, map[string]any{
+				"issuer":                 base,
+				"authorization_endpoint": base + "/auth",
+				"token_endpoint":         base + "/token",
+				"jwks_uri":               base + "/jwks",
+				"authorization_response_iss_parameter_supported": true,
+			})
 		})
-	})
 	mux.HandleFunc("GET /jwks", func(w http.ResponseWriter, _ *http.Request) {
 		public, err := jwk.PublicKeyOf(p.key)
 		if err != nil {
@@ -70,7 +74,8 @@ func openProvider(t *testing.T) *smallProvider {
 		to := html.EscapeString(p.signsIn("nora", p.server.URL+r.URL.String()))
 		// its test reports it
 		_, _ = w.Write([]byte(
-			`<!doctype html><link rel="icon" href="data:,"><title>provider</title><p><a id="nora" href="` +
+			`<!doctype html><link rel="icon" href="data:,"><title>provider</title><p><a ` +
+				`id="nora" href="` +
 				to + `">Nora</a>`))
 	})
 	mux.HandleFunc("POST /token", p.token)
@@ -101,7 +106,11 @@ func (p *smallProvider) signsIn(name, address string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.codes[code] = asked
-	return asked.Get("redirect_uri") + "?" + url.Values{"code": {code}, "state": {asked.Get("state")}, "iss": {p.server.URL}}.Encode()
+	return asked.Get("redirect_uri") + "?" + url.Values{
+		"code":  {code},
+		"state": {asked.Get("state")},
+		"iss":   {p.server.URL},
+	}.Encode()
 }
 
 // gives changes a person's claim; "" for none.
@@ -124,8 +133,11 @@ func (p *smallProvider) token(w http.ResponseWriter, r *http.Request) {
 	}
 	now := time.Now()
 	claims, err := json.Marshal(map[string]any{
-		"iss": p.server.URL, "sub": asked.Get("sub"), "aud": asked.Get("client_id"), "nonce": asked.Get("nonce"),
-		"exp": now.Add(time.Minute).Unix(), "iat": now.Unix(), "auth_time": now.Unix(),
+		"iss":   p.server.URL,
+		"sub":   asked.Get("sub"),
+		"aud":   asked.Get("client_id"),
+		"nonce": asked.Get("nonce"),
+		"exp":   now.Add(time.Minute).Unix(), "iat": now.Unix(), "auth_time": now.Unix(),
 		"roles": p.roles[asked.Get("sub")],
 	})
 	if err != nil {
@@ -135,7 +147,11 @@ func (p *smallProvider) token(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		p.t.Error(err)
 	}
-	p.say(w, map[string]any{"access_token": "of no use", "token_type": "Bearer", "id_token": string(id)})
+	p.say(w, map[string]any{
+		"access_token": "of no use",
+		"token_type":   "Bearer",
+		"id_token":     string(id),
+	})
 }
 
 // toProvider begins a sign-in with the provider in a browser, and returns the provider's

@@ -20,14 +20,16 @@ import (
 // kick kicks off an export of a patient.
 func (w *world) kick(c *client.Client, base, patient string) *client.Answer {
 	w.t.Helper()
-	return w.do(c, "POST", base+"/fhir/Patient/"+patient+"/$ehi-export", "Accept", "application/fhir+json")
+	return w.do(c, "POST", base+"/fhir/Patient/"+patient+"/$ehi-export", "Accept",
+		"application/fhir+json")
 }
 
 // usedUp requires that a response is the refusal by a quota.
 func (w *world) usedUp(a *client.Answer, quota string) {
 	w.t.Helper()
 	w.want(a, http.StatusTooManyRequests, "The quota "+quota+" is used up")
-	if !strings.Contains(string(a.Body), `"resourceType":"OperationOutcome"`) || a.Header.Get("Retry-After") == "" {
+	if !strings.Contains(string(a.Body), `"resourceType":"OperationOutcome"`) ||
+		a.Header.Get("Retry-After") == "" {
 		w.t.Errorf("%v %s", a.Header, a.Body)
 	}
 }
@@ -68,7 +70,8 @@ func TestQuotasOfKickOffsAndExports(t *testing.T) {
 				}
 				w.want(w.kick(w.patient(others[1].ID), c.base, others[1].ID), status, "")
 				metrics := string(w.do(w.open, "GET", "/metrics").Body)
-				if !strings.Contains(metrics, `ehi_quota_refused_total{quota="`+c.quota+`"}`) || !strings.Contains(metrics, `ehi_quota_use_ratio{quota="`+c.quota+`"}`) {
+				if !strings.Contains(metrics, `ehi_quota_refused_total{quota="`+c.quota+`"}`) ||
+					!strings.Contains(metrics, `ehi_quota_use_ratio{quota="`+c.quota+`"}`) {
 					t.Errorf("no metrics of %s", c.quota)
 				}
 			})
@@ -171,7 +174,8 @@ func TestSimultaneousKickOffsKeepWithinStoredBytes(t *testing.T) {
 		jobs = map[string]string{} // by patient
 		for _, p := range list {
 			all.Go(func() {
-				a, err := asking[p.ID].Do(t.Context(), "POST", "/no-form/fhir/Patient/"+p.ID+"/$ehi-export", nil)
+				a, err := asking[p.ID].Do(t.Context(), "POST",
+					"/no-form/fhir/Patient/"+p.ID+"/$ehi-export", nil)
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
@@ -180,7 +184,8 @@ func TestSimultaneousKickOffsKeepWithinStoredBytes(t *testing.T) {
 				case a.Status == http.StatusAccepted:
 					accepted += size(p.ID)
 					jobs[p.ID] = a.Header.Get("Content-Location")
-				case a.Status != http.StatusTooManyRequests || !strings.Contains(string(a.Body), "client-bytes"):
+				case a.Status != http.StatusTooManyRequests ||
+					!strings.Contains(string(a.Body), "client-bytes"):
 					t.Errorf("%d %s", a.Status, a.Body)
 				}
 			})
@@ -191,7 +196,8 @@ func TestSimultaneousKickOffsKeepWithinStoredBytes(t *testing.T) {
 	for round := range 3 {
 		n, jobs := kickOffs()
 		if n > cfg.ClientBytes || len(jobs) < 2 {
-			t.Errorf("round %d: %d exports of %d bytes begin, where %d may be stored", round, len(jobs), n, cfg.ClientBytes)
+			t.Errorf("round %d: %d exports of %d bytes begin, where %d may be stored", round,
+				len(jobs), n, cfg.ClientBytes)
 		}
 		for patient, job := range jobs {
 			if err := asking[patient].Delete(t.Context(), job); err != nil {
@@ -242,7 +248,12 @@ func TestSlowConnectionsHoldUpNobody(t *testing.T) {
 	polled := w.poll(t.Context(), pat, j, "Prefer", "wait=60")
 	held(t, 1)
 
-	starts := []string{"", "GET /fhir/metadata HTTP/1.1\r\nHost: x\r\nX-Slow: ", "POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ngrant"}
+	starts := []string{
+		"",
+		"GET /fhir/metadata HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+		"POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Type: " +
+			"application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ngrant",
+	}
 	var slow []net.Conn
 	defer func() {
 		for _, c := range slow {
@@ -269,10 +280,14 @@ func TestSlowConnectionsHoldUpNobody(t *testing.T) {
 	if served != 20 {
 		t.Errorf("%d of 20 clients were served", served)
 	}
-	if _, err := w.node.Bus.Jobs.Update(t.Context(), j.ID, func(j *ehi.Job) error { return j.Fail("on purpose", time.Now()) }); err != nil {
+	_, err := w.node.Bus.Jobs.Update(t.Context(), j.ID, func(j *ehi.Job) error {
+		return j.Fail("on purpose", time.Now())
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if a := answerOf(t, polled); a.Status != 500 || !strings.Contains(string(a.Body), "on purpose") {
+	a := answerOf(t, polled)
+	if a.Status != 500 || !strings.Contains(string(a.Body), "on purpose") {
 		t.Errorf("the held poll: %d %s", a.Status, a.Body)
 	}
 }

@@ -35,7 +35,8 @@ func TestTheClientsPageWorksAsWritten(t *testing.T) {
 		"202 Accepted", "patient-interaction", `"status":"approved"`,
 		"attachments.DocumentReference.ndjson", "Observation.ndjson", "Encounter.ndjson",
 		"Call us about the second visit.", `"withheld"`, "}404\n", `"transactionTime"`,
-		`"request":"` + documented + `/fhir/Patient/$export?_type=Patient,Observation"`, `"count":5`,
+		`"request":"` + documented + `/fhir/Patient/$export?_type=Patient,Observation"`,
+		`"count":5`,
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the output lacks %q:\n%s", want, out)

@@ -14,7 +14,8 @@ import (
 )
 
 type doer interface {
-	Do(ctx context.Context, method, target string, body io.Reader, header ...string) (*client.Answer, error)
+	Do(ctx context.Context, method, target string, body io.Reader,
+		header ...string) (*client.Answer, error)
 }
 
 // B1: the patient's application and backend services can read a Binary, as a resource or as its
@@ -31,7 +32,8 @@ func TestABinaryIsReadByItsPatientAlone(t *testing.T) {
 {"resourceType":"Binary","id":"odd","securityContext":{"reference":"Patient/pa"},"contentType":"x\r\ny","data":"eA=="}
 {"resourceType":"Binary","id":"empty","securityContext":{"reference":"Patient/pa"}}
 `)
-	owner, other, service, narrow := w.patient("pa"), w.patient("pb"), w.service("system/*.rs"), w.service("system/Patient.rs")
+	owner, other, service, narrow :=
+		w.patient("pa"), w.patient("pb"), w.service("system/*.rs"), w.service("system/Patient.rs")
 	const fhirJSON, html = "application/fhir+json", "text/html"
 	for _, x := range []struct {
 		name, id, accept string
@@ -42,7 +44,10 @@ func TestABinaryIsReadByItsPatientAlone(t *testing.T) {
 		{"content by its type", "note", html, 200, html, "<p>hello</p>"},
 		{"resource", "note", fhirJSON, 200, fhirJSON, `"data":"PHA+aGVsbG88L3A+"`},
 		{"content by weight", "note", fhirJSON + ";q=0.1, " + html, 200, html, "<p>hello</p>"},
-		{"resource by weight", "note", fhirJSON + ", " + html + ";q=0.1", 200, fhirJSON, `"data":"PHA`},
+		{
+			"resource by weight", "note", fhirJSON + ", " + html + ";q=0.1", 200, fhirJSON,
+			`"data":"PHA`,
+		},
 		{"no resource", "note", fhirJSON + ";q=0, */*", 200, html, "<p>hello</p>"},
 		{"FHIR's XML", "note", "application/fhir+xml", 406, fhirJSON, "Unsupported value"},
 		{"an odd type", "odd", "*/*", 200, "application/octet-stream", "x"},
@@ -50,14 +55,18 @@ func TestABinaryIsReadByItsPatientAlone(t *testing.T) {
 		{"absent", "absent", "*/*", 404, fhirJSON, "Binary not found"},
 	} {
 		for who, c := range map[string]doer{"the patient": owner, "a service": service} {
-			a, err := c.Do(t.Context(), http.MethodGet, "/fhir/Binary/"+x.id, nil, "Accept", x.accept)
+			a, err := c.Do(t.Context(), http.MethodGet, "/fhir/Binary/"+x.id, nil, "Accept",
+				x.accept)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if a.Status != x.status || !strings.HasPrefix(a.Header.Get("Content-Type"), x.mime) || !strings.Contains(string(a.Body), x.body) {
-				t.Errorf("%s for %s: %d %s %s", x.name, who, a.Status, a.Header.Get("Content-Type"), a.Body)
+			if a.Status != x.status || !strings.HasPrefix(a.Header.Get("Content-Type"), x.mime) ||
+				!strings.Contains(string(a.Body), x.body) {
+				t.Errorf("%s for %s: %d %s %s", x.name, who, a.Status, a.Header.Get("Content-Type"),
+					a.Body)
 			}
-			if x.status == 200 && x.mime != fhirJSON && !strings.HasPrefix(a.Header.Get("Content-Disposition"), "attachment") {
+			if x.status == 200 && x.mime != fhirJSON &&
+				!strings.HasPrefix(a.Header.Get("Content-Disposition"), "attachment") {
 				t.Errorf("%s for %s can run: %v", x.name, who, a.Header)
 			}
 		}
@@ -65,13 +74,19 @@ func TestABinaryIsReadByItsPatientAlone(t *testing.T) {
 	for who, c := range map[string]struct {
 		doer
 		status int
-	}{"another patient": {other, 404}, "nobody": {w.open, 401}, "a service without the scope": {narrow, 403}} {
-		if a, err := c.Do(t.Context(), http.MethodGet, "/fhir/Binary/note", nil); err != nil || a.Status != c.status {
+	}{
+		"another patient":             {other, 404},
+		"nobody":                      {w.open, 401},
+		"a service without the scope": {narrow, 403},
+	} {
+		a, err := c.Do(t.Context(), http.MethodGet, "/fhir/Binary/note", nil)
+		if err != nil || a.Status != c.status {
 			t.Errorf("%s: %+v, %v", who, a, err)
 		}
 	}
 	m := w.manifest(owner, w.kickOff(owner, "/no-form/auto-approve", "pa", nil))
-	if got, _ := w.download(owner, m); got["Binary/note"] == nil || got["Binary/odd"] == nil || len(got) != 5 {
+	got, _ := w.download(owner, m)
+	if got["Binary/note"] == nil || got["Binary/odd"] == nil || len(got) != 5 {
 		t.Errorf("the export holds %v", got)
 	}
 }
@@ -86,12 +101,19 @@ func TestAnImportTellsWhatBelongsToNobody(t *testing.T) {
 		status int
 	}{{"", 200}, {"?strict=true", 400}} {
 		a, err := w.admin.Do(t.Context(), http.MethodPost, "/admin/import"+x.query,
-			strings.NewReader(`{"resourceType":"Observation","id":"lost","subject":{"reference":"Patient/absent"}}`), "Content-Type", "application/fhir+ndjson")
+			strings.NewReader(`{"resourceType":"Observation","id":"lost",`+
+				`"subject":{"reference":"Patient/absent"}}`), "Content-Type",
+			"application/fhir+ndjson")
 		if err != nil {
 			t.Fatal(err)
 		}
 		var r source.Report
-		if err := json.Unmarshal(a.Body, &r); err != nil || a.Status != x.status || r.Unplaced["Observation"] != (source.UnplacedType{Count: 1, Example: "Observation/lost"}) {
+		err = json.Unmarshal(a.Body, &r)
+		if err != nil || a.Status != x.status ||
+			r.Unplaced["Observation"] != (source.UnplacedType{
+				Count:   1,
+				Example: "Observation/lost",
+			}) {
 			t.Errorf("%q: %d %s, %v", x.query, a.Status, a.Body, err)
 		}
 	}
@@ -113,7 +135,8 @@ func TestAStrictImportOfSeveralFilesWaitsForTheLast(t *testing.T) {
 		}
 		return r
 	}
-	early := send(`{"resourceType":"Observation","id":"early","subject":{"reference":"Patient/later"}}`)
+	early := send(
+		`{"resourceType":"Observation","id":"early","subject":{"reference":"Patient/later"}}`)
 	if early.Unplaced["Observation"].Count != 1 {
 		t.Errorf("before its patient: %+v", early)
 	}

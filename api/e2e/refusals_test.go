@@ -26,14 +26,24 @@ func refusals(largest int) []refusal {
 		{name: "a name twice", mime: "application/json", body: `{"params":["a"],"params":[]}`},
 		{name: "no text", mime: "application/json", body: "{\"a\":\"\xff\"}"},
 		{name: "a media type that nobody takes", mime: "text/x-unknown", body: "a"},
-		{name: "a body that is too large", mime: "application/json", body: `"` + strings.Repeat("a", largest) + `"`},
+		{
+			name: "a body that is too large",
+			mime: "application/json",
+			body: `"` + strings.Repeat("a", largest) + `"`,
+		},
 		{name: "an answer that nobody has", headers: []string{"Accept", "application/fhir+xml"}},
 		{name: "another site", headers: []string{
 			"Origin", "https://elsewhere.example", "Sec-Fetch-Site", "cross-site",
 		}},
-		{name: "a wrong query", query: "?_since=never&limit=x&after=%00&lang=%ff&client_id=%00&_patient=%00"},
+		{
+			name:  "a wrong query",
+			query: "?_since=never&limit=x&after=%00&lang=%ff&client_id=%00&_patient=%00",
+		},
 		{name: "a part that there is not", headers: []string{"Range", "bytes=99999999999-"}},
-		{name: "a condition that does not hold", headers: []string{"If-Match", `"another"`, "If-None-Match", "*"}},
+		{
+			name:    "a condition that does not hold",
+			headers: []string{"If-Match", `"another"`, "If-None-Match", "*"},
+		},
 	}
 }
 
@@ -59,7 +69,8 @@ func TestRefusalsAreAsTheDocumentSays(t *testing.T) {
 	w, p, pat := startRegistering(t)
 	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
 	w.manifest(pat, j)
-	service, err := w.open.Service(t.Context(), "test_client_secret", "system/*.rs system/$ehi-export")
+	service, err := w.open.Service(t.Context(), "test_client_secret",
+		"system/*.rs system/$ehi-export")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +78,8 @@ func TestRefusalsAreAsTheDocumentSays(t *testing.T) {
 	callers := map[string]*client.Client{
 		"nobody": w.open, "a patient": pat, "a service": service, "an administrator": w.admin,
 	}
-	known := strings.NewReplacer("/Patient/{id}", "/Patient/"+p, "/jobs/{id}", "/jobs/"+j.ID, "{id}", "any",
+	known := strings.NewReplacer("/Patient/{id}", "/Patient/"+p, "/jobs/{id}", "/jobs/"+j.ID,
+		"{id}", "any",
 		"{file}", "Patient.ndjson", "{profile}", "heap", "{kind}", "admin", "{name}", "any")
 	unknown := strings.NewReplacer("{id}", "none", "{file}", "None.ndjson", "{profile}", "none",
 		"{kind}", "none", "{name}", "none")
@@ -95,7 +107,8 @@ func TestRefusalsAreAsTheDocumentSays(t *testing.T) {
 			for _, path := range asked {
 				for _, r := range refusals(int(config().MaxBodyBytes)) {
 					_, bounded := o.Media(http.StatusRequestEntityTooLarge)
-					if len(r.body) > 1<<10 && (!bounded || who != "nobody" && who != "an administrator") {
+					if len(r.body) > 1<<10 &&
+						(!bounded || who != "nobody" && who != "an administrator") {
 						// the limit is the same for all; /healthz and similar routes read
 						// nothing
 						continue
@@ -104,7 +117,8 @@ func TestRefusalsAreAsTheDocumentSays(t *testing.T) {
 					if r.mime != "" {
 						headers = append([]string{"Content-Type", r.mime}, headers...)
 					}
-					_, err := c.Do(t.Context(), o.Method, path+r.query, strings.NewReader(r.body), headers...)
+					_, err := c.Do(t.Context(), o.Method, path+r.query, strings.NewReader(r.body),
+						headers...)
 					if err != nil {
 						t.Fatalf("%s %s with %s by %s: %v", o.Method, path, r.name, who, err)
 					}
@@ -147,7 +161,8 @@ func TestREAL13HEADAnswersAsGETDoes(t *testing.T) {
 	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
 	w.manifest(pat, j)
 	fill := strings.NewReplacer("/Patient/{id}", "/Patient/"+p, "/jobs/{id}", "/jobs/"+j.ID,
-		"/requests/{id}", "/requests/"+j.ID, "{id}", "any", "{file}", "Patient.ndjson", "{profile}", "heap",
+		"/requests/{id}", "/requests/"+j.ID, "{id}", "any", "{file}", "Patient.ndjson", "{profile}",
+		"heap",
 		"{kind}", "admin", "{name}", "any")
 	compared := 0
 	for _, o := range openapi.Operations() {
@@ -156,10 +171,15 @@ func TestREAL13HEADAnswersAsGETDoes(t *testing.T) {
 		if o.Method != http.MethodGet || starts || endless || o.Path == "/admin/backup" {
 			continue // their responses differ each time
 		}
-		for who, c := range map[string]*client.Client{"nobody": w.open, "a patient": pat, "an administrator": w.admin} {
+		for who, c := range map[string]*client.Client{
+			"nobody":           w.open,
+			"a patient":        pat,
+			"an administrator": w.admin,
+		} {
 			for _, accept := range []string{"text/html", "application/json"} {
 				path := fill.Replace(o.Path)
-				get, head := w.do(c, "GET", path, "Accept", accept), w.do(c, "HEAD", path, "Accept", accept)
+				get, head :=
+					w.do(c, "GET", path, "Accept", accept), w.do(c, "HEAD", path, "Accept", accept)
 				way, too := get.Header.Get("Location"), head.Header.Get("Location")
 				if head.Status != get.Status || too != way || len(head.Body) > 0 {
 					t.Errorf("%s for %s by %s: GET answers %d %s, HEAD %d %s with %d bytes",
@@ -186,11 +206,37 @@ func TestABodyWithANameTwiceIsRefused(t *testing.T) {
 		says               string
 	}{
 		{pat, "POST", "/fhir/Patient/" + p + "/$ehi-export",
-			`{"resourceType":"Parameters","parameter":[],"parameter":[]}`, 400, `two fields \"parameter\"`},
-		{registrar, "POST", "/auth/register", `{"client_name":"a","client_name":"b"}`, 400, "invalid_client_metadata"},
-		{w.admin, "POST", "/admin/clients", `{"client_name":"a","client_name":"b"}`, 400, `two fields \"client_name\"`},
-		{w.admin, "POST", "/admin/accounts", `{"name":"a","n\u0061me":"b"}`, 400, `two fields \"name\"`},
-		{w.admin, "PUT", "/admin/log-level", `{"level":"info","level":"debug"}`, 400, `two fields \"level\"`},
+			`{"resourceType":"Parameters","parameter":[],"parameter":[]}`,
+			400,
+			`two fields \"parameter\"`},
+		{
+			registrar,
+			"POST",
+			"/auth/register",
+			`{"client_name":"a","client_name":"b"}`,
+			400,
+			"invalid_client_metadata",
+		},
+		{
+			w.admin,
+			"POST",
+			"/admin/clients",
+			`{"client_name":"a","client_name":"b"}`,
+			400,
+			`two fields \"client_name\"`,
+		},
+		{
+			w.admin, "POST", "/admin/accounts", `{"name":"a","n\u0061me":"b"}`, 400,
+			`two fields \"name\"`,
+		},
+		{
+			w.admin,
+			"PUT",
+			"/admin/log-level",
+			`{"level":"info","level":"debug"}`,
+			400,
+			`two fields \"level\"`,
+		},
 		{w.admin, "POST", "/admin/jobs/" + j.ID + "/remove-files",
 			`{"params":["a"],"params":["b"]}`, 400, `two fields \"params\"`},
 		{w.admin, "POST", "/admin/jobs/" + j.ID + "/approve",
@@ -198,7 +244,8 @@ func TestABodyWithANameTwiceIsRefused(t *testing.T) {
 		{w.open, "POST", "/admin/login",
 			`{"username":"nobody","username":"admin","password":"admin-password"}`, 401, ""},
 	} {
-		a, err := c.by.Do(t.Context(), c.method, c.path, strings.NewReader(c.body), "Content-Type", "application/json")
+		a, err := c.by.Do(t.Context(), c.method, c.path, strings.NewReader(c.body), "Content-Type",
+			"application/json")
 		if err != nil {
 			t.Fatal(err)
 		}

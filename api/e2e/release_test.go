@@ -66,7 +66,14 @@ func TestEHI8And9OnARealRecord(t *testing.T) {
 			continue
 		}
 		full, _ := w.export(b.Patient, nil)
-		for _, f := range []form{newForm(), newForm("visits"), newForm("labs", "a:mentalHealth"), newForm("billing"), newForm("medicalRecord"), everything("a:mentalHealth", "a:alcoholAndDrug", "billing")} {
+		for _, f := range []form{
+			newForm(),
+			newForm("visits"),
+			newForm("labs", "a:mentalHealth"),
+			newForm("billing"),
+			newForm("medicalRecord"),
+			everything("a:mentalHealth", "a:alcoholAndDrug", "billing"),
+		} {
 			got, text := w.export(b.Patient, f)
 			checkReleased(t, full, got, text, f)
 		}
@@ -78,7 +85,10 @@ func TestEHI8DatesLimitWhatHappened(t *testing.T) {
 	t.Parallel()
 	w := startOnRecords(t)
 	full, _ := w.export(alfredo, nil)
-	for _, span := range [][2]string{{"2015", "2016"}, {"2015-03", "2015-03"}, {"", "2012-06-30"}, {"2018-01-01T00:00:00-05:00", ""}, {"1800", "1801"}} {
+	for _, span := range [][2]string{
+		{"2015", "2016"}, {"2015-03", "2015-03"}, {"", "2012-06-30"},
+		{"2018-01-01T00:00:00-05:00", ""}, {"1800", "1801"},
+	} {
 		got, _ := w.export(alfredo, newForm("visits", "labs").dates("visits", span[0], span[1]))
 		for key, r := range full {
 			period, _ := r["period"].(map[string]any)

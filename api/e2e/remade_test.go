@@ -26,7 +26,8 @@ func TestAnApprovedExportWhoseTaskIsLostIsMadeAnew(t *testing.T) {
 	if a := w.do(e.pat, "GET", e.job.StatusURL); a.Status == http.StatusInternalServerError {
 		t.Errorf("the status is %d %.200s", a.Status, a.Body)
 	}
-	if a := w.do(w.admin, "GET", "/admin/jobs/"+e.job.ID); a.Status == http.StatusInternalServerError {
+	a := w.do(w.admin, "GET", "/admin/jobs/"+e.job.ID)
+	if a.Status == http.StatusInternalServerError {
 		t.Errorf("the administrator is told %d %.200s", a.Status, a.Body)
 	}
 	w.until("the export is made anew", func() bool {

@@ -31,8 +31,10 @@ func TestAPatientFollowsARequest(t *testing.T) {
 	b.submit("patient", p, "password", "any")
 	b.sees(200, "Your request", "You choose what to share", "Cancel this request")
 	b.visit(w.node.URL + "/jobs/" + j.ID + "/customize")
-	b.submit("p.labs", "on", "p.labs.from", "2015-01-01", "a.genetic", "on", "a.genetic.text", "BRCA", "a.hiv", "on")
-	b.sees(200, "Your request", "Lab results, from 2015-01-01", "Genetic tests: BRCA", "HIV test results", "test_client_id")
+	b.submit("p.labs", "on", "p.labs.from", "2015-01-01", "a.genetic", "on", "a.genetic.text",
+		"BRCA", "a.hiv", "on")
+	b.sees(200, "Your request", "Lab results, from 2015-01-01", "Genetic tests: BRCA",
+		"HIV test results", "test_client_id")
 	w.wait(j.ID, ehi.Retrieved)
 	b.visit(page)
 	b.sees(200, `class="now" aria-current="step">The hospital reviews the copy`,
@@ -43,18 +45,21 @@ func TestAPatientFollowsARequest(t *testing.T) {
 	}
 	b.visit(page + "/files/Patient.ndjson")
 	b.sees(404, "no such file")
-	if a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "letter.txt", Data: []byte("a letter")}); err != nil || a.Status != 200 {
+	if a, err := w.admin.AddFiles(t.Context(), j.ID,
+		client.File{Name: "letter.txt", Data: []byte("a letter")}); err != nil || a.Status != 200 {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	if _, err := w.admin.Act(t.Context(), j.ID, "approve"); err != nil {
 		t.Fatal(err)
 	}
 	b.visit(page)
-	b.sees(200, "Your copy is ready", "You can download these files until", "/my/requests/"+j.ID+"/documents/letter.txt")
+	b.sees(200, "Your copy is ready", "You can download these files until",
+		"/my/requests/"+j.ID+"/documents/letter.txt")
 	for _, link := range downloads(b.page) {
 		b.visit(w.node.URL + link)
 		b.sees(200, "")
-		if !strings.HasPrefix(b.header.Get("Content-Disposition"), "attachment") || b.header.Get("Cache-Control") != "no-store" || b.page == "" {
+		if !strings.HasPrefix(b.header.Get("Content-Disposition"), "attachment") ||
+			b.header.Get("Cache-Control") != "no-store" || b.page == "" {
 			t.Errorf("%s: %v", link, b.header)
 		}
 	}
@@ -68,7 +73,9 @@ func TestAPatientFollowsARequest(t *testing.T) {
 	for _, f := range archive.File {
 		held[f.Name] = contentsOf(t, f)
 	}
-	if b.header.Get("Cache-Control") != "no-store" || held["documents/letter.txt"] != "a letter" || strings.Count(held["Patient.ndjson"], "\n") != 1 || len(held) != len(w.wait(j.ID, ehi.Approved).Manifest.Output) {
+	if b.header.Get("Cache-Control") != "no-store" || held["documents/letter.txt"] != "a letter" ||
+		strings.Count(held["Patient.ndjson"], "\n") != 1 ||
+		len(held) != len(w.wait(j.ID, ehi.Approved).Manifest.Output) {
 		t.Errorf("the archive holds %d files: %v", len(held), slices.Sorted(maps.Keys(held)))
 	}
 	b.visit(page + "/files/Observation.ndjson")

@@ -24,8 +24,12 @@ import (
 
 // small returns the settings of a server on a disk of a few megabytes.
 func small(data string, more ...string) []string {
-	return append([]string{"--data", data, "--rescue-below", "33554432", "--reserve-bytes", "8388608", "--min-free-bytes", "41943040",
-		"--sandbox-secret", "test_client_secret", "--keeper-every", "1s", "--poll-burst", "100000", "--drain", "1s"}, more...)
+	return append([]string{
+		"--data", data, "--rescue-below", "33554432", "--reserve-bytes", "8388608",
+		"--min-free-bytes", "41943040",
+		"--sandbox-secret", "test_client_secret", "--keeper-every", "1s", "--poll-burst", "100000",
+		"--drain", "1s",
+	}, more...)
 }
 
 // onSmallDisk returns a data folder on a separate disk.
@@ -89,7 +93,8 @@ func (k *kickOffs) keep(ctx context.Context, pat *client.Client, patient string)
 		k.mu.Lock()
 		if err == nil {
 			k.accepted = append(k.accepted, j)
-		} else if e, ok := err.(*client.Error); ok && (e.Status != http.StatusServiceUnavailable || e.Header.Get("Retry-After") == "") {
+		} else if e, ok := err.(*client.Error); ok &&
+			(e.Status != http.StatusServiceUnavailable || e.Header.Get("Retry-After") == "") {
 			k.other[e.Error()]++
 		} else if !ok && ctx.Err() == nil {
 			k.other[err.Error()]++
@@ -170,7 +175,8 @@ func TestADiskThatIsFilledUnderLoadHealsWithoutARestart(t *testing.T) {
 		w.until("the server says that it is in rescue mode", func() bool {
 			_ = client.Sleep(t.Context(), 10*time.Millisecond)
 			a := w.do(w.open, "GET", "/readyz")
-			return a.Status == http.StatusServiceUnavailable && strings.Contains(string(a.Body), "rescue mode")
+			return a.Status == http.StatusServiceUnavailable &&
+				strings.Contains(string(a.Body), "rescue mode")
 		})
 		a := w.kick(pat, "/no-form/auto-approve", patient)
 		w.wantOutcome(a, 503, "the disk of the data folder is full")
@@ -208,8 +214,10 @@ func TestADiskThatIsFilledUnderLoadHealsWithoutARestart(t *testing.T) {
 		t.Errorf("%d kick-offs: %s", n, what)
 	}
 	slices.Sort(took)
-	t.Logf("%d rounds without a restart of the process: ready and accepting after %v (p50), %v (max); %d accepted exports, all done and right",
-		rounds, took[len(took)/2].Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond), checked)
+	t.Logf("%d rounds without a restart of the process: ready and accepting after %v (p50), %v "+
+		"(max); %d accepted exports, all done and right",
+		rounds, took[len(took)/2].Round(time.Millisecond),
+		took[len(took)-1].Round(time.Millisecond), checked)
 }
 
 // A server that starts on a full disk serves what it has, deletes, and lets users sign in. It
@@ -217,9 +225,13 @@ func TestADiskThatIsFilledUnderLoadHealsWithoutARestart(t *testing.T) {
 func TestAServerStartsOnAFullDiskAndBecomesWhole(t *testing.T) {
 	t.Parallel()
 	for name, fill := range map[string]func(t *testing.T, dir string) (clear func()){
-		"no room at all":  func(t *testing.T, dir string) func() { return filestest.Fill(t, dir, 0) },
-		"a few megabytes": func(t *testing.T, dir string) func() { return filestest.Fill(t, dir, 3<<20) },
-		"no inodes":       filestest.FillNames,
+		"no room at all": func(t *testing.T, dir string) func() {
+			return filestest.Fill(t, dir, 0)
+		},
+		"a few megabytes": func(t *testing.T, dir string) func() {
+			return filestest.Fill(t, dir, 3<<20)
+		},
+		"no inodes": filestest.FillNames,
 	} {
 		t.Run(name, func(t *testing.T) {
 			data := onSmallDisk(t, "160m,nr_inodes=2000")
@@ -279,13 +291,15 @@ func TestAFullDiskIsBackedUp(t *testing.T) {
 				t.Fatal(how)
 			}
 			filestest.Fill(t, data, but)
-			archive, restored := filepath.Join(t.TempDir(), "archive"), filepath.Join(t.TempDir(), "data")
+			archive, restored :=
+				filepath.Join(t.TempDir(), "archive"), filepath.Join(t.TempDir(), "data")
 			for _, args := range [][]string{
 				{"backup", "--data", data, archive},
 				{"backup", "verify", archive},
 				{"restore", "--data", restored, archive},
 			} {
-				if out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput(); err != nil {
+				out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput()
+				if err != nil {
 					t.Fatalf("%v: %v\n%s", args, err, out)
 				}
 			}
@@ -310,7 +324,8 @@ func TestACommandEndsOnAFullDisk(t *testing.T) {
 		generate := func(patients string) (string, error) {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, binary, "generate", "--data", data, "--patients", patients)
+			cmd := exec.CommandContext(ctx, binary, "generate", "--data", data, "--patients",
+				patients)
 			out, err := cmd.CombinedOutput()
 			if ctx.Err() != nil {
 				t.Errorf("with %d bytes of room the command does not end", but)
@@ -323,7 +338,8 @@ func TestACommandEndsOnAFullDisk(t *testing.T) {
 		clear := filestest.Fill(t, data, but)
 		out, err := generate("100")
 		exit, _ := errors.AsType[*exec.ExitError](err)
-		said := strings.Contains(out, "no space left on device") && !strings.Contains(out, "goroutine ")
+		said := strings.Contains(out, "no space left on device") &&
+			!strings.Contains(out, "goroutine ")
 		if exit == nil || exit.ExitCode() != 1 || !said {
 			t.Errorf("with %d bytes of room: %v\n%s", but, err, out)
 		}
@@ -349,7 +365,8 @@ func TestADiskThatRunsOutOfInodesUnderLoadHealsWithoutARestart(t *testing.T) {
 	}
 	w.until("the server is in rescue mode", func() bool {
 		a, err := w.open.Do(t.Context(), "GET", "/readyz", nil)
-		return err == nil && a.Status == http.StatusServiceUnavailable && strings.Contains(string(a.Body), "rescue mode")
+		return err == nil && a.Status == http.StatusServiceUnavailable &&
+			strings.Contains(string(a.Body), "rescue mode")
 	})
 	w.wantOutcome(w.kick(pat, "/no-form/auto-approve", patient), 503, "inodes")
 	clear()
@@ -384,7 +401,8 @@ func (w *world) rescued(patient string, jobs []client.Job, want []string) {
 	if got := w.contents(pat, w.manifest(pat, j)); !slices.Equal(got, want) {
 		w.t.Error("what was done does not download")
 	}
-	w.wantOutcome(w.kick(pat, "/no-form/auto-approve", patient), 503, "the disk of the data folder is full")
+	w.wantOutcome(w.kick(pat, "/no-form/auto-approve", patient), 503,
+		"the disk of the data folder is full")
 	w.want(w.do(pat, "GET", "/fhir/Patient/"+patient), 200, patient)
 	for _, j := range jobs[1:] {
 		w.want(w.do(pat, "DELETE", path(j)), 202, "")

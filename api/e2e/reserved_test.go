@@ -16,7 +16,9 @@ func TestTheConfigurationsAdministratorIsNobodyElse(t *testing.T) {
 	data, cfg := t.TempDir(), productionConfig(t)
 	t.Run("before", func(t *testing.T) {
 		w := start(t, data, cfg, node.Options{})
-		if _, err := w.admin.AddAccount(t.Context(), auth.Account{Name: "chief", Role: auth.Viewer}, staffPassword); err != nil {
+		_, err := w.admin.AddAccount(t.Context(), auth.Account{Name: "chief", Role: auth.Viewer},
+			staffPassword)
+		if err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -29,7 +31,10 @@ func TestTheConfigurationsAdministratorIsNobodyElse(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if refused := err != nil && strings.Contains(err.Error(), "the account chief is called as the administrator of --admin-user"); refused != (name != "other") {
+		refused := err != nil &&
+			strings.Contains(err.Error(),
+				"the account chief is called as the administrator of --admin-user")
+		if refused != (name != "other") {
 			t.Errorf("%q: %v", name, err)
 		}
 	}

@@ -71,7 +71,11 @@ func (s *storm) killRestore(url string, args []string, marked bool) error {
 // finds nothing, or finds everything that belongs to the folder. The same restore, repeated,
 // restores everything.
 func (s *storm) killedAtNATS(data string, marked bool) {
-	nats, err := bus.Open(s.Context(), bus.Config{StoreDir: s.TempDir(), Listen: "127.0.0.1:0", Audit: &bus.AuditConfig{}})
+	nats, err := bus.Open(s.Context(), bus.Config{
+		StoreDir: s.TempDir(),
+		Listen:   "127.0.0.1:0",
+		Audit:    &bus.AuditConfig{},
+	})
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -122,7 +126,8 @@ func (s *storm) oneAtATime(url string, args []string) {
 		s.Fatal(err)
 	}
 	defer release()
-	if out, err := s.run(0, args...); err == nil || !strings.Contains(out, bus.ErrRestoring.Error()) {
+	out, err := s.run(0, args...)
+	if err == nil || !strings.Contains(out, bus.ErrRestoring.Error()) {
 		s.Errorf("a restore while another one goes on: %v, %s", err, out)
 	}
 }

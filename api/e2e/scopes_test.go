@@ -29,14 +29,23 @@ func TestSMART7ATokenOpensOnlyItsTypesOfAJob(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	all := w.service("system/*.rs system/$ehi-export")
-	for _, target := range []string{"/fhir/$export", "/auto-approve/fhir/$ehi-export", "/fhir/$export?_type=Condition,Patient", "/fhir/$export?organizeOutputBy=Patient"} {
+	for _, target := range []string{
+		"/fhir/$export",
+		"/auto-approve/fhir/$ehi-export",
+		"/fhir/$export?_type=Condition,Patient",
+		"/fhir/$export?organizeOutputBy=Patient",
+	} {
 		j, err := all.Start(t.Context(), "POST", target, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		whole := w.manifest(all, j)
 		byPatient := strings.Contains(target, "organize")
-		for _, scope := range []string{"system/Condition.read", "system/Condition.r system/Condition.s", "system/Condition.cruds system/Claim.r"} {
+		for _, scope := range []string{
+			"system/Condition.read",
+			"system/Condition.r system/Condition.s",
+			"system/Condition.cruds system/Claim.r",
+		} {
 			w.opensOnlyConditions(w.service(scope), j, whole, byPatient)
 		}
 		for _, other := range []string{"system/Condition.r", "system/Condition.write"} {
@@ -51,14 +60,17 @@ func TestSMART7ATokenOpensOnlyItsTypesOfAJob(t *testing.T) {
 			}
 			w.want(w.do(enough, "DELETE", j.StatusURL), 202, "")
 		} else {
-			w.wantOutcome(w.do(w.service("system/Patient.rs system/Condition.rs"), "DELETE", j.StatusURL), 403, "scopes of this token")
+			w.wantOutcome(w.do(w.service("system/Patient.rs system/Condition.rs"), "DELETE",
+				j.StatusURL), 403, "scopes of this token")
 			w.want(w.do(all, "DELETE", j.StatusURL), 202, "")
 		}
 	}
 }
 
 // opensOnlyConditions reads everything of a job with a token for Condition.
-func (w *world) opensOnlyConditions(c *client.Client, j client.Job, whole *ehi.Manifest, byPatient bool) {
+func (w *world) opensOnlyConditions(
+	c *client.Client, j client.Job, whole *ehi.Manifest, byPatient bool,
+) {
 	w.t.Helper()
 	opened := 0
 	for _, e := range whole.Output {
@@ -67,7 +79,10 @@ func (w *world) opensOnlyConditions(c *client.Client, j client.Job, whole *ehi.M
 			want, opened = 200, opened+1
 		}
 		for _, method := range []string{"GET", "HEAD"} {
-			if a := w.do(c, method, e.URL); a.Status != want || want == 403 && method == "GET" && !strings.Contains(string(a.Body), `"OperationOutcome"`) {
+			a := w.do(c, method, e.URL)
+			if a.Status != want ||
+				want == 403 && method == "GET" &&
+					!strings.Contains(string(a.Body), `"OperationOutcome"`) {
 				w.t.Errorf("%s %s: %d %.200s", method, e.URL, a.Status, a.Body)
 			}
 		}
@@ -75,23 +90,35 @@ func (w *world) opensOnlyConditions(c *client.Client, j client.Job, whole *ehi.M
 	if byPatient == (opened > 0) {
 		w.t.Errorf("%d files opened", opened)
 	}
-	for _, file := range []string{"Observation", "Observation.0.0.ndjson", "Nothing.ndjson", "errors.0.0.ndjson", "patients.0.0.ndjson", "attachments.DocumentReference.ndjson", "attachments/note.txt"} {
+	for _, file := range []string{
+		"Observation",
+		"Observation.0.0.ndjson",
+		"Nothing.ndjson",
+		"errors.0.0.ndjson",
+		"patients.0.0.ndjson",
+		"attachments.DocumentReference.ndjson",
+		"attachments/note.txt",
+	} {
 		w.wantOutcome(w.do(c, "GET", "/jobs/"+j.ID+"/download/"+file), 403, "scopes of this token")
 	}
 	m := w.manifest(c, j)
-	if len(m.Output) != opened || opened > 0 && !slices.Equal(typesOf(m), []string{"Condition"}) || len(m.Error) != 1 || m.Error[0].Count != 1 {
+	if len(m.Output) != opened || opened > 0 && !slices.Equal(typesOf(m), []string{"Condition"}) ||
+		len(m.Error) != 1 || m.Error[0].Count != 1 {
 		w.t.Errorf("the manifest lists %v and %v", m.Output, m.Error)
 	}
 	note := w.do(c, "GET", m.Error[0].URL)
 	w.want(note, 200, `"severity":"information"`)
-	if tag := w.do(c, "HEAD", m.Error[0].URL).Header.Get("ETag"); tag == "" || tag != note.Header.Get("ETag") {
+	tag := w.do(c, "HEAD", m.Error[0].URL).Header.Get("ETag")
+	if tag == "" || tag != note.Header.Get("ETag") {
 		w.t.Errorf("tags %q and %q", tag, note.Header.Get("ETag"))
 	}
 	var told struct {
 		Counts map[string]int64 `json:"counts"`
 		Bytes  *int64           `json:"bytes"`
 	}
-	if a := w.do(c, "GET", "/jobs/"+j.ID+"/metadata"); a.Status != 200 || json.Unmarshal(a.Body, &told) != nil || told.Bytes != nil || len(told.Counts) > 1 || told.Counts["Condition"] == 0 && !byPatient {
+	a := w.do(c, "GET", "/jobs/"+j.ID+"/metadata")
+	if a.Status != 200 || json.Unmarshal(a.Body, &told) != nil || told.Bytes != nil ||
+		len(told.Counts) > 1 || told.Counts["Condition"] == 0 && !byPatient {
 		w.t.Errorf("metadata: %d %s", a.Status, a.Body)
 	}
 	w.wantOutcome(w.do(c, "DELETE", j.StatusURL), 403, "scopes of this token")
@@ -104,7 +131,8 @@ func TestSMART7ANarrowedTokenOfAPatientKeepsOut(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
-	c, tokens, err := w.open.AuthorizeFor(t.Context(), p, "patient/$ehi-export patient/*.rs offline_access")
+	c, tokens, err := w.open.AuthorizeFor(t.Context(), p,
+		"patient/$ehi-export patient/*.rs offline_access")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,15 +140,25 @@ func TestSMART7ANarrowedTokenOfAPatientKeepsOut(t *testing.T) {
 	file := w.manifest(c, j).Output[0].URL
 	narrow := func(scope string) *client.Client {
 		t.Helper()
-		a, err := w.open.Do(t.Context(), "POST", "/auth/token", strings.NewReader(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {tokens.RefreshToken}, "client_id": {client.ClientID}, "scope": {scope}}.Encode()),
+		a, err := w.open.Do(t.Context(), "POST", "/auth/token",
+			strings.NewReader(url.Values{
+				"grant_type":    {"refresh_token"},
+				"refresh_token": {tokens.RefreshToken},
+				"client_id":     {client.ClientID},
+				"scope":         {scope},
+			}.Encode()),
 			"Content-Type", "application/x-www-form-urlencoded")
-		if err != nil || a.Status != 200 || json.Unmarshal(a.Body, &tokens) != nil || tokens.Scope != scope {
+		if err != nil || a.Status != 200 || json.Unmarshal(a.Body, &tokens) != nil ||
+			tokens.Scope != scope {
 			t.Fatalf("%d %s, %v", a.Status, a.Body, err)
 		}
 		return w.open.WithToken(tokens.AccessToken)
 	}
 	readOnly := narrow("patient/Patient.rs patient/Condition.read")
-	for _, route := range []string{"GET " + j.StatusURL, "GET " + file, "GET /jobs/" + j.ID + "/metadata", "DELETE " + j.StatusURL, "POST /jobs/" + j.ID} {
+	for _, route := range []string{
+		"GET " + j.StatusURL, "GET " + file, "GET /jobs/" + j.ID + "/metadata",
+		"DELETE " + j.StatusURL, "POST /jobs/" + j.ID,
+	} {
 		method, target, _ := strings.Cut(route, " ")
 		a := w.do(readOnly, method, target)
 		w.wantOutcome(a, 403, "scope")
@@ -155,7 +193,9 @@ func (w *world) told(c *client.Client, m *ehi.Manifest) (out []string) {
 				ResourceType string `json:"resourceType"`
 				Issue        []struct{ Severity, Code, Diagnostics string }
 			}
-			if err := json.Unmarshal([]byte(line), &o); err != nil || o.ResourceType != "OperationOutcome" || len(o.Issue) != 1 || o.Issue[0].Severity != "warning" {
+			err := json.Unmarshal([]byte(line), &o)
+			if err != nil || o.ResourceType != "OperationOutcome" || len(o.Issue) != 1 ||
+				o.Issue[0].Severity != "warning" {
 				w.t.Errorf("%s, %v", line, err)
 				continue
 			}
@@ -185,24 +225,75 @@ func TestBULK1WhatIsLeftOutOfARequestIsTold(t *testing.T) {
 		prefer       string
 		types, told  []string
 	}{
-		"types beyond the scopes": {w.service("system/Patient.rs system/Condition.rs"), "GET", "/fhir/$export?_type=Patient,Claim,Device", nil, "", []string{"Patient"}, []string{"suppressed", "Claim, Device"}},
-		"an unknown type":         {all, "GET", "/fhir/$export?_type=Patient,Nope", nil, "handling=lenient", []string{"Patient"}, []string{"not-supported", "Nope"}},
-		"absent patients": {all, "POST", "/fhir/Patient/$export?_type=Patient", patients("Patient/"+p, "Patient/nobody", "Patient/"+p), "", []string{"Patient"},
-			[]string{"not-found", "Patient/nobody"}},
-		"own absolute references": {all, "POST", "/fhir/Patient/$export?_type=Patient", patients(w.node.URL+"/fhir/Patient/"+p, w.node.URL+"/no-form/fhir/Patient/absent/_history/1"), "", []string{"Patient"},
-			[]string{"not-found", "Patient/absent"}},
-		"patients that must not be told": {w.service("system/Condition.rs"), "POST", "/fhir/Patient/$export", patients("Patient/"+p, "Patient/nobody"), "", []string{"Condition"},
-			[]string{"suppressed", "Which of the patients"}},
-		"only absent ones": {all, "POST", "/fhir/Patient/$export", patients("Patient/nobody"), "", nil, []string{"not-found", "Patient/nobody"}},
+		"types beyond the scopes": {
+			w.service("system/Patient.rs system/Condition.rs"),
+			"GET",
+			"/fhir/$export?_type=Patient,Claim,Device",
+			nil,
+			"",
+			[]string{"Patient"},
+			[]string{"suppressed", "Claim, Device"},
+		},
+		"an unknown type": {
+			all,
+			"GET",
+			"/fhir/$export?_type=Patient,Nope",
+			nil,
+			"handling=lenient",
+			[]string{"Patient"},
+			[]string{"not-supported", "Nope"},
+		},
+		"absent patients": {
+			all,
+			"POST",
+			"/fhir/Patient/$export?_type=Patient",
+			patients("Patient/"+p, "Patient/nobody", "Patient/"+p),
+			"",
+			[]string{"Patient"},
+			[]string{"not-found", "Patient/nobody"},
+		},
+		"own absolute references": {
+			all,
+			"POST",
+			"/fhir/Patient/$export?_type=Patient",
+			patients(w.node.URL+"/fhir/Patient/"+p,
+				w.node.URL+"/no-form/fhir/Patient/absent/_history/1"),
+			"",
+			[]string{"Patient"},
+			[]string{"not-found", "Patient/absent"},
+		},
+		"patients that must not be told": {
+			w.service("system/Condition.rs"),
+			"POST",
+			"/fhir/Patient/$export",
+			patients("Patient/"+p, "Patient/nobody"),
+			"",
+			[]string{"Condition"},
+			[]string{"suppressed", "Which of the patients"},
+		},
+		"only absent ones": {
+			all,
+			"POST",
+			"/fhir/Patient/$export",
+			patients("Patient/nobody"),
+			"",
+			nil,
+			[]string{"not-found", "Patient/nobody"},
+		},
 	} {
 		_, m := w.bulkKept(c.c, c.method, c.path, c.body, "Prefer", c.prefer)
 		told := w.told(c.c, m)
-		if !slices.Equal(typesOf(m), c.types) || len(told) != 1 || !strings.HasPrefix(told[0], c.told[0]+" ") || !strings.Contains(told[0], c.told[1]) {
+		if !slices.Equal(typesOf(m), c.types) || len(told) != 1 ||
+			!strings.HasPrefix(told[0], c.told[0]+" ") || !strings.Contains(told[0], c.told[1]) {
 			t.Errorf("%s: exported %v, told %q", name, typesOf(m), told)
 		}
 	}
-	for name, body := range map[string][]byte{"another server's": patients("http://other.test/fhir/Patient/" + p), "of another type": patients("Observation/" + p)} {
-		a, err := all.Do(t.Context(), "POST", "/fhir/Patient/$export", strings.NewReader(string(body)), "Content-Type", "application/fhir+json")
+	for name, body := range map[string][]byte{
+		"another server's": patients("http://other.test/fhir/Patient/" + p),
+		"of another type":  patients("Observation/" + p),
+	} {
+		a, err := all.Do(t.Context(), "POST", "/fhir/Patient/$export",
+			strings.NewReader(string(body)), "Content-Type", "application/fhir+json")
 		if err != nil || a.Status != 400 {
 			t.Errorf("%s: %d %s, %v", name, a.Status, a.Body, err)
 		}
@@ -210,7 +301,9 @@ func TestBULK1WhatIsLeftOutOfARequestIsTold(t *testing.T) {
 }
 
 // bulkKept runs a population's export and keeps its files.
-func (w *world) bulkKept(c *client.Client, method, target string, body []byte, header ...string) (client.Job, *ehi.Manifest) {
+func (w *world) bulkKept(
+	c *client.Client, method, target string, body []byte, header ...string,
+) (client.Job, *ehi.Manifest) {
 	w.t.Helper()
 	j, err := c.Start(w.t.Context(), method, target, body, header...)
 	if err != nil {

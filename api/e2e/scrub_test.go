@@ -41,7 +41,8 @@ func TestTheScrubberFindsDamage(t *testing.T) {
 		t.Helper()
 		for _, page := range []string{"/admin/ui/system", "/admin/ui/jobs/" + e.job.ID} {
 			text := string(e.do(w.admin, "GET", page).Body)
-			if names := strings.Contains(text, "<td>"+f.Type+".ndjson</td><td>"+damage); names != (damage != "") || strings.Contains(text, "Damaged files") != names {
+			names := strings.Contains(text, "<td>"+f.Type+".ndjson</td><td>"+damage)
+			if names != (damage != "") || strings.Contains(text, "Damaged files") != names {
 				t.Errorf("%s: it names the damaged file: %t", page, names)
 			}
 		}
@@ -73,7 +74,11 @@ func TestTheScrubberFindsDamage(t *testing.T) {
 		if err != nil || len(known) == 0 || known[0].Kind != kind {
 			t.Errorf("%s: %+v, %v", kind, known, err)
 		}
-		pages(map[files.Kind]string{files.Changed: "it was changed", files.Short: "its end is missing", files.Missing: "it is gone"}[kind])
+		pages(map[files.Kind]string{
+			files.Changed: "it was changed",
+			files.Short:   "its end is missing",
+			files.Missing: "it is gone",
+		}[kind])
 		if !strings.Contains(log.String(), "kind="+string(kind)) {
 			t.Errorf("the log does not say %s", kind)
 		}

@@ -100,7 +100,8 @@ func TestASecondFactorIsSetUpAtTheFirstSignIn(t *testing.T) {
 	next.visit(w.open.Base + "/admin/ui/system")
 	next.submit("username", "admin", "password", "admin-password")
 	next.sees(200, "Enter the six-digit code")
-	w.want(w.do(w.open, "GET", "/admin/jobs", "Cookie", next.cookies()), 401, "Authorization required")
+	w.want(w.do(w.open, "GET", "/admin/jobs", "Cookie", next.cookies()), 401,
+		"Authorization required")
 	w.want(w.do(w.open, "GET", "/jobs/x/metadata", "Cookie", next.cookies()), 401, "")
 	half := *next
 	half.visit(w.open.Base + "/admin/ui/jobs")
@@ -125,7 +126,11 @@ func TestASecondFactorIsSetUpAtTheFirstSignIn(t *testing.T) {
 	login := func(code string) (*client.Client, error) {
 		return w.open.AdminLoginWithCode(t.Context(), "admin", "admin-password", code)
 	}
-	for code, text := range map[string]string{"": `as \"code\" too`, code: "used before", "123": "wrong"} {
+	for code, text := range map[string]string{
+		"":    `as \"code\" too`,
+		code:  "used before",
+		"123": "wrong",
+	} {
 		if _, err := login(code); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("with the code %q: %v", code, err)
 		}
@@ -142,7 +147,9 @@ func TestASecondFactorIsSetUpAtTheFirstSignIn(t *testing.T) {
 func (w *world) colleague(admin *client.Client) {
 	t := w.t
 	t.Helper()
-	if _, err := admin.AddAccount(t.Context(), auth.Account{Name: "vera", Role: auth.Viewer}, "four plain words here"); err != nil {
+	_, err := admin.AddAccount(t.Context(), auth.Account{Name: "vera", Role: auth.Viewer},
+		"four plain words here")
+	if err != nil {
 		t.Fatal(err)
 	}
 	vera := newBrowser(t)
@@ -152,7 +159,8 @@ func (w *world) colleague(admin *client.Client) {
 	vera.setUp()
 	vera.visit(w.open.Base + "/admin/ui/jobs")
 	vera.sees(200, "Exports")
-	if list, err := admin.Accounts(t.Context()); err != nil || len(list) != 1 || !list[0].SecondFactor {
+	list, err := admin.Accounts(t.Context())
+	if err != nil || len(list) != 1 || !list[0].SecondFactor {
 		t.Errorf("%+v, %v", list, err)
 	}
 	if err := admin.ResetSecondFactor(t.Context(), "admin", "vera"); err != nil {
@@ -172,7 +180,8 @@ func (w *world) colleague(admin *client.Client) {
 	await(t, "the trail", func() bool {
 		a := w.do(admin, "GET", "/admin/audit?action=administrate")
 		trail = string(a.Body)
-		return a.Status == http.StatusOK && strings.Contains(trail, "reset the second factor of an administrator, vera")
+		return a.Status == http.StatusOK &&
+			strings.Contains(trail, "reset the second factor of an administrator, vera")
 	})
 	if !strings.Contains(trail, "set up a second factor") {
 		t.Errorf("the trail lacks the set-up: %s", trail)
@@ -191,10 +200,12 @@ func TestASecondFactorIsAnAdministratorsChoice(t *testing.T) {
 	b.submitTo("/admin/ui/second-factor", "do", "codes")
 	b.sees(200, "The old codes no longer work")
 	renewed := shownCode.FindAllStringSubmatch(b.page, -1)
-	if _, err := w.open.AdminLoginWithCode(t.Context(), "admin", "admin-password", recovery[0]); err == nil {
+	_, err := w.open.AdminLoginWithCode(t.Context(), "admin", "admin-password", recovery[0])
+	if err == nil {
 		t.Error("an old recovery code is good")
 	}
-	if _, err := w.open.AdminLoginWithCode(t.Context(), "admin", "admin-password", renewed[0][1]); err != nil {
+	_, err = w.open.AdminLoginWithCode(t.Context(), "admin", "admin-password", renewed[0][1])
+	if err != nil {
 		t.Error(err)
 	}
 	b.visit(w.open.Base + "/admin/ui/second-factor?anew=yes")
@@ -203,10 +214,14 @@ func TestASecondFactorIsAnAdministratorsChoice(t *testing.T) {
 		t.Error("another app gets the same secret")
 	}
 	b.setUp()
-	if _, err := w.open.AdminLoginWithCode(t.Context(), "admin", "admin-password", appCode(t, secret, 1)); err == nil {
+	_, err = w.open.AdminLoginWithCode(t.Context(), "admin", "admin-password",
+		appCode(t, secret, 1))
+	if err == nil {
 		t.Error("the old app is good")
 	}
-	if _, err := w.open.AdminLoginWithCode(t.Context(), "admin", "admin-password", appCode(t, another, 1)); err != nil {
+	_, err = w.open.AdminLoginWithCode(t.Context(), "admin", "admin-password",
+		appCode(t, another, 1))
+	if err != nil {
 		t.Error(err)
 	}
 	b.visit(w.open.Base + "/admin/ui/second-factor")
@@ -235,9 +250,17 @@ func (w *world) leftOpen(name, password string, api *client.Client) {
 	j := w.kickOff(w.patient(p), "/no-form", p, nil)
 	w.wait(j.ID, ehi.Retrieved)
 	for _, route := range []string{
-		"POST /admin/jobs/" + j.ID + "/approve", "POST /admin/jobs/" + j.ID + "/reject", "DELETE /admin/jobs/" + j.ID,
-		"POST /admin/clients", "DELETE /admin/clients/x", "POST /admin/clients/x/rotate", "POST /admin/accounts",
-		"PUT /admin/accounts/admin/x", "DELETE /admin/accounts/admin/x", "POST /admin/keys/rotate", "GET /admin/backup",
+		"POST /admin/jobs/" + j.ID + "/approve",
+		"POST /admin/jobs/" + j.ID + "/reject",
+		"DELETE /admin/jobs/" + j.ID,
+		"POST /admin/clients",
+		"DELETE /admin/clients/x",
+		"POST /admin/clients/x/rotate",
+		"POST /admin/accounts",
+		"PUT /admin/accounts/admin/x",
+		"DELETE /admin/accounts/admin/x",
+		"POST /admin/keys/rotate",
+		"GET /admin/backup",
 	} {
 		method, path, _ := strings.Cut(route, " ")
 		a := w.do(api, method, path)
@@ -247,7 +270,11 @@ func (w *world) leftOpen(name, password string, api *client.Client) {
 		}
 	}
 	w.want(w.do(api, "GET", "/admin/jobs/"+j.ID), 200, "")
-	if a, err := api.AddFiles(t.Context(), j.ID, client.File{Name: "letter.txt", Data: []byte("a letter")}); err != nil || a.Status != 200 {
+	a, err := api.AddFiles(t.Context(), j.ID, client.File{
+		Name: "letter.txt",
+		Data: []byte("a letter"),
+	})
+	if err != nil || a.Status != 200 {
 		t.Errorf("a document: %+v, %v", a, err)
 	}
 

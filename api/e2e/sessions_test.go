@@ -21,7 +21,9 @@ func TestSessionsOfTheConfiguredAdministratorEndWithTheConfiguration(t *testing.
 	var cookie string
 	t.Run("at first", func(t *testing.T) {
 		w := start(t, data, first, node.Options{})
-		a, err := w.open.Do(t.Context(), "POST", "/admin/login", strings.NewReader(`{"username":"root","password":"`+adminPassword+`"}`), "Content-Type", "application/json")
+		a, err := w.open.Do(t.Context(), "POST", "/admin/login",
+			strings.NewReader(`{"username":"root","password":"`+adminPassword+`"}`), "Content-Type",
+			"application/json")
 		if err != nil || a.Status != 200 {
 			t.Fatalf("%+v, %v", a, err)
 		}
@@ -71,11 +73,17 @@ func TestASandboxLetsNobodyIntoProduction(t *testing.T) {
 	t.Run("the sandbox", func(t *testing.T) {
 		p := &production{world: start(t, data, sandbox, node.Options{})}
 		patient = p.demoPatient()
-		app := auth.Client{ID: "app", Name: "An app", RedirectURIs: []string{appRedirect}, Scope: appScope}
+		app := auth.Client{
+			ID:           "app",
+			Name:         "An app",
+			RedirectURIs: []string{appRedirect},
+			Scope:        appScope,
+		}
 		if _, _, err := p.admin.AddClient(t.Context(), app); err != nil {
 			t.Fatal(err)
 		}
-		a := p.do(p.open, "GET", "/auth/authorize?"+p.request("app", "_patient", patient, "_auth_success", "1").Encode())
+		a := p.do(p.open, "GET",
+			"/auth/authorize?"+p.request("app", "_patient", patient, "_auth_success", "1").Encode())
 		back, err := url.Parse(a.Header.Get("Location"))
 		if err != nil {
 			t.Fatal(err)
@@ -90,7 +98,11 @@ func TestASandboxLetsNobodyIntoProduction(t *testing.T) {
 		if status := opens(p); status != 401 {
 			t.Errorf("the sandbox's token opens %d", status)
 		}
-		refresh := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {got.RefreshToken}, "client_id": {"app"}}
+		refresh := url.Values{
+			"grant_type":    {"refresh_token"},
+			"refresh_token": {got.RefreshToken},
+			"client_id":     {"app"},
+		}
 		p.want(p.post("/auth/token", refresh), 400, "invalid_grant")
 	})
 }

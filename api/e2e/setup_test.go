@@ -1,4 +1,5 @@
-// Package e2e runs the whole server and drives it over HTTP, on real records and on the demo patients.
+// Package e2e runs the whole server and drives it over HTTP, on real records and on the demo
+// patients.
 package e2e
 
 import (
@@ -46,7 +47,8 @@ func TestMain(m *testing.M) {
 			os.Exit(code)
 		}),
 		// Left by Pebble after an Open that failed because another process uses the store.
-		goleak.IgnoreAnyFunction("github.com/cockroachdb/pebble/v2/vfs.(*diskHealthCheckingFS).startTickerLocked.func1"),
+		goleak.IgnoreAnyFunction(
+			"github.com/cockroachdb/pebble/v2/vfs.(*diskHealthCheckingFS).startTickerLocked.func1"),
 		// fasthttp starts it once per process for its Date header, and never ends it.
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
 		// The cleaner of a stopped worker pool notices the stop when it wakes up, within 10 s.
@@ -75,13 +77,44 @@ const patience = 2 * time.Minute
 // in separate files, so that tests cover both ways of storing them.
 func config() node.Config {
 	return node.Config{
-		Addr: "127.0.0.1:0", Mode: "sandbox", Workers: 4, BulkWorkers: 2, TaskBytes: 1 << 20, FileResources: 100_000, ManifestTasks: 100,
-		ClientJobs: 10_000, ClientBulkJobs: 20, SandboxSecret: "test_client_secret", AckWait: time.Second, MaxDeliver: 5, MaxQueue: 100_000,
-		JobTTL: time.Hour, FileTTL: time.Hour, KeeperEvery: time.Hour, AttachmentBytes: 1 << 20, AttachmentsPerCall: 10, SpillBytes: 50_000,
-		AdminUser: "admin", AdminPassword: "admin-password", Demo: true, Source: "records", SyncEvery: 2 * time.Second, Stall: 5 * time.Minute,
-		CacheBytes: 32 << 20, MaxResource: 64 << 20, AccessTTL: time.Hour, RefreshTTL: 2160 * time.Hour, KeyAge: 2160 * time.Hour, AuditTTL: 52560 * time.Hour,
-		StaffOIDC:    openid.Config{NameClaim: "sub", RolesClaim: "roles"},
-		MaxBodyBytes: 1 << 20, MaxHeaderBytes: 16 << 10, MaxConnections: 8192, ReadTimeout: time.Minute, WriteStall: time.Minute, IdleTimeout: 2 * time.Minute,
+		Addr:               "127.0.0.1:0",
+		Mode:               "sandbox",
+		Workers:            4,
+		BulkWorkers:        2,
+		TaskBytes:          1 << 20,
+		FileResources:      100_000,
+		ManifestTasks:      100,
+		ClientJobs:         10_000,
+		ClientBulkJobs:     20,
+		SandboxSecret:      "test_client_secret",
+		AckWait:            time.Second,
+		MaxDeliver:         5,
+		MaxQueue:           100_000,
+		JobTTL:             time.Hour,
+		FileTTL:            time.Hour,
+		KeeperEvery:        time.Hour,
+		AttachmentBytes:    1 << 20,
+		AttachmentsPerCall: 10,
+		SpillBytes:         50_000,
+		AdminUser:          "admin",
+		AdminPassword:      "admin-password",
+		Demo:               true,
+		Source:             "records",
+		SyncEvery:          2 * time.Second,
+		Stall:              5 * time.Minute,
+		CacheBytes:         32 << 20,
+		MaxResource:        64 << 20,
+		AccessTTL:          time.Hour,
+		RefreshTTL:         2160 * time.Hour,
+		KeyAge:             2160 * time.Hour,
+		AuditTTL:           52560 * time.Hour,
+		StaffOIDC:          openid.Config{NameClaim: "sub", RolesClaim: "roles"},
+		MaxBodyBytes:       1 << 20,
+		MaxHeaderBytes:     16 << 10,
+		MaxConnections:     8192,
+		ReadTimeout:        time.Minute,
+		WriteStall:         time.Minute,
+		IdleTimeout:        2 * time.Minute,
 	}
 }
 
@@ -102,7 +135,9 @@ func start(t *testing.T, data string, cfg node.Config, opts node.Options) *world
 }
 
 // startLogging is start with a logger.
-func startLogging(t *testing.T, data string, cfg node.Config, opts node.Options, log *slog.Logger) *world {
+func startLogging(
+	t *testing.T, data string, cfg node.Config, opts node.Options, log *slog.Logger,
+) *world {
 	t.Helper()
 	n, err := node.Open(t.Context(), cfg, data, log, opts)
 	if err != nil {
@@ -168,7 +203,8 @@ func importRecords(t *testing.T, data string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Import(t.Context(), []string{dir}, source.ImportOptions{Now: time.Now()}); err != nil {
+	_, err = store.Import(t.Context(), []string{dir}, source.ImportOptions{Now: time.Now()})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Close(); err != nil {

@@ -61,7 +61,12 @@ func TestAdministratorsWorkWithoutScripts(t *testing.T) {
 	b.visit(list)
 	b.sees(200, "1 to 5 of 5", jobs[0].ID, foreign.ID, waiting.ID)
 	for query, has := range map[string][]string{
-		"?status=awaiting-input": {waiting.ID}, "?q=" + other: {foreign.ID}, "?q=" + jobs[1].ID[:8]: {jobs[1].ID}, "?level=system": nil, "?client=nobody": nil, "?sort=oldest&status=retrieved": {jobs[0].ID, jobs[1].ID, jobs[2].ID, foreign.ID},
+		"?status=awaiting-input":        {waiting.ID},
+		"?q=" + other:                   {foreign.ID},
+		"?q=" + jobs[1].ID[:8]:          {jobs[1].ID},
+		"?level=system":                 nil,
+		"?client=nobody":                nil,
+		"?sort=oldest&status=retrieved": {jobs[0].ID, jobs[1].ID, jobs[2].ID, foreign.ID},
 	} {
 		b.visit(list + query)
 		at := -1
@@ -108,7 +113,11 @@ func TestAdministratorsWorkWithoutScripts(t *testing.T) {
 	b.submitTo("/admin/ui/jobs", "do", "approve")
 	b.sees(400, "no export is ticked", jobs[1].ID)
 	b.visit(list)
-	b.post("/admin/ui/jobs", url.Values{"_csrf": {b.field("_csrf")}, "do": {"approve"}, "job": {jobs[1].ID, jobs[2].ID, waiting.ID}})
+	b.post("/admin/ui/jobs", url.Values{
+		"_csrf": {b.field("_csrf")},
+		"do":    {"approve"},
+		"job":   {jobs[1].ID, jobs[2].ID, waiting.ID},
+	})
 	b.sees(200, "Approve 3 exports?")
 	b.submit()
 	b.sees(200, "2 done", "<strong>1 failed</strong>", "Cannot approve export")
@@ -120,9 +129,11 @@ func TestAdministratorsWorkWithoutScripts(t *testing.T) {
 
 	// Clients and accounts.
 	b.visit(w.open.Base + "/admin/ui/clients")
-	b.submit("name", "An app", "kind", "confidential-symmetric", "redirects", "nonsense", "scope", "patient/$ehi-export")
+	b.submit("name", "An app", "kind", "confidential-symmetric", "redirects", "nonsense", "scope",
+		"patient/$ehi-export")
 	b.sees(400, "must be a whole URL", "An app")
-	b.submit("name", "An app", "id", "an-app", "kind", "confidential-symmetric", "redirects", "https://app.example.org/cb", "scope", "patient/$ehi-export")
+	b.submit("name", "An app", "id", "an-app", "kind", "confidential-symmetric", "redirects",
+		"https://app.example.org/cb", "scope", "patient/$ehi-export")
 	b.sees(200, "Secret (shown only once)", "an-app")
 	b.submit("id", "an-app", "do", "remove")
 	b.sees(200, "No clients registered")
@@ -132,12 +143,18 @@ func TestAdministratorsWorkWithoutScripts(t *testing.T) {
 
 	// A viewer can look but not change anything.
 	v := staffIn(w, "vera", "four plain words here")
-	if strings.Contains(v.page, "Approve selected") || strings.Contains(v.page, "/admin/ui/clients") {
+	if strings.Contains(v.page, "Approve selected") ||
+		strings.Contains(v.page, "/admin/ui/clients") {
 		t.Error("a viewer is offered what he may not do")
 	}
 	v.post("/admin/ui/jobs/"+foreign.ID, url.Values{"_csrf": {v.field("_csrf")}, "do": {"approve"}})
 	v.sees(403, "This requires the role reviewer")
-	for _, path := range []string{"/clients", "/accounts", "/audit", "/jobs/" + foreign.ID + "/files/Patient.ndjson"} {
+	for _, path := range []string{
+		"/clients",
+		"/accounts",
+		"/audit",
+		"/jobs/" + foreign.ID + "/files/Patient.ndjson",
+	} {
 		v.visit(w.open.Base + "/admin/ui" + path)
 		v.sees(403, "This requires the role")
 	}
@@ -171,7 +188,8 @@ func (b *browser) upload(path, name, data string) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	r, err := http.NewRequestWithContext(b.t.Context(), "POST", b.at.ResolveReference(&url.URL{Path: path}).String(), strings.NewReader(body.String()))
+	r, err := http.NewRequestWithContext(b.t.Context(), "POST",
+		b.at.ResolveReference(&url.URL{Path: path}).String(), strings.NewReader(body.String()))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -199,7 +217,8 @@ func TestAdministratorsPagesAreToldOfChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close() // broken off below
-	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" || resp.Header.Get("Cache-Control") != "no-store" {
+	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" ||
+		resp.Header.Get("Cache-Control") != "no-store" {
 		t.Fatalf("%d %v", resp.StatusCode, resp.Header)
 	}
 	lines := bufio.NewScanner(resp.Body)
@@ -238,7 +257,9 @@ func TestAdministratorsPagesFollowInARealBrowser(t *testing.T) {
 			do(t, ctx, chromedp.KeyEvent(k))
 		}
 	}
-	do(t, ctx, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(w.open.Base+"/admin"), chromedp.WaitVisible("#username")) // it has the focus
+	// it has the focus
+	do(t, ctx, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(w.open.Base+"/admin"),
+		chromedp.WaitVisible("#username"))
 	key("admin", kb.Tab, "admin-password", kb.Enter)
 	row := func(id string) string { return `tr[data-job="` + id + `"]` }
 	do(t, ctx, chromedp.WaitVisible(row(first.ID)))
@@ -259,10 +280,13 @@ func TestAdministratorsPagesFollowInARealBrowser(t *testing.T) {
 		w.wait(j.ID, ehi.Approved)
 	}
 	third := w.kickOff(pat, "", p, nil)
-	do(t, ctx, chromedp.Navigate(w.open.Base+"/admin/ui/jobs/"+third.ID), chromedp.WaitVisible(".mark.awaiting-input"))
+	do(t, ctx, chromedp.Navigate(w.open.Base+"/admin/ui/jobs/"+third.ID),
+		chromedp.WaitVisible(".mark.awaiting-input"))
 	w.submit(pat, third.ID, newForm("labs"))
 	do(t, ctx, chromedp.WaitVisible("#reason"), chromedp.SendKeys("#reason", "all is well"))
-	drop := `(() => { const d = new DataTransfer(); d.items.add(new File(["a letter"], "letter.txt")); document.querySelector("[data-upload]").dispatchEvent(new DragEvent("drop", {dataTransfer: d, bubbles: true, cancelable: true})); return ""; })()`
+	drop := `(() => { const d = new DataTransfer(); d.items.add(new File(["a letter"], ` +
+		`"letter.txt")); document.querySelector("[data-upload]").dispatchEvent(new ` +
+		`DragEvent("drop", {dataTransfer: d, bubbles: true, cancelable: true})); return ""; })()`
 	if _, err := chromedp.Run(ctx, chromedp.Evaluate[string](drop)); err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +302,8 @@ func TestAdministratorsPagesFollowInARealBrowser(t *testing.T) {
 	}
 
 	// Without events, the list polls.
-	do(t, ctx, block("http://*:*/admin/ui/events"), chromedp.Navigate(w.open.Base+"/admin/ui/jobs"), chromedp.WaitVisible(row(third.ID)))
+	do(t, ctx, block("http://*:*/admin/ui/events"), chromedp.Navigate(w.open.Base+"/admin/ui/jobs"),
+		chromedp.WaitVisible(row(third.ID)))
 	fourth := w.kickOff(pat, "", p, nil)
 	do(t, ctx, chromedp.WaitVisible(row(fourth.ID)))
 }
@@ -286,7 +311,9 @@ func TestAdministratorsPagesFollowInARealBrowser(t *testing.T) {
 // block blocks requests of the browser to matching addresses.
 func block(pattern string) chromedp.Action[chromedp.Void] {
 	return func(ctx context.Context, t *chromedp.Target) (none chromedp.Void, err error) {
-		_, err = cdp.Call(ctx, t, network.SetBlockedURLs, network.SetBlockedURLsParams{URLPatterns: []*network.BlockPattern{{URLPattern: pattern, Block: true}}})
+		_, err = cdp.Call(ctx, t, network.SetBlockedURLs, network.SetBlockedURLsParams{
+			URLPatterns: []*network.BlockPattern{{URLPattern: pattern, Block: true}},
+		})
 		return none, err
 	}
 }

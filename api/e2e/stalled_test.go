@@ -39,7 +39,9 @@ type stalledRoute struct {
 	prepare func() (ask func(t *testing.T) answered)
 }
 
-func byClient(c *client.Client, method, target, body string, header ...string) func(t *testing.T) answered {
+func byClient(
+	c *client.Client, method, target, body string, header ...string,
+) func(t *testing.T) answered {
 	return func(t *testing.T) answered {
 		t.Helper()
 		a, err := c.Do(t.Context(), method, target, strings.NewReader(body), header...)
@@ -73,8 +75,11 @@ func (p *production) stalledRoutes() []stalledRoute {
 	admin := p.staff("ada")
 	desk := func() *browser { return p.staffBrowser("rita") }
 	kick := "/fhir/Patient/" + p.ann + "/$ehi-export"
-	plain := func(c *client.Client, method, target, body string, header ...string) func() func(*testing.T) answered {
-		return func() func(*testing.T) answered { return byClient(c, method, target, body, header...) }
+	plain := func(c *client.Client, method, target, body string,
+		header ...string) func() func(*testing.T) answered {
+		return func() func(*testing.T) answered {
+			return byClient(c, method, target, body, header...)
+		}
 	}
 	page := func(path string) func() func(*testing.T) answered {
 		return func() func(*testing.T) answered { return byPage(desk(), p.open.Base+path, "") }
@@ -86,7 +91,8 @@ func (p *production) stalledRoutes() []stalledRoute {
 		}},
 		{"kick-off", "fhir", plain(app, "POST", kick, "", "Accept", "application/fhir+json")},
 		{"kick-off without a form", "fhir",
-			plain(app, "POST", "/no-form/auto-approve"+kick, "", "Accept", "application/fhir+json")},
+			plain(app, "POST", "/no-form/auto-approve"+kick, "", "Accept",
+				"application/fhir+json")},
 		{"status", "fhir", func() func(*testing.T) answered {
 			return byClient(app, "GET", p.kickOff(app, "", p.ann, nil).StatusURL, "")
 		}},
@@ -95,8 +101,9 @@ func (p *production) stalledRoutes() []stalledRoute {
 		}},
 		{"revocation", "oauth", func() func(*testing.T) answered {
 			_, got := p.letIn("web", "ann")
-			return byClient(p.open, "POST", "/auth/revoke", "client_id=web&client_secret="+p.secrets["web"]+
-				"&token="+got.RefreshToken, "Content-Type", urlEncoded)
+			return byClient(p.open, "POST", "/auth/revoke",
+				"client_id=web&client_secret="+p.secrets["web"]+
+					"&token="+got.RefreshToken, "Content-Type", urlEncoded)
 		}},
 		{"log-in of a patient", "page", func() func(*testing.T) answered {
 			b := p.person()
@@ -131,14 +138,24 @@ func (p *production) stalledRoutes() []stalledRoute {
 		{"keys", "json", plain(admin, "GET", "/admin/keys", "")},
 		{"refresh", "oauth", func() func(*testing.T) answered {
 			_, got := p.letIn("app", "bob")
-			return byClient(p.open, "POST", "/auth/token", "grant_type=refresh_token&client_id=app&refresh_token="+
-				got.RefreshToken, "Content-Type", urlEncoded)
+			return byClient(p.open, "POST", "/auth/token",
+				"grant_type=refresh_token&client_id=app&refresh_token="+
+					got.RefreshToken, "Content-Type", urlEncoded)
 		}},
-		{"introspection", "oauth", plain(p.open, "POST", "/auth/introspect", "client_id=gate&client_secret="+
-			p.secrets["gate"]+"&token="+app.Token, "Content-Type", urlEncoded)},
-		{"registration", "oauth", plain(p.open.WithToken(registrationToken), "POST", "/auth/register",
-			`{"client_name":"A tool","redirect_uris":["https://tool.example/cb"],"scope":"launch/patient"}`,
-			"Content-Type", jsonBody)},
+		{
+			"introspection",
+			"oauth",
+			plain(p.open, "POST", "/auth/introspect", "client_id=gate&client_secret="+
+				p.secrets["gate"]+"&token="+app.Token, "Content-Type", urlEncoded),
+		},
+		{
+			"registration",
+			"oauth",
+			plain(p.open.WithToken(registrationToken), "POST", "/auth/register",
+				`{"client_name":"A tool","redirect_uris":["https://tool.example/cb"],`+
+					`"scope":"launch/patient"}`,
+				"Content-Type", jsonBody),
+		},
 		{"withdrawal", "page", func() func(*testing.T) answered {
 			p.letIn("web", "bob")
 			b, page := p.browserOf("bob"), p.open.Base+"/my/applications"
@@ -146,7 +163,8 @@ func (p *production) stalledRoutes() []stalledRoute {
 			return func(t *testing.T) answered {
 				t.Helper()
 				b.t = t
-				b.forge(page, page, url.Values{"_csrf": {b.field("_csrf")}, "id": {b.field("id")}}.Encode())
+				b.forge(page, page,
+					url.Values{"_csrf": {b.field("_csrf")}, "id": {b.field("id")}}.Encode())
 				return answered{b.code, b.header, b.page}
 			}
 		}},
@@ -157,7 +175,11 @@ func (p *production) stalledRoutes() []stalledRoute {
 			return byPage(b, "", "/my/requests/"+j.ID)
 		}},
 		{"a removed client", "json", func() func(*testing.T) answered {
-			c := auth.Client{Name: "y", RedirectURIs: []string{"https://y.example/cb"}, Scope: "launch/patient"}
+			c := auth.Client{
+				Name:         "y",
+				RedirectURIs: []string{"https://y.example/cb"},
+				Scope:        "launch/patient",
+			}
 			added, _, err := admin.AddClient(p.t.Context(), c)
 			if err != nil {
 				p.t.Fatal(err)
@@ -165,8 +187,9 @@ func (p *production) stalledRoutes() []stalledRoute {
 			return byClient(admin, "DELETE", "/admin/clients/"+added.ID, "")
 		}},
 		{"an account", "json", func() func(*testing.T) answered {
-			return byClient(admin, "POST", "/admin/accounts", `{"username":"`+rand.Text()+`","patient":"`+p.bob+
-				`","password":"`+patientPassword+`"}`, "Content-Type", jsonBody)
+			return byClient(admin, "POST", "/admin/accounts",
+				`{"username":"`+rand.Text()+`","patient":"`+p.bob+
+					`","password":"`+patientPassword+`"}`, "Content-Type", jsonBody)
 		}},
 		{"decision", "json", func() func(*testing.T) answered {
 			j := p.kickOff(app, "/no-form", p.ann, nil)
@@ -210,11 +233,16 @@ func saysAway(t *testing.T, form string, a answered) {
 func TestEachRequestEndsInTimeWhileNATSStalls(t *testing.T) {
 	t.Parallel()
 	const inTime = 15 * time.Second // 10 for its questions, 3 for what follows a failure
-	for name, delay := range map[string]time.Duration{"slow": 2 * time.Second, "dead": linktest.Forever} {
+	for name, delay := range map[string]time.Duration{
+		"slow": 2 * time.Second,
+		"dead": linktest.Forever,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			nats, err := bus.Open(t.Context(), bus.Config{
-				StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Access: bus.Access{Password: "of-the-test"},
+				StoreDir: t.TempDir(),
+				Listen:   "127.0.0.1:0",
+				Access:   bus.Access{Password: "of-the-test"},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -258,7 +286,8 @@ func TestEachRequestEndsInTimeWhileNATSStalls(t *testing.T) {
 							saysAway(t, r.form, a)
 						case a.status >= 400:
 							t.Errorf("%d %s", a.status, a.body)
-						case a.status == http.StatusAccepted && a.header.Get("Content-Location") != "":
+						case a.status == http.StatusAccepted &&
+							a.header.Get("Content-Location") != "":
 							made.Add(1)
 						case r.name == "deletion":
 							made.Add(-1)
@@ -273,9 +302,13 @@ func TestEachRequestEndsInTimeWhileNATSStalls(t *testing.T) {
 				t.Errorf("the download: %v", err)
 			}
 			w.Slow(0)
-			await(t, "readiness", func() bool { return p.do(p.open, "GET", "/readyz").Status == http.StatusOK })
+			await(t, "readiness", func() bool {
+				return p.do(p.open, "GET", "/readyz").Status == http.StatusOK
+			})
 			want := before + int(made.Load())
-			await(t, "the end of exports that were refused", func() bool { return len(p.jobs()) <= want })
+			await(t, "the end of exports that were refused", func() bool {
+				return len(p.jobs()) <= want
+			})
 			for i, r := range routes {
 				asks[i] = r.prepare()
 				if a := asks[i](t); a.status >= 400 {
@@ -408,18 +441,19 @@ func (p *production) halfRead(app *client.Client) (rest func() error) {
 	}
 	begun, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() {
-		ended <- app.Stream(p.t.Context(), "/jobs/"+j.ID+"/download/attachments/large.bin", func(r io.Reader) error {
-			if _, err := io.CopyN(io.Discard, r, 1000); err != nil {
+		ended <- app.Stream(p.t.Context(), "/jobs/"+j.ID+"/download/attachments/large.bin",
+			func(r io.Reader) error {
+				if _, err := io.CopyN(io.Discard, r, 1000); err != nil {
+					return err
+				}
+				close(begun)
+				<-goOn
+				n, err := io.Copy(io.Discard, r)
+				if err == nil && n != int64(len(document))-1000 {
+					err = io.ErrUnexpectedEOF
+				}
 				return err
-			}
-			close(begun)
-			<-goOn
-			n, err := io.Copy(io.Discard, r)
-			if err == nil && n != int64(len(document))-1000 {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
-		})
+			})
 	}()
 	select {
 	case <-begun:

@@ -48,7 +48,10 @@ func (l *lastWords) String() string {
 // end of the program's log.
 func serveProgram(t *testing.T, binary string, args ...string) *program {
 	t.Helper()
-	p := &program{t: t, cmd: exec.Command(binary, append([]string{"serve", "--addr", "127.0.0.1:0"}, args...)...)}
+	p := &program{
+		t:   t,
+		cmd: exec.Command(binary, append([]string{"serve", "--addr", "127.0.0.1:0"}, args...)...),
+	}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +111,8 @@ func (p *program) ended(within time.Duration) string {
 func TestSIGTERMDrainsAndASecondOneEndsAtOnce(t *testing.T) {
 	binary, data := built.Command(t, "ehi-server/api"), t.TempDir()
 	begin := func(drain string) (*program, *client.Client, client.Job) {
-		p := serveProgram(t, binary, "--data", data, "--source", "synthetic:patients=200000,seed=1", "--drain", drain, "--task-bytes", "1000000000000")
+		p := serveProgram(t, binary, "--data", data, "--source", "synthetic:patients=200000,seed=1",
+			"--drain", drain, "--task-bytes", "1000000000000")
 		open := client.New(p.url)
 		t.Cleanup(open.Close)
 		service, err := open.Service(t.Context(), "test_client_secret", "system/*.rs")
@@ -142,7 +146,8 @@ func TestSIGTERMDrainsAndASecondOneEndsAtOnce(t *testing.T) {
 	if how := p.ended(stopWithin); how != "exit status 0" {
 		t.Errorf("after one signal: %s", how)
 	}
-	p = serveProgram(t, binary, "--data", data, "--source", "synthetic:patients=200000,seed=1", "--drain", "0s", "--task-bytes", "1000000000000", "--workers", "0")
+	p = serveProgram(t, binary, "--data", data, "--source", "synthetic:patients=200000,seed=1",
+		"--drain", "0s", "--task-bytes", "1000000000000", "--workers", "0")
 	_, path, _ := strings.Cut(j.StatusURL, "/jobs/")
 	a, err := client.New(p.url).WithToken(service.Token).Do(t.Context(), "GET", "/jobs/"+path, nil)
 	if err != nil || a.Status != 202 {

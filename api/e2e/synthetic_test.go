@@ -17,7 +17,9 @@ import (
 
 // startOnSynthetic runs a server with synthetic patients, and returns what its generator makes:
 // the valid resources by key, and the number of malformed ones.
-func startOnSynthetic(t *testing.T, settings string) (w *world, sound map[string]records.Resource, malformed int64) {
+func startOnSynthetic(
+	t *testing.T, settings string,
+) (w *world, sound map[string]records.Resource, malformed int64) {
 	t.Helper()
 	cfg := config()
 	cfg.Source = "synthetic:" + settings
@@ -103,10 +105,14 @@ func reported(w *world, m *ehi.Manifest) (n int64) {
 
 func TestSettingsOfASourceAreChecked(t *testing.T) {
 	t.Parallel()
-	for spec, why := range map[string]string{"synthetic:patients=0": "patients must be", "ldap": "unknown source"} {
+	for spec, why := range map[string]string{
+		"synthetic:patients=0": "patients must be",
+		"ldap":                 "unknown source",
+	} {
 		cfg := config()
 		cfg.Source = spec
-		if _, err := node.Open(t.Context(), cfg, t.TempDir(), nil, node.Options{}); err == nil || !strings.Contains(err.Error(), why) {
+		_, err := node.Open(t.Context(), cfg, t.TempDir(), nil, node.Options{})
+		if err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s: %v", spec, err)
 		}
 	}

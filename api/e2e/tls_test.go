@@ -56,7 +56,8 @@ func TestTheServerSpeaksHTTPS(t *testing.T) {
 		}
 		return strings.Contains(log.String(), "the one before is kept")
 	})
-	if a, err := still.Do(t.Context(), "GET", "/metrics", nil); err != nil || !strings.Contains(string(a.Body), told(second)) {
+	a, err := still.Do(t.Context(), "GET", "/metrics", nil)
+	if err != nil || !strings.Contains(string(a.Body), told(second)) {
 		t.Errorf("%v", err)
 	}
 }
@@ -65,10 +66,16 @@ func TestTheServerSpeaksHTTPS(t *testing.T) {
 func TestACertificateThatCannotBeUsedIsToldOf(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for _, c := range [][2]string{{filepath.Join(dir, "absent"), filepath.Join(dir, "absent")}, {"some", ""}, {"", "some"}} {
+	for _, c := range [][2]string{
+		{filepath.Join(dir, "absent"), filepath.Join(dir, "absent")},
+		{"some", ""},
+		{"", "some"},
+	} {
 		cfg := config()
 		cfg.TLSCert, cfg.TLSKey = c[0], c[1]
-		if n, err := node.Open(t.Context(), cfg, t.TempDir(), slog.New(slog.DiscardHandler), node.Options{}); err == nil {
+		n, err := node.Open(t.Context(), cfg, t.TempDir(), slog.New(slog.DiscardHandler),
+			node.Options{})
+		if err == nil {
 			t.Errorf("%v is taken: %v", c, n.Close())
 		}
 	}

@@ -129,7 +129,8 @@ func TestAnExportIsOneTrace(t *testing.T) {
 		// the example of the W3C
 		parent := "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 		many = parent[3:35]
-		a, err = all.Do(t.Context(), "GET", "/fhir/Patient/$export", nil, "Prefer", "respond-async", "traceparent", parent, "X-Request-Id", "of-the-client")
+		a, err = all.Do(t.Context(), "GET", "/fhir/Patient/$export", nil, "Prefer", "respond-async",
+			"traceparent", parent, "X-Request-Id", "of-the-client")
 		if err != nil || a.Status != 202 || a.Header.Get("X-Request-Id") != "of-the-client" {
 			t.Fatalf("%+v, %v", a, err)
 		}
@@ -139,20 +140,25 @@ func TestAnExportIsOneTrace(t *testing.T) {
 		}
 		w.manifest(all, client.Job{StatusURL: status})
 
-		metrics = string(w.do(w.open, "GET", "/metrics", "Accept", "application/openmetrics-text;version=1.0.0").Body)
+		metrics = string(w.do(w.open, "GET", "/metrics", "Accept",
+			"application/openmetrics-text;version=1.0.0").Body)
 		a = w.do(pat, "GET", "/jobs/nothing/metadata")
 		w.want(a, 404, `"id":"`+a.Header.Get("X-Request-Id")+`"`)
 		outcomeID = a.Header.Get("X-Request-Id")
-		a, err = pat.Do(t.Context(), "GET", "/jobs/nothing/metadata", nil, "X-Request-Id", "no id\tat all")
+		a, err = pat.Do(t.Context(), "GET", "/jobs/nothing/metadata", nil, "X-Request-Id",
+			"no id\tat all")
 		if id := a.Header.Get("X-Request-Id"); err != nil || len(id) != 32 {
 			t.Errorf("an id that is none was taken: %q, %v", id, err)
 		}
 	})
-	if !regexp.MustCompile(`ehi_job_phase_duration_seconds_bucket\{lane="interactive",phase="export",le="[^"]+"\} \d+ # \{trace_id="` + one + `"\}`).MatchString(metrics) {
+	if !regexp.MustCompile(`ehi_job_phase_duration_seconds_bucket\{lane="interactive",` +
+		`phase="export",le="[^"]+"\} \d+ # \{trace_id="` + one + `"\}`).MatchString(metrics) {
 		t.Errorf("no exemplar leads to the trace %s", one)
 	}
 	trace := seen.trace(t, one, "")
-	has(t, trace, "POST /auto-approve/fhir/Patient/:id/$ehi-export", "submit form", "run command", "attempt task", "read", "release", "route", "write Patient", "write Observation", "commit files")
+	has(t, trace, "POST /auto-approve/fhir/Patient/:id/$ehi-export", "submit form", "run command",
+		"attempt task", "read", "release", "route", "write Patient", "write Observation",
+		"commit files")
 	if n := len(trace["submit form"]); n != 1 || len(trace["submit form"][0].Links) != 1 {
 		t.Errorf("the submission, of %d, is not linked to its request", n)
 	}
@@ -199,10 +205,16 @@ func TestACollectorThatIsAwayIsMissedByNobody(t *testing.T) {
 
 // An invalid configuration of traces is refused at the start.
 func TestATraceConfigurationThatCannotWorkIsRefused(t *testing.T) {
-	for _, c := range []tracing.Config{{Endpoint: "collector:4318", Ratio: 1}, {Endpoint: "http://", Ratio: 1}, {Endpoint: "http://127.0.0.1:4318", Ratio: 2}} {
+	for _, c := range []tracing.Config{
+		{Endpoint: "collector:4318", Ratio: 1},
+		{Endpoint: "http://", Ratio: 1},
+		{Endpoint: "http://127.0.0.1:4318", Ratio: 2},
+	} {
 		cfg := config()
 		cfg.Trace = c
-		if n, err := node.Open(t.Context(), cfg, t.TempDir(), slog.New(slog.DiscardHandler), node.Options{}); err == nil {
+		n, err := node.Open(t.Context(), cfg, t.TempDir(), slog.New(slog.DiscardHandler),
+			node.Options{})
+		if err == nil {
 			t.Errorf("%+v is taken: %v", c, n.Close())
 		}
 	}

@@ -23,7 +23,9 @@ func TestTheTrailNamesWhatAdministratorsChangeAndRead(t *testing.T) {
 		p.want(p.do(ada, "GET", "/admin/jobs"), 200, "")
 		p.want(p.do(ada, "GET", "/admin/accounts"), 200, "")
 	}
-	if _, err := ada.AddAccount(t.Context(), auth.Account{Name: "nora", Role: auth.Reviewer}, staffPassword); err != nil {
+	_, err := ada.AddAccount(t.Context(), auth.Account{Name: "nora", Role: auth.Reviewer},
+		staffPassword)
+	if err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []error{
@@ -50,8 +52,11 @@ func TestTheTrailNamesWhatAdministratorsChangeAndRead(t *testing.T) {
 		return strings.Contains(all, "add account of kind")
 	})
 	for _, want := range []string{
-		"add account nora of kind admin, role reviewer", "set the password of account nora of kind admin, role reviewer",
-		"remove account nora of kind admin, role reviewer", "remove client web (A web site)", "rotate signing keys",
+		"add account nora of kind admin, role reviewer",
+		"set the password of account nora of kind admin, role reviewer",
+		"remove account nora of kind admin, role reviewer",
+		"remove client web (A web site)",
+		"rotate signing keys",
 		"/admin/jobs/:id", "/admin/accounts",
 	} {
 		if !strings.Contains(all, want) {
@@ -61,7 +66,8 @@ func TestTheTrailNamesWhatAdministratorsChangeAndRead(t *testing.T) {
 	if strings.Contains(all, typed) {
 		t.Errorf("the trail repeats what was typed:\n%s", all)
 	}
-	reads := string(p.do(p.admin, "GET", "/admin/audit?action=read&agent=admin%20ada&patient="+p.ann).Body)
+	reads := string(
+		p.do(p.admin, "GET", "/admin/audit?action=read&agent=admin%20ada&patient="+p.ann).Body)
 	if n := strings.Count(reads, "\n"); n != 1 {
 		t.Errorf("%d events of one job that was read twice:\n%s", n, reads)
 	}
@@ -71,7 +77,11 @@ func TestTheTrailNamesWhatAdministratorsChangeAndRead(t *testing.T) {
 // which does not repeat the guess.
 func TestTheTrailTellsOfRefusedRegistrationsAndIntrospections(t *testing.T) {
 	t.Parallel()
-	p := &target{production: startProduction(t, func(c *node.Config) { c.RegistrationToken = registrationToken })}
+	p := &target{
+		production: startProduction(t, func(c *node.Config) {
+			c.RegistrationToken = registrationToken
+		}),
+	}
 	p.guessRegistrationToken()
 	p.guessSecretAtIntrospection()
 }
@@ -80,7 +90,8 @@ const strangersGuess = "guessed-by-a-stranger"
 
 func (p *target) guessRegistrationToken() {
 	p.t.Helper()
-	a, err := p.open.WithToken(strangersGuess).Do(p.t.Context(), "POST", "/auth/register", strings.NewReader("{}"), "Content-Type", "application/json")
+	a, err := p.open.WithToken(strangersGuess).Do(p.t.Context(), "POST", "/auth/register",
+		strings.NewReader("{}"), "Content-Type", "application/json")
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -90,7 +101,11 @@ func (p *target) guessRegistrationToken() {
 
 func (p *target) guessSecretAtIntrospection() {
 	p.t.Helper()
-	form := url.Values{"client_id": {"web"}, "client_secret": {strangersGuess}, "token": {strangersGuess}}
+	form := url.Values{
+		"client_id":     {"web"},
+		"client_secret": {strangersGuess},
+		"token":         {strangersGuess},
+	}
 	p.want(p.post("/auth/introspect", form), 401, "invalid_client")
 	p.leavesEvent("token", "introspect: invalid_client")
 }

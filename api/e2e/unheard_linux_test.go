@@ -56,7 +56,10 @@ func unheard(t *testing.T, binary string, log *os.File, args ...string) (p *prog
 
 // ready asks the program itself, on a new connection.
 func (p *program) ready() bool {
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{
+		Timeout:   5 * time.Second,
+		Transport: &http.Transport{DisableKeepAlives: true},
+	}
 	resp, err := client.Get(p.url + "/readyz")
 	if err != nil {
 		return false

@@ -29,7 +29,12 @@ func TestADataFolderOfTheFirstVersionIsServed(t *testing.T) {
 		pat := w.patient(p)
 		token, j = pat.Token, w.kickOff(pat, "/no-form", p, nil)
 		w.wait(j.ID, ehi.Retrieved)
-		if a, err := w.admin.AddFiles(t.Context(), j.ID, client.File{Name: "letter.txt", Data: []byte("a letter")}, client.File{Name: "scan.txt", Data: []byte("a scan")}); err != nil || a.Status != 200 {
+		a, err := w.admin.AddFiles(t.Context(), j.ID,
+			client.File{Name: "letter.txt", Data: []byte("a letter")}, client.File{
+				Name: "scan.txt",
+				Data: []byte("a scan"),
+			})
+		if err != nil || a.Status != 200 {
 			t.Fatalf("%+v, %v", a, err)
 		}
 	})
@@ -60,7 +65,11 @@ func TestADataFolderOfTheFirstVersionIsServed(t *testing.T) {
 		t.Errorf("%d documents are stored, %v", documents, err)
 	}
 
-	future := bus.Entry{Bucket: bus.JobRecords, Key: "tomorrow", Value: []byte(`{"v":99,"id":"tomorrow","status":"floating"}`)}
+	future := bus.Entry{
+		Bucket: bus.JobRecords,
+		Key:    "tomorrow",
+		Value:  []byte(`{"v":99,"id":"tomorrow","status":"floating"}`),
+	}
 	if err := w.node.Bus.Restore(t.Context(), future, time.Now()); err != nil {
 		t.Fatal(err)
 	}
@@ -86,11 +95,13 @@ func toVersion1(t *testing.T, data, id string) {
 		for _, a := range record["attachments"].([]any) {
 			document := a.(map[string]any)
 			old := "a." + hex.EncodeToString([]byte(document["name"].(string)))
-			paths, err := filepath.Glob(filepath.Join(data, "exports", "*", id+"."+document["obj"].(string)))
+			paths, err := filepath.Glob(
+				filepath.Join(data, "exports", "*", id+"."+document["obj"].(string)))
 			if err != nil || len(paths) != 1 {
 				t.Fatalf("%v, %v", paths, err)
 			}
-			if err := os.Rename(paths[0], filepath.Join(filepath.Dir(paths[0]), id+"."+old)); err != nil {
+			err = os.Rename(paths[0], filepath.Join(filepath.Dir(paths[0]), id+"."+old))
+			if err != nil {
 				return err
 			}
 			delete(document, "obj")

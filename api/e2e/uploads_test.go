@@ -88,7 +88,8 @@ func (u uploading) holds(what string, n int) {
 		u.t.Fatal(err)
 	}
 	if len(j.Attachments) != n || len(names) != n || len(stored) != n {
-		u.t.Errorf("%s: %d documents of %d names, and %d are stored; want %d", what, len(j.Attachments), len(names), len(stored), n)
+		u.t.Errorf("%s: %d documents of %d names, and %d are stored; want %d", what,
+			len(j.Attachments), len(names), len(stored), n)
 	}
 }
 
@@ -118,7 +119,8 @@ func TestEHI11TheBoundsOfUploadsHold(t *testing.T) {
 		{"as large as may be", 1000, 1, 200, 1},
 		{"as many as may be", 10, 9, 200, 10},
 	} {
-		if status, err := u.add(c.bytes, lettersOf(c.what, c.n)...); status != c.status || err != nil {
+		status, err := u.add(c.bytes, lettersOf(c.what, c.n)...)
+		if status != c.status || err != nil {
 			t.Errorf("%s: %d, %v", c.what, status, err)
 		}
 		u.holds(c.what, c.holds)
@@ -144,7 +146,10 @@ func TestEHI11NamesOfUploadsAtOnceAreUnique(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	u := start(t, folder, config(), node.Options{}).uploading(folder)
-	spelt := []string{"Straße.txt", "STRASSE.TXT", "strasse.txt", "StraSSe.txt", "stra\u200dsse.txt", "ｓｔｒａｓｓｅ.txt"}
+	spelt := []string{
+		"Straße.txt", "STRASSE.TXT", "strasse.txt", "StraSSe.txt", "stra\u200dsse.txt",
+		"ｓｔｒａｓｓｅ.txt",
+	}
 	taken := 0
 	for range 5 {
 		var sets [][]string
@@ -162,7 +167,8 @@ func TestEHI11NamesOfUploadsAtOnceAreUnique(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.ContainsFunc(record.Attachments, func(a ehi.Attachment) bool { return strings.Contains(ehi.NameKey(a.Name), "strasse-") }) {
+	if !slices.ContainsFunc(record.Attachments,
+		func(a ehi.Attachment) bool { return strings.Contains(ehi.NameKey(a.Name), "strasse-") }) {
 		t.Errorf("none is numbered: %+v", record.Attachments)
 	}
 }

@@ -24,7 +24,11 @@ func TestEHI14NothingOfAJobTellsItsApplicationWhatIsWithheld(t *testing.T) {
 		j, b := w.formOf("pw")
 		var told []string
 		look := func() {
-			for _, path := range []string{"/metadata", "/status", "/download/errors.OperationOutcome.ndjson"} {
+			for _, path := range []string{
+				"/metadata",
+				"/status",
+				"/download/errors.OperationOutcome.ndjson",
+			} {
 				a := w.do(pat, "GET", "/jobs/"+j.ID+path)
 				told = append(told, string(a.Body), a.Header.Get("X-Progress"))
 			}
@@ -43,13 +47,18 @@ func TestEHI14NothingOfAJobTellsItsApplicationWhatIsWithheld(t *testing.T) {
 		look()
 		w.want(w.do(w.admin, "GET", "/jobs/"+j.ID+"/metadata"), 200, `"sensitive.hiv":1`)
 		for _, text := range told {
-			for _, word := range []string{"hiv", "withheld", "sensitive", "reference-only", "b20", "authorizations"} {
+			for _, word := range []string{
+				"hiv", "withheld", "sensitive", "reference-only", "b20", "authorizations",
+			} {
 				if strings.Contains(strings.ToLower(text), word) {
 					t.Errorf("%s: the application reads %q in %s", decision, word, text)
 				}
 			}
 		}
-		if counted := slices.ContainsFunc(told, func(text string) bool { return strings.Contains(text, `"Condition":1`) }); counted != (decision == "approve") {
+		counted := slices.ContainsFunc(told, func(text string) bool {
+			return strings.Contains(text, `"Condition":1`)
+		})
+		if counted != (decision == "approve") {
 			t.Errorf("%s: counts of what is released: %v", decision, counted)
 		}
 	}
