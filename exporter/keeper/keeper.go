@@ -243,14 +243,14 @@ func (k *Keeper) observeExporters(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	strangers := 0
+	excluded := 0
 	for _, e := range joined {
 		if len(e.Mismatches) > 0 {
-			strangers++
+			excluded++
 		}
 	}
-	telemetry.Exporters.WithLabelValues("yes").Set(float64(len(joined) - strangers))
-	telemetry.Exporters.WithLabelValues("no").Set(float64(strangers))
+	telemetry.Exporters.WithLabelValues("yes").Set(float64(len(joined) - excluded))
+	telemetry.Exporters.WithLabelValues("no").Set(float64(excluded))
 	return nil
 }
 

@@ -49,7 +49,8 @@ func Members(from Groups, id string, at time.Time) (Membership, error) {
 		}
 		if why := g.Unusable(); why != "" {
 			return m,
-				ehi.Errorf(ehi.Invalid, "The members of Group/%s cannot be told: %s", next[0], why)
+				ehi.Errorf(ehi.Invalid, "The members of Group/%s cannot be determined: %s", next[0],
+					why)
 		}
 		for _, member := range g.Members {
 			if member, err = from.find(member); err != nil {

@@ -96,7 +96,7 @@ func excused(ctx context.Context, err error) bool {
 	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), errStalled) ||
 		disk.IsFull(err) ||
 		errors.Is(err, errNotCommitted) && bus.IsAway(err) ||
-		errors.Is(err, errStranger)
+		errors.Is(err, errNotAdmitted)
 }
 
 // attempt writes a task's files and commits the task. On an error it removes the files of this
@@ -123,7 +123,7 @@ func (p *Pool) attempt(
 	}
 	// otherwise the files may be where the server does not look for them
 	if err := p.Membership.Confirm(ctx); err != nil {
-		return fmt.Errorf("%w: %w", errStranger, err)
+		return fmt.Errorf("%w: %w", errNotAdmitted, err)
 	}
 	if err = p.Bus.Tasks.Commit(ctx, task, time.Now().UTC()); err != nil {
 		uncertain = !errors.Is(err, bus.ErrSuperseded)

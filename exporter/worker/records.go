@@ -8,9 +8,9 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// errStranger means that this process does not belong to the server. The command goes to a
+// errNotAdmitted means that this process does not belong to the server. The command goes to a
 // process that does.
-var errStranger = errors.New("these workers do not belong to the server")
+var errNotAdmitted = errors.New("these workers do not belong to the server")
 
 // unfit is the reason why a job can never be exported. Clients see it.
 type unfit string
@@ -21,7 +21,7 @@ func (u unfit) Error() string { return string(u) }
 const againAdvice = " Request the export again."
 
 // fits checks that this process has the rules and the records that a job needs. Errors: unfit;
-// errStranger; those of NATS.
+// errNotAdmitted; those of NATS.
 func (p *Pool) fits(ctx context.Context, job *ehi.Job, have ehi.Records) error {
 	if err := p.sameRules(ctx, job); err != nil {
 		return err
@@ -33,13 +33,13 @@ func (p *Pool) fits(ctx context.Context, job *ehi.Job, have ehi.Records) error {
 // patient what these rules release, and all tasks of a population must follow the same rules.
 // The server does not keep old tables of rules. So if the table has changed, the job fails, and
 // its client can request a new export. A new build continues jobs of the build before. Errors:
-// unfit, errStranger.
+// unfit, errNotAdmitted.
 func (p *Pool) sameRules(ctx context.Context, job *ehi.Job) error {
 	if job.Rules == "" || job.Rules == p.Rules.Digest() {
 		return nil
 	}
 	if err := p.Membership.Confirm(ctx); err != nil {
-		return fmt.Errorf("%w: %w", errStranger, err)
+		return fmt.Errorf("%w: %w", errNotAdmitted, err)
 	}
 	return unfit("The table of sensitive codes has changed since the export was requested, and " +
 		"the server no longer has the former table." + againAdvice)
@@ -49,7 +49,7 @@ func (p *Pool) sameRules(ctx context.Context, job *ehi.Job) error {
 // patient's export, or a population's that is not planned yet, uses the current records of the
 // server, as long as they belong to the store of the kick-off. They may be a later version, as
 // for a new request. A plan never changes: all tasks read one version. Errors: unfit;
-// errStranger; those of NATS.
+// errNotAdmitted; those of NATS.
 func (p *Pool) sameRecords(ctx context.Context, job *ehi.Job, have ehi.Records) error {
 	planned := job.Level != ehi.OnePatient && job.Tasks > 0
 	if have == job.Records {
@@ -62,7 +62,7 @@ func (p *Pool) sameRecords(ctx context.Context, job *ehi.Job, have ehi.Records) 
 		now = p.Source.Records()
 	}
 	if err := p.Membership.Accepts(ctx, now); err != nil {
-		return fmt.Errorf("%w: %w", errStranger, err)
+		return fmt.Errorf("%w: %w", errNotAdmitted, err)
 	}
 	switch {
 	case planned && job.Records == (ehi.Records{}):

@@ -85,13 +85,13 @@ func TestManyFilesWithoutARecordWaitForAWord(t *testing.T) {
 	h.leave("another")
 	h.sweep()
 	if n := left(); n != 13 || h.keeper.SweepsWaiting()["files"] != 13 {
-		t.Fatalf("the word for 12 jobs removed some of 13: %d have files, %v wait", n,
+		t.Fatalf("the approval for 12 jobs removed some of 13: %d have files, %v wait", n,
 			h.keeper.SweepsWaiting())
 	}
 	h.keeper.AllowSweep()
 	h.sweep()
 	if n := left(); n != 0 || len(h.keeper.SweepsWaiting()) != 0 {
-		t.Errorf("after the word %d jobs have files, %v wait", n, h.keeper.SweepsWaiting())
+		t.Errorf("after the approval %d jobs have files, %v wait", n, h.keeper.SweepsWaiting())
 	}
 }
 
@@ -119,7 +119,7 @@ func TestManyTasksWithoutAJobWaitForAWord(t *testing.T) {
 	}
 	h.keeper.AllowSweep()
 	if n := left(); n != 0 {
-		t.Errorf("after the word %d jobs have tasks", n)
+		t.Errorf("after the approval %d jobs have tasks", n)
 	}
 }
 
@@ -147,11 +147,11 @@ func TestManyExportsWithoutTheirTasksWaitForAWord(t *testing.T) {
 	}
 	ids := anew()
 	if !slices.Equal(ids, []string{"latest"}) || h.keeper.SweepsWaiting()["exports"] != 12 {
-		t.Fatalf("%v are made anew, %v wait", ids, h.keeper.SweepsWaiting())
+		t.Fatalf("%v are made again, %v wait", ids, h.keeper.SweepsWaiting())
 	}
 	h.keeper.AllowSweep()
 	if ids := anew(); len(ids) != 13 || len(h.keeper.SweepsWaiting()) != 0 {
-		t.Errorf("after the word %v are made anew, %v wait", ids, h.keeper.SweepsWaiting())
+		t.Errorf("after the approval %v are made again, %v wait", ids, h.keeper.SweepsWaiting())
 	}
 }
 
