@@ -504,7 +504,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(func() error { return n.scrubber.Run(ctx) })
 	group.Go(func() error { return n.tendKeys(ctx) })
 	group.Go(func() error { return n.watch.Run(ctx) })
-	group.Go(func() error { return n.Bus.Guard(ctx) })
+	group.Go(func() error { return n.Bus.WatchForLoss(ctx) })
 	if n.pairing != nil {
 		group.Go(func() error { return n.pairing.Run(ctx) })
 	}

@@ -415,7 +415,7 @@ func (h *Form) handleSubmit(c *fiber.Ctx) error {
 	if token != "" {
 		by = h.Pages.Site.Origins.ActingPatient(c, j.Patient.ID)
 	}
-	done, err := h.release(c, j, form, by, token)
+	done, err := h.submit(c, j, form, by, token)
 	// clients depend on this exact text
 	if ehi.CodeOf(err) == ehi.Conflict && !content.WantsPage(c) {
 		return content.Text(c, http.StatusBadRequest, err.Error())
@@ -453,7 +453,7 @@ func (h *Form) submitPage(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	done, err := h.release(c, j, form, h.Pages.Site.Origins.ActingPatient(c, j.Patient.ID), token)
+	done, err := h.submit(c, j, form, h.Pages.Site.Origins.ActingPatient(c, j.Patient.ID), token)
 	if ehi.CodeOf(err) == ehi.Throttled { // the choices are kept for another attempt
 		err = errors.Join(err, h.keepDraft(c, j.ID, v))
 	}
@@ -538,9 +538,9 @@ func (h *Form) preview(
 	return c.JSON(fiber.Map{"counts": n, "counting": counting, "problems": problems})
 }
 
-// release records the choices and who made them. Then the token and the draft are no longer
+// submit records the choices and who made them. Then the token and the draft are no longer
 // needed.
-func (h *Form) release(
+func (h *Form) submit(
 	c *fiber.Ctx, j *ehi.Job, form ehi.ReleaseForm, by ehi.Actor, token string,
 ) (*ehi.Job, error) {
 	done, err := h.Jobs.Submit(c.UserContext(), by, j, form)

@@ -182,10 +182,11 @@ func (t *Task) observe(ctx context.Context, review *release.Review, large func()
 	in, whole := newMailbox(ofReviewer, mailboxCapacity), t.Record.Complete()
 	group, ctx := errgroup.WithContext(ctx)
 	for range deciders() - 1 {
-		group.Go(guard(ctx, "observe", &observer{in: in, of: review.Observer(), record: t.Record}))
+		o := &observer{in: in, of: review.Observer(), record: t.Record}
+		group.Go(supervised(ctx, "observe", o))
 	}
 	sharing := &sharing{in: in, own: review.Observer(), record: t.Record}
-	group.Go(guard(ctx, "read for review", actorFunc(func(ctx context.Context) error {
+	group.Go(supervised(ctx, "read for review", actorFunc(func(ctx context.Context) error {
 		defer close(in.slabs)
 		n := 0
 		err := t.Record.Scan(ctx, source.Query{}, func(r source.Resource) error {
@@ -229,15 +230,15 @@ func (t *Task) actors(ctx context.Context, d decisions) ([]*writer, error) {
 		if tracing.Traced(ctx) {
 			what += " " + w.label()
 		}
-		group.Go(guard(ctx, what, w))
+		group.Go(supervised(ctx, what, w))
 		return w.in
 	}
-	group.Go(guard(ctx, "read", &reader{task: t, out: toReleasers, open: map[kind]*slab{}}))
+	group.Go(supervised(ctx, "read", &reader{task: t, out: toReleasers, open: map[kind]*slab{}}))
 	for i, r := range releasers {
 		r.in, r.out = toReleasers.mailboxes[i], toRouter.mailboxes[i]
-		group.Go(guard(ctx, "release", r))
+		group.Go(supervised(ctx, "release", r))
 	}
-	group.Go(guard(ctx, "route", rt))
+	group.Go(supervised(ctx, "route", rt))
 	err := group.Wait()
 	toReleasers.drain()
 	toRouter.drain()
@@ -277,8 +278,9 @@ type actorFunc func(ctx context.Context) error
 // Run calls the function.
 func (f actorFunc) Run(ctx context.Context) error { return f(ctx) }
 
-// guard traces an actor and converts its panic to an error, so that it fails only its own task.
-func guard(ctx context.Context, what string, a actor) func() error {
+// supervised runs an actor in a span of its own, and turns its panic into an error, so that it
+// fails only its own task.
+func supervised(ctx context.Context, what string, a actor) func() error {
 	return func() (err error) {
 		ctx, span := tracing.Start(ctx, what)
 		defer func() {

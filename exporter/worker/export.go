@@ -118,7 +118,8 @@ func (p *Pool) attempt(
 			err = errors.Join(err, batch.Discard())
 		}
 	}()
-	if err := guard(func() error { return p.export(ctx, r, job, task, batch, open) }); err != nil {
+	err = contain(func() error { return p.export(ctx, r, job, task, batch, open) })
+	if err != nil {
 		return err
 	}
 	// otherwise the files may be where the server does not look for them
@@ -153,9 +154,9 @@ func (p *Pool) export(
 	return p.fill(ctx, r, job, task, batch, record)
 }
 
-// guard turns a panic of f into an error with its stack, so that it fails one attempt and not
+// contain turns a panic of f into an error with its stack, so that it fails one attempt and not
 // the process.
-func guard(f func() error) (err error) {
+func contain(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())

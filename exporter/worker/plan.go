@@ -40,7 +40,7 @@ func (p *Pool) plan(ctx context.Context, job *ehi.Job) (err error) {
 			err = errors.Join(err, e)
 		}
 	}()
-	return guard(func() error { return p.divide(ctx, job) })
+	return contain(func() error { return p.divide(ctx, job) })
 }
 
 // attemptPlan adds n to the job's planning attempts: 1 counts an attempt, -1 takes it back.

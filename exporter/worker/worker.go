@@ -292,7 +292,7 @@ func (p *Pool) runWithSpace(
 	ctx context.Context, r *run, log *slog.Logger, d *bus.Delivery,
 ) error {
 	for {
-		err := guard(func() error { return p.run(ctx, r, d) })
+		err := contain(func() error { return p.run(ctx, r, d) })
 		if !disk.IsFull(err) {
 			return err
 		}

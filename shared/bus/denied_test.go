@@ -293,7 +293,7 @@ func TestChangedSettingsAreSetBack(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- b.Guard(ctx) }()
+	go func() { ended <- b.WatchForLoss(ctx) }()
 	becomes(t, b, "")
 	stop()
 	if err := <-ended; err != nil {

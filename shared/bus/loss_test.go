@@ -93,12 +93,12 @@ func localStore(t *testing.T) *local.Store {
 	return f
 }
 
-// guarded has a bus guard its state, and returns when it has looked once.
-func guarded(t *testing.T, b *bus.Bus, f *local.Store) (ended <-chan error) {
+// watched has a bus watch for losses, and returns when it has looked once.
+func watched(t *testing.T, b *bus.Bus, f *local.Store) (ended <-chan error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	out := make(chan error, 1)
-	go func() { out <- b.Guard(ctx) }()
+	go func() { out <- b.WatchForLoss(ctx) }()
 	t.Cleanup(cancel)
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		if reached, err := f.Reached(); err != nil || len(reached) > 0 {
@@ -165,7 +165,7 @@ func TestAnOlderCopyOfTheStateIsNoticed(t *testing.T) {
 	if err := b.Jobs.Create(t.Context(), newJob("a")); err != nil {
 		t.Fatal(err)
 	}
-	ended := guarded(t, b, f)
+	ended := watched(t, b, f)
 	o.stop()
 	o.opts.StoreDir = older
 	o.start()
@@ -212,7 +212,7 @@ func TestRecordsThatNobodyHasDeletedAreMissed(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer b.Close()
-				ended := guarded(t, b, f)
+				ended := watched(t, b, f)
 				if err := take(t.Context(), o.js(), "KV_"+bucket); err != nil {
 					t.Fatal(err)
 				}
@@ -255,7 +255,7 @@ func TestABucketGetsItsSettingsBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := guarded(t, b, f)
+	ended := watched(t, b, f)
 	change()
 	for end := time.Now().Add(30 * time.Second); !settled(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -273,7 +273,7 @@ func TestABucketGetsItsSettingsBack(t *testing.T) {
 	}
 	select {
 	case err := <-ended:
-		t.Errorf("the guard ended: %v", err)
+		t.Errorf("the watch ended: %v", err)
 	default:
 	}
 }

@@ -31,36 +31,37 @@ import (
 // folder. It does not notice files that are deleted meanwhile: it answers from memory until it
 // has to write or read.
 
-// Pauses of Guard.
+// Pauses of WatchForLoss.
 const (
-	guardEvery = 5 * time.Second
+	// lossEvery is the pause between two looks.
+	lossEvery = 5 * time.Second
 	// doubtEvery is the pause between two checks of an apparent loss, and doubts is how many
 	// must agree: in a cluster a new leader may lag behind for a moment.
 	doubtEvery = time.Second
 	doubts     = 5
 )
 
-// guard is what a process knows about the permanent buckets of an external NATS.
-type guard struct {
+// lossWatch is what a process knows about the permanent buckets of an external NATS.
+type lossWatch struct {
 	bus     *Bus
 	last    map[string]uint64 // the newest revisions seen
 	reached []uint64          // by bucket: what was stored, see keep
 }
 
-// Guard watches for losses of NATS until ctx ends. For the embedded NATS it checks that the
+// WatchForLoss watches for losses of NATS until ctx ends. For the embedded NATS it checks that the
 // folders of streams exist. For an external one it checks the records above, and restores
 // settings of buckets that somebody changed. Errors: ErrLost. The state is not reliable then,
 // and the next start fails too.
-func (b *Bus) Guard(ctx context.Context) error {
+func (b *Bus) WatchForLoss(ctx context.Context) error {
 	if b.embedded != nil {
-		return b.guardFolders(ctx)
+		return b.watchFolders(ctx)
 	}
-	g := &guard{bus: b, last: map[string]uint64{}}
+	w := &lossWatch{bus: b, last: map[string]uint64{}}
 	for {
-		lost, whole := g.look(ctx)
+		lost, whole := w.look(ctx)
 		for n := 1; lost != nil && n < doubts; n++ {
 			pause(ctx, doubtEvery)
-			lost, whole = g.look(ctx)
+			lost, whole = w.look(ctx)
 		}
 		if ctx.Err() != nil {
 			return nil
@@ -70,18 +71,18 @@ func (b *Bus) Guard(ctx context.Context) error {
 			return lost
 		}
 		if whole { // otherwise an incomplete state would look complete
-			if err := g.keep(ctx); err != nil && ctx.Err() == nil {
+			if err := w.keep(ctx); err != nil && ctx.Err() == nil {
 				b.cfg.Log.Warn("it is not kept how far the state has come", "err", err)
 			}
 		}
-		g.settleOthers(ctx)
-		pause(ctx, guardEvery)
+		w.settleOthers(ctx)
+		pause(ctx, lossEvery)
 	}
 }
 
-// guardFolders checks that the streams of the embedded NATS have their folders, until ctx ends.
+// watchFolders checks that the streams of the embedded NATS have their folders, until ctx ends.
 // Several checks must agree, because a lane and its folder may be recreated. Errors: ErrLost.
-func (b *Bus) guardFolders(ctx context.Context) error {
+func (b *Bus) watchFolders(ctx context.Context) error {
 	watched := b.folders()
 	if b.asIs() { // some may never have been created
 		watched = slices.DeleteFunc(watched, isGone)
@@ -153,10 +154,10 @@ func pause(ctx context.Context, d time.Duration) {
 
 // look returns what is lost, and whether the state is known to be complete. A request that fails
 // says nothing about either.
-func (g *guard) look(ctx context.Context) (lost error, whole bool) {
+func (w *lossWatch) look(ctx context.Context) (lost error, whole bool) {
 	whole = true
 	for _, name := range lasting {
-		lost, err := g.lost(ctx, name)
+		lost, err := w.lost(ctx, name)
 		if lost != nil {
 			return lost, false
 		}
@@ -164,17 +165,17 @@ func (g *guard) look(ctx context.Context) (lost error, whole bool) {
 			whole = false
 		}
 		if err != nil && ctx.Err() == nil && !IsAway(err) {
-			g.bus.cfg.Log.Warn("look whether the state is whole", "err", err)
+			w.bus.cfg.Log.Warn("look whether the state is whole", "err", err)
 		}
 	}
 	return nil, whole
 }
 
 // lost returns what a bucket has lost, or nil.
-func (g *guard) lost(ctx context.Context, name string) (lost, err error) {
-	ctx, cancel := context.WithTimeout(ctx, guardEvery)
+func (w *lossWatch) lost(ctx context.Context, name string) (lost, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lossEvery)
 	defer cancel()
-	b := g.bus
+	b := w.bus
 	is, err := kv.Look(ctx, b.link, name)
 	if err != nil {
 		return nil, err
@@ -186,15 +187,15 @@ func (g *guard) lost(ctx context.Context, name string) (lost, err error) {
 	case is.Identity != b.identity && is.Identity != "":
 		return fmt.Errorf("%w: bucket %s at %s is of state %s now, and was of %s",
 			ErrStranger, name, b.at(), is.Identity, b.identity), nil
-	case is.Last < g.last[name]:
-		return wentBack(name, is.Last, g.last[name]), nil
+	case is.Last < w.last[name]:
+		return wentBack(name, is.Last, w.last[name]), nil
 	}
 	if err := errors.Join(b.holdsFirst(ctx, name, is),
-		b.holdsReached(ctx, name, g.reached)); err != nil {
+		b.holdsReached(ctx, name, w.reached)); err != nil {
 		return lostOr(err)
 	}
-	g.last[name] = max(g.last[name], is.Last)
-	return nil, g.settle(ctx, name)
+	w.last[name] = max(w.last[name], is.Last)
+	return nil, w.settle(ctx, name)
 }
 
 // lostOr separates a loss from other errors.
@@ -206,24 +207,24 @@ func lostOr(err error) (lost, other error) {
 }
 
 // settleOthers restores the settings of the buckets that are not checked for losses.
-func (g *guard) settleOthers(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, guardEvery)
+func (w *lossWatch) settleOthers(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lossEvery)
 	defer cancel()
 	for _, name := range []string{bucketSessions, bucketFleet} {
-		if err := g.settle(ctx, name); err != nil && ctx.Err() == nil && !IsAway(err) {
-			g.bus.cfg.Log.Warn("give a bucket its settings", "err", err)
+		if err := w.settle(ctx, name); err != nil && ctx.Err() == nil && !IsAway(err) {
+			w.bus.cfg.Log.Warn("give a bucket its settings", "err", err)
 		}
 	}
 }
 
 // settle restores the settings of a bucket.
-func (g *guard) settle(ctx context.Context, name string) error {
-	if g.bus.asIs() {
+func (w *lossWatch) settle(ctx context.Context, name string) error {
+	if w.bus.asIs() {
 		return nil
 	}
-	changed, err := kv.Settle(ctx, g.bus.link, name)
+	changed, err := kv.Settle(ctx, w.bus.link, name)
 	if len(changed) > 0 {
-		g.bus.cfg.Log.Error(
+		w.bus.cfg.Log.Error(
 			"somebody has changed settings of a bucket on which its records depend: they are set "+
 				"back",
 			"bucket", name, "settings", changed)
@@ -232,21 +233,21 @@ func (g *guard) settle(ctx context.Context, name string) error {
 }
 
 // keep advances the progress of the state and stores it with the files.
-func (g *guard) keep(ctx context.Context) error {
-	if g.bus.cfg.Files == nil || g.bus.asIs() {
+func (w *lossWatch) keep(ctx context.Context) error {
+	if w.bus.cfg.Files == nil || w.bus.asIs() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, guardEvery)
+	ctx, cancel := context.WithTimeout(ctx, lossEvery)
 	defer cancel()
 	reached := make([]uint64, len(lasting))
 	for i, name := range lasting {
 		var err error
-		if reached[i], err = kv.Open(g.bus.link, name).Advance(ctx); err != nil {
+		if reached[i], err = kv.Open(w.bus.link, name).Advance(ctx); err != nil {
 			return err
 		}
 	}
-	g.reached = reached
-	return g.bus.cfg.Files.SetReached(reached)
+	w.reached = reached
+	return w.bus.cfg.Files.SetReached(reached)
 }
 
 // compareReached compares the buckets of an external NATS with the stored progress. Errors:
