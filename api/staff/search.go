@@ -20,7 +20,7 @@ type search struct {
 // newSearch reads what was typed into the field of a search.
 func newSearch(text string) search {
 	s := search{exact: strings.ToLower(strings.TrimSpace(text))}
-	for _, word := range strings.FieldsFunc(text, parts) {
+	for _, word := range strings.FieldsFunc(text, separates) {
 		if word = fhir.Fold(word); word != "" {
 			s.words = append(s.words, word)
 		}
@@ -28,8 +28,8 @@ func newSearch(text string) search {
 	return s
 }
 
-// parts reports whether a character separates the words of a name. An apostrophe does not.
-func parts(r rune) bool {
+// separates reports whether a character separates the words of a name. An apostrophe does not.
+func separates(r rune) bool {
 	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) &&
 		!strings.ContainsRune("'’`", r)
 }
