@@ -264,7 +264,7 @@ func (s *storm) killedRestore(what, data string, flags ...string) {
 		s.Errorf("%s: it succeeded, and is not finished", what)
 	case unfinished != nil:
 		out, e := s.run(0, "serve", "--data", data, "--addr", "127.0.0.1:0")
-		if e == nil || !strings.Contains(out, "restore was not finished") {
+		if e == nil || !strings.Contains(out, "restore did not finish") {
 			s.Errorf("%s: a server opens what is left: %v, %s", what, e, out)
 		}
 		s.outcome("%s: refused until it is made again", what)

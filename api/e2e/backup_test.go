@@ -264,7 +264,7 @@ func TestBackupAndRestoreCommands(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		out, err := run("restore", "--data", to, from)
-		if err == nil || !strings.Contains(out, "something already") {
+		if err == nil || !strings.Contains(out, "not empty") {
 			t.Errorf("a second restore: %v %s", err, out)
 		}
 		p := serveProgram(t, binary, "--data", to, "--no-demo")
@@ -300,7 +300,7 @@ func TestWhatARestoreHasLeftIsOpenedByNobody(t *testing.T) {
 		} {
 			out, err := exec.CommandContext(t.Context(), binary,
 				append(args, "--data", data)...).CombinedOutput()
-			if err == nil || !strings.Contains(string(out), "restore was not finished") {
+			if err == nil || !strings.Contains(string(out), "restore did not finish") {
 				t.Errorf("%s, %q: %v, %s", left, args, err, out)
 			}
 		}

@@ -208,7 +208,7 @@ func TestAnAdministratorDecidesAboutExportsWithoutRecords(t *testing.T) {
 		t.Fatalf("%d of 20 exports are left", n)
 	}
 	w.want(w.do(w.admin, "GET", "/admin/sweep"), 200, `"files":20`)
-	w.want(w.do(w.admin, "GET", "/admin/ui/system"), 200, "files of 20 exports")
+	w.want(w.do(w.admin, "GET", "/admin/ui/system"), 200, "20 exports have files")
 	w.want(w.do(w.open, "POST", "/admin/sweep"), 401, "")
 	w.want(w.do(w.admin, "POST", "/admin/sweep"), 200, `"files":20`)
 	sweep()
