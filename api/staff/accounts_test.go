@@ -69,8 +69,8 @@ func (n *notes) DeleteUnauthorizedNow(context.Context) error {
 	return nil
 }
 
-// What is typed in place of an account's name may be a password: the audit trail names accounts that
-// exist, and no other. Only a change ends what an account has let in.
+// What is typed in place of an account's name may be a password: the audit trail names accounts
+// that exist, and no other. Only a change ends what an account has let in.
 func TestOnlyAccountsThatExistAreNamed(t *testing.T) {
 	const typed = "correct horse"
 	for _, c := range []struct {

@@ -1,14 +1,14 @@
-// Package staff serves administrators. By its pages and its JSON API they sign in, review exports and
-// attach documents to them, manage clients, accounts and keys, read the audit trail, watch the
-// system, import records and make backups.
+// Package staff serves administrators. By its pages and its JSON API they sign in, review
+// exports and attach documents to them, manage clients, accounts and keys, read the audit trail,
+// watch the system, import records and make backups.
 //
-// It never decides who may use a route: the router does, by its rules of access, with the help of
-// Gate. It never changes a job: exporter/jobs does. api/server uses it.
+// It never decides who may use a route: the router does, by its rules of access, with the help
+// of Gate. It never changes a job: exporter/jobs does. api/server uses it.
 //
-// All pages share Pages, and each part of the administration has a type with the few things that it
-// needs: SignIn, Provider and SecondFactor; Queue, Review, Documents and Exports; Clients, Accounts
-// and Keys; Audit, System, Controls, Imports and Backups. Where a part has both a page and an API,
-// both call the same methods.
+// All pages share Pages, and each part of the administration has a type with the few things that
+// it needs: SignIn, Provider and SecondFactor; Queue, Review, Documents and Exports; Clients,
+// Accounts and Keys; Audit, System, Controls, Imports and Backups. Where a part has both a page
+// and an API, both call the same methods.
 package staff
 
 import (

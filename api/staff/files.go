@@ -122,7 +122,8 @@ func (p filesPage) Next() string {
 // hasFiles is an error for an export whose files nobody may see yet, or any more.
 func hasFiles(j *ehi.Job) error {
 	if j.Status != ehi.Retrieved && j.Status != ehi.Approved {
-		return ehi.Errorf(ehi.NotFound, "The files of an export in %q state are not available", j.Status)
+		return ehi.Errorf(ehi.NotFound,
+			"The files of an export in %q state are not available", j.Status)
 	}
 	return nil
 }

@@ -27,8 +27,8 @@ func (p *parts) Task(_ context.Context, _ *ehi.Job, n int) (t ehi.Task, err erro
 	return t, nil
 }
 
-// A page lists whole parts, and the pages of an export list each part once, forwards and back. However
-// rare a file is, a page reads a bounded number of parts.
+// A page lists whole parts, and the pages of an export list each part once, forwards and back.
+// However rare a file is, a page reads a bounded number of parts.
 func TestPagesOfFilesListEachPartOnce(t *testing.T) {
 	app := fiber.New()
 	c := app.AcquireCtx(&fasthttp.RequestCtx{})

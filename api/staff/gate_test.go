@@ -71,8 +71,8 @@ func TestAMissingSecondFactorIsSetUpFirst(t *testing.T) {
 	}
 }
 
-// A change that needs a recent proof waits for it: what was typed into a page's form comes back, except
-// passwords, and a program is told how old the proof may be.
+// A change that needs a recent proof waits for it: what was typed into a page's form comes back,
+// except passwords, and a program is told how old the proof may be.
 func TestAnOldProofIsRenewedFirst(t *testing.T) {
 	d := newDesk(t)
 	open := &door{}
