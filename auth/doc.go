@@ -10,16 +10,20 @@
 // server:
 //
 //	client.<id>               a registered client; its secret as a hash
-//	account.<kind>.<hash>     a patient's or an administrator's account; its password as a hash, and an
-//	                          administrator's second factor; of kind config: the second factor alone
-//	failures.<hash>           the wrong passwords or codes of a name since the last right one (a day)
+//	account.<kind>.<hash>     an account of a patient or an administrator, with the hash of its
+//	                          password and an administrator's second factor; an account of
+//	                          kind config has a second factor only
+//	failures.<hash>           the number of wrong passwords or codes of a name since the last
+//	                          right one (a day)
 //	key.<kid>                 a signing key; key.current is the first version's
 //	rotating                  held by the process that rotates the keys (a minute)
 //	code.<hash>               an issued code (60 s)
 //	refresh.<hash>            an issued refresh token
-//	used.<hash>               the tombstone of either: its creation redeems the secret, later attempts are replays
+//	used.<hash>               the tombstone of either: its creation redeems the secret, later
+//	                          attempts are replays
 //	revoked.<family>          revokes everything that was issued under one authorization
-//	consent.<hash>.<family>   an application to which a patient has granted access, while it holds tokens
+//	consent.<hash>.<family>   an application to which a patient has granted access, while it
+//	                          holds tokens
 //	jti.<hash>                a used assertion, for as long as it is valid
 //
 // The api module counts failures in the same bucket (abuse.<a or c>.<hash>). Every process

@@ -3,10 +3,14 @@
 // after it.
 //
 //	Next -> Get job -> Take task (attempt n) -> pipeline -> Commit task -> Complete job -> Done
-//	           |            |                      |             |
-//	           |            |                      |             superseded: discard own files, Done
-//	           |            |                      |             no answer: keep the files, Retry (the next delivery knows)
-//	           |            |                      error: discard own files, Retry; disk full: wait, and take the task again
-//	           |            committed already: skip to Complete; failed too often: Fail job, Done
-//	           gone, aborted, ended: Done
+//
+// Each step can end the run early:
+//
+//	Get job      the job is deleted, aborted or has ended: Done
+//	Take task    an earlier delivery committed it: continue with Complete job
+//	             it failed too often: fail the job, Done
+//	pipeline     the disk is full: wait for space and take the task again
+//	             another error: discard the files of this attempt, Retry
+//	Commit task  another worker has superseded this attempt: discard its files, Done
+//	             no answer: keep the files, Retry; the next delivery finds out
 package worker
