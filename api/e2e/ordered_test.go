@@ -75,7 +75,7 @@ func TestOrderedFaults(t *testing.T) {
 			a := w.do(pat, "GET", j.StatusURL)
 			w.want(a, 202, "")
 			if a.Header.Get("Retry-After") != "2" ||
-				!strings.Contains(a.Header.Get("X-Progress"), "takes its time") {
+				!strings.Contains(a.Header.Get("X-Progress"), "the export is slow") {
 				t.Errorf("%v", a.Header)
 			}
 			begun := time.Now()

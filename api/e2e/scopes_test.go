@@ -269,7 +269,7 @@ func TestBULK1WhatIsLeftOutOfARequestIsTold(t *testing.T) {
 			patients("Patient/"+p, "Patient/nobody"),
 			"",
 			[]string{"Condition"},
-			[]string{"suppressed", "Which of the patients"},
+			[]string{"suppressed", "Only a token that may read Patient"},
 		},
 		"only absent ones": {
 			all,
