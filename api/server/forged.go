@@ -13,7 +13,7 @@ import (
 )
 
 // changesState reports whether a route of the administrators' API changes something. Their pages
-// are not meant: each form of theirs has a token (see guard).
+// are not meant: each of their forms has a token (see page.Guard).
 func changesState(method, path string) bool {
 	api := strings.HasPrefix(path, "/admin/") && !strings.HasPrefix(path, staff.Base+"/")
 	return api && (method != fiber.MethodGet || path == staff.LogOutPath)

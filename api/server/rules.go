@@ -15,8 +15,8 @@ import (
 type rule struct {
 	// says is the rule in words, for people.
 	says string
-	// guard lets those pass who may; nil lets everybody.
-	guard func(s *Server) fiber.Handler
+	// admit lets those pass who may; nil lets everybody.
+	admit func(s *Server) fiber.Handler
 	// proved is whether an administrator has to have proved who he is a short while ago (see
 	// staff.Gate).
 	proved bool
@@ -68,18 +68,18 @@ var (
 	// monitors scrape metrics, which tell how much was read and how much went out.
 	monitors = rule{
 		says:  "everyone in the sandbox, or the networks of --metrics-from",
-		guard: func(s *Server) fiber.Handler { return s.monitor },
+		admit: func(s *Server) fiber.Handler { return s.monitor },
 	}
 	// registrars have the initial access token of dynamic registration.
 	registrars = rule{says: "the initial access token (RFC 7591 3)"}
 
 	jobOwners = rule{
 		says:  "a token of the job's client",
-		guard: func(s *Server) fiber.Handler { return s.tokens.JobBearer },
+		admit: func(s *Server) fiber.Handler { return s.tokens.JobBearer },
 	}
 	ownersOrStaff = rule{
 		says:  "a token of the job's client, or role viewer",
-		guard: func(s *Server) fiber.Handler { return s.ownerOrAdmin },
+		admit: func(s *Server) fiber.Handler { return s.ownerOrAdmin },
 		staff: true,
 	}
 )
@@ -117,7 +117,7 @@ func readers(typ string, do auth.Rights) rule {
 func tokens(needs string, allow func(auth.Scopes) bool) rule {
 	return rule{
 		says:  "a token with " + needs,
-		guard: func(s *Server) fiber.Handler { return s.tokens.Bearer(needs, allow) },
+		admit: func(s *Server) fiber.Handler { return s.tokens.Bearer(needs, allow) },
 	}
 }
 
@@ -125,7 +125,7 @@ func tokens(needs string, allow func(auth.Scopes) bool) rule {
 func pageFor(least auth.Role) rule {
 	return rule{
 		says:  "role " + string(least) + " (a page: others are led to the log-in)",
-		guard: func(s *Server) fiber.Handler { return s.gate.PageFor(least) },
+		admit: func(s *Server) fiber.Handler { return s.gate.PageFor(least) },
 		staff: true,
 	}
 }
@@ -134,7 +134,7 @@ func pageFor(least auth.Role) rule {
 func atLeast(least auth.Role) rule {
 	return rule{
 		says:  "role " + string(least),
-		guard: func(s *Server) fiber.Handler { return s.gate.AtLeast(least) },
+		admit: func(s *Server) fiber.Handler { return s.gate.AtLeast(least) },
 		staff: true,
 	}
 }
@@ -143,7 +143,7 @@ func atLeast(least auth.Role) rule {
 // second factor is set up.
 var themselves = rule{
 	says:  "role viewer, also without a second factor (a page: others are led to the log-in)",
-	guard: func(s *Server) fiber.Handler { return s.gate.Self },
+	admit: func(s *Server) fiber.Handler { return s.gate.Self },
 	staff: true,
 }
 
@@ -320,8 +320,8 @@ func (s *Server) register(method, path string, before []fiber.Handler, after ...
 	if changesState(method, path) {
 		handlers = append(handlers, s.unforged(path))
 	}
-	if r.guard != nil {
-		handlers = append(handlers, r.guard(s))
+	if r.admit != nil {
+		handlers = append(handlers, r.admit(s))
 	}
 	if t.reads {
 		handlers = append(handlers, s.trail.Reads)
@@ -351,8 +351,8 @@ func (s *Server) under(path string, handlers ...fiber.Handler) {
 		panic(path + " has no rule")
 	}
 	args := []any{path, within(path)}
-	if r.guard != nil {
-		args = append(args, r.guard(s))
+	if r.admit != nil {
+		args = append(args, r.admit(s))
 	}
 	for _, h := range handlers {
 		args = append(args, h)
