@@ -149,8 +149,8 @@ func TestEveryChangeOfAdministratorsAsksForARecentProofOrSaysWhyNot(t *testing.T
 func TestAChangeWithoutAWordAboutItsProofIsAProgrammersError(t *testing.T) {
 	s := routed(t)
 	const name = "POST /admin/new"
-	rules[name] = atLeast("admin")
-	defer delete(rules, name)
+	accessRules[name] = atLeast("admin")
+	defer delete(accessRules, name)
 	defer func() {
 		if said, _ := recover().(string); !strings.Contains(said, "recent proof") {
 			t.Errorf("it was registered, or refused for another reason: %q", said)

@@ -25,7 +25,7 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// routes is every route of the server; who may use it is in rules.
+// routes registers every route of the server. accessRules says who may use it.
 func (s *Server) routes() {
 	app := s.app
 	app.Use(content.Announced, s.trace, request.Identify, request.Timed, s.observe,
