@@ -102,7 +102,7 @@ func TestAStoppedServerEndsWhatItRuns(t *testing.T) {
 		})
 		refusal := w.do(pat, "POST", "/no-form/fhir/Patient/"+patient+"/$ehi-export", "Prefer",
 			"respond-async", "Accept", "application/fhir+json")
-		w.wantOutcome(refusal, 503, "being stopped")
+		w.wantOutcome(refusal, 503, "is stopping")
 		if refusal.Header.Get("Retry-After") == "" {
 			t.Error("no Retry-After")
 		}
