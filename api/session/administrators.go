@@ -17,7 +17,7 @@ import (
 	"ehi-server/shared/kv"
 )
 
-// Who manages an administrator and his password: an account on this server, the configuration,
+// Who manages an administrator and their password: an account on this server, the configuration,
 // or the OpenID provider. The provider also manages the second factor.
 const (
 	ByAccount = "admin"
@@ -29,7 +29,7 @@ const (
 // is the kind of its code (see auth.Proof).
 const ByPassword = "password"
 
-// Where an administrator proves who he is, as metrics call it: at sign-in, or again later.
+// Where administrators prove who they are, as metrics call it: at sign-in, or again later.
 const (
 	AtLogIn = "admin"
 	Again   = "again"
@@ -124,8 +124,8 @@ func valuesOf(w *request.Administrator) map[string]string {
 	}
 }
 
-// Require finds the administrator who sent a request and stores him in the request. Errors:
-// ErrNobody; ErrUnfinished; ehi.Forbidden, with an audit event, if his role is lower than least.
+// Require finds the administrator who sent a request and stores them in the request. Errors:
+// ErrNobody; ErrUnfinished; ehi.Forbidden, with an audit event, if the role is lower than least.
 func (s *Administrators) Require(c *fiber.Ctx, least auth.Role) error {
 	if err := s.RequireSelf(c); err != nil {
 		return err
@@ -143,8 +143,8 @@ func (s *Administrators) Require(c *fiber.Ctx, least auth.Role) error {
 	return nil
 }
 
-// RequireSelf is Require for routes about the administrator himself. It requires no role, and no
-// second factor that is not set up yet. Errors: ErrNobody.
+// RequireSelf is Require for routes about the administrator's own account. It requires no role,
+// and no second factor that is not set up yet. Errors: ErrNobody.
 func (s *Administrators) RequireSelf(c *fiber.Ctx) error {
 	request.NoStore(c)
 	who, err := s.session(c)
@@ -158,7 +158,7 @@ func (s *Administrators) RequireSelf(c *fiber.Ctx) error {
 	return nil
 }
 
-// Recent reports whether an administrator has proved recently who he is.
+// Recent reports whether an administrator has recently proved who they are.
 func (s *Administrators) Recent(who *request.Administrator) bool {
 	return s.config.ProofAge <= 0 || s.deps.Clock().Sub(who.Proved) <= s.config.ProofAge
 }
@@ -168,8 +168,8 @@ func (s *Administrators) unfinished(who *request.Administrator) bool {
 	return s.config.RequireSecondFactor && who.Factor == ""
 }
 
-// configured identifies the configured administrator in his sessions. It changes with his name,
-// his password and the mode, which ends his sessions.
+// configured identifies the configured administrator in their sessions. It changes with the
+// name, the password and the mode, which ends the sessions.
 func (s *Administrators) configured() string {
 	if s.config.Password == "" {
 		return "nobody"
@@ -215,8 +215,8 @@ func (s *Administrators) session(c *fiber.Ctx) (*request.Administrator, error) {
 }
 
 // namedBy returns the administrator whom a session's values name under a key; nil if they name
-// none, or one who is no longer valid. What this process knows is enough to accept him; before
-// it rejects him, namedBy reads what is stored.
+// none, or one who is no longer valid. What this process knows is enough to accept them; before
+// it rejects them, namedBy reads what is stored.
 func (s *Administrators) namedBy(
 	ctx context.Context,
 	values map[string]string,
@@ -242,20 +242,20 @@ func (s *Administrators) knownBy(values map[string]string, key string) *request.
 	return asNamed(s.present(name, values[keyBy], values[keyRole]), values)
 }
 
-// asNamed returns an administrator with the values of his session; nil if the session began with
-// another password or second factor than his current one.
+// asNamed returns an administrator with the values of their session; nil if the session began
+// with another password or second factor than the current one.
 func asNamed(who *request.Administrator, values map[string]string) *request.Administrator {
 	if who == nil || !auth.Equal(who.Changed, values[keyChanged]) {
 		return nil
 	}
 	who.Factor = values[keyFactor]
-	// on an error he counts as not proved recently
+	// on an error, the proof counts as old
 	who.Proved, _ = time.Parse(time.RFC3339Nano, values[keyProved])
 	return who
 }
 
-// present returns an administrator as this process knows him now; nil if it does not. role is
-// the role in his session.
+// present returns an administrator as this process knows them now; nil if it does not. role is
+// the role in the session.
 func (s *Administrators) present(name, by, role string) *request.Administrator {
 	switch {
 	case by == ByOpenID:
@@ -294,8 +294,8 @@ func (s *Administrators) keptAdministrator(
 	return ofAccount(a), err
 }
 
-// MayApprove implements jobs.Reviewers. An administrator from the provider keeps the role of his
-// last sign-in; a change shows only when he signs in again.
+// MayApprove implements jobs.Reviewers. An administrator from the provider keeps the role of the
+// last sign-in; a change shows only at the next one.
 func (s *Administrators) MayApprove(name, mark string) bool {
 	by, rest, _ := strings.Cut(mark, " ")
 	role, _, _ := strings.Cut(rest, " ")
@@ -316,7 +316,7 @@ func ofAccount(a auth.Account) *request.Administrator {
 	}
 }
 
-// ofConfig returns the configured administrator. a is what is stored about him.
+// ofConfig returns the configured administrator. a is what is stored about them.
 func (s *Administrators) ofConfig(a auth.Account) *request.Administrator {
 	mark := s.mark() + " " + changed(a)
 	return &request.Administrator{
@@ -329,7 +329,7 @@ func (s *Administrators) ofConfig(a auth.Account) *request.Administrator {
 	}
 }
 
-// ofProvider returns an administrator with what the provider said when his session began; nil if
+// ofProvider returns an administrator with what the provider said when the session began; nil if
 // the provider has since named another role, or if the provider or its roles have changed in the
 // configuration.
 func (s *Administrators) ofProvider(told auth.Account, name, role string) *request.Administrator {

@@ -57,7 +57,7 @@ func (s *Administrators) ProveCode(
 	return string(by), nil
 }
 
-// ProveAgain checks the identity of an administrator again, with everything that his account
+// ProveAgain checks the identity of an administrator again, with everything that the account
 // requires.
 func (s *Administrators) ProveAgain(
 	c *fiber.Ctx, who *request.Administrator, password, code string,
@@ -75,7 +75,7 @@ func (s *Administrators) ProveAgain(
 	return s.ProveCode(c, who, code)
 }
 
-// SignIn checks the identity of an administrator, with everything that his account requires, and
+// SignIn checks the identity of an administrator, with everything that the account requires, and
 // opens a session.
 func (s *Administrators) SignIn(
 	c *fiber.Ctx,
@@ -155,7 +155,7 @@ func (s *Administrators) Half(c *fiber.Ctx) (*request.Administrator, error) {
 }
 
 // Renew opens a new session for an administrator whose account has just become a, because a
-// change of the second factor ends all his sessions. factor is how the new one was proved; ""
+// change of the second factor ends all their sessions. factor is how the new one was proved; ""
 // for not.
 func (s *Administrators) Renew(
 	c *fiber.Ctx,
