@@ -32,7 +32,8 @@ type backupTakeCmd struct {
 	Silence time.Duration `help:"With --url: how long the server may send nothing before the backup is given up." default:"2m" range:"1s.." env:"EHI_BACKUP_SILENCE"`
 }
 
-// Run writes the archive, and verifies it before the file gets its name; what fails leaves no file.
+// Run writes the archive. The file gets its name only after verification; a failed backup leaves
+// no file.
 func (b *backupTakeCmd) Run(ctx context.Context) error {
 	c, err := backup.Save(b.Archive, b.Recipient, func(w io.Writer) error {
 		if b.URL != "" {
@@ -46,12 +47,14 @@ func (b *backupTakeCmd) Run(ctx context.Context) error {
 	return report(b.Archive, c)
 }
 
-// fetch backs a running server up, for as long as that sends something.
+// fetch backs up a running server. It gives up if the server sends nothing for too long.
 func (b *backupTakeCmd) fetch(ctx context.Context, w io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silent := time.AfterFunc(b.Silence, func() {
-		cancel(fmt.Errorf("%s has sent nothing for %v (--silence): it hangs, or something on the way to it does", b.URL, b.Silence))
+		cancel(fmt.Errorf("%s has sent nothing for %v (--silence): "+
+			"the server or something on the way to it hangs",
+			b.URL, b.Silence))
 	})
 	defer silent.Stop()
 	open := client.New(strings.TrimSuffix(b.URL, "/"))
@@ -64,12 +67,14 @@ func (b *backupTakeCmd) fetch(ctx context.Context, w io.Writer) error {
 		return context.Cause(ctx)
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		err = fmt.Errorf("the server, or something on the way to it, broke the backup off; its log says why: %w", err)
+		err = fmt.Errorf("the server or something on the way to it closed the connection; "+
+			"see the log of the server: %w",
+			err)
 	}
 	return err
 }
 
-// stream calls f with the archive of a running server.
+// stream calls f with the archive from a running server.
 func (b *backupTakeCmd) stream(ctx context.Context, open *client.Client, f func(io.Reader) error) error {
 	admin, err := b.logIn(ctx, open)
 	if err != nil {
@@ -78,7 +83,7 @@ func (b *backupTakeCmd) stream(ctx context.Context, open *client.Client, f func(
 	return admin.Stream(ctx, "/admin/backup", f)
 }
 
-// heard reads from a server; silent goes off where a single Read takes longer than limit.
+// heard reads from a server. silent fires if a single Read takes longer than limit.
 type heard struct {
 	io.Reader
 	silent *time.Timer
@@ -92,7 +97,7 @@ func (h heard) Read(p []byte) (int, error) {
 	return h.Reader.Read(p)
 }
 
-// take backs a data folder up that no server holds.
+// take backs up a data folder that no server uses.
 func (b *backupTakeCmd) take(ctx context.Context, w io.Writer) error {
 	log, err := b.logger()
 	if err != nil {
@@ -110,11 +115,13 @@ func (b *backupTakeCmd) take(ctx context.Context, w io.Writer) error {
 		c.Source = "synthetic:patients=1" // there is no record store, and none is to be made
 	}
 	if _, err := os.Stat(filepath.Join(b.Data, backup.NATSFolder)); err != nil {
-		return fmt.Errorf("%s holds no state: is it the right --data? A server with an external NATS is backed up while it runs: backup --url URL ARCHIVE: %w", b.Data, err)
+		return fmt.Errorf("%s contains no state: check --data. To back up a server with an "+
+			"external NATS, run it and use backup --url URL ARCHIVE: %w",
+			b.Data, err)
 	}
 	n, err := node.Open(ctx, c, b.Data, log, node.Options{})
 	if errors.Is(err, dataset.ErrInUse) || errors.Is(err, bus.ErrInUse) {
-		return fmt.Errorf("%w; back that server up: backup --url URL ARCHIVE", err)
+		return fmt.Errorf("%w; back up the running server: backup --url URL ARCHIVE", err)
 	}
 	if err != nil {
 		return err
@@ -122,7 +129,7 @@ func (b *backupTakeCmd) take(ctx context.Context, w io.Writer) error {
 	return errors.Join(n.BackupBy(ctx, w, filepath.Dir(b.Archive)), n.Close())
 }
 
-// report prints what an archive has. Errors: damaged.
+// report prints the contents of an archive. Errors: damaged.
 func report(archive string, c backup.Contents) error {
 	fmt.Printf("%s: %d files with %d bytes, %d records, of %s\nseal %s\n",
 		archive, c.Files, c.Bytes, c.Records(), c.Made.Local().Format("2006-01-02 15:04:05"), c.Seal)
@@ -135,7 +142,8 @@ func report(archive string, c backup.Contents) error {
 	return nil
 }
 
-// damaged says that an archive is whole, and that so many things were missing or broken where it was taken.
+// damaged means that an archive is complete, but that this number of items was missing or
+// damaged when it was made.
 type damaged struct {
 	archive string
 	things  int
@@ -143,11 +151,11 @@ type damaged struct {
 
 // Error implements error.
 func (d damaged) Error() string {
-	return fmt.Sprintf("%s is whole and can be restored, but %d things were missing or broken "+
-		"in the server that it is of: keep older backups", d.archive, d.things)
+	return fmt.Sprintf("%s is complete and can be restored, but %d items were missing or damaged "+
+		"on the server: keep older backups", d.archive, d.things)
 }
 
-// ExitCode tells this from an archive that is no backup.
+// ExitCode distinguishes this from an invalid archive.
 func (damaged) ExitCode() int { return 2 }
 
 // sealed is an archive that may be encrypted.
@@ -170,7 +178,7 @@ func (s sealed) read(f func(r io.Reader) error) error {
 	return f(archive)
 }
 
-// unseal reads an archive, with --identity where it is given.
+// unseal decrypts an archive with --identity, if it is given.
 func (s sealed) unseal(archive io.Reader) (io.Reader, error) {
 	if s.Identity == "" {
 		return backup.Unseal(archive, nil)
@@ -185,7 +193,7 @@ func (s sealed) unseal(archive io.Reader) (io.Reader, error) {
 
 type backupVerifyCmd struct{ sealed }
 
-// Run verifies.
+// Run verifies an archive.
 func (v *backupVerifyCmd) Run() error {
 	return v.read(func(r io.Reader) error {
 		c, err := backup.Verify(r)
@@ -206,21 +214,22 @@ type restoreCmd struct {
 	AcceptUnverified bool `help:"Take an archive without a table of contents, such as one of an earlier build: nothing says that it is whole." env:"EHI_BACKUP_ACCEPT_UNVERIFIED"`
 }
 
-// Run restores the archive.
+// Run restores an archive.
 func (r *restoreCmd) Run(ctx context.Context) error {
 	c, err := backup.Restore(ctx, r.read, backup.To{
 		Data: r.Data, NATS: r.NATS, Access: r.NATSAccess, Replace: r.Replace, Unverified: r.AcceptUnverified,
 	})
 	switch {
 	case errors.Is(err, backup.ErrUnverified):
-		return fmt.Errorf("%s: %w; if you know that it is whole: --accept-unverified", r.Archive, err)
+		return fmt.Errorf("%s: %w; if you know that it is complete, use --accept-unverified",
+			r.Archive, err)
 	case errors.Is(err, backup.ErrNotEmpty) && r.NATS == "":
-		return fmt.Errorf("%w: give another --data, or --replace", err)
+		return fmt.Errorf("%w: choose another --data, or use --replace", err)
 	case err != nil:
-		return fmt.Errorf("nothing is restored of %s: %w", r.Archive, err)
+		return fmt.Errorf("nothing was restored from %s: %w", r.Archive, err)
 	}
 	for _, what := range c.Damage {
-		fmt.Fprintln(os.Stderr, "damaged where the backup was taken:", what)
+		fmt.Fprintln(os.Stderr, "damaged when the backup was made:", what)
 	}
 	fmt.Printf("restored into %s: %d records\n", r.Data, c.Records())
 	return nil

@@ -32,15 +32,15 @@ type importCmd struct {
 	Paths []string `arg:"" help:"Files and folders." type:"existingpath"`
 }
 
-// errIncomplete makes the process exit with 1 after an import that left something out.
+// errIncomplete makes the process exit with 1 after an incomplete import.
 var errIncomplete = errors.New("some input could not be imported")
 
-// Run imports, with a progress bar.
+// Run imports and shows a progress bar.
 func (i *importCmd) Run(ctx context.Context) error {
 	bar := progressbar.DefaultBytes(-1, "importing")
 	progress := func(done, total int64) {
 		bar.ChangeMax64(total)
-		_ = bar.Set64(done) // a bar that cannot be drawn stops no import
+		_ = bar.Set64(done) // a progress bar must not stop the import
 	}
 	var report source.Report
 	var err error
@@ -59,7 +59,7 @@ func (i *importCmd) Run(ctx context.Context) error {
 		})
 	}
 	if errors.Is(err, dataset.ErrInUse) {
-		return fmt.Errorf("%w; import through that server: import --url URL PATH", err)
+		return fmt.Errorf("%w; import through the running server: import --url URL PATH", err)
 	}
 	fmt.Fprintln(os.Stderr)
 	if e := i.print(report); err == nil {
@@ -104,13 +104,14 @@ func (i *importCmd) send(ctx context.Context, progress func(done, total int64)) 
 		}
 		done += in.Info.Size()
 	}
-	if i.Strict && len(sum.Unplaced) > 0 { // not before the last file, which may have brought the patients
+	// only after the last file, because it may contain the patients
+	if i.Strict && len(sum.Unplaced) > 0 {
 		return sum, fmt.Errorf("%w: %s", source.ErrUnplaced, sum.Unplaced)
 	}
 	return sum, nil
 }
 
-// reporting tells how much of a file is read.
+// reporting counts how much of a file has been read.
 type reporting struct {
 	*os.File
 	read func(n int)
@@ -122,7 +123,7 @@ func (r *reporting) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// print writes the report.
+// print prints the report.
 func (i *importCmd) print(r source.Report) error {
 	if i.JSON {
 		out := json.NewEncoder(os.Stdout)
@@ -142,11 +143,13 @@ func printReport(r source.Report) {
 		fmt.Fprintf(os.Stderr, "left out: %s: %s\n", left.File, left.Why)
 	}
 	for _, t := range slices.Sorted(maps.Keys(r.Unplaced)) {
-		fmt.Fprintf(os.Stderr, "of no known patient: %d %s, for example %s\n", r.Unplaced[t].Count, t, r.Unplaced[t].Example)
+		fmt.Fprintf(os.Stderr, "of unknown patients: %d %s, for example %s\n", r.Unplaced[t].Count,
+			t, r.Unplaced[t].Example)
 	}
 	for _, t := range slices.Sorted(maps.Keys(r.Renamed)) {
 		of := r.Renamed[t]
-		fmt.Fprintf(os.Stderr, "given other ids: %d %s, for example %s for %s\n", of.Count, t, of.To, of.From)
+		fmt.Fprintf(os.Stderr, "renamed: %d %s, for example %s instead of %s\n", of.Count, t, of.To,
+			of.From)
 	}
 	for _, p := range r.Bad {
 		fmt.Fprintln(os.Stderr, p)
@@ -164,13 +167,13 @@ type generateCmd struct {
 	Size      int    `help:"Least size of a resource in bytes. Default: as it comes, about 700." range:"0..5000000"`
 }
 
-// Run generates, with a progress bar.
+// Run generates patients and shows a progress bar.
 func (g *generateCmd) Run(ctx context.Context) error {
 	return g.withStore(ownBases{}, func(store *dataset.Store) error {
 		bar := progressbar.Default(int64(g.Patients), "generating")
 		made := synthetic.Config{Patients: g.Patients, Seed: g.Seed, Resources: g.Resources, Size: g.Size}
 		err := store.Generate(ctx, made, time.Now(), func(done, _ int) {
-			_ = bar.Set(done) // a bar that cannot be drawn stops nothing
+			_ = bar.Set(done) // a progress bar must not stop the command
 		})
 		fmt.Fprintln(os.Stderr)
 		return err

@@ -1,4 +1,5 @@
-// Command api is the EHI export server: HTTP, NATS and export workers in one process. Without a subcommand it serves.
+// Command api is the EHI export server: HTTP, NATS and export workers in one process. Without a
+// subcommand it runs the server.
 package main
 
 import (
@@ -24,7 +25,7 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// cli is the command line; kong fills it from flags and EHI_* variables.
+// cli is the command line. kong fills it from flags and EHI_* variables.
 type cli struct {
 	Serve    serveCmd    `cmd:"" default:"withargs" help:"Serve the API with everything embedded (the default)."`
 	Import   importCmd   `cmd:"" help:"Load bundles (.json) and NDJSON (.ndjson, .jsonl), gzipped or not, or folders of them."`
@@ -38,7 +39,7 @@ type cli struct {
 	Keys     keysCmd     `cmd:"" help:"The keys that sign tokens, and those of the sandbox's client."`
 }
 
-// common is what every subcommand takes.
+// common has the flags of every subcommand.
 type common struct {
 	Data      string     `help:"Folder of all data." default:"./data" env:"EHI_DATA" form:"name"`
 	LogFormat string     `help:"text or json." enum:"text,json" default:"text" env:"EHI_LOG_FORMAT"`
@@ -76,20 +77,21 @@ func (c common) withStore(own ownBases, f func(*dataset.Store) error) error {
 	return errors.Join(f(store), store.Close())
 }
 
-// giveUp ends a command whose writes wait for a disk that takes none: what is waiting cannot be told to end.
+// giveUp ends a command whose writes wait for a disk that accepts none. Waiting writes cannot be
+// cancelled.
 func giveUp(why error) {
-	fmt.Fprintf(telemetry.Stderr, "\n%s: error: %v; look at its disk, and run the command again\n",
+	fmt.Fprintf(telemetry.Stderr, "\n%s: error: %v; check the disk, then run the command again\n",
 		filepath.Base(os.Args[0]), why)
 	telemetry.Exit(1)
 }
 
 func main() {
-	private() // what is written is its owner's alone
+	private() // only the owner may read new files
 	ctx := ending.OnSignal()
 	var c cli
 	k := kong.Parse(&c, kong.Description("EHI export server"), kong.UsageOnError(),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Writers(os.Stdout, telemetry.Stderr), kong.Exit(telemetry.Exit))
-	if k.Command() != "doctor" { // which lists what is wrong
+	if k.Command() != "doctor" { // doctor reports the problems itself
 		k.FatalIfErrorf(settings.Refuse(settings.Problems(k.Flags(), node.Forms)))
 	}
 	drain := time.Duration(0)
@@ -106,7 +108,7 @@ type serveCmd struct {
 	node.Config
 }
 
-// Run serves until SIGTERM, SIGINT or SIGHUP.
+// Run runs the server until SIGTERM, SIGINT or SIGHUP.
 func (s *serveCmd) Run(ctx context.Context) error { return ending.Orderly(ctx, s.serve(ctx)) }
 
 func (s *serveCmd) serve(ctx context.Context) error {
@@ -126,8 +128,8 @@ func (s *serveCmd) serve(ctx context.Context) error {
 		if !errors.Is(err, condition.ErrRoom) {
 			return err
 		}
-		log.Info("opened anew", "why", err)
-		s.Addr = n.Addr() // clients know it by now
+		log.Info("reopened", "why", err)
+		s.Addr = n.Addr() // clients know this address already
 	}
 }
 
@@ -136,7 +138,7 @@ type doctorCmd struct {
 	node.Config
 }
 
-// Run examines and prints.
+// Run checks the configuration and prints the findings.
 func (d *doctorCmd) Run(ctx context.Context) error {
 	return doctor.Print(os.Stdout, doctor.Examine(ctx, d.Config, d.Data))
 }

@@ -22,7 +22,7 @@ type readyCmd struct {
 	Timeout time.Duration `help:"How long it may take to answer." default:"5s" range:"1ms..1h"`
 }
 
-// Run asks.
+// Run asks the server.
 func (r *readyCmd) Run(ctx context.Context) error {
 	host, port, err := net.SplitHostPort(r.Addr)
 	if err != nil {
@@ -48,12 +48,13 @@ func (r *readyCmd) Run(ctx context.Context) error {
 	defer open.Close()
 	a, err := open.Do(ctx, "GET", path, nil)
 	if err == nil && a.Status != http.StatusOK {
-		err = fmt.Errorf("%s%s answers %d", origin, path, a.Status)
+		err = fmt.Errorf("%s%s answered with status %d", origin, path, a.Status)
 	}
 	return err
 }
 
-// trusting trusts a server's own certificate, by whatever name it has.
+// trusting returns a configuration that trusts only the server's own certificate, by one of its
+// names.
 func trusting(path string) (*tls.Config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -61,7 +62,7 @@ func trusting(path string) (*tls.Config, error) {
 	}
 	block, _ := pem.Decode(data)
 	if block == nil {
-		return nil, fmt.Errorf("%s holds no certificate", path)
+		return nil, fmt.Errorf("%s contains no certificate", path)
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {

@@ -51,7 +51,7 @@ type place struct {
 	AccessTTL  time.Duration `help:"How long access tokens are good: for as long a key is published that signs no more." default:"1h" env:"EHI_ACCESS_TTL" range:"1s..24h"`
 }
 
-// remote is a running server and its administrator.
+// remote is a running server with its administrator.
 type remote struct {
 	URL           string `help:"Work through the server at this URL, which may hold the data folder meanwhile." name:"url" env:"EHI_URL" form:"url"`
 	AdminUser     string `help:"Administrator of that server." default:"admin" env:"EHI_ADMIN_USER" form:"name"`
@@ -59,7 +59,7 @@ type remote struct {
 	AdminCode     string `help:"Present code of that administrator's second factor, or a recovery code." env:"EHI_ADMIN_CODE" form:"text" secret:""`
 }
 
-// logIn opens a session at the server.
+// logIn signs in at the server.
 func (r remote) logIn(ctx context.Context, open *client.Client) (*client.Client, error) {
 	return open.AdminLoginWithCode(ctx, r.AdminUser, r.AdminPassword, r.AdminCode)
 }
@@ -80,7 +80,7 @@ func (p *place) with(ctx context.Context, f func(registry) error) error {
 	}
 	b, err := bus.Open(ctx, bus.Config{URL: p.NATS, Replicas: bus.KeepReplicas, Access: p.NATSAccess, StoreDir: filepath.Join(p.Data, backup.NATSFolder), Durability: durabilityOf(p.NATS)})
 	if errors.Is(err, bus.ErrInUse) {
-		return fmt.Errorf("%w; work through that server: --url URL", err)
+		return fmt.Errorf("%w; use the running server: --url URL", err)
 	}
 	if err != nil {
 		return err
@@ -125,7 +125,7 @@ type clientAddCmd struct {
 	Name           string    `arg:"" help:"What patients read on the consent page."`
 }
 
-// Run registers.
+// Run registers a client.
 func (c *clientAddCmd) Run(ctx context.Context) error {
 	in := auth.Client{ID: c.ID, Name: c.Name, Kind: c.Kind, RedirectURIs: c.Redirect, RedirectOrigins: c.RedirectOrigin, Scope: c.Scope, JWKSURI: c.JWKSURI, Introspect: c.Introspect,
 		MaySkipForm: c.MaySkipForm, MaySkipReview: c.MaySkipReview, CreatedBy: "command line"}
@@ -144,7 +144,7 @@ func (c *clientAddCmd) Run(ctx context.Context) error {
 	})
 }
 
-// printClient prints a client, and its secret where it is new.
+// printClient prints a client, and its secret if it is new.
 func printClient(c auth.Client, secret string) error {
 	fmt.Printf("client_id      %s\nclient_name    %s\nkind           %s\nscope          %s\n", c.ID, c.Name, c.Kind, c.Scope)
 	for _, uri := range c.RedirectURIs {
@@ -170,7 +170,7 @@ func printClient(c auth.Client, secret string) error {
 
 type clientListCmd struct{ place }
 
-// Run lists.
+// Run lists the keys.
 func (c *clientListCmd) Run(ctx context.Context) error {
 	return c.with(ctx, func(r registry) error {
 		list, err := r.Clients(ctx)
@@ -181,7 +181,7 @@ func (c *clientListCmd) Run(ctx context.Context) error {
 	})
 }
 
-// oneClient is a client of the command line.
+// oneClient names a client on the command line.
 type oneClient struct {
 	place
 	ID string `arg:"" help:"Its id." name:"id"`
@@ -189,7 +189,7 @@ type oneClient struct {
 
 type clientShowCmd struct{ oneClient }
 
-// Run shows.
+// Run shows a client.
 func (c *clientShowCmd) Run(ctx context.Context) error {
 	return c.with(ctx, func(r registry) error {
 		one, err := r.Client(ctx, c.ID)
@@ -202,7 +202,7 @@ func (c *clientShowCmd) Run(ctx context.Context) error {
 
 type clientRotateCmd struct{ oneClient }
 
-// Run rotates.
+// Run rotates the keys.
 func (c *clientRotateCmd) Run(ctx context.Context) error {
 	return c.with(ctx, func(r registry) error {
 		secret, err := r.RotateSecret(ctx, c.ID)
@@ -215,7 +215,7 @@ func (c *clientRotateCmd) Run(ctx context.Context) error {
 
 type clientRemoveCmd struct{ oneClient }
 
-// Run removes.
+// Run removes an account.
 func (c *clientRemoveCmd) Run(ctx context.Context) error {
 	return c.with(ctx, func(r registry) error { return r.RemoveClient(ctx, c.ID) })
 }
@@ -237,7 +237,7 @@ type accountAddCmd struct {
 	Name    string    `arg:"" help:"User name."`
 }
 
-// Run adds.
+// Run adds an account.
 func (a *accountAddCmd) Run(ctx context.Context) error {
 	password, err := readPassword()
 	if err != nil {
@@ -268,14 +268,14 @@ func (a *accountAddCmd) lookUp(ctx context.Context) error {
 	return errors.Join(err, records.Close())
 }
 
-// records opens what is there to be read, and makes nothing.
+// records opens existing records for reading. It creates nothing.
 func (a *accountAddCmd) records() (source.Source, error) {
 	if a.Source == "records" {
 		folder := filepath.Join(a.Data, dataset.Folder)
 		if none, err := dataset.None(folder); err != nil {
 			return nil, err
 		} else if none {
-			return nil, fmt.Errorf("%s holds no records", folder)
+			return nil, fmt.Errorf("%s contains no records", folder)
 		}
 	}
 	return kinds.Open(kinds.Config{Spec: a.Source, Data: a.Data, ReadOnly: true})
@@ -298,7 +298,7 @@ func readPassword() (string, error) {
 
 type accountListCmd struct{ place }
 
-// Run lists.
+// Run lists the keys.
 func (a *accountListCmd) Run(ctx context.Context) error {
 	return a.with(ctx, func(r registry) error {
 		list, err := r.Accounts(ctx)
@@ -313,7 +313,7 @@ func (a *accountListCmd) Run(ctx context.Context) error {
 	})
 }
 
-// named is an account of the command line.
+// named names an account on the command line.
 type named struct {
 	Patients bool   `help:"The account is a patient's rather than an administrator's."`
 	Name     string `arg:"" help:"User name."`
@@ -331,7 +331,7 @@ type accountPasswordCmd struct {
 	named
 }
 
-// Run sets.
+// Run sets a password.
 func (a *accountPasswordCmd) Run(ctx context.Context) error {
 	password, err := readPassword()
 	if err != nil {
@@ -345,7 +345,7 @@ type accountRemoveCmd struct {
 	named
 }
 
-// Run removes.
+// Run removes an account.
 func (a *accountRemoveCmd) Run(ctx context.Context) error {
 	return a.with(ctx, func(r registry) error { return r.RemoveAccount(ctx, a.kind(), a.Name) })
 }
@@ -356,7 +356,7 @@ type accountResetCmd struct {
 	Name       string `arg:"" help:"User name."`
 }
 
-// Run resets.
+// Run resets a second factor.
 func (a *accountResetCmd) Run(ctx context.Context) error {
 	kind := "admin"
 	if a.Configured {
@@ -385,7 +385,7 @@ func (k *keysClientCmd) Run() error {
 
 type keysListCmd struct{ place }
 
-// Run lists.
+// Run lists the keys.
 func (k *keysListCmd) Run(ctx context.Context) error {
 	return k.with(ctx, func(r registry) error {
 		keys, err := r.Keys(ctx)
@@ -400,7 +400,8 @@ func printKeys(keys []auth.KeyInfo) {
 		if !k.Retired.IsZero() {
 			what = "verifies, retired " + k.Retired.Format(time.RFC3339)
 		}
-		fmt.Printf("%-44s %-6s made %s, %s\n", k.ID, k.Algorithm, k.Made.Format(time.RFC3339), what)
+		fmt.Printf("%-44s %-6s created %s, %s\n", k.ID, k.Algorithm, k.Made.Format(time.RFC3339),
+			what)
 	}
 }
 
@@ -409,7 +410,7 @@ type keysRotateCmd struct {
 	Compromised bool `help:"The old keys may be known to others: remove them at once, and with them every access and id token."`
 }
 
-// Run rotates.
+// Run rotates the keys.
 func (k *keysRotateCmd) Run(ctx context.Context) error {
 	return k.with(ctx, func(r registry) error {
 		keys, err := r.RotateKeys(ctx, k.Compromised)
