@@ -368,7 +368,7 @@ var requestAttacks = []attack{
 		}
 		_ = w.Close()
 		p.want(p.upload("/admin/jobs/"+j.ID+"/add-files", w.FormDataContentType(), &body), 400,
-			"At most")
+			"You can add at most")
 	}},
 	{"a body without an end", "CWE-770", func(p *target) {
 		p.want(p.upload("/auth/token", "application/x-www-form-urlencoded",

@@ -255,7 +255,8 @@ var controlAttacks = []attack{
 	},
 	{"an application fills in the form", "EHI-7", func(p *target) {
 		web, j, _ := p.openForm()
-		p.want(p.sendForm(web, j.ID, "application/json", jsonForm), 403, "The patient alone")
+		p.want(p.sendForm(web, j.ID, "application/json", jsonForm), 403,
+			"Only the patient can send this form")
 		p.want(p.sendForm(web, j.ID, formBody, "p.labs=on"), 403, "")
 		p.stillOpen(j.ID)
 	}},
