@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -56,51 +57,12 @@ const DefaultEvents = 1000
 
 func parseAudit(q url.Values) (out auditQuery, err error) {
 	out.limit = DefaultEvents
-	var action, outcome, agent, client, job string
 	for name, values := range q {
-		v := values[0]
-		switch name {
-		case "patient":
-			out.filter.Patient = v
-			if !fhir.ValidID(v) {
-				err = errors.New("it is no id")
-			}
-		case "action":
-			action = v
-		case "outcome":
-			outcome = v
-		case "agent":
-			agent = v
-		case "client":
-			client = v
-		case "job":
-			job = v
-		case "from":
-			out.filter.From, err = auditInstant(v)
-		case "to":
-			out.filter.To, err = auditInstant(v)
-		case "after":
-			out.filter.After, err = strconv.ParseUint(v, 10, 63)
-		case "limit":
-			out.limit, err = strconv.Atoi(v)
-			if err == nil && out.limit < 0 {
-				err = errors.New("it is negative")
-			}
-		default:
-			err = errors.New("there is no such parameter")
-		}
-		if err != nil {
+		if err := out.set(name, values[0]); err != nil {
 			return out, ehi.Errorf(ehi.Invalid, "Invalid parameter %q: %v", name, err)
 		}
 	}
-	for _, a := range ehi.Actions() {
-		if string(a) == action {
-			out.filter.Action = a
-		}
-	}
-	if action != "" && out.filter.Action == "" {
-		return out, ehi.Errorf(ehi.Invalid, `Invalid parameter "action": there is no such action`)
-	}
+	outcome, agent, client, job := q.Get("outcome"), q.Get("agent"), q.Get("client"), q.Get("job")
 	out.filter.Match = func(e ehi.Event) bool {
 		return (outcome == "" || string(e.Outcome) == outcome) &&
 			(agent == "" || e.Agent == agent) &&
@@ -108,6 +70,37 @@ func parseAudit(q url.Values) (out auditQuery, err error) {
 			(job == "" || e.Job == job)
 	}
 	return out, nil
+}
+
+// set reads a parameter that is not one of those of Match.
+func (q *auditQuery) set(name, v string) (err error) {
+	switch name {
+	case "outcome", "agent", "client", "job":
+	case "patient":
+		q.filter.Patient = v
+		if !fhir.ValidID(v) {
+			err = errors.New("it is no id")
+		}
+	case "action":
+		q.filter.Action = ehi.Action(v)
+		if v != "" && !slices.Contains(ehi.Actions(), q.filter.Action) {
+			err = errors.New("there is no such action")
+		}
+	case "from":
+		q.filter.From, err = auditInstant(v)
+	case "to":
+		q.filter.To, err = auditInstant(v)
+	case "after":
+		q.filter.After, err = strconv.ParseUint(v, 10, 63)
+	case "limit":
+		q.limit, err = strconv.Atoi(v)
+		if err == nil && q.limit < 0 {
+			err = errors.New("it is negative")
+		}
+	default:
+		err = errors.New("there is no such parameter")
+	}
+	return err
 }
 
 // auditInstant reads an instant or a day.
