@@ -107,12 +107,12 @@ func (b *backupTakeCmd) take(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	c.Addr, c.Demo, c.Workers = "127.0.0.1:0", false, 0
+	c.Addr, c.Demo, c.Worker.Workers = "127.0.0.1:0", false, 0
 	if err := kinds.Lost(b.Data); err != nil {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(b.Data, dataset.Folder)); errors.Is(err, os.ErrNotExist) {
-		c.Source = "synthetic:patients=1" // there is no record store, and none is to be made
+		c.Source.Spec = "synthetic:patients=1" // there is no record store, and none is to be made
 	}
 	if _, err := os.Stat(filepath.Join(b.Data, backup.NATSFolder)); err != nil {
 		return fmt.Errorf("%s contains no state: check --data. To back up a server with an "+
@@ -207,9 +207,8 @@ func (v *backupVerifyCmd) Run() error {
 type restoreCmd struct {
 	common
 	sealed
-	NATSAccess bus.Access `embed:"" prefix:"nats-"`
-	NATS       string     `help:"URL of an external NATS that takes the state. Default: the embedded one's folder in --data." name:"nats" env:"EHI_NATS" form:"nats"`
-	Replace    bool       `help:"Restore into a folder that is not empty; what it has is kept in a folder .replaced-TIME there." env:"EHI_BACKUP_REPLACE"`
+	external
+	Replace bool `help:"Restore into a folder that is not empty; what it has is kept in a folder .replaced-TIME there." env:"EHI_BACKUP_REPLACE"`
 
 	AcceptUnverified bool `help:"Take an archive without a table of contents, such as one of an earlier build: nothing says that it is whole." env:"EHI_BACKUP_ACCEPT_UNVERIFIED"`
 }

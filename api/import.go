@@ -18,16 +18,17 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/source"
+	"ehi-server/exporter/source/kinds"
 	"ehi-server/exporter/synthetic"
 )
 
 type importCmd struct {
 	common
-	Strict      bool   `help:"Stop at the first bad line or bundle entry, and fail where resources belong to no known patient in the end."`
-	Charset     string `help:"What text that is not UTF-8 is in: latin1, windows-1252, utf-16... Default: such a line or entry is a problem." form:"text"`
-	MaxResource int64  `help:"Size of the largest resource, in bytes as it stands in its file; a larger one is skipped and reported. With --url, the server's limit holds." default:"67108864" env:"EHI_MAX_RESOURCE" range:"1024..1073741824"`
-	JSON        bool   `help:"Print the report as JSON."`
-	ownBases
+	source.ImportFlags
+	Strict  bool   `help:"Stop at the first bad line or bundle entry, and fail where resources belong to no known patient in the end."`
+	Charset string `help:"What text that is not UTF-8 is in: latin1, windows-1252, utf-16... Default: such a line or entry is a problem." form:"text"`
+	JSON    bool   `help:"Print the report as JSON."`
+	kinds.Bases
 	remote
 	Paths []string `arg:"" help:"Files and folders." type:"existingpath"`
 }
@@ -47,7 +48,7 @@ func (i *importCmd) Run(ctx context.Context) error {
 	if i.URL != "" {
 		report, err = i.send(ctx, progress)
 	} else {
-		err = i.withStore(i.ownBases, func(store *dataset.Store) (err error) {
+		err = i.withStore(i.Bases, func(store *dataset.Store) (err error) {
 			records := sync.OnceValue(func() *progressbar.ProgressBar { // begins when all is read
 				fmt.Fprintln(os.Stderr)
 				return progressbar.Default(-1, "completing records")
@@ -169,7 +170,7 @@ type generateCmd struct {
 
 // Run generates patients and shows a progress bar.
 func (g *generateCmd) Run(ctx context.Context) error {
-	return g.withStore(ownBases{}, func(store *dataset.Store) error {
+	return g.withStore(kinds.Bases{}, func(store *dataset.Store) error {
 		bar := progressbar.Default(int64(g.Patients), "generating")
 		made := synthetic.Config{Patients: g.Patients, Seed: g.Seed, Resources: g.Resources, Size: g.Size}
 		err := store.Generate(ctx, made, time.Now(), func(done, _ int) {

@@ -50,14 +50,8 @@ func (c common) logger() (*slog.Logger, error) {
 	return telemetry.NewLogger(telemetry.Stderr, c.LogFormat, c.LogLevel)
 }
 
-// ownBases are FHIR bases to which absolute references are local. They have to be those that the server is started with.
-type ownBases struct {
-	BaseURL string   `help:"The origin of the server that will serve the records, as for serve: absolute references to it are local. With --url, that server's setting holds." env:"EHI_BASE_URL" form:"origin"`
-	OwnBase []string `help:"FHIR bases of the systems that the records came from, such as https://ehr.example.org/r4: absolute references to them are local. May be repeated. With --url, the server's setting holds." placeholder:"URL" env:"EHI_OWN_BASE" form:"url"`
-}
-
 // withStore opens the record store for f. GOMEMLIMIT overrides the limit of memory.
-func (c common) withStore(own ownBases, f func(*dataset.Store) error) error {
+func (c common) withStore(own kinds.Bases, f func(*dataset.Store) error) error {
 	log, err := c.logger()
 	if err == nil {
 		err = backup.Unfinished(c.Data)
@@ -69,7 +63,11 @@ func (c common) withStore(own ownBases, f func(*dataset.Store) error) error {
 		debug.SetMemoryLimit(kinds.ImportMemory)
 	}
 	store, err := kinds.Store(kinds.Config{
-		Data: c.Data, Bulk: true, Stuck: giveUp, BaseURL: own.BaseURL, OwnBase: own.OwnBase, Log: log,
+		Data:  c.Data,
+		Bulk:  true,
+		Stuck: giveUp,
+		Bases: own,
+		Log:   log,
 	})
 	if err != nil {
 		return err
@@ -96,7 +94,7 @@ func main() {
 	}
 	drain := time.Duration(0)
 	if k.Command() == "serve" {
-		drain = c.Serve.Drain
+		drain = c.Serve.Worker.Drain
 	}
 	ending.Within(ctx, drain)
 	k.FatalIfErrorf(k.Run())

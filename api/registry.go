@@ -24,8 +24,8 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// registry is what the commands client, account and keys change: the authorization server of a data folder that no process serves from, or a
-// running server.
+// registry is what the commands client, account and keys change: the authorization server of a
+// data folder that no process serves from, or a running server.
 type registry interface {
 	AddClient(ctx context.Context, c auth.Client) (auth.Client, string, error)
 	Clients(ctx context.Context) ([]auth.Client, error)
@@ -41,14 +41,18 @@ type registry interface {
 	RotateKeys(ctx context.Context, compromised bool) ([]auth.KeyInfo, error)
 }
 
+// external is the NATS that keeps the state, where that is not embedded.
+type external struct {
+	NATS       string     `help:"URL of an external NATS that keeps the state. Default: the embedded one's folder in --data." name:"nats" env:"EHI_NATS" form:"nats"`
+	NATSAccess bus.Access `embed:"" prefix:"nats-"`
+}
+
 // place is where the registry is.
 type place struct {
 	common
 	remote
-	NATS       string        `help:"URL of an external NATS that keeps the state. Default: the embedded one's folder in --data." name:"nats" env:"EHI_NATS" form:"nats"`
-	NATSAccess bus.Access    `embed:"" prefix:"nats-"`
-	TokenAlg   string        `help:"Algorithm of the keys that keys rotate makes: ES256, ES384 or RS256." enum:"ES256,ES384,RS256" default:"ES256" env:"EHI_TOKEN_ALG"`
-	AccessTTL  time.Duration `help:"How long access tokens are good: for as long a key is published that signs no more." default:"1h" env:"EHI_ACCESS_TTL" range:"1s..24h"`
+	external
+	auth.KeyFlags
 }
 
 // remote is a running server with its administrator.
@@ -78,7 +82,15 @@ func (p *place) with(ctx context.Context, f func(registry) error) error {
 	if err := backup.Unfinished(p.Data); err != nil {
 		return err
 	}
-	b, err := bus.Open(ctx, bus.Config{URL: p.NATS, Replicas: bus.KeepReplicas, Access: p.NATSAccess, StoreDir: filepath.Join(p.Data, backup.NATSFolder), Durability: durabilityOf(p.NATS)})
+	b, err := bus.Open(ctx, bus.Config{
+		Flags: bus.Flags{
+			URL:        p.NATS,
+			Replicas:   bus.KeepReplicas,
+			Dial:       bus.Dial{Access: p.NATSAccess},
+			Durability: durabilityOf(p.NATS),
+		},
+		StoreDir: filepath.Join(p.Data, backup.NATSFolder),
+	})
 	if errors.Is(err, bus.ErrInUse) {
 		return fmt.Errorf("%w; use the running server: --url URL", err)
 	}
@@ -86,7 +98,7 @@ func (p *place) with(ctx context.Context, f func(registry) error) error {
 		return err
 	}
 	defer b.Close()
-	s, err := auth.New(ctx, auth.Config{KV: b.Auth, Algorithm: p.TokenAlg, AccessTTL: p.AccessTTL})
+	s, err := auth.New(ctx, auth.Config{KV: b.Auth, Flags: auth.Flags{KeyFlags: p.KeyFlags}})
 	if err != nil {
 		return err
 	}
@@ -94,7 +106,8 @@ func (p *place) with(ctx context.Context, f func(registry) error) error {
 	return f(s)
 }
 
-// durabilityOf makes what a command has stored survive a power loss: an external NATS decides about that itself.
+// durabilityOf makes what a command has stored survive a power loss: an external NATS decides
+// about that itself.
 func durabilityOf(nats string) bus.Durability {
 	if nats != "" {
 		return bus.Fast
@@ -127,8 +140,19 @@ type clientAddCmd struct {
 
 // Run registers a client.
 func (c *clientAddCmd) Run(ctx context.Context) error {
-	in := auth.Client{ID: c.ID, Name: c.Name, Kind: c.Kind, RedirectURIs: c.Redirect, RedirectOrigins: c.RedirectOrigin, Scope: c.Scope, JWKSURI: c.JWKSURI, Introspect: c.Introspect,
-		MaySkipForm: c.MaySkipForm, MaySkipReview: c.MaySkipReview, CreatedBy: "command line"}
+	in := auth.Client{
+		ID:              c.ID,
+		Name:            c.Name,
+		Kind:            c.Kind,
+		RedirectURIs:    c.Redirect,
+		RedirectOrigins: c.RedirectOrigin,
+		Scope:           c.Scope,
+		JWKSURI:         c.JWKSURI,
+		Introspect:      c.Introspect,
+		MaySkipForm:     c.MaySkipForm,
+		MaySkipReview:   c.MaySkipReview,
+		CreatedBy:       "command line",
+	}
 	if c.JWKS != "" {
 		var err error
 		if in.JWKS, err = os.ReadFile(c.JWKS); err != nil {
@@ -146,7 +170,8 @@ func (c *clientAddCmd) Run(ctx context.Context) error {
 
 // printClient prints a client, and its secret if it is new.
 func printClient(c auth.Client, secret string) error {
-	fmt.Printf("client_id      %s\nclient_name    %s\nkind           %s\nscope          %s\n", c.ID, c.Name, c.Kind, c.Scope)
+	fmt.Printf("client_id      %s\nclient_name    %s\nkind           %s\nscope          %s\n", c.ID,
+		c.Name, c.Kind, c.Scope)
 	for _, uri := range c.RedirectURIs {
 		fmt.Printf("redirect_uri   %s\n", uri)
 	}
@@ -231,9 +256,9 @@ type accountCmd struct {
 
 type accountAddCmd struct {
 	place
+	kinds.Flags
 	Patient string    `help:"Id of the patient whose record the account opens." xor:"who" required:"" form:"text"`
 	Role    auth.Role `help:"Of an administrator: viewer, reviewer or admin." xor:"who" required:"" form:"text"`
-	Source  string    `help:"As the server's." default:"records" env:"EHI_SOURCE" form:"source"`
 	Name    string    `arg:"" help:"User name."`
 }
 
@@ -249,17 +274,19 @@ func (a *accountAddCmd) Run(ctx context.Context) error {
 				return err
 			}
 		}
-		_, err := r.AddAccount(ctx, auth.Account{Name: a.Name, Patient: a.Patient, Role: a.Role}, password)
+		_, err := r.AddAccount(ctx, auth.Account{Name: a.Name, Patient: a.Patient, Role: a.Role},
+			password)
 		return err
 	})
 }
 
-// lookUp refuses a patient of whom there is no record, as a server does. Where the records cannot be opened (there
-// may be none yet), it says so and refuses nobody.
+// lookUp refuses a patient of whom there is no record, as a server does. Where the records
+// cannot be opened (there may be none yet), it says so and refuses nobody.
 func (a *accountAddCmd) lookUp(ctx context.Context) error {
 	records, err := a.records()
 	if err != nil {
-		fmt.Fprintf(telemetry.Stderr, "note: nobody has looked whether there is a Patient %s: %v\n", a.Patient, err)
+		fmt.Fprintf(telemetry.Stderr, "note: nobody has looked whether there is a Patient %s: %v\n",
+			a.Patient, err)
 		return nil
 	}
 	if _, err = records.Patient(ctx, a.Patient); err != nil {
@@ -270,7 +297,7 @@ func (a *accountAddCmd) lookUp(ctx context.Context) error {
 
 // records opens existing records for reading. It creates nothing.
 func (a *accountAddCmd) records() (source.Source, error) {
-	if a.Source == "records" {
+	if a.Spec == "records" {
 		folder := filepath.Join(a.Data, dataset.Folder)
 		if none, err := dataset.None(folder); err != nil {
 			return nil, err
@@ -278,10 +305,11 @@ func (a *accountAddCmd) records() (source.Source, error) {
 			return nil, fmt.Errorf("%s contains no records", folder)
 		}
 	}
-	return kinds.Open(kinds.Config{Spec: a.Source, Data: a.Data, ReadOnly: true})
+	return kinds.Open(kinds.Config{Flags: a.Flags, Data: a.Data, ReadOnly: true})
 }
 
-// readPassword asks for a password, or reads it from the first line of an input that is no terminal.
+// readPassword asks for a password, or reads it from the first line of an input that is no
+// terminal.
 func readPassword() (string, error) {
 	if in := int(os.Stdin.Fd()); term.IsTerminal(in) {
 		fmt.Fprint(os.Stderr, "Password: ")
@@ -337,7 +365,9 @@ func (a *accountPasswordCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.with(ctx, func(r registry) error { return r.SetPassword(ctx, a.kind(), a.Name, password) })
+	return a.with(ctx, func(r registry) error {
+		return r.SetPassword(ctx, a.kind(), a.Name, password)
+	})
 }
 
 type accountRemoveCmd struct {

@@ -49,12 +49,12 @@ func newServer(t *testing.T) (*auth.Server, *clock, *bus.Bus) {
 func attach(t *testing.T, b *bus.Bus, c *clock) *auth.Server {
 	t.Helper()
 	s, err := auth.New(t.Context(), auth.Config{
-		KV:            b.Auth,
-		Issuer:        "http://server.test",
-		CheckIssuer:   true,
-		Sandbox:       true,
-		SandboxSecret: secret,
-		Now:           c.now,
+		KV:          b.Auth,
+		Issuer:      "http://server.test",
+		CheckIssuer: true,
+		Sandbox:     true,
+		Flags:       auth.Flags{SandboxSecret: secret},
+		Now:         c.now,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -24,13 +24,16 @@ import (
 // server with a working connection to the same NATS.
 func cutOff(t *testing.T) (here, there *auth.Server, wire *linktest.Wire) {
 	t.Helper()
-	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
+	nats, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: t.TempDir(),
+		Flags:    bus.Flags{Listen: "127.0.0.1:0"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(nats.Close)
 	wire = linktest.NewWire(t, nats.ClientURL())
-	b, err := bus.Open(t.Context(), bus.Config{URL: wire.URL()})
+	b, err := bus.Open(t.Context(), bus.Config{Flags: bus.Flags{URL: wire.URL()}})
 	if err != nil {
 		t.Fatal(err)
 	}

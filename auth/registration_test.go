@@ -212,7 +212,7 @@ func TestPrivateUseSchemesAreReverseDomains(t *testing.T) {
 // A jwks_uri that can only lead to a private address is recognized by its spelling, before
 // anything is fetched.
 func TestKeysOfNeighboursAreKnownByTheirAddress(t *testing.T) {
-	private := &Server{Config: Config{PrivateKeySets: ranges("10.1.0.0/16", "127.0.0.0/8")}}
+	private := &Server{Config: Config{Flags: Flags{PrivateKeySets: ranges("10.1.0.0/16", "127.0.0.0/8")}}}
 	for uri, want := range map[string]struct{ anywhere, here bool }{
 		"https://app.example.org/keys":          {true, true},
 		"https://app.example.org:8443/keys":     {true, true},

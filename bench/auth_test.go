@@ -28,11 +28,13 @@ func BenchmarkTokenChecks(b *testing.B) {
 	for _, alg := range auth.TokenAlgorithms() {
 		open := func() *auth.Server {
 			s, err := auth.New(b.Context(), auth.Config{
-				KV:            nats.Auth,
-				Issuer:        "http://server.test",
-				Sandbox:       true,
-				SandboxSecret: "secret",
-				Algorithm:     alg,
+				KV:      nats.Auth,
+				Issuer:  "http://server.test",
+				Sandbox: true,
+				Flags: auth.Flags{
+					SandboxSecret: "secret",
+					KeyFlags:      auth.KeyFlags{Algorithm: alg},
+				},
 			})
 			if err != nil {
 				b.Fatal(err)

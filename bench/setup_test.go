@@ -178,7 +178,7 @@ func serveNATS(dir string) error {
 	}
 	b, err := bus.Open(context.Background(), bus.Config{
 		StoreDir: dir,
-		Listen:   addr,
+		Flags:    bus.Flags{Listen: addr},
 		AckWait:  3 * time.Second,
 	})
 	if err != nil {

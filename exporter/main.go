@@ -18,7 +18,7 @@ func main() {
 	k := kong.Parse(&c, kong.Description("EHI export worker"),
 		kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Writers(os.Stdout, telemetry.Stderr), kong.Exit(telemetry.Exit))
-	ending.Within(ctx, c.Drain)
+	ending.Within(ctx, c.Worker.Drain)
 	ending.Unheard()
 	k.FatalIfErrorf(ending.Orderly(ctx, k.Run()))
 	telemetry.Exit(0)

@@ -19,6 +19,7 @@ import (
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/kv"
+	"ehi-server/shared/settings"
 	"ehi-server/shared/subject"
 	"ehi-server/shared/telemetry"
 )
@@ -41,8 +42,16 @@ type Limits struct {
 	// PerAddress and PerClient are the numbers of requests of an address and of a client that
 	// may fail within Window before further requests are refused; 0 for no limit. An IPv6
 	// address counts as its /64 network.
-	PerAddress, PerClient int
-	Window                time.Duration
+	PerAddress int           `name:"address-failures" help:"Requests of one address that may fail in --failure-window on the routes of log-ins, authorization, tokens and kick-offs; further ones are answered 429. 0 sets no limit; -1: 100 in production mode, none in the sandbox." default:"-1" env:"EHI_ADDRESS_FAILURES" range:"-1.."`
+	PerClient  int           `name:"client-failures" help:"The same of one client; -1: 500 in production mode, none in the sandbox." default:"-1" env:"EHI_CLIENT_FAILURES" range:"-1.."`
+	Window     time.Duration `name:"failure-window" help:"For how long failures are counted together." default:"1m" env:"EHI_FAILURE_WINDOW" range:"0s..24h"`
+}
+
+// Resolved returns the limits of a sandbox, which has none by default, or of a production server.
+func (l Limits) Resolved(sandbox bool) Limits {
+	l.PerAddress = settings.ByMode(l.PerAddress, 100, sandbox)
+	l.PerClient = settings.ByMode(l.PerClient, 500, sandbox)
+	return l
 }
 
 // Config is the configuration of Failures.

@@ -133,11 +133,16 @@ func (s *stage) loadState(ctx context.Context, to To) error {
 		return err
 	}
 	b, err := bus.Open(ctx, bus.Config{
-		URL:      to.NATS,
-		Replicas: bus.KeepReplicas,
-		Access:   to.Access,
+		Flags: bus.Flags{
+			URL:        to.NATS,
+			Replicas:   bus.KeepReplicas,
+			Dial:       bus.Dial{Access: to.Access},
+			AcceptLoss: true,
+		},
 		StoreDir: filepath.Join(s.dir, NATSFolder),
-		Audit:    &bus.AuditConfig{}, Files: store, AcceptLoss: true, Restore: to.NATS != "",
+		Audit:    &bus.AuditConfig{},
+		Files:    store,
+		Restore:  to.NATS != "",
 	})
 	if errors.Is(err, bus.ErrHolds) {
 		err = fmt.Errorf("%w: %w", ErrNotEmpty, err)
@@ -173,11 +178,13 @@ func (to To) end(ctx context.Context) error {
 		return err
 	}
 	b, err := bus.Open(ctx, bus.Config{
-		URL:      to.NATS,
-		Replicas: bus.KeepReplicas,
-		Access:   to.Access,
-		Audit:    &bus.AuditConfig{},
-		Files:    store,
+		Flags: bus.Flags{
+			URL:      to.NATS,
+			Replicas: bus.KeepReplicas,
+			Dial:     bus.Dial{Access: to.Access},
+		},
+		Audit: &bus.AuditConfig{},
+		Files: store,
 	})
 	if err != nil {
 		return fmt.Errorf("everything is restored, but NATS may not have recorded that; start "+

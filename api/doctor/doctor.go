@@ -26,7 +26,6 @@ import (
 	"ehi-server/api/backup"
 	"ehi-server/api/node"
 	"ehi-server/exporter/dataset"
-	"ehi-server/exporter/release"
 	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/disk"
 	"ehi-server/shared/link"
@@ -75,13 +74,13 @@ var looks = []look{
 const goodFor = 14 * 24 * time.Hour
 
 func certificate(_ context.Context, c node.Config, _ string) (State, string) {
-	if c.TLSCert == "" && c.TLSKey == "" {
+	if c.TLS.Cert == "" && c.TLS.Key == "" {
 		return OK, "none: plain HTTP, for this machine or behind a proxy"
 	}
-	if c.TLSCert == "" || c.TLSKey == "" {
+	if c.TLS.Cert == "" || c.TLS.Key == "" {
 		return Fault, "--tls-cert and --tls-key must be set together"
 	}
-	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
 	if err != nil {
 		return Fault, err.Error()
 	}
@@ -266,11 +265,11 @@ func space(_ context.Context, c node.Config, data string) (State, string) {
 	switch {
 	case disk.FewNames(data):
 		return Fault, "the disk has almost no free inodes (df -i): remove files"
-	case free < c.MinFreeBytes:
+	case free < c.Jobs.MinFreeBytes:
 		return Fault, text +
 			fmt.Sprintf(", less than --min-free-bytes %d: the server would refuse kick-offs",
-				c.MinFreeBytes)
-	case free < 10*c.MinFreeBytes:
+				c.Jobs.MinFreeBytes)
+	case free < 10*c.Jobs.MinFreeBytes:
 		return Note, text + ": close to --min-free-bytes"
 	}
 	return OK, text
@@ -278,16 +277,16 @@ func space(_ context.Context, c node.Config, data string) (State, string) {
 
 func records(ctx context.Context, c node.Config, data string) (State, string) {
 	const none = "no patients yet: import some, or start the server with demo patients"
-	if err := kinds.Lost(data); err != nil && c.Source == "records" {
+	if err := kinds.Lost(data); err != nil && c.Source.Spec == "records" {
 		return Fault, err.Error()
 	}
 	folder := filepath.Join(data, dataset.Folder)
-	if files, err := os.ReadDir(folder); len(files) == 0 && c.Source == "records" &&
+	if files, err := os.ReadDir(folder); len(files) == 0 && c.Source.Spec == "records" &&
 		(err == nil || errors.Is(err, fs.ErrNotExist)) {
 		return Note, none // opening a store would create it, and it would no longer be new
 	}
 	// ReadOnly, because there may be no room to write.
-	s, err := kinds.Open(kinds.Config{Spec: c.Source, Data: data, ReadOnly: true})
+	s, err := kinds.Open(kinds.Config{Flags: c.Source, Data: data, ReadOnly: true})
 	if errors.Is(err, dataset.ErrInUse) {
 		return Note, "in use by another process: a server runs on this folder"
 	}
@@ -323,13 +322,13 @@ func address(_ context.Context, c node.Config, _ string) (State, string) {
 }
 
 func bus(ctx context.Context, c node.Config, _ string) (State, string) {
-	if c.NATS == "" {
+	if c.Bus.URL == "" {
 		return OK, "embedded"
 	}
-	conn, err := nats.Connect(c.NATS,
-		append(c.NATSAccess.Options(), nats.Timeout(5*time.Second))...)
+	conn, err := nats.Connect(c.Bus.URL,
+		append(c.Bus.Access.Options(), nats.Timeout(5*time.Second))...)
 	if err != nil {
-		return Fault, fmt.Sprintf("cannot connect to %s: %v", link.Servers(c.NATS), err)
+		return Fault, fmt.Sprintf("cannot connect to %s: %v", link.Servers(c.Bus.URL), err)
 	}
 	defer conn.Close()
 	js, err := jetstream.New(conn)
@@ -337,14 +336,14 @@ func bus(ctx context.Context, c node.Config, _ string) (State, string) {
 		return Fault, err.Error()
 	}
 	if _, err := js.AccountInfo(ctx); err != nil {
-		return Fault, fmt.Sprintf("%s has no JetStream: %v", link.Servers(c.NATS), err)
+		return Fault, fmt.Sprintf("%s has no JetStream: %v", link.Servers(c.Bus.URL), err)
 	}
 	rtt, err := conn.RTT()
 	if err != nil {
 		return Fault, err.Error()
 	}
 	text := fmt.Sprintf("%s, version %s, %.1f ms away",
-		link.Servers(c.NATS), conn.ConnectedServerVersion(), float64(rtt.Microseconds())/1000)
+		link.Servers(c.Bus.URL), conn.ConnectedServerVersion(), float64(rtt.Microseconds())/1000)
 	if rtt > 10*time.Millisecond {
 		return Note, text + ": slow, and each export waits for NATS several times"
 	}
@@ -352,13 +351,13 @@ func bus(ctx context.Context, c node.Config, _ string) (State, string) {
 }
 
 func table(_ context.Context, c node.Config, _ string) (State, string) {
-	if _, err := release.RulesFromFile(c.SensitiveTable); err != nil {
+	if _, err := c.Release.Rules(); err != nil {
 		return Fault, err.Error()
 	}
-	if c.SensitiveTable == "" {
+	if c.Release.Table == "" {
 		return OK, "the built-in table"
 	}
-	return OK, filepath.Base(c.SensitiveTable)
+	return OK, filepath.Base(c.Release.Table)
 }
 
 func mode(_ context.Context, c node.Config, _ string) (State, string) {
@@ -369,7 +368,7 @@ func mode(_ context.Context, c node.Config, _ string) (State, string) {
 	case c.Open:
 		return Note,
 			"--open needs no authentication: use it only on a machine that nobody else can reach"
-	case c.Mode != "production" && c.AdminPassword == "admin-password":
+	case c.Mode != "production" && c.Admin.Password == "admin-password":
 		return Note,
 			"sandbox with the default password: everyone who can reach the server can be its " +
 				"administrator"

@@ -14,11 +14,11 @@ func openFiles(_ context.Context, c node.Config, _ string) (State, string) {
 	if err != nil {
 		return Note, err.Error()
 	}
-	if want := uint64(c.MaxConnections) + node.SpareFiles; allowed < want {
+	if want := uint64(c.Connections.Most) + node.SpareFiles; allowed < want {
 		return Note,
 			fmt.Sprintf("the system allows %d, but --max-connections %d needs %d, so the server "+
 				"allows fewer connections: "+
-				"raise the limit (ulimit -n, LimitNOFILE)", allowed, c.MaxConnections, want)
+				"raise the limit (ulimit -n, LimitNOFILE)", allowed, c.Connections.Most, want)
 	}
 	return OK, fmt.Sprintf("the system allows %d", allowed)
 }

@@ -238,7 +238,10 @@ func startOnAdversaries(
 			t.Fatal(err)
 		}
 	}
-	store, err := kinds.Store(kinds.Config{Data: data, OwnBase: []string{adversarial.Base}})
+	store, err := kinds.Store(kinds.Config{
+		Data:  data,
+		Bases: kinds.Bases{OwnBase: []string{adversarial.Base}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

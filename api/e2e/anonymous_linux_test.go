@@ -62,7 +62,7 @@ const costly = 60
 // No route uses much processor time for a visitor who is not signed in: expensive responses are
 // made once, or require credentials first.
 func TestAnonymousRequestsCostLittle(t *testing.T) {
-	p := startProduction(t, func(c *node.Config) { c.AddressFailures, c.ClientFailures = 0, 0 })
+	p := startProduction(t, func(c *node.Config) { c.Abuse.PerAddress, c.Abuse.PerClient = 0, 0 })
 	transport := &http.Transport{TLSClientConfig: roots(t, p.cert())}
 	defer transport.CloseIdleConnections()
 	p.costOf(transport, "GET", "/healthz") // opens the connection

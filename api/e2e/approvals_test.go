@@ -25,7 +25,7 @@ func decisionOn(job string) string {
 // open every document.
 func TestFourEyesApproveTheSameThing(t *testing.T) {
 	t.Parallel()
-	p := startProduction(t, func(c *node.Config) { c.FourEyes = true })
+	p := startProduction(t, func(c *node.Config) { c.Jobs.FourEyes = true })
 	app, _ := p.letIn("app", "ann")
 	j := p.kickOff(app, "/no-form", p.ann, nil)
 	p.wait(j.ID, ehi.Retrieved)
@@ -92,7 +92,7 @@ func TestFourEyesApproveTheSameThing(t *testing.T) {
 // removed, or came back with another role or as another account of the same name.
 func TestFourEyesAreOfWhoMayApproveStill(t *testing.T) {
 	t.Parallel()
-	p := startProduction(t, func(c *node.Config) { c.FourEyes = true })
+	p := startProduction(t, func(c *node.Config) { c.Jobs.FourEyes = true })
 	app, _ := p.letIn("app", "ann")
 	j := p.kickOff(app, "/no-form", p.ann, nil)
 	p.wait(j.ID, ehi.Retrieved)

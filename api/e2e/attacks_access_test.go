@@ -650,7 +650,7 @@ var adminAttacks = []attack{
 	{"past the rules while the disk is full", "CWE-636", func(p *target) {
 		data, cfg := p.t.TempDir(), productionConfig(p.t)
 		was := answersTo(p, data, cfg)
-		cfg.RescueBelow = 1 << 62
+		cfg.Room.RescueBelow = 1 << 62
 		for asked, status := range answersTo(p, data, cfg) {
 			if status != was[asked] && status != 503 || status < 300 && was[asked] >= 300 {
 				p.t.Errorf("%s is answered %d in rescue mode, and %d else", asked, status,
@@ -844,7 +844,7 @@ type guess struct{ path, mime, body string }
 func TestGuessingIsHeldUp(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, func(c *node.Config) {
-		c.AddressFailures, c.ClientFailures, c.FailureWindow = 30, 1000, time.Minute
+		c.Abuse.PerAddress, c.Abuse.PerClient, c.Abuse.Window = 30, 1000, time.Minute
 	})
 	const plain = "application/json"
 	try := func(g guess) *client.Answer {
@@ -986,7 +986,7 @@ func (p *production) timings(tries int) (known, unknown, configured time.Duratio
 	})
 	unknown = least(tries, func(n int) string { return fmt.Sprintf("unknown%d", n) })
 	// After more attempts, each would have to wait.
-	configured = least(min(tries, 4), func(int) string { return p.node.Config().AdminUser })
+	configured = least(min(tries, 4), func(int) string { return p.node.Config().Admin.User })
 	return known, unknown, configured
 }
 
@@ -996,7 +996,7 @@ func TestClientsKeysAreFetchedWithinLimits(t *testing.T) {
 	t.Parallel()
 	p := &target{
 		production: startProduction(t, func(c *node.Config) {
-			c.PrivateKeySets = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+			c.Auth.PrivateKeySets = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 		}),
 	}
 	var fetches atomic.Int64
@@ -1107,14 +1107,14 @@ func answersTo(p *target, data string, cfg node.Config) map[string]int {
 	p.t.Helper()
 	out := map[string]int{}
 	// the server stops with the subtest
-	p.t.Run("rescued below "+strconv.FormatInt(cfg.RescueBelow, 10), func(t *testing.T) {
+	p.t.Run("rescued below "+strconv.FormatInt(cfg.Room.RescueBelow, 10), func(t *testing.T) {
 		w := start(t, data, cfg, node.Options{})
-		if (w.do(w.open, "GET", "/readyz").Status == 200) == (cfg.RescueBelow > 1<<60) {
+		if (w.do(w.open, "GET", "/readyz").Status == 200) == (cfg.Room.RescueBelow > 1<<60) {
 			t.Fatal("it is not in the mode that it was to be in")
 		}
 		_, err := w.admin.AddAccount(t.Context(), auth.Account{Name: "vera", Role: auth.Viewer},
 			staffPassword)
-		if err != nil && cfg.RescueBelow < 1<<60 {
+		if err != nil && cfg.Room.RescueBelow < 1<<60 {
 			t.Fatal(err)
 		}
 		vera, err := w.open.AdminLogin(t.Context(), "vera", staffPassword)

@@ -435,7 +435,7 @@ func TestEHI1TheSandboxKeepsItsAidsForTests(t *testing.T) {
 func TestEHI1FourEyesAreNeverSkipped(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.FourEyes = true
+	cfg.Jobs.FourEyes = true
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
@@ -466,7 +466,7 @@ func TestEHI1TheConsentPageSaysWhatControlsTheApplication(t *testing.T) {
 			"ou choose"},
 	} {
 		p := &target{
-			production: startProduction(t, func(cfg *node.Config) { cfg.FourEyes = c.fourEyes }),
+			production: startProduction(t, func(cfg *node.Config) { cfg.Jobs.FourEyes = c.fourEyes }),
 		}
 		b := p.loggedIn("ann")
 		b.visit(p.open.Base + "/auth/authorize?" + p.request(c.client).Encode())

@@ -80,26 +80,26 @@ var limitAttacks = []attack{
 	},
 	{"kick-offs of one client without end", "OWASP API4", func(p *target) {
 		p.of(func(c *node.Config) {
-			c.QuotaWindow, c.ClientKickoffs = time.Hour, 2
+			c.Quotas.Window, c.Quotas.ClientKickOffs = time.Hour, 2
 		}).usesUp("client-kick-offs", "", "app")
 	}},
 	{"kick-offs for one patient by many clients", "OWASP API4", func(p *target) {
 		p.of(func(c *node.Config) {
-			c.QuotaWindow, c.PatientKickoffs = time.Hour, 2
+			c.Quotas.Window, c.Quotas.PatientKickOffs = time.Hour, 2
 		}).usesUp("patient-kick-offs", "", "app", "web")
 	}},
 	{"exports of one client without end", "OWASP API4", func(p *target) {
 		p.of(func(c *node.Config) {
-			c.QuotaWindow, c.ClientExports = time.Hour, 2
+			c.Quotas.Window, c.Quotas.ClientExports = time.Hour, 2
 		}).usesUp("client-exports", "/no-form", "app")
 	}},
 	{"exports for one patient without end", "OWASP API4", func(p *target) {
 		p.of(func(c *node.Config) {
-			c.QuotaWindow, c.PatientExports = time.Hour, 2
+			c.Quotas.Window, c.Quotas.PatientExports = time.Hour, 2
 		}).usesUp("patient-exports", "/no-form", "app")
 	}},
 	{"stored exports of one client without end", "OWASP API4", func(p *target) {
-		other := p.of(func(c *node.Config) { c.ClientBytes = 1 })
+		other := p.of(func(c *node.Config) { c.Quotas.ClientBytes = 1 })
 		app, _ := other.letIn("app", "ann")
 		other.released(app, other.production.ann, 1)
 		other.want(other.kick(app, "", other.production.ann), 429, "client-bytes")
@@ -108,7 +108,7 @@ var limitAttacks = []attack{
 		"kick-offs at once, before any of them has stored a byte",
 		"CWE-367, OWASP API4",
 		func(p *target) {
-			other := p.of(func(c *node.Config) { c.ClientBytes = 1 })
+			other := p.of(func(c *node.Config) { c.Quotas.ClientBytes = 1 })
 			app, _ := other.letIn("app", "ann")
 			var (
 				all      sync.WaitGroup
@@ -188,14 +188,14 @@ var limitAttacks = []attack{
 		}
 	}},
 	{"stored exports for one patient by many clients", "OWASP API4", func(p *target) {
-		other := p.of(func(c *node.Config) { c.PatientBytes = 1 })
+		other := p.of(func(c *node.Config) { c.Quotas.PatientBytes = 1 })
 		app, _ := other.letIn("app", "ann")
 		web, _ := other.letIn("web", "ann")
 		other.released(app, other.production.ann, 1)
 		other.want(other.kick(web, "", other.production.ann), 429, "patient-bytes")
 	}},
 	{"connections that say nothing, all there are", "CWE-770, slowloris", func(p *target) {
-		other := p.of(func(c *node.Config) { c.MaxConnections = 60 })
+		other := p.of(func(c *node.Config) { c.Connections.Most = 60 })
 		for i := range 80 {
 			conn := other.dialTLS()
 			defer conn.Close() // nothing more is sent
@@ -207,7 +207,7 @@ var limitAttacks = []attack{
 		other.want(other.do(other.open, "GET", "/fhir/metadata"), 200, "CapabilityStatement")
 	}},
 	{"connections opened and reset without end", "CWE-770, CWE-400", func(p *target) {
-		other := p.of(func(c *node.Config) { c.MaxConnections = 60 })
+		other := p.of(func(c *node.Config) { c.Connections.Most = 60 })
 		for range 300 {
 			conn := other.dialTLS()
 			_ = conn.(*tls.Conn).NetConn().(*net.TCPConn).SetLinger(0)
@@ -216,7 +216,7 @@ var limitAttacks = []attack{
 		other.want(other.do(other.open, "GET", "/fhir/metadata"), 200, "CapabilityStatement")
 	}},
 	{"answers that nobody reads", "CWE-400, slow read", func(p *target) {
-		other := p.of(func(c *node.Config) { c.WriteStall = time.Second })
+		other := p.of(func(c *node.Config) { c.Connections.Stall = time.Second })
 		conn := other.dialTLS()
 		defer conn.Close()
 		if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
@@ -328,7 +328,7 @@ var limitAttacks = []attack{
 		p.want(a, 400, "has changed since you looked at it")
 	}},
 	{"an approval by two of what nobody says to have seen", "CWE-367", func(p *target) {
-		other := p.of(func(c *node.Config) { c.FourEyes = true })
+		other := p.of(func(c *node.Config) { c.Jobs.FourEyes = true })
 		app, _ := other.letIn("app", "ann")
 		j := other.kickOff(app, "/no-form", other.production.ann, nil)
 		other.wait(j.ID, "retrieved")
@@ -347,7 +347,7 @@ var limitAttacks = []attack{
 		}
 	}},
 	{"four eyes of one who was removed", "CWE-863", func(p *target) {
-		other := p.of(func(c *node.Config) { c.FourEyes = true })
+		other := p.of(func(c *node.Config) { c.Jobs.FourEyes = true })
 		app, _ := other.letIn("app", "ann")
 		j := other.kickOff(app, "/no-form", other.production.ann, nil)
 		other.wait(j.ID, "retrieved")

@@ -410,7 +410,7 @@ var startAttacks = []attack{
 		data := p.t.TempDir()
 		first := productionConfig(p.t)
 		sandbox, password, name := first, first, first
-		sandbox.Mode, password.AdminPassword, name.AdminUser = "sandbox", adminPassword+
+		sandbox.Mode, password.Admin.Password, name.Admin.User = "sandbox", adminPassword+
 			" by another", "other"
 		session := func(cfg node.Config) (sid string) {
 			p.serving(data, cfg, func(w *world) {

@@ -153,7 +153,7 @@ var signInAttacks = []attack{
 	}},
 	{"a session that was left open", "CWE-613, RFC 9470", func(p *target) {
 		cfg := productionConfig(p.t)
-		cfg.ReauthenticateAfter = time.Nanosecond
+		cfg.Admin.ReauthenticateAfter = time.Nanosecond
 		w := start(p.t, p.t.TempDir(), cfg, node.Options{})
 		for _, route := range []string{
 			"POST /admin/jobs/x/approve",

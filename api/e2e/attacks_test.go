@@ -49,7 +49,7 @@ type target struct {
 func newTarget(t *testing.T) *target {
 	p := &target{
 		production: startProduction(t, func(c *node.Config) {
-			c.RegistrationToken = registrationToken
+			c.Registration.Token = registrationToken
 		}),
 	}
 	p.ann, p.annTokens = p.letIn("app", "ann")

@@ -31,7 +31,11 @@ func overWire(
 ) (p *production, w *linktest.Wire, nats *bus.Bus) {
 	t.Helper()
 	nats, err := bus.Open(t.Context(), bus.Config{
-		StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Access: bus.Access{Password: "of-the-test"},
+		StoreDir: t.TempDir(),
+		Flags: bus.Flags{
+			Listen: "127.0.0.1:0",
+			Dial:   bus.Dial{Access: bus.Access{Password: "of-the-test"}},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +43,7 @@ func overWire(
 	t.Cleanup(nats.Close)
 	w = linktest.NewWire(t, nats.ClientURL())
 	p = startProduction(t, func(c *node.Config) {
-		c.NATS, c.NATSAccess.Password, c.RegistrationToken =
+		c.Bus.URL, c.Bus.Access.Password, c.Registration.Token =
 			w.URL(), "of-the-test", registrationToken
 		if change != nil {
 			change(c)
@@ -213,7 +217,7 @@ func TestDownloadsGoOnWhileNATSIsAway(t *testing.T) {
 	for name, take := range away {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p, w, nats := overWire(t, func(c *node.Config) { c.AttachmentBytes = bigDocument })
+			p, w, nats := overWire(t, func(c *node.Config) { c.Jobs.AttachmentBytes = bigDocument })
 			app, _ := p.letIn("app", "ann")
 			j := p.released(app, p.ann, bigDocument)
 			m := p.manifest(app, j)

@@ -178,7 +178,10 @@ func TestARestoreRefusesWhatIsNoBackup(t *testing.T) {
 		backup.ErrNotEmpty) {
 		t.Errorf("over a server's folder: %v", err)
 	}
-	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
+	nats, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: t.TempDir(),
+		Flags:    bus.Flags{Listen: "127.0.0.1:0"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +321,7 @@ func TestASecondServerOnAFolderIsRefused(t *testing.T) {
 		"its records": config(),
 		"its state": func() node.Config {
 			c := config()
-			c.Source = "synthetic:patients=1"
+			c.Source.Spec = "synthetic:patients=1"
 			return c
 		}(),
 	} {

@@ -98,7 +98,7 @@ func (p *production) churn(address string, stop <-chan struct{}) (wait func()) {
 // While one address opens and resets connections as fast as it can, and more than there is room
 // for, the handshakes of clients at other addresses succeed, and they are served.
 func TestChurnOfOneAddressCutsNobodyElse(t *testing.T) {
-	p := startProduction(t, func(c *node.Config) { c.MaxConnections = 60 })
+	p := startProduction(t, func(c *node.Config) { c.Connections.Most = 60 })
 	stop := make(chan struct{})
 	wait := p.churn("127.0.0.2", stop)
 	defer func() {

@@ -40,8 +40,8 @@ func unpack(coding string, data []byte) ([]byte, error) {
 func TestCompressedFilesSuitEveryClient(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.Compression = ehi.Zstd // the server's default, which a kick-off overrides
-	cfg.SpillBytes = 4000      // files in memory and on disk
+	cfg.Jobs.Compression = ehi.Zstd // the server's default, which a kick-off overrides
+	cfg.Limits.SpillBytes = 4000    // files in memory and on disk
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)

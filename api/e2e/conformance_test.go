@@ -124,7 +124,7 @@ func (w *world) tokenFor(id, back, patient string) string {
 func TestEHI5TheManifestIsWhole(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.FileTTL = time.Hour
+	cfg.Limits.FileTTL = time.Hour
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)

@@ -58,7 +58,7 @@ func serveChild(encoded string) error {
 		return err
 	}
 	cfg := config()
-	cfg.Addr, cfg.NATS, cfg.KeeperEvery = spec.Addr, spec.NATS, 100*time.Millisecond
+	cfg.Addr, cfg.Bus.URL, cfg.Keeper.Every = spec.Addr, spec.NATS, 100*time.Millisecond
 	opts := node.Options{}
 	if spec.Gate > 0 {
 		open := make(chan os.Signal, 1)
@@ -480,7 +480,7 @@ func (r *signallingRecord) Scan(
 func TestBULK5ExportThatNeverSucceedsEndsAsFailed(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.MaxDeliver = 2
+	cfg.Limits.MaxDeliver = 2
 	w := start(t, t.TempDir(), cfg, node.Options{
 		WrapSource: func(s source.Source) source.Source { return broken{s} },
 	})

@@ -68,7 +68,7 @@ func tellsOfDamage(t *testing.T, archive []byte) bool {
 func TestACutAnswerNeverLooksWhole(t *testing.T) {
 	t.Parallel()
 	faulty, cfg := filestest.NewFaulty(disk.OS()), config()
-	cfg.AttachmentBytes = 10 << 20
+	cfg.Jobs.AttachmentBytes = 10 << 20
 	w := start(t, t.TempDir(), cfg, node.Options{Disk: faulty})
 	p := w.demoPatient()
 	pat := w.patient(p)

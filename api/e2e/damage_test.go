@@ -212,7 +212,7 @@ func TestAFileThatHasGrownIsSentAsItWas(t *testing.T) {
 func TestALargeDamagedFileBreaksOff(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.AttachmentBytes, cfg.MaxBodyBytes = 80<<20, 100<<20
+	cfg.Jobs.AttachmentBytes, cfg.HTTP.MaxBodyBytes = 80<<20, 100<<20
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)

@@ -89,7 +89,7 @@ func (p *production) released(as *client.Client, patient string, size int) clien
 // connections.
 func startLasting(t *testing.T) *production {
 	return startProduction(t, func(c *node.Config) {
-		c.MaxHold, c.MaxHeld, c.AttachmentBytes = time.Minute, 100, bigDocument
+		c.FHIR.MaxHold, c.FHIR.MaxHeld, c.Jobs.AttachmentBytes = time.Minute, 100, bigDocument
 	})
 }
 
@@ -257,7 +257,7 @@ func TestEHI7AWithdrawalOvertakesAFormThatWasLetIn(t *testing.T) {
 		var waits atomic.Bool
 		reached, goOn := make(chan struct{}), make(chan struct{})
 		p := startProduction(t, func(c *node.Config) {
-			c.PatientExports, c.QuotaWindow, c.PatientBytes = 1, time.Hour, 1<<40
+			c.Quotas.PatientExports, c.Quotas.Window, c.Quotas.PatientBytes = 1, time.Hour, 1<<40
 		}, func(o *node.Options) {
 			o.WrapSource = func(s source.Source) source.Source {
 				return sized{s, func() {

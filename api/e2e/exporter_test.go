@@ -25,7 +25,7 @@ func TestAStandAloneExporterWorksForAnAPIWithoutWorkers(t *testing.T) {
 	copyRecords(t, own, data)
 	seen, collector := collect(t)
 	cfg := config()
-	cfg.Workers, cfg.NATSListen, cfg.NATSAccess.Password = 0, "127.0.0.1:0", "of the fleet"
+	cfg.Worker.Workers, cfg.Bus.Listen, cfg.Bus.Access.Password = 0, "127.0.0.1:0", "of the fleet"
 	cfg.Trace = tracing.Config{Endpoint: collector, Ratio: 1}
 	w := start(t, data, cfg, node.Options{})
 	p := w.demoPatient()

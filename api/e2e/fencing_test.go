@@ -31,7 +31,7 @@ func stopInTheMiddle(t *testing.T) *scene {
 	records := t.TempDir()
 	copyRecords(t, data, records)
 	cfg := config()
-	cfg.Workers, cfg.NATSListen, cfg.KeeperEvery = 0, "127.0.0.1:0", 100*time.Millisecond
+	cfg.Worker.Workers, cfg.Bus.Listen, cfg.Keeper.Every = 0, "127.0.0.1:0", 100*time.Millisecond
 	w := start(t, data, cfg, node.Options{})
 	s := &scene{world: w, records: records, pat: w.patient(ids[0])}
 	s.first = spawn(t, s.joining(50))

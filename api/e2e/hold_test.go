@@ -18,7 +18,7 @@ import (
 func holding(t *testing.T, change func(*node.Config)) *world {
 	t.Helper()
 	cfg := config()
-	cfg.Hold, cfg.MaxHold, cfg.MaxHeld = time.Minute, time.Minute, 100
+	cfg.FHIR.Hold, cfg.FHIR.MaxHold, cfg.FHIR.MaxHeld = time.Minute, time.Minute, 100
 	change(&cfg)
 	return start(t, t.TempDir(), cfg, node.Options{})
 }
@@ -83,7 +83,7 @@ func TestTheFirstPollHasTheManifestOfAShortExport(t *testing.T) {
 // A request is held for at most --hold, and not at all while a person acts.
 func TestAPollIsHeldForATime(t *testing.T) {
 	w := holding(t, func(c *node.Config) {
-		c.Hold, c.Workers, c.PollBurst = 50*time.Millisecond, 0, 1
+		c.FHIR.Hold, c.Worker.Workers, c.FHIR.PollBurst = 50*time.Millisecond, 0, 1
 	})
 	p := w.demoPatient()
 	c := w.patient(p)
@@ -109,7 +109,7 @@ func TestAPollIsHeldForATime(t *testing.T) {
 // RFC 7240 4.3: Prefer: wait holds a request in any state that is not final, until the job ends
 // or the server's limit is reached. A token that was revoked meanwhile gets nothing.
 func TestPreferWaitHoldsAPoll(t *testing.T) {
-	w := holding(t, func(c *node.Config) { c.MaxHold = 30 * time.Second })
+	w := holding(t, func(c *node.Config) { c.FHIR.MaxHold = 30 * time.Second })
 	p := w.demoPatient()
 	c := w.patient(p)
 	j := w.kickOff(c, "/auto-approve", p, nil)
@@ -168,7 +168,7 @@ func TestPreferWaitHoldsAPoll(t *testing.T) {
 // A held request ends when its client disconnects and when the server stops. Beyond the limit,
 // requests are not held.
 func TestHeldPollsEnd(t *testing.T) {
-	w := holding(t, func(c *node.Config) { c.Workers, c.MaxHeld = 0, 2 })
+	w := holding(t, func(c *node.Config) { c.Worker.Workers, c.FHIR.MaxHeld = 0, 2 })
 	p := w.demoPatient()
 	c := w.patient(p)
 	j := w.kickOff(c, "/no-form", p, nil)
@@ -194,7 +194,7 @@ func TestHeldPollsEnd(t *testing.T) {
 // BULK-4, REAL-1: a client that polls without a pause and obeys Retry-After sees only one
 // refusal.
 func TestBULK4OneRefusalRecovers(t *testing.T) {
-	w := holding(t, func(c *node.Config) { c.PollBurst = 3 })
+	w := holding(t, func(c *node.Config) { c.FHIR.PollBurst = 3 })
 	p := w.demoPatient()
 	c := w.patient(p)
 	j := w.kickOff(c, "", p, nil)

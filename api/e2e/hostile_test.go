@@ -210,7 +210,7 @@ type hostileWorld struct {
 // it.
 func hostileSandbox(t *testing.T) *hostileWorld {
 	provider, cfg := openProvider(t), config()
-	cfg.PollBurst, cfg.Hold, cfg.MaxHold = 0, 0, 0
+	cfg.FHIR.PollBurst, cfg.FHIR.Hold, cfg.FHIR.MaxHold = 0, 0, 0
 	cfg.StaffOIDC = staffOIDC(provider.server.URL)
 	// backups are made repeatedly
 	data := generated(t, synthetic.Config{Patients: 1, Resources: 60})
@@ -225,7 +225,8 @@ func hostileSandbox(t *testing.T) *hostileWorld {
 func hostileProduction(t *testing.T) *hostileWorld {
 	provider := openProvider(t)
 	p := startProduction(t, func(c *node.Config) {
-		c.PollBurst, c.Hold, c.MaxHold, c.RegistrationToken = 0, 0, 0, registrationToken
+		c.FHIR.PollBurst, c.FHIR.Hold, c.FHIR.MaxHold, c.Registration.Token =
+			0, 0, 0, registrationToken
 		c.StaffOIDC = staffOIDC(provider.server.URL)
 	})
 	pat, _ := p.letIn("app", "ann")
@@ -436,7 +437,7 @@ func TestNoRequestStopsTheServer(t *testing.T) {
 
 func askEverything(t *testing.T, h *hostileWorld) {
 	_, addr, _ := strings.Cut(h.w.node.URL, "://")
-	secure := roots(t, h.w.node.Config().TLSCert)
+	secure := roots(t, h.w.node.Config().TLS.Cert)
 	raw := &rawConn{t: t, addr: addr, tls: secure, set: map[string]bool{}}
 	t.Cleanup(raw.close)
 	watch := &rawConn{t: t, addr: addr, tls: secure}

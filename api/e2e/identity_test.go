@@ -110,15 +110,18 @@ func TestAStreamThatLosesItsFolderEndsTheServer(t *testing.T) {
 // operator accepts: its own state still matches its exports, and the other state still does not.
 func TestARefusedStartLeavesNoTrace(t *testing.T) {
 	t.Parallel()
-	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
+	nats, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: t.TempDir(),
+		Flags:    bus.Flags{Listen: "127.0.0.1:0"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(nats.Close)
 	mistaken := config()
-	mistaken.NATS = nats.ClientURL()
+	mistaken.Bus.URL = nats.ClientURL()
 	accepting := mistaken
-	accepting.AcceptLoss = true
+	accepting.Bus.AcceptLoss = true
 	export := func(w *world) {
 		patients, err := w.node.Patients(t.Context(), 1)
 		if err != nil {
@@ -162,7 +165,7 @@ func TestARefusedStartLeavesNoTrace(t *testing.T) {
 		t.Errorf("the exports were those of state %s, and are those of %s", before, after)
 	}
 	later := accepting // refused after the state was opened
-	later.SensitiveTable = filepath.Join(t.TempDir(), "none.csv")
+	later.Release.Table = filepath.Join(t.TempDir(), "none.csv")
 	refused(own, later, fs.ErrNotExist)
 	refused(fresh, later, fs.ErrNotExist)
 	refused(own, mistaken, bus.ErrStranger)

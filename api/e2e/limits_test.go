@@ -59,7 +59,8 @@ func (w *world) answer(c net.Conn) (status int, body string, closed bool) {
 // connection is closed.
 func TestLimitsOfRequests(t *testing.T) {
 	cfg := config()
-	cfg.ReadTimeout, cfg.MaxHeaderBytes, cfg.MaxBodyBytes = 500*time.Millisecond, 4096, 2000
+	cfg.HTTP.ReadTimeout, cfg.HTTP.MaxHeaderBytes, cfg.HTTP.MaxBodyBytes =
+		500*time.Millisecond, 4096, 2000
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	for name, c := range map[string]struct {
 		request string
@@ -149,7 +150,7 @@ func TestLimitsOfRequests(t *testing.T) {
 // Uploads may be long, but must make progress. One that stops gets 408 and leaves nothing.
 func TestUploadsThatStopAreRefused(t *testing.T) {
 	cfg := config()
-	cfg.ReadTimeout = 500 * time.Millisecond
+	cfg.HTTP.ReadTimeout = 500 * time.Millisecond
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
@@ -218,7 +219,8 @@ func (s stopped) Read([]byte) (int, error) { <-s; return 0, io.EOF }
 // continue. Idle connections make room.
 func TestLimitOfConnections(t *testing.T) {
 	cfg := config()
-	cfg.MaxConnections, cfg.Workers, cfg.MaxHold, cfg.MaxHeld = 20, 0, time.Minute, 100
+	cfg.Connections.Most, cfg.Worker.Workers, cfg.FHIR.MaxHold, cfg.FHIR.MaxHeld =
+		20, 0, time.Minute, 100
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat, tokens, err := w.open.Authorize(t.Context(), p)
@@ -285,7 +287,7 @@ func TestLimitOfConnections(t *testing.T) {
 // cut off.
 func TestStalledDownloadsAreCut(t *testing.T) {
 	cfg := config()
-	cfg.WriteStall, cfg.AttachmentBytes = 500*time.Millisecond, 32<<20
+	cfg.Connections.Stall, cfg.Jobs.AttachmentBytes = 500*time.Millisecond, 32<<20
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
@@ -333,7 +335,7 @@ func TestStalledDownloadsAreCut(t *testing.T) {
 func TestLimitOfStoredBytes(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.MaxExportBytes = 100_000 // less than one export
+	cfg.Jobs.MaxExportBytes = 100_000 // less than one export
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)

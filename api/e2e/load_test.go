@@ -24,13 +24,13 @@ import (
 func TestAThousandExportsAtOnceAreRightOrRefused(t *testing.T) {
 	const most = 50
 	limits := map[string]func(*node.Config){
-		"429": func(c *node.Config) { c.ClientJobs = most },
-		"503": func(c *node.Config) { c.MaxQueue = most },
+		"429": func(c *node.Config) { c.Jobs.ClientJobs = most },
+		"503": func(c *node.Config) { c.Bus.MaxQueue = most },
 	}
 	for status, limit := range limits {
 		t.Run(status, func(t *testing.T) {
 			cfg := config()
-			cfg.Workers = 2
+			cfg.Worker.Workers = 2
 			limit(&cfg)
 			var door sync.RWMutex
 			w := start(t, t.TempDir(), cfg, node.Options{
@@ -52,7 +52,7 @@ func TestAThousandExportsAtOnceAreRightOrRefused(t *testing.T) {
 			door.Lock() // none finishes before the last is requested
 			taken := w.rush(pat, p, 1000, status)
 			door.Unlock()
-			if len(taken) < most || len(taken) > most+cfg.Workers {
+			if len(taken) < most || len(taken) > most+cfg.Worker.Workers {
 				t.Errorf("%d of 1,000 exports were taken, where %d may run", len(taken), most)
 			}
 			w.checkAndDelete(pat, taken, want)
@@ -82,7 +82,7 @@ func TestAStoppedServerEndsWhatItRuns(t *testing.T) {
 	var patient string
 	t.Run("stopped", func(t *testing.T) {
 		cfg := config()
-		cfg.Drain = time.Minute
+		cfg.Worker.Drain = time.Minute
 		var door sync.RWMutex
 		w := start(t, data, cfg, node.Options{
 			WrapSource: func(s source.Source) source.Source { return closable{s, &door} },
@@ -132,7 +132,7 @@ func TestAFullDiskRefusesKickOffsOnly(t *testing.T) {
 		w.wait(j.ID, ehi.Approved)
 	})
 	cfg := config()
-	cfg.MinFreeBytes = 1 << 62
+	cfg.Jobs.MinFreeBytes = 1 << 62
 	w := start(t, data, cfg, node.Options{})
 	pat := w.open.WithToken(token)
 	w.want(w.do(w.open, "GET", "/readyz"), 503, "")

@@ -17,7 +17,7 @@ import (
 func TestAClientOfThousandsOfExportsIsRemoved(t *testing.T) {
 	t.Parallel()
 	const many = 3000
-	p, w, nats := overWire(t, func(c *node.Config) { c.KeeperEvery = time.Hour })
+	p, w, nats := overWire(t, func(c *node.Config) { c.Keeper.Every = time.Hour })
 	c := auth.Client{ID: "busy", Name: "Busy", RedirectURIs: []string{appRedirect}, Scope: appScope}
 	if _, _, err := p.admin.AddClient(t.Context(), c); err != nil {
 		t.Fatal(err)

@@ -358,7 +358,7 @@ func TestAnyOrderOfRequestsIsAnsweredAsTheStateMachineSays(t *testing.T) {
 	t.Parallel()
 	var door sync.RWMutex
 	cfg := config()
-	cfg.Source = "synthetic:patients=2,seed=1,resources=12"
+	cfg.Source.Spec = "synthetic:patients=2,seed=1,resources=12"
 	w := start(t, t.TempDir(), cfg, node.Options{
 		WrapSource: func(s source.Source) source.Source { return closable{s, &door} },
 	})

@@ -244,7 +244,7 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	level := new(slog.LevelVar)
 	cfg := config()
 	cfg.TrustedProxies = []string{"10.0.0.1"}
-	cfg.RegistrationToken = registrationToken
+	cfg.Registration.Token = registrationToken
 	provider := openProvider(t)
 	cfg.StaffOIDC = staffOIDC(provider.server.URL)
 	w := start(t, t.TempDir(), cfg, node.Options{Level: level})
@@ -638,7 +638,7 @@ func (w *world) secondFactorPages(b *browser) {
 func TestRoutesOpenToWhomTheDocumentSays(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.RegistrationToken = registrationToken
+	cfg.Registration.Token = registrationToken
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat, tokens, err := w.open.Authorize(t.Context(), p)

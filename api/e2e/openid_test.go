@@ -236,7 +236,7 @@ func TestAdministratorsSignInByARealProvider(t *testing.T) {
 func TestAnAdministratorProvesByTheProviderWhoHeIs(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.Addr, cfg.ReauthenticateAfter = freeAddr(t), time.Nanosecond
+	cfg.Addr, cfg.Admin.ReauthenticateAfter = freeAddr(t), time.Nanosecond
 	cfg.StaffOIDC = npmProvider(t, "http://"+cfg.Addr)
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	patient := w.demoPatient()

@@ -85,7 +85,7 @@ const (
 // join.
 func apiOnly() node.Config {
 	cfg := config()
-	cfg.Workers, cfg.NATSListen = 0, "127.0.0.1:0"
+	cfg.Worker.Workers, cfg.Bus.Listen = 0, "127.0.0.1:0"
 	return cfg
 }
 
@@ -184,7 +184,7 @@ const madeUpSource = "synthetic:patients=3,seed=1"
 func madeUp(t *testing.T) (w *world, pat *client.Client, patient string) {
 	t.Helper()
 	cfg := apiOnly()
-	cfg.Source = madeUpSource
+	cfg.Source.Spec = madeUpSource
 	w = start(t, t.TempDir(), cfg, node.Options{})
 	patient = w.demoPatient()
 	return w, w.patient(patient), patient
@@ -238,7 +238,7 @@ func TestACopyOfTheServersFolderIsNotTheServersFolder(t *testing.T) {
 func TestAnExporterWithOtherRulesTakesNoCommands(t *testing.T) {
 	t.Parallel()
 	cfg := apiOnly()
-	cfg.Source = madeUpSource
+	cfg.Source.Spec = madeUpSource
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
@@ -248,11 +248,11 @@ func TestAnExporterWithOtherRulesTakesNoCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	exports := filepath.Join(w.data, "exports")
-	exporter(t, w, "--data", t.TempDir(), "--exports", exports, "--source", cfg.Source,
+	exporter(t, w, "--data", t.TempDir(), "--exports", exports, "--source", cfg.Source.Spec,
 		"--sensitive-table", table).says(stranger, "differs=rules")
 	untouched(w, pat, j, ehi.OtherRules)
 	exporter(t, w, "--data", t.TempDir(), "--exports", exports, "--source",
-		cfg.Source).says(belongs)
+		cfg.Source.Spec).says(belongs)
 	right(w, pat, j, p, 300)
 }
 
@@ -260,7 +260,7 @@ func TestAnExporterWithOtherRulesTakesNoCommands(t *testing.T) {
 func TestAnExporterWorksWithinTheServersLimits(t *testing.T) {
 	t.Parallel()
 	cfg := apiOnly()
-	cfg.Source, cfg.FileResources, cfg.FileTTL = madeUpSource, 50, 3*time.Hour
+	cfg.Source.Spec, cfg.Limits.FileResources, cfg.Limits.FileTTL = madeUpSource, 50, 3*time.Hour
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
@@ -272,7 +272,7 @@ func TestAnExporterWorksWithinTheServersLimits(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "unknown flag --file-ttl") {
 		t.Errorf("%v: %s", err, out)
 	}
-	exporter(t, w, "--data", t.TempDir(), "--exports", exports, "--source", cfg.Source)
+	exporter(t, w, "--data", t.TempDir(), "--exports", exports, "--source", cfg.Source.Spec)
 	m := w.manifest(pat, j)
 	for _, f := range m.Output {
 		if f.Count > 50 {
@@ -291,7 +291,7 @@ func TestAnExporterWorksWithinTheServersLimits(t *testing.T) {
 func TestAQueuedExportIsNotMadeFromAnotherSource(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.Workers, cfg.Source = 0, madeUpSource
+	cfg.Worker.Workers, cfg.Source.Spec = 0, madeUpSource
 	data := t.TempDir()
 	var jobs []string
 	t.Run("asked for", func(t *testing.T) {
@@ -303,7 +303,7 @@ func TestAQueuedExportIsNotMadeFromAnotherSource(t *testing.T) {
 		}
 		jobs = append(jobs, idOf(queued(w, w.patient(p), p).StatusURL), bulk.ID)
 	})
-	cfg.Workers, cfg.Source = 2, "synthetic:patients=3,seed=2"
+	cfg.Worker.Workers, cfg.Source.Spec = 2, "synthetic:patients=3,seed=2"
 	w := start(t, data, cfg, node.Options{})
 	for _, id := range jobs {
 		await(t, "the job to fail", func() bool {
@@ -327,7 +327,7 @@ func TestAQueuedExportIsPlannedOnTheRecordsOfItsStart(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
 	cfg := config()
-	cfg.Workers = 0
+	cfg.Worker.Workers = 0
 	var id, p string
 	var asked *ehi.Job
 	t.Run("asked for", func(t *testing.T) {
@@ -341,7 +341,7 @@ func TestAQueuedExportIsPlannedOnTheRecordsOfItsStart(t *testing.T) {
 		w.load(`{"resourceType":"Observation","id":"later","status":"final","code":{"text":"x"},` +
 			`"subject":{"reference":"Patient/` + p + `"}}` + "\n")
 	})
-	cfg.Workers = 2
+	cfg.Worker.Workers = 2
 	w := start(t, data, cfg, node.Options{})
 	got, _ := w.download(w.patient(p),
 		w.manifest(w.patient(p), client.Job{StatusURL: w.node.URL + "/jobs/" + id + "/status"}))
@@ -362,19 +362,19 @@ func TestAQueuedExportIsPlannedOnTheRecordsOfItsStart(t *testing.T) {
 func TestRightAndWrongExportersSideBySide(t *testing.T) {
 	t.Parallel()
 	cfg := apiOnly()
-	cfg.Source = "synthetic:patients=20,seed=1"
+	cfg.Source.Spec = "synthetic:patients=20,seed=1"
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	exports := filepath.Join(w.data, "exports")
 	var wrong []*exporterProcess
 	for _, args := range [][]string{
 		{"--exports", exports, "--source", "synthetic:patients=20,seed=2"},
-		{"--exports", t.TempDir(), "--source", cfg.Source},
+		{"--exports", t.TempDir(), "--source", cfg.Source.Spec},
 	} {
 		x := exporter(t, w, append(args, "--data", t.TempDir(), "--workers", "8")...)
 		x.says(stranger)
 		wrong = append(wrong, x)
 	}
-	good := exporter(t, w, "--exports", exports, "--source", cfg.Source, "--data", t.TempDir(),
+	good := exporter(t, w, "--exports", exports, "--source", cfg.Source.Spec, "--data", t.TempDir(),
 		"--workers", "2")
 	good.says(belongs)
 	patients, err := w.node.Patients(t.Context(), 20)
@@ -416,7 +416,7 @@ func TestRightAndWrongExportersSideBySide(t *testing.T) {
 func TestAQueuedExportIsNotMadeByOtherRules(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.Workers, cfg.Source = 0, madeUpSource
+	cfg.Worker.Workers, cfg.Source.Spec = 0, madeUpSource
 	data := t.TempDir()
 	var jobs []string
 	var open, p string
@@ -430,8 +430,8 @@ func TestAQueuedExportIsNotMadeByOtherRules(t *testing.T) {
 		jobs = append(jobs, idOf(queued(w, w.patient(p), p).StatusURL), bulk.ID)
 		open = w.kickOff(w.patient(p), "", p, nil).ID
 	})
-	cfg.Workers, cfg.SensitiveTable = 2, filepath.Join(t.TempDir(), "sensitive.csv")
-	err := os.WriteFile(cfg.SensitiveTable, []byte("# nothing is sensitive\n"), 0o600)
+	cfg.Worker.Workers, cfg.Release.Table = 2, filepath.Join(t.TempDir(), "sensitive.csv")
+	err := os.WriteFile(cfg.Release.Table, []byte("# nothing is sensitive\n"), 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -447,7 +447,7 @@ func TestBULK3FilesAndManifestsAreSplit(t *testing.T) {
 	data := t.TempDir()
 	importRecords(t, data)
 	cfg := config()
-	cfg.FileResources, cfg.ManifestTasks = 50, 2
+	cfg.Limits.FileResources, cfg.FHIR.PageTasks = 50, 2
 	w := start(t, data, cfg, node.Options{})
 	c := w.service("system/*.rs")
 	whole, m := w.bulk(c, "GET", "/fhir/$export", nil)
@@ -663,7 +663,7 @@ func TestBULK8Groups(t *testing.T) {
 func TestBULK4RunningExportsOfAClientAreLimited(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.ClientBulkJobs, cfg.Workers, cfg.BulkWorkers = 3, 0, 0
+	cfg.Jobs.ClientBulkJobs, cfg.Worker.Workers, cfg.Worker.BulkWorkers = 3, 0, 0
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	c := w.service("system/*.rs")
 	var last client.Job
@@ -692,7 +692,7 @@ func TestBULK4RunningExportsOfAClientAreLimited(t *testing.T) {
 // refused.
 func TestBULK4PollsAreHeldToAPace(t *testing.T) {
 	cfg := config()
-	cfg.PollBurst, cfg.Workers = 5, 0
+	cfg.FHIR.PollBurst, cfg.Worker.Workers = 5, 0
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	c := w.patient(p)
@@ -719,7 +719,7 @@ func TestBULK4PollsAreHeldToAPace(t *testing.T) {
 func TestEHI4PopulationProgress(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.Workers, cfg.BulkWorkers = 0, 0
+	cfg.Worker.Workers, cfg.Worker.BulkWorkers = 0, 0
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	c := w.service("system/*.rs")
 	j, err := c.Start(t.Context(), "GET", "/fhir/$export", nil)

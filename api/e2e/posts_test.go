@@ -568,7 +568,7 @@ func TestWhatPatientsChooseOutlastsTheirSession(t *testing.T) {
 func TestStrangersLeaveLittle(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.AddressFailures, cfg.FailureWindow = 5, time.Hour
+	cfg.Abuse.PerAddress, cfg.Abuse.Window = 5, time.Hour
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	b := newBrowser(t)
 	login := w.open.Base + "/admin/ui/login"

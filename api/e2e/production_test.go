@@ -64,10 +64,10 @@ func freeAddr(t *testing.T) string {
 // productionConfig returns a configuration that is valid in production mode.
 func productionConfig(t *testing.T) node.Config {
 	cfg := config()
-	cfg.Mode, cfg.AdminUser, cfg.AdminPassword, cfg.SandboxSecret =
+	cfg.Mode, cfg.Admin.User, cfg.Admin.Password, cfg.Auth.SandboxSecret =
 		"production", "root", adminPassword, ""
-	cfg.RequireSecondFactor = new(false) // the tests of second factors set it
-	cfg.TLSCert, cfg.TLSKey = certtest.SelfSigned(t, t.TempDir(), time.Now().Add(24*time.Hour))
+	cfg.Admin.SecondFactor = new(false) // the tests of second factors set it
+	cfg.TLS.Cert, cfg.TLS.Key = certtest.SelfSigned(t, t.TempDir(), time.Now().Add(24*time.Hour))
 	cfg.Addr = freeAddr(t)
 	cfg.BaseURL = "https://" + cfg.Addr
 	return cfg
@@ -210,7 +210,7 @@ func (p *production) person() *browser {
 	return b
 }
 
-func (p *production) cert() string { return p.node.Config().TLSCert }
+func (p *production) cert() string { return p.node.Config().TLS.Cert }
 
 // request returns an authorization request of a client.
 func (p *production) request(id string, change ...string) url.Values {
@@ -341,7 +341,7 @@ func (p *production) staff(name string) *client.Client {
 // audit trail of all that.
 func TestProductionModeServesTheWholeFlowOverTLS(t *testing.T) {
 	t.Parallel()
-	p := startProduction(t, func(c *node.Config) { c.FourEyes = true })
+	p := startProduction(t, func(c *node.Config) { c.Jobs.FourEyes = true })
 	for _, id := range []string{"app", "web"} {
 		pat, got := p.letIn(id, "ann")
 		if got.Patient != p.ann || got.RefreshToken == "" || got.IDToken == "" {
@@ -459,7 +459,7 @@ func (p *production) auditTells() {
 func TestProductionModeSaysAllThatIsWrong(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.Mode, cfg.Open, cfg.PatientLogin, cfg.RegistrationToken, cfg.Source, cfg.NATSListen =
+	cfg.Mode, cfg.Open, cfg.PatientLogin, cfg.Registration.Token, cfg.Source.Spec, cfg.Bus.Listen =
 		"production", true, "picker", "short", "synthetic:patients=3", "127.0.0.1:0"
 	_, err := node.Open(t.Context(), cfg, t.TempDir(), discard, node.Options{})
 	for _, reason := range []string{
@@ -472,13 +472,13 @@ func TestProductionModeSaysAllThatIsWrong(t *testing.T) {
 		}
 	}
 	cfg = productionConfig(t)
-	cfg.AdminPassword = ""
+	cfg.Admin.Password = ""
 	_, err = node.Open(t.Context(), cfg, t.TempDir(), discard, node.Options{})
 	if err == nil || !strings.Contains(err.Error(), "there is no administrator") ||
 		strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("without an administrator: %v", err)
 	}
-	cfg.AdminPassword = "short"
+	cfg.Admin.Password = "short"
 	_, err = node.Open(t.Context(), cfg, t.TempDir(), discard, node.Options{})
 	if err == nil ||
 		!strings.Contains(err.Error(), "--admin-password: A password has at least 12") {

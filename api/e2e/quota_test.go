@@ -42,14 +42,14 @@ func TestQuotasOfKickOffsAndExports(t *testing.T) {
 		quota, base string
 		set         func(*node.Config)
 	}{
-		{"client-kick-offs", "", func(c *node.Config) { c.ClientKickoffs = 2 }},
-		{"patient-kick-offs", "", func(c *node.Config) { c.PatientKickoffs = 2 }},
-		{"client-exports", "/no-form", func(c *node.Config) { c.ClientExports = 2 }},
-		{"patient-exports", "/no-form", func(c *node.Config) { c.PatientExports = 2 }},
+		{"client-kick-offs", "", func(c *node.Config) { c.Quotas.ClientKickOffs = 2 }},
+		{"patient-kick-offs", "", func(c *node.Config) { c.Quotas.PatientKickOffs = 2 }},
+		{"client-exports", "/no-form", func(c *node.Config) { c.Quotas.ClientExports = 2 }},
+		{"patient-exports", "/no-form", func(c *node.Config) { c.Quotas.PatientExports = 2 }},
 	} {
 		t.Run(c.quota, func(t *testing.T) {
 			data, cfg := t.TempDir(), config()
-			cfg.QuotaWindow = time.Hour
+			cfg.Quotas.Window = time.Hour
 			c.set(&cfg)
 			var patient string
 			t.Run("hit", func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestQuotasOfKickOffsAndExports(t *testing.T) {
 func TestTheQuotaOfExportsCountsFormsThatAreSent(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.QuotaWindow, cfg.PatientExports = time.Hour, 1
+	cfg.Quotas.Window, cfg.Quotas.PatientExports = time.Hour, 1
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
@@ -111,8 +111,8 @@ func TestTheQuotaOfExportsCountsFormsThatAreSent(t *testing.T) {
 func TestQuotasOfStoredBytes(t *testing.T) {
 	t.Parallel()
 	for quota, set := range map[string]func(*node.Config){
-		"client-bytes":  func(c *node.Config) { c.ClientBytes = 1 },
-		"patient-bytes": func(c *node.Config) { c.PatientBytes = 1 },
+		"client-bytes":  func(c *node.Config) { c.Quotas.ClientBytes = 1 },
+		"patient-bytes": func(c *node.Config) { c.Quotas.PatientBytes = 1 },
 	} {
 		t.Run(quota, func(t *testing.T) {
 			cfg := config()
@@ -136,7 +136,7 @@ func TestQuotasOfStoredBytes(t *testing.T) {
 func TestSimultaneousKickOffsKeepWithinStoredBytes(t *testing.T) {
 	t.Parallel()
 	cfg, data := config(), t.TempDir()
-	cfg.Workers, cfg.ClientJobs = 0, 100
+	cfg.Worker.Workers, cfg.Jobs.ClientJobs = 0, 100
 	var (
 		records source.Source
 		list    []ehi.Patient
@@ -160,7 +160,7 @@ func TestSimultaneousKickOffsKeepWithinStoredBytes(t *testing.T) {
 			largest = max(largest, size(p.ID))
 		}
 	})
-	cfg.ClientBytes = 3 * largest
+	cfg.Quotas.ClientBytes = 3 * largest
 	w := start(t, data, cfg, opts)
 	asking := map[string]*client.Client{}
 	for _, p := range list {
@@ -195,9 +195,9 @@ func TestSimultaneousKickOffsKeepWithinStoredBytes(t *testing.T) {
 	}
 	for round := range 3 {
 		n, jobs := kickOffs()
-		if n > cfg.ClientBytes || len(jobs) < 2 {
+		if n > cfg.Quotas.ClientBytes || len(jobs) < 2 {
 			t.Errorf("round %d: %d exports of %d bytes begin, where %d may be stored", round,
-				len(jobs), n, cfg.ClientBytes)
+				len(jobs), n, cfg.Quotas.ClientBytes)
 		}
 		for patient, job := range jobs {
 			if err := asking[patient].Delete(t.Context(), job); err != nil {
@@ -212,7 +212,7 @@ func TestSimultaneousKickOffsKeepWithinStoredBytes(t *testing.T) {
 func TestTheQuotaOfStoredBytesCountsFormsThatAreSent(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.PatientBytes, cfg.Workers = 1, 0
+	cfg.Quotas.PatientBytes, cfg.Worker.Workers = 1, 0
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
@@ -240,7 +240,8 @@ func TestTheQuotaOfStoredBytesCountsFormsThatAreSent(t *testing.T) {
 // delay nobody: a held poll continues, and new clients are served.
 func TestSlowConnectionsHoldUpNobody(t *testing.T) {
 	cfg := config()
-	cfg.MaxConnections, cfg.MaxHold, cfg.MaxHeld, cfg.Workers = 400, time.Minute, 100, 0
+	cfg.Connections.Most, cfg.FHIR.MaxHold, cfg.FHIR.MaxHeld, cfg.Worker.Workers =
+		400, time.Minute, 100, 0
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)

@@ -15,7 +15,7 @@ import (
 func TestRequestsLeaveNoReadersBehind(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.PollBurst, cfg.Hold, cfg.MaxHold = 0, 0, 0
+	cfg.FHIR.PollBurst, cfg.FHIR.Hold, cfg.FHIR.MaxHold = 0, 0, 0
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)

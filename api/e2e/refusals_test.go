@@ -56,7 +56,7 @@ func streams(o openapi.Operation) bool {
 // patient.
 func startRegistering(t *testing.T) (w *world, patient string, own *client.Client) {
 	cfg := config()
-	cfg.RegistrationToken = registrationToken
+	cfg.Registration.Token = registrationToken
 	w = start(t, t.TempDir(), cfg, node.Options{})
 	patient = w.demoPatient()
 	return w, patient, w.patient(patient)
@@ -105,7 +105,7 @@ func TestRefusalsAreAsTheDocumentSays(t *testing.T) {
 				asked = paths[len(paths)-1:]
 			}
 			for _, path := range asked {
-				for _, r := range refusals(int(config().MaxBodyBytes)) {
+				for _, r := range refusals(int(config().HTTP.MaxBodyBytes)) {
 					_, bounded := o.Media(http.StatusRequestEntityTooLarge)
 					if len(r.body) > 1<<10 &&
 						(!bounded || who != "nobody" && who != "an administrator") {

@@ -16,7 +16,7 @@ import (
 func TestAnApprovedExportWhoseTaskIsLostIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.KeeperEvery = 50 * time.Millisecond
+	cfg.Keeper.Every = 50 * time.Millisecond
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	e := w.stored("identity")
 	before, _ := w.download(e.pat, w.manifest(e.pat, e.job))

@@ -24,7 +24,7 @@ func TestTheConfigurationsAdministratorIsNobodyElse(t *testing.T) {
 	})
 	for _, name := range []string{"chief", "Chief", "сhief", "ch1ef", "other"} {
 		other := cfg
-		other.AdminUser = name
+		other.Admin.User = name
 		n, err := node.Open(t.Context(), other, data, slog.New(slog.DiscardHandler), node.Options{})
 		if n != nil {
 			if err := n.Close(); err != nil {

@@ -24,7 +24,7 @@ func (s *storm) external(url, data string) bus.Config {
 	if err != nil {
 		s.Fatal(err)
 	}
-	return bus.Config{URL: url, Audit: &bus.AuditConfig{}, Files: store}
+	return bus.Config{Flags: bus.Flags{URL: url}, Audit: &bus.AuditConfig{}, Files: store}
 }
 
 // opens returns the error of opening a state.
@@ -56,7 +56,8 @@ func (s *storm) killRestore(url string, args []string, marked bool) error {
 	most := s.takes * 5 / 4
 	if marked {
 		most = 50 * time.Millisecond
-		for len(ended) == 0 && !errors.Is(s.opens(bus.Config{URL: url}), bus.ErrUnfinished) {
+		for len(ended) == 0 &&
+			!errors.Is(s.opens(bus.Config{Flags: bus.Flags{URL: url}}), bus.ErrUnfinished) {
 			continue // it has not begun
 		}
 	}
@@ -73,7 +74,7 @@ func (s *storm) killRestore(url string, args []string, marked bool) error {
 func (s *storm) killedAtNATS(data string, marked bool) {
 	nats, err := bus.Open(s.Context(), bus.Config{
 		StoreDir: s.TempDir(),
-		Listen:   "127.0.0.1:0",
+		Flags:    bus.Flags{Listen: "127.0.0.1:0"},
 		Audit:    &bus.AuditConfig{},
 	})
 	if err != nil {
@@ -83,7 +84,7 @@ func (s *storm) killedAtNATS(data string, marked bool) {
 	url := nats.ClientURL()
 	args := []string{"restore", "--data", data, "--nats", url, s.archive}
 	err = s.killRestore(url, args, marked)
-	outsider, unfinished := s.opens(bus.Config{URL: url}), backup.Unfinished(data)
+	outsider, unfinished := s.opens(bus.Config{Flags: bus.Flags{URL: url}}), backup.Unfinished(data)
 	switch _, missing := os.Stat(filepath.Join(data, files.Folder)); {
 	case err == nil && (outsider != nil || unfinished != nil):
 		s.Errorf("it succeeded, and is not finished: %v, %v", outsider, unfinished)
@@ -109,7 +110,7 @@ func (s *storm) killedAtNATS(data string, marked bool) {
 	if !maps.Equal(s.held(data, s.external(url, data)), s.want) {
 		s.Error("it is not the backup")
 	}
-	if err := s.opens(bus.Config{URL: url}); err != nil {
+	if err := s.opens(bus.Config{Flags: bus.Flags{URL: url}}); err != nil {
 		s.Errorf("the restore does not end: %v", err)
 	}
 	second := []string{"restore", "--data", data + ".second", "--nats", url, s.archive}

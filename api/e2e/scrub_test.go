@@ -21,7 +21,10 @@ func TestTheScrubberFindsDamage(t *testing.T) {
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	w := startLogging(t, t.TempDir(), cfg, node.Options{}, logger)
 	// the rate of the node's own scrubber is 0
-	scrubber := &worker.Scrubber{Bus: w.node.Bus, Files: w.node.Files, Log: logger, Rate: 1 << 40}
+	scrubber := &worker.Scrubber{
+		Bus: w.node.Bus, Files: w.node.Files, Log: logger,
+		ScrubFlags: worker.ScrubFlags{Rate: 1 << 40},
+	}
 	round := func() {
 		t.Helper()
 		if err := scrubber.Round(t.Context()); err != nil {

@@ -65,7 +65,7 @@ func (b *browser) setUp() (secret string, recovery []string) {
 func TestASecondFactorIsSetUpAtTheFirstSignIn(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.RequireSecondFactor = new(true)
+	cfg.Admin.SecondFactor = new(true)
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	w.want(w.do(w.admin, "GET", "/admin/jobs"), 403, "Set up a second factor first")
 	w.want(w.do(w.admin, "GET", "/admin/backup"), 403, "Set up a second factor first")
@@ -237,7 +237,7 @@ func TestASecondFactorIsAnAdministratorsChoice(t *testing.T) {
 func TestAnOldProofApprovesNothing(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.ReauthenticateAfter = time.Nanosecond
+	cfg.Admin.ReauthenticateAfter = time.Nanosecond
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	w.leftOpen("admin", "admin-password", w.admin)
 }

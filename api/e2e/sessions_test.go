@@ -17,7 +17,7 @@ func TestSessionsOfTheConfiguredAdministratorEndWithTheConfiguration(t *testing.
 	t.Parallel()
 	data := t.TempDir()
 	first := config()
-	first.AdminUser, first.AdminPassword = "root", adminPassword
+	first.Admin.User, first.Admin.Password = "root", adminPassword
 	var cookie string
 	t.Run("at first", func(t *testing.T) {
 		w := start(t, data, first, node.Options{})
@@ -35,8 +35,8 @@ func TestSessionsOfTheConfiguredAdministratorEndWithTheConfiguration(t *testing.
 		}
 	})
 	password, name, production := first, first, productionConfig(t)
-	password.AdminPassword += " by another"
-	name.AdminUser = "admin"
+	password.Admin.Password += " by another"
+	name.Admin.User = "admin"
 	for _, c := range []struct {
 		what   string
 		cfg    node.Config

@@ -20,6 +20,16 @@ import (
 	"testing"
 	"time"
 
+	"ehi-server/api/fhirapi"
+	"ehi-server/api/listener"
+	"ehi-server/api/server"
+	"ehi-server/api/session"
+	"ehi-server/auth"
+	"ehi-server/exporter/jobs"
+	"ehi-server/exporter/keeper"
+	"ehi-server/exporter/worker"
+	"ehi-server/shared/bus"
+
 	"go.uber.org/goleak"
 
 	"ehi-server/api/client"
@@ -77,44 +87,48 @@ const patience = 2 * time.Minute
 // in separate files, so that tests cover both ways of storing them.
 func config() node.Config {
 	return node.Config{
-		Addr:               "127.0.0.1:0",
-		Mode:               "sandbox",
-		Workers:            4,
-		BulkWorkers:        2,
-		TaskBytes:          1 << 20,
-		FileResources:      100_000,
-		ManifestTasks:      100,
-		ClientJobs:         10_000,
-		ClientBulkJobs:     20,
-		SandboxSecret:      "test_client_secret",
-		AckWait:            time.Second,
-		MaxDeliver:         5,
-		MaxQueue:           100_000,
-		JobTTL:             time.Hour,
-		FileTTL:            time.Hour,
-		KeeperEvery:        time.Hour,
-		AttachmentBytes:    1 << 20,
-		AttachmentsPerCall: 10,
-		SpillBytes:         50_000,
-		AdminUser:          "admin",
-		AdminPassword:      "admin-password",
-		Demo:               true,
-		Source:             "records",
-		SyncEvery:          2 * time.Second,
-		Stall:              5 * time.Minute,
-		CacheBytes:         32 << 20,
-		MaxResource:        64 << 20,
-		AccessTTL:          time.Hour,
-		RefreshTTL:         2160 * time.Hour,
-		KeyAge:             2160 * time.Hour,
-		AuditTTL:           52560 * time.Hour,
-		StaffOIDC:          openid.Config{NameClaim: "sub", RolesClaim: "roles"},
-		MaxBodyBytes:       1 << 20,
-		MaxHeaderBytes:     16 << 10,
-		MaxConnections:     8192,
-		ReadTimeout:        time.Minute,
-		WriteStall:         time.Minute,
-		IdleTimeout:        2 * time.Minute,
+		Addr:   "127.0.0.1:0",
+		Mode:   "sandbox",
+		Worker: worker.Flags{Workers: 4, BulkWorkers: 2},
+		Limits: ehi.Limits{
+			TaskBytes:     1 << 20,
+			FileResources: 100_000,
+			AckWait:       time.Second,
+			MaxDeliver:    5,
+			FileTTL:       time.Hour,
+			SpillBytes:    50_000,
+			Stall:         5 * time.Minute,
+		},
+		FHIR: fhirapi.Flags{PageTasks: 100},
+		Jobs: jobs.Flags{
+			ClientJobs:         10_000,
+			ClientBulkJobs:     20,
+			JobTTL:             time.Hour,
+			AttachmentBytes:    1 << 20,
+			AttachmentsPerCall: 10,
+		},
+		Auth: auth.Flags{
+			SandboxSecret: "test_client_secret",
+			KeyFlags:      auth.KeyFlags{AccessTTL: time.Hour},
+			RefreshTTL:    2160 * time.Hour,
+			KeyAge:        2160 * time.Hour,
+		},
+		Bus:       bus.Flags{MaxQueue: 100_000, SyncEvery: 2 * time.Second},
+		Keeper:    keeper.Flags{Every: time.Hour},
+		Admin:     session.Flags{User: "admin", Password: "admin-password"},
+		Demo:      true,
+		Source:    kinds.Flags{Spec: "records"},
+		Store:     kinds.StoreFlags{CacheBytes: 32 << 20},
+		Import:    source.ImportFlags{MaxResource: 64 << 20},
+		Audit:     bus.AuditConfig{TTL: 52560 * time.Hour},
+		StaffOIDC: openid.Config{NameClaim: "sub", RolesClaim: "roles"},
+		HTTP: server.Flags{
+			MaxBodyBytes:   1 << 20,
+			MaxHeaderBytes: 16 << 10,
+			ReadTimeout:    time.Minute,
+			IdleTimeout:    2 * time.Minute,
+		},
+		Connections: listener.Flags{Most: 8192, Stall: time.Minute},
 	}
 }
 
@@ -155,7 +169,7 @@ func running(t *testing.T, n *node.Node, cfg node.Config) (w *world, end func())
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
-	w = &world{t: t, node: n, open: client.NewSecured(n.URL, roots(t, cfg.TLSCert)), stop: cancel}
+	w = &world{t: t, node: n, open: client.NewSecured(n.URL, roots(t, cfg.TLS.Cert)), stop: cancel}
 	end = func() {
 		w.open.Close()
 		cancel()
@@ -164,7 +178,8 @@ func running(t *testing.T, n *node.Node, cfg node.Config) (w *world, end func())
 		}
 	}
 	var err error
-	if w.admin, err = w.open.AdminLogin(t.Context(), cfg.AdminUser, cfg.AdminPassword); err != nil {
+	if w.admin, err = w.open.AdminLogin(t.Context(), cfg.Admin.User,
+		cfg.Admin.Password); err != nil {
 		end()
 		t.Fatal(err)
 	}

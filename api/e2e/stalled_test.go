@@ -241,8 +241,10 @@ func TestEachRequestEndsInTimeWhileNATSStalls(t *testing.T) {
 			t.Parallel()
 			nats, err := bus.Open(t.Context(), bus.Config{
 				StoreDir: t.TempDir(),
-				Listen:   "127.0.0.1:0",
-				Access:   bus.Access{Password: "of-the-test"},
+				Flags: bus.Flags{
+					Listen: "127.0.0.1:0",
+					Dial:   bus.Dial{Access: bus.Access{Password: "of-the-test"}},
+				},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -250,13 +252,15 @@ func TestEachRequestEndsInTimeWhileNATSStalls(t *testing.T) {
 			t.Cleanup(nats.Close)
 			w := linktest.NewWire(t, nats.ClientURL())
 			p := startProduction(t, func(c *node.Config) {
-				c.NATS, c.NATSAccess.Password = w.URL(), "of-the-test"
-				c.RegistrationToken = registrationToken
-				c.MaxHold, c.MaxHeld, c.Hold = time.Minute, 100, time.Minute
-				c.AttachmentBytes, c.WriteStall = 64<<20, 10*time.Minute // only the test stalls
-				c.QuotaWindow, c.ClientKickoffs, c.PatientKickoffs = time.Hour, 10_000, 10_000
-				c.ClientExports, c.PatientExports = 10_000, 10_000
-				c.ClientBytes, c.PatientBytes = 1<<40, 1<<40
+				c.Bus.URL, c.Bus.Access.Password = w.URL(), "of-the-test"
+				c.Registration.Token = registrationToken
+				c.FHIR.MaxHold, c.FHIR.MaxHeld, c.FHIR.Hold = time.Minute, 100, time.Minute
+				c.Jobs.AttachmentBytes, c.Connections.Stall =
+					64<<20, 10*time.Minute // only the test stalls
+				c.Quotas.Window, c.Quotas.ClientKickOffs, c.Quotas.PatientKickOffs =
+					time.Hour, 10_000, 10_000
+				c.Quotas.ClientExports, c.Quotas.PatientExports = 10_000, 10_000
+				c.Quotas.ClientBytes, c.Quotas.PatientBytes = 1<<40, 1<<40
 			})
 			routes := p.stalledRoutes()
 			app, _ := p.letIn("app", "ann")
@@ -323,14 +327,17 @@ func TestEachRequestEndsInTimeWhileNATSStalls(t *testing.T) {
 // the confirmation was lost.
 func TestAKickOffThatIsRefusedIsNotMade(t *testing.T) {
 	t.Parallel()
-	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
+	nats, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: t.TempDir(),
+		Flags:    bus.Flags{Listen: "127.0.0.1:0"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(nats.Close)
 	wire := linktest.NewWire(t, nats.ClientURL())
 	cfg := config()
-	cfg.NATS = wire.URL()
+	cfg.Bus.URL = wire.URL()
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	patient := w.demoPatient()
 	pat := w.patient(patient)
@@ -373,7 +380,10 @@ func TestAKickOffThatIsRefusedIsNotMade(t *testing.T) {
 // process knows.
 func TestAKickOffThatIsRefusedIsNotMadeAfterAKill(t *testing.T) {
 	t.Parallel()
-	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
+	nats, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: t.TempDir(),
+		Flags:    bus.Flags{Listen: "127.0.0.1:0"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

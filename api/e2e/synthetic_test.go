@@ -22,7 +22,7 @@ func startOnSynthetic(
 ) (w *world, sound map[string]records.Resource, malformed int64) {
 	t.Helper()
 	cfg := config()
-	cfg.Source = "synthetic:" + settings
+	cfg.Source.Spec = "synthetic:" + settings
 	made, err := synthetic.ParseConfig(settings)
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func TestSettingsOfASourceAreChecked(t *testing.T) {
 		"ldap":                 "unknown source",
 	} {
 		cfg := config()
-		cfg.Source = spec
+		cfg.Source.Spec = spec
 		_, err := node.Open(t.Context(), cfg, t.TempDir(), nil, node.Options{})
 		if err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s: %v", spec, err)

@@ -20,7 +20,7 @@ func TestTheServerSpeaksHTTPS(t *testing.T) {
 	dir := t.TempDir()
 	cfg := config()
 	first, second := time.Now().Add(24*time.Hour), time.Now().Add(48*time.Hour)
-	cfg.TLSCert, cfg.TLSKey = certtest.SelfSigned(t, dir, first)
+	cfg.TLS.Cert, cfg.TLS.Key = certtest.SelfSigned(t, dir, first)
 	var log buffer
 	w := startLogging(t, t.TempDir(), cfg, node.Options{}, slog.New(slog.NewTextHandler(&log, nil)))
 	if !strings.HasPrefix(w.node.URL, "https://") {
@@ -38,13 +38,13 @@ func TestTheServerSpeaksHTTPS(t *testing.T) {
 	w.want(w.do(w.open, "GET", "/metrics"), 200, told(first))
 	certtest.SelfSigned(t, dir, second)
 	await(t, "the new certificate", func() bool {
-		renewed := client.NewSecured(w.node.URL, roots(t, cfg.TLSCert))
+		renewed := client.NewSecured(w.node.URL, roots(t, cfg.TLS.Cert))
 		defer renewed.Close()
 		a, err := renewed.Do(t.Context(), "GET", "/metrics", nil)
 		return err == nil && strings.Contains(string(a.Body), told(second))
 	})
-	trusting := roots(t, cfg.TLSCert)
-	if err := os.WriteFile(cfg.TLSKey, []byte("half a renewal"), 0o600); err != nil {
+	trusting := roots(t, cfg.TLS.Cert)
+	if err := os.WriteFile(cfg.TLS.Key, []byte("half a renewal"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	still := client.NewSecured(w.node.URL, trusting)
@@ -72,7 +72,7 @@ func TestACertificateThatCannotBeUsedIsToldOf(t *testing.T) {
 		{"", "some"},
 	} {
 		cfg := config()
-		cfg.TLSCert, cfg.TLSKey = c[0], c[1]
+		cfg.TLS.Cert, cfg.TLS.Key = c[0], c[1]
 		n, err := node.Open(t.Context(), cfg, t.TempDir(), slog.New(slog.DiscardHandler),
 			node.Options{})
 		if err == nil {

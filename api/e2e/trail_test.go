@@ -79,7 +79,7 @@ func TestTheTrailTellsOfRefusedRegistrationsAndIntrospections(t *testing.T) {
 	t.Parallel()
 	p := &target{
 		production: startProduction(t, func(c *node.Config) {
-			c.RegistrationToken = registrationToken
+			c.Registration.Token = registrationToken
 		}),
 	}
 	p.guessRegistrationToken()

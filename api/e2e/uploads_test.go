@@ -106,7 +106,7 @@ func lettersOf(prefix string, n int) (names []string) {
 func TestEHI11TheBoundsOfUploadsHold(t *testing.T) {
 	t.Parallel()
 	cfg, folder := config(), t.TempDir()
-	cfg.AttachmentBytes, cfg.AttachmentsPerCall = 1000, 10
+	cfg.Jobs.AttachmentBytes, cfg.Jobs.AttachmentsPerCall = 1000, 10
 	u := start(t, folder, cfg, node.Options{}).uploading(folder)
 	for _, c := range []struct {
 		what          string

@@ -66,9 +66,12 @@ func TestConnectionsAreSharedOutAmongAddresses(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		most, each := rapid.IntRange(2, 30).Draw(t, "most"), rapid.IntRange(0, 20).Draw(t, "each")
 		m := &table{
-			Conns: New(Config{Most: most, PerAddress: each, Exempt: netip.Addr.IsLoopback}),
-			busy:  map[*conn]bool{},
-			shut:  map[*conn]bool{},
+			Conns: New(Config{
+				Flags:  Flags{Most: most, PerAddress: each},
+				Exempt: netip.Addr.IsLoopback,
+			}),
+			busy: map[*conn]bool{},
+			shut: map[*conn]bool{},
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"": func(t *rapid.T) { m.check(t) },
@@ -298,7 +301,7 @@ func narrow(t *testing.T, most time.Duration) (client, served net.Conn) {
 	if err := client.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
 		t.Fatal(err)
 	}
-	limited, _ := New(Config{Stall: most}).Listen(ln)
+	limited, _ := New(Config{Flags: Flags{Stall: most}}).Listen(ln)
 	if served, err = limited.Accept(); err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +332,10 @@ func TestALackOfOpenFilesEndsNoListener(t *testing.T) {
 	t.Cleanup(func() { _ = ln.Close() }) // closed below
 	var book logtest.Book
 	log := slog.New(slog.NewTextHandler(&book, nil))
-	served, _ := New(Config{Stall: time.Minute, Log: log}).Listen(&lackingListener{ln, 3})
+	served, _ := New(Config{
+		Flags: Flags{Stall: time.Minute},
+		Log:   log,
+	}).Listen(&lackingListener{ln, 3})
 	client, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -360,7 +366,7 @@ func TestOneAddressHasItsShareOfConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	open := New(Config{Most: 100, PerAddress: 3, Stall: time.Minute})
+	open := New(Config{Flags: Flags{Most: 100, PerAddress: 3, Stall: time.Minute}})
 	served, _ := open.Listen(ln)
 	accepted := make(chan net.Conn, 10)
 	done := make(chan struct{})

@@ -22,7 +22,7 @@ func connections(t *testing.T, config *tls.Config) (server, client net.Conn) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	ln, _ = New(Config{Stall: time.Minute, TLS: config}).Listen(ln)
+	ln, _ = New(Config{Flags: Flags{Stall: time.Minute}, TLS: config}).Listen(ln)
 	dialled := make(chan net.Conn, 1)
 	go func() {
 		defer close(dialled)

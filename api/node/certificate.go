@@ -12,8 +12,15 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// certificate is the pair of --tls-cert and --tls-key. It is read anew when one of the files has changed, so that a renewal needs no
-// restart; files that do not fit, because only one of them has been renewed so far, change nothing.
+// TLSFlags are the certificate of the server, and its key.
+type TLSFlags struct {
+	Cert string `name:"tls-cert" help:"File with the certificate, and the chain behind it, in PEM: the server speaks HTTPS. It is read anew when it changes." env:"EHI_TLS_CERT" form:"text"`
+	Key  string `name:"tls-key" help:"File with the key of --tls-cert, in PEM." env:"EHI_TLS_KEY" form:"text"`
+}
+
+// certificate is the pair of --tls-cert and --tls-key. It is read anew when one of the files has
+// changed, so that a renewal needs no restart; files that do not fit, because only one of them
+// has been renewed so far, change nothing.
 type certificate struct {
 	cert, key string
 	log       *slog.Logger
@@ -41,12 +48,16 @@ func (c *certificate) config() *tls.Config {
 	if c == nil {
 		return nil
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		c.refresh()
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.pair, nil
-	}}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			c.refresh()
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return c.pair, nil
+		},
+	}
 }
 
 // refresh reads the files where they have changed.
@@ -59,7 +70,8 @@ func (c *certificate) refresh() {
 	c.checked = time.Now()
 	if state := stateOf(c.cert) + stateOf(c.key); state != c.state {
 		if err := c.load(); err != nil {
-			c.log.Warn("the certificate has changed and cannot be used: the one before is kept", "err", err)
+			c.log.Warn("the certificate has changed and cannot be used: the one before is kept",
+				"err", err)
 			return
 		}
 		c.log.Info("the certificate was read anew", "expires", c.pair.Leaf.NotAfter)

@@ -11,8 +11,9 @@ import (
 	"ehi-server/exporter/synthetic"
 )
 
-// A first start that ends between making the store and its demo patients leaves them to the next one. Whoever else
-// writes to the store keeps it as it is, and so does a store that has got other patients.
+// A first start that ends between making the store and its demo patients leaves them to the next
+// one. Whoever else writes to the store keeps it as it is, and so does a store that has got
+// other patients.
 func TestAStartThatWasCutMakesItsDemoPatientsLater(t *testing.T) {
 	some := synthetic.Config{Patients: Demo.Patients - 2, Seed: Demo.Seed}
 	others := synthetic.Config{Patients: 2, Seed: 7}
@@ -22,13 +23,17 @@ func TestAStartThatWasCutMakesItsDemoPatientsLater(t *testing.T) {
 		filled synthetic.Config // what the last of them makes
 		want   int
 	}{
-		"a new store":           {want: Demo.Patients},
-		"before its patients":   {opened: []kinds.Config{cut}, want: Demo.Patients},
-		"twice":                 {opened: []kinds.Config{cut, cut}, want: Demo.Patients},
-		"amid its patients":     {opened: []kinds.Config{cut}, filled: some, want: Demo.Patients},
-		"an operator's store":   {opened: []kinds.Config{{}}},
-		"an operator's since":   {opened: []kinds.Config{cut, {}}},
-		"with others' patients": {opened: []kinds.Config{cut}, filled: others, want: others.Patients},
+		"a new store":         {want: Demo.Patients},
+		"before its patients": {opened: []kinds.Config{cut}, want: Demo.Patients},
+		"twice":               {opened: []kinds.Config{cut, cut}, want: Demo.Patients},
+		"amid its patients":   {opened: []kinds.Config{cut}, filled: some, want: Demo.Patients},
+		"an operator's store": {opened: []kinds.Config{{}}},
+		"an operator's since": {opened: []kinds.Config{cut, {}}},
+		"with others' patients": {
+			opened: []kinds.Config{cut},
+			filled: others,
+			want:   others.Patients,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			data := t.TempDir()
@@ -66,7 +71,7 @@ func started(t *testing.T, data string) (ids []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Addr, cfg.Workers = "127.0.0.1:0", 0
+	cfg.Addr, cfg.Worker.Workers = "127.0.0.1:0", 0
 	n, err := Open(t.Context(), cfg, data, slog.New(slog.DiscardHandler), Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,8 @@ import (
 	"syscall"
 )
 
-// sameDisk reports whether a folder is on the disk of the one above it, as one is that is not made yet.
+// sameDisk reports whether a folder is on the disk of the one above it, as one is that is not
+// made yet.
 func sameDisk(above, folder string) bool {
 	a, err := os.Stat(above)
 	b, e := os.Stat(folder)

@@ -52,8 +52,8 @@ func (h *heapLimit) count(change int64) {
 	debug.SetMemoryLimit(h.base + room*h.connection)
 }
 
-// fits reports whether the limit may stay: one step too many is left, so that a connection that comes
-// and goes changes nothing.
+// fits reports whether the limit may stay: one step too many is left, so that a connection that
+// comes and goes changes nothing.
 func (h *heapLimit) fits(room int64) bool {
 	spare := h.room.Load() - room
 	return spare == 0 || spare == connectionStep

@@ -9,7 +9,8 @@ import (
 // limit is the soft limit of the heap, in bytes.
 func limit() int64 { return debug.SetMemoryLimit(-1) }
 
-// The limit of the heap leaves room for the connections beyond the first few hundred, and takes it back.
+// The limit of the heap leaves room for the connections beyond the first few hundred, and takes
+// it back.
 func TestTheHeapLimitGrowsWithConnections(t *testing.T) {
 	before := limit()
 	t.Cleanup(func() { debug.SetMemoryLimit(before) })

@@ -20,9 +20,10 @@ type kind struct {
 
 const streams = backup.NATSFolder + "/jetstream/$G/streams"
 
-// pathKinds are all paths that the server owns; the first pattern that fits counts. What none of them fits is
-// somebody else's, and left alone. A path that is of another kind than it has to be, a folder in place of a
-// file or a pipe that nobody writes to, makes trouble that no error explains, and waits that never end.
+// pathKinds are all paths that the server owns; the first pattern that fits counts. What none of
+// them fits is somebody else's, and left alone. A path that is of another kind than it has to
+// be, a folder in place of a file or a pipe that nobody writes to, makes trouble that no error
+// explains, and waits that never end.
 var pathKinds = []kind{
 	{".", true},
 	{dataset.Folder, true},
@@ -85,7 +86,8 @@ func kindOf(name string) (k kind, ok bool) {
 	return kind{}, false
 }
 
-// Misplaced says which paths below a data folder are not what they have to be, and what to do. It opens nothing.
+// Misplaced says which paths below a data folder are not what they have to be, and what to do.
+// It opens nothing.
 func Misplaced(data string) (out []string) {
 	var look func(name string, mode fs.FileMode)
 	look = func(name string, mode fs.FileMode) {
@@ -102,7 +104,9 @@ func Misplaced(data string) (out []string) {
 		case !ok:
 			return
 		case k.folder != mode.IsDir() || !k.folder && !mode.IsRegular():
-			out = append(out, fmt.Sprintf("%s is %s, and has to be %s: move it away, put back what was there if you have it, and start again", at, named(mode), wanted(k.folder)))
+			out = append(out,
+				fmt.Sprintf("%s is %s, and has to be %s: move it away, put back what was there "+
+					"if you have it, and start again", at, named(mode), wanted(k.folder)))
 			return
 		case !k.folder:
 			return

@@ -37,13 +37,15 @@ func used(t *testing.T) (cfg Config, data string) {
 
 // others are what can be in the place of a path, and is not what it has to be.
 var others = map[string]func(path string) error{
-	"a file":   func(path string) error { return os.WriteFile(path, []byte("x"), 0o600) },
-	"a folder": func(path string) error { return os.MkdirAll(filepath.Join(path, "within"), 0o700) },
-	"a pipe":   func(path string) error { return syscall.Mkfifo(path, 0o600) },
+	"a file": func(path string) error { return os.WriteFile(path, []byte("x"), 0o600) },
+	"a folder": func(path string) error {
+		return os.MkdirAll(filepath.Join(path, "within"), 0o700)
+	},
+	"a pipe": func(path string) error { return syscall.Mkfifo(path, 0o600) },
 }
 
-// Whatever is in the place of any path that the server owns is named in one sentence, and nothing is opened
-// or changed. All that the server makes is among those paths.
+// Whatever is in the place of any path that the server owns is named in one sentence, and
+// nothing is opened or changed. All that the server makes is among those paths.
 func TestAPathOfTheWrongKindIsNamed(t *testing.T) {
 	cfg, data := used(t)
 	var owned []string
@@ -81,7 +83,9 @@ func TestAPathOfTheWrongKindIsNamed(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := Open(t.Context(), cfg, data, slog.New(slog.DiscardHandler), Options{})
-			if err == nil || !strings.Contains(err.Error(), path+" is "+kind+", and has to be "+named(info.Mode())) {
+			if err == nil ||
+				!strings.Contains(err.Error(),
+					path+" is "+kind+", and has to be "+named(info.Mode())) {
 				t.Errorf("%s in place of %s: %v", kind, path, err)
 			}
 			if err := errors.Join(os.RemoveAll(path), os.Rename(aside, path)); err != nil {
@@ -101,7 +105,10 @@ func TestAPathOfTheWrongKindIsNamed(t *testing.T) {
 // What is nobody's business below the data folder is left alone.
 func TestStrangePathsAreLeftAlone(t *testing.T) {
 	cfg, data := used(t)
-	for _, name := range []string{"lost+found", "notes", "records/lost+found", "nats/lost+found", "exports/lost+found", "nats.damaged-x"} {
+	for _, name := range []string{
+		"lost+found", "notes", "records/lost+found", "nats/lost+found", "exports/lost+found",
+		"nats.damaged-x",
+	} {
 		if err := os.MkdirAll(filepath.Join(data, name, "within"), 0o700); err != nil {
 			t.Fatal(err)
 		}

@@ -5,8 +5,8 @@ import "log/slog"
 // SpareFiles is how many files a server needs open besides its connections.
 const SpareFiles = 1024
 
-// connections is how many connections are served at once: as many as are asked for, or for which the
-// system allows enough open files. Where those run out nothing works that needs one more.
+// connections is how many connections are served at once: as many as are asked for, or for which
+// the system allows enough open files. Where those run out nothing works that needs one more.
 func connections(asked int, log *slog.Logger) int {
 	allowed, err := OpenFiles()
 	if err != nil {

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"ehi-server/auth"
-	"ehi-server/exporter/jobs"
-	"ehi-server/shared/bus"
 )
 
 // sandbox reports whether the server runs for tests.
@@ -24,62 +22,12 @@ func (c Config) accounts() bool {
 	return c.PatientLogin == "accounts" || c.PatientLogin == "" && !c.sandbox()
 }
 
-// limit is a limit of failures, where it is not set by the mode: a sandbox is there for clients that do things wrong.
-func (c Config) limit(set, inProduction int) int {
-	switch {
-	case set >= 0:
-		return set
-	case c.sandbox():
-		return 0
-	}
-	return inProduction
-}
-
-// secondFactor reports whether administrators have to have a second factor.
-func (c Config) secondFactor() bool {
-	if c.RequireSecondFactor != nil {
-		return *c.RequireSecondFactor
-	}
-	return !c.sandbox()
-}
-
-// proofInProduction is for how long a proof of identity is good in production mode.
-const proofInProduction = 10 * time.Minute
-
-// proofAge is for how long a proof of identity is good for what is sensitive; 0: for the whole session.
-func (c Config) proofAge() time.Duration {
-	switch {
-	case c.ReauthenticateAfter >= 0:
-		return c.ReauthenticateAfter
-	case c.sandbox():
-		return 0
-	}
-	return proofInProduction
-}
-
-// sandboxAudit is how large the audit trail of a sandbox grows.
-const sandboxAudit = 64 << 20
-
-func (c Config) audit() *bus.AuditConfig {
-	out := &bus.AuditConfig{TTL: c.AuditTTL, MaxBytes: c.AuditMaxBytes}
-	if out.TTL <= 0 {
-		out.TTL = 6 * 365 * 24 * time.Hour
-	}
-	if out.MaxBytes < 0 {
-		out.MaxBytes = 0
-		if c.sandbox() {
-			out.MaxBytes = sandboxAudit
-		}
-	}
-	return out
-}
-
 // minSecret is the shortest secret of the configuration that production mode takes, in bytes.
 const minSecret = 20
 
-// Unfit lists what of the configuration keeps a server from starting that it could serve with, see Wrong: in production mode whatever is not
-// fit for patients' records; in sandbox mode an address that others reach, unless they are meant to. What
-// is stored is not looked at.
+// Unfit lists what of the configuration keeps a server from starting that it could serve with,
+// see Wrong: in production mode whatever is not fit for patients' records; in sandbox mode an
+// address that others reach, unless they are meant to. What is stored is not looked at.
 func (c Config) Unfit() (out []string) {
 	if c.sandbox() {
 		return slices.Concat(c.onNetwork(), c.idleLimits(), c.StaffOIDC.Problems())
@@ -90,62 +38,77 @@ func (c Config) Unfit() (out []string) {
 		}
 	}
 	base, err := url.Parse(c.BaseURL)
-	say(err != nil || base.Scheme != "https" || base.Host == "", "--base-url must be the https origin that clients see")
-	say(c.TLSCert == "" && len(c.TrustedProxies) == 0, "nothing secures connections: give --tls-cert and --tls-key, or --trusted-proxies where a proxy ends TLS")
-	say(c.AdminPassword == defaultAdminPassword, "--admin-password is the default: set another, or an empty one and administrators' accounts (account add)")
-	if c.AdminPassword != "" && c.AdminPassword != defaultAdminPassword {
-		err := auth.CheckPassword(c.AdminPassword, c.AdminUser)
+	say(err != nil || base.Scheme != "https" || base.Host == "",
+		"--base-url must be the https origin that clients see")
+	say(c.TLS.Cert == "" && len(c.TrustedProxies) == 0,
+		"nothing secures connections: give --tls-cert and --tls-key, or --trusted-proxies where "+
+			"a proxy ends TLS")
+	say(c.Admin.Password == defaultAdminPassword,
+		"--admin-password is the default: set another, or an empty one and administrators' "+
+			"accounts (account add)")
+	if c.Admin.Password != "" && c.Admin.Password != defaultAdminPassword {
+		err := auth.CheckPassword(c.Admin.Password, c.Admin.User)
 		say(err != nil, "--admin-password: %v", err)
 	}
 	say(c.Open, "--open answers everybody")
 	say(c.PatientLogin == "picker", "--patient-login picker lets everybody be any patient")
-	say(c.RegistrationToken != "" && len(c.RegistrationToken) < minSecret, "--registration-token is shorter than %d bytes", minSecret)
-	say(strings.HasPrefix(c.Source, "synthetic"), "--source %s makes records up", c.Source)
-	say(c.NATSListen != "" && c.NATSAccess.Password != "" && len(c.NATSAccess.Password) < minSecret, "--nats-password is shorter than %d bytes", minSecret)
-	say(c.NATSListen != "" && c.NATSAccess.Password == "", "--nats-listen lets everybody on this machine read and change jobs and keys: give --nats-password")
-	say(c.NATSListen != "" && !onLoopback(c.NATSListen), "--nats-listen %s carries jobs and keys over the network in the clear: let exporters join an external NATS with TLS (--nats)", c.NATSListen)
-	say(c.NATS != "" && !known(c), "--nats without credentials: give --nats-creds, --nats-password or credentials in the URL")
+	say(c.Registration.Token != "" && len(c.Registration.Token) < minSecret,
+		"--registration-token is shorter than %d bytes", minSecret)
+	say(strings.HasPrefix(c.Source.Spec, "synthetic"), "--source %s makes records up",
+		c.Source.Spec)
+	say(c.Bus.Listen != "" && c.Bus.Access.Password != "" && len(c.Bus.Access.Password) < minSecret,
+		"--nats-password is shorter than %d bytes", minSecret)
+	say(c.Bus.Listen != "" && c.Bus.Access.Password == "",
+		"--nats-listen lets everybody on this machine read and change jobs and keys: give "+
+			"--nats-password")
+	say(c.Bus.Listen != "" && !onLoopback(c.Bus.Listen),
+		"--nats-listen %s carries jobs and keys over the network in the clear: let exporters "+
+			"join an external NATS with TLS (--nats)", c.Bus.Listen)
+	say(c.Bus.URL != "" && !known(c),
+		"--nats without credentials: give --nats-creds, --nats-password or credentials in the URL")
 	return slices.Concat(out, c.idleLimits(), c.StaffOIDC.Problems())
 }
 
-// idleLimits says which limits are set and would limit nothing: what is counted in a window that ends as
-// soon as it begins is never counted together.
+// idleLimits says which limits are set and would limit nothing: what is counted in a window that
+// ends as soon as it begins is never counted together.
 func (c Config) idleLimits() (out []string) {
-	q := c.quotas()
+	q, f := c.Quotas.Resolved(c.sandbox()), c.Abuse.Resolved(c.sandbox())
 	counted := max(q.ClientKickOffs, q.PatientKickOffs, q.ClientExports, q.PatientExports)
-	failures := max(c.limit(c.AddressFailures, addressFailures), c.limit(c.ClientFailures, clientFailures))
+	failures := max(f.PerAddress, f.PerClient)
 	for _, w := range []struct {
 		flag   string
 		is     time.Duration
 		limits int
-	}{{"--quota-window", c.QuotaWindow, counted}, {"--failure-window", c.FailureWindow, failures}} {
+	}{
+		{"--quota-window", c.Quotas.Window, counted},
+		{"--failure-window", c.Abuse.Window, failures},
+	} {
 		if w.limits > 0 && w.is < shortestWindow {
-			out = append(out, fmt.Sprintf("%s %v limits nothing: give %v or more, or 0 as the limits themselves", w.flag, w.is, shortestWindow))
+			out = append(out,
+				fmt.Sprintf("%s %v limits nothing: give %v or more, or 0 as the limits themselves",
+					w.flag, w.is, shortestWindow))
 		}
 	}
 	return out
 }
 
-// shortestWindow is the shortest in which something is counted: records in NATS expire by the second.
+// shortestWindow is the shortest in which something is counted: records in NATS expire by the
+// second.
 const shortestWindow = time.Second
 
-// How often something may fail in production mode, where it is not set: of one address, and of one client.
-const (
-	addressFailures = 100
-	clientFailures  = 500
-)
-
-// onNetwork says that a sandbox, where everybody may be any patient or administrator, would be open to
-// other machines.
+// onNetwork says that a sandbox, where everybody may be any patient or administrator, would be
+// open to other machines.
 func (c Config) onNetwork() []string {
 	if c.SandboxOnNetwork {
 		return nil
 	}
-	const opens = "%s opens the sandbox to other machines, where everybody may be any patient: give --mode production, or --sandbox-on-network if that is what you want"
+	const opens = "%s opens the sandbox to other machines, where everybody may be any patient: " +
+		"give --mode production, or --sandbox-on-network if that is what you want"
 	if !onLoopback(c.Addr) {
 		return []string{fmt.Sprintf(opens, "--addr "+c.Addr)}
 	}
-	if base, err := url.Parse(c.BaseURL); c.BaseURL != "" && (err != nil || !onLoopback(net.JoinHostPort(base.Hostname(), "0"))) {
+	base, err := url.Parse(c.BaseURL)
+	if c.BaseURL != "" && (err != nil || !onLoopback(net.JoinHostPort(base.Hostname(), "0"))) {
 		return []string{fmt.Sprintf(opens, "--base-url "+c.BaseURL)}
 	}
 	return nil
@@ -154,7 +117,10 @@ func (c Config) onNetwork() []string {
 // insideNetworks are those of this machine and its site (RFC 1918, 4193, 6890).
 var insideNetworks = []netip.Prefix{
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
-	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("10.0.0.0/8"),
+	netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("169.254.0.0/16"),
 	netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10"),
 }
 
@@ -178,8 +144,8 @@ func onLoopback(addr string) bool {
 
 // known reports whether the process shows itself to an external NATS.
 func known(c Config) bool {
-	u, err := url.Parse(c.NATS)
-	return c.NATSAccess.Password != "" || c.NATSAccess.Creds != "" || err == nil && u.User != nil
+	u, err := url.Parse(c.Bus.URL)
+	return c.Bus.Access.Password != "" || c.Bus.Access.Creds != "" || err == nil && u.User != nil
 }
 
 // lacking lists what the stored state lacks for production mode, or has and should not.
@@ -187,36 +153,41 @@ func (c Config) lacking(s *auth.Server) (out []string) {
 	if c.sandbox() {
 		return nil
 	}
-	if c.AdminPassword == "" || c.AdminPassword == defaultAdminPassword {
+	if c.Admin.Password == "" || c.Admin.Password == defaultAdminPassword {
 		admin := false
 		for _, a := range s.Administrators() {
 			admin = admin || a.Role == auth.Admin
 		}
 		if !admin {
-			out = append(out, "there is no administrator: account add --role admin NAME, or --admin-password")
+			out = append(out,
+				"there is no administrator: account add --role admin NAME, or --admin-password")
 		}
 	}
 	if s.Known(auth.SandboxClientID) {
-		out = append(out, "the client "+auth.SandboxClientID+" of the sandbox is registered: client remove "+auth.SandboxClientID)
+		out = append(out,
+			"the client "+auth.SandboxClientID+" of the sandbox is registered: client remove "+
+				auth.SandboxClientID)
 	}
 	return out
 }
 
-// reserved is the name that no administrator's account may have: the configuration's administrator signs
-// in under it, where he has a password.
+// reserved is the name that no administrator's account may have: the configuration's
+// administrator signs in under it, where he has a password.
 func (c Config) reserved() string {
-	if c.AdminPassword == "" {
+	if c.Admin.Password == "" {
 		return ""
 	}
-	return c.AdminUser
+	return c.Admin.User
 }
 
-// ambiguous says which accounts of administrators have the name of the configuration's: approvals and the
-// audit trail would read the same of both.
+// ambiguous says which accounts of administrators have the name of the configuration's:
+// approvals and the audit trail would read the same of both.
 func (c Config) ambiguous(s *auth.Server) (out []string) {
 	for _, name := range s.Reserving() {
-		out = append(out, fmt.Sprintf("the account %s is called as the administrator of --admin-user, or nearly so: choose another --admin-user, "+
-			"an empty --admin-password, or account remove %s", name, name))
+		out = append(out,
+			fmt.Sprintf("the account %s is called as the administrator of --admin-user, or "+
+				"nearly so: choose another --admin-user, "+
+				"an empty --admin-password, or account remove %s", name, name))
 	}
 	return out
 }
@@ -245,17 +216,4 @@ type UnfitError struct {
 
 func (u *UnfitError) Error() string {
 	return "not fit for " + u.Mode + " mode:\n  - " + strings.Join(u.Reasons, "\n  - ")
-}
-
-// quotas are what one client, and all clients for one patient, may have.
-func (c Config) quotas() jobs.Quotas {
-	return jobs.Quotas{
-		Window:          c.QuotaWindow,
-		ClientKickOffs:  c.limit(c.ClientKickoffs, 10_000),
-		PatientKickOffs: c.limit(c.PatientKickoffs, 200),
-		ClientExports:   c.limit(c.ClientExports, 10_000),
-		PatientExports:  c.limit(c.PatientExports, 100),
-		ClientBytes:     c.ClientBytes,
-		PatientBytes:    int64(c.limit(int(c.PatientBytes), 10<<30)),
-	}
 }

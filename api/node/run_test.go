@@ -11,7 +11,8 @@ import (
 
 // fasthttp leaves a goroutine that sleeps for up to 10 s before it sees that its pool was stopped.
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
 }
 
 // A process that is told to stop while it has only begun to serve stops.
@@ -20,7 +21,7 @@ func TestANodeThatIsStoppedAtOnceStops(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Addr, cfg.Workers = "127.0.0.1:0", 0
+	cfg.Addr, cfg.Worker.Workers = "127.0.0.1:0", 0
 	n, err := Open(t.Context(), cfg, t.TempDir(), slog.New(slog.DiscardHandler), Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -3,11 +3,21 @@ package node
 import (
 	"strings"
 	"testing"
+
+	"ehi-server/api/session"
+	"ehi-server/auth"
+
+	"ehi-server/shared/bus"
 )
 
 // What administrators see of the configuration has no secret in it.
 func TestSettingsHideSecrets(t *testing.T) {
-	c := Config{AdminPassword: "secret-1", SandboxSecret: "secret-2", NATS: "nats://user:secret-3@nats.example.org:4222", Addr: ":1"}
+	c := Config{
+		Admin: session.Flags{Password: "secret-1"},
+		Auth:  auth.Flags{SandboxSecret: "secret-2"},
+		Bus:   bus.Flags{URL: "nats://user:secret-3@nats.example.org:4222"},
+		Addr:  ":1",
+	}
 	c.Trace.Endpoint = "https://secret-4@collector.example.org"
 	seen := map[string]string{}
 	for _, s := range c.settings() {
@@ -16,7 +26,13 @@ func TestSettingsHideSecrets(t *testing.T) {
 		}
 		seen[s.Flag] = s.Value
 	}
-	for flag, value := range map[string]string{"--addr": ":1", "--admin-password": "(set)", "--nats": "nats://(set)@nats.example.org:4222", "--trace-endpoint": "https://(set)@collector.example.org", "--source": ""} {
+	for flag, value := range map[string]string{
+		"--addr":           ":1",
+		"--admin-password": "(set)",
+		"--nats":           "nats://(set)@nats.example.org:4222",
+		"--trace-endpoint": "https://(set)@collector.example.org",
+		"--source":         "",
+	} {
 		if seen[flag] != value {
 			t.Errorf("%s is shown as %q", flag, seen[flag])
 		}
@@ -31,11 +47,15 @@ func TestSecondFactorsAreRequiredInProduction(t *testing.T) {
 		says string
 	}{
 		{Config{Mode: "production"}, true, ""},
-		{Config{Mode: "production", RequireSecondFactor: new(false)}, false, "false"},
+		{
+			Config{Mode: "production", Admin: session.Flags{SecondFactor: new(false)}},
+			false,
+			"false",
+		},
 		{Config{Mode: "sandbox"}, false, ""},
-		{Config{Mode: "sandbox", RequireSecondFactor: new(true)}, true, "true"},
+		{Config{Mode: "sandbox", Admin: session.Flags{SecondFactor: new(true)}}, true, "true"},
 	} {
-		if c.cfg.secondFactor() != c.want {
+		if c.cfg.Admin.In(c.cfg.sandbox()).RequireSecondFactor != c.want {
 			t.Errorf("%s with %q: %v", c.cfg.Mode, c.says, !c.want)
 		}
 		for _, s := range c.cfg.settings() {

@@ -25,15 +25,21 @@ func TestWhatKeepsAServerFromStartingIsSaidAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := t.TempDir()
-	cfg.Addr, cfg.NATSListen = taken.Addr().String(), taken.Addr().String()
-	if err := os.Symlink(filepath.Join(data, "unmounted"), filepath.Join(data, "exports")); err != nil {
+	cfg.Addr, cfg.Bus.Listen = taken.Addr().String(), taken.Addr().String()
+	if err := os.Symlink(filepath.Join(data, "unmounted"),
+		filepath.Join(data, "exports")); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Open(t.Context(), cfg, data, slog.New(slog.DiscardHandler), Options{})
 	if err == nil {
 		t.Fatal("it starts")
 	}
-	for _, part := range []string{"--addr " + cfg.Addr + ": another process listens there", "--nats-listen", "exports is a link to", "unmounted, which is not there"} {
+	for _, part := range []string{
+		"--addr " + cfg.Addr + ": another process listens there",
+		"--nats-listen",
+		"exports is a link to",
+		"unmounted, which is not there",
+	} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%v does not say %q", err, part)
 		}
@@ -45,12 +51,15 @@ func TestWhatKeepsAServerFromStartingIsSaidAtOnce(t *testing.T) {
 	if err := os.Symlink(filepath.Join(data, "elsewhere"), linked); err != nil {
 		t.Fatal(err)
 	}
-	cfg.Addr, cfg.NATSListen = "127.0.0.1:0", ""
-	if _, err = Open(t.Context(), cfg, linked, slog.New(slog.DiscardHandler), Options{}); err == nil || !strings.Contains(err.Error(), "is a link to") {
+	cfg.Addr, cfg.Bus.Listen = "127.0.0.1:0", ""
+	if _, err = Open(t.Context(), cfg, linked, slog.New(slog.DiscardHandler),
+		Options{}); err == nil || !strings.Contains(err.Error(), "is a link to") {
 		t.Errorf("%v", err)
 	}
-	cfg.SandboxOnNetwork, cfg.Addr = true, "192.0.2.1:0" // TEST-NET-1 (RFC 5737), which no machine has
-	if _, err = Open(t.Context(), cfg, t.TempDir(), slog.New(slog.DiscardHandler), Options{}); err == nil || !strings.Contains(err.Error(), "no such address") {
+	// TEST-NET-1 (RFC 5737), which no machine has
+	cfg.SandboxOnNetwork, cfg.Addr = true, "192.0.2.1:0"
+	if _, err = Open(t.Context(), cfg, t.TempDir(), slog.New(slog.DiscardHandler),
+		Options{}); err == nil || !strings.Contains(err.Error(), "no such address") {
 		t.Errorf("%v", err)
 	}
 }

@@ -15,9 +15,9 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// known makes Fiber answer a request with an unknown method like one whose method the route does
-// not support. Otherwise Fiber would answer it before any handler runs, with a text without a
-// Content-Type. known replaces the method by TRACE, which no route supports.
+// known has requests whose method is none of HTTP's answered like those whose method the route
+// does not have: Fiber answers them before a handler runs, in text that it does not announce.
+// TRACE stands for all of them, which no route has.
 func (s *Server) known(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(r *fasthttp.RequestCtx) {
 		if !slices.Contains(fiber.DefaultMethods, string(r.Method())) {
@@ -28,12 +28,12 @@ func (s *Server) known(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	}
 }
 
-// tooManyConnections is the answer on a connection for which there is no room.
+// tooManyConnections is what a client reads where there is no place for its connection.
 var tooManyConnections = []byte("HTTP/1.1 503 Service Unavailable\r\nConnection: " +
 	"close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n")
 
-// unbroken answers errors of reading a request, except those of connections that broke. It counts
-// these and does not log them: anybody can cause as many as they like, and nobody reads the answer.
+// unbroken has errors of reading answered, but for those of connections that broke: anybody can
+// make as many of them as he likes, nobody reads the answer, and they are nothing to be logged.
 func (s *Server) unbroken(
 	next func(*fasthttp.RequestCtx, error),
 ) func(*fasthttp.RequestCtx, error) {
@@ -47,8 +47,8 @@ func (s *Server) unbroken(
 	}
 }
 
-// handleAlive answers whether the process is alive: 503 after it has lost NATS for good and
-// could not open a new connection. Whoever runs the process may then restart it.
+// handleAlive answers whether the process is worth keeping: 503 once it has lost NATS for good,
+// and could not open a new connection. It may then be restarted.
 func (s *Server) handleAlive(c *fiber.Ctx) error {
 	if s.Bus.Failed() != nil {
 		return content.Empty(c, http.StatusServiceUnavailable)
@@ -56,8 +56,8 @@ func (s *Server) handleAlive(c *fiber.Ctx) error {
 	return content.Empty(c, http.StatusOK)
 }
 
-// handleReady answers whether the process can do its work: 200, or 503 with the public part of the
-// reason.
+// handleReady answers whether the process can do its work: 200, or 503 with the reason, as far
+// as it is for anybody.
 func (s *Server) handleReady(c *fiber.Ctx) error {
 	if err := s.readiness.Ready(); err != nil {
 		return content.Text(c, http.StatusServiceUnavailable, s.unready(err)+"\n")
@@ -65,8 +65,7 @@ func (s *Server) handleReady(c *fiber.Ctx) error {
 	return content.Empty(c, http.StatusOK)
 }
 
-// unready is the public part of why the process is not ready. The log names folders and streams,
-// too.
+// unready says why the process is not ready. What the log has of it names folders and streams.
 func (s *Server) unready(err error) string {
 	if why := s.Condition.Rescue(); why != nil {
 		return "rescue mode: " + condition.Reason(why)

@@ -180,9 +180,11 @@ func TestAProcessThatNATSRefusesIsNotAlive(t *testing.T) {
 		t.Fatal("NATS does not start")
 	}
 	b, err := bus.Open(t.Context(), bus.Config{
-		URL:    nats.ClientURL(),
-		Access: bus.Access{Password: "of-the-test"},
-		Audit:  &bus.AuditConfig{},
+		Flags: bus.Flags{
+			URL:  nats.ClientURL(),
+			Dial: bus.Dial{Access: bus.Access{Password: "of-the-test"}},
+		},
+		Audit: &bus.AuditConfig{},
 	})
 	if err != nil {
 		t.Fatal(err)

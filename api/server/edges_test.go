@@ -42,7 +42,7 @@ var hugePages = []string{
 // A page number of any size leads to a page, or is refused; it is never an error of the server.
 func TestPageNumbersOfAnySize(t *testing.T) {
 	s := routed(t, func(c *Config) {
-		c.AdminUser, c.AdminPassword = "admin", "a long password of a test"
+		c.Admins.User, c.Admins.Password = "admin", "a long password of a test"
 	})
 	in := answer(s, "POST", "/admin/login",
 		`{"username":"admin","password":"a long password of a test"}`, "Content-Type", asJSON)

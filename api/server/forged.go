@@ -12,8 +12,8 @@ import (
 	"ehi-server/api/staff"
 )
 
-// changesState reports whether a route of the administrators' API changes something. Pages do not
-// count, because each of their forms has a token (see page.Guard).
+// changesState reports whether a route of the administrators' API changes something. Their pages
+// are not meant: each form of theirs has a token (see guard).
 func changesState(method, path string) bool {
 	api := strings.HasPrefix(path, "/admin/") && !strings.HasPrefix(path, staff.Base+"/")
 	return api && (method != fiber.MethodGet || path == staff.LogOutPath)
@@ -26,10 +26,10 @@ func changesAsStaff(method, path string) bool {
 		strings.HasPrefix(path, staff.Base+"/") && method != fiber.MethodGet
 }
 
-// unforged is middleware for the administrators' API. It refuses requests that a page of another
-// site may have made a browser send. A request passes if the browser names no other site as its
-// origin, and if its body is of a type that browsers send to another site only after a preflight
-// request, which this server refuses.
+// unforged lets requests to a route of the administrators' API pass that no page of another site
+// can have made a browser send: the browser names no other site as their origin, and their body
+// is of a type that a browser sends to another site only after it has asked, which this server
+// answers with no.
 func (s *Server) unforged(path string) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		if s.site.FromAnotherSite(c) ||
@@ -44,8 +44,8 @@ func (s *Server) unforged(path string) fiber.Handler {
 	}
 }
 
-// isUpload reports whether the handler of a route checks the types of its bodies. Browsers send
-// some of these types to another site without a preflight request.
+// isUpload reports whether the bodies of a route are of types of their own, which its handler
+// looks at. Of them are such as a browser sends to another site without asking.
 func isUpload(path string) bool { return path == staff.UploadPath || path == staff.ImportPath }
 
 func isJSON(c *fiber.Ctx) bool {
@@ -54,7 +54,7 @@ func isJSON(c *fiber.Ctx) bool {
 		strings.HasPrefix(mime, "application/") && strings.HasSuffix(mime, "+json")
 }
 
-// bodyFits reports whether a route accepts the type of a body. The log-in also accepts a form, from
+// bodyFits reports whether a body is of a type that a route takes. The log-in takes a form, too, of
 // programs alone (EHI-10).
 func bodyFits(c *fiber.Ctx, path string) bool {
 	switch {
@@ -66,8 +66,8 @@ func bodyFits(c *fiber.Ctx, path string) bool {
 	return content.MediaType(c) == "" && len(c.Body()) == 0
 }
 
-// browsersHeaders are headers that browsers send and programs do not. Sec-Fetch-Mode is not one of
-// them, as Node's fetch sends it, without Sec-Fetch-Site.
+// browsersHeaders are headers that browsers send, and programs do not. Sec-Fetch-Mode is none:
+// Node's fetch sends it without Sec-Fetch-Site, which no browser does.
 var browsersHeaders = []string{
 	"Sec-Fetch-Site",
 	"Sec-Fetch-Dest",
@@ -76,7 +76,7 @@ var browsersHeaders = []string{
 	fiber.HeaderUpgradeInsecureRequests,
 }
 
-// fromBrowser reports whether a request looks as if a browser sent it, new or old.
+// fromBrowser reports whether a request looks like one of a browser, of whatever age.
 func fromBrowser(c *fiber.Ctx) bool {
 	return content.WantsPage(c) ||
 		slices.ContainsFunc(browsersHeaders, func(name string) bool { return c.Get(name) != "" })

@@ -147,7 +147,7 @@ func TestEHI10NoPageOfAnotherSiteUploads(t *testing.T) {
 // else another site could log its visitors in as somebody else.
 func TestEHI10FormsLogProgramsIn(t *testing.T) {
 	s := routed(t, func(c *Config) {
-		c.Origins.BaseURL, c.AdminUser, c.AdminPassword =
+		c.Origins.BaseURL, c.Admins.User, c.Admins.Password =
 			"https://ehi.example", "admin", "a long password of a test"
 	})
 	form := "username=admin&password=a+long+password+of+a+test"
@@ -181,7 +181,7 @@ func TestCookiesAreOfThisHostAlone(t *testing.T) {
 		"http://ehi.example":  "",
 	} {
 		s := routed(t, func(c *Config) {
-			c.Origins.BaseURL, c.AdminUser, c.AdminPassword =
+			c.Origins.BaseURL, c.Admins.User, c.Admins.Password =
 				base, "admin", "a long password of a test"
 		})
 		a := answer(s, "POST", "/admin/login",

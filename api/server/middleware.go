@@ -25,9 +25,8 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// trace is middleware that traces a request, as a part of the client's own trace if there is
-// one. Requests of monitors and polls are traced only as a part of one: there are so many that
-// they would be most of what is kept.
+// trace traces a request, below the client's own trace where it names one. Monitors and polls
+// are traced there only: they ask all day, and would be most of what is kept.
 func (s *Server) trace(c *fiber.Ctx) error {
 	if s.Tracer == nil {
 		return c.Next()
@@ -54,7 +53,7 @@ func (s *Server) trace(c *fiber.Ctx) error {
 	return err
 }
 
-// asksAllDay reports whether a request is one of a monitor, or a poll.
+// asksAllDay tells monitors and polls from other requests.
 func asksAllDay(c *fiber.Ctx) bool {
 	path := c.Path()
 	return path == "/metrics" || path == "/healthz" || path == "/readyz" ||
@@ -62,7 +61,7 @@ func asksAllDay(c *fiber.Ctx) bool {
 			strings.HasSuffix(path, "/status")
 }
 
-// observe is middleware that counts and times every request by the template of its route.
+// observe counts and times every request by its route's template.
 func (s *Server) observe(c *fiber.Ctx) error {
 	start := time.Now()
 	telemetry.HTTPInFlight.Inc()
@@ -92,10 +91,10 @@ func (s *Server) logPanic(c *fiber.Ctx, e any) {
 		string(debug.Stack()))
 }
 
-// limitBody is middleware that reads a whole body and limits its size, whether its length is
-// announced or not (EHI-16: 413). It refuses a compressed body, because Fiber would decompress
-// it without a limit, and JSON that is nested deeper than FHIR's, which could exhaust the stack
-// of a decoder.
+// limitBody reads a body at once and bounds it, whether its length is announced or not (EHI-16:
+// 413). A compressed one is refused: Fiber would unpack it to whatever size it has. So is JSON
+// that is nested deeper than any of FHIR is, which decoders would follow to the end of the
+// stack.
 func (s *Server) limitBody(c *fiber.Ctx) error {
 	coding := c.Get(fiber.HeaderContentEncoding)
 	if coding != "" && !strings.EqualFold(coding, "identity") {
@@ -129,7 +128,7 @@ func (s *Server) limitBody(c *fiber.Ctx) error {
 	return c.Next()
 }
 
-// busy notes that a whole request has arrived. Its connection is then not closed to make room for
+// busy notes that a request has come as a whole: its connection is not closed to make room for
 // others.
 func (s *Server) busy(c *fiber.Ctx) { s.conns.Busy(c.Context().Conn()) }
 
@@ -137,7 +136,7 @@ func tooLarge(most int64) error {
 	return ehi.Errorf(ehi.TooLarge, "The body is larger than %d bytes", most)
 }
 
-// ownerOrAdmin is middleware that lets the job's client and administrators pass (EHI-14).
+// ownerOrAdmin lets the job's client and administrators pass (EHI-14).
 func (s *Server) ownerOrAdmin(c *fiber.Ctx) error {
 	who, err := s.admins.Current(c)
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 var errMonitors = ehi.Errorf(ehi.Forbidden,
 	"Metrics are for the networks of --metrics-from alone, without a proxy")
 
-// monitor is middleware that lets clients read metrics from the networks of Config.MetricsFrom.
-// On a quiet server, the metrics tell how much of an export was withheld. A client that a proxy
-// forwards may be anywhere, and is refused.
+// monitor lets those read metrics who come from Config.MetricsFrom themselves. On a quiet server
+// the figures tell how much of an export was withheld. Whom a proxy forwards comes from
+// anywhere.
 func (s *Server) monitor(c *fiber.Ctx) error {
 	if !s.isMonitor(c) {
 		return errMonitors
@@ -22,8 +22,8 @@ func (s *Server) monitor(c *fiber.Ctx) error {
 	return c.Next()
 }
 
-// proxiesHeaders are headers that proxies add to a request. A request with any of them was
-// forwarded, whatever the value: the client may have sent an empty one first.
+// proxiesHeaders are what proxies send beside a request. That there is one counts, whatever it
+// says: the client may have sent an empty one before it.
 var proxiesHeaders = []string{
 	fiber.HeaderXForwardedFor, fiber.HeaderForwarded, "X-Real-Ip", fiber.HeaderXForwardedHost,
 	fiber.HeaderVia,

@@ -67,8 +67,9 @@ func routed(f testing.TB, change ...func(*Config)) *Server {
 		f.Fatal(err)
 	}
 	cfg := Config{
-		Config: jobs.Config{Sandbox: true}, Origins: request.Origins{BaseURL: "http://server.test"},
-		MaxBodyBytes: 1 << 20, MaxHeaderBytes: 16 << 10,
+		Config:  jobs.Config{Sandbox: true},
+		Origins: request.Origins{BaseURL: "http://server.test"},
+		Flags:   Flags{MaxBodyBytes: 1 << 20, MaxHeaderBytes: 16 << 10},
 	}
 	for _, f := range change {
 		f(&cfg)

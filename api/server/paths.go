@@ -9,17 +9,16 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// profiles is the path of the process's profiles. Its page is the only one whose path ends in a
-// slash, because its links are relative to it.
+// profiles is where the profiles of the process are. Its page alone has a path that ends in a
+// slash, which its links are relative to.
 const profiles = "/admin/debug/pprof"
 
-// namesOfAccounts is the beginning of the paths that may contain an escaped slash, as part of the
-// name of an account.
+// namesOfAccounts is below what a slash may be escaped: it may be part of an account's name.
 const namesOfAccounts = "/admin/accounts/"
 
-// onePath is middleware that answers 404 to every path that is not in canonical form. A proxy in
-// front of the server may resolve dots, double slashes and escapes in another way than the server
-// does. What the proxy hides from the outside, such as /admin, must have no other spelling here.
+// onePath answers 404 to every path that is not in canonical form, as to any other that leads
+// nowhere. A proxy in front reads paths in its own way, with dots, doubled slashes and escapes
+// resolved: what it keeps from the outside, such as /admin, must have no other spelling here.
 func onePath(c *fiber.Ctx) error {
 	target := originForm(c.OriginalURL())
 	path := target
@@ -33,9 +32,9 @@ func onePath(c *fiber.Ctx) error {
 	return c.Next()
 }
 
-// originForm is a request's target without the scheme and authority of an absolute-form (RFC
-// 9112 3.2). A target that begins with two slashes is a path, although fasthttp may take its
-// first segment for a host.
+// originForm is a request's target without the scheme and authority of its absolute-form (RFC
+// 9112 3.2). A target that begins with two slashes is a path, where fasthttp may take its first
+// segment for a host.
 func originForm(target string) string {
 	_, rest, absolute := strings.Cut(target, "://")
 	if !absolute || strings.ContainsAny(target[:len(target)-len(rest)-len("://")], "/?#") {
@@ -55,8 +54,9 @@ func noSuchPath(c *fiber.Ctx) error {
 	return fiber.NewError(http.StatusNotFound, "Cannot "+c.Method()+" "+html.EscapeString(c.Path()))
 }
 
-// canonical reports whether a path has the form of routes: segments between single slashes, none of
-// them empty, "." or ".." (escaped or not), no escaped slash, no backslash, and no invalid escape.
+// canonical reports whether a path is spelt in the one form that routes have: whole segments
+// between single slashes, none of them "." or ".." (escaped or not), no escaped slash, no
+// backslash, and nothing that cannot be unescaped.
 func canonical(path string) bool {
 	if path == "/" || path == profiles+"/" {
 		return true
@@ -83,8 +83,8 @@ func canonical(path string) bool {
 	return true
 }
 
-// within is middleware that lets a path and those below it pass. Fiber also calls the middleware
-// of a path for paths that only begin with the same letters.
+// within lets paths pass that are a path or below it. Fiber's middleware also gets those that only
+// begin with the same letters.
 func within(path string) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		if c.Path() != path && !strings.HasPrefix(c.Path(), path+"/") {
@@ -94,7 +94,7 @@ func within(path string) fiber.Handler {
 	}
 }
 
-// noCommandLine is middleware that hides the arguments of the process, which may hold passwords.
+// noCommandLine hides the process's arguments, among which are passwords.
 func noCommandLine(c *fiber.Ctx) error {
 	if c.Path() == profiles+"/cmdline" {
 		return noSuchPath(c)

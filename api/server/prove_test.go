@@ -36,7 +36,7 @@ const seatPassword = "a long password of a test"
 func seated(t *testing.T, change ...func(*Config)) (b *seat, later func(time.Duration)) {
 	t.Helper()
 	s := routed(t, append(change, func(c *Config) {
-		c.AdminUser, c.AdminPassword, c.ProofAge = "admin", seatPassword, 10*time.Minute
+		c.Admins.User, c.Admins.Password, c.Admins.ProofAge = "admin", seatPassword, 10*time.Minute
 		c.Origins.BaseURL = "http://ehi.example"
 	})...)
 	ahead := time.Duration(0)
@@ -149,8 +149,8 @@ func TestEveryChangeOfAdministratorsAsksForARecentProofOrSaysWhyNot(t *testing.T
 func TestAChangeWithoutAWordAboutItsProofIsAProgrammersError(t *testing.T) {
 	s := routed(t)
 	const name = "POST /admin/new"
-	accessRules[name] = atLeast("admin")
-	defer delete(accessRules, name)
+	rules[name] = atLeast("admin")
+	defer delete(rules, name)
 	defer func() {
 		if said, _ := recover().(string); !strings.Contains(said, "recent proof") {
 			t.Errorf("it was registered, or refused for another reason: %q", said)
@@ -230,7 +230,7 @@ func TestWhatWasTypedWaitsForTheProof(t *testing.T) {
 // Whoever takes long to set up a second factor that is required proves once more who he is, and
 // goes on.
 func TestASecondFactorCanBeSetUpLate(t *testing.T) {
-	b, later := seated(t, func(c *Config) { c.RequireSecondFactor = true })
+	b, later := seated(t, func(c *Config) { c.Admins.RequireSecondFactor = true })
 	shown := regexp.MustCompile(`Secret: <code>([A-Z2-7 ]+)<`)
 	secret := func() string {
 		if m := shown.FindStringSubmatch(b.get(factorPage)); m != nil {

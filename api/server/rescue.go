@@ -7,24 +7,24 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// In rescue mode the server has no room for anything new. Requests that read pass, and so do those
-// that make room or are needed to (see rule.always). All others are refused with the reason.
-// Deps.Condition alone knows whether the mode is on.
+// In rescue mode there is no room for anything new. What a route does then is said by its rule:
+// reads pass, and so does what makes room or is needed for it (see rule.always); everything else
+// is refused with the reason. Deps.Condition is the one place that knows whether it is on.
 
-// always lets a route work in rescue mode although its method is not one of reading. why is the
-// reason.
+// always makes a rule pass in rescue mode although the route's method is none of reading: it
+// says why.
 func (r rule) always(why string) rule {
 	r.rescue = why
 	return r
 }
 
-// adds makes a route refuse requests in rescue mode although its method is one of reading.
+// adds refuses a route in rescue mode although its method is one of reading.
 func (r rule) adds() rule {
 	r.growing = true
 	return r
 }
 
-// Why a route that changes something works in rescue mode.
+// Why a route passes in rescue mode that changes something.
 const (
 	makesRoom = "it makes room"
 	onlyReads = "it reads"
@@ -39,7 +39,7 @@ func (r rule) passesRescue(method string) bool {
 	return r.rescue != "" || method == fiber.MethodGet && !r.growing
 }
 
-// notInRescue is middleware for routes that add something. It refuses requests in rescue mode.
+// notInRescue refuses what adds something while the server is in rescue mode.
 func (s *Server) notInRescue(c *fiber.Ctx) error {
 	if why := s.Condition.Rescue(); why != nil {
 		return rescued(why)
@@ -47,7 +47,7 @@ func (s *Server) notInRescue(c *fiber.Ctx) error {
 	return c.Next()
 }
 
-// rescued is the answer to a request that rescue mode refuses, for the reason why.
+// rescued is the answer to what rescue mode does not do.
 func rescued(why error) error {
 	return ehi.Errorf(ehi.Transient,
 		"Nothing new is taken at the moment: %s. Downloads, status, deletions and pages work",

@@ -25,7 +25,7 @@ import (
 	"ehi-server/shared/telemetry"
 )
 
-// routes registers every route of the server. accessRules says who may use it.
+// routes is every route of the server; who may use it is in rules.
 func (s *Server) routes() {
 	app := s.app
 	app.Use(content.Announced, s.trace, request.Identify, request.Timed, s.observe,
@@ -108,8 +108,8 @@ func (s *Server) smartRoutes(r router) {
 	}
 	tokens.Routes(r)
 	registration := &smart.Registration{
-		Token: s.RegistrationToken, Limits: s.Registration, Clients: s.Auth, Trail: s.trail,
-		Failures: s.failures,
+		Token: s.Registration.Token, Limits: s.Registration.RegistrationLimits,
+		Clients: s.Auth, Trail: s.trail, Failures: s.failures,
 	}
 	registration.Routes(r)
 }
@@ -117,7 +117,7 @@ func (s *Server) smartRoutes(r router) {
 // discovery tells clients what the server supports.
 func (s *Server) discovery() *smart.Discovery {
 	return &smart.Discovery{
-		Origins: s.Origins, Keys: s.Auth, Registers: s.RegistrationToken != "",
+		Origins: s.Origins, Keys: s.Auth, Registers: s.Registration.Token != "",
 	}
 }
 
@@ -149,7 +149,7 @@ func (s *Server) signInRoutes(r router) {
 	signIn.Routes(r)
 	factor := &staff.SecondFactor{
 		Pages: s.staffPages, Store: s.Auth, Sessions: s.admins, Trail: s.trail,
-		Required: s.RequireSecondFactor,
+		Required: s.Admins.RequireSecondFactor,
 	}
 	factor.Routes(r)
 }
@@ -178,7 +178,7 @@ func (s *Server) registryRoutes(r router) {
 	clientsPage := &staff.ClientsPage{Pages: s.staffPages, Clients: clients, Sandbox: s.Sandbox}
 	clientsPage.Routes(r)
 	accounts := &staff.Accounts{
-		ConfigUser: s.AdminUser, Store: s.Auth, Patients: s.Source, Authority: s.authority,
+		ConfigUser: s.Admins.User, Store: s.Auth, Patients: s.Source, Authority: s.authority,
 		Jobs: s.jobs, Trail: s.trail,
 	}
 	accounts.Routes(r)

@@ -15,69 +15,71 @@ import (
 type rule struct {
 	// says is the rule in words, for people.
 	says string
-	// admit makes middleware that lets those pass who may; nil lets everybody.
-	admit func(s *Server) fiber.Handler
-	// proved is whether administrators must have proved their identity recently (see staff.Gate).
+	// guard lets those pass who may; nil lets everybody.
+	guard func(s *Server) fiber.Handler
+	// proved is whether an administrator has to have proved who he is a short while ago (see
+	// staff.Gate).
 	proved bool
-	// staff is whether administrators pass. What they do is recorded (see trailOf).
+	// staff is whether administrators pass, who leave a trail (see trailOf).
 	staff bool
-	// unproved is why a change needs no recent proof of identity; "" if it does, or for no change.
+	// unproved is why an administrator need not, where he changes something; "" where he does not.
 	unproved string
-	// rescue is why the route works in rescue mode although its method is not one of reading; "" if
-	// it does not. growing is whether it does not work although its method is one of reading.
+	// rescue is why the route passes in rescue mode, growing whether it does not although it is
+	// read by GET (see passesRescue).
 	rescue  string
 	growing bool
 }
 
-// recent makes a rule ask for a recent proof of identity.
+// recent makes a rule ask for a recent proof of who somebody is.
 func (r rule) recent() rule {
 	r.proved = true
 	r.says += ", proved recently"
 	return r
 }
 
-// anytime says why a change by administrators needs no recent proof of identity.
+// anytime says why a rule of administrators asks for no recent proof although something is changed.
 func (r rule) anytime(why string) rule {
 	r.unproved = why
 	return r
 }
 
-// Why a change by administrators needs no recent proof of identity.
+// Why a change of administrators asks for no recent proof.
 const (
-	provesIdentity = "it is the proof of identity itself"
+	provesIdentity = "it is how somebody proves who he is"
 	endsSession    = "it ends a session"
-	bound          = "an approval is bound to the documents, and needs a proof"
+	bound          = "an approval is bound to the documents, and asks for a proof"
 	longImport     = "programs import for hours, file by file; nothing is released by it"
 	onlyLogs       = "it changes what is logged, until the process ends"
 )
 
 var (
 	everyone = rule{says: "everyone"}
-	// applications authenticate in the body or by Basic, as the RFC of the endpoint says.
+	// applications authenticate themselves in the body or by Basic, as the endpoint's RFC says.
 	applications = rule{says: "clients, by their own credentials"}
-	// visitors are patients in a browser. The page asks them to log in, and its forms have tokens.
+	// visitors are patients in a browser: the page asks them to log in, and holds what they send
+	// to a token of its own.
 	visitors = rule{says: "the patient's session, or the way to the log-in"}
-	// formHolders are patients with the one-time token of a form and, in the sandbox, the job's
-	// client.
+	// formHolders are patients with the one-time token of a form that they were shown; in the
+	// sandbox the job's client too.
 	formHolders = rule{
 		says: "the form's one-time token in the patient's session, or in the sandbox a token " +
 			"with " + auth.PatientExport.String() + " of the job's client",
 	}
-	// monitors read metrics, which tell how much was read and how much was exported.
+	// monitors scrape metrics, which tell how much was read and how much went out.
 	monitors = rule{
 		says:  "everyone in the sandbox, or the networks of --metrics-from",
-		admit: func(s *Server) fiber.Handler { return s.monitor },
+		guard: func(s *Server) fiber.Handler { return s.monitor },
 	}
 	// registrars have the initial access token of dynamic registration.
 	registrars = rule{says: "the initial access token (RFC 7591 3)"}
 
 	jobOwners = rule{
 		says:  "a token of the job's client",
-		admit: func(s *Server) fiber.Handler { return s.tokens.JobBearer },
+		guard: func(s *Server) fiber.Handler { return s.tokens.JobBearer },
 	}
 	ownersOrStaff = rule{
 		says:  "a token of the job's client, or role viewer",
-		admit: func(s *Server) fiber.Handler { return s.ownerOrAdmin },
+		guard: func(s *Server) fiber.Handler { return s.ownerOrAdmin },
 		staff: true,
 	}
 )
@@ -111,11 +113,11 @@ func readers(typ string, do auth.Rights) rule {
 	return scoped(auth.On(auth.PatientContext, typ, do), auth.On(auth.SystemContext, typ, do))
 }
 
-// tokens lets tokens pass whose scopes allow something. needs describes these scopes.
+// tokens lets tokens pass whose scopes allow something; needs says in words which ones those are.
 func tokens(needs string, allow func(auth.Scopes) bool) rule {
 	return rule{
 		says:  "a token with " + needs,
-		admit: func(s *Server) fiber.Handler { return s.tokens.Bearer(needs, allow) },
+		guard: func(s *Server) fiber.Handler { return s.tokens.Bearer(needs, allow) },
 	}
 }
 
@@ -123,7 +125,7 @@ func tokens(needs string, allow func(auth.Scopes) bool) rule {
 func pageFor(least auth.Role) rule {
 	return rule{
 		says:  "role " + string(least) + " (a page: others are led to the log-in)",
-		admit: func(s *Server) fiber.Handler { return s.gate.PageFor(least) },
+		guard: func(s *Server) fiber.Handler { return s.gate.PageFor(least) },
 		staff: true,
 	}
 }
@@ -132,23 +134,23 @@ func pageFor(least auth.Role) rule {
 func atLeast(least auth.Role) rule {
 	return rule{
 		says:  "role " + string(least),
-		admit: func(s *Server) fiber.Handler { return s.gate.AtLeast(least) },
+		guard: func(s *Server) fiber.Handler { return s.gate.AtLeast(least) },
 		staff: true,
 	}
 }
 
-// themselves are administrators on the pages about their own identity, also before a second
-// factor is set up.
+// themselves are administrators on the pages about their own proof of identity, also before a
+// second factor is set up.
 var themselves = rule{
 	says:  "role viewer, also without a second factor (a page: others are led to the log-in)",
-	admit: func(s *Server) fiber.Handler { return s.gate.Self },
+	guard: func(s *Server) fiber.Handler { return s.gate.Self },
 	staff: true,
 }
 
-// accessRules says who may use which route, and nothing else does. A route without a rule cannot be
-// registered (see Server.on), and a test checks all routes. The paths of FHIR stand for those below
-// every variant of the base (EHI-1), and $ may also be written %24.
-var accessRules = map[string]rule{
+// rules is who may use which route: the one place that says so. A route that is not here cannot
+// be registered (see Server.on), and a test walks over all routes. Paths of FHIR are below every
+// variant of the base (EHI-1), and $ may be spelt %24.
+var rules = map[string]rule{
 	"GET /":                             everyone,
 	"GET /metrics":                      monitors,
 	"GET /healthz":                      everyone,
@@ -289,7 +291,7 @@ var variant = regexp.MustCompile(`^(/faulty/[^/]+)?(/no-form|/auto-approve)*/fhi
 // ruleOf finds the rule of a route's template.
 func ruleOf(method, path string) (rule, bool) {
 	path = strings.ReplaceAll(variant.ReplaceAllString(path, "/fhir"), "%24", "$")
-	r, ok := accessRules[method+" "+path]
+	r, ok := rules[method+" "+path]
 	return r, ok
 }
 
@@ -298,10 +300,9 @@ func (s *Server) on(method, path string, handler fiber.Handler, before ...fiber.
 	s.register(method, path, before, handler)
 }
 
-// register registers a route. Its handlers run in this order: those before the rule, the check
-// against forged requests (for changes by administrators), what the rule admits, what the audit
-// trail and rescue mode need, and those after the rule. A check of a recent proof runs right
-// before the last.
+// register registers a route: what comes before its rule, for administrators' changes the check
+// against forged requests, the rule, what comes after; last of all but the handler the check of
+// a recent proof.
 func (s *Server) register(method, path string, before []fiber.Handler, after ...fiber.Handler) {
 	r, ok := ruleOf(method, path)
 	if !ok {
@@ -319,8 +320,8 @@ func (s *Server) register(method, path string, before []fiber.Handler, after ...
 	if changesState(method, path) {
 		handlers = append(handlers, s.unforged(path))
 	}
-	if r.admit != nil {
-		handlers = append(handlers, r.admit(s))
+	if r.guard != nil {
+		handlers = append(handlers, r.guard(s))
 	}
 	if t.reads {
 		handlers = append(handlers, s.trail.Reads)
@@ -331,7 +332,7 @@ func (s *Server) register(method, path string, before []fiber.Handler, after ...
 	if r.staff && t.action != "" && !t.reads {
 		handlers = append(handlers, s.trail.Refusals(t.action))
 	}
-	if r.proved { // after the check of a page's token
+	if r.proved { // behind the check of a page's token
 		last := len(after) - 1
 		after = append(append(slices.Clone(after[:last]), s.gate.Recently), after[last])
 	}
@@ -343,15 +344,15 @@ func (s *Server) register(method, path string, before []fiber.Handler, after ...
 	s.app.Add(method, path, handlers...)
 }
 
-// under registers middleware that answers everything below a path, behind that path's rule.
+// under registers a middleware that answers everything below a path, behind that path's rule.
 func (s *Server) under(path string, handlers ...fiber.Handler) {
 	r, ok := ruleOf(fiber.MethodGet, path)
 	if !ok {
 		panic(path + " has no rule")
 	}
 	args := []any{path, within(path)}
-	if r.admit != nil {
-		args = append(args, r.admit(s))
+	if r.guard != nil {
+		args = append(args, r.guard(s))
 	}
 	for _, h := range handlers {
 		args = append(args, h)

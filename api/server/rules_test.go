@@ -33,14 +33,14 @@ func TestEveryRouteHasARule(t *testing.T) {
 		used[name] = true
 	}
 	counts := map[string]int{}
-	for name, r := range accessRules {
+	for name, r := range rules {
 		if !used[name] {
 			t.Errorf("the rule of %s is of no route", name)
 		}
 		counts[r.says]++
 	}
 	for name := range used {
-		t.Logf("%-45s %s", name, accessRules[name].says)
+		t.Logf("%-45s %s", name, rules[name].says)
 	}
 	t.Logf("%d routes in %d spellings: %v", len(used), spellings, counts)
 	schemes := map[string]string{

@@ -42,9 +42,26 @@ import (
 	"ehi-server/shared/tracing"
 )
 
+// Flags are the settings of requests, whatever they are about.
+type Flags struct {
+	// MaxBodyBytes limits every body but an upload (413), MaxHeaderBytes the head of a request
+	// (431).
+	MaxBodyBytes   int64 `name:"max-body-bytes" help:"Largest body of a request other than an upload, in bytes; larger ones are answered 413." default:"1048576" env:"EHI_MAX_BODY_BYTES" range:"1024..1073741824"`
+	MaxHeaderBytes int   `name:"max-header-bytes" help:"Largest head of a request, in bytes; larger ones are answered 431." default:"16384" env:"EHI_MAX_HEADER_BYTES" range:"1024..1048576"`
+	// ReadTimeout is how long a request's head and body may take, or for an upload each wait for
+	// more of it (408).
+	ReadTimeout time.Duration `name:"read-timeout" help:"How long a request may take to arrive, or an upload to go on; slower ones are answered 408." default:"60s" env:"EHI_READ_TIMEOUT" range:"100ms..24h"`
+	// IdleTimeout is how long a connection may do nothing.
+	IdleTimeout time.Duration `name:"idle-timeout" help:"How long a connection may do nothing." default:"120s" env:"EHI_IDLE_TIMEOUT" range:"1s..24h"`
+	// ReviewDue is how long an export may wait for review before the pages of administrators call
+	// it late; 0: never.
+	ReviewDue time.Duration `name:"review-due" help:"How long an export may wait for review before the pages of administrators call it late; 0: never." default:"72h" env:"EHI_REVIEW_DUE" range:"0s.."`
+}
+
 // Config is what the server is told once, at start. Defaults are those of the command line (see
 // node.Config).
 type Config struct {
+	Flags
 	// Config is what is decided about exports. Its Sandbox opens the shortcuts of SMART-10, too,
 	// and its Open answers requests without a token as if they came from a backend service with
 	// every right.
@@ -57,62 +74,27 @@ type Config struct {
 	BareLink bool
 	// TLS is how connections are secured; nil: not at all.
 	TLS *tls.Config
-	// AdminUser and AdminPassword open /admin with every right, beside the accounts; an empty
-	// password opens nothing.
-	AdminUser, AdminPassword string
+	// Admins is who administrators are beside the accounts, and what they have to prove.
+	Admins session.AdministratorsConfig
 	// Accounts makes patients log in with an account of theirs, rather than choose one in the
 	// sandbox's picker.
 	Accounts bool
-	// RequireSecondFactor makes administrators set up a second factor when they first sign in.
-	RequireSecondFactor bool
-	// ProofAge is for how long administrators may approve, and change accounts and clients, once
-	// they have proved who they are; 0: for as long as their session lasts.
-	ProofAge time.Duration
-	// RegistrationToken is the initial access token of dynamic registration (RFC 7591); "" turns
-	// it off.
-	RegistrationToken string
-	// Registration is what that token allows.
-	Registration auth.RegistrationLimits
-	// AddressFailures and ClientFailures are how many requests of an address and of a client may
-	// fail in FailureWindow before further ones are answered 429; 0 sets no limit.
-	AddressFailures, ClientFailures int
-	FailureWindow                   time.Duration
-	// AddressConnections is how many connections one address may have open, at most half of
-	// MaxConnections; 0 sets no limit. Loopback and trusted proxies have none.
-	AddressConnections int
-	// ReviewDue is how long an export may wait for review before the pages of administrators
-	// call it late; 0: never.
-	ReviewDue time.Duration
-	// PollBurst is how many status requests about one job are free at any moment; 0 sets no
-	// limit (BULK-4).
-	PollBurst int
-	// Hold is how long a status request is held while its job is being exported, MaxHold the
-	// most that a client may ask for by Prefer: wait, MaxHeld how many requests are held at
-	// once: further ones are answered at once. 0: none is held.
-	Hold, MaxHold time.Duration
-	MaxHeld       int
+	// Registration is the initial access token of dynamic registration, and what it allows.
+	Registration auth.RegistrationFlags
+	// Abuse is how often the requests of an address and of a client may fail.
+	Abuse abuse.Limits
+	// Connections are the limits of connections.
+	Connections listener.Flags
+	// FHIR are the settings of kick-offs, status requests and manifests.
+	FHIR fhirapi.Flags
 	// MaxResource is the size of the largest resource that an import takes, in bytes; 0:
 	// source.MaxResource.
 	MaxResource int64
 	// LeastFree is how many bytes an import leaves free on the disk of the records.
 	LeastFree int64
-	// MaxBodyBytes limits every body but an upload (413), MaxHeaderBytes the head of a request
-	// (431).
-	MaxBodyBytes   int64
-	MaxHeaderBytes int
-	// MaxConnections is how many connections are served at once; further ones are answered 503
-	// and closed.
-	MaxConnections int
 	// OnConnection is told 1 for each connection that is opened, and -1 for each that is closed;
 	// nil: nobody is.
 	OnConnection func(change int64)
-	// ReadTimeout is how long a request's head and body may take, or for an upload each wait for
-	// more of it (408). WriteStall is how long a client may take less than a kilobyte a second
-	// of its answers before its connection is cut. IdleTimeout is how long a connection may do
-	// nothing.
-	ReadTimeout, WriteStall, IdleTimeout time.Duration
-	// PageTasks is how many tasks' files a page of the manifest lists (BULK-3).
-	PageTasks int
 }
 
 // Deps is what the server works on.
@@ -214,19 +196,17 @@ func New(c Config, d Deps) (*Server, error) {
 	if s.trail, err = trail.New(d.Bus.Audit, c.Origins); err != nil {
 		return nil, err
 	}
-	if s.holds, err = progress.NewHolds(d.Bus.Jobs, c.MaxHeld); err != nil {
+	if s.holds, err = progress.NewHolds(d.Bus.Jobs, c.FHIR.MaxHeld); err != nil {
 		return nil, err
 	}
 	s.feed, s.samples = live.NewFeed(d.Bus.Jobs, s.progress), live.TakeSamples()
 	s.conns = listener.New(listener.Config{
-		Most:       c.MaxConnections,
-		PerAddress: c.AddressConnections,
-		Exempt:     func(at netip.Addr) bool { return at.IsLoopback() || s.Origins.Trusts(at) },
-		Stall:      c.WriteStall,
-		OnChange:   c.OnConnection,
-		Full:       tooManyConnections,
-		TLS:        c.TLS,
-		Log:        d.Log,
+		Flags:    c.Connections,
+		Exempt:   func(at netip.Addr) bool { return at.IsLoopback() || s.Origins.Trusts(at) },
+		OnChange: c.OnConnection,
+		Full:     tooManyConnections,
+		TLS:      c.TLS,
+		Log:      d.Log,
 	})
 	s.kept = d.Bus.Sessions.Part(subject.Kind{})
 	s.flashes = &page.Flashes{
@@ -245,10 +225,7 @@ func New(c Config, d Deps) (*Server, error) {
 	}
 	s.tokens = session.Tokens{Auth: d.Auth, Open: c.Open, Sandbox: c.Sandbox}
 	s.patients = session.NewPatients(d.Bus.Sessions, c.Origins, d.Auth, c.Accounts)
-	s.admins = session.NewAdministrators(session.AdministratorsConfig{
-		User: c.AdminUser, Password: c.AdminPassword, Sandbox: c.Sandbox,
-		RequireSecondFactor: c.RequireSecondFactor, ProofAge: c.ProofAge,
-	}, session.AdministratorsDeps{
+	s.admins = session.NewAdministrators(c.Admins, session.AdministratorsDeps{
 		Sessions: d.Bus.Sessions,
 		Auth:     d.Auth,
 		OpenID:   d.OpenID,
@@ -256,7 +233,7 @@ func New(c Config, d Deps) (*Server, error) {
 		Origins:  c.Origins,
 		Clock:    func() time.Time { return s.clock() },
 	})
-	s.gate = &staff.Gate{Pages: s.staffPages, Sessions: s.admins, ProofAge: c.ProofAge}
+	s.gate = &staff.Gate{Pages: s.staffPages, Sessions: s.admins, ProofAge: c.Admins.ProofAge}
 	s.app = fiber.New(fiber.Config{
 		AppName: "EHI export server", DisableStartupMessage: true, Immutable: true,
 		ErrorHandler: s.handleError, JSONEncoder: json.Marshal, JSONDecoder: json.Unmarshal,
@@ -306,7 +283,7 @@ func New(c Config, d Deps) (*Server, error) {
 
 // newFHIR builds the handlers of FHIR requests, on what is built by then.
 func (s *Server) newFHIR() (*fhirapi.Handlers, error) {
-	paces, err := abuse.NewPaces(s.PollBurst)
+	paces, err := abuse.NewPaces(s.FHIR.PollBurst)
 	if err != nil {
 		return nil, err
 	}
@@ -316,13 +293,10 @@ func (s *Server) newFHIR() (*fhirapi.Handlers, error) {
 	}
 	return &fhirapi.Handlers{
 		Config: fhirapi.Config{
-			Origins:   s.Origins,
-			Sandbox:   s.Sandbox,
-			Open:      s.Open,
-			BareLink:  s.BareLink,
-			Hold:      s.Hold,
-			MaxHold:   s.MaxHold,
-			PageTasks: s.PageTasks,
+			Origins: s.Origins,
+			Sandbox: s.Sandbox,
+			Open:    s.Open,
+			Flags:   s.FHIR,
 		},
 		Jobs:     s.jobs,
 		Source:   s.Source,
@@ -341,11 +315,7 @@ func (s *Server) newFHIR() (*fhirapi.Handlers, error) {
 
 func (s *Server) followFailures() (*abuse.Failures, error) {
 	return abuse.Follow(abuse.Config{
-		Limits: abuse.Limits{
-			PerAddress: s.AddressFailures,
-			PerClient:  s.ClientFailures,
-			Window:     s.FailureWindow,
-		},
+		Limits:  s.Abuse,
 		Bucket:  s.Bus.Auth,
 		Address: s.Origins.Address,
 		Log:     s.Log,

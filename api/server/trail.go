@@ -6,16 +6,16 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// Each route of administrators declares what it leaves in the audit trail. A route without such a
-// declaration cannot be registered (see Server.register).
+// Each route of administrators says what it leaves in the audit trail; one that does not say it
+// cannot be registered (see Server.register).
 
 // leaving is what a route leaves in the audit trail.
 type leaving struct {
-	// reads is whether the route itself records that its answer was read. Otherwise its handler
+	// reads is whether the route itself records that its answer was read; else its handler
 	// records an event of action.
 	reads  bool
 	action ehi.Action
-	// nothing is why there is no event; "" if there is one.
+	// nothing is why there is no event, "" where there is one.
 	nothing string
 }
 
@@ -98,8 +98,8 @@ var trails = map[string]leaving{
 	"DELETE /admin/accounts/:kind/:name/second-factor": leaves(ehi.ActionAdministrate),
 }
 
-// trailOf is what a route leaves that administrators may use. declared is whether the route says
-// so; ofStaff is false for a route that is not for administrators and needs to leave nothing.
+// trailOf is the trail of a route that is of administrators, or lets them pass beside others. A
+// route without one cannot be registered.
 func trailOf(method, path string) (t leaving, ofStaff, declared bool) {
 	r, _ := ruleOf(method, path)
 	if !r.staff && path != "/admin" && !strings.HasPrefix(path, "/admin/") {

@@ -61,7 +61,7 @@ func TestEveryRouteOfAdministratorsLeavesItsTrail(t *testing.T) {
 func TestWhatShowsAPatientLeavesAnEvent(t *testing.T) {
 	const name, id = "Zebedee Markworthy", "patient-of-the-trail"
 	s := routed(t, func(c *Config) {
-		c.AdminUser, c.AdminPassword = "admin", "a long password of a test"
+		c.Admins.User, c.Admins.Password = "admin", "a long password of a test"
 	})
 	j := &ehi.Job{
 		Version:     ehi.RecordVersion,
@@ -114,7 +114,7 @@ func TestWhatShowsAPatientLeavesAnEvent(t *testing.T) {
 func TestWhatAdministratorsAreRefusedLeavesAnEvent(t *testing.T) {
 	const typed = "typed-by-mistake"
 	s := routed(t, func(c *Config) {
-		c.AdminUser, c.AdminPassword = "admin", "a long password of a test"
+		c.Admins.User, c.Admins.Password = "admin", "a long password of a test"
 	})
 	j := &ehi.Job{
 		Version:   ehi.RecordVersion,

@@ -53,6 +53,42 @@ var (
 	)
 )
 
+// Flags are the settings of administrators' sessions.
+type Flags struct {
+	// User and Password are the credentials of an administrator with all rights, see
+	// AdministratorsConfig.
+	User     string `name:"admin-user" help:"Name of the administrator. No account may be called so, or nearly so, unless --admin-password is empty." default:"admin" env:"EHI_ADMIN_USER" form:"name"`
+	Password string `name:"admin-password" help:"Password of the administrator." secret:"" default:"admin-password" env:"EHI_ADMIN_PASSWORD" form:"text"`
+	// SecondFactor makes every administrator set up a second factor; nil depends on the mode.
+	SecondFactor *bool `name:"require-second-factor" negatable:"" help:"Make administrators set up a second factor (codes of an authenticator app) when they first sign in. Default: in production mode, not in the sandbox." env:"EHI_REQUIRE_SECOND_FACTOR"`
+	// ReauthenticateAfter is how long a proof of identity counts as recent, 0 for the whole
+	// session. A negative value depends on the mode.
+	ReauthenticateAfter time.Duration `name:"reauthenticate-after" help:"How long after they have proved who they are administrators may approve, and change accounts and clients, before they are asked again; 0: for as long as their session lasts; less: 10m in production mode, 0 in the sandbox." default:"-1s" env:"EHI_REAUTHENTICATE_AFTER" range:"-1s..24h"`
+}
+
+// proofInProduction is how long a proof of identity counts as recent in production mode.
+const proofInProduction = 10 * time.Minute
+
+// In returns the configuration for a mode.
+func (f Flags) In(sandbox bool) AdministratorsConfig {
+	c := AdministratorsConfig{
+		User:                f.User,
+		Password:            f.Password,
+		Sandbox:             sandbox,
+		RequireSecondFactor: !sandbox,
+		ProofAge:            f.ReauthenticateAfter,
+	}
+	if f.SecondFactor != nil {
+		c.RequireSecondFactor = *f.SecondFactor
+	}
+	if c.ProofAge < 0 && sandbox {
+		c.ProofAge = 0
+	} else if c.ProofAge < 0 {
+		c.ProofAge = proofInProduction
+	}
+	return c
+}
+
 // AdministratorsConfig is the configuration of Administrators.
 type AdministratorsConfig struct {
 	// User and Password are the credentials of an administrator with all rights, in addition to

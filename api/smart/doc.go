@@ -4,7 +4,7 @@
 //
 // It never decides who gets a token or what a token opens: package auth does. It never checks the
 // access token of a request: api/session does. Administrators manage clients, accounts and keys in
-// api/staff. api/server uses this package.
+// api/server. api/server uses this package.
 package smart
 
 import (

@@ -54,7 +54,10 @@ func newFixture(t *testing.T) *fixture {
 	}
 	t.Cleanup(b.Close)
 	s, err := auth.New(t.Context(), auth.Config{
-		KV: b.Auth, Issuer: origin, Sandbox: true, SandboxSecret: secret,
+		KV:      b.Auth,
+		Issuer:  origin,
+		Sandbox: true,
+		Flags:   auth.Flags{SandboxSecret: secret},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -52,7 +52,7 @@ func (f *fleet) check(ctx context.Context) error {
 	lap("ready")
 	limit, cancel := context.WithTimeout(ctx, f.Patience)
 	defer cancel()
-	b, err := bus.Open(limit, bus.Config{URL: f.natsURL, AckWait: f.AckWait})
+	b, err := bus.Open(limit, bus.Config{Flags: bus.Flags{URL: f.natsURL}, AckWait: f.AckWait})
 	if err != nil {
 		return fmt.Errorf("look at the state: %w", err)
 	}

@@ -112,8 +112,15 @@ func newHouse(t *testing.T, change func(*Config)) *house {
 		authority: &authority{ended: map[string]bool{}}, reviewers: &reviewers{},
 	}
 	cfg := Config{
-		JobTTL: time.Hour, FileTTL: time.Hour, AttachmentBytes: 1 << 10, AttachmentsPerCall: 2,
-		ClientJobs: 100, ClientBulkJobs: 100, Compression: ehi.Identity,
+		Flags: Flags{
+			JobTTL:             time.Hour,
+			AttachmentBytes:    1 << 10,
+			AttachmentsPerCall: 2,
+			ClientJobs:         100,
+			ClientBulkJobs:     100,
+			Compression:        ehi.Identity,
+		},
+		FileTTL: time.Hour,
 	}
 	if change != nil {
 		change(&cfg)

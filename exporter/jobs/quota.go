@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/settings"
 	"ehi-server/shared/subject"
 	"ehi-server/shared/telemetry"
 )
@@ -16,17 +17,31 @@ import (
 // clients together may use for one patient. Kick-offs and exports are counted in time windows,
 // for all processes together. Stored bytes are the sum of the sizes in the jobs' records.
 
-// Quotas are what one client, and all clients for one patient, may have; 0 sets no limit.
+// Quotas are what one client, and all clients for one patient, may have. 0 sets no limit, and -1,
+// which Resolved replaces, the limit of the server's mode. The tags are flags.
 type Quotas struct {
 	// Window is for how long kick-offs and exports are counted together.
-	Window time.Duration
+	Window time.Duration `name:"quota-window" help:"For how long the kick-offs and exports are counted together of --client-kickoffs and the like." default:"1h" env:"EHI_QUOTA_WINDOW" range:"0s..8760h"`
 	// ClientKickOffs and PatientKickOffs are kick-offs that are accepted within the window.
-	ClientKickOffs, PatientKickOffs int
+	ClientKickOffs  int `name:"client-kickoffs" help:"Kick-offs of one client that are accepted in --quota-window; further ones are answered 429. 0 sets no limit; -1: 10000 in production mode, none in the sandbox." default:"-1" env:"EHI_CLIENT_KICKOFFS" range:"-1.."`
+	PatientKickOffs int `name:"patient-kickoffs" help:"Kick-offs for one patient, of all clients together, in the same way; -1: 200 in production mode, none in the sandbox." default:"-1" env:"EHI_PATIENT_KICKOFFS" range:"-1.."`
 	// ClientExports and PatientExports are exports that are begun within the window: at the
 	// kick-off, or once the patient has sent the form.
-	ClientExports, PatientExports int
+	ClientExports  int `name:"client-exports" help:"Exports of one client that begin in --quota-window, at the kick-off or when the form is sent; further ones are answered 429. 0 sets no limit; -1: 10000 in production mode, none in the sandbox." default:"-1" env:"EHI_CLIENT_EXPORTS" range:"-1.."`
+	PatientExports int `name:"patient-exports" help:"Exports for one patient, of all clients together, in the same way; -1: 100 in production mode, none in the sandbox." default:"-1" env:"EHI_PATIENT_EXPORTS" range:"-1.."`
 	// ClientBytes and PatientBytes are bytes of exports that are stored.
-	ClientBytes, PatientBytes int64
+	ClientBytes  int64 `name:"client-bytes" help:"Bytes that may be stored of one client's exports; while there are as many, its kick-offs are answered 429. Each export that is under way counts with the size of its records. 0 sets no limit." default:"0" env:"EHI_CLIENT_BYTES" range:"0.."`
+	PatientBytes int64 `name:"patient-bytes" help:"Bytes that may be stored of the exports for one patient, of all clients together, in the same way; -1: 10 GiB in production mode, none in the sandbox." default:"-1" env:"EHI_PATIENT_BYTES" range:"-1.."`
+}
+
+// Resolved returns the quotas of a sandbox, which has none by default, or of a production server.
+func (q Quotas) Resolved(sandbox bool) Quotas {
+	q.ClientKickOffs = settings.ByMode(q.ClientKickOffs, 10_000, sandbox)
+	q.PatientKickOffs = settings.ByMode(q.PatientKickOffs, 200, sandbox)
+	q.ClientExports = settings.ByMode(q.ClientExports, 10_000, sandbox)
+	q.PatientExports = settings.ByMode(q.PatientExports, 100, sandbox)
+	q.PatientBytes = settings.ByMode(q.PatientBytes, 10<<30, sandbox)
+	return q
 }
 
 // quotaRecords are the records that count successes: quota.<quota>.<digest of the holder>.

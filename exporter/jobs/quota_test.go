@@ -14,12 +14,16 @@ import (
 // twoProcesses returns two connections to one NATS.
 func twoProcesses(t *testing.T) (one, other *bus.Bus) {
 	t.Helper()
-	one, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
+	one, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: t.TempDir(),
+		Flags:    bus.Flags{Listen: "127.0.0.1:0"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(one.Close)
-	if other, err = bus.Open(t.Context(), bus.Config{URL: one.ClientURL()}); err != nil {
+	if other, err = bus.Open(t.Context(),
+		bus.Config{Flags: bus.Flags{URL: one.ClientURL()}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(other.Close)

@@ -27,33 +27,40 @@ import (
 	"ehi-server/shared/tracing"
 )
 
-// Config is what an operator decides about exports.
+// Flags are what an operator decides about exports.
+type Flags struct {
+	// FourEyes asks for the approval of two administrators before files are released.
+	FourEyes bool `name:"four-eyes" help:"Ask for the approval of two administrators before files are released." env:"EHI_FOUR_EYES"`
+	// JobTTL is how long a job may take until it is approved (EHI-17).
+	JobTTL time.Duration `name:"job-ttl" help:"How long a job may take until it is approved." default:"168h" env:"EHI_JOB_TTL" range:"1s..87600h"`
+	// ClientJobs and ClientBulkJobs limit how many exports of patients and of populations a
+	// client may have running (BULK-4).
+	ClientJobs     int `name:"client-jobs" help:"Exports of patients that one client may have running; further kick-offs are answered 429." default:"50000" env:"EHI_CLIENT_JOBS" range:"1.."`
+	ClientBulkJobs int `name:"client-bulk-jobs" help:"Exports of populations that one client may have running; further kick-offs are answered 429." default:"20" env:"EHI_CLIENT_BULK_JOBS" range:"1.."`
+	// MinFreeBytes is the space on the exports' disk below which kick-offs are refused.
+	MinFreeBytes int64 `name:"min-free-bytes" help:"Space on the disk of the exports, in bytes, below which kick-offs are answered 503 and the server is not ready." default:"268435456" env:"EHI_MIN_FREE_BYTES" range:"0.."`
+	// MaxExportBytes is how much may be stored of exports before kick-offs are refused; 0 sets
+	// no limit.
+	MaxExportBytes int64 `name:"max-export-bytes" help:"Bytes that may be stored of exports; while there are as many, kick-offs are answered 503. 0 sets no limit." default:"0" env:"EHI_MAX_EXPORT_BYTES" range:"0.."`
+	// Compression is how the files of exports are stored whose kick-off does not say.
+	Compression ehi.Compression `name:"compression" help:"How export files are stored where a kick-off's _compression does not say: identity, gzip or zstd." enum:"identity,gzip,zstd" default:"identity" env:"EHI_COMPRESSION"`
+	// AttachmentBytes limits one attachment, AttachmentsPerCall the attachments of one upload
+	// (EHI-11).
+	AttachmentBytes    int64 `name:"attachment-bytes" help:"Largest attachment, in bytes." default:"10000000" env:"EHI_ATTACHMENT_BYTES" range:"1..1073741824"`
+	AttachmentsPerCall int   `name:"attachments-per-call" help:"Most attachments of one upload." default:"10" env:"EHI_ATTACHMENTS_PER_CALL" range:"1..1000"`
+}
+
+// Config configures a Service.
 type Config struct {
+	Flags
+	// Quotas limit what clients have, and what is done for patients.
+	Quotas Quotas
 	// Sandbox lets every client skip the form and the review.
 	Sandbox bool
 	// Open is whether everybody is let in without a token.
 	Open bool
-	// FourEyes asks for the approval of two administrators before files are released.
-	FourEyes bool
-	// JobTTL is how long a job may take until it is approved; FileTTL how long approved files
-	// are kept (EHI-17).
-	JobTTL, FileTTL time.Duration
-	// ClientJobs and ClientBulkJobs limit how many exports of patients and of populations a
-	// client may have running (BULK-4).
-	ClientJobs, ClientBulkJobs int
-	// MinFreeBytes is the space on the exports' disk below which kick-offs are refused.
-	MinFreeBytes int64
-	// MaxExportBytes is how much may be stored of exports before kick-offs are refused; 0 sets
-	// no limit.
-	MaxExportBytes int64
-	// Quotas bound what clients have, and what is done for patients.
-	Quotas Quotas
-	// Compression is how the files of exports are stored whose kick-off does not say.
-	Compression ehi.Compression
-	// AttachmentBytes limits one attachment, AttachmentsPerCall the attachments of one upload
-	// (EHI-11).
-	AttachmentBytes    int64
-	AttachmentsPerCall int
+	// FileTTL is how long approved files are kept (EHI-17, ehi.Limits).
+	FileTTL time.Duration
 }
 
 // Source is what this package needs of the records (source.Source).
@@ -152,6 +159,7 @@ type Service struct {
 
 // New creates a service. Close ends its background work.
 func New(c Config, d Deps) (*Service, error) {
+	c.Quotas = c.Quotas.Resolved(c.Sandbox)
 	s := &Service{Config: c, Deps: d, tally: kv.Tally{Bucket: d.Bus.Auth, Now: now}}
 	var err error
 	if s.recalls, err = newRecalls(d.Remove, d.Files); err != nil {

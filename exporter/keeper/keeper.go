@@ -15,21 +15,26 @@ import (
 	"ehi-server/shared/tracing"
 )
 
+// Flags are the settings of a Keeper.
+type Flags struct {
+	// Every is the pause between two rounds. Default 10 s.
+	Every time.Duration `name:"keeper-every" help:"Pause between two rounds of the janitor and the reconciler." default:"10s" env:"EHI_KEEPER_EVERY" range:"10ms..1h"`
+	// Grace is how long the keeper keeps files without a record, and everything that has expired
+	// only because the clock has leapt ahead. Files that a record proves to be garbage are
+	// removed immediately. With 0 there is no delay.
+	Grace time.Duration `name:"orphan-grace" help:"How long a file is kept that no record names, before it is removed: records that were lost can be given back so long." default:"24h" env:"EHI_ORPHAN_GRACE" range:"0s..8760h"`
+}
+
 // Keeper cleans up expired jobs, files that no record names, and lost commands. Any number of
 // processes may run one: repeating its work does no harm.
 type Keeper struct {
 	Bus   *bus.Bus
 	Files KeeperFiles
 	Log   *slog.Logger
-	// Every is the pause between two rounds. Default 10 s.
-	Every time.Duration
+	Flags
 	// Lost is how long a job may be requested without a command before the command counts as
 	// lost. Default 5 s.
 	Lost time.Duration
-	// Grace is how long the keeper keeps files without a record, and everything that has expired
-	// only because the clock has leapt ahead. Files that a record proves to be garbage are
-	// removed immediately. With 0 there is no delay.
-	Grace time.Duration
 	// Also, if not nil, runs in each round in addition to the keeper's own work. Its errors
 	// count as errors of the round.
 	Also func(context.Context) error

@@ -28,7 +28,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // hub starts a NATS that several processes join.
 func hub(t *testing.T) (url string) {
 	t.Helper()
-	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
+	b, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: t.TempDir(),
+		Flags:    bus.Flags{Listen: "127.0.0.1:0"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,8 +43,8 @@ func hub(t *testing.T) (url string) {
 func made(t *testing.T, seed string) source.Source {
 	t.Helper()
 	s, err := kinds.Open(kinds.Config{
-		Spec: "synthetic:patients=2,seed=" + seed,
-		Data: t.TempDir(),
+		Flags: kinds.Flags{Spec: "synthetic:patients=2,seed=" + seed},
+		Data:  t.TempDir(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +60,7 @@ func made(t *testing.T, seed string) source.Source {
 // parts returns the parts of a process.
 func parts(t *testing.T, url, folder string, s source.Source) pairing.Parts {
 	t.Helper()
-	b, err := bus.Open(t.Context(), bus.Config{URL: url})
+	b, err := bus.Open(t.Context(), bus.Config{Flags: bus.Flags{URL: url}})
 	if err != nil {
 		t.Fatal(err)
 	}

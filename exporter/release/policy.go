@@ -38,6 +38,15 @@ func NewRules(sensitive *Table) *Rules {
 // make the same decisions.
 func (r *Rules) Digest() string { return r.digest }
 
+// Flags are the settings of the release rules.
+type Flags struct {
+	// Table is a file with the table of sensitive codes. "": the built-in table.
+	Table string `name:"sensitive-table" help:"CSV of sensitive codes (system,code,authorization) in place of the shipped one." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
+}
+
+// Rules returns the rules with the table that the flags name.
+func (f Flags) Rules() (*Rules, error) { return RulesFromFile(f.Table) }
+
 // RulesFromFile returns the rules with the table of sensitive codes in a file. For "" it uses
 // the built-in table.
 func RulesFromFile(path string) (*Rules, error) {

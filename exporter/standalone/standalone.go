@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -30,20 +29,17 @@ import (
 
 // Command is the command line. kong fills it from flags and EHI_* variables.
 type Command struct {
-	NATS           string         `help:"URL of the server's NATS; of a cluster: those of its servers, with commas between them." name:"nats" required:"" env:"EHI_NATS" form:"nats"`
-	NATSWait       time.Duration  `help:"How long to wait at the start for a NATS that is away." name:"nats-wait" default:"1m" env:"EHI_NATS_WAIT" range:"0s..1h"`
-	NATSAccess     bus.Access     `embed:"" prefix:"nats-"`
-	Data           string         `help:"Folder with a record store (records) of this process's own." default:"./data" env:"EHI_DATA" form:"name"`
-	Source         string         `help:"As the server's." default:"records" env:"EHI_SOURCE" form:"source"`
-	Exports        string         `help:"Exports folder, shared with the server. Default: exports in --data." env:"EHI_EXPORTS" form:"text"`
-	Workers        int            `help:"Exports of patients that run at once." default:"4" env:"EHI_WORKERS" range:"0..1000"`
-	BulkWorkers    int            `help:"Tasks of population exports that run at once; 0: one for every two processors." default:"0" env:"EHI_BULK_WORKERS" range:"0..1000"`
-	Drain          time.Duration  `help:"As the server's." default:"20s" env:"EHI_DRAIN" range:"0s..1h"`
-	SensitiveTable string         `help:"As the server's." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
-	MetricsAddr    string         `help:"Address to serve /metrics, /healthz and /readyz on. Default: none." env:"EHI_METRICS_ADDR" form:"address"`
-	Trace          tracing.Config `embed:"" prefix:"trace-"`
-	LogFormat      string         `help:"text or json." enum:"text,json" default:"text" env:"EHI_LOG_FORMAT"`
-	LogLevel       slog.Level     `help:"debug, info, warn or error." default:"info" env:"EHI_LOG_LEVEL"`
+	NATS string `name:"nats" help:"URL of the server's NATS; of a cluster: those of its servers, with commas between them." required:"" env:"EHI_NATS" form:"nats"`
+	bus.Dial
+	Data        string         `help:"Folder with a record store (records) of this process's own." default:"./data" env:"EHI_DATA" form:"name"`
+	Source      kinds.Flags    `embed:""`
+	Exports     string         `help:"Exports folder, shared with the server. Default: exports in --data." env:"EHI_EXPORTS" form:"text"`
+	Worker      worker.Flags   `embed:""`
+	Release     release.Flags  `embed:""`
+	MetricsAddr string         `help:"Address to serve /metrics, /healthz and /readyz on. Default: none." env:"EHI_METRICS_ADDR" form:"address"`
+	Trace       tracing.Config `embed:"" prefix:"trace-"`
+	LogFormat   string         `help:"text or json." enum:"text,json" default:"text" env:"EHI_LOG_FORMAT"`
+	LogLevel    slog.Level     `help:"debug, info, warn or error." default:"info" env:"EHI_LOG_LEVEL"`
 }
 
 // Run runs the worker until ctx ends.
@@ -55,11 +51,11 @@ func (c *Command) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	rules, err := release.RulesFromFile(c.SensitiveTable)
+	rules, err := c.Release.Rules()
 	if err != nil {
 		return err
 	}
-	records, err := kinds.Open(kinds.Config{Spec: c.Source, Data: c.Data, Log: log})
+	records, err := kinds.Open(kinds.Config{Flags: c.Source, Data: c.Data, Log: log})
 	if err != nil {
 		return err
 	}
@@ -74,12 +70,9 @@ func (c *Command) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, held.Close()) }()
 	b, err := bus.Open(ctx, bus.Config{
-		URL:      c.NATS,
-		Replicas: bus.KeepReplicas,
-		Join:     true,
-		Access:   c.NATSAccess,
-		Wait:     c.NATSWait,
-		Log:      log,
+		Flags: bus.Flags{URL: c.NATS, Replicas: bus.KeepReplicas, Dial: c.Dial},
+		Join:  true,
+		Log:   log,
 	})
 	if err != nil {
 		return fmt.Errorf("join the server: %w", err)
@@ -107,7 +100,7 @@ func (c *Command) Run(ctx context.Context) (err error) {
 		}
 		defer func() { err = errors.Join(err, stop()) }()
 	}
-	log.Info("working", "nats", link.Servers(c.NATS), "workers", c.Workers)
+	log.Info("working", "nats", link.Servers(c.NATS), "workers", c.Worker.Workers)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return member.Run(ctx) })
 	group.Go(func() error {
@@ -120,7 +113,7 @@ func (c *Command) Run(ctx context.Context) (err error) {
 			Tracer:     tracer,
 			Name:       worker.Name(),
 			Membership: member,
-			Workers:    c.Workers, BulkWorkers: c.BulkWorkers, Drain: c.Drain,
+			Flags:      c.Worker,
 		}).Run(ctx)
 	})
 	return group.Wait()

@@ -34,7 +34,7 @@ import (
 func TestACommitWhoseAnswerGotLostStands(t *testing.T) {
 	server, err := bus.Open(t.Context(), bus.Config{
 		StoreDir: t.TempDir(),
-		Listen:   "127.0.0.1:0",
+		Flags:    bus.Flags{Listen: "127.0.0.1:0"},
 		AckWait:  300 * time.Millisecond,
 	})
 	if err != nil {
@@ -45,7 +45,7 @@ func TestACommitWhoseAnswerGotLostStands(t *testing.T) {
 	h := newHouse(t)
 	h.bus, h.keeper.Bus = server, server
 	worker, err := bus.Open(t.Context(), bus.Config{
-		URL:     "nats://" + p.addr,
+		Flags:   bus.Flags{URL: "nats://" + p.addr},
 		AckWait: 300 * time.Millisecond,
 	})
 	if err != nil {
@@ -376,7 +376,7 @@ func TestTheReconcilerMakesUpForAPurgedStream(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			b, err := bus.Open(t.Context(), bus.Config{
 				StoreDir: t.TempDir(),
-				Listen:   "127.0.0.1:0",
+				Flags:    bus.Flags{Listen: "127.0.0.1:0"},
 				AckWait:  300 * time.Millisecond,
 			})
 			if err != nil {

@@ -24,8 +24,21 @@ import (
 	"ehi-server/shared/tracing"
 )
 
+// Flags are the settings of a Pool.
+type Flags struct {
+	// Workers is how many exports of single patients run at once. Default 4.
+	Workers int `help:"Exports of patients that run at once in this process; 0 makes it an API only." default:"4" env:"EHI_WORKERS" range:"0..1000"`
+	// BulkWorkers is how many tasks of population exports run at once. Default: one for every two
+	// processors, since the actors of one keep two busy.
+	BulkWorkers int `help:"Tasks of population exports that run at once in this process; 0: one for every two processors." default:"0" env:"EHI_BULK_WORKERS" range:"0..1000"`
+	// Drain is how long exports that run when the pool is stopped may go on. 0: they are handed
+	// back at once.
+	Drain time.Duration `help:"How long running exports may go on when the process is stopped, before they are handed back." default:"20s" env:"EHI_DRAIN" range:"0s..1h"`
+}
+
 // Config sets up a Pool.
 type Config struct {
+	Flags
 	Bus    *bus.Bus
 	Source source.Source
 	Files  PoolFiles
@@ -35,19 +48,11 @@ type Config struct {
 	Tracer *tracing.Tracer
 	// Name tells this process's workers from others' in task records and logs.
 	Name string
-	// Workers is how many exports of single patients run at once. Default 4.
-	Workers int
-	// BulkWorkers is how many tasks of population exports run at once. Default: one for every
-	// two processors, since the actors of one keep two busy.
-	BulkWorkers int
 	// Membership says whether these workers belong to the server, and within which limits they
 	// work.
 	Membership Membership
 	// RetryAfter is the pause before a failed attempt is made again. Default 1 s.
 	RetryAfter time.Duration
-	// Drain is how long exports that run when the pool is stopped may go on. 0: they are handed
-	// back at once.
-	Drain time.Duration
 }
 
 // PoolFiles is where exports are written (files.Store).

@@ -126,9 +126,8 @@ func (h *house) workAndDrain(s source.Source, name string, drain time.Duration) 
 		Rules:      rules,
 		Log:        h.log,
 		Name:       name,
-		Workers:    2,
+		Flags:      worker.Flags{Workers: 2, Drain: drain},
 		RetryAfter: 10 * time.Millisecond,
-		Drain:      drain,
 		Membership: member,
 	})
 	go func() {
@@ -557,7 +556,12 @@ func TestAStartByAClockThatIsAheadExpiresNothing(t *testing.T) {
 			}
 			book := &logtest.Book{}
 			log := slog.New(slog.NewTextHandler(book, nil))
-			again := &keeper.Keeper{Bus: h.bus, Files: h.files, Log: log, Grace: time.Hour}
+			again := &keeper.Keeper{
+				Bus:   h.bus,
+				Files: h.files,
+				Log:   log,
+				Flags: keeper.Flags{Grace: time.Hour},
+			}
 			h.rounds(again, func() time.Time { return time.Now().Add(40 * 24 * time.Hour) }, 2)
 			h.await("kept", ehi.Retrieved)
 			if len(h.stored("kept")) == 0 {

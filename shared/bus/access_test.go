@@ -18,8 +18,10 @@ import (
 func TestTheEmbeddedNATSAsksForItsPassword(t *testing.T) {
 	b, err := bus.Open(t.Context(), bus.Config{
 		StoreDir: t.TempDir(),
-		Listen:   "127.0.0.1:0",
-		Access:   bus.Access{Password: "right"},
+		Flags: bus.Flags{
+			Listen: "127.0.0.1:0",
+			Dial:   bus.Dial{Access: bus.Access{Password: "right"}},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -28,9 +30,10 @@ func TestTheEmbeddedNATSAsksForItsPassword(t *testing.T) {
 	for _, password := range []string{"", "wrong"} {
 		began := time.Now()
 		other, err := bus.Open(t.Context(), bus.Config{
-			URL:    b.ClientURL(),
-			Wait:   time.Minute,
-			Access: bus.Access{Password: password},
+			Flags: bus.Flags{
+				URL:  b.ClientURL(),
+				Dial: bus.Dial{Wait: time.Minute, Access: bus.Access{Password: password}},
+			},
 		})
 		if !errors.Is(err, nats.ErrAuthorization) || time.Since(began) > 10*time.Second {
 			t.Errorf("%q: %v after %v", password, err, time.Since(began))
@@ -40,8 +43,7 @@ func TestTheEmbeddedNATSAsksForItsPassword(t *testing.T) {
 		}
 	}
 	other, err := bus.Open(t.Context(), bus.Config{
-		URL:    b.ClientURL(),
-		Access: bus.Access{Password: "right"},
+		Flags: bus.Flags{URL: b.ClientURL(), Dial: bus.Dial{Access: bus.Access{Password: "right"}}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +57,10 @@ func TestTheEmbeddedNATSAsksForItsPassword(t *testing.T) {
 // Without a password the embedded NATS listens to this machine only.
 func TestTheEmbeddedNATSIsNotOpenToOtherMachines(t *testing.T) {
 	for _, listen := range []string{"0.0.0.0:0", ":0", "[::]:0"} {
-		b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: listen})
+		b, err := bus.Open(t.Context(), bus.Config{
+			StoreDir: t.TempDir(),
+			Flags:    bus.Flags{Listen: listen},
+		})
 		if !errors.Is(err, bus.ErrOpen) {
 			t.Errorf("%s: %v", listen, err)
 		}
@@ -94,15 +99,20 @@ func TestAnExternalNATSIsJoinedOverTLS(t *testing.T) {
 		t.Fatal("NATS is not ready")
 	}
 	b, err := bus.Open(t.Context(), bus.Config{
-		URL:    external.ClientURL(),
-		Access: bus.Access{Password: "right", CA: cert},
+		Flags: bus.Flags{
+			URL:  external.ClientURL(),
+			Dial: bus.Dial{Access: bus.Access{Password: "right", CA: cert}},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.Close()
 	if b, err := bus.Open(t.Context(),
-		bus.Config{URL: external.ClientURL(), Access: bus.Access{Password: "right"}}); err == nil {
+		bus.Config{Flags: bus.Flags{
+			URL:  external.ClientURL(),
+			Dial: bus.Dial{Access: bus.Access{Password: "right"}},
+		}}); err == nil {
 		b.Close()
 		t.Error("a certificate that nobody vouches for is believed")
 	}

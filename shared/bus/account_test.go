@@ -45,8 +45,10 @@ func TestAccountsThatAllowTooLittleAreNamed(t *testing.T) {
 		// of the minute that an absent NATS is waited for
 		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
 		b, err := Open(ctx, Config{
-			URL:  strings.Replace(s.ClientURL(), "//", "//u:p@", 1),
-			Wait: time.Minute,
+			Flags: Flags{
+				URL:  strings.Replace(s.ClientURL(), "//", "//u:p@", 1),
+				Dial: Dial{Wait: time.Minute},
+			},
 		})
 		stop()
 		if err == nil {
@@ -96,7 +98,7 @@ func TestANATSThatDoesNotServeIsNamed(t *testing.T) {
 		strings.Replace(with.WebsocketURL(), "ws://", "nats://u:secret@", 1): "--nats",
 	} {
 		began := time.Now()
-		b, err := Open(t.Context(), Config{URL: url})
+		b, err := Open(t.Context(), Config{Flags: Flags{URL: url}})
 		if err == nil {
 			b.Close()
 			t.Errorf("%s is taken", url)
@@ -115,7 +117,7 @@ func TestANATSThatDoesNotServeIsNamed(t *testing.T) {
 			t.Errorf("%s: said after %v", url, took)
 		}
 	}
-	b, err := Open(t.Context(), Config{URL: with.WebsocketURL()})
+	b, err := Open(t.Context(), Config{Flags: Flags{URL: with.WebsocketURL()}})
 	if err != nil {
 		t.Fatalf("over WebSocket: %v", err)
 	}

@@ -20,44 +20,54 @@ import (
 	"ehi-server/shared/link"
 )
 
-// Config configures a Bus.
-type Config struct {
+// Flags are the settings of a server's connection to NATS, and of the NATS that it embeds.
+type Flags struct {
 	// URL is the address of an external NATS with JetStream, or comma-separated addresses of one
 	// cluster. Empty: the process embeds a server.
-	URL string
+	URL string `name:"nats" help:"URL of an external NATS with JetStream; of a cluster: those of its servers, with commas between them. Default: embedded." env:"EHI_NATS" form:"nats"`
+	Dial
 	// Replicas is the number of replicas of each stream and bucket on an external NATS. 0 means
 	// three in a cluster and one otherwise, and never reduces existing replicas. KeepReplicas
 	// leaves them unchanged.
-	Replicas int
-	// Access holds the credentials for NATS, or those that the embedded server requires.
-	Access Access
-	// Wait is how long Open waits for an external NATS that is unreachable. Default 0: Open
-	// fails immediately.
-	Wait time.Duration
-	// StoreDir is the folder of the embedded server's streams.
-	StoreDir string
+	Replicas int `name:"nats-replicas" help:"Copies that an external NATS keeps of each stream and bucket; 0: 3 where it is a cluster (of three servers or more), else 1. Those that there are already are raised to it; 0 never lowers them." default:"0" env:"EHI_NATS_REPLICAS" range:"0..5"`
 	// Listen is the address (host:port) of the embedded server for stand-alone exporters. Empty:
 	// the server accepts no connections from other processes.
-	Listen string
-	// AckWait is how long a command may go without a heartbeat before another worker receives
-	// it. Default 2.5 s.
-	AckWait time.Duration
+	Listen string `name:"nats-listen" help:"Address at which the embedded NATS takes stand-alone exporters." env:"EHI_NATS_LISTEN" form:"address"`
 	// MaxQueue is how many commands may wait in a lane before kick-offs are rejected. Default
 	// 100,000.
-	MaxQueue int64
+	MaxQueue int64 `help:"Exports that may wait; further kick-offs are answered 503." default:"100000" env:"EHI_MAX_QUEUE" range:"1.."`
 	// Durability is which failures the embedded server's records survive. Default Fast.
-	Durability Durability
+	Durability Durability `help:"fast or safe: whether what was answered survives the death of every process, or a power loss too." enum:"fast,safe" default:"fast" env:"EHI_DURABILITY"`
 	// SyncEvery is how often the embedded server syncs its records to disk if Durability is
 	// Fast. Default 2 s.
-	SyncEvery time.Duration
+	SyncEvery time.Duration `help:"How often the embedded NATS syncs its records to the disk where --durability is fast." default:"2s" env:"EHI_SYNC_EVERY" range:"10ms..10m"`
+	// AcceptLoss accepts files and a state that do not belong together, see ErrStranger and
+	// ErrLost.
+	AcceptLoss bool `help:"Start although files and state do not belong together, or a part of the state is lost: once, after what can be given back was given back." env:"EHI_ACCEPT_LOSS"`
+}
+
+// Dial is how a process reaches a NATS outside of itself.
+type Dial struct {
+	// Wait is how long Open waits for an external NATS that is unreachable. Default 0: Open
+	// fails immediately.
+	Wait time.Duration `name:"nats-wait" help:"How long to wait at the start for an external NATS that is away." default:"1m" env:"EHI_NATS_WAIT" range:"0s..1h"`
+	// Access holds the credentials for NATS, or those that the embedded server requires.
+	Access Access `embed:"" prefix:"nats-"`
+}
+
+// Config configures a Bus.
+type Config struct {
+	Flags
+	// StoreDir is the folder of the embedded server's streams.
+	StoreDir string
+	// AckWait is how long a command may go without a heartbeat before another worker receives
+	// it (ehi.Limits). Default 2.5 s.
+	AckWait time.Duration
 	// Audit configures the audit trail; nil for a process that does not use it.
 	Audit *AuditConfig
 	// Files is the store of the exports that this state describes; nil for a process without
 	// access to it.
 	Files Identified
-	// AcceptLoss accepts files and a state that do not belong together, see ErrStranger and
-	// ErrLost.
-	AcceptLoss bool
 	// Tentative postpones the final step of AcceptLoss to Adopt, so that a start that fails
 	// after Open accepts nothing.
 	Tentative bool

@@ -121,12 +121,15 @@ func TestDeletedJobIsGoneAtOnceAndStaysGone(t *testing.T) {
 }
 
 func TestTwoProcessesSeeEachOthersChanges(t *testing.T) {
-	a, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
+	a, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: t.TempDir(),
+		Flags:    bus.Flags{Listen: "127.0.0.1:0"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(a.Close)
-	b, err := bus.Open(t.Context(), bus.Config{URL: a.ClientURL()})
+	b, err := bus.Open(t.Context(), bus.Config{Flags: bus.Flags{URL: a.ClientURL()}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +295,7 @@ func TestADeletedLaneIsMended(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			b, err := bus.Open(t.Context(), bus.Config{
 				StoreDir: t.TempDir(),
-				Listen:   "127.0.0.1:0",
+				Flags:    bus.Flags{Listen: "127.0.0.1:0"},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -327,12 +330,15 @@ func TestADeletedLaneIsMended(t *testing.T) {
 // deletions included.
 func TestAfterAReconnectTheCopyIsBroughtUpToDate(t *testing.T) {
 	dir := t.TempDir()
-	server, err := bus.Open(t.Context(), bus.Config{StoreDir: dir, Listen: "127.0.0.1:0"})
+	server, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: dir,
+		Flags:    bus.Flags{Listen: "127.0.0.1:0"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr := strings.TrimPrefix(server.ClientURL(), "nats://")
-	other, err := bus.Open(t.Context(), bus.Config{URL: server.ClientURL()})
+	other, err := bus.Open(t.Context(), bus.Config{Flags: bus.Flags{URL: server.ClientURL()}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,7 +399,7 @@ func TestAfterAReconnectTheCopyIsBroughtUpToDate(t *testing.T) {
 	}
 	alone.Close()
 
-	server, err = bus.Open(t.Context(), bus.Config{StoreDir: dir, Listen: addr})
+	server, err = bus.Open(t.Context(), bus.Config{StoreDir: dir, Flags: bus.Flags{Listen: addr}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -408,13 +414,16 @@ func TestAfterAReconnectTheCopyIsBroughtUpToDate(t *testing.T) {
 // A process that is started before its NATS waits for it, as long as it is told to.
 func TestOpenWaitsForNATS(t *testing.T) {
 	dir := t.TempDir()
-	first, err := bus.Open(t.Context(), bus.Config{StoreDir: dir, Listen: "127.0.0.1:0"})
+	first, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: dir,
+		Flags:    bus.Flags{Listen: "127.0.0.1:0"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	url := first.ClientURL()
 	first.Close()
-	if _, err := bus.Open(t.Context(), bus.Config{URL: url}); !bus.IsAway(err) {
+	if _, err := bus.Open(t.Context(), bus.Config{Flags: bus.Flags{URL: url}}); !bus.IsAway(err) {
 		t.Fatalf("without a wait: %v", err)
 	}
 	type opened struct {
@@ -423,12 +432,14 @@ func TestOpenWaitsForNATS(t *testing.T) {
 	}
 	waiting := make(chan opened)
 	go func() {
-		b, err := bus.Open(t.Context(), bus.Config{URL: url, Wait: 20 * time.Second})
+		b, err := bus.Open(t.Context(), bus.Config{
+			Flags: bus.Flags{URL: url, Dial: bus.Dial{Wait: 20 * time.Second}},
+		})
 		waiting <- opened{b, err}
 	}()
 	second, err := bus.Open(t.Context(), bus.Config{
 		StoreDir: dir,
-		Listen:   strings.TrimPrefix(url, "nats://"),
+		Flags:    bus.Flags{Listen: strings.TrimPrefix(url, "nats://")},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -115,10 +115,8 @@ func TestAClusterKeepsCopiesOfEverything(t *testing.T) {
 	join := func(replicas int) *bus.Bus {
 		t.Helper()
 		b, err := bus.Open(t.Context(), bus.Config{
-			URL:      urls,
-			Replicas: replicas,
-			Wait:     time.Minute,
-			Audit:    &bus.AuditConfig{},
+			Flags: bus.Flags{URL: urls, Replicas: replicas, Dial: bus.Dial{Wait: time.Minute}},
+			Audit: &bus.AuditConfig{},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -227,8 +225,7 @@ func whole(t *testing.T, urls string) {
 func TestALaneWhoseConsumerIsLostGoesOn(t *testing.T) {
 	urls, servers := cluster(t)
 	b, err := bus.Open(t.Context(), bus.Config{
-		URL:   urls,
-		Wait:  time.Minute,
+		Flags: bus.Flags{URL: urls, Dial: bus.Dial{Wait: time.Minute}},
 		Audit: &bus.AuditConfig{},
 	})
 	if err != nil {
@@ -292,15 +289,19 @@ func workersAreCopied(ctx context.Context, js jetstream.JetStream, stream string
 // More copies than there can be are refused, by the reason.
 func TestCopiesThatCannotBeKeptAreRefused(t *testing.T) {
 	if _, err := bus.Open(t.Context(),
-		bus.Config{StoreDir: t.TempDir(), Replicas: 3}); !errors.Is(err, bus.ErrOneServer) {
+		bus.Config{StoreDir: t.TempDir(), Flags: bus.Flags{Replicas: 3}}); !errors.Is(err,
+		bus.ErrOneServer) {
 		t.Errorf("embedded: %v", err)
 	}
-	one, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
+	one, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: t.TempDir(),
+		Flags:    bus.Flags{Listen: "127.0.0.1:0"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer one.Close()
-	b, err := bus.Open(t.Context(), bus.Config{URL: one.ClientURL(), Replicas: 3})
+	b, err := bus.Open(t.Context(), bus.Config{Flags: bus.Flags{URL: one.ClientURL(), Replicas: 3}})
 	if err == nil {
 		b.Close()
 	}

@@ -98,7 +98,7 @@ func (p *permitting) jetStream() jetstream.JetStream {
 func serving(t *testing.T, p *permitting) *Bus {
 	t.Helper()
 	b, err := Open(t.Context(), Config{
-		URL:   p.url(),
+		Flags: Flags{URL: p.url()},
 		Audit: &AuditConfig{},
 		Log:   slog.New(slog.DiscardHandler),
 	})
@@ -314,7 +314,10 @@ func TestAStartTellsWhatIsDenied(t *testing.T) {
 	} {
 		p := serveWith(t, "jetstream: enabled", denied)
 		began := time.Now()
-		b, err := Open(t.Context(), Config{URL: p.url(), Wait: time.Minute, Audit: &AuditConfig{}})
+		b, err := Open(t.Context(), Config{
+			Flags: Flags{URL: p.url(), Dial: Dial{Wait: time.Minute}},
+			Audit: &AuditConfig{},
+		})
 		if err == nil {
 			b.Close()
 		}

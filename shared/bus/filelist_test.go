@@ -280,7 +280,13 @@ func TestADamagedListOfFilesIsSaid(t *testing.T) {
 func TestAnAcceptedLossIsSaidUntilTheServerHasStarted(t *testing.T) {
 	dir := filled(t)
 	damages[flipped](t, dir, kv.StreamOf(bucketAuth))
-	b := &Bus{cfg: Config{StoreDir: dir, AcceptLoss: true, Log: slog.New(slog.DiscardHandler)}}
+	b := &Bus{
+		cfg: Config{
+			StoreDir: dir,
+			Flags:    Flags{AcceptLoss: true},
+			Log:      slog.New(slog.DiscardHandler),
+		},
+	}
 	if err := b.checkFiles(t.Context()); err != nil { // and then it is killed
 		t.Fatal(err)
 	}

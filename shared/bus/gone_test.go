@@ -18,7 +18,8 @@ import (
 func TestAJobWhoseRecordIsGoneIsSaid(t *testing.T) {
 	o, log := newOutside(t), &logtest.Book{}
 	b, err := bus.Open(t.Context(), bus.Config{
-		URL: o.s.ClientURL(), Wait: 30 * time.Second, Log: slog.New(slog.NewTextHandler(log, nil)),
+		Flags: bus.Flags{URL: o.s.ClientURL(), Dial: bus.Dial{Wait: 30 * time.Second}},
+		Log:   slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)

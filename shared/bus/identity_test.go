@@ -26,7 +26,11 @@ func pair(t *testing.T, state, exports string, accept bool) (*bus.Bus, *local.St
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := bus.Open(t.Context(), bus.Config{StoreDir: state, Files: f, AcceptLoss: accept})
+	b, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: state,
+		Files:    f,
+		Flags:    bus.Flags{AcceptLoss: accept},
+	})
 	return b, f, err
 }
 
@@ -126,13 +130,19 @@ func TestADamagedIdentityIsNamed(t *testing.T) {
 
 // Processes that make a state together agree about its identity.
 func TestProcessesThatBeginTogetherAgree(t *testing.T) {
-	nats, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
+	nats, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: t.TempDir(),
+		Flags:    bus.Flags{Listen: "127.0.0.1:0"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(nats.Close)
 	through := func(fs *local.Store) error {
-		b, err := bus.Open(t.Context(), bus.Config{URL: nats.ClientURL(), Files: fs})
+		b, err := bus.Open(t.Context(), bus.Config{
+			Flags: bus.Flags{URL: nats.ClientURL()},
+			Files: fs,
+		})
 		if err == nil {
 			b.Close()
 		}
@@ -197,7 +207,10 @@ func TestALostBucketIsNoticed(t *testing.T) {
 // through changes a state behind the server's back.
 func through(t *testing.T, state string, f func(context.Context, jetstream.JetStream) error) {
 	t.Helper()
-	b, err := bus.Open(t.Context(), bus.Config{StoreDir: state, Listen: "127.0.0.1:0"})
+	b, err := bus.Open(t.Context(), bus.Config{
+		StoreDir: state,
+		Flags:    bus.Flags{Listen: "127.0.0.1:0"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,10 +259,10 @@ func TestWhatIsAcceptedIsFinalWhenItIsAdopted(t *testing.T) {
 			t.Fatal(err)
 		}
 		b, err := bus.Open(t.Context(), bus.Config{
-			StoreDir:   state,
-			Files:      f,
-			AcceptLoss: true,
-			Tentative:  true,
+			StoreDir:  state,
+			Files:     f,
+			Flags:     bus.Flags{AcceptLoss: true},
+			Tentative: true,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -77,10 +77,12 @@ func (o *outside) js() jetstream.JetStream {
 // open opens the state there for the files of a folder.
 func (o *outside) open(f *local.Store, accept bool) (*bus.Bus, error) {
 	return bus.Open(o.t.Context(), bus.Config{
-		URL:        o.s.ClientURL(),
-		Files:      f,
-		AcceptLoss: accept,
-		Wait:       30 * time.Second,
+		Flags: bus.Flags{
+			URL:        o.s.ClientURL(),
+			AcceptLoss: accept,
+			Dial:       bus.Dial{Wait: 30 * time.Second},
+		},
+		Files: f,
 	})
 }
 

@@ -16,7 +16,7 @@ func external(t *testing.T) (url string) {
 	t.Helper()
 	b, err := bus.Open(t.Context(), bus.Config{
 		StoreDir: t.TempDir(),
-		Listen:   "127.0.0.1:0",
+		Flags:    bus.Flags{Listen: "127.0.0.1:0"},
 		Audit:    &bus.AuditConfig{},
 	})
 	if err != nil {
@@ -59,9 +59,10 @@ func TestAnUnfinishedRestoreIsOpenedByNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	everybody := map[string]bus.Config{
-		"without files": {URL: url}, "with files": {URL: url, Files: store},
-		"with others":  {URL: url, Files: stranger},
-		"after a loss": {URL: url, Files: stranger, AcceptLoss: true},
+		"without files": {Flags: bus.Flags{URL: url}},
+		"with files":    {Flags: bus.Flags{URL: url}, Files: store},
+		"with others":   {Flags: bus.Flags{URL: url}, Files: stranger},
+		"after a loss":  {Flags: bus.Flags{URL: url, AcceptLoss: true}, Files: stranger},
 	}
 	refused := func(when string, who ...string) {
 		t.Helper()
@@ -75,13 +76,13 @@ func TestAnUnfinishedRestoreIsOpenedByNobody(t *testing.T) {
 			}
 		}
 	}
-	begun := opened(t, bus.Config{URL: url, Files: store, Restore: true})
+	begun := opened(t, bus.Config{Flags: bus.Flags{URL: url}, Files: store, Restore: true})
 	restore(t, begun, bus.AuthRecords, "account.admin.first")
 	restore(t, begun, bus.AuditRecords, "login.x")
 	begun.Close() // as by a kill
 	refused("begun", "without files", "with files", "with others", "after a loss")
 
-	again := opened(t, bus.Config{URL: url, Files: store, Restore: true})
+	again := opened(t, bus.Config{Flags: bus.Flags{URL: url}, Files: store, Restore: true})
 	restore(t, again, bus.AuthRecords, "account.admin.second")
 	if err := again.Restored(t.Context()); err != nil {
 		t.Fatal(err)
@@ -89,7 +90,7 @@ func TestAnUnfinishedRestoreIsOpenedByNobody(t *testing.T) {
 	again.Close()
 	refused("loaded", "without files", "with others", "after a loss")
 
-	whole := opened(t, bus.Config{URL: url, Files: store})
+	whole := opened(t, bus.Config{Flags: bus.Flags{URL: url}, Files: store})
 	defer whole.Close()
 	var keys []string
 	keep := func(e bus.Entry) error { keys = append(keys, e.Key); return nil }
@@ -101,7 +102,7 @@ func TestAnUnfinishedRestoreIsOpenedByNobody(t *testing.T) {
 	if len(keys) != 1 || keys[0] != "account.admin.second" {
 		t.Errorf("%q are there", keys)
 	}
-	opened(t, bus.Config{URL: url}).Close()
+	opened(t, bus.Config{Flags: bus.Flags{URL: url}}).Close()
 }
 
 // A backup is restored into a NATS that holds nothing at all.
@@ -112,11 +113,11 @@ func TestARestoreNeedsAnEmptyNATS(t *testing.T) {
 		bus.AuditRecords: "login.x",
 	} {
 		url := external(t)
-		b := opened(t, bus.Config{URL: url})
+		b := opened(t, bus.Config{Flags: bus.Flags{URL: url}})
 		restore(t, b, bucket, key)
 		b.Close()
 		b, err := bus.Open(t.Context(), bus.Config{
-			URL:     url,
+			Flags:   bus.Flags{URL: url},
 			Restore: true,
 			Audit:   &bus.AuditConfig{},
 		})
@@ -126,6 +127,6 @@ func TestARestoreNeedsAnEmptyNATS(t *testing.T) {
 		if !errors.Is(err, bus.ErrHolds) {
 			t.Errorf("%s: %v", bucket, err)
 		}
-		opened(t, bus.Config{URL: url}).Close() // it is as it was
+		opened(t, bus.Config{Flags: bus.Flags{URL: url}}).Close() // it is as it was
 	}
 }

@@ -44,6 +44,18 @@ func Refuse(problems []string) error {
 		strings.Join(problems, "\n  - "))
 }
 
+// ByMode returns the value of a limit whose default depends on the server's mode: with -1 there is
+// no limit (0) in a sandbox, where clients are expected to make mistakes.
+func ByMode[T int | int64](set, production T, sandbox bool) T {
+	switch {
+	case set >= 0:
+		return set
+	case sandbox:
+		return 0
+	}
+	return production
+}
+
 // Problems lists the problems of flag values. Each names the flag, its value unless that is
 // secret, and what is required.
 func Problems(flags []*kong.Flag, forms ...Forms) (out []string) {

@@ -21,26 +21,43 @@ import (
 // ImportMemory is the soft limit of the Go heap of a process that only imports, in bytes.
 const ImportMemory = 112 << 20
 
+// Flags choose the source.
+type Flags struct {
+	// Spec is "records", the record store in Config.Data, or "synthetic:" and the settings of
+	// synthetic.ParseConfig. Default "records".
+	Spec string `name:"source" help:"Where records come from: records (the store in --data), or synthetic:patients=1000000,seed=7,... which makes them up as they are read." default:"records" env:"EHI_SOURCE" form:"source"`
+}
+
+// StoreFlags are the settings of the record store.
+type StoreFlags struct {
+	// CacheBytes is the record store's, see dataset.Config.
+	CacheBytes int64 `help:"Memory for blocks of the record store, in bytes." default:"33554432" env:"EHI_CACHE_BYTES" range:"1048576..1099511627776"`
+}
+
+// Bases are the FHIR bases below which absolute references are local.
+type Bases struct {
+	// BaseURL is this server's origin, "" where that is not known.
+	BaseURL string `name:"base-url" help:"Origin that clients see, such as https://ehi.example.org. Default: the listener's address." env:"EHI_BASE_URL" form:"origin"`
+	// OwnBase are FHIR bases of the systems that the records came from.
+	OwnBase []string `help:"FHIR bases of the systems that the records came from, such as https://ehr.example.org/r4: absolute references to them in what is imported are local, like those to this server. May be repeated." placeholder:"URL" env:"EHI_OWN_BASE" form:"url"`
+}
+
 // Config says where records come from.
 type Config struct {
-	// Spec is "records", the record store in Data, or "synthetic:" and the settings of synthetic.ParseConfig. Default "records".
-	Spec string
+	Flags
+	StoreFlags
+	Bases
 	// Data is the data folder.
 	Data string
-	// CacheBytes, Bulk and Stuck are the record store's, see dataset.Config.
-	CacheBytes int64
-	Bulk       bool
-	Stuck      func(error)
+	// Bulk and Stuck are the record store's, see dataset.Config.
+	Bulk  bool
+	Stuck func(error)
 	// ReadOnly opens a record store that is there, and writes nothing to its disk.
 	ReadOnly bool
-	// Demo is for a process that fills a new record store with demo patients, see Unfilled. Any other that opens one to
-	// write to it takes that over.
+	// Demo is for a process that fills a new record store with demo patients, see Unfilled. A
+	// process without it that opens the store for writing makes it an ordinary store.
 	Demo bool
-	// BaseURL is this server's origin, "" where that is not known; OwnBase are FHIR bases of the systems that the records came from.
-	// Absolute references below these are local.
-	BaseURL string
-	OwnBase []string
-	Log     *slog.Logger
+	Log  *slog.Logger
 }
 
 // Forms describes and checks the value of Config.Spec on command lines.
