@@ -20,16 +20,16 @@ import (
 
 type backupCmd struct {
 	Take   backupTakeCmd   `cmd:"" default:"withargs" help:"Write an archive (the default)."`
-	Verify backupVerifyCmd `cmd:"" help:"Read an archive whole, and hold it to its table of contents."`
+	Verify backupVerifyCmd `cmd:"" help:"Read a whole archive and compare it with its table of contents."`
 }
 
 type backupTakeCmd struct {
 	common
 	remote
-	Recipient []string `help:"Public key (age1...) of who may read the archive, which is encrypted with age; may be repeated. Default: it is not encrypted." placeholder:"KEY" env:"EHI_BACKUP_RECIPIENT" form:"text"`
-	Archive   string   `arg:"" help:"File to write; it must not be there yet."`
+	Recipient []string `help:"Public key (age1...) of a recipient. The archive is encrypted with age, and only recipients can read it. Repeat the flag for more. Default: no encryption." placeholder:"KEY" env:"EHI_BACKUP_RECIPIENT" form:"text"`
+	Archive   string   `arg:"" help:"File to write. It must not exist."`
 
-	Silence time.Duration `help:"With --url: how long the server may send nothing before the backup is given up." default:"2m" range:"1s.." env:"EHI_BACKUP_SILENCE"`
+	Silence time.Duration `help:"With --url: time without data from the server after which the backup stops." default:"2m" range:"1s.." env:"EHI_BACKUP_SILENCE"`
 }
 
 // Run writes the archive. The file gets its name only after verification; a failed backup leaves
@@ -160,7 +160,7 @@ func (damaged) ExitCode() int { return 2 }
 
 // sealed is an archive that may be encrypted.
 type sealed struct {
-	Identity string `help:"File with the private key of one of the recipients of an encrypted archive, as age-keygen writes it." type:"existingfile" env:"EHI_BACKUP_IDENTITY"`
+	Identity string `help:"Private key of a recipient of an encrypted archive, in a file as age-keygen writes it." type:"existingfile" env:"EHI_BACKUP_IDENTITY"`
 	Archive  string `arg:"" help:"File to read." type:"existingfile"`
 }
 
@@ -208,9 +208,9 @@ type restoreCmd struct {
 	common
 	sealed
 	external
-	Replace bool `help:"Restore into a folder that is not empty; what it has is kept in a folder .replaced-TIME there." env:"EHI_BACKUP_REPLACE"`
+	Replace bool `help:"Restore into a folder that is not empty. Its contents move to a folder .replaced-TIME in it." env:"EHI_BACKUP_REPLACE"`
 
-	AcceptUnverified bool `help:"Take an archive without a table of contents, such as one of an earlier build: nothing says that it is whole." env:"EHI_BACKUP_ACCEPT_UNVERIFIED"`
+	AcceptUnverified bool `help:"Accept an archive without a table of contents, such as one of an earlier build. The command cannot tell whether it is complete." env:"EHI_BACKUP_ACCEPT_UNVERIFIED"`
 }
 
 // Run restores an archive.

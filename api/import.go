@@ -25,8 +25,8 @@ import (
 type importCmd struct {
 	common
 	source.ImportFlags
-	Strict  bool   `help:"Stop at the first bad line or bundle entry, and fail where resources belong to no known patient in the end."`
-	Charset string `help:"What text that is not UTF-8 is in: latin1, windows-1252, utf-16... Default: such a line or entry is a problem." form:"text"`
+	Strict  bool   `help:"Stop at the first invalid line or Bundle entry, and fail if resources belong to no known patient."`
+	Charset string `help:"Encoding of text that is not UTF-8: latin1, windows-1252, utf-16... By default, such a line or entry is reported as a problem." form:"text"`
 	JSON    bool   `help:"Print the report as JSON."`
 	kinds.Bases
 	remote
@@ -162,10 +162,10 @@ func printReport(r source.Report) {
 
 type generateCmd struct {
 	common
-	Patients  int    `help:"How many." default:"100" range:"1..100000000"`
-	Seed      uint64 `help:"The same seed makes the same patients." default:"1"`
-	Resources int    `help:"Resources of each patient. Default: 300 to 900." range:"0..33554432"`
-	Size      int    `help:"Least size of a resource in bytes. Default: as it comes, about 700." range:"0..5000000"`
+	Patients  int    `help:"Number of patients." default:"100" range:"1..100000000"`
+	Seed      uint64 `help:"Seed of the generator. The same seed generates the same patients." default:"1"`
+	Resources int    `help:"Resources per patient. Default: 300 to 900." range:"0..33554432"`
+	Size      int    `help:"Minimum size of a resource in bytes. Default: none; resources have about 700." range:"0..5000000"`
 }
 
 // Run generates patients and shows a progress bar.

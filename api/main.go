@@ -28,22 +28,22 @@ import (
 // cli is the command line. kong fills it from flags and EHI_* variables.
 type cli struct {
 	Serve    serveCmd    `cmd:"" default:"withargs" help:"Serve the API with everything embedded (the default)."`
-	Import   importCmd   `cmd:"" help:"Load bundles (.json) and NDJSON (.ndjson, .jsonl), gzipped or not, or folders of them."`
+	Import   importCmd   `cmd:"" help:"Import Bundles (.json) and NDJSON (.ndjson, .jsonl), gzipped or not, or folders of them."`
 	Generate generateCmd `cmd:"" help:"Fill the record store with synthetic patients."`
-	Backup   backupCmd   `cmd:"" help:"Write everything that a server keeps into an archive (.tar.zst): records, jobs, finished exports, keys and grants."`
-	Restore  restoreCmd  `cmd:"" help:"Put an archive into a data folder, all of it or nothing."`
-	Doctor   doctorCmd   `cmd:"" help:"Look at a set-up, with the flags of serve, and say what to change."`
-	Ready    readyCmd    `cmd:"" help:"Ask a server whether it is ready, or with --live whether it lives; exit 1 where it is not. The health check of a container."`
+	Backup   backupCmd   `cmd:"" help:"Write all data of a server to an archive (.tar.zst): records, jobs, finished exports, keys and grants."`
+	Restore  restoreCmd  `cmd:"" help:"Restore an archive into a data folder, completely or not at all."`
+	Doctor   doctorCmd   `cmd:"" help:"Check a configuration, given by the flags of serve, and report problems."`
+	Ready    readyCmd    `cmd:"" help:"Check whether a server is ready, or with --live whether it responds at all, and exit with 1 if not. For health checks of containers."`
 	Client   clientCmd   `cmd:"" help:"Register applications and backend services."`
-	Account  accountCmd  `cmd:"" help:"Keep the accounts of patients and administrators."`
-	Keys     keysCmd     `cmd:"" help:"The keys that sign tokens, and those of the sandbox's client."`
+	Account  accountCmd  `cmd:"" help:"Manage the accounts of patients and administrators."`
+	Keys     keysCmd     `cmd:"" help:"Manage the keys that sign tokens, and those of the sandbox client."`
 }
 
 // common has the flags of every subcommand.
 type common struct {
-	Data      string     `help:"Folder of all data." default:"./data" env:"EHI_DATA" form:"name"`
-	LogFormat string     `help:"text or json." enum:"text,json" default:"text" env:"EHI_LOG_FORMAT"`
-	LogLevel  slog.Level `help:"debug, info, warn or error." default:"info" env:"EHI_LOG_LEVEL"`
+	Data      string     `help:"Folder for all data." default:"./data" env:"EHI_DATA" form:"name"`
+	LogFormat string     `help:"Format of the log: text or json." enum:"text,json" default:"text" env:"EHI_LOG_FORMAT"`
+	LogLevel  slog.Level `help:"Log level: debug, info, warn or error." default:"info" env:"EHI_LOG_LEVEL"`
 }
 
 func (c common) logger() (*slog.Logger, error) {

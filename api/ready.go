@@ -16,10 +16,10 @@ import (
 )
 
 type readyCmd struct {
-	Addr    string        `help:"Address that the server listens on, on this machine." default:"127.0.0.1:8888" env:"EHI_ADDR" form:"address"`
-	TLSCert string        `help:"Its certificate, where it speaks HTTPS." name:"tls-cert" env:"EHI_TLS_CERT" form:"text"`
-	Live    bool          `help:"Ask whether the process answers, whatever it depends on."`
-	Timeout time.Duration `help:"How long it may take to answer." default:"5s" range:"1ms..1h"`
+	Addr    string        `help:"Address of the server on this machine." default:"127.0.0.1:8888" env:"EHI_ADDR" form:"address"`
+	TLSCert string        `help:"Certificate of the server, if it uses HTTPS." name:"tls-cert" env:"EHI_TLS_CERT" form:"text"`
+	Live    bool          `help:"Check only whether the process responds, and not what it depends on."`
+	Timeout time.Duration `help:"Time limit for the response." default:"5s" range:"1ms..1h"`
 }
 
 // Run asks the server.

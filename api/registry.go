@@ -43,7 +43,7 @@ type registry interface {
 
 // external is the NATS that keeps the state, where that is not embedded.
 type external struct {
-	NATS       string     `help:"URL of an external NATS that keeps the state. Default: the embedded one's folder in --data." name:"nats" env:"EHI_NATS" form:"nats"`
+	NATS       string     `help:"URL of an external NATS that holds the state. Default: the state of the embedded NATS in --data." name:"nats" env:"EHI_NATS" form:"nats"`
 	NATSAccess bus.Access `embed:"" prefix:"nats-"`
 }
 
@@ -57,10 +57,10 @@ type place struct {
 
 // remote is a running server with its administrator.
 type remote struct {
-	URL           string `help:"Work through the server at this URL, which may hold the data folder meanwhile." name:"url" env:"EHI_URL" form:"url"`
-	AdminUser     string `help:"Administrator of that server." default:"admin" env:"EHI_ADMIN_USER" form:"name"`
+	URL           string `help:"Work through the running server at this URL, and not on the data folder." name:"url" env:"EHI_URL" form:"url"`
+	AdminUser     string `help:"User name of an administrator of the server at --url." default:"admin" env:"EHI_ADMIN_USER" form:"name"`
 	AdminPassword string `help:"Password of that administrator." default:"admin-password" env:"EHI_ADMIN_PASSWORD" form:"text" secret:""`
-	AdminCode     string `help:"Present code of that administrator's second factor, or a recovery code." env:"EHI_ADMIN_CODE" form:"text" secret:""`
+	AdminCode     string `help:"Current code of that administrator's second factor, or a recovery code." env:"EHI_ADMIN_CODE" form:"text" secret:""`
 }
 
 // logIn signs in at the server.
@@ -116,26 +116,26 @@ func durabilityOf(nats string) bus.Durability {
 }
 
 type clientCmd struct {
-	Add    clientAddCmd    `cmd:"" help:"Register a client; its secret, where it has one, is printed once."`
+	Add    clientAddCmd    `cmd:"" help:"Register a client. If it has a secret, the command prints it once."`
 	List   clientListCmd   `cmd:"" help:"List the registered clients."`
 	Show   clientShowCmd   `cmd:"" help:"Show a client."`
-	Rotate clientRotateCmd `cmd:"" help:"Give a client a new secret in place of its old one, and print it."`
-	Remove clientRemoveCmd `cmd:"" help:"Remove a client: all its tokens are refused at once."`
+	Rotate clientRotateCmd `cmd:"" help:"Replace the secret of a client, and print the new one."`
+	Remove clientRemoveCmd `cmd:"" help:"Remove a client. Its tokens are invalid immediately."`
 }
 
 type clientAddCmd struct {
 	place
-	Kind           auth.Kind `help:"public, confidential-symmetric (a secret) or confidential-asymmetric (keys)." enum:"public,confidential-symmetric,confidential-asymmetric" default:"public"`
-	ID             string    `help:"Its id. Default: a random one." name:"id" form:"text"`
-	Redirect       []string  `help:"A redirect_uri, compared exactly; repeat for more." sep:"none" form:"text"`
-	RedirectOrigin []string  `help:"An origin that the release form may lead on to, beside the redirect URIs; repeat for more." sep:"none" form:"text"`
-	Scope          string    `help:"Scopes that may be granted at most, with spaces between them." required:"" form:"text"`
-	JWKS           string    `help:"File with the public keys of a confidential-asymmetric client." name:"jwks" type:"existingfile"`
-	JWKSURI        string    `help:"URL of the public keys instead." name:"jwks-uri" form:"url"`
-	Introspect     bool      `help:"It is a resource server: it may ask what others' tokens are good for."`
-	MaySkipForm    bool      `help:"Its exports may do without the patient's form: everything is released, sensitive information too. The consent page says so."`
-	MaySkipReview  bool      `help:"Its exports may do without an administrator's review (never with --four-eyes). The consent page says so."`
-	Name           string    `arg:"" help:"What patients read on the consent page."`
+	Kind           auth.Kind `help:"Kind of client: public, confidential-symmetric (with a secret) or confidential-asymmetric (with keys)." enum:"public,confidential-symmetric,confidential-asymmetric" default:"public"`
+	ID             string    `help:"Client ID. Default: a random one." name:"id" form:"text"`
+	Redirect       []string  `help:"Redirect URI, compared exactly. Repeat the flag for more." sep:"none" form:"text"`
+	RedirectOrigin []string  `help:"Origin to which the release form may redirect, in addition to the redirect URIs. Repeat the flag for more." sep:"none" form:"text"`
+	Scope          string    `help:"Scopes that the client may be granted, separated by spaces." required:"" form:"text"`
+	JWKS           string    `help:"File with the public keys (JWKS) of a confidential-asymmetric client." name:"jwks" type:"existingfile"`
+	JWKSURI        string    `help:"URL of the client's public keys (JWKS), instead of a file." name:"jwks-uri" form:"url"`
+	Introspect     bool      `help:"The client is a resource server: it may introspect the tokens of others."`
+	MaySkipForm    bool      `help:"Exports of this client may skip the patient's form. They then contain everything, including sensitive information. The consent page tells patients."`
+	MaySkipReview  bool      `help:"Exports of this client may skip the administrator's review, unless --four-eyes is set. The consent page tells patients."`
+	Name           string    `arg:"" help:"Name of the client on the consent page."`
 }
 
 // Run registers a client.
@@ -209,7 +209,7 @@ func (c *clientListCmd) Run(ctx context.Context) error {
 // oneClient names a client on the command line.
 type oneClient struct {
 	place
-	ID string `arg:"" help:"Its id." name:"id"`
+	ID string `arg:"" help:"Client ID." name:"id"`
 }
 
 type clientShowCmd struct{ oneClient }
@@ -246,19 +246,19 @@ func (c *clientRemoveCmd) Run(ctx context.Context) error {
 }
 
 type accountCmd struct {
-	Add      accountAddCmd      `cmd:"" help:"Add a patient's or an administrator's account; the password is read from the terminal, or from the first line of the input."`
+	Add      accountAddCmd      `cmd:"" help:"Add an account for a patient or an administrator. The command reads the password from the terminal, or from the first line of its input."`
 	List     accountListCmd     `cmd:"" help:"List the accounts."`
-	Password accountPasswordCmd `cmd:"" help:"Set an account's password; an administrator's sessions end."`
-	Remove   accountRemoveCmd   `cmd:"" help:"Remove an account; an administrator's sessions end."`
+	Password accountPasswordCmd `cmd:"" help:"Set the password of an account. The sessions of an administrator end."`
+	Remove   accountRemoveCmd   `cmd:"" help:"Remove an account. The sessions of an administrator end."`
 
-	ResetSecondFactor accountResetCmd `cmd:"" help:"Reset the second factor of an administrator who has lost it; his sessions end."`
+	ResetSecondFactor accountResetCmd `cmd:"" help:"Reset the second factor of an administrator who has lost it. The administrator's sessions end."`
 }
 
 type accountAddCmd struct {
 	place
 	kinds.Flags
-	Patient string    `help:"Id of the patient whose record the account opens." xor:"who" required:"" form:"text"`
-	Role    auth.Role `help:"Of an administrator: viewer, reviewer or admin." xor:"who" required:"" form:"text"`
+	Patient string    `help:"ID of the patient whose records the account opens." xor:"who" required:"" form:"text"`
+	Role    auth.Role `help:"Role of an administrator: viewer, reviewer or admin." xor:"who" required:"" form:"text"`
 	Name    string    `arg:"" help:"User name."`
 }
 
@@ -343,7 +343,7 @@ func (a *accountListCmd) Run(ctx context.Context) error {
 
 // named names an account on the command line.
 type named struct {
-	Patients bool   `help:"The account is a patient's rather than an administrator's."`
+	Patients bool   `help:"The account belongs to a patient, not an administrator."`
 	Name     string `arg:"" help:"User name."`
 }
 
@@ -382,7 +382,7 @@ func (a *accountRemoveCmd) Run(ctx context.Context) error {
 
 type accountResetCmd struct {
 	place
-	Configured bool   `help:"He is the administrator of the configuration (--admin-user of serve) rather than an account."`
+	Configured bool   `help:"The name is the server's --admin-user, not an account."`
 	Name       string `arg:"" help:"User name."`
 }
 
@@ -396,9 +396,9 @@ func (a *accountResetCmd) Run(ctx context.Context) error {
 }
 
 type keysCmd struct {
-	Client keysClientCmd `cmd:"" default:"withargs" help:"Print the private JWKS by which test_client_id signs assertions as a backend service in sandbox mode; it is made on first use (the default)."`
+	Client keysClientCmd `cmd:"" default:"withargs" help:"Print the private keys (JWKS) with which test_client_id signs assertions as a backend service in sandbox mode (the default). The first use creates them."`
 	List   keysListCmd   `cmd:"" help:"List the keys that sign tokens."`
-	Rotate keysRotateCmd `cmd:"" help:"Make new keys that sign tokens; the old ones stay published until their tokens are gone."`
+	Rotate keysRotateCmd `cmd:"" help:"Create new keys that sign tokens. The old ones stay published until their tokens have expired."`
 }
 
 type keysClientCmd struct{ common }
@@ -437,7 +437,7 @@ func printKeys(keys []auth.KeyInfo) {
 
 type keysRotateCmd struct {
 	place
-	Compromised bool `help:"The old keys may be known to others: remove them at once, and with them every access and id token."`
+	Compromised bool `help:"The old keys may be compromised: remove them immediately. All access and ID tokens become invalid."`
 }
 
 // Run rotates the keys.

@@ -13,18 +13,18 @@ import (
 // backend services.
 type RegistrationLimits struct {
 	// Scopes are the scopes that may be registered; empty means DefaultRegistrationScopes.
-	Scopes []string `name:"registration-scopes" help:"Scopes that clients may register with that token; none: those of a patient's application, and never one of system/." env:"EHI_REGISTRATION_SCOPES" form:"text"`
+	Scopes []string `name:"registration-scopes" help:"Scopes that clients may register with the registration token. Default: the scopes of a patient's application, and no system/ scopes." env:"EHI_REGISTRATION_SCOPES" form:"text"`
 	// GrantTypes are the allowed grant types; empty means DefaultRegistrationGrants.
-	GrantTypes []string `name:"registration-grants" help:"Grant types that clients may register with that token: authorization_code, refresh_token, client_credentials; none: the first two." env:"EHI_REGISTRATION_GRANTS" form:"grant"`
+	GrantTypes []string `name:"registration-grants" help:"Grant types that clients may register with the registration token: authorization_code, refresh_token, client_credentials. Default: the first two." env:"EHI_REGISTRATION_GRANTS" form:"grant"`
 	// Hosts are the hosts that https redirect URIs may have: app.example.org, or .example.org
 	// for all of its subdomains. Empty allows any host.
-	Hosts []string `name:"registration-hosts" help:"Hosts that https redirect URIs may have of clients that register with that token: app.example.org, or .example.org for all below it; none: any." env:"EHI_REGISTRATION_HOSTS" form:"host"`
+	Hosts []string `name:"registration-hosts" help:"Hosts allowed in the https redirect URIs of clients that register with the registration token: app.example.org, or .example.org for all its subdomains. Default: any host." env:"EHI_REGISTRATION_HOSTS" form:"host"`
 }
 
 // RegistrationFlags are the settings of dynamic client registration.
 type RegistrationFlags struct {
 	// Token is the initial access token; "" turns registration off.
-	Token string `name:"registration-token" secret:"" help:"Initial access token of dynamic client registration (RFC 7591), of at least 20 bytes; empty: registration is off." env:"EHI_REGISTRATION_TOKEN" form:"text"`
+	Token string `name:"registration-token" secret:"" help:"Initial access token for dynamic client registration (RFC 7591), at least 20 bytes. Empty: registration is off." env:"EHI_REGISTRATION_TOKEN" form:"text"`
 	RegistrationLimits
 }
 

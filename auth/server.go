@@ -23,23 +23,23 @@ type Flags struct {
 	KeyFlags
 	// RefreshTTL is the lifetime of a refresh token, which restarts at each rotation. Default 90
 	// days.
-	RefreshTTL time.Duration `name:"refresh-ttl" help:"How long a refresh token is good, counted anew whenever it is used." default:"2160h" env:"EHI_REFRESH_TTL" range:"1s..87600h"`
+	RefreshTTL time.Duration `name:"refresh-ttl" help:"Lifetime of a refresh token. Each use starts it again." default:"2160h" env:"EHI_REFRESH_TTL" range:"1s..87600h"`
 	// KeyAge is how long a key signs before Tend rotates it. Default 90 days.
-	KeyAge time.Duration `name:"key-age" help:"Age at which signing keys are rotated." default:"2160h" env:"EHI_KEY_AGE" range:"1m..87600h"`
+	KeyAge time.Duration `name:"key-age" help:"Age at which the server rotates its signing keys." default:"2160h" env:"EHI_KEY_AGE" range:"1m..87600h"`
 	// PrivateKeySets are address ranges of private networks from which the server may fetch
 	// clients' keys (jwks_uri), also over plain HTTP.
-	PrivateKeySets []netip.Prefix `name:"private-key-sets" help:"Address ranges of private networks from which clients' keys may be fetched by their jwks_uri, also over plain HTTP. Default: none; public addresses over HTTPS only." env:"EHI_PRIVATE_KEY_SETS"`
+	PrivateKeySets []netip.Prefix `name:"private-key-sets" help:"Private networks (CIDR) from which the server may fetch clients' keys (jwks_uri), also over plain HTTP. Default: only public addresses, over HTTPS." env:"EHI_PRIVATE_KEY_SETS"`
 	// SandboxSecret is the secret of SandboxClientID as a backend service; "" means none.
-	SandboxSecret string `name:"sandbox-secret" secret:"" help:"Secret by which test_client_id is a backend service in sandbox mode; empty: only by an assertion signed with a key of the keys command." default:"test_client_secret" env:"EHI_SANDBOX_SECRET" form:"text"`
+	SandboxSecret string `name:"sandbox-secret" secret:"" help:"Secret of test_client_id as a backend service in sandbox mode. Empty: only assertions signed with a key from the keys command." default:"test_client_secret" env:"EHI_SANDBOX_SECRET" form:"text"`
 }
 
 // KeyFlags are the settings that decide about signing keys, and how long they are published.
 type KeyFlags struct {
 	// Algorithm is the signature algorithm of access tokens, one of TokenAlgorithms. Default
 	// ES256.
-	Algorithm string `name:"token-alg" help:"Algorithm that access tokens are signed by: ES256, ES384 or RS256." enum:"ES256,ES384,RS256" default:"ES256" env:"EHI_TOKEN_ALG"`
+	Algorithm string `name:"token-alg" help:"Signature algorithm of new signing keys for access tokens: ES256, ES384 or RS256." enum:"ES256,ES384,RS256" default:"ES256" env:"EHI_TOKEN_ALG"`
 	// AccessTTL is the lifetime of an access token. Default 1 h.
-	AccessTTL time.Duration `name:"access-ttl" help:"How long an access token is good." default:"1h" env:"EHI_ACCESS_TTL" range:"1s..24h"`
+	AccessTTL time.Duration `name:"access-ttl" help:"Lifetime of an access token. A retired signing key stays published for that time." default:"1h" env:"EHI_ACCESS_TTL" range:"1s..24h"`
 }
 
 // Config configures a Server.

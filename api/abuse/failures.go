@@ -42,9 +42,9 @@ type Limits struct {
 	// PerAddress and PerClient are the numbers of requests of an address and of a client that
 	// may fail within Window before further requests are refused; 0 for no limit. An IPv6
 	// address counts as its /64 network.
-	PerAddress int           `name:"address-failures" help:"Requests of one address that may fail in --failure-window on the routes of log-ins, authorization, tokens and kick-offs; further ones are answered 429. 0 sets no limit; -1: 100 in production mode, none in the sandbox." default:"-1" env:"EHI_ADDRESS_FAILURES" range:"-1.."`
-	PerClient  int           `name:"client-failures" help:"The same of one client; -1: 500 in production mode, none in the sandbox." default:"-1" env:"EHI_CLIENT_FAILURES" range:"-1.."`
-	Window     time.Duration `name:"failure-window" help:"For how long failures are counted together." default:"1m" env:"EHI_FAILURE_WINDOW" range:"0s..24h"`
+	PerAddress int           `name:"address-failures" help:"Limit for failed sign-ins, authorizations, token requests and kick-offs of one address in --failure-window. Further requests get 429. 0: no limit; -1: 100 in production mode, no limit in the sandbox." default:"-1" env:"EHI_ADDRESS_FAILURES" range:"-1.."`
+	PerClient  int           `name:"client-failures" help:"Limit for failed requests of one client in --failure-window, as for --address-failures. 0: no limit; -1: 500 in production mode, no limit in the sandbox." default:"-1" env:"EHI_CLIENT_FAILURES" range:"-1.."`
+	Window     time.Duration `name:"failure-window" help:"Time window in which failures are counted." default:"1m" env:"EHI_FAILURE_WINDOW" range:"0s..24h"`
 }
 
 // Resolved returns the limits of a sandbox, which has none by default, or of a production server.

@@ -15,9 +15,9 @@ import (
 // Flags are the settings of rescue mode.
 type Flags struct {
 	// RescueBelow is the number of bytes that must be free on each disk; 0 for no minimum.
-	RescueBelow int64 `name:"rescue-below" help:"Space on a disk of the data folder, in bytes, below which the server is in rescue mode: downloads, status, deletions and pages work, and nothing new is taken. Exports leave as much free for the state. 0: never." default:"67108864" env:"EHI_RESCUE_BELOW" range:"0.."`
+	RescueBelow int64 `name:"rescue-below" help:"Free bytes on a disk of the data folder below which the server enters rescue mode: downloads, status requests, deletions and pages work, but it accepts nothing new. Exports always leave this space free. 0: never." default:"67108864" env:"EHI_RESCUE_BELOW" range:"0.."`
 	// ReserveBytes is the size of the reserve; 0 for none.
-	ReserveBytes int64 `name:"reserve-bytes" help:"Space that is kept in reserve beside the state, in bytes, and given up in rescue mode, so that deletions can be recorded. 0: none." default:"16777216" env:"EHI_RESERVE_BYTES" range:"0.."`
+	ReserveBytes int64 `name:"reserve-bytes" help:"Bytes of disk space that the server reserves next to its state. Rescue mode frees them, so that deletions can be recorded. 0: none." default:"16777216" env:"EHI_RESERVE_BYTES" range:"0.."`
 }
 
 // Room is the free space on the disks of the data folder. A file keeps part of it in reserve.

@@ -113,19 +113,19 @@ type Faults interface {
 // Flags are the settings of kick-offs, status requests and manifests.
 type Flags struct {
 	// BareLink sends the Link header without angle brackets to every client (EHI-2).
-	BareLink bool `name:"bare-link" help:"Send the Link header without angle brackets to every client." env:"EHI_BARE_LINK"`
+	BareLink bool `name:"bare-link" help:"Send the Link header without angle brackets to all clients." env:"EHI_BARE_LINK"`
 	// PollBurst is how many status requests about one job are free at any moment (abuse.Paces); 0
 	// sets no limit (BULK-4).
-	PollBurst int `name:"poll-burst" help:"Status requests about one job that are free at any moment; further ones may come twice a second, else they are answered 429. Polls that are held do not count. 0 sets no limit." default:"100" env:"EHI_POLL_BURST" range:"0.."`
+	PollBurst int `name:"poll-burst" help:"Status requests that a client can make for one job without a pause. Beyond it, two per second are allowed and others get 429. Held requests do not count. 0: no limit." default:"100" env:"EHI_POLL_BURST" range:"0.."`
 	// Hold is how long a status request is held while its job is being exported. MaxHold is the
 	// longest wait that a client may request with Prefer: wait. 0: no request is held.
-	Hold    time.Duration `name:"hold" help:"How long a status request is held while its export runs, to be answered the moment it ends; 0: not at all." default:"250ms" env:"EHI_HOLD" range:"0s..1m"`
-	MaxHold time.Duration `name:"max-hold" help:"How long a client may have a status request held by Prefer: wait=SECONDS; less than 1s: not at all." default:"30s" env:"EHI_MAX_HOLD" range:"0s..1h"`
+	Hold    time.Duration `name:"hold" help:"How long to hold a status request while its export runs, so that the response can report the end. 0: never." default:"250ms" env:"EHI_HOLD" range:"0s..1m"`
+	MaxHold time.Duration `name:"max-hold" help:"Longest time for which a client can have a status request held with Prefer: wait=SECONDS. Less than 1s disables it." default:"30s" env:"EHI_MAX_HOLD" range:"0s..1h"`
 	// MaxHeld is how many requests are held at the same time (progress.Holds). Further ones are
 	// answered immediately.
-	MaxHeld int `name:"max-held" help:"Status requests that are held at once; further ones are answered at once." default:"6000" env:"EHI_MAX_HELD" range:"0..1000000"`
+	MaxHeld int `name:"max-held" help:"Maximum number of status requests held at the same time. Further ones are answered immediately." default:"6000" env:"EHI_MAX_HELD" range:"0..1000000"`
 	// PageTasks is the number of tasks whose files a page of the manifest lists (BULK-3).
-	PageTasks int `name:"manifest-tasks" help:"Tasks whose files a page of the manifest lists, for clients that allow partial manifests." default:"100" env:"EHI_MANIFEST_TASKS" range:"1..10000"`
+	PageTasks int `name:"manifest-tasks" help:"Number of tasks whose files one page of the manifest lists, for clients that accept partial manifests." default:"100" env:"EHI_MANIFEST_TASKS" range:"1..10000"`
 }
 
 // Config is the configuration of the handlers.

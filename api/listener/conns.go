@@ -20,14 +20,14 @@ import (
 // Flags are the settings of Conns.
 type Flags struct {
 	// Most is the maximum number of open connections; 0 for no limit.
-	Most int `name:"max-connections" help:"Connections served at once; further ones are answered 503 and closed." default:"8192" env:"EHI_MAX_CONNECTIONS" range:"1..1000000"`
+	Most int `name:"max-connections" help:"Maximum number of open connections. The server answers further ones with 503 and closes them." default:"8192" env:"EHI_MAX_CONNECTIONS" range:"1..1000000"`
 	// PerAddress is the maximum number of open connections per address, at most half of Most; 0
 	// for no limit. An IPv6 address counts as its /64 network. -1, which Resolved replaces, stands
 	// for the limit of the server's mode.
-	PerAddress int `name:"address-connections" help:"Connections that one address may have open (of IPv6: one network of 64 bits), at most half of --max-connections; further ones are closed. Loopback and --trusted-proxies have no limit. 0 sets none; -1: 500 in production mode, none in the sandbox." default:"-1" env:"EHI_ADDRESS_CONNECTIONS" range:"-1.."`
+	PerAddress int `name:"address-connections" help:"Maximum number of open connections per client address (IPv6: per /64 network), at most half of --max-connections. Loopback and --trusted-proxies are exempt. 0: no limit; -1: 500 in production mode, no limit in the sandbox." default:"-1" env:"EHI_ADDRESS_CONNECTIONS" range:"-1.."`
 	// Stall is how long a client may read less than a kilobyte per second of its responses
 	// before its connection is closed.
-	Stall time.Duration `name:"write-stall" help:"How long a client may take less than a kilobyte a second of its answers, all of a connection together, before the connection is cut." default:"60s" env:"EHI_WRITE_STALL" range:"100ms..24h"`
+	Stall time.Duration `name:"write-stall" help:"Time after which the server closes a connection whose client reads less than a kilobyte per second." default:"60s" env:"EHI_WRITE_STALL" range:"100ms..24h"`
 }
 
 // Resolved returns the flags of a sandbox, which limits no address by default, or of a production

@@ -14,8 +14,8 @@ import (
 
 // TLSFlags are the certificate of the server, and its key.
 type TLSFlags struct {
-	Cert string `name:"tls-cert" help:"File with the certificate, and the chain behind it, in PEM: the server speaks HTTPS. It is read anew when it changes." env:"EHI_TLS_CERT" form:"text"`
-	Key  string `name:"tls-key" help:"File with the key of --tls-cert, in PEM." env:"EHI_TLS_KEY" form:"text"`
+	Cert string `name:"tls-cert" help:"PEM file with the server's certificate and its chain, for HTTPS. The server reloads it when it changes." env:"EHI_TLS_CERT" form:"text"`
+	Key  string `name:"tls-key" help:"PEM file with the private key of --tls-cert." env:"EHI_TLS_KEY" form:"text"`
 }
 
 // certificate is the pair of --tls-cert and --tls-key. It is read anew when one of the files has

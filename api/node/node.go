@@ -75,15 +75,15 @@ type Config struct {
 	Room         condition.Flags        `embed:""`
 
 	Addr             string         `help:"Address to listen on." default:"127.0.0.1:8888" env:"EHI_ADDR" form:"address"`
-	Mode             string         `help:"sandbox or production." enum:"sandbox,production" default:"sandbox" env:"EHI_MODE"`
-	SandboxOnNetwork bool           `help:"Let the sandbox listen on an address that other machines reach. Everybody who reaches it may be any patient, and an administrator by the password that everybody knows." name:"sandbox-on-network" env:"EHI_SANDBOX_ON_NETWORK"`
-	MemoryLimit      int64          `help:"Soft limit of the Go heap, in bytes, to which what open connections take beyond the first 256 is added; 0 sets none. GOMEMLIMIT overrides it." default:"167772160" env:"EHI_MEMORY_LIMIT" range:"0.."`
-	TrustedProxies   []string       `help:"Addresses or CIDR ranges whose X-Forwarded-Proto, X-Forwarded-For and, without --base-url, X-Forwarded-Host are believed." env:"EHI_TRUSTED_PROXIES" form:"network"`
-	MetricsFrom      []netip.Prefix `help:"Networks (CIDR) that may read /metrics, unless a proxy forwards them. Without any: everybody in sandbox mode; loopback and private networks in production mode." env:"EHI_METRICS_FROM"`
-	PatientLogin     string         `help:"How patients log in: picker (choose any, in sandbox mode only) or accounts. Default: picker in sandbox mode, else accounts." enum:",picker,accounts" default:"" env:"EHI_PATIENT_LOGIN"`
-	Open             bool           `help:"Answer requests without a token as a backend service with every right. For tests on a closed machine; refused in production mode." env:"EHI_OPEN"`
+	Mode             string         `help:"Mode of the server: sandbox or production." enum:"sandbox,production" default:"sandbox" env:"EHI_MODE"`
+	SandboxOnNetwork bool           `help:"Allow the sandbox to listen on an address that other machines can reach. Anybody who reaches it can act as any patient, and as an administrator with the default password." name:"sandbox-on-network" env:"EHI_SANDBOX_ON_NETWORK"`
+	MemoryLimit      int64          `help:"Soft memory limit of the Go heap in bytes. It grows with the open connections beyond the first 256. 0: no limit. GOMEMLIMIT overrides it." default:"167772160" env:"EHI_MEMORY_LIMIT" range:"0.."`
+	TrustedProxies   []string       `help:"Proxies to trust: addresses or networks (CIDR). The server uses their X-Forwarded-Proto, X-Forwarded-For and, without --base-url, X-Forwarded-Host headers." env:"EHI_TRUSTED_PROXIES" form:"network"`
+	MetricsFrom      []netip.Prefix `help:"Networks (CIDR) that may read /metrics; never through a proxy. Default: all in sandbox mode; loopback and private networks in production mode." env:"EHI_METRICS_FROM"`
+	PatientLogin     string         `help:"How patients sign in: with accounts, or with a picker that lets anybody choose any patient (sandbox mode only). Default: picker in sandbox mode, otherwise accounts." enum:",picker,accounts" default:"" env:"EHI_PATIENT_LOGIN"`
+	Open             bool           `help:"Accept requests without a token, with the rights of a backend service that may do everything. For tests on an isolated machine; not allowed in production mode." env:"EHI_OPEN"`
 	Trace            tracing.Config `embed:"" prefix:"trace-"`
-	Demo             bool           `help:"Fill an empty record store with demo patients in sandbox mode." default:"true" negatable:"" env:"EHI_DEMO"`
+	Demo             bool           `help:"Fill a new record store with demo patients, in sandbox mode." default:"true" negatable:"" env:"EHI_DEMO"`
 
 	StaffOIDC openid.Config `embed:"" prefix:"staff-oidc-"`
 }

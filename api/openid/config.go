@@ -13,14 +13,14 @@ import (
 
 // Config is the configuration of the provider. Without an issuer there is none.
 type Config struct {
-	Issuer     string   `help:"Issuer of the OpenID provider by which administrators may sign in, such as https://login.example.org. Default: none." env:"EHI_STAFF_OIDC_ISSUER" form:"url"`
-	ClientID   string   `name:"client-id" help:"Id of this server at that provider." env:"EHI_STAFF_OIDC_CLIENT_ID" form:"text"`
-	Secret     string   `name:"client-secret" secret:"" help:"Secret of this server at that provider; none: it is a public client there." env:"EHI_STAFF_OIDC_CLIENT_SECRET" form:"text"`
-	SecretFile string   `name:"client-secret-file" help:"File with that secret instead." env:"EHI_STAFF_OIDC_CLIENT_SECRET_FILE" form:"text"`
-	Scopes     []string `help:"Scopes to ask for beside openid, where the claims need them." env:"EHI_STAFF_OIDC_SCOPES" form:"text"`
-	NameClaim  string   `help:"Claim of the id token that an administrator is named after: of a value that never changes and is one person's alone." default:"sub" env:"EHI_STAFF_OIDC_NAME_CLAIM" form:"name"`
-	RolesClaim string   `help:"Claim of the id token that gives roles, a text or a list of texts; a claim within another is named with a dot, such as realm_access.roles." default:"roles" env:"EHI_STAFF_OIDC_ROLES_CLAIM" form:"name"`
-	Role       []string `help:"What of that claim gives which role (viewer, reviewer, admin), such as ehi-reviewers=reviewer; repeat for more, or write semicolons between them. Who has none is refused." placeholder:"VALUE=ROLE" sep:";" env:"EHI_STAFF_OIDC_ROLE" form:"text"`
+	Issuer     string   `help:"Issuer URL of an OpenID provider where administrators can sign in, such as https://login.example.org. Default: none." env:"EHI_STAFF_OIDC_ISSUER" form:"url"`
+	ClientID   string   `name:"client-id" help:"Client ID of this server at the OpenID provider." env:"EHI_STAFF_OIDC_CLIENT_ID" form:"text"`
+	Secret     string   `name:"client-secret" secret:"" help:"Client secret of this server at the OpenID provider. Empty: a public client." env:"EHI_STAFF_OIDC_CLIENT_SECRET" form:"text"`
+	SecretFile string   `name:"client-secret-file" help:"File with the client secret, instead of --staff-oidc-client-secret." env:"EHI_STAFF_OIDC_CLIENT_SECRET_FILE" form:"text"`
+	Scopes     []string `help:"Scopes to request in addition to openid, if the claims need them." env:"EHI_STAFF_OIDC_SCOPES" form:"text"`
+	NameClaim  string   `help:"Claim of the ID token that identifies an administrator. Its value must be unique to one person and never change." default:"sub" env:"EHI_STAFF_OIDC_NAME_CLAIM" form:"name"`
+	RolesClaim string   `help:"Claim of the ID token that holds roles, as a string or a list of strings. Use a dot for a nested claim, such as realm_access.roles." default:"roles" env:"EHI_STAFF_OIDC_ROLES_CLAIM" form:"name"`
+	Role       []string `help:"Value of the roles claim and the role that it grants (viewer, reviewer, admin), such as ehi-reviewers=reviewer. Repeat the flag, or separate pairs by semicolons. Users without a role are refused." placeholder:"VALUE=ROLE" sep:";" env:"EHI_STAFF_OIDC_ROLE" form:"text"`
 }
 
 // On reports whether a provider is configured.

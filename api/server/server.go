@@ -46,16 +46,16 @@ import (
 type Flags struct {
 	// MaxBodyBytes limits every body but an upload (413), MaxHeaderBytes the head of a request
 	// (431).
-	MaxBodyBytes   int64 `name:"max-body-bytes" help:"Largest body of a request other than an upload, in bytes; larger ones are answered 413." default:"1048576" env:"EHI_MAX_BODY_BYTES" range:"1024..1073741824"`
-	MaxHeaderBytes int   `name:"max-header-bytes" help:"Largest head of a request, in bytes; larger ones are answered 431." default:"16384" env:"EHI_MAX_HEADER_BYTES" range:"1024..1048576"`
+	MaxBodyBytes   int64 `name:"max-body-bytes" help:"Maximum size of a request body in bytes, except for uploads. Larger ones get 413." default:"1048576" env:"EHI_MAX_BODY_BYTES" range:"1024..1073741824"`
+	MaxHeaderBytes int   `name:"max-header-bytes" help:"Maximum size of a request's headers in bytes. Larger ones get 431." default:"16384" env:"EHI_MAX_HEADER_BYTES" range:"1024..1048576"`
 	// ReadTimeout is how long a request's head and body may take, or for an upload each wait for
 	// more of it (408).
-	ReadTimeout time.Duration `name:"read-timeout" help:"How long a request may take to arrive, or an upload to go on; slower ones are answered 408." default:"60s" env:"EHI_READ_TIMEOUT" range:"100ms..24h"`
+	ReadTimeout time.Duration `name:"read-timeout" help:"Time limit for receiving a request, or the next part of an upload. Slower clients get 408." default:"60s" env:"EHI_READ_TIMEOUT" range:"100ms..24h"`
 	// IdleTimeout is how long a connection may do nothing.
-	IdleTimeout time.Duration `name:"idle-timeout" help:"How long a connection may do nothing." default:"120s" env:"EHI_IDLE_TIMEOUT" range:"1s..24h"`
+	IdleTimeout time.Duration `name:"idle-timeout" help:"Time after which the server closes an idle connection." default:"120s" env:"EHI_IDLE_TIMEOUT" range:"1s..24h"`
 	// ReviewDue is how long an export may wait for review before the pages of administrators call
 	// it late; 0: never.
-	ReviewDue time.Duration `name:"review-due" help:"How long an export may wait for review before the pages of administrators call it late; 0: never." default:"72h" env:"EHI_REVIEW_DUE" range:"0s.."`
+	ReviewDue time.Duration `name:"review-due" help:"Waiting time after which the administrators' pages mark a review as late. 0: never." default:"72h" env:"EHI_REVIEW_DUE" range:"0s.."`
 }
 
 // Config is what the server is told once, at start. Defaults are those of the command line (see

@@ -57,13 +57,13 @@ var (
 type Flags struct {
 	// User and Password are the credentials of an administrator with all rights, see
 	// AdministratorsConfig.
-	User     string `name:"admin-user" help:"Name of the administrator. No account may be called so, or nearly so, unless --admin-password is empty." default:"admin" env:"EHI_ADMIN_USER" form:"name"`
-	Password string `name:"admin-password" help:"Password of the administrator." secret:"" default:"admin-password" env:"EHI_ADMIN_PASSWORD" form:"text"`
+	User     string `name:"admin-user" help:"User name of the built-in administrator. Unless --admin-password is empty, no account may have this name or one that looks like it." default:"admin" env:"EHI_ADMIN_USER" form:"name"`
+	Password string `name:"admin-password" help:"Password of the built-in administrator. Empty: only accounts can sign in." secret:"" default:"admin-password" env:"EHI_ADMIN_PASSWORD" form:"text"`
 	// SecondFactor makes every administrator set up a second factor; nil depends on the mode.
-	SecondFactor *bool `name:"require-second-factor" negatable:"" help:"Make administrators set up a second factor (codes of an authenticator app) when they first sign in. Default: in production mode, not in the sandbox." env:"EHI_REQUIRE_SECOND_FACTOR"`
+	SecondFactor *bool `name:"require-second-factor" negatable:"" help:"Require administrators to set up a second factor (an authenticator app) when they first sign in. Default: only in production mode." env:"EHI_REQUIRE_SECOND_FACTOR"`
 	// ReauthenticateAfter is how long a proof of identity counts as recent, 0 for the whole
 	// session. A negative value depends on the mode.
-	ReauthenticateAfter time.Duration `name:"reauthenticate-after" help:"How long after they have proved who they are administrators may approve, and change accounts and clients, before they are asked again; 0: for as long as their session lasts; less: 10m in production mode, 0 in the sandbox." default:"-1s" env:"EHI_REAUTHENTICATE_AFTER" range:"-1s..24h"`
+	ReauthenticateAfter time.Duration `name:"reauthenticate-after" help:"Time after which administrators must prove who they are again before they approve exports or change accounts and clients. 0: the whole session; negative: 10m in production mode, the whole session in the sandbox." default:"-1s" env:"EHI_REAUTHENTICATE_AFTER" range:"-1s..24h"`
 }
 
 // proofInProduction is how long a proof of identity counts as recent in production mode.

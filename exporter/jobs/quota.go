@@ -21,17 +21,17 @@ import (
 // which Resolved replaces, the limit of the server's mode. The tags are flags.
 type Quotas struct {
 	// Window is for how long kick-offs and exports are counted together.
-	Window time.Duration `name:"quota-window" help:"For how long the kick-offs and exports are counted together of --client-kickoffs and the like." default:"1h" env:"EHI_QUOTA_WINDOW" range:"0s..8760h"`
+	Window time.Duration `name:"quota-window" help:"Time window in which kick-offs and exports are counted for --client-kickoffs, --patient-kickoffs, --client-exports and --patient-exports." default:"1h" env:"EHI_QUOTA_WINDOW" range:"0s..8760h"`
 	// ClientKickOffs and PatientKickOffs are kick-offs that are accepted within the window.
-	ClientKickOffs  int `name:"client-kickoffs" help:"Kick-offs of one client that are accepted in --quota-window; further ones are answered 429. 0 sets no limit; -1: 10000 in production mode, none in the sandbox." default:"-1" env:"EHI_CLIENT_KICKOFFS" range:"-1.."`
-	PatientKickOffs int `name:"patient-kickoffs" help:"Kick-offs for one patient, of all clients together, in the same way; -1: 200 in production mode, none in the sandbox." default:"-1" env:"EHI_PATIENT_KICKOFFS" range:"-1.."`
+	ClientKickOffs  int `name:"client-kickoffs" help:"Limit for kick-offs of one client in --quota-window. Further ones get 429. 0: no limit; -1: 10000 in production mode, no limit in the sandbox." default:"-1" env:"EHI_CLIENT_KICKOFFS" range:"-1.."`
+	PatientKickOffs int `name:"patient-kickoffs" help:"Limit for kick-offs for one patient in --quota-window, for all clients together. Further ones get 429. 0: no limit; -1: 200 in production mode, no limit in the sandbox." default:"-1" env:"EHI_PATIENT_KICKOFFS" range:"-1.."`
 	// ClientExports and PatientExports are exports that are begun within the window: at the
 	// kick-off, or once the patient has sent the form.
-	ClientExports  int `name:"client-exports" help:"Exports of one client that begin in --quota-window, at the kick-off or when the form is sent; further ones are answered 429. 0 sets no limit; -1: 10000 in production mode, none in the sandbox." default:"-1" env:"EHI_CLIENT_EXPORTS" range:"-1.."`
-	PatientExports int `name:"patient-exports" help:"Exports for one patient, of all clients together, in the same way; -1: 100 in production mode, none in the sandbox." default:"-1" env:"EHI_PATIENT_EXPORTS" range:"-1.."`
+	ClientExports  int `name:"client-exports" help:"Limit for exports of one client that start in --quota-window, at the kick-off or when the patient sends the form. Further ones get 429. 0: no limit; -1: 10000 in production mode, no limit in the sandbox." default:"-1" env:"EHI_CLIENT_EXPORTS" range:"-1.."`
+	PatientExports int `name:"patient-exports" help:"Limit for exports of one patient that start in --quota-window, for all clients together. Further ones get 429. 0: no limit; -1: 100 in production mode, no limit in the sandbox." default:"-1" env:"EHI_PATIENT_EXPORTS" range:"-1.."`
 	// ClientBytes and PatientBytes are bytes of exports that are stored.
-	ClientBytes  int64 `name:"client-bytes" help:"Bytes that may be stored of one client's exports; while there are as many, its kick-offs are answered 429. Each export that is under way counts with the size of its records. 0 sets no limit." default:"0" env:"EHI_CLIENT_BYTES" range:"0.."`
-	PatientBytes int64 `name:"patient-bytes" help:"Bytes that may be stored of the exports for one patient, of all clients together, in the same way; -1: 10 GiB in production mode, none in the sandbox." default:"-1" env:"EHI_PATIENT_BYTES" range:"-1.."`
+	ClientBytes  int64 `name:"client-bytes" help:"Limit for the stored exports of one client, in bytes. At the limit, its kick-offs get 429. An unfinished export counts with the size of its records. 0: no limit." default:"0" env:"EHI_CLIENT_BYTES" range:"0.."`
+	PatientBytes int64 `name:"patient-bytes" help:"Limit for the stored exports of one patient, in bytes, for all clients together. At the limit, kick-offs get 429. 0: no limit; -1: 10 GiB in production mode, no limit in the sandbox." default:"-1" env:"EHI_PATIENT_BYTES" range:"-1.."`
 }
 
 // Resolved returns the quotas of a sandbox, which has none by default, or of a production server.

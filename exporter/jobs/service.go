@@ -30,24 +30,24 @@ import (
 // Flags are what an operator decides about exports.
 type Flags struct {
 	// FourEyes asks for the approval of two administrators before files are released.
-	FourEyes bool `name:"four-eyes" help:"Ask for the approval of two administrators before files are released." env:"EHI_FOUR_EYES"`
+	FourEyes bool `name:"four-eyes" help:"Require the approval of two administrators for each export." env:"EHI_FOUR_EYES"`
 	// JobTTL is how long a job may take until it is approved (EHI-17).
-	JobTTL time.Duration `name:"job-ttl" help:"How long a job may take until it is approved." default:"168h" env:"EHI_JOB_TTL" range:"1s..87600h"`
+	JobTTL time.Duration `name:"job-ttl" help:"Time from the kick-off to the approval after which a job expires." default:"168h" env:"EHI_JOB_TTL" range:"1s..87600h"`
 	// ClientJobs and ClientBulkJobs limit how many exports of patients and of populations a
 	// client may have running (BULK-4).
-	ClientJobs     int `name:"client-jobs" help:"Exports of patients that one client may have running; further kick-offs are answered 429." default:"50000" env:"EHI_CLIENT_JOBS" range:"1.."`
-	ClientBulkJobs int `name:"client-bulk-jobs" help:"Exports of populations that one client may have running; further kick-offs are answered 429." default:"20" env:"EHI_CLIENT_BULK_JOBS" range:"1.."`
+	ClientJobs     int `name:"client-jobs" help:"Limit for unfinished exports of single patients per client. Further kick-offs get 429." default:"50000" env:"EHI_CLIENT_JOBS" range:"1.."`
+	ClientBulkJobs int `name:"client-bulk-jobs" help:"Limit for unfinished exports of populations per client. Further kick-offs get 429." default:"20" env:"EHI_CLIENT_BULK_JOBS" range:"1.."`
 	// MinFreeBytes is the space on the exports' disk below which kick-offs are refused.
-	MinFreeBytes int64 `name:"min-free-bytes" help:"Space on the disk of the exports, in bytes, below which kick-offs are answered 503 and the server is not ready." default:"268435456" env:"EHI_MIN_FREE_BYTES" range:"0.."`
+	MinFreeBytes int64 `name:"min-free-bytes" help:"Free bytes on the disk of the export files below which kick-offs get 503 and the server is not ready." default:"268435456" env:"EHI_MIN_FREE_BYTES" range:"0.."`
 	// MaxExportBytes is how much may be stored of exports before kick-offs are refused; 0 sets
 	// no limit.
-	MaxExportBytes int64 `name:"max-export-bytes" help:"Bytes that may be stored of exports; while there are as many, kick-offs are answered 503. 0 sets no limit." default:"0" env:"EHI_MAX_EXPORT_BYTES" range:"0.."`
+	MaxExportBytes int64 `name:"max-export-bytes" help:"Limit for all stored exports, in bytes. At the limit, kick-offs get 503. 0: no limit." default:"0" env:"EHI_MAX_EXPORT_BYTES" range:"0.."`
 	// Compression is how the files of exports are stored whose kick-off does not say.
-	Compression ehi.Compression `name:"compression" help:"How export files are stored where a kick-off's _compression does not say: identity, gzip or zstd." enum:"identity,gzip,zstd" default:"identity" env:"EHI_COMPRESSION"`
+	Compression ehi.Compression `name:"compression" help:"Compression of export files, unless the kick-off has a _compression parameter: identity (none), gzip or zstd." enum:"identity,gzip,zstd" default:"identity" env:"EHI_COMPRESSION"`
 	// AttachmentBytes limits one attachment, AttachmentsPerCall the attachments of one upload
 	// (EHI-11).
-	AttachmentBytes    int64 `name:"attachment-bytes" help:"Largest attachment, in bytes." default:"10000000" env:"EHI_ATTACHMENT_BYTES" range:"1..1073741824"`
-	AttachmentsPerCall int   `name:"attachments-per-call" help:"Most attachments of one upload." default:"10" env:"EHI_ATTACHMENTS_PER_CALL" range:"1..1000"`
+	AttachmentBytes    int64 `name:"attachment-bytes" help:"Maximum size of an attachment in bytes." default:"10000000" env:"EHI_ATTACHMENT_BYTES" range:"1..1073741824"`
+	AttachmentsPerCall int   `name:"attachments-per-call" help:"Maximum number of attachments in one upload." default:"10" env:"EHI_ATTACHMENTS_PER_CALL" range:"1..1000"`
 }
 
 // Config configures a Service.

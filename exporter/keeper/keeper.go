@@ -18,11 +18,11 @@ import (
 // Flags are the settings of a Keeper.
 type Flags struct {
 	// Every is the pause between two rounds. Default 10 s.
-	Every time.Duration `name:"keeper-every" help:"Pause between two rounds of the janitor and the reconciler." default:"10s" env:"EHI_KEEPER_EVERY" range:"10ms..1h"`
+	Every time.Duration `name:"keeper-every" help:"Interval between two rounds of the keeper, which removes expired jobs and repairs lost ones." default:"10s" env:"EHI_KEEPER_EVERY" range:"10ms..1h"`
 	// Grace is how long the keeper keeps files without a record, and everything that has expired
 	// only because the clock has leapt ahead. Files that a record proves to be garbage are
 	// removed immediately. With 0 there is no delay.
-	Grace time.Duration `name:"orphan-grace" help:"How long a file is kept that no record names, before it is removed: records that were lost can be given back so long." default:"24h" env:"EHI_ORPHAN_GRACE" range:"0s..8760h"`
+	Grace time.Duration `name:"orphan-grace" help:"How long to keep export files without a job record. Lost records can be restored during that time." default:"24h" env:"EHI_ORPHAN_GRACE" range:"0s..8760h"`
 }
 
 // Keeper cleans up expired jobs, files that no record names, and lost commands. Any number of

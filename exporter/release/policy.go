@@ -41,7 +41,7 @@ func (r *Rules) Digest() string { return r.digest }
 // Flags are the settings of the release rules.
 type Flags struct {
 	// Table is a file with the table of sensitive codes. "": the built-in table.
-	Table string `name:"sensitive-table" help:"CSV of sensitive codes (system,code,authorization) in place of the shipped one." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
+	Table string `name:"sensitive-table" help:"CSV file of sensitive codes (system,code,authorization) that replaces the built-in table." type:"existingfile" env:"EHI_SENSITIVE_TABLE"`
 }
 
 // Rules returns the rules with the table that the flags name.

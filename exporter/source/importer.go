@@ -64,7 +64,7 @@ type ImportOptions struct {
 // ImportFlags are the settings of imports.
 type ImportFlags struct {
 	// MaxResource is ImportOptions.MaxResource.
-	MaxResource int64 `name:"max-resource" help:"Size of the largest resource that an import takes, in bytes as it stands in the input; a larger one is skipped and reported." default:"67108864" env:"EHI_MAX_RESOURCE" range:"1024..1073741824"`
+	MaxResource int64 `name:"max-resource" help:"Maximum size of a resource in an import, in bytes. Larger ones are skipped and reported. With --url, the server's limit applies." default:"67108864" env:"EHI_MAX_RESOURCE" range:"1024..1073741824"`
 }
 
 // MaxResource is the default size of the largest resource that an import takes, in bytes.

@@ -32,7 +32,7 @@ type Scrubber struct {
 // ScrubFlags are the settings of a Scrubber.
 type ScrubFlags struct {
 	// Rate is the maximum number of bytes read per second. 0 disables the scrubber.
-	Rate int64 `name:"scrub-rate" help:"Bytes a second that are read of finished exports' files in the background, to compare them with their checksums; less while exports run. 0: not at all." default:"4194304" env:"EHI_SCRUB_RATE" range:"0.."`
+	Rate int64 `name:"scrub-rate" help:"Bytes per second that the server reads in the background to verify the checksums of export files. It reads less while exports run. 0 disables the check." default:"4194304" env:"EHI_SCRUB_RATE" range:"0.."`
 }
 
 // ScrubberFiles is what the scrubber needs of the export files (files.Store).

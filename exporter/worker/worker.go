@@ -27,13 +27,13 @@ import (
 // Flags are the settings of a Pool.
 type Flags struct {
 	// Workers is how many exports of single patients run at once. Default 4.
-	Workers int `help:"Exports of patients that run at once in this process; 0 makes it an API only." default:"4" env:"EHI_WORKERS" range:"0..1000"`
+	Workers int `help:"Exports of single patients that this process runs in parallel. With 0, a server leaves exports to other processes." default:"4" env:"EHI_WORKERS" range:"0..1000"`
 	// BulkWorkers is how many tasks of population exports run at once. Default: one for every two
 	// processors, since the actors of one keep two busy.
-	BulkWorkers int `help:"Tasks of population exports that run at once in this process; 0: one for every two processors." default:"0" env:"EHI_BULK_WORKERS" range:"0..1000"`
+	BulkWorkers int `help:"Tasks of population exports that this process runs in parallel. 0: one for every two processors." default:"0" env:"EHI_BULK_WORKERS" range:"0..1000"`
 	// Drain is how long exports that run when the pool is stopped may go on. 0: they are handed
 	// back at once.
-	Drain time.Duration `help:"How long running exports may go on when the process is stopped, before they are handed back." default:"20s" env:"EHI_DRAIN" range:"0s..1h"`
+	Drain time.Duration `help:"How long running exports may continue after a request to stop. Then they return to the queue." default:"20s" env:"EHI_DRAIN" range:"0s..1h"`
 }
 
 // Config sets up a Pool.

@@ -9,9 +9,9 @@ import (
 
 // Access holds the credentials between processes and NATS. Commands embed it as flags.
 type Access struct {
-	Password string `help:"Password of the user ehi, by which exporters join the embedded NATS: the server asks for it, the exporter shows it. An external NATS is shown it too." secret:"" env:"EHI_NATS_PASSWORD" form:"text"`
-	Creds    string `help:"Credentials file (a user's JWT and seed) for an external NATS." type:"existingfile" env:"EHI_NATS_CREDS"`
-	CA       string `help:"Certificates, in PEM, of who has signed that of an external NATS: the connection is TLS then." name:"ca" type:"existingfile" env:"EHI_NATS_CA"`
+	Password string `help:"Password of the NATS user ehi. The embedded NATS requires it from exporters, and an external NATS receives it as credentials." secret:"" env:"EHI_NATS_PASSWORD" form:"text"`
+	Creds    string `help:"Credentials file (JWT and seed of a user) for an external NATS." type:"existingfile" env:"EHI_NATS_CREDS"`
+	CA       string `help:"PEM file with the certificate authorities for an external NATS. The connection then uses TLS." name:"ca" type:"existingfile" env:"EHI_NATS_CA"`
 }
 
 // user is the NATS user of Access.Password.

@@ -35,10 +35,10 @@ var auditSubjects = subject.KindOf("ehi.audit")
 // AuditConfig configures the retention of the audit trail. Its tags are flags.
 type AuditConfig struct {
 	// TTL is how long an event is kept. Default 6 years.
-	TTL time.Duration `name:"audit-ttl" help:"How long the audit trail keeps an event." default:"52560h" env:"EHI_AUDIT_TTL" range:"1h..876000h"`
+	TTL time.Duration `name:"audit-ttl" help:"How long to keep events in the audit trail." default:"52560h" env:"EHI_AUDIT_TTL" range:"1h..876000h"`
 	// MaxBytes is the largest size of the trail; the oldest events are dropped first. 0 means no
 	// limit. -1, which Resolved replaces, depends on the server's mode.
-	MaxBytes int64 `name:"audit-max-bytes" help:"Size of the audit trail, in bytes, from which its oldest events go before their time; 0 sets no limit; -1: none in production mode, 64 MiB in the sandbox." default:"-1" env:"EHI_AUDIT_MAX_BYTES" range:"-1.."`
+	MaxBytes int64 `name:"audit-max-bytes" help:"Maximum size of the audit trail in bytes. Beyond it, the oldest events are removed early. 0: no limit; -1: no limit in production mode, 64 MiB in the sandbox." default:"-1" env:"EHI_AUDIT_MAX_BYTES" range:"-1.."`
 }
 
 // sandboxAudit is the largest size of a sandbox's audit trail, unless a flag sets another.

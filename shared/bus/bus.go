@@ -24,33 +24,33 @@ import (
 type Flags struct {
 	// URL is the address of an external NATS with JetStream, or comma-separated addresses of one
 	// cluster. Empty: the process embeds a server.
-	URL string `name:"nats" help:"URL of an external NATS with JetStream; of a cluster: those of its servers, with commas between them. Default: embedded." env:"EHI_NATS" form:"nats"`
+	URL string `name:"nats" help:"URL of an external NATS with JetStream, or comma-separated URLs of the servers of a cluster. Default: an embedded NATS." env:"EHI_NATS" form:"nats"`
 	Dial
 	// Replicas is the number of replicas of each stream and bucket on an external NATS. 0 means
 	// three in a cluster and one otherwise, and never reduces existing replicas. KeepReplicas
 	// leaves them unchanged.
-	Replicas int `name:"nats-replicas" help:"Copies that an external NATS keeps of each stream and bucket; 0: 3 where it is a cluster (of three servers or more), else 1. Those that there are already are raised to it; 0 never lowers them." default:"0" env:"EHI_NATS_REPLICAS" range:"0..5"`
+	Replicas int `name:"nats-replicas" help:"Replicas of each stream and bucket on an external NATS. 0: 3 in a cluster of at least three servers, otherwise 1, and never fewer than exist already." default:"0" env:"EHI_NATS_REPLICAS" range:"0..5"`
 	// Listen is the address (host:port) of the embedded server for stand-alone exporters. Empty:
 	// the server accepts no connections from other processes.
-	Listen string `name:"nats-listen" help:"Address at which the embedded NATS takes stand-alone exporters." env:"EHI_NATS_LISTEN" form:"address"`
+	Listen string `name:"nats-listen" help:"Address where the embedded NATS accepts connections from stand-alone exporters. Default: none." env:"EHI_NATS_LISTEN" form:"address"`
 	// MaxQueue is how many commands may wait in a lane before kick-offs are rejected. Default
 	// 100,000.
-	MaxQueue int64 `help:"Exports that may wait; further kick-offs are answered 503." default:"100000" env:"EHI_MAX_QUEUE" range:"1.."`
+	MaxQueue int64 `help:"Limit for waiting exports. Further kick-offs get 503." default:"100000" env:"EHI_MAX_QUEUE" range:"1.."`
 	// Durability is which failures the embedded server's records survive. Default Fast.
-	Durability Durability `help:"fast or safe: whether what was answered survives the death of every process, or a power loss too." enum:"fast,safe" default:"fast" env:"EHI_DURABILITY"`
+	Durability Durability `help:"What acknowledged changes survive: the crash of every process (fast), or a power failure too (safe)." enum:"fast,safe" default:"fast" env:"EHI_DURABILITY"`
 	// SyncEvery is how often the embedded server syncs its records to disk if Durability is
 	// Fast. Default 2 s.
-	SyncEvery time.Duration `help:"How often the embedded NATS syncs its records to the disk where --durability is fast." default:"2s" env:"EHI_SYNC_EVERY" range:"10ms..10m"`
+	SyncEvery time.Duration `help:"Interval at which the embedded NATS syncs its records to disk, with --durability fast." default:"2s" env:"EHI_SYNC_EVERY" range:"10ms..10m"`
 	// AcceptLoss accepts files and a state that do not belong together, see ErrStranger and
 	// ErrLost.
-	AcceptLoss bool `help:"Start although files and state do not belong together, or a part of the state is lost: once, after what can be given back was given back." env:"EHI_ACCEPT_LOSS"`
+	AcceptLoss bool `help:"Start although files and state do not match, or a part of the state is lost. Use it once, after restoring what can be restored." env:"EHI_ACCEPT_LOSS"`
 }
 
 // Dial is how a process reaches a NATS outside of itself.
 type Dial struct {
 	// Wait is how long Open waits for an external NATS that is unreachable. Default 0: Open
 	// fails immediately.
-	Wait time.Duration `name:"nats-wait" help:"How long to wait at the start for an external NATS that is away." default:"1m" env:"EHI_NATS_WAIT" range:"0s..1h"`
+	Wait time.Duration `name:"nats-wait" help:"How long to wait at startup for a NATS that cannot be reached." default:"1m" env:"EHI_NATS_WAIT" range:"0s..1h"`
 	// Access holds the credentials for NATS, or those that the embedded server requires.
 	Access Access `embed:"" prefix:"nats-"`
 }

@@ -38,23 +38,23 @@ type Traits struct {
 type Limits struct {
 	// BulkYield is how long a population's task pauses before each slab while the process
 	// exports single patients. 0 means no pause.
-	BulkYield time.Duration `json:"bulkYield,omitempty" help:"How long a population's task waits, before each 256 KiB that it reads, while patients' exports run in this process; 0: not at all." default:"3ms" env:"EHI_BULK_YIELD" range:"0s..1s"`
+	BulkYield time.Duration `json:"bulkYield,omitempty" help:"Pause of a population export before each 256 KiB that it reads, while this process exports single patients. 0: no pause." default:"3ms" env:"EHI_BULK_YIELD" range:"0s..1s"`
 	// TaskBytes is how many bytes one task of a population's export reads, approximately.
-	TaskBytes int64 `json:"taskBytes" help:"About how much one task of a population export reads, in bytes." default:"67108864" env:"EHI_TASK_BYTES" range:"1..1099511627776"`
+	TaskBytes int64 `json:"taskBytes" help:"Approximate number of bytes that one task of a population export reads." default:"67108864" env:"EHI_TASK_BYTES" range:"1..1099511627776"`
 	// FileResources is how many resources a file holds before the next file starts (BULK-3).
-	FileResources int64 `json:"fileResources" help:"Resources of an export file before the next one is begun." default:"100000" env:"EHI_FILE_RESOURCES" range:"1..1000000000"`
+	FileResources int64 `json:"fileResources" help:"Maximum number of resources in an export file." default:"100000" env:"EHI_FILE_RESOURCES" range:"1..1000000000"`
 	// SpillBytes is the size from which a file is stored on its own instead of in its task's
 	// segment. 0 means the exporter's default.
-	SpillBytes int `json:"spillBytes" help:"Size from which an export file is kept apart rather than in its task's segment, in bytes." default:"524288" env:"EHI_SPILL_BYTES" range:"1..1073741824"`
+	SpillBytes int `json:"spillBytes" help:"Size in bytes from which an export file is stored separately and not in a file shared by its task." default:"524288" env:"EHI_SPILL_BYTES" range:"1..1073741824"`
 	// AckWait is how long a worker may be silent before its command is delivered to another
 	// worker.
-	AckWait time.Duration `json:"ackWait" help:"How long a worker may be silent before its export goes to another." default:"2500ms" env:"EHI_ACK_WAIT" range:"200ms..1h"`
+	AckWait time.Duration `json:"ackWait" help:"Time after which another worker takes over the export of a worker that does not respond." default:"2500ms" env:"EHI_ACK_WAIT" range:"200ms..1h"`
 	// MaxDeliver is how many attempts at a task may fail before the job fails.
-	MaxDeliver int `json:"maxDeliver" help:"Attempts at an export before its job is failed." default:"5" env:"EHI_MAX_DELIVER" range:"1..1000"`
+	MaxDeliver int `json:"maxDeliver" help:"Number of attempts at an export after which it fails." default:"5" env:"EHI_MAX_DELIVER" range:"1..1000"`
 	// FileTTL is how long the files of an automatically approved job are kept.
-	FileTTL time.Duration `json:"fileTTL" help:"How long approved files are kept." default:"24h" env:"EHI_FILE_TTL" range:"1s..87600h"`
+	FileTTL time.Duration `json:"fileTTL" help:"How long to keep the files of approved exports." default:"24h" env:"EHI_FILE_TTL" range:"1s..87600h"`
 	// Stall is how long an attempt may go without reading a resource before it is abandoned.
-	Stall time.Duration `json:"stall" help:"How long an export may go on without reading a resource, before its attempt is given up." default:"5m" env:"EHI_STALL" range:"100ms..24h"`
+	Stall time.Duration `json:"stall" help:"Time without progress after which an attempt at an export is stopped." default:"5m" env:"EHI_STALL" range:"100ms..24h"`
 }
 
 // OrDefaults returns the limits with defaults for those that are not set.

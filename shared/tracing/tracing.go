@@ -30,8 +30,8 @@ import (
 
 // Config holds the tracing flags of server and exporter.
 type Config struct {
-	Endpoint string  `help:"URL of an OpenTelemetry collector that takes traces by OTLP/HTTP, without /v1/traces. OTEL_EXPORTER_OTLP_HEADERS, _CERTIFICATE and _TIMEOUT go with it. Default: no traces." env:"EHI_TRACE_ENDPOINT,OTEL_EXPORTER_OTLP_ENDPOINT" form:"url"`
-	Ratio    float64 `help:"Share of the traces that are kept, from 0 to 1; a client that sends a traceparent decides for itself." default:"1" env:"EHI_TRACE_RATIO" range:"0..1"`
+	Endpoint string  `help:"URL of an OpenTelemetry collector for traces (OTLP/HTTP), without /v1/traces. OTEL_EXPORTER_OTLP_HEADERS, _CERTIFICATE and _TIMEOUT also apply. Default: no traces." env:"EHI_TRACE_ENDPOINT,OTEL_EXPORTER_OTLP_ENDPOINT" form:"url"`
+	Ratio    float64 `help:"Fraction of requests to trace, from 0 to 1. A traceparent header of the client takes precedence." default:"1" env:"EHI_TRACE_RATIO" range:"0..1"`
 }
 
 // name is the instrumentation scope of the spans.

@@ -25,21 +25,21 @@ const ImportMemory = 112 << 20
 type Flags struct {
 	// Spec is "records", the record store in Config.Data, or "synthetic:" and the settings of
 	// synthetic.ParseConfig. Default "records".
-	Spec string `name:"source" help:"Where records come from: records (the store in --data), or synthetic:patients=1000000,seed=7,... which makes them up as they are read." default:"records" env:"EHI_SOURCE" form:"source"`
+	Spec string `name:"source" help:"Source of the records: records (the record store in --data), or synthetic:patients=1000000,seed=7,... (generated while they are read)." default:"records" env:"EHI_SOURCE" form:"source"`
 }
 
 // StoreFlags are the settings of the record store.
 type StoreFlags struct {
 	// CacheBytes is the record store's, see dataset.Config.
-	CacheBytes int64 `help:"Memory for blocks of the record store, in bytes." default:"33554432" env:"EHI_CACHE_BYTES" range:"1048576..1099511627776"`
+	CacheBytes int64 `help:"Size of the record store's block cache in bytes." default:"33554432" env:"EHI_CACHE_BYTES" range:"1048576..1099511627776"`
 }
 
 // Bases are the FHIR bases below which absolute references are local.
 type Bases struct {
 	// BaseURL is this server's origin, "" where that is not known.
-	BaseURL string `name:"base-url" help:"Origin that clients see, such as https://ehi.example.org. Default: the listener's address." env:"EHI_BASE_URL" form:"origin"`
+	BaseURL string `name:"base-url" help:"Public origin of the server, such as https://ehi.example.org. Imports treat absolute references to it as local. Default: the address that the server listens on." env:"EHI_BASE_URL" form:"origin"`
 	// OwnBase are FHIR bases of the systems that the records came from.
-	OwnBase []string `help:"FHIR bases of the systems that the records came from, such as https://ehr.example.org/r4: absolute references to them in what is imported are local, like those to this server. May be repeated." placeholder:"URL" env:"EHI_OWN_BASE" form:"url"`
+	OwnBase []string `help:"FHIR base URL of a system that the records come from, such as https://ehr.example.org/r4. Imports treat absolute references to it as local. Repeat the flag for more." placeholder:"URL" env:"EHI_OWN_BASE" form:"url"`
 }
 
 // Config says where records come from.
