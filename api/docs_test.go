@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -98,9 +99,30 @@ func describe(w *strings.Builder, run string, n *kong.Node, names map[string]boo
 	for _, a := range n.Positional {
 		fmt.Fprintf(w, "`%s`: %s\n\n", a.Summary(), a.Help)
 	}
+	titles, groups := []string{""}, map[string][]*kong.Flag{}
+	for _, f := range n.Flags {
+		title := ""
+		if f.Group != nil {
+			title = f.Group.Title
+		}
+		if !slices.Contains(titles, title) {
+			titles = append(titles, title)
+		}
+		groups[title] = append(groups[title], f)
+	}
+	for _, title := range titles {
+		if title != "" {
+			fmt.Fprintf(w, "\n### %s\n\n", title)
+		}
+		table(w, groups[title], names)
+	}
+}
+
+// table writes a table of flags.
+func table(w *strings.Builder, flags []*kong.Flag, names map[string]bool) {
 	w.WriteString(
 		"| flag | variable | default | takes | meaning |\n| --- | --- | --- | --- | --- |\n")
-	for _, f := range n.Flags {
+	for _, f := range flags {
 		if f.Name == "help" {
 			continue
 		}

@@ -51,41 +51,51 @@ import (
 // Config is every setting of a serving process; the tags are the command line, its environment
 // variables and defaults.
 type Config struct {
-	kinds.Bases
-	Source       kinds.Flags            `embed:""`
-	Store        kinds.StoreFlags       `embed:""`
-	Bus          bus.Flags              `embed:""`
-	Audit        bus.AuditConfig        `embed:""`
-	Worker       worker.Flags           `embed:""`
-	Limits       ehi.Limits             `embed:""`
-	Keeper       keeper.Flags           `embed:""`
-	Scrub        worker.ScrubFlags      `embed:""`
-	Release      release.Flags          `embed:""`
-	Import       source.ImportFlags     `embed:""`
-	Jobs         jobs.Flags             `embed:""`
-	Quotas       jobs.Quotas            `embed:""`
-	Auth         auth.Flags             `embed:""`
-	Registration auth.RegistrationFlags `embed:""`
-	Admin        session.Flags          `embed:""`
-	Abuse        abuse.Limits           `embed:""`
-	Connections  listener.Flags         `embed:""`
-	FHIR         fhirapi.Flags          `embed:""`
-	HTTP         server.Flags           `embed:""`
-	TLS          TLSFlags               `embed:""`
-	Room         condition.Flags        `embed:""`
+	Mode             string `help:"Mode of the server: sandbox or production." enum:"sandbox,production" default:"sandbox" env:"EHI_MODE"`
+	SandboxOnNetwork bool   `help:"Allow the sandbox to listen on an address that other machines can reach. Anybody who reaches it can act as any patient, and as an administrator with the default password." name:"sandbox-on-network" env:"EHI_SANDBOX_ON_NETWORK"`
+	PatientLogin     string `help:"How patients sign in: with accounts, or with a picker that lets anybody choose any patient (sandbox mode only). Default: picker in sandbox mode, otherwise accounts." enum:",picker,accounts" default:"" env:"EHI_PATIENT_LOGIN"`
+	Open             bool   `help:"Accept requests without a token, with the rights of a backend service that may do everything. For tests on an isolated machine; not allowed in production mode." env:"EHI_OPEN"`
 
-	Addr             string         `help:"Address to listen on." default:"127.0.0.1:8888" env:"EHI_ADDR" form:"address"`
-	Mode             string         `help:"Mode of the server: sandbox or production." enum:"sandbox,production" default:"sandbox" env:"EHI_MODE"`
-	SandboxOnNetwork bool           `help:"Allow the sandbox to listen on an address that other machines can reach. Anybody who reaches it can act as any patient, and as an administrator with the default password." name:"sandbox-on-network" env:"EHI_SANDBOX_ON_NETWORK"`
-	MemoryLimit      int64          `help:"Soft memory limit of the Go heap in bytes. It grows with the open connections beyond the first 256. 0: no limit. GOMEMLIMIT overrides it." default:"167772160" env:"EHI_MEMORY_LIMIT" range:"0.."`
-	TrustedProxies   []string       `help:"Proxies to trust: addresses or networks (CIDR). The server uses their X-Forwarded-Proto, X-Forwarded-For and, without --base-url, X-Forwarded-Host headers." env:"EHI_TRUSTED_PROXIES" form:"network"`
-	MetricsFrom      []netip.Prefix `help:"Networks (CIDR) that may read /metrics; never through a proxy. Default: all in sandbox mode; loopback and private networks in production mode." env:"EHI_METRICS_FROM"`
-	PatientLogin     string         `help:"How patients sign in: with accounts, or with a picker that lets anybody choose any patient (sandbox mode only). Default: picker in sandbox mode, otherwise accounts." enum:",picker,accounts" default:"" env:"EHI_PATIENT_LOGIN"`
-	Open             bool           `help:"Accept requests without a token, with the rights of a backend service that may do everything. For tests on an isolated machine; not allowed in production mode." env:"EHI_OPEN"`
-	Trace            tracing.Config `embed:"" prefix:"trace-"`
-	Demo             bool           `help:"Fill a new record store with demo patients, in sandbox mode." default:"true" negatable:"" env:"EHI_DEMO"`
+	Addr           string `help:"Address to listen on." default:"127.0.0.1:8888" env:"EHI_ADDR" form:"address" group:"HTTP"`
+	kinds.Bases    `group:"HTTP"`
+	TrustedProxies []string       `help:"Proxies to trust: addresses or networks (CIDR). The server uses their X-Forwarded-Proto, X-Forwarded-For and, without --base-url, X-Forwarded-Host headers." env:"EHI_TRUSTED_PROXIES" form:"network" group:"HTTP"`
+	TLS            TLSFlags       `embed:"" group:"HTTP"`
+	HTTP           server.Flags   `embed:"" group:"HTTP"`
+	Connections    listener.Flags `embed:"" group:"HTTP"`
+	MetricsFrom    []netip.Prefix `help:"Networks (CIDR) that may read /metrics; never through a proxy. Default: all in sandbox mode; loopback and private networks in production mode." env:"EHI_METRICS_FROM" group:"HTTP"`
 
-	StaffOIDC openid.Config `embed:"" prefix:"staff-oidc-"`
+	FHIR fhirapi.Flags `embed:"" group:"Status requests and manifests"`
+
+	Quotas jobs.Quotas  `embed:"" group:"Limits for clients"`
+	Abuse  abuse.Limits `embed:"" group:"Limits for clients"`
+
+	Auth         auth.Flags             `embed:"" group:"Tokens and clients"`
+	Registration auth.RegistrationFlags `embed:"" group:"Tokens and clients"`
+
+	Admin     session.Flags   `embed:"" group:"Administrators and audit"`
+	StaffOIDC openid.Config   `embed:"" prefix:"staff-oidc-" group:"Administrators and audit"`
+	Audit     bus.AuditConfig `embed:"" group:"Administrators and audit"`
+
+	Source kinds.Flags        `embed:"" group:"Records"`
+	Store  kinds.StoreFlags   `embed:"" group:"Records"`
+	Import source.ImportFlags `embed:"" group:"Records"`
+	Demo   bool               `help:"Fill a new record store with demo patients, in sandbox mode." default:"true" negatable:"" env:"EHI_DEMO" group:"Records"`
+
+	Jobs jobs.Flags `embed:"" group:"Jobs and files"`
+
+	Worker  worker.Flags  `embed:"" group:"Running exports"`
+	Limits  ehi.Limits    `embed:"" group:"Running exports"`
+	Release release.Flags `embed:"" group:"Running exports"`
+
+	Keeper keeper.Flags      `embed:"" group:"Cleaning up and checking files"`
+	Scrub  worker.ScrubFlags `embed:"" group:"Cleaning up and checking files"`
+
+	Bus bus.Flags `embed:"" group:"NATS"`
+
+	Room        condition.Flags `embed:"" group:"Disk and memory"`
+	MemoryLimit int64           `help:"Soft memory limit of the Go heap in bytes. It grows with the open connections beyond the first 256. 0: no limit. GOMEMLIMIT overrides it." default:"167772160" env:"EHI_MEMORY_LIMIT" range:"0.." group:"Disk and memory"`
+
+	Trace tracing.Config `embed:"" prefix:"trace-" group:"Tracing"`
 }
 
 // Demo is the demo population (REAL-10).

@@ -55,7 +55,7 @@ type Flags struct {
 	IdleTimeout time.Duration `name:"idle-timeout" help:"Time after which the server closes an idle connection." default:"120s" env:"EHI_IDLE_TIMEOUT" range:"1s..24h"`
 	// ReviewDue is how long an export may wait for review before the pages of administrators call
 	// it late; 0: never.
-	ReviewDue time.Duration `name:"review-due" help:"Waiting time after which the administrators' pages mark a review as late. 0: never." default:"72h" env:"EHI_REVIEW_DUE" range:"0s.."`
+	ReviewDue time.Duration `name:"review-due" help:"Waiting time after which the administrators' pages mark a review as late. 0: never." default:"72h" env:"EHI_REVIEW_DUE" range:"0s.." group:"Administrators and audit"`
 }
 
 // Config is what the server is told once, at start. Defaults are those of the command line (see

@@ -29,8 +29,6 @@ import (
 
 // Command is the command line. kong fills it from flags and EHI_* variables.
 type Command struct {
-	NATS string `name:"nats" help:"URL of the server's NATS, or comma-separated URLs of the servers of a cluster." required:"" env:"EHI_NATS" form:"nats"`
-	bus.Dial
 	Data        string         `help:"Data folder of this process, with its own record store." default:"./data" env:"EHI_DATA" form:"name"`
 	Source      kinds.Flags    `embed:""`
 	Exports     string         `help:"Folder of export files, shared with the server. Default: exports in --data." env:"EHI_EXPORTS" form:"text"`
@@ -38,8 +36,10 @@ type Command struct {
 	Release     release.Flags  `embed:""`
 	MetricsAddr string         `help:"Address to serve /metrics, /healthz and /readyz on. Default: none." env:"EHI_METRICS_ADDR" form:"address"`
 	Trace       tracing.Config `embed:"" prefix:"trace-"`
-	LogFormat   string         `help:"Format of the log: text or json." enum:"text,json" default:"text" env:"EHI_LOG_FORMAT"`
-	LogLevel    slog.Level     `help:"Log level: debug, info, warn or error." default:"info" env:"EHI_LOG_LEVEL"`
+	NATS        string         `group:"NATS" name:"nats" help:"URL of the server's NATS, or comma-separated URLs of the servers of a cluster." required:"" env:"EHI_NATS" form:"nats"`
+	bus.Dial    `group:"NATS"`
+	LogFormat   string     `help:"Format of the log: text or json." enum:"text,json" default:"text" env:"EHI_LOG_FORMAT"`
+	LogLevel    slog.Level `help:"Log level: debug, info, warn or error." default:"info" env:"EHI_LOG_LEVEL"`
 }
 
 // Run runs the worker until ctx ends.

@@ -39,7 +39,7 @@ type Bases struct {
 	// BaseURL is this server's origin, "" where that is not known.
 	BaseURL string `name:"base-url" help:"Public origin of the server, such as https://ehi.example.org. Imports treat absolute references to it as local. Default: the address that the server listens on." env:"EHI_BASE_URL" form:"origin"`
 	// OwnBase are FHIR bases of the systems that the records came from.
-	OwnBase []string `help:"FHIR base URL of a system that the records come from, such as https://ehr.example.org/r4. Imports treat absolute references to it as local. Repeat the flag for more." placeholder:"URL" env:"EHI_OWN_BASE" form:"url"`
+	OwnBase []string `help:"FHIR base URL of a system that the records come from, such as https://ehr.example.org/r4. Imports treat absolute references to it as local. Repeat the flag for more." placeholder:"URL" env:"EHI_OWN_BASE" form:"url" group:"Records"`
 }
 
 // Config says where records come from.
