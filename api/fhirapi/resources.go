@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -110,6 +111,10 @@ func (h *Handlers) handleOperationDefinition(c *fiber.Ctx) error {
 	if c.Params("id") != "ehi-export" {
 		return ehi.Errorf(ehi.NotFound, "OperationDefinition not found")
 	}
+	var categories []string
+	for _, c := range ehi.Categories() {
+		categories = append(categories, string(c.Key))
+	}
 	in := func(name, typ, max, doc string) fiber.Map {
 		return fiber.Map{
 			"name":          name,
@@ -145,9 +150,8 @@ func (h *Handlers) handleOperationDefinition(c *fiber.Ctx) error {
 			in("_until", "instant", "1", "Only resources updated before this instant."),
 			in("_type", "string", "*", "Only these resource types, comma separated."),
 			in("category", "string", "*",
-				"Only these categories of the release form, comma separated: visits, labs, "+
-					"billing, medicalRecord, dischargeSummary, operative, pathology, radiology, "+
-					"photographs, other."),
+				"Only these categories of the release form, comma separated: "+
+					strings.Join(categories, ", ")+"."),
 			in("from", "date", "1",
 				"Only what happened on or after this date, in the categories that take dates."),
 			in("to", "date", "1",

@@ -112,15 +112,19 @@ func asked(k ehi.KickOff) map[ehi.Category]ehi.Choice {
 
 func fromForm(parameters map[ehi.Category]ehi.Choice) (choices, error) {
 	out := choices{}
-	for key, c := range parameters {
-		from, to, err := c.Span()
+	for _, c := range ehi.Categories() {
+		choice, on := parameters[c.Key]
+		if !on {
+			continue
+		}
+		from, to, err := choice.Span()
 		if err != nil {
 			return nil, err
 		}
-		if key == ehi.MedicalRecord { // has no dates (EHI-8)
+		if !c.Dated { // EHI-8
 			from, to = time.Time{}, time.Time{}
 		}
-		out[key] = limits{from, to}
+		out[c.Key] = limits{from, to}
 	}
 	return out, nil
 }

@@ -77,11 +77,8 @@ func (p *Policy) closed(key ehi.Category) bool {
 
 // allDocuments reports whether all document groups are fully released.
 func (p *Policy) allDocuments() bool {
-	for _, key := range []ehi.Category{
-		ehi.DischargeSummary, ehi.Operative, ehi.Pathology, ehi.Radiology, ehi.Photographs,
-		ehi.OtherDocuments,
-	} {
-		if !p.unlimited(key) {
+	for _, c := range ehi.Categories() {
+		if c.OfDocuments() && !p.unlimited(c.Key) {
 			return false
 		}
 	}

@@ -62,7 +62,9 @@ func SensitiveTable(r io.Reader) (*Table, error) {
 func documentTable() *Table {
 	known := []string{}
 	for _, c := range ehi.Categories() {
-		known = append(known, string(c.Key))
+		if c.OfDocuments() {
+			known = append(known, string(c.Key))
+		}
 	}
 	t, err := parseTable(strings.NewReader(shippedDocuments), known)
 	if err != nil {

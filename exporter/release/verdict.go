@@ -53,7 +53,11 @@ var reasons = func() []string {
 	for _, c := range ehi.Categories() {
 		names = append(names, categoryReason+string(c.Key))
 	}
-	return append(names, referenceOnlyName, unusedName)
+	names = append(names, referenceOnlyName, unusedName)
+	if len(names) > int(^flags)+1 {
+		panic("release: a verdict has too few bits for the number of a reason")
+	}
+	return names
 }()
 
 // because maps each reason to its verdict.

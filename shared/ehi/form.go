@@ -70,6 +70,16 @@ func Categories() []CategoryInfo {
 	}
 }
 
+// OfDocuments reports whether the category is a group of documents. The others are kinds of
+// records.
+func (c CategoryInfo) OfDocuments() bool {
+	switch c.Key {
+	case Visits, Labs, Billing, MedicalRecord:
+		return false
+	}
+	return true
+}
+
 // Authorization is a key of the second part of the form: sensitive information that is withheld
 // unless the patient expressly authorizes its release (EHI-9).
 type Authorization string
@@ -312,14 +322,18 @@ func (f *ReleaseForm) MarshalWire() (parameters, authorizations any) {
 	}
 	for _, c := range Categories() {
 		choice, on := f.Parameters[c.Key]
-		ps[c.Key] = parameterJSON{
+		p := parameterJSON{
 			Name:    c.Name,
 			Enabled: on,
 			From:    optionalText(choice.From),
 			To:      optionalText(choice.To),
 			Notes:   optionalText(choice.Notes),
-			Group:   c.group(),
+			Group:   1,
 		}
+		if c.OfDocuments() {
+			p.Group = 2
+		}
+		ps[c.Key] = p
 	}
 	for _, a := range Authorizations() {
 		as[a.Key] = authorizationJSON{
@@ -333,13 +347,3 @@ func (f *ReleaseForm) MarshalWire() (parameters, authorizations any) {
 
 // text returns the text without surrounding white space.
 func (t optionalText) text() string { return strings.TrimSpace(string(t)) }
-
-// group returns the category's group in the reference implementation: 1 for records, 2 for
-// documents.
-func (c CategoryInfo) group() int {
-	switch c.Key {
-	case Visits, Labs, Billing, MedicalRecord:
-		return 1
-	}
-	return 2
-}
