@@ -26,7 +26,7 @@ func (w *world) two() (a, b string, ca, cb *client.Client) {
 	return list[0].ID, list[1].ID, w.patient(list[0].ID), w.patient(list[1].ID)
 }
 
-// DESIGN section 4, SMART-9: a token opens only its own patient's jobs. Jobs of others are 404;
+// SMART-9: a token opens only its own patient's jobs. Jobs of others are 404;
 // without a token or with an invalid one the answer is 401.
 func TestATokenOpensItsOwnPatientsJobsOnly(t *testing.T) {
 	t.Parallel()

@@ -32,7 +32,7 @@ func TestAFileThatCannotBeReadEndsItsDownload(t *testing.T) {
 	}
 }
 
-// DESIGN section 4: after a disk was full and has space again, the server recovers by itself:
+// After a disk was full and has space again, the server recovers by itself:
 // exports that waited complete correctly.
 func TestADiskThatWasFullNeedsNoRestart(t *testing.T) {
 	t.Parallel()

@@ -66,7 +66,7 @@ func (s *scene) wake(says string) {
 	})
 }
 
-// DESIGN section 4: a worker that was stopped for longer than its lease can neither commit nor
+// A worker that was stopped for longer than its lease can neither commit nor
 // delete when it wakes up.
 func TestAWorkerThatWakesUpTooLateChangesNothing(t *testing.T) {
 	t.Parallel()

@@ -18,7 +18,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// BULK-4 and DESIGN section 4 (bounded memory): of a thousand simultaneous exports, each is
+// BULK-4, and bounded memory: of a thousand simultaneous exports, each is
 // either accepted and correct, or refused with 429 or 503 and Retry-After, without a trace.
 // Afterwards the process is as before.
 func TestAThousandExportsAtOnceAreRightOrRefused(t *testing.T) {

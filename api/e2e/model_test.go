@@ -20,7 +20,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-// model predicts the server's responses from the state machine of DESIGN section 5 alone.
+// model predicts the server's responses from the state machine alone.
 type model struct {
 	w       *world
 	door    *sync.RWMutex // no export begins while it is locked
@@ -352,7 +352,7 @@ func (m *model) invariant(t *rapid.T) {
 	}
 }
 
-// DESIGN section 5: in any order of requests, the server responds as the table of transitions
+// In any order of requests, the server responds as the table of transitions
 // says. rapid's -rapid.checks sets the number of sequences.
 func TestAnyOrderOfRequestsIsAnsweredAsTheStateMachineSays(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,6 @@
 // Package pipeline is the way of one task's resources from a record to files, as actors: each
 // one goroutine with one bounded mailbox that only its upstream closes, and state that nobody
-// else touches (DESIGN section 3).
+// else touches.
 //
 //	            slabs of one type            kept lines               by type
 //	Record --> reader --[mailbox]--> releaser --[mailbox]--> router --[mailbox]--> writer(Patient)     \

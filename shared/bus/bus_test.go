@@ -191,7 +191,7 @@ func TestCommandWithoutHeartbeatIsRedelivered(t *testing.T) {
 	}
 }
 
-// DESIGN section 4: the attempt number is the fence.
+// The attempt number is the fence.
 func TestSupersededWorkerCannotCommit(t *testing.T) {
 	b := open(t, t.TempDir())
 	ctx, now := t.Context(), time.Now()

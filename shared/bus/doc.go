@@ -1,11 +1,11 @@
-// Package bus is the server's one shared state and its nervous system: NATS JetStream, embedded
+// Package bus is the server's one shared state: NATS JetStream, embedded
 // or external. It declares every stream, consumer and bucket (topology.go), carries commands to
 // workers and news back (commands.go), and keeps jobs and tasks as KV records that change by
 // compare-and-set only (jobs.go, tasks.go).
 //
 // It knows what a job is, not what is done with it: no HTTP, no files, no sources.
 //
-//	EHI_INTERACTIVE, EHI_BULK  ehi.start.<lane>.<job>       kick-off -> worker, a work queue a lane
+//	EHI_INTERACTIVE, EHI_BULK  ehi.start.<lane>.<job>       kick-off -> worker, one queue a lane
 //	                           ehi.task.<lane>.<job>.<n>    planner -> worker
 //	plain NATS                 ehi.cancel.<job>             DELETE -> the worker that runs it
 //	plain NATS                 ehi.progress.<job>           worker -> every API process

@@ -22,7 +22,7 @@ type model struct {
 	auto   bool
 }
 
-// DESIGN section 5, as a state machine: whatever is done in whatever order, the job and the
+// The state machine: whatever is done in whatever order, the job and the
 // model agree, and an illegal step changes nothing.
 func TestStatusTableAsAStateMachine(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -29,7 +29,7 @@ func Statuses() []Status {
 	return []Status{AwaitingInput, Requested, Retrieved, Approved, Rejected, Failed, Aborted}
 }
 
-// transitions is the whole state machine (DESIGN section 5):
+// transitions is the whole state machine (docs/design.md):
 //
 //	awaiting-input --form--> requested --files--> retrieved --approve--> approved
 //	                             |  \---auto-approve---------------------^

@@ -60,44 +60,95 @@ type Config struct {
 	Log  *slog.Logger
 }
 
+// kind is one kind of source. Config.Spec is its name, or its name, a colon and settings.
+type kind struct {
+	name string
+	// says describes the values of Config.Spec in error messages and in the reference of flags.
+	says string
+	// check checks the settings without opening anything.
+	check func(set string) error
+	// open opens the source.
+	open func(c Config, set string) (source.Source, error)
+}
+
+// all lists the kinds of sources. The first is the default.
+func all() []kind {
+	return []kind{
+		{
+			name:  "records",
+			says:  "records",
+			check: func(string) error { return nil },
+			open:  func(c Config, _ string) (source.Source, error) { return orNil(Store(c)) },
+		},
+		{
+			name: "synthetic",
+			says: "synthetic: and settings such as patients=100,seed=1",
+			check: func(set string) error {
+				_, err := synthetic.ParseConfig(set)
+				return err
+			},
+			open: func(_ Config, set string) (source.Source, error) {
+				c, err := synthetic.ParseConfig(set)
+				if err != nil {
+					return nil, err
+				}
+				return orNil(synthetic.NewSource(c))
+			},
+		},
+	}
+}
+
+// orNil returns no source with an error, rather than one that holds a nil pointer.
+func orNil[S source.Source](s S, err error) (source.Source, error) {
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
 // Forms describes and checks the value of Config.Spec on command lines.
 var Forms = settings.Forms{"source": {
-	Name: "records, or synthetic: and settings such as patients=100,seed=1",
+	Name: said(),
 	Fits: func(text string) bool { return Check(text) == nil },
 	Why:  Check,
 }}
 
+// said describes the values of Config.Spec.
+func said() string {
+	var out []string
+	for _, k := range all() {
+		out = append(out, k.says)
+	}
+	return strings.Join(out, ", or ")
+}
+
+// find returns the kind and the settings of a Config.Spec.
+func find(spec string) (kind, string, error) {
+	name, set, _ := strings.Cut(spec, ":")
+	for i, k := range all() {
+		if k.name == name || i == 0 && spec == "" {
+			return k, set, nil
+		}
+	}
+	return kind{}, "", fmt.Errorf("unknown source %q; use %s", spec, said())
+}
+
 // Check reports whether Config.Spec is valid, without opening anything.
 func Check(spec string) error {
-	kind, made, _ := strings.Cut(spec, ":")
-	switch kind {
-	case "", "records":
-		return nil
-	case "synthetic":
-		_, err := synthetic.ParseConfig(made)
+	k, set, err := find(spec)
+	if err != nil {
 		return err
 	}
-	return fmt.Errorf("unknown source %q; use records, or synthetic: and settings such as "+
-		"synthetic:patients=100,seed=1", spec)
+	return k.check(set)
 }
 
 // Open opens the source. The caller closes it. Errors: dataset.ErrInUse.
 func Open(c Config) (source.Source, error) {
-	if err := Check(c.Spec); err != nil {
+	k, set, err := find(c.Spec)
+	if err != nil {
 		return nil, err
 	}
-	if kind, said, _ := strings.Cut(c.Spec, ":"); kind == "synthetic" {
-		made, err := synthetic.ParseConfig(said)
-		if err != nil {
-			return nil, err
-		}
-		return synthetic.NewSource(made)
-	}
-	s, err := Store(c)
-	if err != nil {
-		return nil, err // not s, which would be a non-nil Source with a nil pointer
-	}
-	return s, nil
+	return k.open(c, set)
 }
 
 // Store opens the record store of the data folder, or creates it if there never was one. Errors:

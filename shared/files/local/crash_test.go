@@ -144,7 +144,7 @@ func same(r files.Reader, err error, want []byte) error {
 	return errors.Join(err, r.Close())
 }
 
-// DESIGN section 4: whatever a record names is on the disk, wherever the power goes. Each operation
+// Whatever a record names is on the disk, wherever the power goes. Each operation
 // in turn is the last one, and each time the disk that is found afterwards is drawn several times.
 func TestWhatARecordNamesSurvivesAPowerLossAtAnyPoint(t *testing.T) {
 	open := func(disk *filestest.Volatile) (*local.Store, error) {
