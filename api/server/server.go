@@ -182,103 +182,144 @@ func (s *Server) remove(ctx context.Context, job string) error {
 // New builds the application; Close releases it.
 func New(c Config, d Deps) (*Server, error) {
 	s := &Server{Config: c, Deps: d, clock: now, site: page.Site{Origins: c.Origins}}
-	var err error
-	if s.views, err = page.NewRenderer(s.site, c.Sandbox,
-		template.FuncMap{"plot": live.Draw}); err != nil {
-		return nil, err
+	for _, open := range []func() error{
+		s.openNews, s.openPages, s.openSessions, s.openJobs,
+	} {
+		if err := open(); err != nil {
+			return nil, err
+		}
 	}
-	if s.progress, err = progress.Follow(d.Bus); err != nil {
-		return nil, fmt.Errorf("follow progress: %w", err)
+	s.openApp()
+	return s, nil
+}
+
+// openNews opens what follows the bus and the requests: progress, failures, the audit trail, held
+// polls, and what open pages are told.
+func (s *Server) openNews() (err error) {
+	if s.progress, err = progress.Follow(s.Bus); err != nil {
+		return fmt.Errorf("follow progress: %w", err)
 	}
 	if s.failures, err = s.followFailures(); err != nil {
-		return nil, fmt.Errorf("follow failures: %w", err)
+		return fmt.Errorf("follow failures: %w", err)
 	}
-	if s.trail, err = trail.New(d.Bus.Audit, c.Origins); err != nil {
-		return nil, err
+	if s.trail, err = trail.New(s.Bus.Audit, s.Origins); err != nil {
+		return err
 	}
-	if s.holds, err = progress.NewHolds(d.Bus.Jobs, c.FHIR.MaxHeld); err != nil {
-		return nil, err
+	if s.holds, err = progress.NewHolds(s.Bus.Jobs, s.FHIR.MaxHeld); err != nil {
+		return err
 	}
-	s.feed, s.samples = live.NewFeed(d.Bus.Jobs, s.progress), live.TakeSamples()
-	s.conns = listener.New(listener.Config{
-		Flags:    c.Connections,
-		Exempt:   func(at netip.Addr) bool { return at.IsLoopback() || s.Origins.Trusts(at) },
-		OnChange: c.OnConnection,
-		Full:     tooManyConnections,
-		TLS:      c.TLS,
-		Log:      d.Log,
-	})
-	s.kept = d.Bus.Sessions.Part(subject.Kind{})
+	s.feed, s.samples = live.NewFeed(s.Bus.Jobs, s.progress), live.TakeSamples()
+	return nil
+}
+
+// openPages makes what the pages of patients and administrators share.
+func (s *Server) openPages() (err error) {
+	if s.views, err = page.NewRenderer(s.site, s.Sandbox,
+		template.FuncMap{"plot": live.Draw}); err != nil {
+		return err
+	}
+	s.kept = s.Bus.Sessions.Part(subject.Kind{})
 	s.flashes = &page.Flashes{
-		Safe: page.Safe{Kept: s.kept}, Failures: s.failures, Origins: c.Origins, Log: d.Log,
+		Safe: page.Safe{Kept: s.kept}, Failures: s.failures, Origins: s.Origins, Log: s.Log,
 	}
 	s.pageGuard = page.Guard{Site: s.site, Clock: func() time.Time { return s.clock() }}
-	if s.pageGuard.Key, err = page.ReadKey(context.Background(), d.Bus.Auth); err != nil {
-		return nil, fmt.Errorf("make the key of pages' tokens: %w", err)
+	if s.pageGuard.Key, err = page.ReadKey(context.Background(), s.Bus.Auth); err != nil {
+		return fmt.Errorf("make the key of pages' tokens: %w", err)
 	}
 	s.visitors = &patient.Pages{
 		Site: s.site, Views: s.views, Flashes: s.flashes, Guard: s.pageGuard,
 	}
-	s.explain = explainer{condition: d.Condition, largest: c.MaxBodyBytes, log: d.Log}
+	s.explain = explainer{condition: s.Condition, largest: s.MaxBodyBytes, log: s.Log}
 	s.staffPages = &staff.Pages{
 		Site: s.site, Views: s.views, Flashes: s.flashes, Guard: s.pageGuard, Explain: s.explain,
 	}
-	s.tokens = session.Tokens{Auth: d.Auth, Open: c.Open, Sandbox: c.Sandbox}
-	s.patients = session.NewPatients(d.Bus.Sessions, c.Origins, d.Auth, c.Accounts)
-	s.admins = session.NewAdministrators(c.Admins, session.AdministratorsDeps{
-		Sessions: d.Bus.Sessions,
-		Auth:     d.Auth,
-		OpenID:   d.OpenID,
+	return nil
+}
+
+// openSessions makes what decides who is let in.
+func (s *Server) openSessions() error {
+	s.tokens = session.Tokens{Auth: s.Auth, Open: s.Open, Sandbox: s.Sandbox}
+	s.patients = session.NewPatients(s.Bus.Sessions, s.Origins, s.Auth, s.Accounts)
+	s.admins = session.NewAdministrators(s.Admins, session.AdministratorsDeps{
+		Sessions: s.Bus.Sessions,
+		Auth:     s.Auth,
+		OpenID:   s.OpenID,
 		Trail:    s.trail,
-		Origins:  c.Origins,
+		Origins:  s.Origins,
 		Clock:    func() time.Time { return s.clock() },
 	})
-	s.gate = &staff.Gate{Pages: s.staffPages, Sessions: s.admins, ProofAge: c.Admins.ProofAge}
-	s.app = fiber.New(fiber.Config{
-		AppName: "EHI export server", DisableStartupMessage: true, Immutable: true,
-		ErrorHandler: s.handleError, JSONEncoder: json.Marshal, JSONDecoder: json.Unmarshal,
-		StrictRouting: true, CaseSensitive: true, // see onePath
-		BodyLimit: int(c.MaxBodyBytes), StreamRequestBody: true,
-		ReadBufferSize: c.MaxHeaderBytes, Concurrency: s.conns.Workers(),
-		ReadTimeout: c.ReadTimeout, IdleTimeout: c.IdleTimeout,
-		// a body is announced by who makes it (see content.Announced)
-		DisableDefaultContentType: true,
-		// else an upload is read to memory and to temporary files before it is known whose it is
-		DisablePreParseMultipartForm: true,
-		EnableTrustedProxyCheck:      true, TrustedProxies: c.Origins.TrustedProxies,
-	})
-	s.jobs, err = jobs.New(c.Config, jobs.Deps{
-		Bus:       d.Bus,
-		Source:    d.Source,
-		Rules:     d.Rules,
-		Files:     d.Files,
+	s.gate = &staff.Gate{Pages: s.staffPages, Sessions: s.admins, ProofAge: s.Admins.ProofAge}
+	return nil
+}
+
+// openJobs makes the use cases of exports, and the handlers and pages that need them.
+func (s *Server) openJobs() (err error) {
+	s.jobs, err = jobs.New(s.Config.Config, jobs.Deps{
+		Bus:       s.Bus,
+		Source:    s.Source,
+		Rules:     s.Rules,
+		Files:     s.Files,
 		Authority: s.tokens,
 		Reviewers: s.admins,
 		Remove:    s.remove,
 		Doubt:     func(job string) { s.Sweeps.Doubt(job) },
-		Log:       d.Log,
-		Tracer:    d.Tracer,
+		Log:       s.Log,
+		Tracer:    s.Tracer,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s.readiness = &readiness{jobs: s.jobs, condition: d.Condition, log: d.Log}
-	s.authority = session.NewAuthority(d.Auth, s.patients, s.admins, d.Bus.Jobs, s.jobs)
-	if s.sender, err = content.NewSender(s.jobs, s.authority, d.Log); err != nil {
-		return nil, err
+	s.readiness = &readiness{jobs: s.jobs, condition: s.Condition, log: s.Log}
+	s.authority = session.NewAuthority(s.Auth, s.patients, s.admins, s.Bus.Jobs, s.jobs)
+	if s.sender, err = content.NewSender(s.jobs, s.authority, s.Log); err != nil {
+		return err
 	}
 	if s.fhir, err = s.newFHIR(); err != nil {
-		return nil, err
+		return err
 	}
 	s.exports = &staff.Exports{
-		Origins: c.Origins, Jobs: s.jobs, Index: d.Bus.Jobs, Describer: s.fhir,
+		Origins: s.Origins, Jobs: s.jobs, Index: s.Bus.Jobs, Describer: s.fhir,
 	}
-	s.wording = patient.Wording{Jobs: s.jobs, Sandbox: c.Sandbox, Documents: s.fhir.ReadsBinaries()}
+	s.wording = patient.Wording{Jobs: s.jobs, Sandbox: s.Sandbox, Documents: s.fhir.ReadsBinaries()}
+	return nil
+}
+
+// openApp makes the HTTP server and its connections, with all routes.
+func (s *Server) openApp() {
+	s.conns = listener.New(listener.Config{
+		Flags:    s.Connections,
+		Exempt:   func(at netip.Addr) bool { return at.IsLoopback() || s.Origins.Trusts(at) },
+		OnChange: s.OnConnection,
+		Full:     tooManyConnections,
+		TLS:      s.TLS,
+		Log:      s.Log,
+	})
+	s.app = fiber.New(fiber.Config{
+		AppName:               "EHI export server",
+		DisableStartupMessage: true,
+		Immutable:             true,
+		ErrorHandler:          s.handleError,
+		JSONEncoder:           json.Marshal,
+		JSONDecoder:           json.Unmarshal,
+		StrictRouting:         true, // see onePath
+		CaseSensitive:         true,
+		BodyLimit:             int(s.MaxBodyBytes),
+		StreamRequestBody:     true,
+		ReadBufferSize:        s.MaxHeaderBytes,
+		Concurrency:           s.conns.Workers(),
+		ReadTimeout:           s.ReadTimeout,
+		IdleTimeout:           s.IdleTimeout,
+		// handlers announce the type of their bodies, see content.Announced
+		DisableDefaultContentType: true,
+		// otherwise an upload is read into memory and temporary files before its sender is known
+		DisablePreParseMultipartForm: true,
+		EnableTrustedProxyCheck:      true,
+		TrustedProxies:               s.Origins.TrustedProxies,
+	})
 	s.routes()
 	s.app.Server().Handler = s.known(s.app.Server().Handler)
 	s.app.Server().ConnState = s.conns.Changed
 	s.app.Server().ErrorHandler = s.unbroken(s.app.Server().ErrorHandler)
-	return s, nil
 }
 
 // newFHIR builds the handlers of FHIR requests, on what is built by then.
