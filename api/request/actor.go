@@ -55,9 +55,14 @@ func Role(c *fiber.Ctx) auth.Role {
 	return ""
 }
 
-// Actor returns the sender of a request, as far as known so far.
+// Sender returns where a request came from.
+func (o Origins) Sender(c *fiber.Ctx) ehi.Sender {
+	return ehi.Sender{Address: o.Address(c).String(), Request: ID(c)}
+}
+
+// Actor returns who sent a request, as far as known so far.
 func (o Origins) Actor(c *fiber.Ctx) ehi.Actor {
-	out := ehi.Actor{Address: o.Address(c).String(), Request: ID(c)}
+	out := ehi.Actor{Sender: o.Sender(c)}
 	if a := Access(c); a != nil {
 		out.Kind, out.ClientID, out.Patient, out.Grant =
 			ehi.ActorClient, a.ClientID, a.Patient, a.Grant()

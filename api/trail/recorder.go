@@ -58,7 +58,7 @@ func New(log Log, origins request.Origins) (*Recorder, error) {
 // Record records what a request did. It fills in the actor, as far as the request's credentials
 // tell. err determines the outcome; nil is success.
 func (r *Recorder) Record(c *fiber.Ctx, err error, e ehi.Event) {
-	e.At, e.Address, e.Request = time.Now().UTC(), r.origins.Address(c).String(), request.ID(c)
+	e.At, e.Sender = time.Now().UTC(), r.origins.Sender(c)
 	if e.Agent == "" {
 		e.Agent = Agent(c)
 	}

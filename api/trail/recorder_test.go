@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"testing"
 
 	"github.com/gofiber/fiber/v2"
@@ -79,6 +80,25 @@ func TestAnEventNamesItsSenderAndItsOutcome(t *testing.T) {
 		if e.Address == "" || e.Request == "" || e.At.IsZero() ||
 			access != nil && e.Client != "app" {
 			t.Errorf("%s: %+v", want, e)
+		}
+	}
+}
+
+// Each field of ehi.Sender is filled in from the request.
+func TestEachFieldOfTheSenderIsInTheTrail(t *testing.T) {
+	events := recorded(t, 1, func(r *trail.Recorder) []fiber.Handler {
+		return []fiber.Handler{func(c *fiber.Ctx) error {
+			r.Record(c, nil, ehi.Event{Action: ehi.ActionRead})
+			return nil
+		}}
+	})
+	if len(events) != 1 {
+		t.Fatalf("%d events", len(events))
+	}
+	sender := reflect.ValueOf(events[0].Sender)
+	for i := range sender.NumField() {
+		if sender.Field(i).IsZero() {
+			t.Errorf("%s is empty", sender.Type().Field(i).Name)
 		}
 	}
 }

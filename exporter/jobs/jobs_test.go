@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -150,8 +151,7 @@ func (h *house) app() ehi.Actor {
 		Kind:     ehi.ActorClient,
 		ClientID: "app",
 		Patient:  h.patient.ID,
-		Address:  "192.0.2.1",
-		Request:  "r1",
+		Sender:   ehi.Sender{Address: "192.0.2.1", Request: "r1"},
 	}
 }
 
@@ -197,20 +197,46 @@ func (h *house) retrieved() *ehi.Job {
 // trail returns the audit events of a job, oldest first: the action, the actor and the outcome.
 func (h *house) trail(job string) (said []string) {
 	h.t.Helper()
+	for _, e := range h.events(job) {
+		said = append(said, string(e.Action)+" by "+e.Agent+": "+string(e.Outcome))
+	}
+	return said
+}
+
+// events returns the audit events of a job, oldest first.
+func (h *house) events(job string) (out []ehi.Event) {
+	h.t.Helper()
 	if err := h.Bus.Audit.Flush(h.t.Context()); err != nil {
 		h.t.Fatal(err)
 	}
 	err := h.Bus.Audit.Read(h.t.Context(), bus.AuditFilter{},
 		func(_ uint64, e ehi.Event) (bool, error) {
 			if e.Job == job {
-				said = append(said, string(e.Action)+" by "+e.Agent+": "+string(e.Outcome))
+				out = append(out, e)
 			}
 			return true, nil
 		})
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return said
+	return out
+}
+
+// Each field of the actor's ehi.Sender reaches the trail, also in its stored form.
+func TestEachFieldOfTheSenderIsInTheTrail(t *testing.T) {
+	h := newHouse(t, nil)
+	j, self := h.kicked(), h.self()
+	sender := reflect.ValueOf(&self.Sender).Elem()
+	for i := range sender.NumField() {
+		sender.Field(i).SetString(sender.Type().Field(i).Name + "-1")
+	}
+	if _, err := h.Submit(t.Context(), self, j, ehi.ReleaseForm{}); err != nil {
+		t.Fatal(err)
+	}
+	events := h.events(j.ID)
+	if last := events[len(events)-1]; last.Action != ehi.ActionForm || last.Sender != self.Sender {
+		t.Errorf("the trail has %+v, the sender is %+v", last, self.Sender)
+	}
 }
 
 func (h *house) wantTrail(job string, want ...string) {

@@ -210,7 +210,7 @@ var (
 
 // audit writes an actor's action to the audit trail.
 func (s *Service) audit(a ehi.Actor, err error, e ehi.Event) {
-	e.At, e.Address, e.Request = now(), a.Address, a.Request
+	e.At, e.Sender = now(), a.Sender
 	if e.Agent == "" {
 		e.Agent = a.Agent()
 	}

@@ -111,7 +111,7 @@ func TestALostAuditEventIsCounted(t *testing.T) {
 		Patient: "somebody",
 		Detail:  "of somebody",
 		Job:     "job-1",
-		Request: "request-1"})
+		Sender:  ehi.Sender{Request: "request-1"}})
 	if n := lostEvents(t) - before; n != 1 {
 		t.Errorf("%v events were counted as lost", n)
 	}

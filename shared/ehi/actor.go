@@ -51,8 +51,8 @@ type Actor struct {
 	// Mark identifies the account of an administrator. Another account of the same name has
 	// another mark.
 	Mark string
-	// Address is where the request came from, Request its ID in the log.
-	Address, Request string
+	// Sender goes into the audit events of what the actor does.
+	Sender
 }
 
 // Agent returns the name of the actor in the audit trail.

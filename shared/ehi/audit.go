@@ -52,6 +52,15 @@ const (
 	Broke     Outcome = "failed"  // the server failed
 )
 
+// Sender says where the request behind an event came from. The layer that receives the request
+// fills it in; the fields are empty if there was none.
+type Sender struct {
+	// Address is the IP address of the client.
+	Address string `json:"address,omitempty"`
+	// Request is the ID of the request in the log.
+	Request string `json:"request,omitempty"`
+}
+
 // Event is one line of the audit trail. It names patients, jobs and clients by ID and holds no
 // clinical content.
 type Event struct {
@@ -64,9 +73,7 @@ type Event struct {
 	Client  string `json:"client,omitempty"`
 	Patient string `json:"patient,omitempty"`
 	Job     string `json:"job,omitempty"`
-	// Address is where the request came from, Request its ID in the log.
-	Address string `json:"address,omitempty"`
-	Request string `json:"request,omitempty"`
+	Sender
 	// Detail is a short addition: a grant type, an error code, or what changed.
 	Detail string `json:"detail,omitempty"`
 }
