@@ -51,8 +51,9 @@ func (h *Handlers) recordRefusal(c *fiber.Ctx, err error, ask jobs.Ask) {
 	h.Trail.Record(c, err, e)
 }
 
-// kickOffAsk reads the parameters of a kick-off. With an error, it returns what it could read
-// until then.
+// kickOffAsk reads a kick-off. What is wrong with its parameters is for jobs.KickOff to return,
+// because a patient who is not the token's comes first. With an error, it returns what it could
+// read until then.
 func (h *Handlers) kickOffAsk(
 	c *fiber.Ctx, level ehi.Level, op ehi.Operation,
 ) (ask jobs.Ask, err error) {
@@ -75,14 +76,16 @@ func (h *Handlers) kickOffAsk(
 	if err = content.Negotiate(c); err != nil {
 		return ask, err
 	}
-	if ask.Faults, err = faulty.Ordered(c); err != nil {
-		return ask, err
+	faults, malformed := faulty.Ordered(c)
+	ask.Faults = faults
+	ask.Fault = func() error {
+		if malformed != nil {
+			return malformed
+		}
+		return h.Faults.KickOff(c, faults)
 	}
-	if err = h.Faults.KickOff(c, ask.Faults); err != nil {
-		return ask, err
-	}
-	ask.Parameters, err = kickOffParameters(c)
-	return ask, err
+	ask.Parameters, ask.Unreadable = kickOffParameters(c)
+	return ask, nil
 }
 
 // ownBase reports whether a FHIR base belongs to this server, so that URLs below it name

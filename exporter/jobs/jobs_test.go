@@ -308,6 +308,16 @@ func TestSomebodyElsesIsAbsent(t *testing.T) {
 			t.Errorf("%s: %v", subject, err)
 		}
 	}
+	// before anything is said about the parameters, but not before a fault that was ordered
+	unreadable := ehi.Errorf(ehi.Invalid, "The body is not a Parameters resource")
+	_, err := h.KickOff(t.Context(), h.app(), Ask{Subject: h.other.ID, Unreadable: unreadable})
+	wantCode(t, "another patient, with a bad body", err, ehi.NotFound)
+	_, err = h.KickOff(t.Context(), h.app(), Ask{Subject: h.app().Patient, Unreadable: unreadable})
+	wantCode(t, "its own patient, with a bad body", err, ehi.Invalid)
+	_, err = h.KickOff(t.Context(), h.app(), Ask{Subject: h.other.ID, Fault: func() error {
+		return ehi.Errorf(ehi.Throttled, "The client ordered this")
+	}})
+	wantCode(t, "another patient, with a fault", err, ehi.Throttled)
 	j := h.kicked()
 	other := h.app()
 	other.Patient = h.other.ID
@@ -323,7 +333,7 @@ func TestSomebodyElsesIsAbsent(t *testing.T) {
 		t.Errorf("its own: %v, %v", got, err)
 	}
 	h.authority.end("app")
-	_, err := h.FindOwn(t.Context(), h.app(), j.ID)
+	_, err = h.FindOwn(t.Context(), h.app(), j.ID)
 	wantCode(t, "once its authorization has ended", err, ehi.NotFound)
 }
 

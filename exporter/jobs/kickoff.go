@@ -25,8 +25,10 @@ type Ask struct {
 	// SkipForm and SkipReview request an export without the patient's form, and without review
 	// (EHI-1).
 	SkipForm, SkipReview bool
-	// Parameters are those of the query and the body.
+	// Parameters are those of the query and the body. Unreadable is the error if they cannot be
+	// read.
 	Parameters []fhir.Parameter
+	Unreadable error
 	// Lenient is Prefer: handling=lenient, and SeparateStatus is Prefer: separate-export-status
 	// (BULK-7).
 	Lenient, SeparateStatus bool
@@ -38,8 +40,10 @@ type Ask struct {
 	AllTypes bool
 	// BareLink omits the angle brackets of the Link header (EHI-2).
 	BareLink bool
-	// Faults are the failures to simulate, as requested by the client.
+	// Faults are the failures to simulate, as requested by the client. Fault returns the one
+	// that the kick-off itself is to end with; nil means none.
 	Faults []ehi.Fault
+	Fault  func() error
 }
 
 // KickOff creates a job. If the job needs no form, its export starts (EHI-1, 2, 6; BULK-1, 2).
@@ -153,6 +157,11 @@ func (s *Service) newJob(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, e
 	if err := s.checkSkips(a.ClientID, ask); err != nil {
 		return nil, err
 	}
+	if ask.Fault != nil {
+		if err := ask.Fault(); err != nil {
+			return nil, err
+		}
+	}
 	at := now()
 	j := &ehi.Job{
 		Version: ehi.RecordVersion, ID: NewID(), Level: ask.Level, Operation: ask.Operation,
@@ -184,6 +193,9 @@ func (s *Service) newJob(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, e
 	}
 	if err := s.setSubject(ctx, a, j, ask.Subject); err != nil {
 		return nil, err
+	}
+	if ask.Unreadable != nil { // known only to those who may know the subject
+		return nil, ask.Unreadable
 	}
 	var err error
 	j.KickOff, err = ehi.ParseKickOff(ehi.Asked{
