@@ -26,10 +26,10 @@ import (
 
 // Jobs are the exports of patients (jobs.Service).
 type Jobs interface {
-	// Find finds any job. Errors: ehi.NotFound.
-	Find(ctx context.Context, id string) (*ehi.Job, error)
-	// Stands reports whether the authorization of a job's kick-off still holds.
-	Stands(ctx context.Context, j *ehi.Job) (bool, error)
+	// FindForPatient finds a job of the patient who acts. CheckFiles refuses files that the
+	// patient may not read yet. Errors: ehi.NotFound.
+	FindForPatient(ctx context.Context, by ehi.Actor, id string) (*ehi.Job, error)
+	CheckFiles(by ehi.Actor, j *ehi.Job) error
 	Delete(ctx context.Context, by ehi.Actor, j *ehi.Job) error
 	// EachFile visits the files of a job until visit returns false. FindFile finds a file by its
 	// name.
@@ -126,21 +126,20 @@ func (h *Requests) patientsJob(c *fiber.Ctx) (j *ehi.Job, next string, err error
 	if patient == "" {
 		return nil, LoginPath(c.OriginalURL(), ""), nil
 	}
-	j, err = h.Jobs.Find(c.UserContext(), c.Params("id"))
-	if j, err = request.Noted(c, j, err); err != nil {
-		return nil, "", err
-	}
-	if j.Level != ehi.OnePatient || j.Patient.ID != patient || j.Status == ehi.Aborted {
-		return nil, "", jobs.ErrNotFound
-	}
-	if j.Status.Settled() {
-		return j, "", nil
-	}
-	stands, err := h.Jobs.Stands(c.UserContext(), j)
-	if err == nil && !stands {
-		err = jobs.ErrNotFound
-	}
+	by := h.Pages.Site.Origins.Patient(c, patient)
+	j, err = h.Jobs.FindForPatient(c.UserContext(), by, c.Params("id"))
+	j, err = request.Noted(c, j, err)
 	return j, "", err
+}
+
+// patientsFiles is patientsJob for a request whose files the patient may read.
+func (h *Requests) patientsFiles(c *fiber.Ctx) (j *ehi.Job, next string, err error) {
+	j, next, err = h.patientsJob(c)
+	if err != nil || next != "" {
+		return nil, next, err
+	}
+	by := h.Pages.Site.Origins.Patient(c, j.Patient.ID)
+	return j, "", h.Jobs.CheckFiles(by, j)
 }
 
 // handleRequest shows the patient the state of a request, and its files once they are available.
@@ -364,12 +363,9 @@ func (h *Requests) handleCancel(c *fiber.Ctx) error {
 // handleRequestFile sends the patient a file or document of an approved request.
 func (h *Requests) handleRequestFile(document bool) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		j, next, err := h.patientsJob(c)
+		j, next, err := h.patientsFiles(c)
 		if err != nil || next != "" {
 			return page.Ahead(c, next, err)
-		}
-		if j.Status != ehi.Approved {
-			return jobs.ErrFileNotFound
 		}
 		e := ehi.About(ehi.ActionDisclose, j)
 		e.Agent = "patient " + j.Patient.ID
@@ -396,12 +392,9 @@ func (h *Requests) sendRequestFile(c *fiber.Ctx, j *ehi.Job, name string) error 
 
 // handleRequestArchive sends the patient all files of an approved request in a ZIP archive.
 func (h *Requests) handleRequestArchive(c *fiber.Ctx) error {
-	j, next, err := h.patientsJob(c)
+	j, next, err := h.patientsFiles(c)
 	if err != nil || next != "" {
 		return page.Ahead(c, next, err)
-	}
-	if j.Status != ehi.Approved {
-		return jobs.ErrFileNotFound
 	}
 	parts, err := h.archiveParts(c, j)
 	if err == nil {

@@ -81,11 +81,17 @@ func (o Origins) Acting(c *fiber.Ctx) ehi.Actor {
 	return o.Actor(c)
 }
 
-// ActingPatient is Acting for a patient on the pages.
-func (o Origins) ActingPatient(c *fiber.Ctx, id string) ehi.Actor {
-	out := o.Acting(c)
+// Patient is Actor for a patient on the pages.
+func (o Origins) Patient(c *fiber.Ctx, id string) ehi.Actor {
+	out := o.Actor(c)
 	out.Kind, out.Name = ehi.ActorPatient, id
 	return out
+}
+
+// ActingPatient is Acting for a patient on the pages.
+func (o Origins) ActingPatient(c *fiber.Ctx, id string) ehi.Actor {
+	SetRecorded(c)
+	return o.Patient(c, id)
 }
 
 // dutyOf returns what an administrator with a role may do with exports.

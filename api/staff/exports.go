@@ -19,6 +19,8 @@ import (
 type Jobs interface {
 	// Record finds a job as the bucket has it now. Errors: ehi.NotFound.
 	Record(ctx context.Context, id string) (*ehi.Job, error)
+	// CheckFiles refuses the files of a job that the actor may not read yet, or no longer.
+	CheckFiles(by ehi.Actor, j *ehi.Job) error
 	// Approvers are the administrators whose approvals of a job count.
 	Approvers(j *ehi.Job) []string
 	Approve(ctx context.Context, by ehi.Actor, j *ehi.Job, d jobs.Decision) (*ehi.Job, error)

@@ -119,13 +119,9 @@ func (p filesPage) Next() string {
 	return p.at("part", p.To+1)
 }
 
-// hasFiles is an error for an export whose files nobody may see yet, or any more.
-func hasFiles(j *ehi.Job) error {
-	if j.Status != ehi.Retrieved && j.Status != ehi.Approved {
-		return ehi.Errorf(ehi.NotFound,
-			"The files of an export in %q state are not available", j.Status)
-	}
-	return nil
+// checkFiles refuses an export whose files administrators may not see yet, or no longer.
+func (h *Review) checkFiles(c *fiber.Ctx, j *ehi.Job) error {
+	return h.Exports.Jobs.CheckFiles(h.Exports.Origins.Actor(c), j)
 }
 
 // handleFiles lists the files of an export. ?q= narrows the list, ?part= begins it at a part,
@@ -144,7 +140,7 @@ func (h *Review) handleFiles(c *fiber.Ctx) error {
 		return ehi.Errorf(ehi.Invalid,
 			"Invalid part %q of %d", c.Query("part")+c.Query("before"), j.Tasks)
 	}
-	if err := hasFiles(j); err != nil {
+	if err := h.checkFiles(c, j); err != nil {
 		return err
 	}
 	p, err := h.filesOf(c, j, query, at-1, back)

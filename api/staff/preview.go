@@ -30,7 +30,7 @@ func (h *Review) handleFile(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := hasFiles(j); err != nil {
+	if err := h.checkFiles(c, j); err != nil {
 		return err
 	}
 	name := c.Params("file")

@@ -111,7 +111,7 @@ func (h *Review) handlePage(c *fiber.Ctx) error {
 	if data["Damaged"], err = listDamaged(c.UserContext(), h.Contents, j.ID); err != nil {
 		return err
 	}
-	if hasFiles(j) == nil {
+	if h.checkFiles(c, j) == nil {
 		if data["Page"], err = h.filesOf(c, j, "", 0, false); err != nil {
 			return err
 		}

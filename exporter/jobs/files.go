@@ -32,12 +32,24 @@ func (s *Service) Released(ctx context.Context, a ehi.Actor, id string) (*ehi.Jo
 	if j, err = s.Bus.Jobs.Get(ctx, j.ID); err != nil {
 		return nil, err
 	}
-	if j.Status != ehi.Approved {
-		return nil,
-			ehi.Errorf(ehi.NotFound, "The files of an export in %q state are not available",
-				j.Status)
+	if err := s.CheckFiles(a, j); err != nil {
+		return nil, err
 	}
 	return j, nil
+}
+
+// CheckFiles returns an error unless an actor who may see a job may read its files, too: everyone
+// once the export is approved, and administrators from the time when it waits for review. Errors:
+// ehi.NotFound.
+func (s *Service) CheckFiles(a ehi.Actor, j *ehi.Job) error {
+	switch {
+	case j.Status == ehi.Approved, a.Kind == ehi.ActorStaff && j.Status == ehi.Retrieved:
+		return nil
+	case a.Kind == ehi.ActorPatient:
+		return ErrFileNotFound
+	}
+	return ehi.Errorf(ehi.NotFound, "The files of an export in %q state are not available",
+		j.Status)
 }
 
 // Task returns a task of a job whose files are released. Errors: ehi.Transient if the task's

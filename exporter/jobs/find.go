@@ -46,6 +46,28 @@ func (s *Service) FindOwn(ctx context.Context, a ehi.Actor, id string) (*ehi.Job
 	return j, nil
 }
 
+// FindForPatient is Find for the patient whose record the job exports. For anyone else the job does
+// not exist; neither does a deleted one, nor an unfinished one whose authorization has ended. A
+// finished export remains its patient's. Errors: ehi.NotFound, with the job as in Find.
+func (s *Service) FindForPatient(ctx context.Context, a ehi.Actor, id string) (*ehi.Job, error) {
+	j, err := s.Find(ctx, id)
+	if err != nil {
+		return j, err
+	}
+	if a.Kind != ehi.ActorPatient || j.Level != ehi.OnePatient || j.Patient.ID != a.Name ||
+		j.Status == ehi.Aborted {
+		return j, ErrNotFound
+	}
+	if j.Status.Settled() {
+		return j, nil
+	}
+	stands, err := s.Stands(ctx, j)
+	if err == nil && !stands {
+		err = ErrNotFound
+	}
+	return j, err
+}
+
 func owns(a ehi.Actor, j *ehi.Job) bool {
 	return j.ClientID == a.ClientID && (a.Service || j.Patient.ID == a.Patient) &&
 		j.ByService == a.Service

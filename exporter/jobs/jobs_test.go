@@ -299,6 +299,54 @@ func TestASandboxesClientSendsItsForm(t *testing.T) {
 	wantCode(t, "another client", err, ehi.Forbidden)
 }
 
+// On the pages a patient finds exports of the own record only, and no deleted ones. An unfinished
+// export ends with the authorization of its application.
+func TestAPatientFindsTheOwnExports(t *testing.T) {
+	h := newHouse(t, nil)
+	j, ended := h.kicked(), h.kicked()
+	stranger := ehi.Actor{Kind: ehi.ActorPatient, Name: h.other.ID}
+	if got, err := h.FindForPatient(t.Context(), h.self(), j.ID); err != nil || got.ID != j.ID {
+		t.Errorf("the own one: %v, %v", got, err)
+	}
+	for name, a := range map[string]ehi.Actor{
+		"another patient": stranger, "the application": h.app(), "nobody": {},
+	} {
+		_, err := h.FindForPatient(t.Context(), a, j.ID)
+		wantCode(t, name, err, ehi.NotFound)
+	}
+	if err := h.Delete(t.Context(), h.self(), j); err != nil {
+		t.Fatal(err)
+	}
+	_, err := h.FindForPatient(t.Context(), h.self(), j.ID)
+	wantCode(t, "a deleted one", err, ehi.NotFound)
+	h.authority.end("app")
+	_, err = h.FindForPatient(t.Context(), h.self(), ended.ID)
+	wantCode(t, "one whose authorization has ended", err, ehi.NotFound)
+}
+
+// EHI-8, EHI-10: administrators read files from the review on, everyone else once they are
+// approved.
+func TestWhoMayReadFiles(t *testing.T) {
+	h := newHouse(t, nil)
+	staff := ehi.Actor{Kind: ehi.ActorStaff, Name: "ada", Duty: ehi.DutyView}
+	for status, want := range map[ehi.Status][]bool{ // patient, client, administrator
+		ehi.AwaitingInput: {false, false, false},
+		ehi.Requested:     {false, false, false},
+		ehi.Retrieved:     {false, false, true},
+		ehi.Approved:      {true, true, true},
+		ehi.Rejected:      {false, false, false},
+		ehi.Failed:        {false, false, false},
+		ehi.Aborted:       {false, false, false},
+	} {
+		for i, a := range []ehi.Actor{h.self(), h.app(), staff} {
+			err := h.CheckFiles(a, &ehi.Job{Status: status})
+			if (err == nil) != want[i] || err != nil && ehi.CodeOf(err) != ehi.NotFound {
+				t.Errorf("%s, %s: %v", status, a.Kind, err)
+			}
+		}
+	}
+}
+
 // For a client, other patients and other clients' jobs do not exist.
 func TestSomebodyElsesIsAbsent(t *testing.T) {
 	h := newHouse(t, nil)
