@@ -296,8 +296,8 @@ func easilyTaken(other string) error {
 }
 
 // administratorLike returns an administrator whose name looks like that of the new account and
-// who is somebody else. Approvals and audit events of one could be taken for those of the other.
-// The name of the configured administrator is reserved too: he signs in with it.
+// who is another person. Otherwise approvals and audit events of one could be mistaken for those
+// of the other. The name of the configured administrator is reserved too.
 func (s *Server) administratorLike(a Account) (name string, ok bool) {
 	if a.Role == "" {
 		return "", false

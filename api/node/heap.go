@@ -33,8 +33,8 @@ func newHeapLimit(base int64, maxHeader int) *heapLimit {
 	return h
 }
 
-// count is told of connections that are opened, or closed where change is negative. A limit that is
-// nil stays so.
+// count adjusts the limit to a number of opened connections, or of closed ones if change is
+// negative. It does nothing to a nil limit.
 func (h *heapLimit) count(change int64) {
 	if h == nil {
 		return

@@ -130,11 +130,12 @@ type FileStore interface {
 	Remove(job string) error
 }
 
-// Sweeps is the keeper: what it does not do without an administrator's word, and what it is told.
+// Sweeps is the part of the keeper that requests use: deletions that wait for an administrator, and
+// doubts about exports.
 type Sweeps interface {
 	staff.Sweeps
-	// Doubt has the keeper look soon whether a job lacks the record of a task, and has to be
-	// made anew.
+	// Doubt makes the keeper check soon whether a job lacks the record of a task. If it does, the
+	// keeper repeats the export.
 	Doubt(job string)
 }
 

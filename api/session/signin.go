@@ -102,7 +102,7 @@ func (s *Administrators) Finish(
 	if at == Again {
 		e.Detail = Again + ", " + method
 	}
-	if who != nil { // whoever knows the password of a name may be named in the trail
+	if who != nil { // the password was right, so that the name may be in the trail
 		e.Agent = "admin " + who.Name
 	}
 	if err != nil {

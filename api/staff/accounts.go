@@ -188,7 +188,7 @@ func (h *Accounts) setPassword(c *fiber.Ctx, kind, name, password string) error 
 	})
 }
 
-// remove removes an account, and ends what it has let in.
+// remove removes an account, and ends the authorizations that it has granted.
 func (h *Accounts) remove(c *fiber.Ctx, kind, name string) error {
 	return h.change(c, "remove", kind, name, func() error {
 		return h.Store.RemoveAccount(c.UserContext(), kind, name)

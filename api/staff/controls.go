@@ -13,8 +13,8 @@ import (
 
 // Sweeps is the keeper, as far as it waits for an administrator.
 type Sweeps interface {
-	// SweepsWaiting is of how many jobs the keeper would remove the files ("files") or the records
-	// of tasks ("records"), and how many exports it would make anew ("exports").
+	// SweepsWaiting counts the jobs of which the keeper would remove the files ("files") or the
+	// records of tasks ("records"), and the exports that it would repeat ("exports").
 	SweepsWaiting() map[string]int
 	// AllowSweep lets the keeper do what is waiting now.
 	AllowSweep()

@@ -57,7 +57,7 @@ type Config struct {
 	Quotas Quotas
 	// Sandbox lets every client skip the form and the review.
 	Sandbox bool
-	// Open is whether everybody is let in without a token.
+	// Open accepts requests without a token.
 	Open bool
 	// FileTTL is how long approved files are kept (EHI-17, ehi.Limits).
 	FileTTL time.Duration

@@ -1,10 +1,10 @@
-// Package synthetic makes up patients as they are asked for: plausible, linked FHIR R4 records,
-// by default of 300 to 900 resources and about 28 types each, with laboratory results, bills,
-// documents and one item of every sensitive category. The same seed and number always make the
-// same patient, whoever asks and in whatever order, and nothing is kept between two of them.
+// Package synthetic generates patients when they are read: plausible, linked FHIR R4 records, by
+// default of 300 to 900 resources and about 28 types each, with laboratory results, bills,
+// documents and one item of every sensitive category. The same seed and number always give the
+// same patient, in whatever order patients are read. Nothing is stored.
 //
-// Resources are texts with slots (see template): making one is copying, so that a generator is
-// faster than a disk.
+// Resources are texts with slots (see template). A new resource is mostly a copy of such a text,
+// so that the generator is faster than a disk.
 //
 // Patient k's resources have the ids
 //

@@ -54,7 +54,7 @@ func newNATSLog(log *slog.Logger) *natsLog {
 	return &natsLog{log: log, budget: map[string]*logBudget{}, now: time.Now}
 }
 
-// Noticef keeps what is being done: a start that does not end is told with it.
+// Noticef stores what the server is doing, for the error of a start that takes too long.
 func (l *natsLog) Noticef(format string, v ...any) {
 	said := withoutKeys(strings.TrimSpace(fmt.Sprintf(format, v...)))
 	l.doing.Store(&said)

@@ -55,7 +55,7 @@ var (
 		"Kick-offs and forms refused because a quota was used up: client- or patient-, of "+
 			"kick-offs, exports or bytes.", "quota")
 	QuotaUse = gauges("ehi_quota_use_ratio",
-		"Share of a quota that whoever was last counted against it has used.", "quota")
+		"Used share of a quota, of the client or patient that was counted last.", "quota")
 	QuotaCounted = counters("ehi_quota_counted_total",
 		"Kick-offs and exports that were counted against a quota.", "quota")
 	IdleClosed = counter("ehi_http_idle_closed_total",
