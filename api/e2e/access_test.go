@@ -322,6 +322,7 @@ func TestBULK8PatientReadAndSearch(t *testing.T) {
 	w.want(w.do(mine, "GET", "/fhir/Patient?_id="+a), 200, `"total":1`)
 	w.want(w.do(mine, "GET", "/fhir/Patient"), 200, `"total":1`)
 	w.want(w.do(mine, "GET", "/fhir/Patient?_id="+b), 200, `"total":0`)
+	w.wantOutcome(w.do(mine, "POST", "/fhir/Group/_search"), 403, "scope")
 }
 
 // EHI-15, REAL-13, REAL-14.
