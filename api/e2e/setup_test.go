@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 	}
 	goleak.VerifyTestMain(m,
 		goleak.Cleanup(func(code int) {
-			if err := built.Remove(); err != nil {
+			if err := errors.Join(built.Remove(), removeImported()); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				code = 1
 			}
@@ -211,20 +211,57 @@ func startOnRecords(t *testing.T) *world {
 	return start(t, data, config(), node.Options{})
 }
 
+// importRecords gives a data folder the real records. They are imported once for all tests: an
+// import takes longer than all the rest of most tests.
 func importRecords(t *testing.T, data string) {
 	t.Helper()
-	dir := records.Dir(t)
+	imported, err := importOnce(records.Dir(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(data, os.DirFS(imported)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var imported struct {
+	sync.Mutex
+	folder string // "" until a test needs it
+}
+
+// importOnce returns a data folder with the imported records, which nobody may open.
+func importOnce(dir string) (string, error) {
+	imported.Lock()
+	defer imported.Unlock()
+	if imported.folder != "" {
+		return imported.folder, nil
+	}
+	data, err := os.MkdirTemp("", "imported")
+	if err != nil {
+		return "", err
+	}
+	if err := importInto(data, dir); err != nil {
+		return "", errors.Join(err, os.RemoveAll(data))
+	}
+	imported.folder = data
+	return data, nil
+}
+
+func importInto(data, dir string) error {
 	store, err := kinds.Store(kinds.Config{Data: data})
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	_, err = store.Import(t.Context(), []string{dir}, source.ImportOptions{Now: time.Now()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Close(); err != nil {
-		t.Fatal(err)
-	}
+	_, err = store.Import(context.Background(), []string{dir},
+		source.ImportOptions{Now: time.Now()})
+	return errors.Join(err, store.Close())
+}
+
+// removeImported deletes what importOnce has made.
+func removeImported() error {
+	imported.Lock()
+	defer imported.Unlock()
+	return os.RemoveAll(imported.folder) // of "" it removes nothing
 }
 
 func (w *world) patient(id string) *client.Client {
