@@ -31,7 +31,7 @@ type Rules struct {
 
 // NewRules returns the rules with a table of sensitive codes, see SensitiveTable.
 func NewRules(sensitive *Table) *Rules {
-	return &Rules{sensitive: sensitive, documents: documentTable(), digest: sensitive.digest}
+	return &Rules{sensitive: sensitive, documents: shippedDocumentTable(), digest: sensitive.digest}
 }
 
 // Digest identifies the configured part of the rules. In one build, two Rules with equal digests

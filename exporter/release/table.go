@@ -11,6 +11,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"ehi-server/shared/ehi"
 )
@@ -45,32 +46,47 @@ type prefixRow struct{ prefix, category string }
 // selects the built-in table.
 func SensitiveTable(r io.Reader) (*Table, error) {
 	if r == nil {
-		r = strings.NewReader(shippedSensitive)
+		return shippedSensitiveTable(), nil
 	}
-	known := []string{}
+	return parseSensitive(r)
+}
+
+// The built-in tables. Nothing changes a table once it is read, so all rules share them.
+var (
+	shippedSensitiveTable = sync.OnceValue(func() *Table {
+		return mustParse(parseSensitive(strings.NewReader(shippedSensitive)))
+	})
+	// shippedDocumentTable maps codes to document groups of the form.
+	shippedDocumentTable = sync.OnceValue(func() *Table {
+		var known []string
+		for _, c := range ehi.Categories() {
+			if c.OfDocuments() {
+				known = append(known, string(c.Key))
+			}
+		}
+		return mustParse(parseTable(strings.NewReader(shippedDocuments), known))
+	})
+)
+
+// mustParse panics if a table that is part of the build is wrong. A test reads both.
+func mustParse(t *Table, err error) *Table {
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
+func parseSensitive(r io.Reader) (*Table, error) {
+	var known []string
 	for _, a := range ehi.Authorizations() {
 		known = append(known, string(a.Key))
 	}
 	t, err := parseTable(r, known)
-	if err == nil {
-		t.loose = true
-	}
-	return t, err
-}
-
-// documentTable returns the built-in table that maps codes to document groups of the form.
-func documentTable() *Table {
-	known := []string{}
-	for _, c := range ehi.Categories() {
-		if c.OfDocuments() {
-			known = append(known, string(c.Key))
-		}
-	}
-	t, err := parseTable(strings.NewReader(shippedDocuments), known)
 	if err != nil {
-		panic(err) // the table is part of the build, and a test reads it
+		return nil, err
 	}
-	return t
+	t.loose = true
+	return t, nil
 }
 
 func parseTable(r io.Reader, known []string) (*Table, error) {
