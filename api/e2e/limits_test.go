@@ -330,33 +330,83 @@ func TestStalledDownloadsAreCut(t *testing.T) {
 	}
 }
 
-// When the limit for stored exports is reached, further kick-offs are refused until something is
-// deleted.
-func TestLimitOfStoredBytes(t *testing.T) {
-	t.Parallel()
+// Two thousand connections that send a head byte by byte, or nothing, or an incomplete body,
+// delay nobody: a held poll continues, and new clients are served.
+func TestSlowConnectionsHoldUpNobody(t *testing.T) {
 	cfg := config()
-	cfg.Jobs.MaxExportBytes = 100_000 // less than one export
+	cfg.Connections.Most, cfg.FHIR.MaxHold, cfg.FHIR.MaxHeld, cfg.Worker.Workers =
+		400, time.Minute, 100, 0
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
-	j := w.kickOff(pat, "/no-form/auto-approve", p, nil)
-	w.manifest(pat, j)
-	kickOff := func() *client.Answer {
-		return w.do(pat, "POST", "/no-form/fhir/Patient/"+p+"/$ehi-export", "Prefer",
-			"respond-async", "Accept", "application/fhir+json")
+	j := w.kickOff(pat, "/no-form", p, nil)
+	polled := w.poll(t.Context(), pat, j, "Prefer", "wait=60")
+	held(t, 1)
+
+	starts := []string{
+		"",
+		"GET /fhir/metadata HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+		"POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Type: " +
+			"application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ngrant",
 	}
-	refusal := kickOff()
-	w.wantOutcome(refusal, 503, "The limit for stored exports is reached")
-	if refusal.Header.Get("Retry-After") == "" {
-		t.Error("no Retry-After")
+	var slow []net.Conn
+	defer func() {
+		for _, c := range slow {
+			_ = c.Close()
+		}
+	}()
+	served := 0
+	for i := range 2000 {
+		c, err := net.Dial("tcp", strings.TrimPrefix(w.node.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow = append(slow, c)
+		_, _ = io.WriteString(c, starts[i%len(starts)]) // the server may have closed it
+		if i%100 != 99 {
+			continue
+		}
+		if err := w.askAnew(); err != nil {
+			t.Errorf("beside %d slow connections: %v", len(slow), err)
+		} else {
+			served++
+		}
 	}
-	// other requests succeed: the process is as ready as before
-	w.want(w.do(w.open, "GET", "/readyz"), 200, "")
-	if err := pat.Delete(t.Context(), j.StatusURL); err != nil {
+	if served != 20 {
+		t.Errorf("%d of 20 clients were served", served)
+	}
+	_, err := w.node.Bus.Jobs.Update(t.Context(), j.ID, func(j *ehi.Job) error {
+		return j.Fail("on purpose", time.Now())
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	w.want(kickOff(), 202, "")
-	if n := w.node.Bus.Jobs.Stored(); n < 0 || n > 2_000_000 {
-		t.Errorf("%d bytes are counted", n)
+	a := answerOf(t, polled)
+	if a.Status != 500 || !strings.Contains(string(a.Body), "on purpose") {
+		t.Errorf("the held poll: %d %s", a.Status, a.Body)
 	}
+}
+
+// askAnew sends one request on a new connection.
+func (w *world) askAnew() error {
+	c, err := net.Dial("tcp", strings.TrimPrefix(w.node.URL, "http://"))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(c, "GET /fhir/metadata HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s", resp.Status)
+	}
+	return nil
 }

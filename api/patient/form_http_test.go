@@ -26,8 +26,9 @@ import (
 
 // waiting is the only export. It waits for its patient's form.
 type waiting struct {
-	job  ehi.Job
-	form *ehi.ReleaseForm
+	job    ehi.Job
+	form   *ehi.ReleaseForm
+	refuse error // of Submit
 }
 
 func (w *waiting) FindStanding(context.Context, string) (*ehi.Job, error) { return &w.job, nil }
@@ -39,6 +40,9 @@ func (w *waiting) FindOwn(context.Context, ehi.Actor, string) (*ehi.Job, error) 
 func (w *waiting) Submit(
 	_ context.Context, _ ehi.Actor, _ *ehi.Job, form ehi.ReleaseForm,
 ) (*ehi.Job, error) {
+	if w.refuse != nil {
+		return nil, w.refuse
+	}
 	w.form, w.job.Status = &form, ehi.Requested
 	return &w.job, nil
 }
@@ -104,9 +108,20 @@ func newReader(t *testing.T) *reader {
 		},
 		Jobs: w, Auth: w, Tokens: nobody{}, Sessions: signedIn{patient: "p"}, Kept: kept, Log: log,
 	}
-	r := &reader{t: t, app: fiber.New(fiber.Config{Immutable: true}), jobs: w}
+	r := &reader{
+		t: t, app: fiber.New(fiber.Config{Immutable: true, ErrorHandler: answerError}), jobs: w,
+	}
 	form.Routes(routes{r.app})
 	return r
+}
+
+// answerError is the part of the server's error handler that concerns the form.
+func answerError(c *fiber.Ctx, err error) error {
+	status := http.StatusInternalServerError
+	if ehi.CodeOf(err) == ehi.Throttled {
+		status = http.StatusTooManyRequests
+	}
+	return c.Status(status).SendString(err.Error())
 }
 
 func (r *reader) ask(method, path, body string) *fasthttp.Response {
@@ -127,7 +142,10 @@ func (r *reader) ask(method, path, body string) *fasthttp.Response {
 	return &c.Response
 }
 
-var tokenField = regexp.MustCompile(`name="interaction" value="([^"]+)"`)
+var (
+	tokenField = regexp.MustCompile(`name="interaction" value="([^"]+)"`)
+	tickedLabs = regexp.MustCompile(`name="p\.labs"[^>]* checked`)
+)
 
 // open opens the form, and returns its page and its one-time token.
 func (r *reader) open(want int) (text, token string) {
@@ -171,7 +189,30 @@ func TestAnOldFormComesBackFilledIn(t *testing.T) {
 		t.Fatalf("%d, and taken is %+v", a.StatusCode(), r.jobs.form)
 	}
 	text, _ := r.open(http.StatusForbidden)
-	if !regexp.MustCompile(`name="p\.labs"[^>]* checked`).MatchString(text) {
+	if !tickedLabs.MatchString(text) {
 		t.Error("what was ticked is lost")
+	}
+}
+
+// A form that a quota refuses keeps its choices, and can be sent later.
+func TestAFormThatAQuotaRefusesKeepsItsChoices(t *testing.T) {
+	r := newReader(t)
+	r.jobs.refuse = ehi.Errorf(ehi.Throttled, "The quota patient-exports is used up")
+	text, token := r.open(http.StatusOK)
+	if tickedLabs.MatchString(text) {
+		t.Fatal("a new form has choices")
+	}
+	a := r.ask("POST", "/jobs/j", url.Values{"interaction": {token}, "p.labs": {"on"}}.Encode())
+	if a.StatusCode() != http.StatusTooManyRequests {
+		t.Errorf("it answers %d %s", a.StatusCode(), a.Body())
+	}
+	text, token = r.open(http.StatusOK)
+	if !tickedLabs.MatchString(text) || !strings.Contains(text, "Choose what to share") {
+		t.Error("the choices are lost")
+	}
+	r.jobs.refuse = nil
+	r.ask("POST", "/jobs/j", url.Values{"interaction": {token}, "p.labs": {"on"}}.Encode())
+	if r.jobs.form == nil {
+		t.Error("it cannot be sent")
 	}
 }

@@ -26,11 +26,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// house is a service on an embedded NATS, with a record store of two patients.
+// house is a service on an embedded NATS, with a record store of a few patients.
 type house struct {
 	t *testing.T
 	*Service
-	patient, other ehi.Patient
+	cfg            Config
+	deps           Deps
+	state          string // the folder of NATS
+	patients       []ehi.Patient
+	patient, other ehi.Patient // the first two
 	authority      *authority
 	reviewers      *reviewers
 }
@@ -75,14 +79,15 @@ func (r *reviewers) MayApprove(name, _ string) bool { return !slices.Contains(r.
 
 func (r *reviewers) SamePerson(one, other string) bool { return strings.EqualFold(one, other) }
 
-// newHouse creates a service. change may change its configuration before.
+// newHouse creates a service for two patients. change may change its configuration before.
 func newHouse(t *testing.T, change func(*Config)) *house {
 	t.Helper()
-	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Audit: &bus.AuditConfig{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Close)
+	return newHouseOf(t, 2, change)
+}
+
+// newHouseOf is newHouse for a number of patients.
+func newHouseOf(t *testing.T, n int, change func(*Config)) *house {
+	t.Helper()
 	store, err := dataset.Open(dataset.Config{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -92,11 +97,11 @@ func newHouse(t *testing.T, change func(*Config)) *house {
 			t.Error(err)
 		}
 	})
-	two := synthetic.Config{Patients: 2, Seed: 1}
-	if err := store.Generate(t.Context(), two, time.Now(), func(int, int) {}); err != nil {
+	population := synthetic.Config{Patients: n, Seed: 1}
+	if err := store.Generate(t.Context(), population, time.Now(), func(int, int) {}); err != nil {
 		t.Fatal(err)
 	}
-	patients, err := store.Patients(t.Context(), 2)
+	patients, err := store.Patients(t.Context(), n)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,40 +114,56 @@ func newHouse(t *testing.T, change func(*Config)) *house {
 		t.Fatal(err)
 	}
 	h := &house{
-		t: t, patient: patients[0], other: patients[1],
+		t: t, state: t.TempDir(), patients: patients, patient: patients[0], other: patients[1],
 		authority: &authority{ended: map[string]bool{}}, reviewers: &reviewers{},
-	}
-	cfg := Config{
-		Flags: Flags{
-			JobTTL:             time.Hour,
-			AttachmentBytes:    1 << 10,
-			AttachmentsPerCall: 2,
-			ClientJobs:         100,
-			ClientBulkJobs:     100,
-			Compression:        ehi.Identity,
+		cfg: Config{
+			Flags: Flags{
+				JobTTL:             time.Hour,
+				AttachmentBytes:    1 << 10,
+				AttachmentsPerCall: 2,
+				ClientJobs:         100,
+				ClientBulkJobs:     100,
+				Compression:        ehi.Identity,
+			},
+			FileTTL: time.Hour,
 		},
-		FileTTL: time.Hour,
 	}
 	if change != nil {
-		change(&cfg)
+		change(&h.cfg)
 	}
-	h.Service, err = New(cfg, Deps{
-		Bus:       b,
+	h.deps = Deps{
 		Source:    store,
 		Rules:     rules,
 		Files:     exports,
 		Authority: h.authority,
 		Reviewers: h.reviewers,
 		Remove: func(ctx context.Context, job string) error {
-			return keeper.Delete(ctx, b, exports, job, nil)
+			return keeper.Delete(ctx, h.Bus, exports, job, nil)
 		},
 		Doubt: func(string) {}, Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
-	t.Cleanup(h.Close)
+	h.start()
+	t.Cleanup(h.stop)
 	return h
+}
+
+// start starts the service on its state.
+func (h *house) start() {
+	h.t.Helper()
+	b, err := bus.Open(h.t.Context(), bus.Config{StoreDir: h.state, Audit: &bus.AuditConfig{}})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.deps.Bus = b
+	if h.Service, err = New(h.cfg, h.deps); err != nil {
+		b.Close()
+		h.t.Fatal(err)
+	}
+}
+
+func (h *house) stop() {
+	h.Service.Close()
+	h.Bus.Close()
 }
 
 // The actors of tests.
