@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"maps"
 	"net/url"
-	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -21,108 +20,6 @@ func typesOf(m *ehi.Manifest) []string {
 		types[e.Type] = true
 	}
 	return slices.Sorted(maps.Keys(types))
-}
-
-// SMART-7: a token that is narrower than the one of the kick-off opens only what its own scopes
-// allow, at every step, and cannot delete the job.
-func TestSMART7ATokenOpensOnlyItsTypesOfAJob(t *testing.T) {
-	t.Parallel()
-	w := start(t, t.TempDir(), config(), node.Options{})
-	all := w.service("system/*.rs system/$ehi-export")
-	for _, target := range []string{
-		"/fhir/$export",
-		"/auto-approve/fhir/$ehi-export",
-		"/fhir/$export?_type=Condition,Patient",
-		"/fhir/$export?organizeOutputBy=Patient",
-	} {
-		j, err := all.Start(t.Context(), "POST", target, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		whole := w.manifest(all, j)
-		byPatient := strings.Contains(target, "organize")
-		for _, scope := range []string{
-			"system/Condition.read",
-			"system/Condition.r system/Condition.s",
-			"system/Condition.cruds system/Claim.r",
-		} {
-			w.opensOnlyConditions(w.service(scope), j, whole, byPatient)
-		}
-		for _, other := range []string{"system/Condition.r", "system/Condition.write"} {
-			if c, err := w.open.Service(t.Context(), "test_client_secret", other); err == nil {
-				w.wantOutcome(w.do(c, "GET", j.StatusURL), 403, "scope")
-			}
-		}
-		if strings.Contains(target, "_type") {
-			enough := w.service("system/Patient.rs system/Condition.read system/Claim.rs")
-			if m := w.manifest(enough, j); len(m.Output) != len(whole.Output) || len(m.Error) != 0 {
-				t.Errorf("a token of both types sees %v", typesOf(m))
-			}
-			w.want(w.do(enough, "DELETE", j.StatusURL), 202, "")
-		} else {
-			w.wantOutcome(w.do(w.service("system/Patient.rs system/Condition.rs"), "DELETE",
-				j.StatusURL), 403, "scopes of this token")
-			w.want(w.do(all, "DELETE", j.StatusURL), 202, "")
-		}
-	}
-}
-
-// opensOnlyConditions reads everything of a job with a token for Condition.
-func (w *world) opensOnlyConditions(
-	c *client.Client, j client.Job, whole *ehi.Manifest, byPatient bool,
-) {
-	w.t.Helper()
-	opened := 0
-	for _, e := range whole.Output {
-		want := 403
-		if e.Type == "Condition" {
-			want, opened = 200, opened+1
-		}
-		for _, method := range []string{"GET", "HEAD"} {
-			a := w.do(c, method, e.URL)
-			if a.Status != want ||
-				want == 403 && method == "GET" &&
-					!strings.Contains(string(a.Body), `"OperationOutcome"`) {
-				w.t.Errorf("%s %s: %d %.200s", method, e.URL, a.Status, a.Body)
-			}
-		}
-	}
-	if byPatient == (opened > 0) {
-		w.t.Errorf("%d files opened", opened)
-	}
-	for _, file := range []string{
-		"Observation",
-		"Observation.0.0.ndjson",
-		"Nothing.ndjson",
-		"errors.0.0.ndjson",
-		"patients.0.0.ndjson",
-		"attachments.DocumentReference.ndjson",
-		"attachments/note.txt",
-	} {
-		w.wantOutcome(w.do(c, "GET", "/jobs/"+j.ID+"/download/"+file), 403, "scopes of this token")
-	}
-	m := w.manifest(c, j)
-	if len(m.Output) != opened || opened > 0 && !slices.Equal(typesOf(m), []string{"Condition"}) ||
-		len(m.Error) != 1 || m.Error[0].Count != 1 {
-		w.t.Errorf("the manifest lists %v and %v", m.Output, m.Error)
-	}
-	note := w.do(c, "GET", m.Error[0].URL)
-	w.want(note, 200, `"severity":"information"`)
-	tag := w.do(c, "HEAD", m.Error[0].URL).Header.Get("ETag")
-	if tag == "" || tag != note.Header.Get("ETag") {
-		w.t.Errorf("tags %q and %q", tag, note.Header.Get("ETag"))
-	}
-	var told struct {
-		Counts map[string]int64 `json:"counts"`
-		Bytes  *int64           `json:"bytes"`
-	}
-	a := w.do(c, "GET", "/jobs/"+j.ID+"/metadata")
-	if a.Status != 200 || json.Unmarshal(a.Body, &told) != nil || told.Bytes != nil ||
-		len(told.Counts) > 1 || told.Counts["Condition"] == 0 && !byPatient {
-		w.t.Errorf("metadata: %d %s", a.Status, a.Body)
-	}
-	w.wantOutcome(w.do(c, "DELETE", j.StatusURL), 403, "scopes of this token")
-	w.want(w.do(c, "GET", j.StatusURL), 200, path.Base(j.ID))
 }
 
 // SMART-7: a patient's application whose narrowed token lacks the export's scope cannot read the
