@@ -365,7 +365,7 @@ func mode(_ context.Context, c node.Config, _ string) (State, string) {
 		return Fault, "not fit for " + c.Mode + " mode: " + strings.Join(reasons, "; ")
 	}
 	switch {
-	case c.Open:
+	case c.Tokens.Open:
 		return Note,
 			"--open needs no authentication: use it only on a machine that nobody else can reach"
 	case c.Mode != "production" && c.Admin.Password == "admin-password":

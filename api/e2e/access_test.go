@@ -367,7 +367,7 @@ func TestForwardedHeadersAreBelievedFromProxiesOnly(t *testing.T) {
 	w := start(t, t.TempDir(), config(), node.Options{})
 	w.want(w.do(w.open, "GET", "/fhir/metadata", forged...), 200, `"url":"`+w.open.Base+`/fhir"`)
 	cfg := config()
-	cfg.TrustedProxies = []string{"127.0.0.1"}
+	cfg.Proxies.TrustedProxies = []string{"127.0.0.1"}
 	w = start(t, t.TempDir(), cfg, node.Options{})
 	w.want(w.do(w.open, "GET", "/fhir/metadata", forged...), 200,
 		`"url":"https://evil.example/fhir"`)

@@ -243,7 +243,7 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	t.Parallel()
 	level := new(slog.LevelVar)
 	cfg := config()
-	cfg.TrustedProxies = []string{"10.0.0.1"}
+	cfg.Proxies.TrustedProxies = []string{"10.0.0.1"}
 	cfg.Registration.Token = registrationToken
 	provider := openProvider(t)
 	cfg.StaffOIDC = staffOIDC(provider.server.URL)

@@ -459,8 +459,9 @@ func (p *production) auditTells() {
 func TestProductionModeSaysAllThatIsWrong(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.Mode, cfg.Open, cfg.PatientLogin, cfg.Registration.Token, cfg.Source.Spec, cfg.Bus.Listen =
-		"production", true, "picker", "short", "synthetic:patients=3", "127.0.0.1:0"
+	cfg.Mode, cfg.Tokens.Open, cfg.Patients.Login = "production", true, "picker"
+	cfg.Registration.Token, cfg.Source.Spec, cfg.Bus.Listen =
+		"short", "synthetic:patients=3", "127.0.0.1:0"
 	_, err := node.Open(t.Context(), cfg, t.TempDir(), discard, node.Options{})
 	for _, reason := range []string{
 		"--base-url", "--tls-cert", "--admin-password is the default", "--open",

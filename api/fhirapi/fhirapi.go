@@ -19,6 +19,7 @@ import (
 
 	"ehi-server/api/content"
 	"ehi-server/api/request"
+	"ehi-server/api/session"
 	"ehi-server/auth"
 	"ehi-server/exporter/jobs"
 	"ehi-server/exporter/source"
@@ -131,13 +132,13 @@ type Flags struct {
 // Config is the configuration of the handlers.
 type Config struct {
 	Flags
+	// TokenFlags say whether requests need a token, also those for files.
+	session.TokenFlags
 	// Origins says how clients reach the server, and through which proxies.
 	Origins request.Origins
 	// Sandbox lets patients' applications read Binaries, and Patients as stored, and lets
 	// clients order faults.
 	Sandbox bool
-	// Open accepts requests without a token, also for files.
-	Open bool
 }
 
 // Handlers answer the requests. They are safe for concurrent use.

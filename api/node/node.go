@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,16 +52,16 @@ import (
 type Config struct {
 	Mode             string `help:"Mode of the server: sandbox or production." enum:"sandbox,production" default:"sandbox" env:"EHI_MODE"`
 	SandboxOnNetwork bool   `help:"Allow the sandbox to listen on an address that other machines can reach. Anybody who reaches it can act as any patient, and as an administrator with the default password." name:"sandbox-on-network" env:"EHI_SANDBOX_ON_NETWORK"`
-	PatientLogin     string `help:"How patients sign in: with accounts, or with a picker that lets anybody choose any patient (sandbox mode only). Default: picker in sandbox mode, otherwise accounts." enum:",picker,accounts" default:"" env:"EHI_PATIENT_LOGIN"`
-	Open             bool   `help:"Accept requests without a token, with the rights of a backend service that may do everything. For tests on an isolated machine; not allowed in production mode." env:"EHI_OPEN"`
 
-	Addr           string `help:"Address to listen on." default:"127.0.0.1:8888" env:"EHI_ADDR" form:"address" group:"HTTP"`
-	kinds.Bases    `group:"HTTP"`
-	TrustedProxies []string       `help:"Proxies to trust: addresses or networks (CIDR). The server uses their X-Forwarded-Proto, X-Forwarded-For and, without --base-url, X-Forwarded-Host headers." env:"EHI_TRUSTED_PROXIES" form:"network" group:"HTTP"`
-	TLS            TLSFlags       `embed:"" group:"HTTP"`
-	HTTP           server.Flags   `embed:"" group:"HTTP"`
-	Connections    listener.Flags `embed:"" group:"HTTP"`
-	MetricsFrom    []netip.Prefix `help:"Networks (CIDR) that may read /metrics; never through a proxy. Default: all in sandbox mode; loopback and private networks in production mode." env:"EHI_METRICS_FROM" group:"HTTP"`
+	Patients session.PatientFlags `embed:""`
+	Tokens   session.TokenFlags   `embed:""`
+
+	Addr        string `help:"Address to listen on." default:"127.0.0.1:8888" env:"EHI_ADDR" form:"address" group:"HTTP"`
+	kinds.Bases `group:"HTTP"`
+	Proxies     request.Flags  `embed:"" group:"HTTP"`
+	TLS         TLSFlags       `embed:"" group:"HTTP"`
+	HTTP        server.Flags   `embed:"" group:"HTTP"`
+	Connections listener.Flags `embed:"" group:"HTTP"`
 
 	FHIR fhirapi.Flags `embed:"" group:"Status requests and manifests"`
 
@@ -377,14 +376,14 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		Config: n.cfg.exports(),
 		Origins: request.Origins{
 			BaseURL: base, Fixed: n.cfg.BaseURL != "", Aliases: aliases,
-			TrustedProxies: n.cfg.TrustedProxies,
+			Flags: n.cfg.Proxies,
 		},
 		FHIR:         n.cfg.FHIR,
-		MetricsFrom:  n.cfg.metricsFrom(),
 		TLS:          n.cert.config(),
 		Admins:       n.cfg.Admin.In(n.cfg.sandbox()),
-		Accounts:     n.cfg.accounts(),
-		Flags:        n.cfg.HTTP,
+		Patients:     n.cfg.Patients,
+		Tokens:       n.cfg.Tokens,
+		Flags:        n.cfg.HTTP.Resolved(n.cfg.sandbox()),
 		Registration: n.cfg.Registration,
 		Abuse:        n.cfg.Abuse.Resolved(n.cfg.sandbox()),
 		Connections:  n.connections(),
@@ -413,7 +412,6 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 func (c Config) exports() jobs.Config {
 	return jobs.Config{
 		Sandbox: c.sandbox(),
-		Open:    c.Open,
 		Flags:   c.Jobs,
 		FileTTL: c.Limits.FileTTL,
 		Quotas:  c.Quotas,

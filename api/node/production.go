@@ -3,12 +3,12 @@ package node
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 
+	"ehi-server/api/session"
 	"ehi-server/auth"
 )
 
@@ -16,11 +16,6 @@ import (
 func (c Config) sandbox() bool { return c.Mode != production }
 
 const production = "production"
-
-// accounts reports whether patients log in with accounts of theirs.
-func (c Config) accounts() bool {
-	return c.PatientLogin == "accounts" || c.PatientLogin == "" && !c.sandbox()
-}
 
 // minSecret is the shortest secret of the configuration that production mode takes, in bytes.
 const minSecret = 20
@@ -40,7 +35,7 @@ func (c Config) Unfit() (out []string) {
 	base, err := url.Parse(c.BaseURL)
 	say(err != nil || base.Scheme != "https" || base.Host == "",
 		"--base-url must be the https origin that clients see")
-	say(c.TLS.Cert == "" && len(c.TrustedProxies) == 0,
+	say(c.TLS.Cert == "" && len(c.Proxies.TrustedProxies) == 0,
 		"nothing secures connections: give --tls-cert and --tls-key, or --trusted-proxies where "+
 			"a proxy ends TLS")
 	say(c.Admin.Password == defaultAdminPassword,
@@ -50,8 +45,8 @@ func (c Config) Unfit() (out []string) {
 		err := auth.CheckPassword(c.Admin.Password, c.Admin.User)
 		say(err != nil, "--admin-password: %v", err)
 	}
-	say(c.Open, "--open answers everybody")
-	say(c.PatientLogin == "picker", "--patient-login picker lets everybody be any patient")
+	say(c.Tokens.Open, "--open answers everybody")
+	say(c.Patients.Login == session.Picker, "--patient-login picker lets everybody be any patient")
 	say(c.Registration.Token != "" && len(c.Registration.Token) < minSecret,
 		"--registration-token is shorter than %d bytes", minSecret)
 	say(strings.HasPrefix(c.Source.Spec, "synthetic"), "--source %s makes records up",
@@ -112,24 +107,6 @@ func (c Config) onNetwork() []string {
 		return []string{fmt.Sprintf(opens, "--base-url "+c.BaseURL)}
 	}
 	return nil
-}
-
-// insideNetworks are those of this machine and its site (RFC 1918, 4193, 6890).
-var insideNetworks = []netip.Prefix{
-	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
-	netip.MustParsePrefix("10.0.0.0/8"),
-	netip.MustParsePrefix("172.16.0.0/12"),
-	netip.MustParsePrefix("192.168.0.0/16"),
-	netip.MustParsePrefix("169.254.0.0/16"),
-	netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10"),
-}
-
-// metricsFrom are the networks that may read metrics; none for everybody.
-func (c Config) metricsFrom() []netip.Prefix {
-	if len(c.MetricsFrom) > 0 || c.sandbox() {
-		return c.MetricsFrom
-	}
-	return insideNetworks
 }
 
 // defaultAdminPassword is the one of the sandbox, which everybody knows.

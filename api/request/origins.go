@@ -9,8 +9,16 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
+// Flags are the settings of the proxies between clients and the server.
+type Flags struct {
+	// TrustedProxies are addresses or CIDR ranges. Their X-Forwarded-Proto, X-Forwarded-For and,
+	// unless Origins.Fixed, X-Forwarded-Host are trusted.
+	TrustedProxies []string `help:"Proxies to trust: addresses or networks (CIDR). The server uses their X-Forwarded-Proto, X-Forwarded-For and, without --base-url, X-Forwarded-Host headers." env:"EHI_TRUSTED_PROXIES" form:"network"`
+}
+
 // Origins says how clients reach the server, and through which proxies.
 type Origins struct {
+	Flags
 	// BaseURL is the origin (and prefix) that clients see, without a trailing slash.
 	BaseURL string
 	// Fixed makes BaseURL the only origin, whatever the headers of a request say. It is set if
@@ -19,9 +27,6 @@ type Origins struct {
 	// Aliases are further origins that may name this server in aud: localhost and 127.0.0.1 if
 	// the listener is on loopback.
 	Aliases []string
-	// TrustedProxies are addresses or CIDR ranges. Their X-Forwarded-Proto, X-Forwarded-For and,
-	// unless Fixed, X-Forwarded-Host are trusted.
-	TrustedProxies []string
 }
 
 // Names of the session cookies without TLS.

@@ -12,7 +12,17 @@ import (
 var errMonitors = ehi.Errorf(ehi.Forbidden,
 	"Metrics are for the networks of --metrics-from alone, without a proxy")
 
-// monitor lets those read metrics who come from Config.MetricsFrom themselves. On a quiet server
+// insideNetworks are those of this machine and its site (RFC 1918, 4193, 6890).
+var insideNetworks = []netip.Prefix{
+	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
+	netip.MustParsePrefix("10.0.0.0/8"),
+	netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10"),
+}
+
+// monitor lets those read metrics who come from Flags.MetricsFrom themselves. On a quiet server
 // the figures tell how much of an export was withheld. Whom a proxy forwards comes from
 // anywhere.
 func (s *Server) monitor(c *fiber.Ctx) error {

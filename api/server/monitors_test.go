@@ -45,7 +45,7 @@ func TestEHI14MetricsAreForTheNetworksThatAreNamed(t *testing.T) {
 		for i := 0; i < len(c.headers); i += 2 {
 			ctx.Request().Header.Add(c.headers[i], c.headers[i+1])
 		}
-		s := &Server{Config: Config{MetricsFrom: c.from}}
+		s := &Server{Config: Config{Flags: Flags{MetricsFrom: c.from}}}
 		if s.isMonitor(ctx) != c.ok {
 			t.Errorf("%+v: %v", c, !c.ok)
 		}

@@ -78,8 +78,12 @@ func (s *Server) patientRoutes(r router) {
 	}
 	form.Routes(r)
 	signIn := &patient.SignIn{
-		Pages: s.visitors, Accounts: s.Accounts, Source: s.Source, Sessions: s.patients,
-		Trail: s.trail, Failures: s.failures,
+		Pages:    s.visitors,
+		Accounts: s.Patients.UseAccounts(s.Sandbox),
+		Source:   s.Source,
+		Sessions: s.patients,
+		Trail:    s.trail,
+		Failures: s.failures,
 	}
 	signIn.Routes(r)
 	applications := &patient.Applications{

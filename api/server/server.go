@@ -53,32 +53,37 @@ type Flags struct {
 	ReadTimeout time.Duration `name:"read-timeout" help:"Time limit for receiving a request, or the next part of an upload. Slower clients get 408." default:"60s" env:"EHI_READ_TIMEOUT" range:"100ms..24h"`
 	// IdleTimeout is how long a connection may do nothing.
 	IdleTimeout time.Duration `name:"idle-timeout" help:"Time after which the server closes an idle connection." default:"120s" env:"EHI_IDLE_TIMEOUT" range:"1s..24h"`
+	// MetricsFrom are the networks that may read metrics; none: everybody may.
+	MetricsFrom []netip.Prefix `help:"Networks (CIDR) that may read /metrics; never through a proxy. Default: all in sandbox mode; loopback and private networks in production mode." env:"EHI_METRICS_FROM"`
 	// ReviewDue is how long an export may wait for review before the pages of administrators call
 	// it late; 0: never.
 	ReviewDue time.Duration `name:"review-due" help:"Waiting time after which the administrators' pages mark a review as late. 0: never." default:"72h" env:"EHI_REVIEW_DUE" range:"0s.." group:"Administrators and audit"`
+}
+
+// Resolved returns the flags of a sandbox, where every network may read metrics by default, or of a
+// production server.
+func (f Flags) Resolved(sandbox bool) Flags {
+	if len(f.MetricsFrom) == 0 && !sandbox {
+		f.MetricsFrom = insideNetworks
+	}
+	return f
 }
 
 // Config is what the server is told once, at start. Defaults are those of the command line (see
 // node.Config).
 type Config struct {
 	Flags
-	// Config is what is decided about exports. Its Sandbox opens the shortcuts of SMART-10, too,
-	// and its Open answers requests without a token as if they came from a backend service with
-	// every right.
+	// Config is what is decided about exports. Its Sandbox opens the shortcuts of SMART-10, too.
 	jobs.Config
 	// Origins is how clients reach the server, and by which proxies.
 	Origins request.Origins
-	// MetricsFrom are the networks that may read metrics; none: everybody may.
-	MetricsFrom []netip.Prefix
-	// BareLink sends the Link header without angle brackets to every client (EHI-2).
-	BareLink bool
 	// TLS is how connections are secured; nil: not at all.
 	TLS *tls.Config
 	// Admins is who administrators are beside the accounts, and what they have to prove.
 	Admins session.AdministratorsConfig
-	// Accounts makes patients log in with an account of theirs, rather than choose one in the
-	// sandbox's picker.
-	Accounts bool
+	// Patients is how patients sign in, and Tokens which requests need an access token.
+	Patients session.PatientFlags
+	Tokens   session.TokenFlags
 	// Registration is the initial access token of dynamic registration, and what it allows.
 	Registration auth.RegistrationFlags
 	// Abuse is how often the requests of an address and of a client may fail.
@@ -239,8 +244,9 @@ func (s *Server) openPages() (err error) {
 
 // openSessions makes what decides who is let in.
 func (s *Server) openSessions() error {
-	s.tokens = session.Tokens{Auth: s.Auth, Open: s.Open, Sandbox: s.Sandbox}
-	s.patients = session.NewPatients(s.Bus.Sessions, s.Origins, s.Auth, s.Accounts)
+	s.tokens = session.Tokens{TokenFlags: s.Tokens, Auth: s.Auth, Sandbox: s.Sandbox}
+	s.patients = session.NewPatients(s.Bus.Sessions, s.Origins, s.Auth,
+		s.Patients.UseAccounts(s.Sandbox))
 	s.admins = session.NewAdministrators(s.Admins, session.AdministratorsDeps{
 		Sessions: s.Bus.Sessions,
 		Auth:     s.Auth,
@@ -335,10 +341,10 @@ func (s *Server) newFHIR() (*fhirapi.Handlers, error) {
 	}
 	return &fhirapi.Handlers{
 		Config: fhirapi.Config{
-			Origins: s.Origins,
-			Sandbox: s.Sandbox,
-			Open:    s.Open,
-			Flags:   s.FHIR,
+			Flags:      s.FHIR,
+			TokenFlags: s.Tokens,
+			Origins:    s.Origins,
+			Sandbox:    s.Sandbox,
 		},
 		Jobs:     s.jobs,
 		Source:   s.Source,

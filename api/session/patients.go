@@ -17,6 +17,23 @@ const (
 	keyAccount = "account"
 )
 
+// PatientFlags are the settings of patients' sessions.
+type PatientFlags struct {
+	// Login is Picker, Accounts, or "" for what the mode of the server has.
+	Login string `help:"How patients sign in: with accounts, or with a picker that lets anybody choose any patient (sandbox mode only). Default: picker in sandbox mode, otherwise accounts." enum:",picker,accounts" default:"" env:"EHI_PATIENT_LOGIN" name:"patient-login"`
+}
+
+// Ways in which patients sign in.
+const (
+	Picker   = "picker"
+	Accounts = "accounts"
+)
+
+// UseAccounts reports whether patients sign in with accounts of their own.
+func (f PatientFlags) UseAccounts(sandbox bool) bool {
+	return f.Login == Accounts || f.Login == "" && !sandbox
+}
+
 // Patients manages the sessions of patients.
 type Patients struct {
 	store    *store

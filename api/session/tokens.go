@@ -13,12 +13,17 @@ import (
 	"ehi-server/shared/ehi"
 )
 
+// TokenFlags say which requests need an access token.
+type TokenFlags struct {
+	// Open treats requests without a token as requests of a backend service with all rights.
+	Open bool `help:"Accept requests without a token, with the rights of a backend service that may do everything. For tests on an isolated machine; not allowed in production mode." env:"EHI_OPEN"`
+}
+
 // Tokens decides whether an access token is valid and whether its authorization still holds.
 type Tokens struct {
+	TokenFlags
 	// Auth issues and verifies tokens.
 	Auth *auth.Server
-	// Open treats requests without a token as requests of a backend service with all rights.
-	Open bool
 	// Sandbox reports whether the sandbox's client exists.
 	Sandbox bool
 }

@@ -57,8 +57,6 @@ type Config struct {
 	Quotas Quotas
 	// Sandbox lets every client skip the form and the review.
 	Sandbox bool
-	// Open accepts requests without a token.
-	Open bool
 	// FileTTL is how long approved files are kept (EHI-17, ehi.Limits).
 	FileTTL time.Duration
 }
