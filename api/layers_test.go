@@ -38,6 +38,24 @@ func TestImportsOfTheHTTPLayerPointDown(t *testing.T) {
 			}
 		}
 	}
+	// the packages that serve one audience each do not know each other
+	audiences := []string{"staff", "console", "smart", "patient", "fhirapi"}
+	for _, audience := range audiences {
+		if !slices.Contains(layers, audience) {
+			t.Errorf("package %s is not in the list", audience)
+		}
+		pkg, err := build.Default.ImportDir(audience, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range pkg.Imports {
+			name, ours := strings.CutPrefix(path, module)
+			consent := audience == "smart" && name == "patient"
+			if ours && slices.Contains(audiences, name) && !consent {
+				t.Errorf("%s imports %s", audience, name)
+			}
+		}
+	}
 	// every package that handles requests is in the list
 	folders, err := filepath.Glob("*/*.go")
 	if err != nil {

@@ -4,27 +4,10 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/api/content"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 )
-
-// Job is a job as the sender of its form sees it (EHI-7). It does not contain the effects of the
-// choices: an application must not learn that something is withheld (EHI-14).
-type Job struct {
-	ID             string            `json:"id"`
-	Patient        ehi.Patient       `json:"patient"`
-	Level          string            `json:"level"` // patient, patients, group, system
-	Group          string            `json:"group,omitempty"`
-	Manifest       json.RawMessage   `json:"manifest"`
-	Status         ehi.Status        `json:"status"`
-	CreatedAt      int64             `json:"createdAt"`   // ms since 1970
-	CompletedAt    int64             `json:"completedAt"` // ms since 1970; 0 until then
-	Parameters     any               `json:"parameters"`
-	Authorizations any               `json:"authorizations"`
-	Attachments    []fhir.Attachment `json:"attachments"`
-	AutoApprove    bool              `json:"autoApprove"`
-	Progress       string            `json:"progress,omitempty"`
-}
 
 // AnswerSender describes a job to the sender of its form.
 func (h *Handlers) AnswerSender(c *fiber.Ctx, j *ehi.Job) error {
@@ -32,7 +15,7 @@ func (h *Handlers) AnswerSender(c *fiber.Ctx, j *ehi.Job) error {
 }
 
 // JobForStaff describes a job to administrators. It omits the manifest, see ManifestForStaff.
-func (h *Handlers) JobForStaff(c *fiber.Ctx, j *ehi.Job) Job {
+func (h *Handlers) JobForStaff(c *fiber.Ctx, j *ehi.Job) content.Job {
 	out := h.describeJob(j, unlimited)
 	for _, a := range j.Attachments {
 		out.Attachments = append(out.Attachments, h.attachment(c, j, a))
@@ -40,8 +23,8 @@ func (h *Handlers) JobForStaff(c *fiber.Ctx, j *ehi.Job) Job {
 	return out
 }
 
-func (h *Handlers) describeJob(j *ehi.Job, r reach) Job {
-	out := Job{
+func (h *Handlers) describeJob(j *ehi.Job, r reach) content.Job {
+	out := content.Job{
 		ID:          j.ID,
 		Patient:     j.Patient,
 		Level:       j.Level.Kind(),

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/content"
 	"ehi-server/api/request"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -88,8 +89,8 @@ func metadataFor(r reach, j *ehi.Job) jobMetadata {
 
 func metadataForStaff(j *ehi.Job) staffMetadata {
 	m := describe(j)
-	m.Counts, m.Bytes, m.Errors = Counts(j.Counts), &j.Bytes, &j.Errors
-	out := staffMetadata{jobMetadata: m, Withheld: Counts(j.Withheld)}
+	m.Counts, m.Bytes, m.Errors = content.Counts(j.Counts), &j.Bytes, &j.Errors
+	out := staffMetadata{jobMetadata: m, Withheld: content.Counts(j.Withheld)}
 	out.Choices.choices = m.Choices
 	out.Choices.Parameters, out.Choices.Authorizations = j.Form.MarshalWire()
 	return out
@@ -152,12 +153,4 @@ func wireKickOff(k ehi.KickOff) fiber.Map {
 		"to":                      k.To,
 		"ignored":                 ignored(k),
 	}
-}
-
-// Counts returns counts for JSON: {} instead of null.
-func Counts(m map[string]int64) map[string]int64 {
-	if m == nil {
-		return map[string]int64{}
-	}
-	return m
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
-	"ehi-server/api/fhirapi"
+	"ehi-server/api/content"
 	"ehi-server/api/live"
 	"ehi-server/api/page"
 	"ehi-server/api/request"
@@ -51,7 +51,7 @@ func (r *reviews) Approve(
 // plain describes jobs by their IDs alone.
 type plain struct{ Describer }
 
-func (plain) JobForStaff(_ *fiber.Ctx, j *ehi.Job) fhirapi.Job { return fhirapi.Job{ID: j.ID} }
+func (plain) JobForStaff(_ *fiber.Ctx, j *ehi.Job) content.Job { return content.Job{ID: j.ID} }
 
 func (plain) ManifestForStaff(*fiber.Ctx, *ehi.Job) (json.RawMessage, error) { return nil, nil }
 

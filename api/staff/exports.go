@@ -8,7 +8,6 @@ import (
 	"github.com/segmentio/encoding/json"
 
 	"ehi-server/api/content"
-	"ehi-server/api/fhirapi"
 	"ehi-server/api/request"
 	"ehi-server/exporter/jobs"
 	"ehi-server/shared/bus"
@@ -43,7 +42,7 @@ type Index interface {
 
 // Describer describes jobs as applications see them (fhirapi.Handlers).
 type Describer interface {
-	JobForStaff(c *fiber.Ctx, j *ehi.Job) fhirapi.Job
+	JobForStaff(c *fiber.Ctx, j *ehi.Job) content.Job
 	ManifestForStaff(c *fiber.Ctx, j *ehi.Job) (json.RawMessage, error)
 }
 
@@ -68,7 +67,7 @@ func (h *Exports) Routes(r Router) {
 
 // jobJSON is a job as administrators see it (EHI-10).
 type jobJSON struct {
-	fhirapi.Job
+	content.Job
 	Counts   map[string]int64 `json:"counts"`
 	Withheld map[string]int64 `json:"withheld"`
 	// Approvals are the administrators who have approved the export as it is now, where two must.
@@ -83,8 +82,8 @@ type jobJSON struct {
 func (h *Exports) describe(c *fiber.Ctx, j *ehi.Job) jobJSON {
 	out := jobJSON{
 		Job:       h.Describer.JobForStaff(c, j),
-		Counts:    fhirapi.Counts(j.Counts),
-		Withheld:  fhirapi.Counts(j.Withheld),
+		Counts:    content.Counts(j.Counts),
+		Withheld:  content.Counts(j.Withheld),
 		Approvals: h.Jobs.Approvers(j),
 		Reason:    j.Reason,
 		Error:     j.Error,
