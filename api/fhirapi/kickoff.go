@@ -132,7 +132,7 @@ func kickOffParameters(c *fiber.Ctx) ([]fhir.Parameter, error) {
 	}
 	more, err := fhir.ParseParameters(body)
 	if err != nil {
-		return nil, ehi.Errorf(ehi.Invalid, "%v", err)
+		return nil, ehi.Errorf(ehi.Invalid, "Invalid Parameters: %v", err)
 	}
 	return append(params, more...), nil
 }

@@ -1,11 +1,41 @@
 package fhirapi
 
 import (
+	"strings"
 	"testing"
+	"unicode"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 )
+
+// The reasons for which a kick-off's body is refused are sentences of an OperationOutcome.
+func TestReasonsToRefuseABodyBeginWithACapitalLetter(t *testing.T) {
+	app := fiber.New()
+	for _, body := range []string{
+		"<Parameters/>",
+		`{"resourceType":"Patient"}`,
+		`{"resourceType":"Parameters","parameter":[{"valueString":"x"}]}`,
+		`{"resourceType":"Parameters","resourceType":"Parameters"}`,
+	} {
+		for _, mediaType := range []string{"application/fhir+json", "text/plain"} {
+			r := &fasthttp.RequestCtx{}
+			r.Request.Header.SetMethod(fiber.MethodPost)
+			r.Request.Header.SetContentType(mediaType)
+			r.Request.SetBodyString(body)
+			c := app.AcquireCtx(r)
+			_, err := kickOffParameters(c)
+			if ehi.CodeOf(err) != ehi.Invalid ||
+				strings.IndexFunc(err.Error(), unicode.IsUpper) != 0 {
+				t.Errorf("%s as %s: %v", body, mediaType, err)
+			}
+			app.ReleaseCtx(c)
+		}
+	}
+}
 
 // Any parameters of a kick-off are either accepted or refused as an error of the client. Unknown
 // ones are refused unless the client requests lenient handling.
