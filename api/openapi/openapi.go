@@ -106,7 +106,16 @@ func (o Operation) Media(status int) (types []string, documented bool) {
 	return slices.Sorted(maps.Keys(r.Content)), documented
 }
 
-// Operations lists the routes of the document, sorted by path.
+// order is the text by which Operations sorts.
+func (o Operation) order() string {
+	if o.Method == http.MethodDelete {
+		return o.Path + "/~" // after the paths below it
+	}
+	return o.Path + " " + o.Method
+}
+
+// Operations lists the routes of the document, sorted by path. A route that deletes something comes
+// after the routes that use it, so that the examples of a section can be run in this order.
 func Operations() []Operation { return slices.Clone(parsed().operations) }
 
 // contents is what the server reads of openapi.yaml.
@@ -184,7 +193,7 @@ func parse(text []byte) (*contents, error) {
 		}
 	}
 	slices.SortFunc(c.operations, func(a, b Operation) int {
-		return strings.Compare(a.Path+" "+a.Method, b.Path+" "+b.Method)
+		return strings.Compare(a.order(), b.order())
 	})
 	return c, nil
 }
