@@ -35,7 +35,7 @@ func (b *docsBook) of(at time.Time, render func() ([]byte, error)) (*content.Pre
 	return b.page, nil
 }
 
-// handleDocs explains what an export holds (EHI-5, REAL-15).
+// handleDocs explains what an export contains (EHI-5, REAL-15).
 func (h *Pages) handleDocs(c *fiber.Ctx) error {
 	page, at, err := h.describeTypes(c.UserContext())
 	if err != nil { // the rest of the page is true nevertheless
@@ -55,7 +55,7 @@ func (h *Pages) handleDocs(c *fiber.Ctx) error {
 func (h *Pages) renderDocs(c *fiber.Ctx, page fiber.Map) error {
 	page["Categories"], page["Authorizations"] = ehi.Categories(), ehi.Authorizations()
 	page["T"] = h.Views.Default()
-	return h.render(c, "docs", "ehi", "What an export holds", "", page)
+	return h.render(c, "docs", "ehi", "What an export contains", "", page)
 }
 
 // describeTypes is what the page says about the types that the server can export or, in the

@@ -282,7 +282,7 @@ func TestDiscoveryBelowEveryBase(t *testing.T) {
 		`Unsupported value \"xyz\" in accept header`)
 	w.want(w.do(w.open, "GET", "/fhir/metadata?_format=application/fhir+json"), 200,
 		"CapabilityStatement")
-	w.want(w.do(w.open, "GET", "/docs/ehi", "Accept", "text/html"), 200, "What an export holds")
+	w.want(w.do(w.open, "GET", "/docs/ehi", "Accept", "text/html"), 200, "What an export contains")
 	w.want(w.do(w.open, "GET", "/metrics"), 200, "ehi_http_requests_total")
 	w.want(w.do(w.open, "GET", "/healthz"), 200, "")
 	w.want(w.do(w.open, "GET", "/readyz"), 200, "")

@@ -20,7 +20,7 @@ func TestREAL15TheDocumentationInProductionIsNotMadeFromRecords(t *testing.T) {
 	before := p.do(p.open, "GET", "/docs/ehi", "Accept", "text/html")
 	p.load(record)
 	after := p.do(p.open, "GET", "/docs/ehi", "Accept", "text/html")
-	p.want(after, 200, "What an export holds")
+	p.want(after, 200, "What an export contains")
 	if string(before.Body) != string(after.Body) {
 		t.Error("the page changes with the records")
 	}
