@@ -398,12 +398,12 @@ func (b *Bus) clear(damaged map[string][]damagedFile) error {
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("set a damaged stream aside: %w", err)
 			}
-			b.cfg.Log.Warn("a part of the state is lost that is made anew by itself",
+			b.cfg.Log.Warn("a part of the state is lost, and is created again",
 				"lost", called(stream), "files", told(of), "in", to)
 			continue
 		}
-		b.cfg.Log.Warn("NATS makes the indexes of a part of the state anew", "of", called(stream),
-			"because", told(of))
+		b.cfg.Log.Warn("NATS creates the indexes of a part of the state again",
+			"of", called(stream), "because", told(of))
 		if err := removeIndexes(filepath.Join(b.folderOf(stream), "msgs")); err != nil {
 			return err
 		}

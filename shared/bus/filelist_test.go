@@ -81,7 +81,7 @@ var harms = []harm{
 
 // Whatever a disk does to a file of the state after an orderly stop is said with the file's
 // name, of records that expire as of others, and the refused start changes nothing: with the
-// file put back the state is whole. What makes itself anew is no reason to refuse.
+// file put back the state is whole. What NATS creates again is no reason to refuse.
 func TestARefusedStartChangesNothing(t *testing.T) {
 	rounds := 60
 	if testing.Short() {

@@ -227,8 +227,7 @@ func (b *Bus) compareState(ctx context.Context, identity string) error {
 			continue
 		}
 		if mayGo(name) {
-			b.cfg.Log.Warn("a part of the state is lost that is made anew by itself", "lost",
-				missed)
+			b.cfg.Log.Warn("a part of the state is lost, and is created again", "lost", missed)
 			continue
 		}
 		telemetry.StateLost.Inc()
@@ -353,8 +352,8 @@ func (b *Bus) salvage(ctx context.Context, bucket string) error {
 			return err
 		}
 	}
-	b.cfg.Log.Warn("a bucket is made anew of what can be read", "bucket", bucket, "records",
-		len(saved), "before", to)
+	b.cfg.Log.Warn("a bucket is created again from its readable records",
+		"bucket", bucket, "records", len(saved), "before", to)
 	return nil
 }
 

@@ -9,9 +9,9 @@ import (
 	"ehi-server/shared/bus"
 )
 
-// A lane of which the embedded NATS cannot read what its workers had in hand is made anew: all
-// in it can be published again.
-func TestADamagedLaneIsMadeAnew(t *testing.T) {
+// A lane is created again if the embedded NATS cannot read which commands its workers have: all
+// commands can be published again.
+func TestADamagedLaneIsCreatedAgain(t *testing.T) {
 	dir := t.TempDir()
 	b, err := bus.Open(t.Context(), bus.Config{StoreDir: dir})
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 var (
 	// ErrUnfinished means that NATS holds part of a backup, which cannot be used.
 	ErrUnfinished = errors.New("a restore into the NATS of --nats was not finished: restore the " +
-		"backup again, which begins anew")
+		"backup again, which starts from the beginning")
 	// ErrHolds means that NATS is not empty: a backup would mix with what is there.
 	ErrHolds = errors.New("a backup is restored into a NATS that holds no state")
 )

@@ -85,7 +85,7 @@ func (b *Bus) Mend(ctx context.Context) error {
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound) ||
 			errors.Is(err, jetstream.ErrConsumerNotFound):
-			b.cfg.Log.Warn("declare a lane anew", "lane", name, "err", err)
+			b.cfg.Log.Warn("a lane is missing: it is created again", "lane", name, "err", err)
 			err = b.declareLane(ctx, name)
 		case err != nil && stream != nil && isOffline(err) && !b.asIs():
 			err = b.remakeWorkers(ctx, l, name, err)
@@ -202,7 +202,7 @@ func (b *Bus) remakeWorkers(ctx context.Context, l lane, name ehi.Lane, why erro
 		return why
 	}
 	b.cfg.Log.Error(
-		"all servers of a lane's consumer are away: it is made anew on those of the lane",
+		"all servers of a lane's consumer are away: it is created again on those of the lane",
 		"lane", name, "since", since, "err", why)
 	asked, cancel := context.WithTimeout(ctx, deleteTime)
 	defer cancel()
@@ -391,7 +391,7 @@ func (b *Bus) unmade(err error) error {
 // remakeLane recreates a lane whose consumer state the embedded NATS cannot read. Nothing is
 // lost: the reconciler publishes the commands again from the records of tasks.
 func (b *Bus) remakeLane(ctx context.Context, name ehi.Lane, why error) error {
-	b.cfg.Log.Warn("a lane's files are damaged: it is made anew", "lane", name,
+	b.cfg.Log.Warn("a lane's files are damaged: it is created again", "lane", name,
 		"folder", filepath.Join(b.cfg.StoreDir, "jetstream", "$G", "streams", laneStream(name)),
 		"err", why)
 	if err := b.link.Streams().DeleteStream(ctx, laneStream(name)); err != nil {
