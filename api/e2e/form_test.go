@@ -2,9 +2,7 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -104,96 +102,6 @@ func TestTheFormKeepsWhatItPromises(t *testing.T) {
 				released, stored, out, in)
 		}
 	}
-}
-
-// All problems are shown together and next to their lines. The choices stay, also after a reload
-// and in another language, and a form that was open for too long comes back with them.
-func TestTheFormLosesNothing(t *testing.T) {
-	t.Parallel()
-	w := start(t, t.TempDir(), config(), node.Options{})
-	p := w.demoPatient()
-	j, b := w.formOf(p)
-	b.sees(200, "In your record: ")
-	wrong := []string{
-		"p.labs", "on", "p.labs.from", "31.1.2020", "p.visits", "on", "p.visits.from", "2020-02-01",
-		"p.visits.to", "2019-01-01", "p.billing.notes", "a note", "p.other", "on", "p.other.to",
-		"2999-01-01",
-		"p.radiology", "on", "p.radiology.notes", strings.Repeat("x", 201), "a.genetic", "on",
-		"a.genetic.text", strings.Repeat("y", 201),
-	}
-	b.submit(wrong...)
-	b.sees(400, `href="#p-labs-from">Lab results: enter each date`,
-		`href="#p-visits-from">Clinic visits: the first date must not be after`,
-		`href="#p-other-to">Other documents: the date cannot be in the future`,
-		`href="#p-radiology-notes">X-rays and other images: enter no more than 200`,
-		`href="#a-genetic-text">Genetic tests: enter no more than 200`, `id="p-labs-wrong"`,
-		`value="31.1.2020"`)
-	if strings.Contains(b.page, "invalid form") {
-		t.Error("the wire's own words are on the page")
-	}
-
-	b.submit("p.labs", "on", "p.visits", "on", "p.visits.from", "2020-02-01", "a.hiv", "on",
-		"a.genetic", "on", "a.genetic.text", "BRCA", "do", "preview")
-	b.counted()
-	b.sees(200, "would be shared")
-	form := w.open.Base + "/jobs/" + j.ID + "/customize"
-	for _, address := range []string{form, form + "?lang=es"} {
-		b.visit(address)
-		for _, kept := range []string{
-			`name="p.labs" value="on" aria-describedby="p-labs-hint p-labs-count" checked`,
-			`value="2020-02-01"`,
-			`name="a.hiv" value="on" aria-describedby="a-hiv-count" checked`,
-			`value="BRCA"`,
-		} {
-			b.sees(200, kept)
-		}
-	}
-	b.sees(200, `lang="es"`, "Elija qué compartir", "Resultados de laboratorio")
-	b.visit(form)
-	b.sees(200, "Elija qué compartir") // the choice of the language is remembered
-	b.submit("p.visits", "on", "lang", "en")
-	b.sees(200, "Choose what to share",
-		`name="p.visits" value="on" aria-describedby="p-visits-hint p-visits-count" checked`)
-
-	// The page's script requests the same as JSON.
-	preview := url.Values{
-		"interaction": {b.field("interaction")},
-		"p.labs":      {"on"},
-		"do":          {"preview"},
-	}.Encode()
-	script := []string{
-		"Content-Type",
-		"application/x-www-form-urlencoded",
-		"Accept",
-		"application/json",
-	}
-	if a, err := w.open.Do(t.Context(), "POST", "/jobs/"+j.ID, strings.NewReader(preview),
-		script...); err != nil || a.Status != 403 {
-		t.Errorf("the page's token without its session: %+v, %v", a, err)
-	}
-	a, err := w.open.Do(t.Context(), "POST", "/jobs/"+j.ID, strings.NewReader(preview),
-		append(script, "Cookie", b.cookies())...)
-	var said struct {
-		Counts map[string]string `json:"counts"`
-	}
-	if err != nil || a.Status != 200 || json.Unmarshal(a.Body, &said) != nil ||
-		!strings.Contains(said.Counts["p.labs"], "would be shared") ||
-		!strings.Contains(said.Counts["sum"], "With these choices") ||
-		a.Header.Get("Cache-Control") != "no-store" {
-		t.Errorf("%+v, %v", a, err)
-	}
-
-	b.submit("interaction", "expired", "p.labs", "on")
-	b.sees(http.StatusForbidden, "open for too long",
-		`name="p.labs" value="on" aria-describedby="p-labs-hint p-labs-count" checked`)
-	b.submit("p.labs", "on")
-	b.sees(200, "Your request", "Lab results")
-	w.wait(j.ID, ehi.Retrieved)
-	b.visit(form)
-	b.sees(200, "Your request") // never a form that cannot be sent
-	stranger := newBrowser(t)
-	stranger.visit(w.open.Base + "/jobs/" + j.ID + "/customize")
-	stranger.sees(200, "Sign in")
 }
 
 // SMART-10: pages and errors are in the language of the browser, or the one that was chosen.
@@ -343,59 +251,6 @@ func TestPatientsPagesAreLight(t *testing.T) {
 		}
 	}
 	t.Logf("bytes: %s", strings.Join(weights, ", "))
-}
-
-// Hidden fields are ignored: invalid dates and notes of lines that are not selected. An invalid
-// date does not affect the counts of other lines.
-func TestTheFormIgnoresWhatItHides(t *testing.T) {
-	t.Parallel()
-	w := start(t, t.TempDir(), config(), node.Options{})
-	p := w.demoPatient()
-	hidden := []string{
-		"p.visits.from", "2020-02-01", "p.visits.to", "2019-01-01", "p.billing.from", "never",
-		"p.other.to", "2999-01-01",
-		"p.radiology.notes", strings.Repeat("x", 300), "p.medicalRecord.from", "soon",
-	}
-	j, b := w.formOf(p)
-	b.submit(append(hidden, "p.labs", "on", "do", "preview")...)
-	promised(t, b.page)
-	if strings.Contains(b.page, `id="summary"`) {
-		t.Errorf("something hidden is called a problem:\n%s", b.page)
-	}
-	b.submit(append(hidden, "p.labs", "on", "p.medicalRecord", "on")...)
-	b.sees(200, "Your request")
-	job := w.wait(j.ID, ehi.Retrieved)
-	if job.Parameters["visits"].Enabled || !job.Parameters["labs"].Enabled {
-		t.Errorf("the form said %+v", job.Parameters)
-	}
-
-	// The same for a client's JSON.
-	pat := w.patient(p)
-	other := w.kickOff(pat, "", p, nil)
-	f := newForm("labs").dates("visits", "2020-02-01", "2019-01-01")
-	f["parameters"]["radiology"]["notes"] = strings.Repeat("x", 300)
-	w.submit(pat, other.ID, f)
-	w.wait(other.ID, ehi.Retrieved)
-
-	// The server accepts what the browser lets people type, in their letters.
-	_, b = w.formOf(p)
-	b.submit("p.labs", "on", "p.labs.notes", strings.Repeat("ñ", 201))
-	b.sees(400, "enter no more than 200 characters")
-	b.submit("p.labs", "on", "p.labs.notes", strings.Repeat("ñ", 200))
-	b.sees(200, "Your request")
-
-	_, b = w.formOf(p)
-	b.submit("p.labs", "on", "do", "preview")
-	labs, stored := promised(t, b.page)
-	b.submit("p.labs", "on", "p.visits", "on", "p.visits.from", "2020-02-01", "p.visits.to",
-		"2019-01-01", "do", "preview")
-	b.sees(200,
-		`id="p-visits-wrong" data-wrong="p.visits">Clinic visits: the first date must not be after`,
-		`aria-describedby="p-visits-wrong" aria-invalid="true"`)
-	if n, of := promised(t, b.page); n != labs || of != stored {
-		t.Errorf("beside a wrong line %d of %d are counted, without it %d of %d", n, of, labs,
-			stored)
-	}
 }
 
 // In a browser, an invalid date is reported next to its field while the counts go on. Clearing

@@ -220,52 +220,6 @@ func TestAPersonsWayThroughThePages(t *testing.T) {
 	b.sees(200, "Sign in")
 }
 
-// EHI-7: the server reads the address of the application as browsers do, also across the
-// sign-in. If browsers may not follow it, the form says so and can still be sent.
-func TestEHI7AFormLeadsBackAsBrowsersReadTheAddress(t *testing.T) {
-	t.Parallel()
-	w := start(t, t.TempDir(), config(), node.Options{})
-	p, _, pat, _ := w.two()
-	const refused = "We cannot take you back to the app"
-	for redirect, back := range map[string]string{
-		"http:/app.example/done":                  "http://app.example/done",
-		` HTTP:\\APP.example:80\do` + "\t" + `ne`: "http://app.example/done",
-		"http://app.example@evil.example/":        "",
-		"javascript:alert(1)":                     "",
-		"/done":                                   "",
-	} {
-		j := w.kickOff(pat, "", p, nil)
-		b := newBrowser(t)
-		b.visit(w.open.Base + "/jobs/" + j.ID + "/customize?" +
-			url.Values{"redirect": {redirect}}.Encode())
-		b.submit("patient", p, "password", "any")
-		b.sees(200, "Choose what to share")
-		if strings.Contains(b.page, refused) != (back == "") {
-			t.Errorf("%q: the form says otherwise", redirect)
-		}
-		for _, shown := range [][]string{
-			{"do", "preview"},
-			{"lang", "es"},
-			{"lang", "en"},
-			{"p.visits", "on", "p.visits.from", "2020", "p.visits.to", "x"},
-		} {
-			b.submit(shown...)
-			said := strings.Contains(b.page, refused) ||
-				strings.Contains(b.page, "No podemos llevarle de vuelta")
-			if said != (back == "") {
-				t.Errorf("%q: after %v the form says otherwise:\n%s", redirect, shown, b.page)
-			}
-		}
-		b.submit("p.labs", "on", "p.visits", "")
-		if back == "" {
-			back = w.open.Base + "/my/requests/" + j.ID
-		}
-		if b.at.String() != back {
-			t.Errorf("%q led to %s", redirect, b.at)
-		}
-	}
-}
-
 // No link of a page leads to another site, whatever the page's address is.
 func TestTheLinksOfAPageStayHere(t *testing.T) {
 	t.Parallel()
@@ -338,20 +292,5 @@ func TestPagesAreGuarded(t *testing.T) {
 	}
 	if job, err := w.admin.Job(t.Context(), j.ID); err != nil || job.Status != ehi.AwaitingInput {
 		t.Errorf("after bad forms: %+v, %v", job, err)
-	}
-}
-
-// A3: in a sandbox, a browser may name the patient instead of signing in, but an application
-// with a token may not. No token gives access to the contents of the patient's form.
-func TestNoBearerTakesTheSandboxsShortcut(t *testing.T) {
-	t.Parallel()
-	w := start(t, t.TempDir(), config(), node.Options{})
-	p, pat := w.anyPatient()
-	j := w.kickOff(pat, "", p, nil)
-	form := "/jobs/" + j.ID + "/customize?_patient=" + p
-	w.want(w.do(w.open, "GET", form), 200, "Choose what to share")
-	a := w.do(pat, "GET", form)
-	if a.Status == 200 || strings.Contains(string(a.Body), "interaction") {
-		t.Errorf("with a token: %d %.300s", a.Status, a.Body)
 	}
 }

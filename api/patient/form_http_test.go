@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,8 @@ type waiting struct {
 	job    ehi.Job
 	form   *ehi.ReleaseForm
 	refuse error // of Submit
+	// counts are what a form would release; nil while they are being counted.
+	counts func(ehi.ReleaseForm) release.Counts
 }
 
 func (w *waiting) FindStanding(context.Context, string) (*ehi.Job, error) { return &w.job, nil }
@@ -48,9 +51,12 @@ func (w *waiting) Submit(
 }
 
 func (w *waiting) Preview(
-	context.Context, *ehi.Job, ehi.ReleaseForm, time.Duration,
+	_ context.Context, _ *ehi.Job, form ehi.ReleaseForm, _ time.Duration,
 ) (n release.Counts, err error) {
-	return n, jobs.ErrCounting
+	if w.counts == nil {
+		return n, jobs.ErrCounting
+	}
+	return w.counts(form), nil
 }
 
 func (w *waiting) LeadsTo(context.Context, string, string) (string, bool) { return "", false }
@@ -61,7 +67,15 @@ type signedIn struct {
 	patient string
 }
 
-func (s signedIn) LoggedIn(*fiber.Ctx) (string, error) { return s.patient, nil }
+func (s signedIn) LoggedIn(c *fiber.Ctx) (string, error) {
+	if c.Cookies("ehi_patient") != "session" {
+		return "", nil
+	}
+	return s.patient, nil
+}
+
+// AnswerSender implements Describer.
+func (signedIn) AnswerSender(c *fiber.Ctx, j *ehi.Job) error { return c.JSON(j.ID) }
 
 // nobody has no token.
 type nobody struct{}
@@ -79,10 +93,13 @@ func (r routes) On(method, path string, handler fiber.Handler, before ...fiber.H
 
 // reader is a patient's browser with the form of an export.
 type reader struct {
-	t     *testing.T
-	app   *fiber.App
-	jobs  *waiting
-	flash string
+	t       *testing.T
+	app     *fiber.App
+	bus     *bus.Bus
+	form    *Form
+	jobs    *waiting
+	session string            // "" for nobody who is signed in
+	kept    map[string]string // cookies that pages have set
 }
 
 func newReader(t *testing.T) *reader {
@@ -106,10 +123,12 @@ func newReader(t *testing.T) *reader {
 		Pages: &Pages{
 			Site: site, Views: views, Flashes: &page.Flashes{Safe: page.Safe{Kept: kept}, Log: log},
 		},
-		Jobs: w, Auth: w, Tokens: nobody{}, Sessions: signedIn{patient: "p"}, Kept: kept, Log: log,
+		Jobs: w, Auth: w, Tokens: nobody{}, Sessions: signedIn{patient: "p"},
+		Describer: signedIn{}, Kept: kept, Log: log,
 	}
 	r := &reader{
-		t: t, app: fiber.New(fiber.Config{Immutable: true, ErrorHandler: answerError}), jobs: w,
+		t: t, app: fiber.New(fiber.Config{Immutable: true, ErrorHandler: answerError}), bus: b,
+		form: form, jobs: w, session: "session", kept: map[string]string{},
 	}
 	form.Routes(routes{r.app})
 	return r
@@ -118,26 +137,40 @@ func newReader(t *testing.T) *reader {
 // answerError is the part of the server's error handler that concerns the form.
 func answerError(c *fiber.Ctx, err error) error {
 	status := http.StatusInternalServerError
-	if ehi.CodeOf(err) == ehi.Throttled {
+	switch ehi.CodeOf(err) {
+	case ehi.Forbidden:
+		status = http.StatusForbidden
+	case ehi.Throttled:
 		status = http.StatusTooManyRequests
 	}
 	return c.Status(status).SendString(err.Error())
 }
 
-func (r *reader) ask(method, path, body string) *fasthttp.Response {
+// ask sends a request; header are pairs of name and value.
+func (r *reader) ask(method, path, body string, header ...string) *fasthttp.Response {
 	r.t.Helper()
 	var c fasthttp.RequestCtx
 	c.Request.Header.SetMethod(method)
 	c.Request.SetRequestURI(path)
 	c.Request.Header.Set("Accept", "text/html")
 	c.Request.Header.SetContentType(fiber.MIMEApplicationForm)
-	c.Request.Header.Set("Cookie", "ehi_patient=session; ehi_flash="+r.flash)
+	for pair := range slices.Chunk(header, 2) {
+		c.Request.Header.Set(pair[0], pair[1])
+	}
+	if r.session != "" {
+		c.Request.Header.SetCookie("ehi_patient", r.session)
+	}
+	for name, value := range r.kept {
+		c.Request.Header.SetCookie(name, value)
+	}
 	c.Request.SetBodyString(body)
 	r.app.Handler()(&c)
-	var set fasthttp.Cookie
-	set.SetKey("ehi_flash")
-	if c.Response.Header.Cookie(&set) {
-		r.flash = string(set.Value())
+	for _, name := range []string{"ehi_flash", "ehi_lang"} {
+		var set fasthttp.Cookie
+		set.SetKey(name)
+		if c.Response.Header.Cookie(&set) {
+			r.kept[name] = string(set.Value())
+		}
 	}
 	return &c.Response
 }
