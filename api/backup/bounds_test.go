@@ -24,7 +24,7 @@ func TestARestoreHasToHaveRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer to.root.Close()
-	free, err := to.store.Free()
+	free, err := to.room.Free()
 	if err != nil || free == math.MaxInt64 {
 		t.Skip("it is not known how much room there is: ", err)
 	}

@@ -124,7 +124,7 @@ func (s *stage) unpack(archive Reading, unverified bool) (c Contents, err error)
 
 // loadState loads the state into NATS.
 func (s *stage) loadState(ctx context.Context, to To) error {
-	store, err := local.Open(local.Config{Root: filepath.Join(s.dir, files.Folder)})
+	store, err := openFiles(s.dir)
 	if err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func (to To) end(ctx context.Context) error {
 	if to.NATS == "" {
 		return nil
 	}
-	store, err := local.Open(local.Config{Root: filepath.Join(to.Data, files.Folder)})
+	store, err := openFiles(to.Data)
 	if err != nil {
 		return err
 	}
@@ -194,27 +194,39 @@ func (to To) end(ctx context.Context) error {
 	return nil
 }
 
+// openFiles opens the export files of a data folder. They are on a disk, because a restore does not
+// write them through a files.Store: that gives objects names of its own and syncs each, but a
+// restore keeps their names, syncs all files together, and moves the whole folder into place.
+func openFiles(data string) (files.Store, error) {
+	return local.Open(local.Config{Root: filepath.Join(data, files.Folder)})
+}
+
+// room tells how many bytes can still be written (files.Store).
+type room interface {
+	Free() (int64, error)
+}
+
 // target is the data folder into which an archive is restored. All files are created through
 // root, so no name in an archive leads out of it.
 type target struct {
-	root  *os.Root
-	store *local.Store
-	left  int64 // how many more bytes may be written
+	root *os.Root
+	room room
+	left int64 // how many more bytes may be written
 }
 
 func newTarget(data string) (*target, error) {
-	store, err := local.Open(local.Config{Root: filepath.Join(data, files.Folder)})
+	store, err := openFiles(data)
 	if err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(data)
-	return &target{root: root, store: store}, err
+	return &target{root: root, room: store}, err
 }
 
 // survey reads a whole archive and writes nothing. The state counts twice, as a file and in
 // NATS. Errors: ErrNoRoom as soon as the room cannot suffice; those of read.
 func (t *target) survey(archive Reading) (c Contents, err error) {
-	free, err := t.store.Free()
+	free, err := t.room.Free()
 	if err != nil {
 		return c, err
 	}
