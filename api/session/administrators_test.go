@@ -4,11 +4,13 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/openid"
 	"ehi-server/api/request"
 	"ehi-server/api/trail"
 	"ehi-server/auth"
@@ -206,5 +208,113 @@ func TestASessionLetsInWhoSignedIn(t *testing.T) {
 	}
 	if _, err := ask(t, half, require(auth.Viewer)); !errors.Is(err, ErrNobody) {
 		t.Errorf("half a log-in: %v", err)
+	}
+}
+
+// A session of the configured administrator ends when the server starts with another password,
+// name or mode, even if the first ones return later. It continues if the server starts with the
+// same ones.
+func TestSessionsOfTheConfiguredAdministratorEndWithTheConfiguration(t *testing.T) {
+	d := newDesk(t)
+	started := func(change ...func(*AdministratorsConfig)) *Administrators {
+		s := d.administrators(change...)
+		if err := s.NoteConfiguration(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	signIn := func(s *Administrators, name, password string) (string, error) {
+		return ask(t, "", func(c *fiber.Ctx) error {
+			_, err := s.SignIn(c, name, password, "")
+			return err
+		})
+	}
+	same := func(*AdministratorsConfig) {}
+	another := func(c *AdministratorsConfig) { c.Password += " of others" }
+	cookie, err := signIn(started(), "chief", password)
+	if err != nil || cookie == "" {
+		t.Fatalf("%v, %q", err, cookie)
+	}
+	for _, c := range []struct {
+		what   string
+		change func(*AdministratorsConfig)
+		want   error
+	}{
+		{"the same", same, nil},
+		{"another password", another, ErrNobody},
+		{"another name", func(c *AdministratorsConfig) { c.User = "admin" }, ErrNobody},
+		{"another mode", func(c *AdministratorsConfig) { c.Sandbox = true }, ErrNobody},
+		{"the first again", same, ErrNobody},
+	} {
+		s := started(c.change)
+		require := func(c *fiber.Ctx) error { return s.Require(c, auth.Viewer) }
+		if _, err := ask(t, cookie, require); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.what, err, c.want)
+		}
+		own, err := signIn(s, s.config.User, s.config.Password)
+		if err != nil {
+			t.Errorf("%s: %v", c.what, err)
+		}
+		if _, err := ask(t, own, require); err != nil {
+			t.Errorf("%s: its own session: %v", c.what, err)
+		}
+	}
+}
+
+// A session of an administrator whom the provider has named ends with the configuration of the
+// provider (CWE-613).
+func TestSessionsOfTheProviderEndWithItsConfiguration(t *testing.T) {
+	d := newDesk(t)
+	config := openid.Config{
+		Issuer: "https://login.example.org", ClientID: "ehi", NameClaim: "sub",
+		RolesClaim: "roles", Role: []string{"ehi-admins=admin"},
+	}
+	at := func(config openid.Config) *Administrators {
+		provider, err := openid.New(config, "http://server.test/back")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := d.administrators()
+		s.deps.OpenID = provider
+		return s
+	}
+	const name = "adam (OpenID)"
+	told, err := d.auth.Provide(t.Context(), name, auth.Admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cookie, err := ask(t, "", func(c *fiber.Ctx) error {
+		s := at(config)
+		person := openid.Person{Name: name, Role: auth.Admin, Proved: d.at}
+		who, err := s.Provided(told, person)
+		return s.Finish(c, AtLogIn, who, ByOpenID, err)
+	})
+	if err != nil || cookie == "" {
+		t.Fatalf("%v, %q", err, cookie)
+	}
+	for what, c := range map[string]struct {
+		change func(*openid.Config)
+		want   error
+	}{
+		"the same":       {func(*openid.Config) {}, nil},
+		"another issuer": {func(c *openid.Config) { c.Issuer = "https://other.example" }, ErrNobody},
+		"another client": {func(c *openid.Config) { c.ClientID = "other" }, ErrNobody},
+		"another claim":  {func(c *openid.Config) { c.RolesClaim = "groups" }, ErrNobody},
+		"another role":   {func(c *openid.Config) { c.Role[0] = "ehi-admins=viewer" }, ErrNobody},
+	} {
+		changed := config
+		changed.Role = slices.Clone(config.Role)
+		c.change(&changed)
+		_, err := ask(t, cookie, func(c *fiber.Ctx) error {
+			return at(changed).Require(c, auth.Viewer)
+		})
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", what, err, c.want)
+		}
+	}
+	alone := d.administrators() // without a provider
+	_, err = ask(t, cookie, func(c *fiber.Ctx) error { return alone.Require(c, auth.Viewer) })
+	if !errors.Is(err, ErrNobody) {
+		t.Errorf("without a provider: %v", err)
 	}
 }
