@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ehi-server/api/staff"
+	"ehi-server/shared/ehi"
 
 	"github.com/pquerna/otp/totp"
 	"github.com/valyala/fasthttp"
@@ -20,6 +21,7 @@ type seat struct {
 	s       *Server
 	cookies map[string]string
 	token   string // of the pages' forms
+	page    string // that sees has read
 }
 
 // Pages of administrators.
@@ -52,11 +54,7 @@ func seated(t *testing.T, change ...func(*Config)) (b *seat, later func(time.Dur
 
 func (b *seat) ask(method, path, body string, header ...string) *fasthttp.Response {
 	b.t.Helper()
-	var jar []string
-	for name, value := range b.cookies {
-		jar = append(jar, name+"="+value)
-	}
-	a := answer(b.s, method, path, body, append(header, "Cookie", strings.Join(jar, "; "))...)
+	a := answer(b.s, method, path, body, append(header, "Cookie", b.cookie())...)
 	for name, set := range a.Header.Cookies() {
 		var c fasthttp.Cookie
 		if err := c.ParseBytes(set); err != nil {
@@ -261,5 +259,48 @@ func TestASecondFactorCanBeSetUpLate(t *testing.T) {
 	}
 	if page := b.get(clientsPage); !strings.Contains(page, "No clients registered") {
 		t.Errorf("behind the set-up: %s", page)
+	}
+}
+
+// With an old proof, an administrator approves nothing on the pages. What was typed is there
+// again after the proof, and the export still waits. Documents can be added and exports viewed
+// without a new proof.
+func TestAnOldProofApprovesNothing(t *testing.T) {
+	b, later := seated(t, func(c *Config) {
+		c.AttachmentsPerCall, c.AttachmentBytes = 10, 1<<20
+	})
+	j := &ehi.Job{
+		Version: ehi.RecordVersion, Lane: ehi.Interactive, ID: "j", Level: ehi.OnePatient,
+		Status: ehi.Retrieved, Patient: ehi.Patient{ID: "p", Name: "Ana"}, ClientID: "app",
+		CreatedAt: now(), CompletedAt: now(), ExpiresAt: now().Add(time.Hour),
+	}
+	if err := b.s.Bus.Jobs.Create(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	later(11 * time.Minute)
+	b.wants("GET", "/admin/jobs/j", "", 200, "")
+	letter := "--x\r\nContent-Disposition: form-data; name=\"attachments\"; " +
+		"filename=\"letter.txt\"\r\n\r\na letter\r\n--x--\r\n"
+	a := b.ask("POST", "/admin/jobs/j/add-files", letter, "Content-Type",
+		"multipart/form-data; boundary=x")
+	if a.StatusCode() != http.StatusOK {
+		t.Errorf("a document: %d %s", a.StatusCode(), a.Body())
+	}
+
+	const page, reason = "/admin/ui/jobs/j", "All of it is hers"
+	b.visit(page, 200, "Decide")
+	b.sees(b.submit(page, "do", "approve", "reason", reason), 200, "Confirm that it is you")
+	b.sees(b.submit(provePage, "password", seatPassword), 200,
+		"Nothing was sent, because you had to confirm that it is you", `value="`+reason+`"`,
+		"Waits for review")
+	later(11 * time.Minute)
+	b.visit("/admin/ui/jobs", 200)
+	b.sees(b.submit("/admin/ui/jobs", "do", "approve", "job", "j"), 200, "Confirm that it is you")
+	b.sees(b.submit(provePage, "password", seatPassword), 200, "Approve 1 export?")
+	later(11 * time.Minute)
+	b.sees(b.submit("/admin/ui/jobs", "reason", "yes"), 200, "Confirm that it is you")
+	got, err := b.s.Bus.Jobs.Get(t.Context(), "j")
+	if err != nil || got.Status != ehi.Retrieved {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
