@@ -17,6 +17,7 @@ import (
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/api/openid/openidtest"
 	"ehi-server/shared/ehi"
 )
 
@@ -197,8 +198,8 @@ func TestPatientsPagesAreAccessible(t *testing.T) {
 // Every page of administrators, with exports in each status.
 func TestAdministratorsPagesAreAccessible(t *testing.T) {
 	t.Parallel()
-	provider, cfg := openProvider(t), config()
-	cfg.StaffOIDC = staffOIDC(provider.server.URL)
+	provider, cfg := openidtest.Open(t), config()
+	cfg.StaffOIDC = provider.Config()
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	g := newGallery(w)
 	p := w.demoPatient()

@@ -21,6 +21,7 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/api/openapi"
+	"ehi-server/api/openid/openidtest"
 	"ehi-server/exporter/synthetic"
 )
 
@@ -209,9 +210,9 @@ type hostileWorld struct {
 // TLS. Both have an OpenID provider, so that the server reads what a browser brings back from
 // it.
 func hostileSandbox(t *testing.T) *hostileWorld {
-	provider, cfg := openProvider(t), config()
+	provider, cfg := openidtest.Open(t), config()
 	cfg.FHIR.PollBurst, cfg.FHIR.Hold, cfg.FHIR.MaxHold = 0, 0, 0
-	cfg.StaffOIDC = staffOIDC(provider.server.URL)
+	cfg.StaffOIDC = provider.Config()
 	// backups are made repeatedly
 	data := generated(t, synthetic.Config{Patients: 1, Resources: 60})
 	w := start(t, data, cfg, node.Options{})
@@ -223,11 +224,11 @@ func hostileSandbox(t *testing.T) *hostileWorld {
 }
 
 func hostileProduction(t *testing.T) *hostileWorld {
-	provider := openProvider(t)
+	provider := openidtest.Open(t)
 	p := startProduction(t, func(c *node.Config) {
 		c.FHIR.PollBurst, c.FHIR.Hold, c.FHIR.MaxHold, c.Registration.Token =
 			0, 0, 0, registrationToken
-		c.StaffOIDC = staffOIDC(provider.server.URL)
+		c.StaffOIDC = provider.Config()
 	})
 	pat, _ := p.letIn("app", "ann")
 	h := &hostileWorld{w: p.world, patient: p.ann, second: true}

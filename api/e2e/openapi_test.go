@@ -23,6 +23,7 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/api/openapi"
+	"ehi-server/api/openid/openidtest"
 	"ehi-server/shared/ehi"
 )
 
@@ -245,8 +246,8 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	cfg := config()
 	cfg.Proxies.TrustedProxies = []string{"10.0.0.1"}
 	cfg.Registration.Token = registrationToken
-	provider := openProvider(t)
-	cfg.StaffOIDC = staffOIDC(provider.server.URL)
+	provider := openidtest.Open(t)
+	cfg.StaffOIDC = provider.Config()
 	w := start(t, t.TempDir(), cfg, node.Options{Level: level})
 	x := newWitness(w)
 	w.open, w.admin = x.through(w.open), x.through(w.admin)
@@ -255,7 +256,7 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	b := newBrowser(t)
 	b.http.Transport = x.over(http.DefaultTransport)
 	for name, status := range map[string]int{"nora": 200, "nina": 403} {
-		b.visit(provider.signsIn(name, w.toProvider(b)))
+		b.visit(provider.SignsIn(name, w.toProvider(b)))
 		b.sees(status, "signed in")
 	}
 	b.visit(w.open.Base + "/admin/ui/login/openid/callback")

@@ -19,6 +19,7 @@ import (
 
 	"ehi-server/api/node"
 	"ehi-server/api/openid"
+	"ehi-server/api/openid/openidtest"
 	"ehi-server/shared/ehi"
 )
 
@@ -53,7 +54,7 @@ func npmProvider(t *testing.T, bases ...string) openid.Config {
 	}
 	provider := exec.Command(run, "provider.js") // it ends when its input ends
 	provider.Dir = dir
-	provider.Env = append(os.Environ(), "REDIRECTS="+string(list), "SECRET=a secret of the test",
+	provider.Env = append(os.Environ(), "REDIRECTS="+string(list), "SECRET="+openidtest.Secret,
 		`PEOPLE={
 		"nora": {"roles": ["staff", "ehi-reviewers"]}, "olaf": {"roles": "ehi-reviewers"}, "adam": {"roles": ["ehi-admins"]},
 		"nina": {"roles": ["staff"]}, "theo": {"roles": {"ehi-admins": true}}, "vito": {}, "ada": {"roles": ["ehi-viewers"]}}`)
@@ -74,19 +75,7 @@ func npmProvider(t *testing.T, bases ...string) openid.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return staffOIDC(strings.TrimSpace(issuer))
-}
-
-// staffOIDC returns a server's configuration for a provider.
-func staffOIDC(issuer string) openid.Config {
-	return openid.Config{
-		Issuer:     issuer,
-		ClientID:   "ehi",
-		Secret:     "a secret of the test",
-		NameClaim:  "sub",
-		RolesClaim: "roles",
-		Role:       []string{"ehi-reviewers=reviewer", "ehi-admins=admin", "ehi-viewers=viewer"},
-	}
+	return openidtest.Config(strings.TrimSpace(issuer))
 }
 
 var providerForm = regexp.MustCompile(
@@ -270,10 +259,10 @@ func TestAnAdministratorProvesByTheProviderWhoHeIs(t *testing.T) {
 // cookie is SameSite=Strict and is sent with the next page.
 func TestAdministratorsSignInByAProviderInARealBrowser(t *testing.T) {
 	t.Parallel()
-	provider, cfg := openProvider(t), productionConfig(t)
-	cfg.StaffOIDC = staffOIDC(provider.server.URL)
+	provider, cfg := openidtest.Open(t), productionConfig(t)
+	cfg.StaffOIDC = provider.Config()
 	w := start(t, t.TempDir(), cfg, node.Options{})
-	ctx, found := openBrowser(t, w.open.Base, provider.server.URL)
+	ctx, found := openBrowser(t, w.open.Base, provider.Origin())
 	do(t, ctx, chromedp.Navigate(w.open.Base+"/admin/ui/system"), chromedp.WaitVisible("#username"))
 	tabTo(t, ctx, `form[action="/admin/ui/login/openid"] button`)
 	do(t, ctx, chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible("#nora"), chromedp.Click("#nora"),
@@ -285,4 +274,22 @@ func TestAdministratorsSignInByAProviderInARealBrowser(t *testing.T) {
 	for _, f := range found.take() {
 		t.Error(f)
 	}
+}
+
+// toProvider begins a sign-in with the provider in a browser, and returns the provider's
+// address.
+func (w *world) toProvider(b *browser) (address string) {
+	w.t.Helper()
+	follow := b.http.CheckRedirect
+	defer func() { b.http.CheckRedirect = follow }()
+	b.http.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+		if strings.HasPrefix(r.URL.String(), w.open.Base+"/") {
+			return follow(r, via)
+		}
+		address = r.URL.String()
+		return http.ErrUseLastResponse
+	}
+	b.visit(w.open.Base + "/admin/ui/login?next=/admin/ui/system")
+	b.submitTo("/admin/ui/login/openid")
+	return address
 }

@@ -12,6 +12,7 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/api/openapi"
+	"ehi-server/api/openid/openidtest"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/subject"
 )
@@ -72,8 +73,8 @@ func (b *browser) again() {
 // reload of the next page nor the back button repeats the action.
 func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	t.Parallel()
-	provider, cfg := openProvider(t), config()
-	cfg.StaffOIDC = staffOIDC(provider.server.URL)
+	provider, cfg := openidtest.Open(t), config()
+	cfg.StaffOIDC = provider.Config()
 	w := start(t, t.TempDir(), cfg, node.Options{})
 	p := w.demoPatient()
 	pat := w.patient(p)
@@ -240,7 +241,7 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	b.submitTo("/admin/ui/logout")
 	b.sees(200, "Sign in")
 
-	b.visit(provider.signsIn("nora", w.toProvider(b)))
+	b.visit(provider.SignsIn("nora", w.toProvider(b)))
 	b.sees(200, "You are signed in")
 
 	for _, o := range openapi.Operations() {

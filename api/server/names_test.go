@@ -45,6 +45,16 @@ func FuzzPaths(f *testing.F) {
 // routed is a server on a real bus and an empty store.
 func routed(f testing.TB, change ...func(*Config)) *Server {
 	f.Helper()
+	return routedWith(f, func(c *Config, _ *Deps) {
+		for _, f := range change {
+			f(c)
+		}
+	})
+}
+
+// routedWith is routed with a change of what the server works on.
+func routedWith(f testing.TB, change func(*Config, *Deps)) *Server {
+	f.Helper()
 	b, err := bus.Open(f.Context(), bus.Config{Audit: &bus.AuditConfig{}, StoreDir: f.TempDir()})
 	if err != nil {
 		f.Fatal(err)
@@ -71,16 +81,15 @@ func routed(f testing.TB, change ...func(*Config)) *Server {
 		Origins: request.Origins{BaseURL: "http://server.test"},
 		Flags:   Flags{MaxBodyBytes: 1 << 20, MaxHeaderBytes: 16 << 10},
 	}
-	for _, f := range change {
-		f(&cfg)
-	}
-	s, err := New(cfg, Deps{
+	deps := Deps{
 		Bus:    b,
 		Auth:   a,
 		Source: store,
 		Files:  exports,
 		Log:    slog.New(slog.DiscardHandler),
-	})
+	}
+	change(&cfg, &deps)
+	s, err := New(cfg, deps)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -1,4 +1,6 @@
-package e2e
+// Package openidtest is for tests of sign-ins with an OpenID provider. It has a provider that
+// signs in the person that a test names, without asking.
+package openidtest
 
 import (
 	"crypto/ecdsa"
@@ -18,12 +20,13 @@ import (
 	"github.com/lestrrat-go/jwx/v3/jwa"
 	"github.com/lestrrat-go/jwx/v3/jwk"
 	"github.com/lestrrat-go/jwx/v3/jws"
+
+	"ehi-server/api/openid"
 )
 
-// smallProvider is an OpenID provider that signs in the person that a test names, without
-// asking. TestAdministratorsSignInByARealProvider uses a real one; this one is for tests without
-// npm.
-type smallProvider struct {
+// Provider is a small OpenID provider. It gives nora the role of reviewers and adam the role of
+// administrators.
+type Provider struct {
 	t      *testing.T
 	server *httptest.Server
 	key    jwk.Key
@@ -33,7 +36,8 @@ type smallProvider struct {
 	codes map[string]url.Values // authorization requests by code
 }
 
-func openProvider(t *testing.T) *smallProvider {
+// Open starts a provider that runs until the test ends.
+func Open(t *testing.T) *Provider {
 	t.Helper()
 	raw, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -46,7 +50,7 @@ func openProvider(t *testing.T) *smallProvider {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &smallProvider{t: t, key: key, codes: map[string]url.Values{}, roles: map[string]string{
+	p := &Provider{t: t, key: key, codes: map[string]url.Values{}, roles: map[string]string{
 		"nora": "ehi-reviewers", "adam": "ehi-admins",
 	}}
 	mux := http.NewServeMux()
@@ -71,7 +75,7 @@ func openProvider(t *testing.T) *smallProvider {
 	// for a real browser, as another site
 	mux.HandleFunc("GET /auth", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
-		to := html.EscapeString(p.signsIn("nora", p.server.URL+r.URL.String()))
+		to := html.EscapeString(p.SignsIn("nora", p.server.URL+r.URL.String()))
 		// its test reports it
 		_, _ = w.Write([]byte(
 			`<!doctype html><link rel="icon" href="data:,"><title>provider</title><p><a ` +
@@ -86,16 +90,37 @@ func openProvider(t *testing.T) *smallProvider {
 	return p
 }
 
-func (p *smallProvider) say(w http.ResponseWriter, what any) {
+// Config returns the configuration of a server that uses the provider.
+func (p *Provider) Config() openid.Config { return Config(p.server.URL) }
+
+// Config returns the configuration of a server that uses the provider of an issuer.
+func Config(issuer string) openid.Config {
+	return openid.Config{
+		Issuer:     issuer,
+		ClientID:   "ehi",
+		Secret:     Secret,
+		NameClaim:  "sub",
+		RolesClaim: "roles",
+		Role:       []string{"ehi-reviewers=reviewer", "ehi-admins=admin", "ehi-viewers=viewer"},
+	}
+}
+
+// Secret is the secret of the server at the provider.
+const Secret = "a secret of the test"
+
+// Origin returns the origin of the provider, which is another site than 127.0.0.1.
+func (p *Provider) Origin() string { return p.server.URL }
+
+func (p *Provider) say(w http.ResponseWriter, what any) {
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(what); err != nil {
 		p.t.Error(err)
 	}
 }
 
-// signsIn returns where the provider redirects a browser that came to an address, as the named
+// SignsIn returns where the provider redirects a browser that came to an address, as the named
 // person.
-func (p *smallProvider) signsIn(name, address string) string {
+func (p *Provider) SignsIn(name, address string) string {
 	p.t.Helper()
 	u, err := url.Parse(address)
 	if err != nil || !strings.HasPrefix(address, p.server.URL+"/auth?") {
@@ -113,15 +138,15 @@ func (p *smallProvider) signsIn(name, address string) string {
 	}.Encode()
 }
 
-// gives changes a person's claim; "" for none.
-func (p *smallProvider) gives(name, role string) {
+// Gives changes a person's claim; "" for none.
+func (p *Provider) Gives(name, role string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.roles[name] = role
 }
 
 // token redeems a code. It does not check PKCE, which the real provider does.
-func (p *smallProvider) token(w http.ResponseWriter, r *http.Request) {
+func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	asked, ok := p.codes[r.PostFormValue("code")]
@@ -152,22 +177,4 @@ func (p *smallProvider) token(w http.ResponseWriter, r *http.Request) {
 		"token_type":   "Bearer",
 		"id_token":     string(id),
 	})
-}
-
-// toProvider begins a sign-in with the provider in a browser, and returns the provider's
-// address.
-func (w *world) toProvider(b *browser) (address string) {
-	w.t.Helper()
-	follow := b.http.CheckRedirect
-	defer func() { b.http.CheckRedirect = follow }()
-	b.http.CheckRedirect = func(r *http.Request, via []*http.Request) error {
-		if strings.HasPrefix(r.URL.String(), w.open.Base+"/") {
-			return follow(r, via)
-		}
-		address = r.URL.String()
-		return http.ErrUseLastResponse
-	}
-	b.visit(w.open.Base + "/admin/ui/login?next=/admin/ui/system")
-	b.submitTo("/admin/ui/login/openid")
-	return address
 }
