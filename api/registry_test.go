@@ -152,7 +152,7 @@ func TestTheProgramIsNamedAsItWasCalled(t *testing.T) {
 
 // Only its owner can read what a server stores: others can neither read a file nor enter a
 // folder, whatever the umask of the process.
-func TestNobodyElseReadsTheData(t *testing.T) {
+func TestOnlyTheOwnerCanReadTheDataFolder(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	serve(t, data)
 	n := 0

@@ -14,7 +14,7 @@ import (
 // A client or account that is removed and registered again under the same name is a different
 // one. This holds within the same second, and if another process registers it whose clock is
 // behind.
-func TestWhoIsMadeAgainHasNothingOfTheFormer(t *testing.T) {
+func TestANewRegistrationOfANameInheritsNothing(t *testing.T) {
 	const back = "https://app.example/cb"
 	clients := []auth.Client{
 		{ID: "app", Name: "An app", RedirectURIs: []string{back}, Scope: appScope},
@@ -115,7 +115,7 @@ func TestWhoIsMadeAgainHasNothingOfTheFormer(t *testing.T) {
 
 // An interrupted removal leaves an account that can be removed again. Everything that the
 // account approved has ended before the account is gone.
-func TestAnAccountGoesAfterWhatItHasLetIn(t *testing.T) {
+func TestAnAccountIsRemovedAfterWhatItAuthorized(t *testing.T) {
 	const back = "https://app.example/cb"
 	_, clock, b := newServer(t)
 	s := production(t, b, clock, func(c *auth.Config) { c.ByAccounts = true })

@@ -267,7 +267,7 @@ func TestNothingIsRefusedWhileNATSIsAway(t *testing.T) {
 }
 
 // What a server knows to be invalid is rejected without NATS.
-func TestWhatIsKnownToBeOverIsRefusedWhileNATSIsAway(t *testing.T) {
+func TestEndedGrantsAreRefusedWhileNATSIsAway(t *testing.T) {
 	t.Parallel()
 	here, there, wire := cutOff(t)
 	c := auth.Client{ID: "batch", Name: "Batch", Kind: auth.Symmetric, Scope: "system/*.rs"}

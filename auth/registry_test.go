@@ -686,7 +686,7 @@ func TestSMART2RedirectsHaveNoSpacesOrControls(t *testing.T) {
 
 // Where patients have accounts, codes and tokens without the approval of an account are invalid:
 // a sandbox with the same state issued them to anybody who chose the patient.
-func TestWhatNoAccountHasAgreedToIsVoid(t *testing.T) {
+func TestGrantsWithoutAnAccountAreInvalid(t *testing.T) {
 	const back = "https://app.example/cb"
 	sandbox, clock, b := newServer(t)
 	app := auth.Client{ID: "app", Name: "An app", RedirectURIs: []string{back}, Scope: appScope}

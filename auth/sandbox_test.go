@@ -9,7 +9,7 @@ import (
 
 // What a sandbox granted without a log-in is invalid on other servers, and still valid in the
 // sandbox.
-func TestWhatASandboxLetInIsGoodThereAlone(t *testing.T) {
+func TestSandboxGrantsAreValidInTheSandboxOnly(t *testing.T) {
 	sandbox, clock, b := newServer(t)
 	s := production(t, b, clock, nil)
 	const back = "https://app.example/cb"

@@ -125,7 +125,7 @@ func behindCaddy(t *testing.T, caddy, dir string) (public string) {
 
 // The shipped configurations hide internal pages from external clients, in every spelling that
 // nginx, Caddy or the server could accept.
-func TestTheInsideIsKeptInEverySpelling(t *testing.T) {
+func TestProxiesHideInternalPagesInEverySpelling(t *testing.T) {
 	t.Run("nginx", func(t *testing.T) {
 		nginx, err := exec.LookPath("nginx")
 		if err != nil {

@@ -50,7 +50,7 @@ func TestREAL1TheToldPaceIsNeverRefused(t *testing.T) {
 
 // BULK-4: a client that polls too fast is refused once. If it then obeys Retry-After, within a
 // second, it is never refused again, however fast it then polls.
-func TestBULK4OneRefusalIsAllForWhoObeysIt(t *testing.T) {
+func TestBULK4AClientThatWaitsIsRefusedOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := newPoller(rapid.IntRange(1, 100).Draw(t, "burst"))
 		gap := time.Duration(rapid.IntRange(0, 400).Draw(t, "ms")) * time.Millisecond
@@ -67,7 +67,7 @@ func TestBULK4OneRefusalIsAllForWhoObeysIt(t *testing.T) {
 }
 
 // BULK-4: a client that does not obey gets only the burst and the pace.
-func TestBULK4WhoDoesNotObeyIsRefusedAgain(t *testing.T) {
+func TestBULK4AClientThatDoesNotWaitIsRefusedAgain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		burst := rapid.IntRange(1, 100).Draw(t, "burst")
 		p := newPoller(burst)

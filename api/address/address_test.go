@@ -75,7 +75,7 @@ func TestTheAddressBehindProxiesThatSendTheirOwnHeader(t *testing.T) {
 
 // A client cannot change where its requests seem to come from by what it writes before its
 // proxy's entry.
-func TestNoClientHidesBehindWhatItWrites(t *testing.T) {
+func TestAddressesThatAClientWritesAreNotBelieved(t *testing.T) {
 	trusted := proxies(t, "198.51.100.1", "10.0.0.0/8")
 	rapid.Check(t, func(t *rapid.T) {
 		written := rapid.SliceOf(rapid.SampledFrom([]string{

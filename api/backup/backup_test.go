@@ -461,7 +461,7 @@ func TestABackupCollectsInTheDataFolder(t *testing.T) {
 // An archive of an earlier build may contain a file twice. It is restored once if both are the
 // same. If they differ, nobody can tell which one is right. The archive of this test also lacks
 // a table of contents.
-func TestAFileThatIsThereTwiceIsPutOnce(t *testing.T) {
+func TestAFileTwiceInAnArchiveIsRestoredOnce(t *testing.T) {
 	for second, want := range map[string]error{"text": ErrCutOff, "xxxx": ErrForeign} {
 		var out bytes.Buffer
 		z, err := zstd.NewWriter(&out)

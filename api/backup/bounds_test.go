@@ -45,7 +45,7 @@ func TestARestoreHasToHaveRoom(t *testing.T) {
 
 // A restore writes no more than the archive contained when it was checked, even if the archive
 // has changed since.
-func TestARestoreWritesWhatWasLookedThrough(t *testing.T) {
+func TestARestoreWritesNoMoreThanWasChecked(t *testing.T) {
 	archive := backupOf(t, t.TempDir())
 	other := newBackedUp(t)
 	other.export("job-two", "a file", "another file")

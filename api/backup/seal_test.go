@@ -12,7 +12,7 @@ import (
 
 // Only its recipients can read an encrypted archive. Nobody can read one that was changed or cut
 // off.
-func TestASealedBackupIsItsRecipientsAlone(t *testing.T) {
+func TestOnlyRecipientsCanReadAnEncryptedBackup(t *testing.T) {
 	mine, err := age.GenerateX25519Identity()
 	if err != nil {
 		t.Fatal(err)

@@ -90,7 +90,7 @@ func TestFourEyesApproveTheSameThing(t *testing.T) {
 
 // With four eyes, an approval ends with its reviewer: it does not count if the reviewer was
 // removed, or came back with another role or as another account of the same name.
-func TestFourEyesAreOfWhoMayApproveStill(t *testing.T) {
+func TestAnApprovalEndsWithItsReviewer(t *testing.T) {
 	t.Parallel()
 	p := startProduction(t, func(c *node.Config) { c.Jobs.FourEyes = true })
 	app, _ := p.letIn("app", "ann")

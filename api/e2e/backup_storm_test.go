@@ -323,7 +323,7 @@ func newStorm(t *testing.T) (s *storm, p *program) {
 
 // Issue 20, items 5 and 6: whatever is cut off, killed or flipped while a backup is made, stored
 // or restored, there is never a false success.
-func TestNoBackupOrRestoreSucceedsThatIsNone(t *testing.T) {
+func TestNoIncompleteBackupOrRestoreSucceeds(t *testing.T) {
 	t.Parallel()
 	s, p := newStorm(t)
 	rounds := backupRounds(t)

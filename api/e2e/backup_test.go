@@ -334,7 +334,7 @@ func TestASecondServerOnAFolderIsRefused(t *testing.T) {
 
 // A backup over HTTP is encrypted for the recipients in its URL. If they are invalid, there is
 // no backup: who requests an encrypted archive never gets an unencrypted one.
-func TestABackupOverHTTPIsItsRecipientsAlone(t *testing.T) {
+func TestOnlyRecipientsCanReadABackupOverHTTP(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	mine, err := age.GenerateX25519Identity()

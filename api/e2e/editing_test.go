@@ -49,7 +49,7 @@ func letter(t *testing.T, name string, size int) string {
 }
 
 // Opening the page of an export does not change the export, and makes no page reload.
-func TestLookingAtAnExportIsNoChange(t *testing.T) {
+func TestViewingAnExportDoesNotChangeIt(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	pat := w.patient(w.demoPatient())
@@ -85,7 +85,7 @@ func TestLookingAtAnExportIsNoChange(t *testing.T) {
 
 // A page in use is not replaced: input, choices, open details and messages stay, and a notice
 // offers the changes.
-func TestAPageInUseStays(t *testing.T) {
+func TestAPageDoesNotReloadWhileInUse(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()
@@ -191,7 +191,7 @@ func TestAPageInUseStays(t *testing.T) {
 
 // The page of a patient's request follows it, but not while the patient is about to cancel.
 // Without scripts, the confirmation is on a page that does not reload itself.
-func TestARequestsPageInUseStays(t *testing.T) {
+func TestThePageOfARequestDoesNotReloadWhileInUse(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	p := w.demoPatient()

@@ -388,7 +388,7 @@ func (p *production) elsewhere(do func(*auth.Server) error) {
 
 // When an administrator removes an account, everything that it authorized ends: tokens, unused
 // codes, and exports begun with them. What another account of the same patient authorized stays.
-func TestAnAccountTakesAlongWhatItLetIn(t *testing.T) {
+func TestRemovingAnAccountEndsWhatItAuthorized(t *testing.T) {
 	t.Parallel()
 	p := startLasting(t)
 	_, err := p.admin.AddAccount(t.Context(), auth.Account{Name: "guardian", Patient: p.ann},

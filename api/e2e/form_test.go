@@ -63,7 +63,7 @@ func promised(t *testing.T, page string) (released, stored int64) {
 
 // What the form says would be shared is shared, for real records, to the last entry. The rest is
 // counted as withheld.
-func TestTheFormKeepsWhatItPromises(t *testing.T) {
+func TestTheFormSharesWhatItSays(t *testing.T) {
 	t.Parallel()
 	w := startOnRecords(t)
 	patients, err := w.node.Patients(t.Context(), 3)
@@ -255,7 +255,7 @@ func TestPatientsPagesAreLight(t *testing.T) {
 
 // In a browser, an invalid date is reported next to its field while the counts go on. Clearing
 // its line is enough to send the form, even if the date is incomplete.
-func TestTheFormMendsItselfInARealBrowser(t *testing.T) {
+func TestClearingALineRemovesItsErrorInARealBrowser(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	ctx, found := openBrowser(t, w.open.Base)

@@ -25,7 +25,7 @@ import (
 
 // A server whose state is gone, or belongs to another server, does not serve and removes no
 // export. It says what is missing. Once the state is restored, the export is as before.
-func TestNoExportGoesWithItsState(t *testing.T) {
+func TestALostStateRemovesNoExport(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
 	var patient string

@@ -85,7 +85,7 @@ func (b *browser) follow(rel string, pattern *regexp.Regexp) (found []string) {
 
 // A page that shows only part of something says so, with the total number, and links to the
 // rest.
-func TestListsThatAreCutSaySo(t *testing.T) {
+func TestPartialListsShowTheTotal(t *testing.T) {
 	t.Parallel()
 	w := start(t, t.TempDir(), config(), node.Options{})
 	b := staffIn(w, "admin", "admin-password")

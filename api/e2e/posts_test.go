@@ -566,7 +566,7 @@ func TestWhatPatientsChooseOutlastsTheirSession(t *testing.T) {
 
 // Visitors without a session can store little, and rarely: each such form counts as a failure of
 // its address.
-func TestStrangersLeaveLittle(t *testing.T) {
+func TestVisitorsWithoutASessionCanStoreLittle(t *testing.T) {
 	t.Parallel()
 	cfg := config()
 	cfg.Abuse.PerAddress, cfg.Abuse.Window = 5, time.Hour

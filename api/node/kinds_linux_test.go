@@ -103,7 +103,7 @@ func TestAPathOfTheWrongKindIsNamed(t *testing.T) {
 }
 
 // What is nobody's business below the data folder is left alone.
-func TestStrangePathsAreLeftAlone(t *testing.T) {
+func TestOtherFilesInTheDataFolderAreIgnored(t *testing.T) {
 	cfg, data := used(t)
 	for _, name := range []string{
 		"lost+found", "notes", "records/lost+found", "nats/lost+found", "exports/lost+found",

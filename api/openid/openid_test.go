@@ -231,7 +231,7 @@ func TestTheProviderSignsIn(t *testing.T) {
 }
 
 // Invalid ID tokens are refused, whoever signs them.
-func TestIDTokensAreHeldToTheirTry(t *testing.T) {
+func TestInvalidIDTokensAreRefused(t *testing.T) {
 	h := openHostile(t)
 	p := h.relying()
 	stranger, b64 := key(t, "k1"), base64.RawURLEncoding.EncodeToString
@@ -377,7 +377,7 @@ func TestIDTokensAreHeldToTheirTry(t *testing.T) {
 }
 
 // What a browser brings back must belong to its try and come from the provider.
-func TestAnswersAreHeldToTheirTry(t *testing.T) {
+func TestAnswersMustBelongToTheirSignIn(t *testing.T) {
 	h := openHostile(t)
 	h.ownsAnswers = true
 	p := h.relying()

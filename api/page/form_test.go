@@ -8,7 +8,7 @@ import (
 )
 
 // Only the body of a page's form counts: a link with the same name in its query changes nothing.
-func TestALinkDecidesNothingForAForm(t *testing.T) {
+func TestTheQueryOfAFormIsIgnored(t *testing.T) {
 	app := fiber.New()
 	for body, want := range map[string]string{"decision=deny": "deny", "other=deny": "", "": ""} {
 		ctx := app.AcquireCtx(&fasthttp.RequestCtx{})

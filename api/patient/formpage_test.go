@@ -138,7 +138,7 @@ func TestTheFormShowsAllProblemsTogether(t *testing.T) {
 
 // The choices stay, also after a reload and in another language, and a form that was open for too
 // long comes back with them.
-func TestTheFormLosesNothing(t *testing.T) {
+func TestTheFormKeepsChoicesAndShowsAllProblems(t *testing.T) {
 	s := counted(t)
 	s.submit("p.labs", "on", "p.visits", "on", "p.visits.from", "2020-02-01", "a.hiv", "on",
 		"a.genetic", "on", "a.genetic.text", "BRCA", "do", "preview")
@@ -315,7 +315,7 @@ func TestEHI7AFormLeadsBackAsBrowsersReadTheAddress(t *testing.T) {
 
 // In a sandbox, a browser may name the patient instead of signing in, but an application with a
 // token may not. No token gives access to the contents of the patient's form.
-func TestNoBearerTakesTheSandboxsShortcut(t *testing.T) {
+func TestATokenCannotUseTheSandboxsShortcut(t *testing.T) {
 	s := counted(t)
 	s.form.Sandbox, s.session = true, ""
 	s.visit(formPath + "?_patient=p")

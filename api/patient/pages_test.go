@@ -12,7 +12,7 @@ import (
 
 // What patients' forms leave is stored as one flat object, which servers of several versions
 // share.
-func TestFlashesAreKeptFlat(t *testing.T) {
+func TestFlashesAreStoredAsOneFlatObject(t *testing.T) {
 	note := flash{page.Flash{
 		Path: "/p", Session: "s", Owner: "o", Status: 400, Problem: "no", Message: "m", Title: "t",
 		Fields: url.Values{"a": {"b"}},

@@ -10,7 +10,7 @@ import (
 
 // What passes in rescue mode although it is no reading is named here, one by one: a route that
 // is added and says nothing is refused.
-func TestWhatPassesInRescueModeIsDeclared(t *testing.T) {
+func TestRoutesThatWorkInRescueModeAreDeclared(t *testing.T) {
 	var passing []string
 	for route, r := range rules {
 		method, path, _ := strings.Cut(route, " ")

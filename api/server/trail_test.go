@@ -58,7 +58,7 @@ func TestEveryRouteOfAdministratorsLeavesItsTrail(t *testing.T) {
 // Whatever shows an administrator a patient leaves an event: every route that lets
 // administrators pass is asked for, and where the answer has the patient's name or id, the trail
 // says who has read it and how.
-func TestWhatShowsAPatientLeavesAnEvent(t *testing.T) {
+func TestShowingAPatientToAnAdministratorIsAudited(t *testing.T) {
 	const name, id = "Zebedee Markworthy", "patient-of-the-trail"
 	s := routed(t, func(c *Config) {
 		c.Admins.User, c.Admins.Password = "admin", "a long password of a test"
@@ -111,7 +111,7 @@ func TestWhatShowsAPatientLeavesAnEvent(t *testing.T) {
 // What an administrator asks for and does not get leaves an event, too, whichever route it is:
 // each route that leaves an event when something is done is asked for what it cannot do, of an
 // export that is there and of none. What was typed is not in it.
-func TestWhatAdministratorsAreRefusedLeavesAnEvent(t *testing.T) {
+func TestRefusalsOfAdministratorsAreAudited(t *testing.T) {
 	const typed = "typed-by-mistake"
 	s := routed(t, func(c *Config) {
 		c.Admins.User, c.Admins.Password = "admin", "a long password of a test"

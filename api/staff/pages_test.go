@@ -12,7 +12,7 @@ import (
 
 // What forms of administrators leave is kept as one flat object, which servers of several versions
 // share.
-func TestFlashesAreKeptFlat(t *testing.T) {
+func TestFlashesAreStoredAsOneFlatObject(t *testing.T) {
 	note := flash{
 		page.Flash{
 			Path: "/p", Session: "s", Owner: "o", Status: 400,

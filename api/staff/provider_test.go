@@ -11,7 +11,7 @@ import (
 
 // An errand comes back as it was sent. One that was changed on its way, or that another state's
 // key has sealed, is refused.
-func TestErrandsAreSealed(t *testing.T) {
+func TestAChangedErrandIsRefused(t *testing.T) {
 	provider := func(key string) *Provider {
 		return &Provider{Pages: &Pages{Guard: page.Guard{Key: page.Key(key)}}}
 	}

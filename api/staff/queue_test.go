@@ -22,7 +22,7 @@ func TestAgesAreInTheirLargestUnit(t *testing.T) {
 }
 
 // The addresses of a list keep its filters, and begin at its first page but for the page itself.
-func TestAListsAddresses(t *testing.T) {
+func TestAddressesOfAListKeepItsFilters(t *testing.T) {
 	f := jobFilter{Status: ehi.Retrieved, Search: "a & b", Sort: "name", Page: 3}
 	for _, c := range []struct{ got, want string }{
 		{f.With("status", ""), "/admin/ui/jobs?q=a+%26+b&sort=name"},

@@ -9,7 +9,7 @@ import (
 
 // The figures count code and tests separately, and include everything below the root except test
 // data.
-func TestAHouseIsMeasured(t *testing.T) {
+func TestCodeAndTestsAreCountedSeparately(t *testing.T) {
 	root := t.TempDir()
 	for name, text := range map[string]string{
 		"a/a.go": "package a\n\nimport _ \"" + jetstream +

@@ -431,7 +431,7 @@ func TestIN6LinesComeOutAsTheyWentIn(t *testing.T) {
 
 // IN-3: if one state occurs twice with different white space, the version with less of it is
 // kept, and belongs to the patients of both bundles.
-func TestIN3SpaceMakesNoOtherState(t *testing.T) {
+func TestIN3WhiteSpaceMakesNoNewVersion(t *testing.T) {
 	dir := t.TempDir()
 	bundle := func(patient, line string) string {
 		return raw(t, dir, patient+".json",

@@ -19,7 +19,7 @@ import (
 // A store that has lost one of its files, or a part of one, reports this or is as before. It is
 // never treated as new, and no remaining file is removed. This holds for a closed store, and for
 // one whose process died.
-func TestALostFileIsNeverNewness(t *testing.T) {
+func TestAStoreThatLostAFileIsNotTakenForNew(t *testing.T) {
 	closed, killed := t.TempDir(), t.TempDir()
 	store, err := dataset.Open(dataset.Config{Dir: closed})
 	if err != nil {

@@ -369,7 +369,7 @@ func TestWhoMayReadFiles(t *testing.T) {
 }
 
 // For a client, other patients and other clients' jobs do not exist.
-func TestSomebodyElsesIsAbsent(t *testing.T) {
+func TestOtherPatientsAndJobsAreNotFound(t *testing.T) {
 	h := newHouse(t, nil)
 	for _, subject := range []string{h.other.ID, "nobody"} {
 		_, err := h.KickOff(t.Context(), h.app(), Ask{Subject: subject})
@@ -503,7 +503,7 @@ func TestAReviewIsForReviewers(t *testing.T) {
 
 // If two administrators must approve, the same person cannot approve twice, and the approval of
 // someone who may no longer approve does not count.
-func TestTwoApproveWhoMayStill(t *testing.T) {
+func TestTwoCurrentReviewersMustApprove(t *testing.T) {
 	h := newHouse(t, func(c *Config) { c.FourEyes = true })
 	j := h.retrieved()
 	seen := Decision{Contents: j.Contents()}
@@ -532,7 +532,7 @@ func TestTwoApproveWhoMayStill(t *testing.T) {
 }
 
 // An export whose authorization has ended cannot be approved, but it can be rejected.
-func TestWhatDoesNotStandIsNotApproved(t *testing.T) {
+func TestJobsOfEndedAuthorizationsAreNotApproved(t *testing.T) {
 	h := newHouse(t, nil)
 	j := h.retrieved()
 	h.authority.end("app")
@@ -630,7 +630,7 @@ func TestEHI13WhoMayDelete(t *testing.T) {
 }
 
 // The server deletes the jobs of an ended authorization, and the audit trail says why.
-func TestWhatDoesNotStandIsDeleted(t *testing.T) {
+func TestJobsOfEndedAuthorizationsAreDeleted(t *testing.T) {
 	h := newHouse(t, nil)
 	j, sleeping := h.kicked(), h.app()
 	sleeping.ClientID, h.authority.dormant = "asleep", "asleep"

@@ -181,7 +181,7 @@ func TestAQuotaIsRightForAllProcessesAndEndsWithItsWindow(t *testing.T) {
 }
 
 // Requests that fail are not counted.
-func TestAQuotaGivesBackWhatCameToNothing(t *testing.T) {
+func TestFailedRequestsDoNotCountAgainstAQuota(t *testing.T) {
 	one, _, _ := counts(t)
 	who := quota{name: "patient-exports", holder: "somebody"}.key()
 	for range 5 {

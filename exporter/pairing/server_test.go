@@ -139,7 +139,7 @@ func TestTwoServersThatDifferAreNotOnOneNATS(t *testing.T) {
 }
 
 // If servers with different folders start at the same moment, one is accepted.
-func TestOfServersThatComeTogetherOneIsTaken(t *testing.T) {
+func TestOneOfSeveralSimultaneousServersIsAccepted(t *testing.T) {
 	url := hub(t)
 	s := made(t, "1")
 	var all []pairing.Parts

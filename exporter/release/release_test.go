@@ -150,7 +150,7 @@ func TestEHI9ABinaryFollowsItsDocuments(t *testing.T) {
 	}
 }
 
-func TestWhatTwoResourcesAreCalledIsNoSecretOfOne(t *testing.T) {
+func TestAnIDThatTwoResourcesShareIsNotMasked(t *testing.T) {
 	lines := []string{
 		`{"resourceType":"Claim","id":"same-0123456789"}`,
 		`{"resourceType":"Condition","id":"same-0123456789","code":{"text":"same-0123456789"}}`,
@@ -500,7 +500,7 @@ func TestWhatHasItsIDTwiceStays(t *testing.T) {
 
 // If a resource has two types or two ids, the last one counts, even if the first one names a
 // released resource.
-func TestWhatNamesAnotherFirstIsNotTheOther(t *testing.T) {
+func TestTheLastOfTwoTypesOrIDsCounts(t *testing.T) {
 	goes := `{"resourceType":"Observation","id":"goes-0123456789"}`
 	isVisit := `{"resourceType":"Observation","id":"goes-0123456789","resourceType":"Encounter"}`
 	isLate := `{"resourceType":"Encounter","status":"finished","id":"visit-0123456789",` +

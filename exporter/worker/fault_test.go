@@ -436,7 +436,7 @@ func TestTheReconcilerMakesUpForAPurgedStream(t *testing.T) {
 
 // A power failure can bring back an acknowledged command together with an older record of its
 // job. NATS does not deliver that command again; the export finishes nevertheless.
-func TestACommandThatComesBackHoldsNoExportUp(t *testing.T) {
+func TestAnExportFinishesAfterAnOldCommandReturns(t *testing.T) {
 	h := newHouse(t)
 	dir := filepath.Join(t.TempDir(), "nats")
 	open := func() *bus.Bus {

@@ -7,7 +7,7 @@ import (
 
 // The lowest percentage of the running tasks applies. After the last task the process's own
 // percentage applies again.
-func TestTheCollectorIsAsFrugalAsItsTasksWant(t *testing.T) {
+func TestTheLowestGCPercentageOfTheTasksApplies(t *testing.T) {
 	for own, want := range map[int][]int{
 		100: {50, 25, 25, 100},
 		30:  {30, 25, 25, 30},

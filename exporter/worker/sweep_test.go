@@ -66,7 +66,7 @@ func TestFilesWithoutARecordAreQuarantined(t *testing.T) {
 
 // If many jobs have no record, the state was probably lost. Their files stay until an
 // administrator approves the removal, and the approval covers only that number.
-func TestManyFilesWithoutARecordWaitForAWord(t *testing.T) {
+func TestManyFilesWithoutARecordWaitForAnAdministrator(t *testing.T) {
 	h := newHouse(t)
 	for i := range 12 {
 		h.leave(fmt.Sprint("lost-", i))
@@ -96,7 +96,7 @@ func TestManyFilesWithoutARecordWaitForAWord(t *testing.T) {
 }
 
 // Task records are kept in the same way if many jobs are gone.
-func TestManyTasksWithoutAJobWaitForAWord(t *testing.T) {
+func TestManyTasksWithoutAJobWaitForAnAdministrator(t *testing.T) {
 	h := newHouse(t)
 	for i := range 12 {
 		_, err := h.bus.Tasks.Take(t.Context(), fmt.Sprint("lost-", i), 0, 0, "w", time.Now())
@@ -126,7 +126,7 @@ func TestManyTasksWithoutAJobWaitForAWord(t *testing.T) {
 // Exports that lack tasks are made again automatically only if a power failure may have
 // destroyed the records. In other cases a bucket has lost records: approved exports stay
 // approved until an administrator decides.
-func TestManyExportsWithoutTheirTasksWaitForAWord(t *testing.T) {
+func TestManyExportsWithoutTheirTasksWaitForAnAdministrator(t *testing.T) {
 	h := newHouse(t)
 	long, now := time.Now().UTC().Add(-time.Hour), time.Now().UTC()
 	for i := range 12 {

@@ -232,7 +232,7 @@ func through(t *testing.T, state string, f func(context.Context, jetstream.JetSt
 // A start that is refused after the state was opened has accepted nothing: the next one, without
 // the operator's word, is refused as before; and the right one goes on as if there had been
 // none.
-func TestWhatIsAcceptedIsFinalWhenItIsAdopted(t *testing.T) {
+func TestALossIsAcceptedOnlyByASuccessfulStart(t *testing.T) {
 	state, exports := t.TempDir(), t.TempDir()
 	first, f, err := pair(t, state, exports, false)
 	if err != nil {

@@ -53,7 +53,7 @@ func readsDuring(t *testing.T, b *Bus, f func() error) int {
 
 // When a job ends, everybody who waits for it asks for its record and its tasks at once: NATS is
 // asked a few times, not once for each.
-func TestThoseWhoAskAtOnceShareARead(t *testing.T) {
+func TestSimultaneousReadsOfARecordAreShared(t *testing.T) {
 	b, err := Open(t.Context(), Config{StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +99,7 @@ func TestThoseWhoAskAtOnceShareARead(t *testing.T) {
 }
 
 // A task that is committed while others ask for it is seen as committed by whoever asks afterwards.
-func TestASharedReadIsNeverOlderThanTheQuestion(t *testing.T) {
+func TestASharedReadIsNeverStale(t *testing.T) {
 	b, err := Open(t.Context(), Config{StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)

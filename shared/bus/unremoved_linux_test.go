@@ -42,7 +42,7 @@ func keepFrom(t *testing.T, name string) {
 // A start at which a file of the embedded NATS cannot be removed is answered by an error that
 // says whose it is, and why, and not that it is lost: nobody is to give up for it what is there.
 // NATS 2.15.2 ended by a stack.
-func TestAFileThatCannotBeRemovedIsNoStack(t *testing.T) {
+func TestAFileThatCannotBeRemovedIsReported(t *testing.T) {
 	cfg := Config{
 		StoreDir: filepath.Join(t.TempDir(), "nats"),
 		Audit:    &AuditConfig{TTL: 2 * time.Second},
@@ -68,7 +68,7 @@ func TestAFileThatCannotBeRemovedIsNoStack(t *testing.T) {
 }
 
 // Files that the disk does not give are told apart from those that are gone or changed.
-func TestWhatTheDiskDoesNotGiveIsNotLost(t *testing.T) {
+func TestUnreadableFilesAreNotReportedAsLost(t *testing.T) {
 	b := &Bus{cfg: Config{StoreDir: "nats", Log: slog.New(slog.DiscardHandler)}}
 	eio := damagedFile{"nats/1.blk", unread + " (input/output error)"}
 	gone := damagedFile{"nats/2.blk", "is gone"}

@@ -39,7 +39,7 @@ func TestLinesAreDrawnWithinTheDiagram(t *testing.T) {
 }
 
 // A diagram without points is an empty one.
-func TestNothingIsDrawnOfNothing(t *testing.T) {
+func TestADiagramWithoutPointsIsEmpty(t *testing.T) {
 	p := plot.Plot{Series: []plot.Series{{Name: "none"}}}
 	if got := p.Paths(p.Series[0]); len(got) != 0 {
 		t.Errorf("%q", got)

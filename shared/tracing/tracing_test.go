@@ -56,7 +56,7 @@ func TestWhoDecidesAboutATrace(t *testing.T) {
 }
 
 // A trace goes on in another process by its traceparent, and nothing goes on that was not begun.
-func TestATraceGoesOn(t *testing.T) {
+func TestATraceContinuesInAnotherProcess(t *testing.T) {
 	tracer := open(t, 1)
 	ctx, span := tracer.Begin(t.Context(), "", "kick-off", trace.SpanKindServer)
 	parent := tracing.Parent(ctx)
