@@ -19,6 +19,7 @@ import (
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/exporter/release/expected"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -221,7 +222,7 @@ func TestEveryRealPatientIsExportedWhole(t *testing.T) {
 		for _, r := range b.Resources {
 			typ := r["resourceType"]
 			// another file has newer ones of these
-			if d := difference(r, got[records.Key(r)], records.Key(r)); d != "" &&
+			if d := expected.Difference(r, got[records.Key(r)], records.Key(r)); d != "" &&
 				typ != "Organization" && typ != "Practitioner" {
 				t.Errorf("differs at %s", d)
 			}
@@ -391,7 +392,7 @@ func TestEHI6KickOffParameters(t *testing.T) {
 			w.kickOff(pat, "/no-form/auto-approve", alfredo,
 				parameters("category", "labs,radiology,dischargeSummary", "category",
 					"operative,pathology,photographs,other"))))
-	checkReleased(t, full, got, text, f)
+	expected.Check(t, full, got, text, f.parsed(t))
 
 	for name, body := range map[string]string{
 		"broken":           "{",

@@ -385,6 +385,20 @@ func newForm(on ...string) form {
 	return f
 }
 
+// parsed returns the form as the server reads it.
+func (f form) parsed(t *testing.T) *ehi.ReleaseForm {
+	t.Helper()
+	body, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := ehi.ParseReleaseForm(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &out
+}
+
 // dates sets the limits of a category.
 func (f form) dates(key, from, to string) form {
 	f["parameters"][key]["from"], f["parameters"][key]["to"] = from, to
@@ -440,4 +454,17 @@ func (b *buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.String()
+}
+
+// alfredo is a patient of the real records.
+const alfredo = "538a9a4e-8437-47d3-8c01-1a17dca8f0be"
+
+// demoPatient returns the first patient of the sandbox's demo population.
+func (w *world) demoPatient() string {
+	w.t.Helper()
+	list, err := w.node.Patients(w.t.Context(), 1)
+	if err != nil || len(list) != 1 {
+		w.t.Fatalf("demo patients: %v, %v", list, err)
+	}
+	return list[0].ID
 }

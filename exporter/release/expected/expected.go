@@ -1,4 +1,8 @@
-package e2e
+// Package expected says what a form releases of the records of the tests, and compares an export
+// with that. It states EHI-8 and EHI-9 again in a few lines over encoding/json values, and shares
+// no code with package release. It knows only the codes and fields that occur in generated
+// records and in those of Synthea; package adversarial has others.
+package expected
 
 import (
 	"encoding/json"
@@ -10,9 +14,6 @@ import (
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/records"
 )
-
-// The oracle implements EHI-8 and EHI-9 again in a few lines over encoding/json values, for the
-// records of the tests.
 
 // categoryOf returns the line of the form that a resource belongs to; "" if it is always
 // released.
@@ -138,14 +139,20 @@ func sensitivities(v any) (out []string) {
 	return out
 }
 
-// expected returns the keys of a full export that a form releases.
-func expected(full map[string]records.Resource, f form) map[string]bool {
+// selects reports whether a form has a line of its first part.
+func selects(f *ehi.ReleaseForm, line string) bool {
+	_, ok := f.Parameters[ehi.Category(line)]
+	return ok
+}
+
+// released returns the keys of a full export that a form releases.
+func released(full map[string]records.Resource, f *ehi.ReleaseForm) map[string]bool {
 	out := map[string]bool{}
 	for key, r := range full {
 		c := categoryOf(r)
-		ok := c == "" || f["parameters"][c]["enabled"] == true
+		ok := c == "" || selects(f, c)
 		for _, a := range sensitivities(r) {
-			ok = ok && (r["resourceType"] == "Patient" || f["authorizations"][a]["value"] == true)
+			ok = ok && (r["resourceType"] == "Patient" || f.Authorizes(ehi.Authorization(a)))
 		}
 		if ok {
 			out[key] = true
@@ -188,16 +195,16 @@ func unspoken(full map[string]records.Resource, out map[string]bool) {
 
 // purposeless removes what exists only for something that is withheld for another reason than a
 // line of the form that is not selected.
-func purposeless(full map[string]records.Resource, out map[string]bool, f form) {
+func purposeless(full map[string]records.Resource, out map[string]bool, f *ehi.ReleaseForm) {
 	telling := func(key string) bool {
 		if full[key] == nil || out[key] {
 			return false
 		}
 		c, denied := categoryOf(full[key]), false
 		for _, a := range sensitivities(full[key]) {
-			denied = denied || f["authorizations"][a]["value"] != true
+			denied = denied || !f.Authorizes(ehi.Authorization(a))
 		}
-		return denied || c == "" || f["parameters"][c]["enabled"] == true
+		return denied || c == "" || selects(f, c)
 	}
 	for key, r := range full {
 		for _, field := range []string{"prescription", "reasonReference"} {
@@ -216,12 +223,15 @@ func purposeless(full map[string]records.Resource, out map[string]bool, f form) 
 	}
 }
 
-// checkReleased compares an export with the oracle: it has exactly the right resources; each
+// Check compares an export with what is expected: it has exactly the right resources; each
 // reference resolves, or is absolute, contained or masked; no withheld id occurs anywhere; and
-// apart from masked values everything is as in the full export.
-func checkReleased(t *testing.T, full, got map[string]records.Resource, text string, f form) {
+// apart from masked values everything is as in full, the export without a form. text is all that
+// the export has.
+func Check(
+	t testing.TB, full, got map[string]records.Resource, text string, f *ehi.ReleaseForm,
+) {
 	t.Helper()
-	want := expected(full, f)
+	want := released(full, f)
 	for key := range want {
 		if got[key] == nil {
 			t.Errorf("%s should have been released", key)
@@ -238,7 +248,7 @@ func checkReleased(t *testing.T, full, got map[string]records.Resource, text str
 			}
 			return ref
 		})
-		if p := difference(full[key], r, key); p != "" {
+		if p := Difference(full[key], r, key); p != "" {
 			t.Errorf("%s differs from its source at %s", key, p)
 		}
 	}
@@ -250,8 +260,8 @@ func checkReleased(t *testing.T, full, got map[string]records.Resource, text str
 	}
 }
 
-// difference returns where got is neither as in the source nor masked; "" for nowhere.
-func difference(source, got any, path string) string {
+// Difference returns where got is neither as in the source nor masked; "" for nowhere.
+func Difference(source, got any, path string) string {
 	if reflect.DeepEqual(source, got) { // cmp.Equal is many times slower
 		return ""
 	}
@@ -271,7 +281,7 @@ func difference(source, got any, path string) string {
 			if (k == "presentedForm" || isEntries(k)) && g[k] == nil {
 				continue
 			}
-			if p := difference(v, g[k], path+"."+k); p != "" {
+			if p := Difference(v, g[k], path+"."+k); p != "" {
 				return p
 			}
 		}
@@ -289,7 +299,7 @@ func difference(source, got any, path string) string {
 		}
 		if len(g) < len(s) { // the others are left out
 			for i, at := 0, 0; i < len(g); i, at = i+1, at+1 {
-				for at < len(s) && difference(s[at], g[i], path+"[]") != "" {
+				for at < len(s) && Difference(s[at], g[i], path+"[]") != "" {
 					at++
 				}
 				if at == len(s) {
@@ -299,7 +309,7 @@ func difference(source, got any, path string) string {
 			return ""
 		}
 		for i := range s {
-			if p := difference(s[i], g[i], path+"[]"); p != "" {
+			if p := Difference(s[i], g[i], path+"[]"); p != "" {
 				return p
 			}
 		}
@@ -322,15 +332,4 @@ func isMasked(v map[string]any) bool {
 		string(text) ==
 			`{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason",`+
 				`"valueCode":"masked"}]}`
-}
-
-// keys returns all lines of the form, as newForm expects them.
-func keys() (out []string) {
-	for _, c := range ehi.Categories() {
-		out = append(out, string(c.Key))
-	}
-	for _, a := range ehi.Authorizations() {
-		out = append(out, "a:"+string(a.Key))
-	}
-	return out
 }
