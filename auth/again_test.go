@@ -75,8 +75,8 @@ func TestANewRegistrationOfANameInheritsNothing(t *testing.T) {
 			}
 			secret = registered(t, other, clients)
 			heard := func() bool {
-				stands, told := s.StandsAsHeard("app", "", job)
-				return told && !stands
+				valid, known := s.StillValidFromMemory("app", "", job)
+				return known && !valid
 			}
 			until(t, "the other client", heard)
 			for _, token := range []string{app.AccessToken, service.AccessToken} {
@@ -86,8 +86,8 @@ func TestANewRegistrationOfANameInheritsNothing(t *testing.T) {
 			}
 			refused(t, s, refreshForm(app.RefreshToken, "client_id", "app"), "invalid_grant")
 			refused(t, s, waiting, "invalid_grant")
-			if stands, err := s.Stands(t.Context(), "app", a.Grant(), job); err != nil || stands {
-				t.Errorf("a job of the client before stands: %v, %v", stands, err)
+			if valid, err := s.StillValid(t.Context(), "app", a.Grant(), job); err != nil || valid {
+				t.Errorf("a job of the client before is valid: %v, %v", valid, err)
 			}
 			if list, err := s.Consents(t.Context(), "p1"); err != nil || len(list) != 0 {
 				t.Errorf("consents for the client before: %v, %v", list, err)

@@ -202,7 +202,7 @@ func TestNothingIsRefusedWhileNATSIsAway(t *testing.T) {
 			func(ctx context.Context) error { _, err := here.Client(ctx, "app"); return err },
 		},
 		{"a job's standing", func(ctx context.Context) error {
-			return isThere(here.Stands(ctx, "app", "", auth.Origin{Begun: time.Now()}))
+			return isThere(here.StillValid(ctx, "app", "", auth.Origin{Begun: time.Now()}))
 		}},
 		{"a patient's account", func(ctx context.Context) error {
 			_, err := here.PatientAccount(ctx, "ann")

@@ -84,7 +84,7 @@ func (s *Server) Consents(ctx context.Context, patient string) ([]Consent, error
 var ErrNoConsent = ehi.Errorf(ehi.NotFound, "There is no such application")
 
 // Withdraw ends an application's access at the patient's request. Every process rejects its
-// tokens, and exports that it started are cancelled (see Stands). Errors: ErrNoConsent.
+// tokens, and exports that it started are cancelled (see StillValid). Errors: ErrNoConsent.
 func (s *Server) Withdraw(ctx context.Context, patient, id string) (Consent, error) {
 	var c Consent
 	if !urlSafe.MatchString(id) {

@@ -34,13 +34,13 @@ func TestSandboxGrantsAreValidInTheSandboxOnly(t *testing.T) {
 	if !s.Ended(a) {
 		t.Error("what goes on by its access token has not ended")
 	}
-	if stands, err := s.Stands(t.Context(), "app", a.Grant(),
-		auth.Origin{Begun: clock.now()}); err != nil || stands {
-		t.Errorf("its job stands: %v, %v", stands, err)
+	if valid, err := s.StillValid(t.Context(), "app", a.Grant(),
+		auth.Origin{Begun: clock.now()}); err != nil || valid {
+		t.Errorf("its job is valid: %v, %v", valid, err)
 	}
-	if stands, told := s.StandsAsHeard("app", a.Grant(), auth.Origin{Begun: clock.now()}); stands ||
-		!told {
-		t.Errorf("its job stands by hearsay: %v, %v", stands, told)
+	valid, known := s.StillValidFromMemory("app", a.Grant(), auth.Origin{Begun: clock.now()})
+	if valid || !known {
+		t.Errorf("its job is valid from memory: %v, %v", valid, known)
 	}
 	if list, err := s.Consents(t.Context(), "p1"); err != nil || len(list) != 0 {
 		t.Errorf("consents: %v, %v", list, err)
@@ -54,9 +54,9 @@ func TestSandboxGrantsAreValidInTheSandboxOnly(t *testing.T) {
 			t.Errorf("the sandbox's %s: %v", name, err)
 		}
 	}
-	stands, err := sandbox.Stands(t.Context(), "app", a.Grant(), auth.Origin{Begun: clock.now()})
-	if err != nil || !stands {
-		t.Errorf("its job in the sandbox: %v, %v", stands, err)
+	valid, err = sandbox.StillValid(t.Context(), "app", a.Grant(), auth.Origin{Begun: clock.now()})
+	if err != nil || !valid {
+		t.Errorf("its job in the sandbox: %v, %v", valid, err)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // This file decides what ends an authorization, and what ends with it. Tokens use Holds. What
-// lasts longer than a token, such as an export, uses Stands.
+// lasts longer than a token, such as an export, uses StillValid.
 
 // Withdrawal identifies an authorization that was withdrawn, together with everything started
 // under it.
@@ -134,8 +134,8 @@ func (s *Server) lives(ctx context.Context, client string, o Origin) (bool, erro
 
 func (c *clientRecord) isOf(o Origin) bool { return c != nil && (c.anyRedirect || o.is(c.Created)) }
 
-// livesAsHeard is lives from this process's copy. told is false if the copy does not tell.
-func (s *Server) livesAsHeard(client string, o Origin) (lives, told bool) {
+// livesFromMemory is lives from this process's copy. known is false if the copy does not tell.
+func (s *Server) livesFromMemory(client string, o Origin) (lives, known bool) {
 	c := s.heard(client)
 	return c.isOf(o), c != nil || s.clients.isGone(client)
 }
@@ -166,26 +166,27 @@ func (s *Server) Holds(ctx context.Context, a *Access) (bool, error) {
 // Ended reports whether this process knows that the authorization of a token has ended. It reads
 // memory only.
 func (s *Server) Ended(a *Access) bool {
-	lives, told := s.livesAsHeard(a.ClientID, a.Origin)
-	return s.voided(a.family) || told && !lives
+	lives, known := s.livesFromMemory(a.ClientID, a.Origin)
+	return s.voided(a.family) || known && !lives
 }
 
-// Stands reports whether something that a client started may continue: the client is still
+// StillValid reports whether something that a client started may continue: the client is still
 // registered and the patient's authorization is not withdrawn. grant is Access.Grant, or "" if
 // there was none.
-func (s *Server) Stands(ctx context.Context, client, grant string, o Origin) (bool, error) {
+func (s *Server) StillValid(ctx context.Context, client, grant string, o Origin) (bool, error) {
 	if s.isWithdrawn(grant) {
 		return false, nil
 	}
 	return s.lives(ctx, client, o)
 }
 
-// StandsAsHeard is Stands from this process's memory. told is false if that does not tell.
-func (s *Server) StandsAsHeard(client, grant string, o Origin) (stands, told bool) {
+// StillValidFromMemory is StillValid from this process's memory. known is false if that does
+// not tell.
+func (s *Server) StillValidFromMemory(client, grant string, o Origin) (valid, known bool) {
 	if s.isWithdrawn(grant) {
 		return false, true
 	}
-	return s.livesAsHeard(client, o)
+	return s.livesFromMemory(client, o)
 }
 
 // isWithdrawn reports whether the patient's authorization was withdrawn, or was never approved

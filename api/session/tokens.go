@@ -105,20 +105,21 @@ func (t Tokens) Authenticate(c *fiber.Ctx) (*auth.Access, error) {
 	return a, nil
 }
 
-// Stands implements jobs.Authority.
-func (t Tokens) Stands(ctx context.Context, a jobs.Authorization) (bool, error) {
+// StillValid implements jobs.Authority.
+func (t Tokens) StillValid(ctx context.Context, a jobs.Authorization) (bool, error) {
 	if a.Client == everybody.ClientID {
 		return t.Open, nil
 	}
-	return t.Auth.Stands(ctx, a.Client, a.Grant, auth.Origin{Begun: a.Begun, Made: a.ClientMade})
+	return t.Auth.StillValid(ctx, a.Client, a.Grant, auth.Origin{Begun: a.Begun, Made: a.ClientMade})
 }
 
-// StandsAsHeard implements jobs.Authority.
-func (t Tokens) StandsAsHeard(a jobs.Authorization) (stands, told bool) {
+// StillValidFromMemory implements jobs.Authority.
+func (t Tokens) StillValidFromMemory(a jobs.Authorization) (valid, known bool) {
 	if a.Client == everybody.ClientID {
 		return t.Open, true
 	}
-	return t.Auth.StandsAsHeard(a.Client, a.Grant, auth.Origin{Begun: a.Begun, Made: a.ClientMade})
+	return t.Auth.StillValidFromMemory(a.Client, a.Grant,
+		auth.Origin{Begun: a.Begun, Made: a.ClientMade})
 }
 
 // Withdrawals implements jobs.Authority.

@@ -13,24 +13,24 @@ import (
 // application's access, or an administrator may remove the client. This file decides for all
 // jobs whether the authorization is still valid.
 
-// Stands reports whether the authorization under which a job was kicked off is still valid. If
-// it is not, the application no longer has access to the job (EHI-7). An error means that the
+// StillValid reports whether the authorization under which a job was kicked off is still valid.
+// If it is not, the application no longer has access to the job (EHI-7). An error means that the
 // authorization could not be checked.
-func (s *Service) Stands(ctx context.Context, j *ehi.Job) (bool, error) {
-	return s.Authority.Stands(ctx, authorizationOf(j))
+func (s *Service) StillValid(ctx context.Context, j *ehi.Job) (bool, error) {
+	return s.Authority.StillValid(ctx, authorizationOf(j))
 }
 
 // HasEnded reports whether this process knows that a job's authorization has ended. It reads
 // memory only.
 func (s *Service) HasEnded(j *ehi.Job) bool {
-	stands, told := s.Authority.StandsAsHeard(authorizationOf(j))
-	return told && !stands
+	valid, known := s.Authority.StillValidFromMemory(authorizationOf(j))
+	return known && !valid
 }
 
 // checkStart returns an error if the authorization of a new job has ended.
 func (s *Service) checkStart(ctx context.Context, j *ehi.Job) error {
-	stands, err := s.Stands(ctx, j)
-	if err == nil && !stands {
+	valid, err := s.StillValid(ctx, j)
+	if err == nil && !valid {
 		err = errEnded
 	}
 	return err
@@ -42,11 +42,11 @@ var errEnded = ehi.Errorf(ehi.Unauthenticated, "Invalid token")
 // checkRelease returns ehi.Conflict if the job's authorization has ended, so that nobody can
 // release its files.
 func (s *Service) checkRelease(ctx context.Context, j *ehi.Job) error {
-	stands, err := s.Stands(ctx, j)
+	valid, err := s.StillValid(ctx, j)
 	if err != nil {
 		return err
 	}
-	if !stands {
+	if !valid {
 		return ehi.Errorf(ehi.Conflict,
 			"The application no longer has access to this export: the access was withdrawn, or "+
 				"its "+
@@ -80,12 +80,12 @@ func (s *Service) deleteUnauthorized(ctx context.Context, as ending) error {
 		if j.Status.Settled() || s.Authority.Dormant(j.ClientID) {
 			return false
 		}
-		stands, _ := s.Authority.StandsAsHeard(Authorization{
+		valid, _ := s.Authority.StillValidFromMemory(Authorization{
 			Client:     j.ClientID,
 			Begun:      j.CreatedAt,
 			ClientMade: j.ClientMade,
 		})
-		return !stands || withdrawn(j.ClientID, j.Patient.ID)
+		return !valid || withdrawn(j.ClientID, j.Patient.ID)
 	})
 	var (
 		ends sync.WaitGroup
@@ -130,8 +130,8 @@ func (s *Service) deleteUnlessAuthorized(ctx context.Context, job string, as end
 	if err != nil {
 		return err
 	}
-	stands, err := s.Stands(ctx, j)
-	if err != nil || stands {
+	valid, err := s.StillValid(ctx, j)
+	if err != nil || valid {
 		return err
 	}
 	// Finish a deletion that has started, even if the request ends. Otherwise the job would only

@@ -7,7 +7,7 @@ import (
 )
 
 // Find returns a job as this process knows it, whether or not its authorization is still valid.
-// It is for the job's patient, and for callers that check Stands. Errors: ehi.NotFound. For an
+// It is for the job's patient, and for callers that check StillValid. Errors: ehi.NotFound. For an
 // expired job that is not deleted yet it returns the job together with that error, for the audit
 // trail.
 func (s *Service) Find(ctx context.Context, id string) (*ehi.Job, error) {
@@ -22,8 +22,8 @@ func (s *Service) FindStanding(ctx context.Context, id string) (*ehi.Job, error)
 	if err != nil {
 		return j, err
 	}
-	stands, err := s.Stands(ctx, j)
-	if err == nil && !stands {
+	valid, err := s.StillValid(ctx, j)
+	if err == nil && !valid {
 		err = ErrNotFound
 	}
 	if err != nil {
@@ -61,8 +61,8 @@ func (s *Service) FindForPatient(ctx context.Context, a ehi.Actor, id string) (*
 	if j.Status.Settled() {
 		return j, nil
 	}
-	stands, err := s.Stands(ctx, j)
-	if err == nil && !stands {
+	valid, err := s.StillValid(ctx, j)
+	if err == nil && !valid {
 		err = ErrNotFound
 	}
 	return j, err

@@ -50,11 +50,11 @@ func (s *Service) submit(
 		return nil, err
 	}
 	j, err := s.Bus.Jobs.Update(ctx, to.ID, func(j *ehi.Job) error {
-		stands, err := s.Stands(ctx, j)
+		valid, err := s.StillValid(ctx, j)
 		if err != nil {
 			return err
 		}
-		if !stands {
+		if !valid {
 			return ErrNotFound
 		}
 		j.Rules = s.Rules.Digest() // the form page has told the patient what these rules release

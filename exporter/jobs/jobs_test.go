@@ -53,15 +53,15 @@ func (a *authority) end(client string) {
 	a.ended[client] = true
 }
 
-func (a *authority) StandsAsHeard(of Authorization) (stands, told bool) {
+func (a *authority) StillValidFromMemory(of Authorization) (valid, known bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return !a.ended[of.Client], true
 }
 
-func (a *authority) Stands(_ context.Context, of Authorization) (bool, error) {
-	stands, _ := a.StandsAsHeard(of)
-	return stands, nil
+func (a *authority) StillValid(_ context.Context, of Authorization) (bool, error) {
+	valid, _ := a.StillValidFromMemory(of)
+	return valid, nil
 }
 
 func (a *authority) Withdrawals() func(client, patient string) bool {

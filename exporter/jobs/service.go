@@ -103,12 +103,13 @@ func authorizationOf(j *ehi.Job) Authorization {
 
 // Authority is what this package needs of the authorization server.
 type Authority interface {
-	// Stands reports whether an authorization is still valid. It may answer yes from this
+	// StillValid reports whether an authorization is still valid. It may answer yes from this
 	// process's memory. It answers no only after reading the record, or if this process knows
 	// that the authorization has ended. An error means that the record could not be read.
-	Stands(ctx context.Context, a Authorization) (bool, error)
-	// StandsAsHeard is Stands from this process's memory. told is false if that does not tell.
-	StandsAsHeard(a Authorization) (stands, told bool)
+	StillValid(ctx context.Context, a Authorization) (bool, error)
+	// StillValidFromMemory is StillValid from this process's memory. known is false if that does
+	// not tell.
+	StillValidFromMemory(a Authorization) (valid, known bool)
 	// Withdrawals returns a function that reports whether a patient has withdrawn an
 	// authorization of a client.
 	Withdrawals() func(client, patient string) bool

@@ -387,25 +387,25 @@ func (j *Job) Contents() string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// Stands reports whether the administrator name, whose account mark is as, may still approve.
-type Stands func(name, as string) bool
+// MayApprove reports whether the administrator name, whose account mark is as, may still approve.
+type MayApprove func(name, as string) bool
 
 // Approvers returns the administrators who approved the export in its current state and may
 // still approve.
-func (j *Job) Approvers(stands Stands) []string {
+func (j *Job) Approvers(mayApprove MayApprove) []string {
 	if j.Status != Retrieved {
 		return j.Approvals
 	}
-	names, _ := j.standing(stands)
+	names, _ := j.standing(mayApprove)
 	return names
 }
 
-func (j *Job) standing(stands Stands) (names, as []string) {
+func (j *Job) standing(mayApprove MayApprove) (names, as []string) {
 	if len(j.Approvals) != len(j.ApprovedAs) || j.Approved != j.Contents() {
 		return nil, nil
 	}
 	for i, name := range j.Approvals {
-		if stands(name, j.ApprovedAs[i]) {
+		if mayApprove(name, j.ApprovedAs[i]) {
 			names, as = append(names, name), append(as, j.ApprovedAs[i])
 		}
 	}
@@ -428,7 +428,7 @@ func (j *Job) Unchanged(contents string) error {
 // returns Conflict unless the job is retrieved, if the same administrator approves twice, or if
 // seen is out of date, and Invalid if seen is empty.
 func (j *Job) ApproveByTwo(
-	seen, by, as string, stands Stands, now time.Time, fileTTL time.Duration,
+	seen, by, as string, mayApprove MayApprove, now time.Time, fileTTL time.Duration,
 ) error {
 	if j.Status != Retrieved {
 		return Errorf(Conflict, "Cannot approve export in %q state", j.Status)
@@ -441,7 +441,7 @@ func (j *Job) ApproveByTwo(
 	if err := j.Unchanged(seen); err != nil {
 		return err
 	}
-	names, marks := j.standing(stands)
+	names, marks := j.standing(mayApprove)
 	if slices.Contains(names, by) {
 		return Errorf(Conflict, "A second administrator has to approve this export")
 	}
