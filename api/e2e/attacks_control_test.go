@@ -487,3 +487,41 @@ func TestEHI1TheConsentPageSaysWhatControlsTheApplication(t *testing.T) {
 		}
 	}
 }
+
+const strangersGuess = "guessed-by-a-stranger"
+
+func (p *target) guessRegistrationToken() {
+	p.t.Helper()
+	a, err := p.open.WithToken(strangersGuess).Do(p.t.Context(), "POST", "/auth/register",
+		strings.NewReader("{}"), "Content-Type", "application/json")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.want(a, 401, "invalid_token")
+	p.leavesEvent("register", "invalid_token")
+}
+
+func (p *target) guessSecretAtIntrospection() {
+	p.t.Helper()
+	form := url.Values{
+		"client_id":     {"web"},
+		"client_secret": {strangersGuess},
+		"token":         {strangersGuess},
+	}
+	p.want(p.post("/auth/introspect", form), 401, "invalid_client")
+	p.leavesEvent("token", "introspect: invalid_client")
+}
+
+// leavesEvent waits for an event of an action with a text, and requires that the trail repeats
+// no guess.
+func (p *target) leavesEvent(action, says string) {
+	p.t.Helper()
+	var all string
+	await(p.t, "the refusal in the trail", func() bool {
+		all = string(p.do(p.admin, "GET", "/admin/audit?action="+action+"&limit=0").Body)
+		return strings.Contains(all, says)
+	})
+	if strings.Contains(all, strangersGuess) {
+		p.t.Errorf("the trail repeats a guess:\n%s", all)
+	}
+}

@@ -5,8 +5,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"ehi-server/api/staff"
+	"ehi-server/auth"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 )
@@ -206,4 +208,70 @@ func readsOf(t *testing.T, s *Server, route string) (n int) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// The trail names the accounts, roles and clients that administrators change, and says who has
+// read the names, choices and withheld counts of patients, once for each session. For refused
+// requests, it does not repeat the input.
+func TestTheTrailNamesWhatAdministratorsChangeAndRead(t *testing.T) {
+	b, _ := seated(t)
+	j := &ehi.Job{
+		Version: ehi.RecordVersion, Lane: ehi.Interactive, ID: "j", Level: ehi.OnePatient,
+		Status: ehi.AwaitingInput, Patient: ehi.Patient{ID: "ann"}, ClientID: "app",
+		CreatedAt: now(), ExpiresAt: now().Add(time.Hour),
+	}
+	if err := b.s.Bus.Jobs.Create(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	web := auth.Client{
+		ID: "web", Name: "A web site", RedirectURIs: []string{"https://web.example/cb"},
+		Scope: "patient/$ehi-export",
+	}
+	if _, _, err := b.s.Auth.AddClient(t.Context(), web); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		b.wants("GET", "/admin/jobs/j", "", 200, "")
+		b.wants("GET", "/admin/jobs", "", 200, "")
+		b.wants("GET", "/admin/accounts", "", 200, "")
+	}
+	const nora, password = "/admin/accounts/admin/nora", `"password":"four plain words here"}`
+	b.wants("POST", "/admin/accounts", `{"username":"nora","role":"reviewer",`+password, 201, "")
+	b.wants("PUT", nora, `{"password":"four other words here"}`, 200, "")
+	b.wants("DELETE", nora, "", 200, "")
+	b.wants("DELETE", "/admin/clients/web", "", 200, "")
+	b.wants("POST", "/admin/keys/rotate", "", 200, "")
+	const typed = "typed-by-mistake"
+	b.wants("DELETE", "/admin/clients/"+typed, "", 404, "")
+	b.wants("DELETE", "/admin/accounts/admin/"+typed, "", 404, "")
+	b.wants("POST", "/admin/clients",
+		`{"client_id":"`+typed+`","client_name":"`+typed+`","scope":"nonsense"}`, 400, "")
+	b.wants("POST", "/admin/accounts",
+		`{"username":"`+typed+`","role":"nonsense","password":"`+typed+`"}`, 400, "")
+
+	if err := b.s.Bus.Audit.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	all := string(b.wants("GET", "/admin/audit?agent=admin%20admin", "", 200, "").Body())
+	for _, want := range []string{
+		"add account nora of kind admin, role reviewer",
+		"set the password of account nora of kind admin, role reviewer",
+		"remove account nora of kind admin, role reviewer",
+		"remove client web (A web site)",
+		"rotate signing keys",
+		"add account of kind",
+		"/admin/jobs/:id", "/admin/accounts",
+	} {
+		if !strings.Contains(all, want) {
+			t.Errorf("the trail does not say %q:\n%s", want, all)
+		}
+	}
+	if strings.Contains(all, typed) {
+		t.Errorf("the trail repeats what was typed:\n%s", all)
+	}
+	reads := string(b.wants("GET",
+		"/admin/audit?action=read&agent=admin%20admin&patient=ann", "", 200, "").Body())
+	if n := strings.Count(reads, "\n"); n != 1 {
+		t.Errorf("%d events of one job that was read twice:\n%s", n, reads)
+	}
 }
