@@ -269,14 +269,7 @@ func TestAnOldProofApprovesNothing(t *testing.T) {
 	b, later := seated(t, func(c *Config) {
 		c.AttachmentsPerCall, c.AttachmentBytes = 10, 1<<20
 	})
-	j := &ehi.Job{
-		Version: ehi.RecordVersion, Lane: ehi.Interactive, ID: "j", Level: ehi.OnePatient,
-		Status: ehi.Retrieved, Patient: ehi.Patient{ID: "p", Name: "Ana"}, ClientID: "app",
-		CreatedAt: now(), CompletedAt: now(), ExpiresAt: now().Add(time.Hour),
-	}
-	if err := b.s.Bus.Jobs.Create(t.Context(), j); err != nil {
-		t.Fatal(err)
-	}
+	b.review()
 	later(11 * time.Minute)
 	b.wants("GET", "/admin/jobs/j", "", 200, "")
 	letter := "--x\r\nContent-Disposition: form-data; name=\"attachments\"; " +

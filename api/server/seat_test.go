@@ -12,6 +12,9 @@ import (
 
 	"github.com/pquerna/otp/totp"
 	"github.com/valyala/fasthttp"
+
+	"ehi-server/auth"
+	"ehi-server/shared/ehi"
 )
 
 // Pages of administrators' sign-in.
@@ -97,6 +100,18 @@ func (b *seat) submit(action string, fill ...string) *fasthttp.Response {
 	return nil
 }
 
+// field returns the value of a hidden field of the page.
+func (b *seat) field(name string) string {
+	b.t.Helper()
+	for _, field := range hiddenFields.FindAllStringSubmatch(b.page, -1) {
+		if field[1] == name {
+			return html.UnescapeString(field[2])
+		}
+	}
+	b.t.Fatalf("no field %s: %s", name, b.page)
+	return ""
+}
+
 // signIn sends a name and a password, on the way to a page of administrators.
 func (b *seat) signIn(to, name, password string) *fasthttp.Response {
 	b.t.Helper()
@@ -167,4 +182,25 @@ func (b *seat) setUp() (secret string, recovery []string) {
 	a := b.submit(factorPage, "code", appCode(b.t, secret, -1))
 	b.sees(a, http.StatusOK, "Recovery codes (shown only once)")
 	return secret, b.recovery()
+}
+
+// review stores the export j, which a registered application has requested and which waits for
+// its review.
+func (b *seat) review() {
+	b.t.Helper()
+	app := auth.Client{
+		ID: "app", Name: "An app", RedirectURIs: []string{"https://app.example/cb"},
+		Scope: "patient/$ehi-export",
+	}
+	_, _, err := b.s.Auth.AddClient(b.t.Context(), app)
+	if err == nil {
+		err = b.s.Bus.Jobs.Create(b.t.Context(), &ehi.Job{
+			Version: ehi.RecordVersion, Lane: ehi.Interactive, ID: "j", Level: ehi.OnePatient,
+			Status: ehi.Retrieved, Patient: ehi.Patient{ID: "p", Name: "Ana"}, ClientID: app.ID,
+			CreatedAt: now(), CompletedAt: now(), ExpiresAt: now().Add(time.Hour),
+		})
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
 }

@@ -90,6 +90,45 @@ func TestApprovalsEndWithTheConfigurationOfTheirApprover(t *testing.T) {
 	}
 }
 
+// An approval ends with its reviewer's account: it does not count if the account was removed, or
+// is another one with the same name, whatever its role.
+func TestApprovalsEndWithTheAccountOfTheirApprover(t *testing.T) {
+	d := newDesk(t)
+	s := d.administrators()
+	added := func(role auth.Role) {
+		t.Helper()
+		a := auth.Account{Name: "rita", Role: role}
+		if _, err := d.auth.AddAccount(t.Context(), a, "four plain words here"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	removed := func() {
+		t.Helper()
+		if err := d.auth.RemoveAccount(t.Context(), ByAccount, "rita"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	added(auth.Reviewer)
+	mark := s.present("rita", ByAccount, "").Mark
+	if !s.MayApprove("rita", mark) {
+		t.Error("an approval does not count")
+	}
+	removed()
+	if s.MayApprove("rita", mark) {
+		t.Error("an approval counts although its account was removed")
+	}
+	added(auth.Viewer)
+	if now := s.present("rita", ByAccount, "").Mark; s.MayApprove("rita", now) {
+		t.Error("a viewer approves")
+	}
+	removed()
+	added(auth.Reviewer)
+	now := s.present("rita", ByAccount, "").Mark
+	if s.MayApprove("rita", mark) || !s.MayApprove("rita", now) {
+		t.Error("an approval of another account of the same name counts, or a new one does not")
+	}
+}
+
 // A person with two names that differ only in case, or with an account and the same name at the
 // provider, counts as one administrator.
 func TestOnePersonApprovesOnceUnderAllNames(t *testing.T) {

@@ -520,7 +520,8 @@ func TestTwoCurrentReviewersMustApprove(t *testing.T) {
 	}
 	h.reviewers.gone = []string{"rita"}
 	half, err := h.Approve(t.Context(), second, j, seen)
-	if err != nil || half.Status != ehi.Retrieved {
+	if err != nil || half.Status != ehi.Retrieved ||
+		!slices.Equal(h.Approvers(half), []string{"sam"}) {
 		t.Fatalf("beside one who is gone: %+v, %v", half, err)
 	}
 	h.reviewers.gone = nil
@@ -528,6 +529,40 @@ func TestTwoCurrentReviewersMustApprove(t *testing.T) {
 	done, err := h.Approve(t.Context(), third, j, seen)
 	if err != nil || done.Status != ehi.Approved {
 		t.Fatalf("%+v, %v", done, err)
+	}
+}
+
+// If two administrators must approve, both have seen the same: an approval names the contents
+// that were seen, and a new document ends earlier approvals.
+func TestTwoApproveTheSameThing(t *testing.T) {
+	h := newHouse(t, func(c *Config) { c.FourEyes = true })
+	j := h.retrieved()
+	_, err := h.Approve(t.Context(), reviewer, j, Decision{})
+	wantCode(t, "without contents", err, ehi.Invalid)
+	seen := Decision{Contents: j.Contents()}
+	first, err := h.Approve(t.Context(), reviewer, j, seen)
+	if err != nil || first.Status != ehi.Retrieved || len(h.Approvers(first)) != 1 {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	u, err := h.Upload(reviewer, first)
+	if err == nil {
+		err = u.Add("letter.txt", "", strings.NewReader("a letter"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := u.Commit(t.Context(), nil)
+	if err != nil || len(h.Approvers(after)) != 0 {
+		t.Fatalf("approved before anybody has seen the letter: %+v, %v", after, err)
+	}
+	_, err = h.Approve(t.Context(), second, after, seen)
+	wantCode(t, "the export before the letter", err, ehi.Conflict)
+	for n, a := range []ehi.Actor{reviewer, second} {
+		want := []ehi.Status{ehi.Retrieved, ehi.Approved}[n]
+		after, err = h.Approve(t.Context(), a, after, Decision{Contents: after.Contents()})
+		if err != nil || after.Status != want {
+			t.Fatalf("%+v, %v", after, err)
+		}
 	}
 }
 
