@@ -286,75 +286,11 @@ func TestAnExporterWorksWithinTheServersLimits(t *testing.T) {
 	}
 }
 
-// A queued export fails with a reason if its server restarts with another --source. It never
-// becomes an export of another patient.
-func TestAQueuedExportIsNotMadeFromAnotherSource(t *testing.T) {
-	t.Parallel()
-	cfg := config()
-	cfg.Worker.Workers, cfg.Source.Spec = 0, madeUpSource
-	data := t.TempDir()
-	var jobs []string
-	t.Run("asked for", func(t *testing.T) {
-		w := start(t, data, cfg, node.Options{})
-		p := w.demoPatient()
-		bulk, err := w.service("system/*.rs").Start(t.Context(), "GET", "/fhir/$export", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		jobs = append(jobs, idOf(queued(w, w.patient(p), p).StatusURL), bulk.ID)
-	})
-	cfg.Worker.Workers, cfg.Source.Spec = 2, "synthetic:patients=3,seed=2"
-	w := start(t, data, cfg, node.Options{})
-	for _, id := range jobs {
-		await(t, "the job to fail", func() bool {
-			got, err := w.node.Bus.Jobs.Get(t.Context(), id)
-			return err == nil && got.Status == ehi.Failed &&
-				strings.Contains(got.Error, "seed=1") && strings.Contains(got.Error, "seed=2")
-		})
-	}
-}
-
 // idOf returns the id of a job from its URL.
 func idOf(url string) string {
 	_, id, _ := strings.Cut(url, "/jobs/")
 	id, _, _ = strings.Cut(id, "/")
 	return id
-}
-
-// Records that are imported between the kick-off and the start are in the export, which says
-// which version it has.
-func TestAQueuedExportIsPlannedOnTheRecordsOfItsStart(t *testing.T) {
-	t.Parallel()
-	data := t.TempDir()
-	cfg := config()
-	cfg.Worker.Workers = 0
-	var id, p string
-	var asked *ehi.Job
-	t.Run("asked for", func(t *testing.T) {
-		w := start(t, data, cfg, node.Options{})
-		p = w.demoPatient()
-		id = idOf(queued(w, w.patient(p), p).StatusURL)
-		var err error
-		if asked, err = w.node.Bus.Jobs.Get(t.Context(), id); err != nil {
-			t.Fatal(err)
-		}
-		w.load(`{"resourceType":"Observation","id":"later","status":"final","code":{"text":"x"},` +
-			`"subject":{"reference":"Patient/` + p + `"}}` + "\n")
-	})
-	cfg.Worker.Workers = 2
-	w := start(t, data, cfg, node.Options{})
-	got, _ := w.download(w.patient(p),
-		w.manifest(w.patient(p), client.Job{StatusURL: w.node.URL + "/jobs/" + id + "/status"}))
-	if got["Observation/later"] == nil {
-		t.Error("the import is not in it")
-	}
-	done, err := w.node.Bus.Jobs.Get(t.Context(), id)
-	task, _, e := w.node.Bus.Tasks.Get(t.Context(), id, 0)
-	if err != nil || e != nil || done.Records.Identity != asked.Records.Identity ||
-		done.Records.Version == asked.Records.Version || task.Records != done.Records {
-		t.Errorf("asked for of %v, done of %v, its task of %v, %v, %v", asked.Records, done.Records,
-			task.Records, err, e)
-	}
 }
 
 // Under load, with right and wrong exporters, all exports are correct, and no wrong exporter
@@ -408,45 +344,4 @@ func TestRightAndWrongExportersSideBySide(t *testing.T) {
 			t.Errorf("it said so %d times", n)
 		}
 	}
-}
-
-// A queued export fails with a reason if its server restarts with another table of sensitive
-// codes, because the patient or the client requested it under the previous one. A form that is
-// submitted later uses the new table.
-func TestAQueuedExportIsNotMadeByOtherRules(t *testing.T) {
-	t.Parallel()
-	cfg := config()
-	cfg.Worker.Workers, cfg.Source.Spec = 0, madeUpSource
-	data := t.TempDir()
-	var jobs []string
-	var open, p string
-	t.Run("asked for", func(t *testing.T) {
-		w := start(t, data, cfg, node.Options{})
-		p = w.demoPatient()
-		bulk, err := w.service("system/*.rs").Start(t.Context(), "GET", "/fhir/$export", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		jobs = append(jobs, idOf(queued(w, w.patient(p), p).StatusURL), bulk.ID)
-		open = w.kickOff(w.patient(p), "", p, nil).ID
-	})
-	cfg.Worker.Workers, cfg.Release.Table = 2, filepath.Join(t.TempDir(), "sensitive.csv")
-	err := os.WriteFile(cfg.Release.Table, []byte("# nothing is sensitive\n"), 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := start(t, data, cfg, node.Options{})
-	for _, id := range jobs {
-		await(t, "the job to fail", func() bool {
-			got, err := w.node.Bus.Jobs.Get(t.Context(), id)
-			if err == nil && got.Status != ehi.Failed && got.Status != ehi.Requested {
-				t.Fatalf("the export is %s", got.Status)
-			}
-			return err == nil && got.Status == ehi.Failed &&
-				strings.Contains(got.Error, "sensitive codes") &&
-				strings.Contains(got.Error, "again")
-		})
-	}
-	w.submit(w.patient(p), open, everything())
-	w.wait(open, ehi.Retrieved)
 }

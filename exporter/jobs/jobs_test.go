@@ -307,6 +307,26 @@ func TestEHI7AFormIsItsPatientsAlone(t *testing.T) {
 	}
 }
 
+// A job says from which records and by which rules it was requested. A form that is submitted
+// later is for the rules of its submission, which its page has shown.
+func TestAJobSaysItsRecordsAndRules(t *testing.T) {
+	h := newHouse(t, nil)
+	j := h.kicked()
+	if j.Records != h.Source.Records() || j.Records == (ehi.Records{}) ||
+		j.Rules != h.Rules.Digest() || j.Rules == "" {
+		t.Errorf("records %v, rules %q", j.Records, j.Rules)
+	}
+	nothing, err := release.SensitiveTable(strings.NewReader("# nothing is sensitive\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Rules = release.NewRules(nothing)
+	done, err := h.Submit(t.Context(), h.self(), j, ehi.ReleaseForm{})
+	if err != nil || done.Rules == j.Rules || done.Rules != h.Rules.Digest() {
+		t.Errorf("after the form: rules %q, not %q, %v", done.Rules, h.Rules.Digest(), err)
+	}
+}
+
 // In the sandbox a client sends the form of its own job in its own name.
 func TestASandboxesClientSendsItsForm(t *testing.T) {
 	h := newHouse(t, func(c *Config) { c.Sandbox = true })
