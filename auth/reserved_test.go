@@ -43,7 +43,9 @@ func TestNobodyIsCalledAsTheConfigurationsAdministrator(t *testing.T) {
 		"admin": nil,
 		"":      nil,
 		"chief": {"Chief"},
+		"Chief": {"Chief"},
 		"сhief": {"Chief"},
+		"ch1ef": {"Chief"},
 		"RITA":  {"rita"},
 	} {
 		s := production(t, b, clock, func(c *auth.Config) { c.Reserved = reserved })
