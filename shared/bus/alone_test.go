@@ -9,6 +9,7 @@ import (
 // Of restores into one NATS that come one after the other the first goes on; of those that come
 // together one does; and one that has ended, or was killed, keeps nobody out.
 func TestOneRestoreAtATime(t *testing.T) {
+	t.Parallel()
 	b := opened(t, t.TempDir(), func(c *Config) { c.Listen = "127.0.0.1:0" })
 	t.Cleanup(b.Close)
 	first, err := RestoreAlone(t.Context(), b.ClientURL(), Access{})

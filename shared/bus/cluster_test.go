@@ -111,6 +111,7 @@ func streams(t *testing.T, urls string) map[string]int {
 // A cluster keeps three copies of everything, that which is there already too; fewer only where
 // that is asked for.
 func TestAClusterKeepsCopiesOfEverything(t *testing.T) {
+	t.Parallel()
 	urls, servers := cluster(t)
 	join := func(replicas int) *bus.Bus {
 		t.Helper()
@@ -223,6 +224,7 @@ func whole(t *testing.T, urls string) {
 // Where only servers hold the consumer of a lane that are away, while others hold the lane,
 // commands go on all the same.
 func TestALaneWhoseConsumerIsLostGoesOn(t *testing.T) {
+	t.Parallel()
 	urls, servers := cluster(t)
 	b, err := bus.Open(t.Context(), bus.Config{
 		Flags: bus.Flags{URL: urls, Dial: bus.Dial{Wait: time.Minute}},

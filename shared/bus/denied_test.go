@@ -155,6 +155,7 @@ func becomes(t *testing.T, b *Bus, want string) {
 // Whatever a request or a worker needs and NATS denies is told by a check, by its subject, and
 // not any more when it is allowed again.
 func TestACheckTellsWhatIsDenied(t *testing.T) {
+	t.Parallel()
 	p := serveWith(t, "jetstream: enabled", "")
 	b := serving(t, p)
 	becomes(t, b, "")
@@ -183,6 +184,7 @@ func TestACheckTellsWhatIsDenied(t *testing.T) {
 // Settings of a stream that somebody changes from outside so that it takes no records are told
 // by a check.
 func TestACheckTellsWhatAStreamRefuses(t *testing.T) {
+	t.Parallel()
 	p := serveWith(t, "jetstream: enabled", "")
 	b, js := serving(t, p), p.jetStream()
 	buckets := []string{"KV_ehi_jobs", "KV_ehi_tasks", "KV_ehi_auth", "KV_ehi_sessions"}
@@ -266,6 +268,7 @@ func TestACheckTellsWhatAStreamRefuses(t *testing.T) {
 // A lane gets those settings back by itself that keep its commands from coming, and a bucket
 // those that keep records out.
 func TestChangedSettingsAreSetBack(t *testing.T) {
+	t.Parallel()
 	p := serveWith(t, "jetstream: enabled", "")
 	b, js := serving(t, p), p.jetStream()
 	is, err := js.Stream(t.Context(), "EHI_BULK")

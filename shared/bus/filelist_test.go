@@ -83,6 +83,7 @@ var harms = []harm{
 // name, of records that expire as of others, and the refused start changes nothing: with the
 // file put back the state is whole. What NATS creates again is no reason to refuse.
 func TestARefusedStartChangesNothing(t *testing.T) {
+	t.Parallel()
 	rounds := 60
 	if testing.Short() {
 		rounds = 12
@@ -200,6 +201,7 @@ func replaceAll(t *testing.T, dir string, to map[string][]byte) {
 // deleted, expire while the server runs and while it does not, and it is stopped, or refused,
 // any number of times.
 func TestNoOrderlyStateIsTakenForALoss(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "nats")
 	b := opened(t, dir, nil)
 	defer func() { b.Close() }()

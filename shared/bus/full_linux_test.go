@@ -14,6 +14,7 @@ import (
 // also when there is room again. Started anew it has all that it had confirmed, and takes more;
 // followers go on.
 func TestAnEmbeddedNATSThatCouldNotWriteIsStartedAnew(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	filestest.Mount(t, dir, "16m")
 	b, err := Open(t.Context(), Config{StoreDir: dir})
