@@ -32,6 +32,7 @@ type waiting struct {
 	refuse error // of Submit
 	// counts are what a form would release; nil while they are being counted.
 	counts func(ehi.ReleaseForm) release.Counts
+	wait   time.Duration // how long the latest page would have waited for them
 }
 
 func (w *waiting) FindStanding(context.Context, string) (*ehi.Job, error) { return &w.job, nil }
@@ -51,9 +52,9 @@ func (w *waiting) Submit(
 }
 
 func (w *waiting) Preview(
-	_ context.Context, _ *ehi.Job, form ehi.ReleaseForm, _ time.Duration,
+	_ context.Context, _ *ehi.Job, form ehi.ReleaseForm, wait time.Duration,
 ) (n release.Counts, err error) {
-	if w.counts == nil {
+	if w.wait = wait; w.counts == nil {
 		return n, jobs.ErrCounting
 	}
 	return w.counts(form), nil

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/segmentio/encoding/json"
@@ -324,4 +325,44 @@ func TestATokenCannotUseTheSandboxsShortcut(t *testing.T) {
 	if a.StatusCode() == 200 || strings.Contains(string(a.Body()), "interaction") {
 		t.Errorf("with a token: %d %.300s", a.StatusCode(), a.Body())
 	}
+}
+
+// While a record is being counted, the form appears without numbers and says that counting goes
+// on. It gets the numbers when they are known.
+func TestTheFormDoesNotWaitForALargeRecord(t *testing.T) {
+	known := counted(t).jobs.counts
+	s := &shown{reader: newReader(t)}
+	s.visit(formPath)
+	s.sees(200, "We are still counting the entries in your record", "data-counting", "Visits")
+	if strings.Contains(s.text, "would be shared.") {
+		t.Error("the form has a number that nobody counted")
+	}
+	if s.jobs.wait <= 0 || s.jobs.wait > time.Second {
+		t.Errorf("the page waits %v for the numbers", s.jobs.wait)
+	}
+	s.jobs.counts = known
+	s.visit(formPath)
+	s.sees(200, "With these choices")
+	if strings.Contains(s.text, "data-counting") {
+		t.Error("the form still waits for numbers that it has")
+	}
+}
+
+// F1: if a line has dates, the form says how many of its entries are not shared because they have
+// no date.
+func TestTheFormTellsWhatHasNoDate(t *testing.T) {
+	s := counted(t)
+	s.jobs.counts = func(form ehi.ReleaseForm) (n release.Counts) {
+		tally := release.Tally{Stored: 3, Released: 3}
+		if form.Parameters[ehi.Visits].From != "" {
+			tally = release.Tally{Stored: 3, Released: 1, Undated: 1}
+		}
+		n.Categories = map[ehi.Category]release.Tally{ehi.Visits: tally}
+		return n
+	}
+	s.submit("p.visits", "on", "do", "preview")
+	s.sees(200, "3 of 3 entries would be shared")
+	s.submit("p.visits", "on", "p.visits.from", "2019-01-01", "do", "preview")
+	s.sees(200, "1 of 3 entries would be shared. Not shared because of the dates you entered: "+
+		"1 entry without a date")
 }
