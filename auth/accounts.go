@@ -315,9 +315,9 @@ func (s *Server) isReserved(name string) bool {
 	return s.Reserved != "" && (SameName(s.Reserved, name) || alike(s.Reserved, name))
 }
 
-// Reserving lists the administrators' accounts whose names equal or look like that of the
-// configured administrator, because they were created before he got that name.
-func (s *Server) Reserving() (names []string) {
+// AccountsNamedLikeConfigured lists the administrators' accounts whose names equal or look like
+// that of the configured administrator, because they were created before he got that name.
+func (s *Server) AccountsNamedLikeConfigured() (names []string) {
 	for _, a := range s.Administrators() {
 		if s.isReserved(a.Name) {
 			names = append(names, a.Name)

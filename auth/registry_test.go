@@ -654,7 +654,7 @@ func TestNoApplicationIsAtThisServersAddress(t *testing.T) {
 		if refused := strings.Contains(fmt.Sprint(err), "redirect_uri"); refused == good {
 			t.Errorf("a code for %s: %v", address, err)
 		}
-		if _, ok := s.LeadsTo(t.Context(), app.ID, address); ok != good {
+		if _, ok := s.FormRedirect(t.Context(), app.ID, address); ok != good {
 			t.Errorf("the form leads to %s: %t", address, ok)
 		}
 	}

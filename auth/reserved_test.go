@@ -49,7 +49,7 @@ func TestNobodyIsCalledAsTheConfigurationsAdministrator(t *testing.T) {
 		"RITA":  {"rita"},
 	} {
 		s := production(t, b, clock, func(c *auth.Config) { c.Reserved = reserved })
-		if got := s.Reserving(); !slices.Equal(got, want) {
+		if got := s.AccountsNamedLikeConfigured(); !slices.Equal(got, want) {
 			t.Errorf("beside %q: %q, not %q", reserved, got, want)
 		}
 	}

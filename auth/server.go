@@ -237,9 +237,9 @@ func (s *Server) checkClient(c *clientRecord, req Request, q url.Values) *Error 
 	return nil
 }
 
-// LeadsTo reports whether the release form may redirect the browser to an address on behalf of a
-// client (EHI-7). to is the address as browsers parse it, or "" if it is not allowed.
-func (s *Server) LeadsTo(ctx context.Context, clientID, address string) (to string, ok bool) {
+// FormRedirect reports whether the release form may redirect the browser to an address on behalf
+// of a client (EHI-7). to is the address as browsers parse it, or "" if it is not allowed.
+func (s *Server) FormRedirect(ctx context.Context, clientID, address string) (to string, ok bool) {
 	c, err := s.client(ctx, clientID)
 	if err != nil || c == nil || !c.anyRedirect && s.isOwn(address) {
 		return "", false

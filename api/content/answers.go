@@ -37,15 +37,15 @@ func Resource(c *fiber.Ctx, resource any) error {
 // Outcome answers with an OperationOutcome. Its id is that of the request, which the log and the
 // traces name too.
 func Outcome(c *fiber.Ctx, status int, severity, code, text string) error {
-	Unannounce(c)
+	RemoveBodyHeaders(c)
 	o := fhir.Outcome(severity, code, text)
 	o.ID = request.ID(c)
 	return Resource(c.Status(status), o)
 }
 
-// Unannounce removes the headers that a handler set for a body that it could not send. An error
-// is not compressed, is no attachment, and does not have the ETag of that body.
-func Unannounce(c *fiber.Ctx) {
+// RemoveBodyHeaders removes the headers that a handler set for a body that it could not send. An
+// error is not compressed, is no attachment, and does not have the ETag of that body.
+func RemoveBodyHeaders(c *fiber.Ctx) {
 	for _, name := range []string{
 		fiber.HeaderContentEncoding, fiber.HeaderContentDisposition, fiber.HeaderETag,
 		fiber.HeaderLastModified, fiber.HeaderAcceptRanges, fiber.HeaderExpires, reprDigest,
@@ -54,10 +54,10 @@ func Unannounce(c *fiber.Ctx) {
 	}
 }
 
-// Announced is middleware that removes a body without a Content-Type, which Fiber or its
+// RequireContentType is middleware that removes a body without a Content-Type, which Fiber or its
 // middleware filled in. It must wrap all other handlers. It requires
 // fiber.Config.DisableDefaultContentType.
-func Announced(c *fiber.Ctx) error {
+func RequireContentType(c *fiber.Ctx) error {
 	err := c.Next()
 	r := c.Response()
 	if !r.IsBodyStream() && len(r.Header.ContentType()) == 0 {
@@ -73,9 +73,9 @@ func MediaType(c *fiber.Ctx) string {
 	return strings.ToLower(strings.TrimSpace(mime))
 }
 
-// Inert prevents scripts in a response from running, whatever its type and however a browser
-// opens it.
-func Inert(c *fiber.Ctx) {
+// DisableScripts prevents scripts in a response from running, whatever its type and however a
+// browser opens it.
+func DisableScripts(c *fiber.Ctx) {
 	c.Set("Content-Security-Policy", "sandbox; default-src 'none'; frame-ancestors 'none'")
 	c.Set("X-Content-Type-Options", "nosniff")
 }

@@ -43,7 +43,7 @@ func (s *Sender) SendDocument(c *fiber.Ctx, j *ehi.Job, segment string) error {
 		return err
 	}
 	SaveAs(c, a.Name)
-	Inert(c)
+	DisableScripts(c)
 	out.MIME, out.Modified, out.Tag = a.ContentType, a.CreatedAt, j.ID+"-a-"+url.PathEscape(a.Name)
 	return s.Send(c, out)
 }

@@ -101,7 +101,7 @@ func queued(w *world, c *client.Client, patient string) client.Job {
 // wait for one.
 func inLane(w *world) (inHand, waiting int) {
 	w.t.Helper()
-	inHand, waiting, err := w.node.Bus.Hands(w.t.Context(), ehi.Interactive)
+	inHand, waiting, err := w.node.Bus.InHand(w.t.Context(), ehi.Interactive)
 	if err != nil {
 		w.t.Fatal(err)
 	}

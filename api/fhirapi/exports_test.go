@@ -157,7 +157,7 @@ func answerError(c *fiber.Ctx, err error) error {
 	case ehi.Throttled:
 		status = http.StatusTooManyRequests
 	}
-	content.Unannounce(c)
+	content.RemoveBodyHeaders(c)
 	return content.Outcome(c, status, "error", string(ehi.CodeOf(err)), err.Error())
 }
 

@@ -157,12 +157,12 @@ func (q *searchRequest) restrict(ids []string) {
 func (h *Handlers) findPatients(c *fiber.Ctx, q source.Search) (found source.Found, err error) {
 	a := request.Access(c)
 	if a.System() {
-		return h.Source.FindPatients(request.Unhurried(c), q)
+		return h.Source.FindPatients(request.WithoutTimeLimit(c), q)
 	}
 	own := searchRequest{Search: q}
 	own.restrict([]string{a.Patient})
 	own.Criteria, own.After, own.Limit = nil, "", 1
-	found, err = h.Source.FindPatients(request.Unhurried(c), own.Search)
+	found, err = h.Source.FindPatients(request.WithoutTimeLimit(c), own.Search)
 	if err != nil || len(found.Matches) == 0 {
 		return found, err
 	}
@@ -193,7 +193,7 @@ const groupsAtOnce = 1000
 
 // findGroups finds groups.
 func (h *Handlers) findGroups(c *fiber.Ctx, q source.Search) (out source.Found, err error) {
-	ids, err := h.Source.Groups(request.Unhurried(c))
+	ids, err := h.Source.Groups(request.WithoutTimeLimit(c))
 	if err != nil {
 		return out, err
 	}
@@ -212,13 +212,13 @@ func (h *Handlers) findGroups(c *fiber.Ctx, q source.Search) (out source.Found, 
 		if n := len(page); n > 0 && n < len(rest) {
 			out.Next = page[n-1]
 		}
-		return out, h.lookAtGroups(request.Unhurried(c), page, q, &out)
+		return out, h.lookAtGroups(request.WithoutTimeLimit(c), page, q, &out)
 	}
 	if len(ids) <= groupsAtOnce {
-		return out, h.lookAtGroups(request.Unhurried(c), ids, q, &out)
+		return out, h.lookAtGroups(request.WithoutTimeLimit(c), ids, q, &out)
 	}
 	page := rest[:min(len(rest), groupsAtOnce)]
-	err = h.lookAtGroups(request.Unhurried(c), page, q, &out)
+	err = h.lookAtGroups(request.WithoutTimeLimit(c), page, q, &out)
 	if n := len(page); out.Next == "" && n < len(rest) {
 		out.Next = page[n-1]
 	}

@@ -213,7 +213,7 @@ func Open(
 	if n.records != nil {
 		base, aliases := n.base()
 		for _, b := range append(aliases, base) {
-			n.records.AlsoOwn(strings.TrimRight(b, "/") + "/fhir")
+			n.records.AddOwnBases(strings.TrimRight(b, "/") + "/fhir")
 		}
 	}
 	if err := n.openAuth(ctx, opts); err != nil {

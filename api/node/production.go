@@ -160,7 +160,7 @@ func (c Config) reserved() string {
 // ambiguous says which accounts of administrators have the name of the configuration's:
 // approvals and the audit trail would read the same of both.
 func (c Config) ambiguous(s *auth.Server) (out []string) {
-	for _, name := range s.Reserving() {
+	for _, name := range s.AccountsNamedLikeConfigured() {
 		out = append(out,
 			fmt.Sprintf("the account %s is called as the administrator of --admin-user, or "+
 				"nearly so: choose another --admin-user, "+

@@ -127,9 +127,9 @@ func Link(to, text string) template.HTML {
 	return template.HTML(`<a href="` + to + `">` + text + `</a>`)
 }
 
-// Ahead redirects a visitor, or returns an error. After a POST it uses a status that makes the
+// Redirect redirects a visitor, or returns an error. After a POST it uses a status that makes the
 // browser continue with GET (RFC 9700 4.12).
-func Ahead(c *fiber.Ctx, next string, err error) error {
+func Redirect(c *fiber.Ctx, next string, err error) error {
 	if err != nil {
 		return err
 	}

@@ -68,9 +68,9 @@ func (s Site) FromAnotherSite(c *fiber.Ctx) bool {
 	return origin != "" && !s.Owns(c, origin)
 }
 
-// Vouched reports whether the browser says that a page of this server caused a request, see
+// SentByOurPage reports whether the browser says that a page of this server caused a request, see
 // FromAnotherSite.
-func (s Site) Vouched(c *fiber.Ctx) bool {
+func (s Site) SentByOurPage(c *fiber.Ctx) bool {
 	site := c.Get("Sec-Fetch-Site")
 	return site == "same-origin" ||
 		site == "" && (c.Get(fiber.HeaderOrigin) != "" || s.Owns(c, c.Get(fiber.HeaderReferer)))

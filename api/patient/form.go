@@ -33,9 +33,9 @@ const interactionTTL = time.Hour
 
 // FormJobs are the exports that have a form (jobs.Service).
 type FormJobs interface {
-	// FindStanding finds any job that is still authorized; FindOwn finds one of the actor's.
+	// FindAuthorized finds any job that is still authorized; FindOwn finds one of the actor's.
 	// Errors: ehi.NotFound.
-	FindStanding(ctx context.Context, id string) (*ehi.Job, error)
+	FindAuthorized(ctx context.Context, id string) (*ehi.Job, error)
 	FindOwn(ctx context.Context, by ehi.Actor, id string) (*ehi.Job, error)
 	// Submit records the choices. Errors: ehi.Conflict if they were already submitted;
 	// ehi.Throttled.
@@ -49,9 +49,9 @@ type FormJobs interface {
 
 // Ways knows to which addresses browsers may be redirected (auth.Server).
 type Ways interface {
-	// LeadsTo returns an address as browsers read it; ok is false if it is not registered for
+	// FormRedirect returns an address as browsers read it; ok is false if it is not registered for
 	// the client.
-	LeadsTo(ctx context.Context, client, address string) (to string, ok bool)
+	FormRedirect(ctx context.Context, client, address string) (to string, ok bool)
 }
 
 // Tokens knows who sends a request (session.Tokens).
@@ -90,7 +90,7 @@ func (h *Form) Routes(r Router) {
 
 // job finds the request's job, for any patient, if it is still authorized.
 func (h *Form) job(c *fiber.Ctx) (*ehi.Job, error) {
-	j, err := h.Jobs.FindStanding(c.UserContext(), c.Params("id"))
+	j, err := h.Jobs.FindAuthorized(c.UserContext(), c.Params("id"))
 	return request.Noted(c, j, err)
 }
 
@@ -159,7 +159,7 @@ func (h *Form) formPath(c *fiber.Ctx, j *ehi.Job) string {
 // "" for nowhere. asked reports whether the request has an address.
 func (h *Form) wayBack(c *fiber.Ctx, j *ehi.Job) (to string, asked bool) {
 	r := param(c, "redirect")
-	to, _ = h.Auth.LeadsTo(c.UserContext(), j.ClientID, r)
+	to, _ = h.Auth.FormRedirect(c.UserContext(), j.ClientID, r)
 	return to, r != ""
 }
 

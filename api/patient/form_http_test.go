@@ -35,7 +35,7 @@ type waiting struct {
 	wait   time.Duration // how long the latest page would have waited for them
 }
 
-func (w *waiting) FindStanding(context.Context, string) (*ehi.Job, error) { return &w.job, nil }
+func (w *waiting) FindAuthorized(context.Context, string) (*ehi.Job, error) { return &w.job, nil }
 
 func (w *waiting) FindOwn(context.Context, ehi.Actor, string) (*ehi.Job, error) {
 	return &w.job, nil
@@ -60,7 +60,7 @@ func (w *waiting) Preview(
 	return w.counts(form), nil
 }
 
-func (w *waiting) LeadsTo(context.Context, string, string) (string, bool) { return "", false }
+func (w *waiting) FormRedirect(context.Context, string, string) (string, bool) { return "", false }
 
 // signedIn is a session of one patient.
 type signedIn struct {

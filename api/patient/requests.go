@@ -149,7 +149,7 @@ func (h *Requests) handleRequest(c *fiber.Ctx) error {
 	before, _ := h.Index.Summary(c.Params("id"))
 	j, next, err := h.patientsJob(c)
 	if err != nil || next != "" {
-		return page.Ahead(c, next, err)
+		return page.Redirect(c, next, err)
 	}
 	t := h.Pages.Language(c)
 	cancelling := c.Query("cancel") != ""
@@ -348,7 +348,7 @@ func (h *Requests) handleCancel(c *fiber.Ctx) error {
 		return h.Pages.gone(c, "/my/requests", err)
 	}
 	if err != nil || next != "" {
-		return page.Ahead(c, next, err)
+		return page.Redirect(c, next, err)
 	}
 	by := h.Pages.Site.Origins.ActingPatient(c, j.Patient.ID)
 	if err := h.Jobs.Delete(c.UserContext(), by, j); err != nil {
@@ -365,7 +365,7 @@ func (h *Requests) handleRequestFile(document bool) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		j, next, err := h.patientsFiles(c)
 		if err != nil || next != "" {
-			return page.Ahead(c, next, err)
+			return page.Redirect(c, next, err)
 		}
 		e := ehi.About(ehi.ActionDisclose, j)
 		e.Agent = "patient " + j.Patient.ID
@@ -394,7 +394,7 @@ func (h *Requests) sendRequestFile(c *fiber.Ctx, j *ehi.Job, name string) error 
 func (h *Requests) handleRequestArchive(c *fiber.Ctx) error {
 	j, next, err := h.patientsFiles(c)
 	if err != nil || next != "" {
-		return page.Ahead(c, next, err)
+		return page.Redirect(c, next, err)
 	}
 	parts, err := h.archiveParts(c, j)
 	if err == nil {

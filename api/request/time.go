@@ -50,9 +50,9 @@ func RestartTime(c *fiber.Ctx) { timeOf(c).give(c, questionTime) }
 // TimeToFail gives a failed request the time to report the failure.
 func TimeToFail(c *fiber.Ctx) { timeOf(c).give(c, endTime) }
 
-// Unhurried returns the context of a request without its time limit, for work that does not ask
-// NATS, such as a long search of the records.
-func Unhurried(c *fiber.Ctx) context.Context { return timeOf(c).whole }
+// WithoutTimeLimit returns the context of a request without its time limit, for work that does
+// not ask NATS, such as a long search of the records.
+func WithoutTimeLimit(c *fiber.Ctx) context.Context { return timeOf(c).whole }
 
 func timeOf(c *fiber.Ctx) *timing {
 	if t, ok := c.Locals(timeKey).(*timing); ok {

@@ -60,7 +60,7 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	if e, ok := errors.AsType[*ehi.Error](err); ok && e.RetryAfter > 0 {
 		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int(e.RetryAfter/time.Second)))
 	}
-	content.Unannounce(c)
+	content.RemoveBodyHeaders(c)
 	if (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) &&
 		c.GetRespHeader(fiber.HeaderRetryAfter) == "" {
 		c.Set(fiber.HeaderRetryAfter, "5")

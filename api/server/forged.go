@@ -33,7 +33,7 @@ func changesAsStaff(method, path string) bool {
 func (s *Server) unforged(path string) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		if s.site.FromAnotherSite(c) ||
-			isUpload(path) && !isJSON(c) && fromBrowser(c) && !s.site.Vouched(c) {
+			isUpload(path) && !isJSON(c) && fromBrowser(c) && !s.site.SentByOurPage(c) {
 			return page.ErrAnotherSite
 		}
 		if !bodyFits(c, path) {

@@ -28,7 +28,7 @@ import (
 // routes is every route of the server; who may use it is in rules.
 func (s *Server) routes() {
 	app := s.app
-	app.Use(content.Announced, s.trace, request.Identify, request.Timed, s.observe,
+	app.Use(content.RequireContentType, s.trace, request.Identify, request.Timed, s.observe,
 		recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: s.logPanic}),
 		s.public(), s.headers(), onePath)
 

@@ -316,7 +316,7 @@ func (s *Server) openApp() {
 		Concurrency:           s.conns.Workers(),
 		ReadTimeout:           s.ReadTimeout,
 		IdleTimeout:           s.IdleTimeout,
-		// handlers announce the type of their bodies, see content.Announced
+		// handlers announce the type of their bodies, see content.RequireContentType
 		DisableDefaultContentType: true,
 		// otherwise an upload is read into memory and temporary files before its sender is known
 		DisablePreParseMultipartForm: true,

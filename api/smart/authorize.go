@@ -94,7 +94,7 @@ func refuseAuthorize(c *fiber.Ctx, req auth.Request, err error) error {
 	e, ok := errors.AsType[*auth.Error](err)
 	switch {
 	case ok && e.Redirectable:
-		return page.Ahead(c, req.ErrorRedirect(e), nil)
+		return page.Redirect(c, req.ErrorRedirect(e), nil)
 	case ok && content.WantsPage(c):
 		return ehi.Errorf(ehi.Invalid,
 			"The application's request cannot be trusted: %s", e.Description)
@@ -110,7 +110,7 @@ func (h *Authorization) shortcut(c *fiber.Ctx, req auth.Request, q url.Values) e
 	}
 	_, err := h.Source.Patient(c.UserContext(), patient)
 	if ehi.CodeOf(err) == ehi.NotFound {
-		return page.Ahead(c, req.ErrorRedirect(invalid(`Invalid "_patient" parameter`)), nil)
+		return page.Redirect(c, req.ErrorRedirect(invalid(`Invalid "_patient" parameter`)), nil)
 	}
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ func (h *Authorization) agree(c *fiber.Ctx, req auth.Request, patient string) er
 	if err != nil {
 		return err
 	}
-	return page.Ahead(c, req.Redirect(url.Values{"code": {code}}), nil)
+	return page.Redirect(c, req.Redirect(url.Values{"code": {code}}), nil)
 }
 
 var errDenied = &auth.Error{
@@ -143,7 +143,7 @@ var errDenied = &auth.Error{
 // deny returns to the client with the patient's refusal.
 func (h *Authorization) deny(c *fiber.Ctx, req auth.Request, patient string) error {
 	h.record(c, errDenied, req, patient)
-	return page.Ahead(c, req.ErrorRedirect(errDenied), nil)
+	return page.Redirect(c, req.ErrorRedirect(errDenied), nil)
 }
 
 // record records the patient's decision.

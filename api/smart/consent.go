@@ -80,7 +80,7 @@ func notYet(c *fiber.Ctx, asked url.Values, req auth.Request, err error) error {
 		return refuseAuthorize(c, req, err)
 	}
 	back := "/authorize-app?" + asked.Encode()
-	return page.Ahead(c, patient.LoginPath(back, asked.Get("redirect_uri")), nil)
+	return page.Redirect(c, patient.LoginPath(back, asked.Get("redirect_uri")), nil)
 }
 
 // origin tells the patient where the application is, and whether somebody at the hospital has

@@ -27,15 +27,15 @@ var began = time.Now()
 type Lanes interface {
 	// Backlog is how many commands of a lane wait, and since when the oldest does.
 	Backlog(ctx context.Context, lane ehi.Lane) (n uint64, since time.Time, err error)
-	// Hands is how many commands of a lane workers have, and how many workers ask for one.
-	Hands(ctx context.Context, lane ehi.Lane) (inHand, waiting int, err error)
+	// InHand is how many commands of a lane workers have, and how many workers ask for one.
+	InHand(ctx context.Context, lane ehi.Lane) (inHand, waiting int, err error)
 	// Usage is what the streams hold.
 	Usage(ctx context.Context) ([]bus.Usage, error)
 }
 
 // Totals count the jobs (bus.Jobs).
 type Totals interface {
-	ByStatus() map[ehi.Status]bus.Standing
+	ByStatus() map[ehi.Status]bus.StatusCount
 	// Stored is how many bytes the files of all jobs have.
 	Stored() int64
 }
@@ -122,7 +122,7 @@ func (h *System) state(c *fiber.Ctx) systemState {
 	var out systemState
 	for _, name := range ehi.Lanes() {
 		n, since, err := h.Lanes.Backlog(ctx, name)
-		inHand, waiting, e := h.Lanes.Hands(ctx, name)
+		inHand, waiting, e := h.Lanes.InHand(ctx, name)
 		problems = append(problems, err, e)
 		out.Lanes = append(out.Lanes, laneState{name, n, inHand, waiting, sinceText(at, since)})
 	}

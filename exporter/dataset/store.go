@@ -183,9 +183,9 @@ func Open(c Config) (*Store, error) {
 // Fresh reports whether Open created the store in a folder without files.
 func (s *Store) Fresh() bool { return s.fresh }
 
-// AlsoOwn adds to Config.OwnBases what is only known once a server listens. Call it before the
+// AddOwnBases adds to Config.OwnBases what is only known once a server listens. Call it before the
 // first import.
-func (s *Store) AlsoOwn(bases ...string) {
+func (s *Store) AddOwnBases(bases ...string) {
 	s.bases = append(s.bases, bases...)
 	s.own = ownBases(s.bases)
 }

@@ -92,7 +92,7 @@ func visible(r rune) rune {
 // sniff returns the content type according to the bytes, or according to the name's extension if
 // the bytes fit many types. It ignores the type that the uploader declares. It may return types
 // that a browser would run: documents are sent in a way that nothing in them runs
-// (content.Inert).
+// (content.DisableScripts).
 func sniff(head []byte, name string) string {
 	t := http.DetectContentType(head)
 	_, charset, _ := strings.Cut(t, "; ")

@@ -15,9 +15,9 @@ func (s *Service) Find(ctx context.Context, id string) (*ehi.Job, error) {
 	return unexpired(j, err)
 }
 
-// FindStanding is Find for a job whose authorization is still valid. Otherwise the job does not
+// FindAuthorized is Find for a job whose authorization is still valid. Otherwise the job does not
 // exist for the caller. Errors: ehi.NotFound.
-func (s *Service) FindStanding(ctx context.Context, id string) (*ehi.Job, error) {
+func (s *Service) FindAuthorized(ctx context.Context, id string) (*ehi.Job, error) {
 	j, err := s.Find(ctx, id)
 	if err != nil {
 		return j, err
@@ -32,11 +32,11 @@ func (s *Service) FindStanding(ctx context.Context, id string) (*ehi.Job, error)
 	return j, nil
 }
 
-// FindOwn is FindStanding for the client that kicked the job off. A job of a backend service
+// FindOwn is FindAuthorized for the client that kicked the job off. A job of a backend service
 // belongs to no patient, and neither does the export of a population: no other client sees them.
 // Errors: ehi.NotFound.
 func (s *Service) FindOwn(ctx context.Context, a ehi.Actor, id string) (*ehi.Job, error) {
-	j, err := s.FindStanding(ctx, id)
+	j, err := s.FindAuthorized(ctx, id)
 	if err != nil {
 		return j, err
 	}

@@ -222,7 +222,7 @@ func (k *Keeper) observe(ctx context.Context, now time.Time) error {
 		}
 		telemetry.QueuePending.WithLabelValues(string(lane)).Set(float64(n))
 		telemetry.QueueOldest.WithLabelValues(string(lane)).Set(age(now, since))
-		inHand, waiting, err := k.Bus.Hands(ctx, lane)
+		inHand, waiting, err := k.Bus.InHand(ctx, lane)
 		if err != nil {
 			errs = append(errs, err)
 			continue

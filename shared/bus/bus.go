@@ -341,9 +341,9 @@ func (b *Bus) Backlog(ctx context.Context, lane ehi.Lane) (n uint64, since time.
 	return info.State.Msgs, info.State.FirstTime, nil
 }
 
-// Hands returns how many commands of a lane workers are processing, and how many workers are
+// InHand returns how many commands of a lane workers are processing, and how many workers are
 // waiting for one, in all processes.
-func (b *Bus) Hands(ctx context.Context, lane ehi.Lane) (inHand, waiting int, err error) {
+func (b *Bus) InHand(ctx context.Context, lane ehi.Lane) (inHand, waiting int, err error) {
 	info, err := b.lanes.get(lane).workers.Info(ctx)
 	if err != nil {
 		return 0, 0, err

@@ -46,7 +46,7 @@ func (b *Bus) Check(ctx context.Context) error {
 		probes.Go(func() error { return wrap("the audit trail", b.checkAudit(asked)) })
 	}
 	err := probes.Wait()
-	if deaf := b.link.Deaf(); deaf != nil {
+	if deaf := b.link.DeniedSubscriptions(); deaf != nil {
 		return deaf // this is why the rest has no answer
 	}
 	if denied := context.Cause(asked); err != nil && link.IsDenied(denied) {

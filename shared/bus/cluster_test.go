@@ -160,7 +160,7 @@ func TestAClusterKeepsCopiesOfEverything(t *testing.T) {
 	var last error
 	defer func() {
 		if t.Failed() {
-			inHand, waiting, err := b.Hands(context.WithoutCancel(t.Context()), ehi.Interactive)
+			inHand, waiting, err := b.InHand(context.WithoutCancel(t.Context()), ehi.Interactive)
 			t.Logf("%d commands in a worker's hands, %d waiting, %v; the last answer: %v", inHand,
 				waiting, err, last)
 		}

@@ -45,7 +45,7 @@ func (b *Bus) identify(ctx context.Context) (string, error) {
 	mine, missing, exports := "", "", uint64(0)
 	theirs, unread := b.theirs() // before the buckets, which are marked first
 	for _, name := range lasting {
-		is, err := kv.Look(ctx, b.link, name)
+		is, err := kv.Describe(ctx, b.link, name)
 		if err != nil {
 			return "", err
 		}
@@ -120,7 +120,7 @@ const fewRecords = 100
 
 // exports returns how many tasks have a record. It counts exactly if other records could be all
 // there is.
-func (b *Bus) exports(ctx context.Context, tasks kv.Standing) (uint64, error) {
+func (b *Bus) exports(ctx context.Context, tasks kv.Description) (uint64, error) {
 	if tasks.Records == 0 || tasks.Records > fewRecords || b.embedded != nil {
 		return tasks.Records, nil
 	}

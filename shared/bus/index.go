@@ -255,17 +255,17 @@ func (s *Jobs) Gone(id string) bool {
 	return known && v.Status == ehi.Aborted || !known && s.index.gone.Contains(id)
 }
 
-// Standing is the number of jobs in a status, and when the oldest of them was kicked off.
-type Standing struct {
+// StatusCount is the number of jobs in a status, and when the oldest of them was kicked off.
+type StatusCount struct {
 	Jobs   int
 	Oldest time.Time
 }
 
 // ByStatus returns the standing of each status with jobs.
-func (s *Jobs) ByStatus() map[ehi.Status]Standing {
+func (s *Jobs) ByStatus() map[ehi.Status]StatusCount {
 	s.index.mu.RLock()
 	defer s.index.mu.RUnlock()
-	out := map[ehi.Status]Standing{}
+	out := map[ehi.Status]StatusCount{}
 	for _, v := range s.index.jobs {
 		at := out[v.Status]
 		if at.Jobs == 0 || v.CreatedAt.Before(at.Oldest) {

@@ -176,7 +176,7 @@ func (w *lossWatch) lost(ctx context.Context, name string) (lost, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lossEvery)
 	defer cancel()
 	b := w.bus
-	is, err := kv.Look(ctx, b.link, name)
+	is, err := kv.Describe(ctx, b.link, name)
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +222,7 @@ func (w *lossWatch) settle(ctx context.Context, name string) error {
 	if w.bus.asIs() {
 		return nil
 	}
-	changed, err := kv.Settle(ctx, w.bus.link, name)
+	changed, err := kv.RestoreSettings(ctx, w.bus.link, name)
 	if len(changed) > 0 {
 		w.bus.cfg.Log.Error(
 			"somebody has changed settings of a bucket on which its records depend: they are set "+
@@ -307,7 +307,7 @@ func wentBack(name string, now, was uint64) error {
 
 // holdsFirst checks that a bucket of an external NATS has the record that nobody deletes.
 // Errors: ErrLost.
-func (b *Bus) holdsFirst(ctx context.Context, name string, is kv.Standing) error {
+func (b *Bus) holdsFirst(ctx context.Context, name string, is kv.Description) error {
 	if b.embedded != nil || !is.First || b.cfg.AcceptLoss || b.cfg.Restore {
 		return nil
 	}
@@ -326,7 +326,7 @@ func (b *Bus) setFirst(ctx context.Context, bucket *kv.Bucket, name string) erro
 	if b.embedded != nil {
 		return nil
 	}
-	is, err := kv.Look(ctx, b.link, name)
+	is, err := kv.Describe(ctx, b.link, name)
 	if err == nil && (!is.First || b.cfg.AcceptLoss || b.cfg.Restore) {
 		err = bucket.SetFirst(ctx)
 	}

@@ -34,7 +34,7 @@ func (b *Bus) resume(ctx context.Context) error {
 	if b.cfg.URL == "" {
 		return nil // the folder of an embedded NATS is put in place as a whole
 	}
-	is, err := kv.Look(ctx, b.link, bucketJobs)
+	is, err := kv.Describe(ctx, b.link, bucketJobs)
 	switch b.restore = is.Restore; {
 	case err != nil:
 		return err
@@ -63,7 +63,7 @@ func (b *Bus) isOwn(identity string) bool {
 // holdsNothing checks that NATS is empty. Errors: ErrHolds.
 func (b *Bus) holdsNothing(ctx context.Context) error {
 	for _, name := range lasting {
-		is, err := kv.Look(ctx, b.link, name)
+		is, err := kv.Describe(ctx, b.link, name)
 		if err != nil || !is.There {
 			return err
 		}

@@ -269,7 +269,7 @@ func (b *Bus) raise(ctx context.Context, now time.Time) error {
 	var errs []error
 	for info := range streams.Info() {
 		if isOurs(info.Config.Name) {
-			errs = append(errs, b.link.Raise(ctx, info.Config))
+			errs = append(errs, b.link.AddReplicas(ctx, info.Config))
 		}
 	}
 	return errors.Join(append(errs, streams.Err())...)
@@ -347,7 +347,7 @@ func (b *Bus) fits(ctx context.Context) error {
 	if b.cfg.Fits == nil || b.embedded != nil {
 		return nil
 	}
-	is, err := kv.Look(ctx, b.link, bucketFleet)
+	is, err := kv.Describe(ctx, b.link, bucketFleet)
 	if err != nil || !is.There {
 		return err
 	}
@@ -359,7 +359,7 @@ func (b *Bus) bucket(ctx context.Context, name, what string) (*kv.Bucket, error)
 	if !b.asIs() {
 		return kv.Declare(ctx, b.link, name, what)
 	}
-	is, err := kv.Look(ctx, b.link, name)
+	is, err := kv.Describe(ctx, b.link, name)
 	switch {
 	case err != nil || is.There:
 	case b.cfg.Join:

@@ -130,9 +130,9 @@ func settled(is jetstream.StreamConfig) (want jetstream.StreamConfig, changed []
 	return want, changed
 }
 
-// Settle restores the settings of a bucket that this project relies on, and returns the names of
-// those that somebody had changed.
-func Settle(ctx context.Context, l *link.Link, name string) (changed []string, err error) {
+// RestoreSettings restores the settings of a bucket that this project relies on, and returns the
+// names of those that somebody had changed.
+func RestoreSettings(ctx context.Context, l *link.Link, name string) (changed []string, err error) {
 	is, err := l.Streams().Stream(ctx, StreamOf(name))
 	if err == nil {
 		var want jetstream.StreamConfig
@@ -192,8 +192,8 @@ func (b *Bucket) label(ctx context.Context, key, value string) error {
 	return nil
 }
 
-// Standing describes a bucket.
-type Standing struct {
+// Description describes a bucket.
+type Description struct {
 	// There is false if the bucket does not exist.
 	There bool
 	// Identity is the state that the bucket belongs to; "" if not set.
@@ -208,14 +208,14 @@ type Standing struct {
 	First bool
 }
 
-// Look returns the description of a bucket.
-func Look(ctx context.Context, l *link.Link, name string) (Standing, error) {
+// Describe returns the description of a bucket.
+func Describe(ctx context.Context, l *link.Link, name string) (Description, error) {
 	is, err := l.Streams().Stream(ctx, StreamOf(name))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return Standing{}, nil
+		return Description{}, nil
 	}
 	if err != nil {
-		return Standing{}, fmt.Errorf("bucket %s: %w", name, err)
+		return Description{}, fmt.Errorf("bucket %s: %w", name, err)
 	}
 	info := is.CachedInfo()
 	meta := info.Config.Metadata
@@ -223,8 +223,14 @@ func Look(ctx context.Context, l *link.Link, name string) (Standing, error) {
 	if first {
 		records -= min(records, 2) // the records of SetFirst and Advance
 	}
-	return Standing{true, meta[identityKey], meta[restoreKey], records, info.State.LastSeq, first},
-		nil
+	return Description{
+		There:    true,
+		Identity: meta[identityKey],
+		Restore:  meta[restoreKey],
+		Records:  records,
+		Last:     info.State.LastSeq,
+		First:    first,
+	}, nil
 }
 
 // Open returns a bucket that was declared before.
@@ -238,7 +244,7 @@ func (b *Bucket) Get(ctx context.Context, key subject.Subject) (Entry, error) {
 		return Entry{}, err
 	}
 	var e jetstream.KeyValueEntry
-	err = b.link.Steady(ctx, func(ctx context.Context) (err error) {
+	err = b.link.AwaitLeader(ctx, func(ctx context.Context) (err error) {
 		e, err = kv.Get(ctx, key.String())
 		return err
 	})
@@ -307,7 +313,7 @@ func (b *Bucket) CreateFor(
 	if ttl > 0 {
 		opts = append(opts, jetstream.KeyTTL(wholeSeconds(ttl)))
 	}
-	err = b.link.Steady(ctx, func(ctx context.Context) (err error) {
+	err = b.link.AwaitLeader(ctx, func(ctx context.Context) (err error) {
 		revision, err = kv.Create(ctx, key.String(), value, opts...)
 		return err
 	})
@@ -367,7 +373,7 @@ func (b *Bucket) Forget(ctx context.Context, key subject.Subject) error {
 	if err != nil {
 		return err
 	}
-	return b.link.Steady(ctx, func(ctx context.Context) error {
+	return b.link.AwaitLeader(ctx, func(ctx context.Context) error {
 		return kv.Purge(ctx, key.String(), jetstream.PurgeTTL(MarkerTTL))
 	})
 }

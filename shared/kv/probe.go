@@ -49,7 +49,7 @@ func (b *Bucket) probeWrite(ctx context.Context, key subject.Subject) error {
 // takesAny returns why the bucket would reject a record that is larger than a probe.
 func (b *Bucket) takesAny(ctx context.Context) error {
 	var is jetstream.Stream
-	err := b.link.Steady(ctx, func(ctx context.Context) (err error) {
+	err := b.link.AwaitLeader(ctx, func(ctx context.Context) (err error) {
 		is, err = b.link.Streams().Stream(ctx, StreamOf(b.name))
 		return err
 	})

@@ -21,9 +21,9 @@ const clusterReplicas = 3
 // notice.
 const leaderWait = 2 * time.Second
 
-// Steady retries f while the stream has no leader, which means that the request was not
+// AwaitLeader retries f while the stream has no leader, which means that the request was not
 // executed. It gives up after leaderWait. Each call of f may take askTime.
-func (l *Link) Steady(ctx context.Context, f func(context.Context) error) error {
+func (l *Link) AwaitLeader(ctx context.Context, f func(context.Context) error) error {
 	for end := time.Now().Add(leaderWait); ; {
 		err := once(ctx, f)
 		if err == nil || !isLeaderless(err) || !l.Clustered() || time.Now().After(end) {
@@ -79,7 +79,7 @@ func (l *Link) wanted(have int) int {
 }
 
 // Declare calls declare with the number of replicas for a stream. If the cluster has too few
-// servers for the default, it uses the current number instead, and Raise adds replicas later.
+// servers for the default, it uses the current number instead, and AddReplicas adds replicas later.
 func (l *Link) Declare(ctx context.Context, stream string, declare func(replicas int) error) error {
 	have := 0
 	is, err := l.Streams().Stream(ctx, stream)
@@ -103,8 +103,8 @@ func (l *Link) Declare(ctx context.Context, stream string, declare func(replicas
 	return declare(max(have, 1))
 }
 
-// Raise adds replicas to a stream that has fewer than configured.
-func (l *Link) Raise(ctx context.Context, config jetstream.StreamConfig) error {
+// AddReplicas adds replicas to a stream that has fewer than configured.
+func (l *Link) AddReplicas(ctx context.Context, config jetstream.StreamConfig) error {
 	if want := l.wanted(config.Replicas); config.Replicas < want {
 		config.Replicas = want
 		if _, err := l.Streams().UpdateStream(ctx, config); err != nil && !isTooFew(err) {
@@ -140,7 +140,7 @@ func (l *Link) Newest(ctx context.Context, stream string, of subject.Subject) (*
 		Error   *jetstream.APIError `json:"error"`
 		Message *Message            `json:"message"`
 	}
-	err = l.Steady(ctx, func(ctx context.Context) error {
+	err = l.AwaitLeader(ctx, func(ctx context.Context) error {
 		m, err := l.Ask(ctx, messageOf.Of(stream), ask)
 		if err != nil {
 			return err

@@ -107,8 +107,8 @@ func (s *denials) rest() {
 	}
 }
 
-// Deaf returns the denied subscriptions as an error, or nil.
-func (l *Link) Deaf() error {
+// DeniedSubscriptions returns the denied subscriptions as an error, or nil.
+func (l *Link) DeniedSubscriptions() error {
 	s := &l.denied
 	s.mu.Lock()
 	defer s.mu.Unlock()

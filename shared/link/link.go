@@ -363,7 +363,7 @@ func (l *Link) Store(
 	opts ...jetstream.PublishOpt,
 ) (revision uint64, err error) {
 	m := &nats.Msg{Subject: to.String(), Header: h, Data: data}
-	err = l.Steady(ctx, func(ctx context.Context) error {
+	err = l.AwaitLeader(ctx, func(ctx context.Context) error {
 		ack, err := l.session().js.PublishMsg(ctx, m, opts...)
 		if err == nil {
 			revision = ack.Sequence
