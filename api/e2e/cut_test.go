@@ -247,3 +247,50 @@ func (w *world) exported(pat *client.Client, patient, coding string) client.Job 
 	w.wait(j.ID, ehi.Approved)
 	return j
 }
+
+// population writes an export with tasks tasks of each files, as its workers would.
+func (w *world) population(id string, tasks, each int) {
+	w.t.Helper()
+	ctx, jobs, at := w.t.Context(), w.node.Bus.Jobs, time.Now().UTC()
+	j := &ehi.Job{
+		Version:     ehi.RecordVersion,
+		ID:          id,
+		Level:       ehi.AllPatients,
+		ClientID:    "test_client_id",
+		ByService:   true,
+		Lane:        ehi.Bulk,
+		Status:      ehi.Requested,
+		Tasks:       tasks,
+		CreatedAt:   at,
+		RequestedAt: at,
+		ExpiresAt:   at.Add(time.Hour),
+	}
+	if err := jobs.Create(ctx, j); err != nil {
+		w.t.Fatal(err)
+	}
+	for n := range tasks {
+		if err := w.node.Bus.Tasks.Plan(ctx, id, n, ehi.Part{}); err != nil {
+			w.t.Fatal(err)
+		}
+		t, err := w.node.Bus.Tasks.TakePlanned(ctx, id, n, 0, "test", at)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for i := range each {
+			typ := "Observation"
+			if i == 0 {
+				typ = "Patient"
+			}
+			t.Files = append(t.Files, ehi.File{Type: typ, Count: 10, Bytes: 1000})
+		}
+		if err := w.node.Bus.Tasks.Commit(ctx, t, at); err != nil {
+			w.t.Fatal(err)
+		}
+		_, err = jobs.Update(ctx, id, func(j *ehi.Job) error {
+			return j.Complete(t.Task, at, time.Hour)
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
