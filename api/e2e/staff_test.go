@@ -1,14 +1,12 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
 	"mime/multipart"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/network"
@@ -196,49 +194,6 @@ func (b *browser) upload(path, name, data string) {
 	r.Header.Set("Content-Type", form.FormDataContentType())
 	r.Header.Set("Referer", b.at.String())
 	b.send(r)
-}
-
-// The stream of changes sends an event for each change, no patient's name, and ends when the
-// server stops.
-func TestAdministratorsPagesAreToldOfChanges(t *testing.T) {
-	t.Parallel()
-	w := start(t, t.TempDir(), config(), node.Options{})
-	p := w.demoPatient()
-	pat := w.patient(p)
-	b := staffIn(w, "admin", "admin-password")
-	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
-	defer stop()
-	r, err := http.NewRequestWithContext(ctx, "GET", w.open.Base+"/admin/ui/events", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := b.http.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close() // broken off below
-	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" ||
-		resp.Header.Get("Cache-Control") != "no-store" {
-		t.Fatalf("%d %v", resp.StatusCode, resp.Header)
-	}
-	lines := bufio.NewScanner(resp.Body)
-	lines.Scan() // it has begun
-	j := w.kickOff(pat, "/no-form", p, nil)
-	seen := ""
-	for lines.Scan() && !strings.Contains(seen, `{"id":"`+j.ID+`","status":"retrieved"}`) {
-		seen += lines.Text() + "\n"
-	}
-	if lines.Err() != nil || strings.Contains(seen, p) || !strings.Contains(seen, "event: jobs\n") {
-		t.Errorf("%v: %s", lines.Err(), seen)
-	}
-	w.want(w.do(w.admin, "DELETE", "/admin/jobs/"+j.ID), 200, "")
-	for lines.Scan() && !strings.Contains(lines.Text(), `{"id":"`+j.ID+`"}`) {
-		seen = lines.Text()
-	}
-	if lines.Err() != nil {
-		t.Errorf("of the deletion: %v, last %s", lines.Err(), seen)
-	}
-	w.want(w.do(w.open, "GET", "/admin/ui/events"), 401, "")
 }
 
 // In a browser, the list updates itself and has keyboard shortcuts, and the open page of an
