@@ -12,7 +12,8 @@ import (
 // fasthttp leaves a goroutine that sleeps for up to 10 s before it sees that its pool was stopped.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
 }
 
 // A process that is told to stop while it has only begun to serve stops.
