@@ -357,3 +357,24 @@ func TestSessionsOfTheProviderEndWithItsConfiguration(t *testing.T) {
 		t.Errorf("without a provider: %v", err)
 	}
 }
+
+// How long a proof of identity counts depends on the mode, unless the flag says otherwise.
+func TestProofsAreRecentForTenMinutesInProduction(t *testing.T) {
+	for _, c := range []struct {
+		flag                time.Duration
+		sandbox, production time.Duration
+	}{
+		{-time.Second, 0, 10 * time.Minute},
+		{0, 0, 0},
+		{time.Nanosecond, time.Nanosecond, time.Nanosecond},
+		{time.Hour, time.Hour, time.Hour},
+	} {
+		f := Flags{ReauthenticateAfter: c.flag}
+		if got := f.In(true).ProofAge; got != c.sandbox {
+			t.Errorf("%v in the sandbox: %v", c.flag, got)
+		}
+		if got := f.In(false).ProofAge; got != c.production {
+			t.Errorf("%v in production: %v", c.flag, got)
+		}
+	}
+}
