@@ -115,7 +115,7 @@ func (o Operation) order() string {
 }
 
 // Operations lists the routes of the document, sorted by path. A route that deletes something comes
-// after the routes that use it, so that the examples of a section can be run in this order.
+// after the routes that use it, so that no example of a section lacks what an earlier one deleted.
 func Operations() []Operation { return slices.Clone(parsed().operations) }
 
 // contents is what the server reads of openapi.yaml.
