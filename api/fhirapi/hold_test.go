@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
 	"ehi-server/auth"
@@ -145,17 +146,22 @@ func TestAHeldPollIsRefusedOnceItsTokenIsRevoked(t *testing.T) {
 	e.want(e.ask(e.serviceFor(everyScope), "GET", job+"/status"), 200, `"output"`)
 }
 
-// paced refuses polls for as long as it says.
-type paced struct{ refuse time.Duration }
+// paced delays or refuses polls for as long as it says.
+type paced struct{ delay, refuse time.Duration }
 
-func (p *paced) Admit(string, time.Time) (delay, refused time.Duration) { return 0, p.refuse }
+func (p *paced) Admit(string, time.Time) (delay, refused time.Duration) {
+	if p.delay > 0 {
+		return p.delay, 0
+	}
+	return 0, p.refuse
+}
 
 func (p *paced) Refuse(string, time.Time) (refused time.Duration) { return p.refuse }
 
 // BULK-4, REAL-1: a poll that comes too early is refused, and told when to come again.
 func TestBULK4APollThatIsTooEarlyIsToldWhenToComeAgain(t *testing.T) {
 	e := newExports(t, patient)
-	token, pace := e.serviceFor(everyScope), &paced{refuse: 3 * time.Second}
+	token, pace := e.serviceFor(everyScope), &paced{refuse: 2500 * time.Millisecond}
 	e.h.Paces = pace
 	job := e.kickOffPatient(token, "")
 	a := e.ask(token, "GET", job+"/status")
@@ -165,4 +171,33 @@ func TestBULK4APollThatIsTooEarlyIsToldWhenToComeAgain(t *testing.T) {
 	}
 	pace.refuse = 0
 	e.want(e.ask(token, "GET", job+"/status"), 202, "")
+}
+
+// crowded has no room for another held request.
+type crowded struct{ Holds }
+
+func (crowded) Hold(
+	*fiber.Ctx, string, time.Duration, func() (bool, error),
+) (waited bool, err error) {
+	return false, nil
+}
+
+// BULK-4: a client that has obeyed a refusal is delayed instead of refused again, unless too many
+// requests are held.
+func TestBULK4APollOfAClientThatObeysIsDelayed(t *testing.T) {
+	e := newExports(t, patient)
+	token := e.serviceFor(everyScope)
+	e.h.Paces = &paced{delay: 50 * time.Millisecond, refuse: 3 * time.Second}
+	job := e.kickOffPatient(token, "")
+	began := time.Now()
+	e.want(e.ask(token, "GET", job+"/status"), 202, "")
+	if took := time.Since(began); took < 50*time.Millisecond || len(e.held) != 1 {
+		t.Errorf("it is answered after %v, and %d polls were held", took, len(e.held))
+	}
+	e.h.Holds = crowded{e.h.Holds}
+	a := e.ask(token, "GET", job+"/status")
+	e.wantOutcome(a, 429, "")
+	if wait := string(a.Header.Peek("Retry-After")); wait != "3" {
+		t.Errorf("Retry-After %q", wait)
+	}
 }

@@ -166,6 +166,9 @@ func TestTheFormKeepsChoicesAndShowsAllProblems(t *testing.T) {
 	if s.at != "/my/requests/j" || s.jobs.form == nil {
 		t.Errorf("it leads to %s, and taken is %+v", s.at, s.jobs.form)
 	}
+	if draft, err := s.form.Kept.In(t.Context()).Get(DraftKey("j")); err != nil || draft != nil {
+		t.Errorf("the choices stay: %s, %v", draft, err)
+	}
 	s.visit(formPath)
 	if s.at != "/my/requests/j" { // never a form that cannot be sent
 		t.Errorf("the form leads to %s", s.at)
