@@ -14,9 +14,8 @@ serve: ## the sandbox on http://127.0.0.1:8888
 test:
 	go test $(PKG)
 
-# The detector's memory in huge pages saves a fifth of the time.
 race:
-	GORACE=no_huge_pages_for_shadow=0 go test -race -timeout 60m $(PKG)
+	go test -race -timeout 60m $(PKG)
 
 e2e:
 	go test ./api/e2e -run '$(RUN)'
