@@ -154,7 +154,10 @@ func writeSource(b *testing.B, dir string, bytesWanted int64, n int) (total int6
 }
 
 // folder is a source.Record that reads NDJSON files named after their types.
-type folder struct{ dir string }
+type folder struct {
+	source.NoNative
+	dir string
+}
 
 func (folder) TakenAt() time.Time { return time.Now() }
 
@@ -221,7 +224,7 @@ func runPipeline(b *testing.B, src, out string, policy *release.Policy, want int
 		b.Fatal(err)
 	}
 	res, err := pipeline.Run(b.Context(), pipeline.Task{
-		Record: folder{src},
+		Record: folder{dir: src},
 		Policy: policy,
 		Batch:  batch,
 	})

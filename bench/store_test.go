@@ -194,7 +194,7 @@ func BenchmarkFilter(b *testing.B) {
 				before := processorTime(b)
 				b.StartTimer()
 				res, err := pipeline.Run(b.Context(), pipeline.Task{
-					Record:     folder{src},
+					Record:     folder{dir: src},
 					Policy:     policy,
 					Population: true,
 					Batch:      batch,

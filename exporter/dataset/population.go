@@ -410,6 +410,7 @@ func (p *population) Open(
 
 // partRecord is one part of a plan.
 type partRecord struct {
+	source.NoNative
 	population *population
 	selection  source.Selection
 	part       ehi.Part

@@ -576,6 +576,7 @@ func (s *Store) Open(_ context.Context, patient string) (source.Record, error) {
 }
 
 type record struct {
+	source.NoNative
 	store    *Store
 	snap     *pebble.Snapshot
 	patients []string // whose compartments it consists of, see recordOf

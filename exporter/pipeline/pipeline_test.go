@@ -28,6 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // lines is a record of given lines, each with its type before it: "Patient {...}".
 type lines struct {
+	source.NoNative
 	list       []string
 	incomplete bool
 	err        error // after the last line
@@ -326,7 +327,7 @@ func TestAnActorsErrorEndsThePipeline(t *testing.T) {
 		t.Errorf("a panic: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err = pipeline.Run(ctx, task(t, newStore(t), endless{cancel}, nil))
+	_, err = pipeline.Run(ctx, task(t, newStore(t), endless{cancel: cancel}, nil))
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("after the context's end: %v", err)
 	}
@@ -339,7 +340,10 @@ func (panics) Scan(context.Context, source.Query, func(source.Resource) error) e
 }
 
 // endless is a record without an end, whose reader's context ends after a while.
-type endless struct{ cancel func() }
+type endless struct {
+	source.NoNative
+	cancel func()
+}
 
 func (endless) TakenAt() time.Time { return time.Time{} }
 

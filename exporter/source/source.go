@@ -89,6 +89,7 @@ type Selection struct {
 // the shared resources (organizations, practitioners, ...) that it references, or of one part of
 // a population. It is not safe for concurrent use.
 type Record interface {
+	Native
 	// TakenAt is the instant of the snapshot.
 	TakenAt() time.Time
 	// Records identifies the records that it is part of.

@@ -325,6 +325,7 @@ func (p *population) Open(
 
 // record is what is generated for one export, or for one task of it.
 type record struct {
+	source.NoNative
 	source   *Source
 	taken    time.Time
 	of       chosen // the patients of the whole export

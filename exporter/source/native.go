@@ -1,0 +1,88 @@
+package source
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"ehi-server/shared/datapackage"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// Native is the content of a record that is not FHIR (NAT-1): documents, which are files of any
+// format, and rows of the source system's own tables. It is not safe for concurrent use.
+type Native interface {
+	// Tables describes the tables of the source; nil if it has none. It is the same for every
+	// record of the source, and must not be changed.
+	Tables() *datapackage.Package
+	// Documents calls visit for each document that q admits, patient by patient in the order of
+	// Scan, in a fixed order. It stops at the first error of visit, or when ctx ends, and
+	// returns that error. The document is valid during the visit only.
+	Documents(ctx context.Context, q Query, visit func(*Document) error) error
+	// Rows calls visit for the rows of a table, patient by patient in a fixed order. One
+	// patient's record visits no rows of look-up tables, see Lookup. Of a population, the part
+	// for what belongs to no patient visits all rows of look-up tables, and no others. Errors:
+	// as Documents.
+	Rows(ctx context.Context, table string, visit func(Rows) error) error
+	// Lookup calls visit for the rows of a look-up table whose fields have these values. The
+	// fields are those of a foreign key's reference in Tables.
+	Lookup(
+		ctx context.Context, table string, fields, values []string, visit func(Rows) error,
+	) error
+}
+
+// Rows are whole rows of one table and one patient.
+type Rows struct {
+	Patient string // "" in a look-up table
+	// Data has the rows as they are in the table's file, in its encoding, each with its line
+	// terminator. It is valid during the visit only.
+	Data  []byte
+	Count int64
+}
+
+// Document is a file of a patient's record, in any format.
+type Document struct {
+	ID      string // unique in the source; an ID of FHIR
+	Patient string
+	// Name is a file name for people, with its extension. It need not be unique.
+	Name        string
+	ContentType string // media type; never ""
+	Title       string
+	Created     time.Time // zero if unknown
+	Updated     time.Time // when it was imported
+	Type        fhir.Coding
+	// Category is the line of the release form under which the document falls; "" if nobody has
+	// classified it and its Type does not.
+	Category ehi.Category
+	Labels   []fhir.Coding // security labels
+	// Resource is the resource that the document belongs to, as Type/id; "" for none.
+	Resource string
+	// Size is the size of the content in bytes, SHA1 and Sum its digests; Sum has the form of
+	// files.Sum. They are zero if the source knows them only after the content was read.
+	Size int64
+	SHA1 []byte
+	Sum  string
+	// Path is a file with the content, which never changes and may be hard-linked; "" if there
+	// is none.
+	Path string
+	// Open opens the content. The caller closes it.
+	Open func() (io.ReadCloser, error)
+}
+
+// NoNative is the Native of a source without native content.
+type NoNative struct{}
+
+// Tables implements Native.
+func (NoNative) Tables() *datapackage.Package { return nil }
+
+// Documents implements Native.
+func (NoNative) Documents(context.Context, Query, func(*Document) error) error { return nil }
+
+// Rows implements Native.
+func (NoNative) Rows(context.Context, string, func(Rows) error) error { return nil }
+
+// Lookup implements Native.
+func (NoNative) Lookup(context.Context, string, []string, []string, func(Rows) error) error {
+	return nil
+}

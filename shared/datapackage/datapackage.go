@@ -1,0 +1,155 @@
+// Package datapackage reads and writes Data Package descriptors (datapackage.json, see
+// https://datapackage.org and https://specs.frictionlessdata.io) with tables, and the rows of
+// such tables. The descriptor says how a table's file is written (dialect and encoding), which
+// fields it has (schema), and which tables it refers to (keys). A few properties of our own,
+// whose names begin with "ehi:", say how a table belongs to patients and what a release form
+// decides about it.
+//
+// The package knows neither patients' records nor where tables lie.
+package datapackage
+
+// Package is a descriptor.
+type Package struct {
+	Schema      string     `json:"$schema,omitempty"`
+	Name        string     `json:"name,omitempty"`
+	Title       string     `json:"title,omitempty"`
+	Description string     `json:"description,omitempty"`
+	Homepage    string     `json:"homepage,omitempty"`
+	Version     string     `json:"version,omitempty"`
+	Created     string     `json:"created,omitempty"` // RFC 3339
+	Resources   []Resource `json:"resources"`
+}
+
+// Resource describes one table.
+type Resource struct {
+	// Name identifies the table: lower-case letters, digits, '-', '_' and '.'.
+	Name string `json:"name"`
+	// Path lists the table's files relative to the descriptor, with slashes.
+	Path        Paths  `json:"path,omitempty"`
+	Profile     string `json:"profile,omitempty"` // TabularProfile
+	Title       string `json:"title,omitempty"`
+	Description string `json:"description,omitempty"`
+	Format      string `json:"format,omitempty"`    // csv or tsv
+	MediaType   string `json:"mediatype,omitempty"` // such as text/csv
+	// Encoding is the name of the files' character encoding; "" is UTF-8.
+	Encoding string   `json:"encoding,omitempty"`
+	Bytes    int64    `json:"bytes,omitempty"` // size of the file
+	Hash     string   `json:"hash,omitempty"`  // such as sha1:<hex>
+	Dialect  *Dialect `json:"dialect,omitempty"`
+	Fields   Schema   `json:"schema"`
+
+	// Patient is the path of fields that leads from a row to its patient. The last one holds the
+	// patient. Each one before it is the field of a foreign key, which is followed to the next
+	// table. It is empty for a look-up table.
+	Patient []string `json:"ehi:patient,omitempty"`
+	// PatientSystem is the system of the identifier that the last field of Patient holds; "" if
+	// it holds the ID of the Patient resource.
+	PatientSystem string `json:"ehi:patientSystem,omitempty"`
+	// Lookup means that the rows belong to no patient. They go with the rows that refer to them.
+	Lookup bool `json:"ehi:lookup,omitempty"`
+	// Category is the line of the release form (a key of ehi.Categories) under which the rows
+	// fall, or Always. "" means that nobody has classified the table.
+	Category string `json:"ehi:category,omitempty"`
+	// Date is the field with the date that limits of dates apply to; "" if there is none.
+	Date string `json:"ehi:date,omitempty"`
+	// Sensitive marks rows that need an authorization, by values of fields.
+	Sensitive []Sensitive `json:"ehi:sensitive,omitempty"`
+}
+
+// Always is the Resource.Category of a table that every release form releases.
+const Always = "always"
+
+// Sensitive marks the rows with one of the values in a field. They need an authorization of the
+// release form.
+type Sensitive struct {
+	Field         string   `json:"field"`
+	Values        []string `json:"values,omitempty"` // none: every value but the empty one
+	Authorization string   `json:"authorization"`    // a key of ehi.Authorizations
+}
+
+// Paths is one path or a list of them.
+type Paths []string
+
+// Dialect says how the files of a table are written. The zero value is CSV as in RFC 4180, with
+// the defaults of the standard.
+type Dialect struct {
+	Header           *bool   `json:"header,omitempty"` // default true
+	Delimiter        string  `json:"delimiter,omitempty"`
+	LineTerminator   string  `json:"lineTerminator,omitempty"`
+	QuoteChar        *string `json:"quoteChar,omitempty"` // "" for no quoting
+	DoubleQuote      *bool   `json:"doubleQuote,omitempty"`
+	EscapeChar       string  `json:"escapeChar,omitempty"`
+	NullSequence     string  `json:"nullSequence,omitempty"`
+	SkipInitialSpace bool    `json:"skipInitialSpace,omitempty"`
+	CommentChar      string  `json:"commentChar,omitempty"`
+}
+
+// Schema is a Table Schema.
+type Schema struct {
+	Fields        []Field      `json:"fields"`
+	MissingValues []string     `json:"missingValues,omitempty"` // default: the empty string
+	PrimaryKey    Names        `json:"primaryKey,omitempty"`
+	ForeignKeys   []ForeignKey `json:"foreignKeys,omitempty"`
+}
+
+// Field describes a column.
+type Field struct {
+	Name        string       `json:"name"`
+	Type        string       `json:"type,omitempty"`   // default string
+	Format      string       `json:"format,omitempty"` // default "default"
+	Title       string       `json:"title,omitempty"`
+	Description string       `json:"description,omitempty"`
+	Example     any          `json:"example,omitempty"`
+	Constraints *Constraints `json:"constraints,omitempty"`
+
+	// Resource is the type of the FHIR resource whose ID the column holds; "" for none.
+	Resource string `json:"ehi:resource,omitempty"`
+	// System is the code system of the codes that the column holds; "" if it holds none. Rows
+	// with a sensitive code of the system need its authorization.
+	System string `json:"ehi:system,omitempty"`
+	// Label means that the column holds a security label of HL7, as FHIR's meta.security.
+	Label bool `json:"ehi:label,omitempty"`
+}
+
+// Constraints limits the values of a column.
+type Constraints struct {
+	Required  bool   `json:"required,omitempty"`
+	Unique    bool   `json:"unique,omitempty"`
+	MinLength *int   `json:"minLength,omitempty"`
+	MaxLength *int   `json:"maxLength,omitempty"`
+	Minimum   any    `json:"minimum,omitempty"`
+	Maximum   any    `json:"maximum,omitempty"`
+	Pattern   string `json:"pattern,omitempty"`
+	Enum      []any  `json:"enum,omitempty"`
+}
+
+// ForeignKey says that the values of some fields are those of another table's fields.
+type ForeignKey struct {
+	Fields    Names     `json:"fields"`
+	Reference Reference `json:"reference"`
+}
+
+// Reference is the target of a ForeignKey.
+type Reference struct {
+	Resource string `json:"resource"` // "" is the table itself
+	Fields   Names  `json:"fields"`
+}
+
+// Names is one name or a list of them.
+type Names []string
+
+// TabularProfile is the Resource.Profile of a table.
+const TabularProfile = "tabular-data-resource"
+
+// Table returns the table with a name, or nil.
+func (p *Package) Table(name string) *Resource {
+	if p == nil {
+		return nil
+	}
+	for i := range p.Resources {
+		if p.Resources[i].Name == name {
+			return &p.Resources[i]
+		}
+	}
+	return nil
+}
