@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"ehi-server/exporter/synthetic/outline"
 )
 
 // Config configures the generated population.
@@ -76,6 +78,11 @@ func (c Config) Canonical() string {
 	return fmt.Sprintf("patients=%d,seed=%d,resources=%d,size=%d,errors=%s", c.Patients, c.Seed,
 		c.Resources, c.Size,
 		strconv.FormatFloat(c.Errors, 'g', -1, 64))
+}
+
+// outline returns the settings of the patients' outlines.
+func (c Config) outline() outline.Config {
+	return outline.Config{Seed: c.Seed, Resources: c.Resources}
 }
 
 func (c *Config) check() error {

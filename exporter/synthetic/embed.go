@@ -4,6 +4,7 @@ import (
 	"embed"
 	"sync"
 
+	"ehi-server/exporter/synthetic/outline"
 	"ehi-server/shared/fingerprint"
 )
 
@@ -13,4 +14,4 @@ import (
 var Text embed.FS
 
 // generator identifies the version of the generator.
-var generator = sync.OnceValue(func() string { return fingerprint.Of(Text) })
+var generator = sync.OnceValue(func() string { return fingerprint.Of(Text, outline.Text) })

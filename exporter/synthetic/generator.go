@@ -2,13 +2,11 @@ package synthetic
 
 import (
 	"encoding/base64"
-	"encoding/binary"
-	"encoding/hex"
-	"math/rand/v2"
 	"strconv"
 	"time"
 
 	"ehi-server/exporter/source"
+	"ehi-server/exporter/synthetic/outline"
 )
 
 const day = 24 * time.Hour
@@ -28,13 +26,12 @@ type Generator struct {
 	line   []byte
 	shared *commons
 	values [slots][]byte // the values of the slots
-	pcg    rand.PCG
-	rnd    *rand.Rand
+	drawer *outline.Drawer
 
 	// The current patient.
-	k      uint64
+	outline.Person
 	name   string // the Patient's ID
-	id     [idSize]byte
+	id     outline.ID
 	number uint32 // of the last ID
 	made   int    // resources so far, emitted or not
 	at     time.Time
@@ -43,56 +40,18 @@ type Generator struct {
 
 // NewGenerator returns a generator.
 func NewGenerator(c Config) *Generator {
-	g := &Generator{cfg: c, shared: newCommons(c.Seed)}
-	g.rnd = rand.New(&g.pcg)
-	return g
-}
-
-// mix is the finaliser of SplitMix64.
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
-// idSize is the length of an id.
-const idSize = 36
-
-// nobody is the patient number in the IDs of shared resources.
-const nobody = 1<<48 - 1
-
-// makeID writes the ID of resource n of patient k, as drawn in doc.go.
-func makeID(id *[idSize]byte, seed, k uint64, n uint32) {
-	var raw [16]byte
-	binary.BigEndian.PutUint64(raw[8:], mix(seed^mix(k)))
-	binary.BigEndian.PutUint64(raw[:8], k<<16)
-	var digits [32]byte
-	hex.Encode(digits[:], raw[:])
-	copy(id[0:], digits[0:8])
-	copy(id[9:], digits[8:12])
-	copy(id[24:], digits[20:32])
-	id[8], id[13], id[18], id[23] = '-', '-', '-', '-'
-	numberID(id, n)
-}
-
-// numberID changes an ID to that of resource n of the same patient.
-func numberID(id *[idSize]byte, n uint32) {
-	const digits = "0123456789abcdef"
-	id[14], id[15], id[16], id[17] = '4', digits[n>>22&15], digits[n>>18&15], digits[n>>14&15]
-	id[19], id[20], id[21], id[22] =
-		digits[8+n>>12&3], digits[n>>8&15], digits[n>>4&15], digits[n&15]
+	return &Generator{cfg: c, shared: newCommons(c.Seed), drawer: outline.NewDrawer(c.outline())}
 }
 
 // PatientID returns the ID of patient k.
 func (c Config) PatientID(k int) string {
-	var id [idSize]byte
-	makeID(&id, c.Seed, uint64(k), 0)
+	id := outline.NewID(c.Seed, uint64(k), outline.PatientAt)
 	return string(id[:])
 }
 
 // Number returns the number of the patient with an ID. ok is false if there is none.
 func (c Config) Number(id string) (k int, ok bool) {
-	if len(id) != idSize {
+	if len(id) != outline.IDSize {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(id[0:8]+id[9:13], 16, 64)
@@ -102,7 +61,7 @@ func (c Config) Number(id string) (k int, ok bool) {
 // owner returns the number of the patient to whom a resource's ID belongs. ok is false for a
 // shared resource.
 func (c Config) owner(id string) (k int, ok bool) {
-	if len(id) != idSize {
+	if len(id) != outline.IDSize {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(id[0:8]+id[9:13], 16, 64)
@@ -144,7 +103,8 @@ func (g *Generator) full() bool { return g.cfg.Resources > 0 && g.made >= g.cfg.
 
 // unlucky draws whether a resource is malformed.
 func (g *Generator) unlucky() bool {
-	return g.made > 1 && float64(mix(g.cfg.Seed^mix(g.k)^uint64(g.made))>>11)/(1<<53) < g.cfg.Errors
+	drawn := outline.Mix(g.cfg.Seed ^ outline.Mix(g.K) ^ uint64(g.made))
+	return g.made > 1 && float64(drawn>>11)/(1<<53) < g.cfg.Errors
 }
 
 // spoil makes a line malformed in one of three ways.
@@ -178,9 +138,9 @@ func narrate(line []byte, size int) []byte {
 // text sets a slot to a word.
 func (g *Generator) text(s slot, word string) { g.values[s] = append(g.values[s][:0], word...) }
 
-// draw sets a slot to a number from low to low+spread-1.
-func (g *Generator) draw(s slot, low, spread int) {
-	g.values[s] = strconv.AppendInt(g.values[s][:0], int64(low+g.rnd.IntN(spread)), 10)
+// count sets a slot to a number.
+func (g *Generator) count(s slot, n int) {
+	g.values[s] = strconv.AppendInt(g.values[s][:0], int64(n), 10)
 }
 
 // time sets a slot to an instant.
@@ -197,7 +157,7 @@ func (g *Generator) dated(t time.Time) {
 // next sets a slot to a new ID.
 func (g *Generator) next(s slot) {
 	g.number++
-	numberID(&g.id, g.number)
+	g.id.Number(g.number)
 	g.values[s] = append(g.values[s][:0], g.id[:]...)
 }
 
@@ -210,60 +170,38 @@ func (g *Generator) fresh(t *template, keep ...slot) {
 	g.put(t)
 }
 
-// share sets a slot to the ID of a random shared resource of a kind.
-func (g *Generator) share(s slot, of kind) {
-	i := of.first + g.rnd.IntN(of.count)
+// share sets a slot to the ID of a shared resource.
+func (g *Generator) share(s slot, i int) {
 	g.used[i] = true
 	g.values[s] = g.shared.ids[i]
 }
 
-func pick(r *rand.Rand, list []string) string { return list[r.IntN(len(list))] }
-
-// others is the number of resources of documents and sensitive. A record of a given size
-// reserves room for them.
-const others = 22
-
-// begin starts patient k and draws the person.
-func (g *Generator) begin(k int) {
-	g.k, g.number, g.made, g.err = uint64(k), 0, 0, nil
+// begin starts a patient.
+func (g *Generator) begin(p outline.Person) {
+	g.Person, g.number, g.made, g.err = p, 0, 0, nil
 	g.used = sharedSet{}
-	g.pcg.Seed(g.cfg.Seed, g.k)
-	makeID(&g.id, g.cfg.Seed, g.k, 0)
+	g.id = p.ID
 	g.name = string(g.id[:])
 	g.text(patient, g.name)
-	g.text(given, pick(g.rnd, givens))
-	g.text(family, pick(g.rnd, families))
+	g.text(given, p.Given)
+	g.text(family, p.Family)
 }
 
 // Patient emits the record of patient k, starting with the Patient. It references resources of
 // Shared.
 func (g *Generator) Patient(k int, emit Emit) error {
-	g.begin(k)
+	g.begin(g.drawer.Person(uint64(k)))
 	g.emit = emit
-	start := g.drawStart()
 	g.person()
 	g.history()
-	visits := 22 + g.rnd.IntN(40)
-	if g.cfg.Resources > 0 {
-		visits = g.cfg.Resources/12 + 1
-	}
-	visit := 0
-	visitUntil := func(limit int) {
-		for ; g.err == nil && (visit < visits && g.cfg.Resources == 0 || g.made < limit); visit++ {
-			at := start.Add(time.Duration(visit) * (3800 * day / time.Duration(visits)))
-			g.visit(visit, at.Add(time.Duration(g.rnd.IntN(600))*time.Minute))
-		}
-	}
-	visitUntil(g.cfg.Resources - others)
-	g.documents(start.Add(800 * day))
-	g.sensitive(start.Add(1200 * day))
-	visitUntil(g.cfg.Resources)
+	g.drawer.Visits(&g.Person, outline.Parts{
+		Visit: func(v *outline.Visit) (more bool) { g.visit(v); return g.err == nil },
+		Others: func(uint32) {
+			g.documents(g.Start.Add(800 * day))
+			g.sensitive(g.Start.Add(1200 * day))
+		},
+	})
 	return g.err
-}
-
-// drawStart draws the start of the record.
-func (g *Generator) drawStart() time.Time {
-	return time.Date(2012, 1, 9, 8, 0, 0, 0, time.UTC).Add(time.Duration(g.rnd.IntN(300)) * day)
 }
 
 // firstNumber is the record number of patient 0.
@@ -271,20 +209,18 @@ const firstNumber = 10_000_000
 
 // person emits the Patient and the next of kin.
 func (g *Generator) person() {
-	since0 := time.Date(2011, 3, 1, 9, 0, 0, 0, time.UTC).Add(time.Duration(g.rnd.IntN(200)) * day)
-	g.time(since, since0)
-	g.dated(since0)
-	g.share(organization, organizations)
-	g.share(role, roles)
-	g.values[born] = time.Date(1940+g.rnd.IntN(65), time.Month(1+g.rnd.IntN(12)), 1+g.rnd.IntN(28),
-		0, 0, 0, 0, time.UTC).AppendFormat(g.values[born][:0], time.DateOnly)
-	g.values[number] = strconv.AppendUint(g.values[number][:0], firstNumber+g.k, 10)
-	g.text(gender, pick(g.rnd, genders))
-	g.text(city, pick(g.rnd, cities))
-	g.draw(phone, 2_000_000_000, 1_000_000_000)
-	g.draw(street, 1, 999)
-	g.draw(postal, 1001, 1700)
-	g.text(relative, pick(g.rnd, givens))
+	g.time(since, g.Since)
+	g.dated(g.Since)
+	g.share(organization, g.Organization)
+	g.share(role, g.Role)
+	g.values[born] = g.Born.AppendFormat(g.values[born][:0], time.DateOnly)
+	g.values[number] = strconv.AppendUint(g.values[number][:0], firstNumber+g.K, 10)
+	g.text(gender, g.Gender)
+	g.text(city, g.City)
+	g.count(phone, g.Phone)
+	g.count(street, g.Street)
+	g.count(postal, g.Postal)
+	g.text(relative, g.Relative)
 	g.values[self] = append(g.values[self][:0], g.values[patient]...)
 	g.put(patientT)
 	g.fresh(relatedT)
@@ -292,11 +228,10 @@ func (g *Generator) person() {
 
 // history emits the patient's long-lived resources.
 func (g *Generator) history() {
-	g.share(practitioner, practitioners)
+	g.share(practitioner, g.Practitioner)
 	g.fresh(coverageT, coverage)
-	first := g.rnd.IntN(len(chronicTs))
-	for i := range 3 + g.rnd.IntN(3) {
-		g.fresh(chronicTs[(first+i)%len(chronicTs)], condition)
+	for i := range g.Conditions {
+		g.fresh(chronicTs[(g.FirstChronic+i)%len(chronicTs)], condition)
 	}
 	g.fresh(careTeamT, careTeam)
 	g.fresh(goalT, goal)
@@ -306,47 +241,47 @@ func (g *Generator) history() {
 	g.fresh(deviceT)
 }
 
-// visit emits an encounter and what happened in it.
-func (g *Generator) visit(n int, at time.Time) {
-	done := at.Add(time.Duration(15+g.rnd.IntN(60)) * time.Minute)
-	g.time(start, at)
-	g.time(end, done)
-	g.dated(done)
-	g.share(organization, organizations)
-	g.share(practitioner, practitioners)
-	g.share(location, locations)
+// visit emits an encounter and what happened in it. Package outline knows how many resources
+// that is.
+func (g *Generator) visit(v *outline.Visit) {
+	g.time(start, v.Start)
+	g.time(end, v.End)
+	g.dated(v.End)
+	g.share(organization, v.Organization)
+	g.share(practitioner, v.Practitioner)
+	g.share(location, v.Location)
 	g.fresh(encounterT, encounter, target)
-	for i, m := range vitals {
-		g.draw(value, m.low, m.spread)
+	for i, n := range v.Vitals {
+		g.count(value, n)
 		g.fresh(vitalTs[i])
 	}
-	if n%2 == 0 {
-		g.laboratory()
+	if v.Tested() {
+		g.laboratory(v)
 	}
-	switch n % 4 {
-	case 0:
+	switch {
+	case v.Treated():
 		g.fresh(procedureT)
-	case 1:
+	case v.Vaccinated():
 		g.fresh(immunizationT)
-	case 2:
-		g.share(medication, medications)
+	case v.Prescribed():
+		g.share(medication, v.Medication)
 		g.fresh(prescriptionT, prescription)
 		g.fresh(dispenseT)
-	case 3:
+	case v.Asked():
 		g.fresh(smokingT)
 	}
-	g.draw(value, 80, 400)
+	g.count(value, v.Amount)
 	g.fresh(claimT, claim)
 	g.fresh(benefitT)
 	g.fresh(aboutEncounterT)
 }
 
 // laboratory emits an order, a specimen, results and their report.
-func (g *Generator) laboratory() {
+func (g *Generator) laboratory(v *outline.Visit) {
 	g.fresh(orderT, order)
 	g.fresh(specimenT, specimen)
-	for i, m := range labs {
-		g.draw(value, m.low, m.spread)
+	for i, n := range v.Labs {
+		g.count(value, n)
 		g.fresh(labTs[i], result+slot(i))
 	}
 	g.fresh(panelT)
@@ -355,15 +290,15 @@ func (g *Generator) laboratory() {
 // documents emits one document of each group, an imaging study with its report, and a
 // photograph.
 func (g *Generator) documents(at time.Time) {
-	for i, d := range documents {
+	for i, d := range outline.Documents {
 		then := at.Add(time.Duration(i) * 30 * day)
 		g.dated(then)
 		g.time(moment, then)
-		g.write(d.display + " of the visit on " + at.Format(time.DateOnly))
+		g.write(d.Display + " of the visit on " + at.Format(time.DateOnly))
 		g.fresh(documentTs[i])
 	}
 	g.time(moment, at)
-	g.draw(uid, 1, 1e8)
+	g.count(uid, g.Study)
 	g.fresh(studyT, study)
 	g.write("Chest X-ray, two views. No acute finding.")
 	g.fresh(radiologyT)

@@ -161,8 +161,7 @@ var errMade = errors.New("made")
 
 // patientLine generates only the Patient resource of patient k.
 func (g *Generator) patientLine(k int) (line []byte, err error) {
-	g.begin(k)
-	g.drawStart()
+	g.begin(g.drawer.Person(uint64(k)))
 	g.emit = func(r source.Resource) error {
 		line = bytes.Clone(r.Line)
 		return errMade

@@ -3,24 +3,12 @@ package synthetic
 import (
 	"strconv"
 	"time"
+
+	"ehi-server/exporter/synthetic/outline"
 )
-
-// kind is the range of the shared resources of one type.
-type kind struct{ first, count int }
-
-// The shared resources, in the order in which they are emitted.
-var (
-	organizations = kind{0, 8}
-	locations     = kind{8, 8}
-	practitioners = kind{16, 24}
-	roles         = kind{40, 24}
-	medications   = kind{64, len(drugs)}
-)
-
-const sharedResources = 72
 
 // sharedSet is a set of shared resources.
-type sharedSet [sharedResources]bool
+type sharedSet [outline.SharedResources]bool
 
 // whole is the set of all shared resources.
 var whole = func() (s sharedSet) {
@@ -37,13 +25,14 @@ func (s *sharedSet) add(other *sharedSet) {
 }
 
 // commons holds the IDs of the shared resources.
-type commons struct{ ids [sharedResources][]byte }
+type commons struct {
+	ids [outline.SharedResources][]byte
+}
 
 func newCommons(seed uint64) *commons {
 	c := &commons{}
 	for i := range c.ids {
-		var id [idSize]byte
-		makeID(&id, seed, nobody, uint32(i))
+		id := outline.NewID(seed, outline.Nobody, uint32(i))
 		c.ids[i] = id[:]
 	}
 	return c
@@ -60,15 +49,15 @@ func (g *Generator) Shared(emit Emit) error {
 
 // emitShared emits the used shared resources, including those that other used ones reference.
 func (g *Generator) emitShared(used sharedSet, wants func(typ string) bool, emit Emit) error {
-	for i := range roles.count {
-		if used[roles.first+i] {
-			used[practitioners.first+i], used[organizations.first+i%organizations.count] =
-				true, true
+	for i := range outline.Roles.Count {
+		if used[outline.Roles.First+i] {
+			used[outline.Practitioners.First+i] = true
+			used[outline.Organizations.First+i%outline.Organizations.Count] = true
 		}
 	}
-	for i := range locations.count {
-		if used[locations.first+i] {
-			used[organizations.first+i] = true
+	for i := range outline.Locations.Count {
+		if used[outline.Locations.First+i] {
+			used[outline.Organizations.First+i] = true
 		}
 	}
 	unlimited := g.cfg
@@ -87,25 +76,26 @@ func (g *Generator) emitShared(used sharedSet, wants func(typ string) bool, emit
 // sharedTemplate sets the slots of shared resource i.
 func (g *Generator) sharedTemplate(i int) *template {
 	switch {
-	case i < locations.first:
-		g.text(city, cities[i])
+	case i < outline.Locations.First:
+		g.text(city, outline.Cities[i])
 		return organizationT
-	case i < practitioners.first:
-		i -= locations.first
-		g.text(city, cities[i])
-		g.values[organization] = g.shared.ids[organizations.first+i]
+	case i < outline.Practitioners.First:
+		i -= outline.Locations.First
+		g.text(city, outline.Cities[i])
+		g.values[organization] = g.shared.ids[outline.Organizations.First+i]
 		return locationT
-	case i < roles.first:
-		i -= practitioners.first
+	case i < outline.Roles.First:
+		i -= outline.Practitioners.First
 		g.values[number] = strconv.AppendInt(g.values[number][:0], 9_990_000_000+int64(i), 10)
-		g.text(family, families[i*7%len(families)])
-		g.text(given, givens[i*5%len(givens)])
+		g.text(family, outline.Families[i*7%len(outline.Families)])
+		g.text(given, outline.Givens[i*5%len(outline.Givens)])
 		return practitionerT
-	case i < medications.first:
-		i -= roles.first
-		g.values[practitioner] = g.shared.ids[practitioners.first+i]
-		g.values[organization] = g.shared.ids[organizations.first+i%organizations.count]
+	case i < outline.Medications.First:
+		i -= outline.Roles.First
+		g.values[practitioner] = g.shared.ids[outline.Practitioners.First+i]
+		employer := outline.Organizations.First + i%outline.Organizations.Count
+		g.values[organization] = g.shared.ids[employer]
 		return roleT
 	}
-	return medicationTs[i-medications.first]
+	return medicationTs[i-outline.Medications.First]
 }

@@ -70,8 +70,8 @@ func (s *Source) Patient(_ context.Context, id string) (ehi.Patient, error) {
 
 // who returns the ID and name of patient k.
 func (g *Generator) who(k int) ehi.Patient {
-	g.begin(k)
-	return ehi.Patient{ID: g.name, Name: string(g.values[given]) + " " + string(g.values[family])}
+	p := g.drawer.Name(uint64(k))
+	return ehi.Patient{ID: string(p.ID[:]), Name: p.Given + " " + p.Family}
 }
 
 // Patients implements source.Source.

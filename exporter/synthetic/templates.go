@@ -1,6 +1,10 @@
 package synthetic
 
-import "fmt"
+import (
+	"fmt"
+
+	"ehi-server/exporter/synthetic/outline"
+)
 
 // Code systems.
 const (
@@ -10,9 +14,6 @@ const (
 	hl7    = "http://terminology.hl7.org/CodeSystem/"
 	dicom  = "http://dicom.nema.org/resources/ontology/DCM"
 )
-
-// concept is a code and its meaning.
-type concept struct{ code, display string }
 
 func coding(system, code, display string) string {
 	return fmt.Sprintf(`{"coding":[{"system":%q,"code":%q,"display":%q}]}`, system, code, display)
@@ -56,8 +57,8 @@ var (
 	roleT = resource("PractitionerRole",
 		`"active":true,"practitioner":`+aPractitioner+`,"organization":`+anOrg+
 			`,"code":[`+coding(sct, "59058001", "General physician")+`]`)
-	medicationTs = each(drugs, func(d concept) *template {
-		return resource("Medication", `"status":"active","code":`+coding(rxnorm, d.code, d.display))
+	medicationTs = each(outline.Drugs, func(d outline.Concept) *template {
+		return resource("Medication", `"status":"active","code":`+coding(rxnorm, d.Code, d.Display))
 	})
 )
 
@@ -78,12 +79,12 @@ var (
 	coverageT = resource("Coverage",
 		`"status":"active","type":`+coding(hl7+"v3-ActCode", "HIP", "health insurance plan policy")+
 			`,"beneficiary":`+aPatient+`,"period":{"start":"{{since}}"},"payor":[`+anOrg+`]`)
-	chronicTs = each(chronic, func(c concept) *template {
+	chronicTs = each(outline.Chronic, func(c outline.Concept) *template {
 		return resource("Condition",
 			`"clinicalStatus":`+coding(hl7+"condition-clinical", "active", "Active")+
 				`,"category":[`+
 				coding(hl7+"condition-category", "problem-list-item", "Problem List Item")+
-				`],"code":`+coding(sct, c.code, c.display)+
+				`],"code":`+coding(sct, c.Code, c.Display)+
 				`,"subject":`+aPatient+`,"onsetDateTime":"{{since}}","recordedDate":"{{since}}"`)
 	})
 	careTeamT = resource("CareTeam",
@@ -120,19 +121,20 @@ var (
 			`,"participant":[{"individual":`+aPractitioner+
 			`}],"period":{"start":"{{start}}","end":"{{end}}"},"location":[{"location":`+
 			to("Location", "location")+`}],"serviceProvider":`+anOrg)
-	vitalTs = each(vitals, func(m measure) *template {
+	vitalTs = each(outline.Vitals, func(m outline.Measure) *template {
 		return resource("Observation",
-			observed("vital-signs", "Vital Signs", m.concept)+`,"valueQuantity":`+m.quantity())
+			observed("vital-signs", "Vital Signs", m.Concept)+`,"valueQuantity":`+quantity(m))
 	})
 	smokingT = resource("Observation",
-		observed("social-history", "Social History", concept{
-			"72166-2", "Tobacco smoking status",
+		observed("social-history", "Social History", outline.Concept{
+			Code:    "72166-2",
+			Display: "Tobacco smoking status",
 		})+`,"valueString":"Never smoked"`)
-	labTs = each(labs, func(m measure) *template {
+	labTs = each(outline.Labs, func(m outline.Measure) *template {
 		return resource("Observation",
-			observed("laboratory", "Laboratory", m.concept)+`,"issued":"{{end}}","specimen":`+
+			observed("laboratory", "Laboratory", m.Concept)+`,"issued":"{{end}}","specimen":`+
 				to("Specimen", "specimen")+
-				`,"valueQuantity":`+m.quantity())
+				`,"valueQuantity":`+quantity(m))
 	})
 	orderT = resource("ServiceRequest",
 		`"status":"completed","intent":"order","code":`+
@@ -201,12 +203,12 @@ var (
 
 // Documents and pictures.
 var (
-	documentTs = each(documents, func(d concept) *template {
+	documentTs = each(outline.Documents, func(d outline.Concept) *template {
 		return resource("DocumentReference",
-			`"status":"current","type":`+coding(loinc, d.code, d.display)+`,"subject":`+aPatient+
+			`"status":"current","type":`+coding(loinc, d.Code, d.Display)+`,"subject":`+aPatient+
 				`,"date":"{{moment}}","author":[`+aPractitioner+
 				`],"content":[{"attachment":{"contentType":"text/plain","data":"{{payload}}",`+
-				`"title":"`+d.display+`"}}]`)
+				`"title":"`+d.Display+`"}}]`)
 	})
 	modality = `{"system":"` + dicom + `","code":"DX","display":"Digital Radiography"}`
 	studyT   = resource("ImagingStudy",
@@ -231,15 +233,10 @@ var (
 
 // Examples of each category that the release form withholds.
 var (
-	sensitiveTs = each([]concept{
-		{"86406008", "Human immunodeficiency virus infection"},
-		{"7200002", "Alcoholism"},
-		{"370143000", "Major depressive disorder"},
-		{"706893006", "Victim of intimate partner abuse"}, {"248110007", "Sexual assault"},
-	}, func(c concept) *template {
+	sensitiveTs = each(outline.Sensitive, func(c outline.Concept) *template {
 		return resource("Condition",
 			`"clinicalStatus":`+coding(hl7+"condition-clinical", "active", "Active")+`,"code":`+
-				coding(sct, c.code, c.display)+
+				coding(sct, c.Code, c.Display)+
 				`,"subject":`+aPatient+`,"onsetDateTime":"{{moment}}"`)
 	})
 	infectionT = labelled("Condition", `{"system":"`+hl7+`v3-ActCode","code":"STD"}`,
@@ -257,21 +254,14 @@ var (
 			`social worker"}]`)
 )
 
-func observed(category, display string, c concept) string {
+func observed(category, display string, c outline.Concept) string {
 	return `"status":"final","category":[` + coding(hl7+"observation-category", category, display) +
-		`],"code":` + coding(loinc, c.code, c.display) +
+		`],"code":` + coding(loinc, c.Code, c.Display) +
 		`,"subject":` + aPatient + `,"encounter":` + anEncounter +
 		`,"effectiveDateTime":"{{start}}"`
 }
 
-// measure is a quantity with a plausible range: low to low+spread-1.
-type measure struct {
-	concept
-	unit        string
-	low, spread int
-}
-
-func (m measure) quantity() string {
+func quantity(m outline.Measure) string {
 	return fmt.Sprintf(`{"value":{{value}},"unit":%q,"system":"http://unitsofmeasure.org",`+
-		`"code":%q}`, m.unit, m.unit)
+		`"code":%q}`, m.Unit, m.Unit)
 }
