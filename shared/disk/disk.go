@@ -13,6 +13,9 @@ import (
 type FS interface {
 	// Create creates a file. Errors: fs.ErrExist.
 	Create(name string) (File, error)
+	// Link gives a file a second name. Both names last until they are removed. Errors:
+	// fs.ErrExist, and ErrNotLinked if the names cannot share a file.
+	Link(old, new string) error
 	// Open opens a file for reading. Errors: fs.ErrNotExist.
 	Open(name string) (ReadFile, error)
 	// Remove deletes a file. Errors: fs.ErrNotExist.
@@ -70,6 +73,22 @@ func (osFS) Create(name string) (File, error) {
 		return nil, err
 	}
 	return osFile{f}, nil
+}
+
+// ErrNotLinked means that two names cannot share a file: they are on different file systems, or
+// the file system has no hard links.
+var ErrNotLinked = errors.New("no hard link is possible")
+
+func (osFS) Link(old, new string) error {
+	err := os.Link(old, new)
+	for _, no := range []syscall.Errno{
+		syscall.EXDEV, syscall.EPERM, syscall.EMLINK, syscall.ENOTSUP, syscall.ENOSYS,
+	} {
+		if errors.Is(err, no) {
+			return errors.Join(ErrNotLinked, err)
+		}
+	}
+	return err
 }
 
 // ErrEndless means that a path is a pipe, a socket or a device, whose reading might never end.

@@ -14,12 +14,13 @@ import (
 //
 //	<task>.<attempt>.seg           the small outputs of an attempt of a task, one behind the other
 //	<task>.<attempt>.<n>.ndjson    one large output
+//	<task>.<attempt>.<n>.doc       a document, often shared with the record store by a hard link
 //	a.<random>                     an attachment
 const attachmentPrefix = "a."
 
 var (
 	jobName    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-	objectName = regexp.MustCompile(`^(\d+)\.(\d+)\.(seg|\d+\.ndjson)$`)
+	objectName = regexp.MustCompile(`^(\d+)\.(\d+)\.(seg|\d+\.(?:ndjson|doc))$`)
 	// attachmentName also matches the objects of older builds, which used the document's name in
 	// hex.
 	attachmentName = regexp.MustCompile(`^a\.[0-9a-z]+$`)
@@ -53,6 +54,11 @@ func SegmentName(task, attempt int) string { return fmt.Sprintf("%d.%d.seg", tas
 // LargeName returns the object of the n-th large output of an attempt, counted from 0.
 func LargeName(task, attempt, n int) string {
 	return fmt.Sprintf("%d.%d.%d.ndjson", task, attempt, n)
+}
+
+// LinkName returns the object of the n-th Batch.Link of an attempt, counted from 0.
+func LinkName(task, attempt, n int) string {
+	return fmt.Sprintf("%d.%d.%d.doc", task, attempt, n)
 }
 
 // newAttachment returns a new random name for the object of an attachment.

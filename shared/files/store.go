@@ -95,6 +95,11 @@ type Data interface {
 type Batch interface {
 	// Create adds an output. It may be called while other outputs are being written.
 	Create() Output
+	// Link adds a file that never changes, by its path, as an object of its own, and returns its
+	// number, counted from 0: LinkName names the object. The store shares the file with its
+	// owner where it can (a hard link), and copies it otherwise: linked says which. The file
+	// must be durable. The owner may remove it afterwards.
+	Link(path string) (number int, linked bool, err error)
 	// Commit makes every output durable and returns their extents in the order of Create. An
 	// empty output needs no object: its extent is never opened. After an error, call Discard.
 	Commit() ([]Extent, error)

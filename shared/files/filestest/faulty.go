@@ -13,6 +13,7 @@ type Op string
 // The operations.
 const (
 	Create  Op = "create"
+	Link    Op = "link"
 	Write   Op = "write"
 	Sync    Op = "sync"
 	Close   Op = "close"
@@ -99,6 +100,14 @@ func (f *Faulty) Create(name string) (disk.File, error) {
 	}
 	file, err := f.FS.Create(name)
 	return &faultyFile{file, f}, err
+}
+
+// Link implements disk.FS.
+func (f *Faulty) Link(old, new string) error {
+	if err := f.fails(Link); err != nil {
+		return err
+	}
+	return f.FS.Link(old, new)
 }
 
 // Open implements disk.FS.

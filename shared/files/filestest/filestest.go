@@ -26,6 +26,9 @@ type Opened struct {
 	// Change replaces the bytes of an object behind the store's back. nil stands for an object
 	// that does not exist.
 	Change func(t *testing.T, job, object string, to func(was []byte) []byte)
+	// Beside keeps content as a file on the disk of the store, durably, and returns its path,
+	// which is always the same. nil removes the file.
+	Beside func(t *testing.T, content []byte) (path string)
 	// Unlocked means that the store cannot lock on this system.
 	Unlocked bool
 }
@@ -37,6 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) Opened) {
 		"outputs and batches are written at the same time":  together,
 		"a reader goes where it is told":                    seek,
 		"an output of many bytes lies by itself":            spill,
+		"a file that never changes becomes an object":       link,
 		"a discarded batch leaves nothing":                  discard,
 		"attempts do not touch each other":                  attempts,
 		"attachments":                                       attachments,
@@ -121,6 +125,61 @@ func read(t *testing.T, r io.ReadCloser, err error) []byte {
 		t.Fatal(err)
 	}
 	return data
+}
+
+// link checks that a linked file outlives the name that it had, and goes with its batch.
+func link(t *testing.T, s Opened) {
+	content := bytes.Repeat([]byte("a document "), 10_000)
+	path := s.Beside(t, content)
+	b, err := s.NewBatch("job", 3, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want := range 2 {
+		if n, _, err := b.Link(path); n != want || err != nil {
+			t.Fatalf("link %d is %d, %v", want, n, err)
+		}
+	}
+	if err := write(b.Create(), []byte("an output")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	s.Beside(t, nil)
+	for n := range 2 {
+		e := files.Extent{
+			Object: files.LinkName(3, 2, n), Length: int64(len(content)), Sum: files.SumOf(content),
+		}
+		r, err := s.Open("job", e)
+		if got := read(t, r, err); !bytes.Equal(got, content) {
+			t.Errorf("link %d reads %.50q", n, got)
+		}
+		if err := s.Verify(t.Context(), "job", e, io.Discard); err != nil {
+			t.Error(err)
+		}
+	}
+	if n, err := s.Attempts("job"); n != 2 || err != nil {
+		t.Errorf("the highest attempt is %d, %v", n, err)
+	}
+	if all := list(t, s, "job"); len(all) != 3 || all[0].Task != 3 || all[0].Attempt != 2 {
+		t.Errorf("the objects are %+v", all)
+	}
+	if b, err = s.NewBatch("gone", 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := b.Link(s.Beside(t, content)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := b.Link(path + ".absent"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that does not exist: %v", err)
+	}
+	if err := b.Discard(); err != nil {
+		t.Fatal(err)
+	}
+	if all := list(t, s, "gone"); len(all) != 0 {
+		t.Errorf("left of a discarded batch: %+v", all)
+	}
 }
 
 func roundTrip(t *testing.T, s Opened) {

@@ -147,6 +147,24 @@ func (v *Volatile) Create(name string) (disk.File, error) {
 	return &volatileFile{v, n}, nil
 }
 
+// Link implements disk.FS.
+func (v *Volatile) Link(old, new string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err := v.change(); err != nil {
+		return err
+	}
+	n, dir := v.find(old), v.find(filepath.Dir(new))
+	if n == nil || n.folder || dir == nil || !dir.folder {
+		return absent("link", old)
+	}
+	if dir.now[filepath.Base(new)] != nil {
+		return &fs.PathError{Op: "link", Path: new, Err: fs.ErrExist}
+	}
+	dir.now[filepath.Base(new)] = n
+	return nil
+}
+
 // Open implements disk.FS.
 func (v *Volatile) Open(name string) (disk.ReadFile, error) {
 	v.mu.Lock()

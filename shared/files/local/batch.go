@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"hash"
+	"io"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type batch struct {
 	mu      sync.Mutex
 	outputs []*output
 	spilled int
+	links   int
 	made    bool // whether the batch has written to the disk
 }
 
@@ -151,6 +153,45 @@ func (b *batch) open(object string) (disk.File, error) {
 	return b.store.tree.disk.Create(path)
 }
 
+// Link implements files.Batch.
+func (b *batch) Link(path string) (number int, linked bool, err error) {
+	b.mu.Lock()
+	number = b.links
+	b.links, b.made = b.links+1, true
+	b.mu.Unlock()
+	to, err := b.store.tree.path(b.job, files.LinkName(b.task, b.attempt, number))
+	if err != nil {
+		return number, false, err
+	}
+	d := b.store.tree.disk
+	if err = d.Link(path, to); err == nil || !errors.Is(err, disk.ErrNotLinked) {
+		return number, err == nil, err
+	}
+	return number, false, copyFile(d, path, to)
+}
+
+// copyFile copies a file, durably but for its name.
+func copyFile(d disk.FS, from, to string) (err error) {
+	in, err := d.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close() // read only
+	size, err := in.Size()
+	if err != nil {
+		return err
+	}
+	out, err := d.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, io.NewSectionReader(in, 0, size))
+	if err == nil {
+		err = timed(syncFile, out.Sync)
+	}
+	return errors.Join(err, out.Close())
+}
+
 // Commit implements files.Batch.
 func (b *batch) Commit() ([]files.Extent, error) {
 	extents, err := b.place()
@@ -248,6 +289,9 @@ func (b *batch) Discard() error {
 	t := b.store.tree
 	for i := range b.spilled {
 		errs = append(errs, t.RemoveObject(b.job, files.LargeName(b.task, b.attempt, i)))
+	}
+	for i := range b.links {
+		errs = append(errs, t.RemoveObject(b.job, files.LinkName(b.task, b.attempt, i)))
 	}
 	segment := files.SegmentName(b.task, b.attempt)
 	return errors.Join(append(errs, t.RemoveObject(b.job, segment))...)

@@ -21,6 +21,9 @@ type ledger struct {
 	attachments map[string]map[string]string
 }
 
+// blob is a document of the record store, which batches link.
+var blob = []byte("a document of the record store")
+
 type named struct {
 	extent  files.Extent
 	content []byte
@@ -58,10 +61,16 @@ func life(s *local.Store, l *ledger) error {
 				}
 				continue
 			}
+			if _, _, err := b.Link("/data/blob"); err != nil {
+				return err
+			}
 			extents, err := b.Commit()
 			if err != nil {
 				return err
 			}
+			l.outputs[job] = append(l.outputs[job], named{files.Extent{
+				Object: files.LinkName(0, attempt, 0), Length: int64(len(blob)),
+			}, blob})
 			for i, e := range extents {
 				l.outputs[job] = append(l.outputs[job], named{e, contents[i]})
 			}
@@ -152,6 +161,7 @@ func TestWhatARecordNamesSurvivesAPowerLossAtAnyPoint(t *testing.T) {
 		if err := errors.Join(disk.MkdirAll("/data"), disk.SyncDir("/")); err != nil {
 			return nil, err
 		}
+		disk.Change("/data/blob", func([]byte) []byte { return blob })
 		return local.Open(local.Config{Root: "/data/exports", SpillBytes: 100, Disk: disk})
 	}
 	whole := filestest.NewVolatile()

@@ -2,6 +2,7 @@
 //
 //	<root>/<shard>/<job>.<task>.<attempt>.seg           the small outputs of an attempt of a task
 //	<root>/<shard>/<job>.<task>.<attempt>.<n>.ndjson    one that is larger than Config.SpillBytes
+//	<root>/<shard>/<job>.<task>.<attempt>.<n>.doc       a document, as a hard link where possible
 //	<root>/<shard>/<job>.a.<random>                     an attachment
 //	<root>/.<kind>, <root>/.<kind>/<name>               marks, see files.Marks
 //

@@ -2,6 +2,7 @@ package local_test
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"ehi-server/shared/disk"
 	"ehi-server/shared/files"
 	"ehi-server/shared/files/filestest"
 	"ehi-server/shared/files/local"
@@ -60,8 +62,15 @@ func opened(
 		return s
 	}
 	return filestest.Opened{
-		Store:    again(t),
-		Again:    again,
+		Store: again(t),
+		Again: again,
+		Beside: func(t *testing.T, content []byte) string {
+			path := filepath.Join(c.Root, "document")
+			if err := change(path, func([]byte) []byte { return content }); err != nil {
+				t.Fatal(err)
+			}
+			return path
+		},
 		Unlocked: !slices.Contains([]string{"linux", "darwin", "freebsd"}, runtime.GOOS),
 		Change: func(t *testing.T, job, object string, to func([]byte) []byte) {
 			place, err := local.Place(job, object)
@@ -103,5 +112,43 @@ func TestRecallsAreNotedUntilTheyAreForgotten(t *testing.T) {
 	}
 	if err := l.NoteRecall("../job"); !errors.Is(err, files.ErrName) {
 		t.Errorf("a name that is none: %v", err)
+	}
+}
+
+// On a disk that has no hard links, or for a document of another disk, a link is a copy.
+func TestALinkThatIsImpossibleIsACopy(t *testing.T) {
+	faulty := filestest.NewFaulty(disk.OS())
+	faulty.Fail(filestest.Link, disk.ErrNotLinked, -1)
+	root := t.TempDir()
+	s, err := local.Open(local.Config{Root: filepath.Join(root, "exports"), Disk: faulty})
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, path := []byte("a document"), filepath.Join(root, "document")
+	if err := os.WriteFile(path, content, 0o400); err != nil {
+		t.Fatal(err)
+	}
+	b, err := s.NewBatch("job", 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, linked, err := b.Link(path); linked || err != nil {
+		t.Fatalf("linked %t, %v", linked, err)
+	}
+	if _, err := b.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.Open("job", files.Extent{
+		Object: files.LinkName(0, 1, 0), Length: int64(len(content)), Sum: files.SumOf(content),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close() // read only
+	if got, err := io.ReadAll(r); string(got) != string(content) || err != nil {
+		t.Errorf("%q, %v", got, err)
 	}
 }
