@@ -8,6 +8,8 @@
 // The package knows neither patients' records nor where tables lie.
 package datapackage
 
+import "slices"
+
 // Package is a descriptor.
 type Package struct {
 	Schema      string     `json:"$schema,omitempty"`
@@ -25,7 +27,10 @@ type Resource struct {
 	// Name identifies the table: lower-case letters, digits, '-', '_' and '.'.
 	Name string `json:"name"`
 	// Path lists the table's files relative to the descriptor, with slashes.
-	Path        Paths  `json:"path,omitempty"`
+	Path Paths `json:"path,omitempty"`
+	// Type and Profile say that the resource is a table, in the words of version 2 and 1 of the
+	// standard. JSON writes both.
+	Type        string `json:"type,omitempty"`    // TableType
 	Profile     string `json:"profile,omitempty"` // TabularProfile
 	Title       string `json:"title,omitempty"`
 	Description string `json:"description,omitempty"`
@@ -86,21 +91,35 @@ type Dialect struct {
 
 // Schema is a Table Schema.
 type Schema struct {
-	Fields        []Field      `json:"fields"`
-	MissingValues []string     `json:"missingValues,omitempty"` // default: the empty string
+	Fields []Field `json:"fields"`
+	// MissingValues are the texts that stand for no value. nil means the empty string, and an
+	// empty list means that no text does.
+	MissingValues []string     `json:"missingValues,omitzero"`
 	PrimaryKey    Names        `json:"primaryKey,omitempty"`
 	ForeignKeys   []ForeignKey `json:"foreignKeys,omitempty"`
 }
 
 // Field describes a column.
 type Field struct {
-	Name        string       `json:"name"`
-	Type        string       `json:"type,omitempty"`   // default string
-	Format      string       `json:"format,omitempty"` // default "default"
-	Title       string       `json:"title,omitempty"`
-	Description string       `json:"description,omitempty"`
-	Example     any          `json:"example,omitempty"`
-	Constraints *Constraints `json:"constraints,omitempty"`
+	Name        string `json:"name"`
+	Type        string `json:"type,omitempty"`   // default string
+	Format      string `json:"format,omitempty"` // default "default"
+	Title       string `json:"title,omitempty"`
+	Description string `json:"description,omitempty"`
+	Example     string `json:"example,omitempty"`
+	// MissingValues, unless nil, replaces Schema.MissingValues for the field.
+	MissingValues []string     `json:"missingValues,omitzero"`
+	Constraints   *Constraints `json:"constraints,omitempty"`
+
+	// DecimalChar is "." by default. GroupChar separates groups of digits and is unset by
+	// default. BareNumber false allows text around the digits, as in "95 %".
+	DecimalChar string `json:"decimalChar,omitempty"`
+	GroupChar   string `json:"groupChar,omitempty"`
+	BareNumber  *bool  `json:"bareNumber,omitempty"`
+	// TrueValues and FalseValues are how a boolean is written: by default true, True, TRUE or 1,
+	// and the like for false.
+	TrueValues  []string `json:"trueValues,omitempty"`
+	FalseValues []string `json:"falseValues,omitempty"`
 
 	// Resource is the type of the FHIR resource whose ID the column holds; "" for none.
 	Resource string `json:"ehi:resource,omitempty"`
@@ -111,16 +130,19 @@ type Field struct {
 	Label bool `json:"ehi:label,omitempty"`
 }
 
-// Constraints limits the values of a column.
+// Constraints limits the values of a column. Bounds and the values of Enum are texts as in a
+// column, or numbers or booleans of JSON.
 type Constraints struct {
-	Required  bool   `json:"required,omitempty"`
-	Unique    bool   `json:"unique,omitempty"`
-	MinLength *int   `json:"minLength,omitempty"`
-	MaxLength *int   `json:"maxLength,omitempty"`
-	Minimum   any    `json:"minimum,omitempty"`
-	Maximum   any    `json:"maximum,omitempty"`
-	Pattern   string `json:"pattern,omitempty"`
-	Enum      []any  `json:"enum,omitempty"`
+	Required         bool   `json:"required,omitempty"`
+	Unique           bool   `json:"unique,omitempty"`
+	MinLength        *int   `json:"minLength,omitempty"`
+	MaxLength        *int   `json:"maxLength,omitempty"`
+	Minimum          any    `json:"minimum,omitempty"`
+	Maximum          any    `json:"maximum,omitempty"`
+	ExclusiveMinimum any    `json:"exclusiveMinimum,omitempty"`
+	ExclusiveMaximum any    `json:"exclusiveMaximum,omitempty"`
+	Pattern          string `json:"pattern,omitempty"`
+	Enum             []any  `json:"enum,omitempty"`
 }
 
 // ForeignKey says that the values of some fields are those of another table's fields.
@@ -138,8 +160,14 @@ type Reference struct {
 // Names is one name or a list of them.
 type Names []string
 
-// TabularProfile is the Resource.Profile of a table.
-const TabularProfile = "tabular-data-resource"
+// The Resource.Type and Resource.Profile of a table.
+const (
+	TableType      = "table"
+	TabularProfile = "tabular-data-resource"
+)
+
+// Profile2 is the Package.Schema of version 2 of the standard.
+const Profile2 = "https://datapackage.org/profiles/2.0/datapackage.json"
 
 // Table returns the table with a name, or nil.
 func (p *Package) Table(name string) *Resource {
@@ -149,6 +177,32 @@ func (p *Package) Table(name string) *Resource {
 	for i := range p.Resources {
 		if p.Resources[i].Name == name {
 			return &p.Resources[i]
+		}
+	}
+	return nil
+}
+
+// Field returns the number of the field with a name, or -1.
+func (s *Schema) Field(name string) int {
+	return slices.IndexFunc(s.Fields, func(f Field) bool { return f.Name == name })
+}
+
+// missing returns the texts that stand for no value of a field.
+func (s *Schema) missing(f *Field) []string {
+	switch {
+	case f.MissingValues != nil:
+		return f.MissingValues
+	case s.MissingValues != nil:
+		return s.MissingValues
+	}
+	return []string{""}
+}
+
+// Key returns the foreign key whose only field is the named one, or nil.
+func (s *Schema) Key(field string) *ForeignKey {
+	for i, k := range s.ForeignKeys {
+		if len(k.Fields) == 1 && k.Fields[0] == field {
+			return &s.ForeignKeys[i]
 		}
 	}
 	return nil
