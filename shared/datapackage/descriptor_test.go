@@ -17,7 +17,8 @@ import (
 const clinic = `{
   "$schema": "https://datapackage.org/profiles/2.0/datapackage.json",
   "name": "clinic", "title": "Clinic", "description": "All", "homepage": "https://example.org/x",
-  "version": "1.0.0", "created": "2026-01-31T12:00:00Z", "keywords": ["x"], "licenses": [],
+  "version": "1.0.0", "created": "2026-01-31T12:00:00Z", "keywords": ["x"],
+  "licenses": [{"name": "CC0-1.0"}],
   "resources": [
     {
       "name": "notes", "path": ["notes-1.tsv", "more/notes-2.tsv"], "type": "table",
@@ -28,7 +29,7 @@ const clinic = `{
           {"name": "id", "type": "integer", "constraints": {"required": true, "minimum": 1}},
           {"name": "visit", "type": "integer"},
           {"name": "written", "type": "date", "format": "%d/%m/%Y", "example": "31/01/2026"},
-          {"name": "text", "missingValues": ["", {"value": "-", "label": "none"}],
+          {"name": "text", "missingValues": [{"value": ""}, {"value": "-", "label": "none"}],
            "constraints": {"maxLength": 10, "pattern": "[a-z]*"}},
           {"name": "code", "ehi:system": "http://hl7.org/fhir/sid/icd-10"},
           {"name": "label", "ehi:label": true},
@@ -54,7 +55,6 @@ const clinic = `{
         "commentChar": "#", "csvddfVersion": 1.2, "headerRows": [1]},
       "schema": {
         "fields": [{"name": "id", "type": "integer"}, {"name": "patient"}, {"name": "ward"}],
-        "fieldsMatch": ["exact"],
         "primaryKey": ["id"],
         "foreignKeys": [{"fields": ["ward"], "reference": {"resource": "wards", "fields": ["id"]}}]
       },
@@ -137,7 +137,7 @@ func TestProblemsNameTableFieldAndProperty(t *testing.T) {
 		{`"delimiter": ";"`, `"delimiter": "'"`,
 			`table "visits": dialect quoteChar must not be part`},
 		{`"headerRows": [1]`, `"headerRows": [1, 2]`, `dialect.headerRows other than [1]`},
-		{`"fieldsMatch": ["exact"]`, `"fieldsMatch": "subset"`,
+		{`"primaryKey": ["id"]`, `"fieldsMatch": "subset"`,
 			`schema.fieldsMatch other than exact`},
 		{`"schema": {"fields": [{"name": "id"}]}`, `"schema": "s.json"`,
 			`table "wards": schema names the file "s.json": put its content into the descriptor`},
@@ -153,6 +153,10 @@ func TestProblemsNameTableFieldAndProperty(t *testing.T) {
 		{`"minimum": 1`, `"minimum": "x"`,
 			`table "notes", field "id": constraints minimum is no integer`},
 		{`"minimum": 1`, `"minimum": true`, `constraints.minimum does not fit the type integer`},
+		{`{"value": "-", "label"`, `{"value": "", "label"`, `missingValues must differ`},
+		{`{"value": "-", "label": "none"}`, `"-"`, `missingValues must be a list of strings, or`},
+		{`"fields": "visit"`, `"fields": ["visit"]`,
+			`schema.foreignKeys[0].fields must be a list if reference.fields is one`},
 		{`"pattern": "[a-z]*"`, `"pattern": "("`, `pattern cannot be read`},
 		{`["1,5", "2"]`, `["1,5", "1,5"]`, `constraints.enum must list different values`},
 		{`["1,5", "2"]`, `[]`, `constraints.enum must list at least one value`},
@@ -181,6 +185,14 @@ func TestProblemsNameTableFieldAndProperty(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", c.with, err)
 		}
+	}
+}
+
+// The prose of the standard says that fieldsMatch is a string, and its JSON schema that it is a
+// list.
+func TestColumnsMayBeSaidToMatchExactly(t *testing.T) {
+	for _, match := range []string{`"exact"`, `["exact"]`} {
+		parsed(t, change(t, `"primaryKey": ["id"]`, `"fieldsMatch": `+match))
 	}
 }
 

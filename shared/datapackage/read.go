@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math"
 	"path"
+	"slices"
 )
 
 // maxDescriptor is the largest descriptor, and the largest file that one refers to, in bytes.
@@ -90,7 +91,7 @@ type reader struct {
 func (r *reader) pack(n node) *Package {
 	p := &Package{
 		Schema:      n.text("$schema"),
-		Name:        n.text("name"),
+		Name:        n.filled("name"),
 		Title:       n.text("title"),
 		Description: n.text("description"),
 		Homepage:    n.text("homepage"),
@@ -115,12 +116,12 @@ func (r *reader) resource(n node) Resource {
 	t := Resource{
 		Name:          n.required("name"),
 		Path:          Paths(n.oneOrMore("path")),
-		Type:          n.text("type"),
+		Type:          n.filled("type"),
 		Profile:       n.text("profile"),
 		Title:         n.text("title"),
 		Description:   n.text("description"),
 		Format:        n.text("format"),
-		MediaType:     n.text("mediatype"),
+		MediaType:     n.filled("mediatype"),
 		Encoding:      n.text("encoding"),
 		Bytes:         n.integer("bytes"),
 		Hash:          n.text("hash"),
@@ -182,9 +183,8 @@ func schema(n node) Schema {
 		MissingValues: n.missing("missingValues"),
 		PrimaryKey:    n.names("primaryKey"),
 	}
-	switch match := n.properties["fieldsMatch"]; fmt.Sprint(match) {
-	case "<nil>", "exact", "[exact]":
-	default:
+	match, ok := n.properties["fieldsMatch"]
+	if text := fmt.Sprint(match); ok && text != "exact" && text != "[exact]" {
 		n.problem("fieldsMatch",
 			"other than exact is not supported: list all columns in their order")
 	}
@@ -212,8 +212,8 @@ func schema(n node) Schema {
 func field(n node) Field {
 	f := Field{
 		Name:          n.required("name"),
-		Type:          n.text("type"),
-		Format:        n.text("format"),
+		Type:          n.filled("type"),
+		Format:        n.filled("format"),
 		Title:         n.text("title"),
 		Description:   n.text("description"),
 		Example:       n.text("example"),
@@ -267,6 +267,10 @@ func foreignKey(n node) ForeignKey {
 	k.Reference = Reference{Resource: x.text("resource"), Fields: x.names("fields")}
 	if len(k.Reference.Fields) == 0 {
 		x.problem("fields", "is missing")
+	}
+	_, one := n.properties["fields"].(string)
+	if _, other := x.properties["fields"].(string); one != other {
+		n.problem("fields", "must be a list if reference.fields is one, and one name otherwise")
 	}
 	return k
 }
@@ -437,23 +441,33 @@ func (n node) missing(key string) []string {
 		return nil
 	}
 	texts := []string{}
+	labels := 0
 	for _, v := range n.list(key) {
 		if labelled, ok := v.(map[string]any); ok {
-			v = labelled["value"]
-			if label, ok := labelled["label"]; ok {
-				if _, ok = label.(string); !ok {
-					n.problem(key, "must have strings as labels")
-				}
-			}
+			v = n.labelled(key, labelled)
+			labels++
 		}
 		s, ok := v.(string)
-		if !ok {
-			n.problem(key, "must be a list of strings")
+		if !ok || labels > 0 && labels != len(texts)+1 {
+			n.problem(key, "must be a list of strings, or one of objects with value and label")
 			return nil
+		}
+		if slices.Contains(texts, s) {
+			n.problem(key, "must differ")
 		}
 		texts = append(texts, s)
 	}
 	return texts
+}
+
+// labelled returns the value of an object with a value and a label.
+func (n node) labelled(key string, object map[string]any) any {
+	if label, ok := object["label"]; ok {
+		if _, ok = label.(string); !ok {
+			n.problem(key, "must have strings as labels")
+		}
+	}
+	return object["value"]
 }
 
 func (n node) object(key string) (node, bool) {
