@@ -63,3 +63,24 @@ func BenchmarkAppend(b *testing.B) {
 		b.SetBytes(int64(len(row)))
 	}
 }
+
+// BenchmarkCheck checks the values of a row of 100 bytes with types.
+func BenchmarkCheck(b *testing.B) {
+	r := table(nil, "", "id", "date", "code", "text", "dose", "unit", "more")
+	for i, kind := range []string{"integer", "date", "string", "string", "number"} {
+		r.Fields.Fields[i].Type = kind
+	}
+	c := codec(b, r)
+	row := rowsOf100("")[:100]
+	values, err := c.Fields(row, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(row)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := c.Check(values); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

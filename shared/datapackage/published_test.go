@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"ehi-server/shared/datapackage"
 )
 
@@ -212,4 +214,68 @@ print(json.dumps([why(d) for d in json.load(sys.stdin)]))`
 			strings.HasPrefix(why, "cannot retrieve metadata")
 	}
 	compare(t, descriptors, verdicts(t, python, program, descriptors), known)
+}
+
+// frictionless reads the same values from the files that Append writes, by the descriptor that
+// JSON writes. It cannot read tables without quotes.
+func TestFrictionlessReadsTheTablesThatAppendWrites(t *testing.T) {
+	python := python(t, "frictionless")
+	values := []string{"", "a", " b ", "1,2", "3;4", "5\t6", `7"8`, `"9"`, "'x'", "é", "l1\nl2",
+		"l1\r\nl2", `\`, "#", "=1+2", "|"}
+	var rows [][]string
+	for i, v := range values {
+		rows = append(rows, []string{"x" + strconv.Itoa(i), v, values[(i+5)%len(values)]})
+	}
+	folder := t.TempDir()
+	p := &datapackage.Package{Name: "tables"}
+	for i, c := range []struct {
+		dialect  datapackage.Dialect
+		encoding string
+	}{
+		{datapackage.Dialect{}, ""},
+		{datapackage.Dialect{}, "windows-1252"},
+		{datapackage.Dialect{}, "utf-16le"},
+		{datapackage.Dialect{Delimiter: "\t", LineTerminator: "\n"}, "utf-8"},
+		{datapackage.Dialect{Delimiter: ";", QuoteChar: new("'")}, "iso-8859-1"},
+		{datapackage.Dialect{Delimiter: "|", CommentChar: "#"}, "utf-8"},
+		{datapackage.Dialect{EscapeChar: `\`, DoubleQuote: new(false)}, "utf-8"},
+	} {
+		r := table(&c.dialect, c.encoding, "id", "b", "c")
+		r.Name = "t" + strconv.Itoa(i)
+		r.Path = datapackage.Paths{r.Name + ".csv"}
+		codec := codec(t, r)
+		file := codec.Header()
+		for _, row := range rows {
+			file = codec.Append(file, row...)
+		}
+		if err := os.WriteFile(filepath.Join(folder, r.Path[0]), file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.Resources = append(p.Resources, *r)
+	}
+	descriptor := filepath.Join(folder, "datapackage.json")
+	if err := os.WriteFile(descriptor, p.JSON(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program := `import json, sys
+from frictionless import Package
+p = Package(sys.argv[1])
+report = p.validate()
+if not report.valid: sys.exit(str(report.flatten(["name", "rowNumber", "note"])))
+print(json.dumps([[[v or "" for v in r.values()] for r in t.read_rows()] for t in p.resources]))`
+	c := exec.Command(python, "-c", program, descriptor)
+	c.Stderr = new(bytes.Buffer)
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, c.Stderr)
+	}
+	var read [][][]string
+	if err := json.Unmarshal(out, &read); err != nil || len(read) != len(p.Resources) {
+		t.Fatalf("%d tables, %v", len(read), err)
+	}
+	for i, got := range read {
+		if diff := cmp.Diff(rows, got); diff != "" {
+			t.Errorf("table %d: %s", i, diff)
+		}
+	}
 }
