@@ -206,7 +206,7 @@ func FuzzUniqueName(f *testing.F) {
 				!utf8.ValidString(n) {
 				t.Fatalf("%q became %q", name, n)
 			}
-			if portable(n) != n || strings.ContainsAny(n, "<>:|?*") {
+			if ehi.PortableName(n) != n || strings.ContainsAny(n, "<>:|?*") {
 				t.Fatalf("%q became %q, which other systems misread", name, n)
 			}
 			for _, r := range n {

@@ -1,0 +1,58 @@
+package ehi
+
+import (
+	"regexp"
+	"strings"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// PortableName returns a name as a file may have it on every system. It keeps letters of every
+// script, in Unicode form NFC. It removes paths, quotes, and invisible characters that change how
+// the rest looks: control and bidi characters, zero-width characters. It changes names that other
+// systems treat specially. The result may be empty.
+func PortableName(name string) string {
+	name = strings.Map(visible, name[strings.LastIndexAny(name, `/\`)+1:])
+	name = strings.Join(strings.Fields(norm.NFC.String(name)), " ")
+	return portable(strings.TrimRight(strings.TrimLeft(name, ". \u200c\u200d"), ". "))
+}
+
+// devices matches names that Windows treats as devices, with any extension and in any case.
+var devices = regexp.MustCompile(
+	`(?i)^(con|prn|aux|nul|clock\$|conin\$|conout\$|(com|lpt)[0-9])[ .]*(\.|$)`)
+
+// joiners removes the invisible characters that visible keeps.
+var joiners = strings.NewReplacer("\u200c", "", "\u200d", "")
+
+// portable puts _ before a name that another system treats specially: a device, a formula of a
+// spreadsheet, or an option of a command. It compares the name as these systems read it, in
+// Unicode form NFKC and without joiners: COM¹ is COM1.
+func portable(name string) string {
+	read := norm.NFKC.String(joiners.Replace(name))
+	if devices.MatchString(read) || read != "" && strings.ContainsRune("=+-@~", rune(read[0])) {
+		return "_" + name
+	}
+	return name
+}
+
+// visible returns r, a replacement, or -1 for a character that must not be in a file's name.
+func visible(r rune) rune {
+	switch {
+	case unicode.IsSpace(r):
+		return ' '
+	case strings.ContainsRune(`<>:|?*`, r): // drives, streams, pipes and patterns on other systems
+		return '_'
+	case r == '"', r == unicode.ReplacementChar, unicode.IsControl(r):
+		return -1
+	case r == '\u200c', r == '\u200d': // needed in Persian and several scripts of India
+		return r
+	case unicode.Is(unicode.Cf, r), unicode.Is(unicode.Zl, r), unicode.Is(unicode.Zp, r),
+		unicode.Is(unicode.Co, r):
+		return -1
+	// invisible, although letters or marks
+	case unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r):
+		return -1
+	}
+	return r
+}
