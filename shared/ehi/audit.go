@@ -14,18 +14,21 @@ const (
 	ActionWithdraw  Action = "withdraw"  // the patient withdraws an application's access
 	ActionToken     Action = "token"
 	// A code or refresh token is presented a second time, and its grant is revoked.
-	ActionTokenReuse   Action = "token-reuse"
-	ActionRevoke       Action = "revoke"
-	ActionRegister     Action = "register" // dynamic registration
-	ActionKickOff      Action = "kick-off"
-	ActionForm         Action = "form"
-	ActionDelete       Action = "delete"
-	ActionDisclose     Action = "disclose" // a client downloads files of an export
-	ActionRead         Action = "read"     // a client reads or searches Patient or Group
-	ActionApprove      Action = "approve"
-	ActionReject       Action = "reject"
-	ActionAttach       Action = "attach"
-	ActionDetach       Action = "detach"
+	ActionTokenReuse Action = "token-reuse"
+	ActionRevoke     Action = "revoke"
+	ActionRegister   Action = "register" // dynamic registration
+	ActionKickOff    Action = "kick-off"
+	ActionForm       Action = "form"
+	ActionDelete     Action = "delete"
+	ActionDisclose   Action = "disclose" // a client downloads files of an export
+	ActionRead       Action = "read"     // a client reads or searches Patient or Group
+	ActionApprove    Action = "approve"
+	ActionReject     Action = "reject"
+	ActionAttach     Action = "attach"
+	ActionDetach     Action = "detach"
+	// A document or table that falls under no line of the form is released, or not after all.
+	ActionRelease      Action = "release"
+	ActionWithhold     Action = "withhold"
 	ActionImport       Action = "import"
 	ActionBackup       Action = "backup"
 	ActionAudit        Action = "audit" // an administrator reads the trail
@@ -38,6 +41,7 @@ func Actions() []Action {
 		ActionLogIn, ActionLogOut, ActionAuthorize, ActionWithdraw, ActionToken, ActionTokenReuse,
 		ActionRevoke, ActionRegister, ActionKickOff, ActionForm, ActionDelete,
 		ActionDisclose, ActionRead, ActionApprove, ActionReject, ActionAttach, ActionDetach,
+		ActionRelease, ActionWithhold,
 		ActionImport, ActionBackup, ActionAudit, ActionAdministrate,
 	}
 }

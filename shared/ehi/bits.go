@@ -1,6 +1,9 @@
 package ehi
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 // Bits is a set of small non-negative numbers, stored as one bit each. It is a value: With
 // returns a new set.
@@ -14,6 +17,16 @@ func (b Bits) With(n int) Bits {
 	out := make(Bits, max(len(b), n/8+1))
 	copy(out, b)
 	out[n/8] |= 1 << (n % 8)
+	return out
+}
+
+// Without returns a copy of the set that does not include n.
+func (b Bits) Without(n int) Bits {
+	if !b.Has(n) {
+		return b
+	}
+	out := slices.Clone(b)
+	out[n/8] &^= 1 << (n % 8)
 	return out
 }
 

@@ -24,7 +24,8 @@ import (
 //	3: counts of files that are organized by patient are without the headers of their blocks
 //	4: File.Sum
 //	5: Job.Records, Job.Rules, Task.Records
-const RecordVersion = 5
+//	6: File.Kind, Task.Links
+const RecordVersion = 6
 
 // Lane is a queue of jobs. Short interactive jobs and long bulk jobs have one each, so that
 // neither starves the other.
@@ -164,7 +165,15 @@ type Job struct {
 	Counts  map[string]int64 `json:"counts,omitempty"`
 	// Withheld counts withheld resources by reason, never by name.
 	Withheld map[string]int64 `json:"withheld,omitempty"`
-	Bytes    int64            `json:"bytes,omitempty"`
+	// Documents is the number of EHIDocumentReferences of native content: documents, tables and
+	// archives. An older build drops it.
+	Documents int64 `json:"documents,omitempty"`
+	// Held is the number of documents and tables that fall under no line of the form. They wait
+	// for the decision of an administrator (NAT-4). Freed marks those that are released, by
+	// their position in the list. An older build drops both, and releases none of them.
+	Held  int64 `json:"held,omitempty"`
+	Freed Bits  `json:"freed,omitempty"`
+	Bytes int64 `json:"bytes,omitempty"`
 	// Stored is the size of the outputs in the file store, in bytes. It is smaller than Bytes if
 	// the files are compressed.
 	Stored int64 `json:"stored,omitempty"`
@@ -268,7 +277,7 @@ func (j *Job) AbsentPatients() (ids []string) {
 }
 
 // Complete records the result of a committed task. After the last task the job is ready for
-// review, or approved if no review is required; fileTTL is how long approved files are kept. It
+// review, or approved if no review is required and nothing waits for a decision (NAT-4); fileTTL is how long approved files are kept. It
 // returns Conflict, and leaves the job unchanged, if the job is not running or has counted the
 // task already.
 func (j *Job) Complete(t Task, now time.Time, fileTTL time.Duration) error {
@@ -282,7 +291,7 @@ func (j *Job) Complete(t Task, now time.Time, fileTTL time.Duration) error {
 		return nil
 	}
 	next := Retrieved
-	if j.AutoApprove {
+	if j.AutoApprove && j.Held == 0 {
 		next = Approved
 		j.ApprovedAt, j.ExpiresAt = now, now.Add(fileTTL)
 	}
@@ -301,15 +310,22 @@ func (j *Job) count(t Task) {
 	if withheld == nil && len(t.Withheld) > 0 {
 		withheld = map[string]int64{}
 	}
-	j.Files += len(t.Files)
 	for _, f := range t.Files {
 		j.Bytes += f.Bytes
 		j.Stored += f.Length
-		if f.Error {
-			j.Errors += f.Count
-			continue
+		if !f.Kind.Hidden() {
+			j.Files++
 		}
-		counts[f.Type] += f.Count
+		switch {
+		case f.Error:
+			j.Errors += f.Count
+		case f.Kind == Documents:
+			j.Documents += f.Count
+		case f.Kind == HeldDocuments:
+			j.Held += f.Count
+		case f.Kind == "":
+			counts[f.Type] += f.Count
+		}
 	}
 	for reason, n := range t.Withheld {
 		withheld[reason] += n
@@ -347,7 +363,8 @@ func (j *Job) Remake(kept []Task, attempts int) error {
 	j.CompletedAt, j.ApprovedAt, j.DecidedBy, j.Reason = time.Time{}, time.Time{}, "", ""
 	j.unapprove()
 	j.Done, j.Counts, j.Withheld = nil, nil, nil
-	j.Bytes, j.Stored, j.Errors, j.Files = 0, 0, 0, 0
+	j.Bytes, j.Stored, j.Errors, j.Files, j.Documents, j.Held = 0, 0, 0, 0, 0, 0
+	j.Freed = nil
 	if j.Level == OnePatient { // a population keeps the number of its plan
 		j.TransactionTime = time.Time{}
 	}
@@ -374,17 +391,26 @@ func (j *Job) Approve(by string, now time.Time, fileTTL time.Duration) error {
 // choices, the committed files and the attachments. A committed file never changes (see Task),
 // so the counts stand for the files.
 func (j *Job) Contents() string {
-	data, err := json.Marshal([]any{
+	data, err := json.Marshal(append([]any{
 		j.ID, j.Patient.ID, j.Level, j.Group, j.KickOff, j.Form, j.RequestedBy,
 		j.Tasks, j.Done, j.TransactionTime, j.Files, j.Counts, j.Bytes, j.Stored, j.Errors,
 		j.Withheld,
 		j.Attachments,
-	})
+	}, j.freed()...))
 	if err != nil { // cannot fail: only strings, numbers and times
 		panic(err)
 	}
 	sum := sha256.Sum256(data)
 	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// freed returns what Contents covers besides; nothing if nothing was released that waited, as in
+// records of version 5 and before.
+func (j *Job) freed() []any {
+	if j.Freed.Count() == 0 {
+		return nil
+	}
+	return []any{j.Freed}
 }
 
 // MayApprove reports whether the administrator name, whose account mark is as, may still approve.
@@ -482,6 +508,39 @@ func (j *Job) Explain(reason string) error {
 	if reason != "" {
 		j.Reason = reason
 	}
+	return nil
+}
+
+// CanDecideHeld checks that administrators may still decide about what falls under no line of the
+// form. It returns Conflict if not.
+func (j *Job) CanDecideHeld() error {
+	if j.Status != Retrieved {
+		return Errorf(Conflict, "Cannot decide about documents of an export in %q state", j.Status)
+	}
+	return nil
+}
+
+// DecideHeld releases documents and tables that wait for a decision, or withdraws the release, by
+// their numbers. It returns Conflict unless the job is retrieved, or if it has no such number.
+func (j *Job) DecideHeld(release bool, numbers ...int) error {
+	if err := j.CanDecideHeld(); err != nil {
+		return err
+	}
+	freed := j.Freed
+	for _, n := range numbers {
+		if n < 0 || int64(n) >= j.Held {
+			return Errorf(Conflict, "The export has changed since you looked at it")
+		}
+		if release {
+			freed = freed.With(n)
+		} else {
+			freed = freed.Without(n)
+		}
+	}
+	if !slices.Equal(freed, j.Freed) {
+		j.unapprove()
+	}
+	j.Freed = freed
 	return nil
 }
 

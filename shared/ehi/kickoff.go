@@ -2,6 +2,7 @@ package ehi
 
 import (
 	"errors"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -33,6 +34,44 @@ type KickOff struct {
 	Unknown []string `json:"unknown,omitempty"` // the same in records of earlier builds
 	// Compression is how the files are stored; "" is Identity.
 	Compression Compression `json:"compression,omitempty"`
+	// Package is how native content is delivered; "" is PackageFiles for one patient, and
+	// PackageZIP for a population. An older build drops it.
+	Package Packaging `json:"package,omitempty"`
+}
+
+// Packaging is how an export delivers documents and tables.
+type Packaging string
+
+const (
+	// PackageFiles gives each document and table a URL of its own. Populations do not have it.
+	PackageFiles Packaging = "files"
+	// PackageZIP collects them in ZIP archives.
+	PackageZIP Packaging = "zip"
+)
+
+// Packaging returns how the native content of a job is delivered.
+func (j *Job) Packaging() Packaging {
+	if j.Level != OnePatient || j.KickOff.Package == PackageZIP {
+		return PackageZIP
+	}
+	return PackageFiles
+}
+
+// Origin returns the URL of the server that the client of the job used, without a path.
+func (j *Job) Origin() string {
+	u, err := url.Parse(j.Request)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}
+
+// Native reports whether a job exports native content: documents and tables. An operation other
+// than $ehi-export does not, nor one of types without DocumentReference, which lists them.
+func (j *Job) Native() bool {
+	types := j.KickOff.Types
+	return j.Operation == EHIExport &&
+		(len(types) == 0 || slices.Contains(types, "DocumentReference"))
 }
 
 // Compression is how an export file is stored.
@@ -103,6 +142,7 @@ var ofEHI = map[string]reader{
 	"category": each((*parser).addCategory),
 	"from":     once(func(k *parser, p fhir.Parameter) error { k.From = p.Value; return nil }),
 	"to":       once(func(k *parser, p fhir.Parameter) error { k.To = p.Value; return nil }),
+	"_package": once(packaging),
 }
 
 // ofPopulations holds the parameters of a population's export only (BULK-1).
@@ -405,6 +445,22 @@ func partial(k *parser, p fhir.Parameter) error {
 	}
 	k.Paged = p.Value == "true"
 	return nil
+}
+
+// packaging parses _package (NAT-1). The native content of a population may be millions of files,
+// which no manifest can list one by one.
+func packaging(k *parser, p fhir.Parameter) error {
+	switch way := Packaging(p.Value); way {
+	case PackageFiles, PackageZIP:
+		if way == PackageFiles && k.Level != OnePatient {
+			return Errorf(Unsupported,
+				"Unsupported _package %q: an export of a population has only %q", way, PackageZIP)
+		}
+		k.Package = way
+		return nil
+	}
+	return Errorf(Unsupported, "Unsupported _package %q: only %q or %q", clip(p.Value, 64),
+		PackageFiles, PackageZIP)
 }
 
 func outputFormat(_ *parser, p fhir.Parameter) error {

@@ -25,6 +25,25 @@ type Task struct {
 	Part     *Part            `json:"part,omitempty"`
 	Files    []File           `json:"files,omitempty"`
 	Withheld map[string]int64 `json:"withheld,omitempty"`
+	// Links is the number of documents that are objects of their own in the file store (see
+	// files.Batch.Link). The task's index says which documents they are.
+	Links int `json:"links,omitempty"`
+}
+
+// Names reports whether the task's record names an object of the file store. linked is the name
+// of the n-th link of an attempt of a task.
+func (t *Task) Names(object string, linked func(task, attempt, n int) string) bool {
+	for _, f := range t.Files {
+		if f.Object == object {
+			return true
+		}
+	}
+	for n := range t.Links {
+		if linked(t.Number, t.Attempt, n) == object {
+			return true
+		}
+	}
+	return false
 }
 
 // Failures returns how many attempts before the current one failed or crashed their process.
@@ -44,6 +63,8 @@ type Part struct {
 // the file store.
 type File struct {
 	Type string `json:"type"` // the FHIR resource type of every line
+	// Kind is what the file holds; "" is resources.
+	Kind FileKind `json:"kind,omitempty"`
 	// Count is the number of resources; header lines of patients' blocks do not count. 0 is
 	// unknown.
 	Count  int64  `json:"count"`
@@ -58,6 +79,48 @@ type File struct {
 	Compression Compression `json:"z,omitempty"`
 	// Error marks a file of OperationOutcomes about what could not be exported (BULK-6).
 	Error bool `json:"err,omitempty"`
+}
+
+// FileKind is what a file of an export holds, if not the resources of a FHIR record.
+type FileKind string
+
+const (
+	// Documents holds an EHIDocumentReference for each native file: each document, table or
+	// archive (NAT-1).
+	Documents FileKind = "documents"
+	// Archive is a ZIP archive of native files.
+	Archive FileKind = "archive"
+	// Pack holds native files one after the other. Clients get them one by one.
+	Pack FileKind = "pack"
+	// Index says where in the store each native file lies, see NativeFile.
+	Index FileKind = "index"
+	// HeldDocuments and HeldIndex are the same for documents and tables that wait for the
+	// decision of an administrator (NAT-4).
+	HeldDocuments FileKind = "heldDocuments"
+	HeldIndex     FileKind = "heldIndex"
+)
+
+// Hidden reports whether clients do not get the file as it is.
+func (k FileKind) Hidden() bool {
+	return k == Pack || k == Index || k == HeldDocuments || k == HeldIndex
+}
+
+// NativeFile is a line of a task's index: a document or a table that clients download by itself
+// (PackageFiles).
+type NativeFile struct {
+	// Name is the path below the export's download URL: documents/ or tables/, and a file name.
+	// The lines are sorted by it.
+	Name        string `json:"name"`
+	ContentType string `json:"type"`
+	// Number is the number of the line, counted from 0. The list has the file in the same line.
+	Number int `json:"n"`
+	// Pack is the number of the pack that holds the file, counted from 0; -1 for an object of
+	// its own.
+	Pack   int    `json:"pack"`
+	Link   int    `json:"link,omitempty"` // the number of that object, see files.Batch.Link
+	Offset int64  `json:"off,omitempty"`  // in bytes, into the pack
+	Length int64  `json:"len"`            // in bytes
+	Sum    string `json:"sum,omitempty"`  // in the form of files.Sum
 }
 
 // Progress is the progress of a running job, published about twice a second.
