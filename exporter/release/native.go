@@ -1,0 +1,109 @@
+package release
+
+import (
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// Native decides about content that is not FHIR: rows of tables, and documents (EHI-8, EHI-9). Its
+// methods return the reason why something is withheld, "" if it may leave. A row or document
+// leaves only if every method that applies to it returns "". It is for one goroutine.
+type Native struct {
+	policy *Policy
+	review *reviewed // nil for a population
+}
+
+// Native returns the decisions about the native content of a record. It panics before Conclude.
+func (r *Review) Native() *Native {
+	if !r.concluded {
+		panic("release: Native before Conclude")
+	}
+	return &Native{r.policy, &reviewed{Review: r}}
+}
+
+// Native returns the decisions about the native content of a population, of which nothing but
+// what the application did not ask for is withheld.
+func (f *Filter) Native() *Native { return &Native{policy: f.policy} }
+
+// Line decides about something that falls under a line of the form and happened at some time,
+// which is nil if it is unknown.
+func (n *Native) Line(key ehi.Category, happened *fhir.Span) (reason string) {
+	for _, c := range n.policy.narrow {
+		l, on := c[key]
+		switch {
+		case !on:
+			return categoryReason + string(key)
+		case l.from.IsZero() && l.to.IsZero():
+		case happened == nil || !happened.Overlaps(l.from, l.to):
+			return categoryReason + string(key)
+		}
+	}
+	return ""
+}
+
+// Code decides about something with a code of a system. The spelling of both does not matter.
+func (n *Native) Code(system string, code []byte) (reason string) {
+	return n.needs(func(add func(category string)) {
+		n.policy.sensitive.lookup([]byte(system), code, false, add)
+	})
+}
+
+// Text decides about something with a text that may show a code, such as "F10.20 - Alcohol
+// dependence".
+func (n *Native) Text(text []byte) (reason string) {
+	return n.needs(func(add func(category string)) {
+		n.policy.sensitive.lookupShown(text, add)
+	})
+}
+
+// Label decides about something with a security label.
+func (n *Native) Label(system string, code []byte) (reason string) {
+	return n.needs(func(add func(category string)) {
+		n.policy.sensitive.lookup([]byte(system), code, true, add)
+		n.policy.sensitive.lookupLabel(code, add)
+	})
+}
+
+// Authorization decides about something that its source marks as needing an authorization.
+func (n *Native) Authorization(key ehi.Authorization) (reason string) {
+	return n.needs(func(add func(category string)) { add(string(key)) })
+}
+
+// needs returns the reason for the authorizations that find adds.
+func (n *Native) needs(find func(add func(category string))) (reason string) {
+	var needed authorizations
+	find(func(category string) { needed |= authorizationBits[category] })
+	if missing := needed &^ n.policy.authorised; missing != 0 {
+		return sensitiveReason + string(missing.first())
+	}
+	return ""
+}
+
+// Resource decides about something that belongs to a resource of the record. What is not in the
+// record is not withheld.
+func (n *Native) Resource(typ string, id []byte) (reason string) {
+	if n.review == nil {
+		return ""
+	}
+	v, known := n.review.index.find([]byte(typ), id)
+	if !known || !v.withheld() {
+		return ""
+	}
+	return reasons[v.reason()]
+}
+
+// Mentions decides about something with a text. It stays if the text holds an ID or another number
+// of a withheld resource.
+func (n *Native) Mentions(text []byte) (reason string) {
+	if n.review == nil || !n.review.secrets.in(text) {
+		return ""
+	}
+	return referenceOnlyName
+}
+
+// Group returns the document group that a code stands for; "" if it stands for none.
+func (n *Native) Group(code fhir.Coding) (group ehi.Category) {
+	n.policy.documents.lookup([]byte(code.System), []byte(code.Code), false,
+		func(category string) { group = ehi.Category(category) })
+	return group
+}
