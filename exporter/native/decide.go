@@ -1,0 +1,363 @@
+package native
+
+import (
+	"bytes"
+	"cmp"
+	"io"
+	"slices"
+	"strings"
+
+	"ehi-server/exporter/source"
+	"ehi-server/shared/datapackage"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// Rules decides about facts of native content (release.Native). Each method returns the reason
+// why something is withheld, "" if it may leave.
+type Rules interface {
+	Line(key ehi.Category, happened *fhir.Span) (reason string)
+	Code(system string, code []byte) (reason string)
+	Text(text []byte) (reason string)
+	Label(system string, code []byte) (reason string)
+	Authorization(key ehi.Authorization) (reason string)
+	Resource(typ string, id []byte) (reason string)
+	Mentions(text []byte) (reason string)
+	Group(code fhir.Coding) ehi.Category
+}
+
+// Unclassified is the reason under which native content is withheld that falls under no line of
+// the form (NAT-4).
+const Unclassified = "unclassified"
+
+// Release decides about native content by the patient's form and the application's request. It
+// implements Decider.
+type Release struct {
+	rules Rules
+	of    *datapackage.Package
+	// Withheld counts documents and rows that stay, by reason.
+	Withheld map[string]int64
+
+	table  *tableFacts
+	stays  map[string]map[string]bool // by table: the keys of rows that stay
+	folded []byte
+}
+
+// tableFacts are the columns of a table that decisions depend on, by number.
+type tableFacts struct {
+	name      string
+	category  ehi.Category
+	always    bool
+	date      *datapackage.Field
+	dateAt    int
+	resources []columnOf
+	systems   []columnOf
+	labels    []int
+	texts     []int
+	sensitive []sensitiveColumn
+	parents   []parentKey // foreign keys to tables of which rows may stay
+	keys      [][]int     // columns of the keys by which other tables may refer to a row
+	keyNames  []string
+}
+
+// columnOf is a column with the type or system of what it holds.
+type columnOf struct {
+	at int
+	of string
+}
+
+type sensitiveColumn struct {
+	at     int
+	values []string
+	needs  ehi.Authorization
+}
+
+// parentKey is a foreign key to another table of patients.
+type parentKey struct {
+	columns []int
+	name    string // see keyName
+}
+
+// NewRelease returns the decisions about a record with these tables.
+func NewRelease(rules Rules, of *datapackage.Package) *Release {
+	return &Release{
+		rules: rules, of: of, Withheld: map[string]int64{}, stays: map[string]map[string]bool{},
+	}
+}
+
+// Document implements Decider.
+func (r *Release) Document(d *source.Document) (Verdict, error) {
+	reason := r.document(d)
+	if reason == "" || reason == Unclassified {
+		mentions, err := r.content(d)
+		if err != nil {
+			return Stays, err
+		}
+		reason = cmp.Or(mentions, reason)
+	}
+	switch reason {
+	case "":
+		return Leaves, nil
+	case Unclassified:
+		r.Withheld[reason]++
+		return Waits, nil
+	}
+	r.Withheld[reason]++
+	return Stays, nil
+}
+
+// document decides by what is known about a document.
+func (r *Release) document(d *source.Document) (reason string) {
+	if typ, id, ok := strings.Cut(d.Resource, "/"); ok {
+		reason = r.rules.Resource(typ, []byte(id))
+	}
+	reason = cmp.Or(reason, r.rules.Code(d.Type.System, []byte(d.Type.Code)),
+		r.rules.Text([]byte(d.Title)), r.rules.Mentions([]byte(d.Title)),
+		r.rules.Mentions([]byte(d.Name)))
+	for _, l := range d.Labels {
+		reason = cmp.Or(reason, r.rules.Label(l.System, []byte(l.Code)))
+	}
+	category := d.Category
+	if category == "" {
+		category = r.rules.Group(d.Type)
+	}
+	switch {
+	case reason != "":
+		return reason
+	case category == "":
+		return Unclassified
+	}
+	var happened *fhir.Span
+	if !d.Created.IsZero() {
+		happened = &fhir.Span{Start: d.Created, End: d.Created.Add(1)}
+	}
+	return r.rules.Line(category, happened)
+}
+
+// content decides by the text of a document that is text: it stays if it mentions something
+// withheld. What a program would have to interpret (PDF, images) is not read: its category and
+// labels decide.
+func (r *Release) content(d *source.Document) (reason string, err error) {
+	if !isText(d) {
+		return "", nil
+	}
+	in, err := d.Open()
+	if err != nil {
+		return "", err
+	}
+	defer in.Close() // read only
+	// pieces overlap, so that nothing is missed at their borders
+	buf := make([]byte, 0, copyBytes+overlap)
+	for {
+		n, err := io.ReadFull(in, buf[len(buf):copyBytes+overlap])
+		buf = buf[:len(buf)+n]
+		if reason := r.rules.Mentions(buf); reason != "" {
+			return reason, nil
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		kept := copy(buf[:overlap], buf[len(buf)-overlap:])
+		buf = buf[:kept]
+	}
+}
+
+// overlap is longer than any ID or number of a resource.
+const overlap = 4 << 10
+
+// isText reports whether the bytes of a document can be read as text.
+func isText(d *source.Document) bool {
+	t := strings.ToLower(d.ContentType)
+	for _, is := range []string{"text/", "xml", "json", "rtf", "csv", "html"} {
+		if strings.Contains(t, is) {
+			return true
+		}
+	}
+	return false
+}
+
+// Relates implements Decider: the resource of a document that leaves is not withheld.
+func (r *Release) Relates(*source.Document) bool { return true }
+
+// Table implements Decider.
+func (r *Release) Table(t *datapackage.Resource) (v Verdict, each bool, err error) {
+	if t.Lookup { // its rows go with what refers to them
+		r.table = nil
+		return Leaves, false, nil
+	}
+	if r.table = r.facts(t); r.table.category == "" && !r.table.always {
+		return Waits, true, nil
+	}
+	return Leaves, true, nil
+}
+
+// facts finds the columns that decisions depend on.
+func (r *Release) facts(t *datapackage.Resource) *tableFacts {
+	f := &tableFacts{name: t.Name, always: t.Category == datapackage.Always, dateAt: -1}
+	if !f.always {
+		f.category = ehi.Category(t.Category)
+	}
+	at := func(name string) int {
+		return slices.IndexFunc(t.Fields.Fields,
+			func(f datapackage.Field) bool { return f.Name == name })
+	}
+	columns := func(names []string) (out []int) {
+		for _, name := range names {
+			out = append(out, at(name))
+		}
+		return out
+	}
+	for i := range t.Fields.Fields {
+		field := &t.Fields.Fields[i]
+		switch {
+		case field.Resource != "":
+			f.resources = append(f.resources, columnOf{i, field.Resource})
+		case field.System != "":
+			f.systems = append(f.systems, columnOf{i, field.System})
+		case field.Label:
+			f.labels = append(f.labels, i)
+		case field.Type == "" || field.Type == "string" || field.Type == "any":
+			f.texts = append(f.texts, i)
+		}
+	}
+	if t.Date != "" {
+		f.dateAt = at(t.Date)
+		f.date = &t.Fields.Fields[f.dateAt]
+	}
+	for _, s := range t.Sensitive {
+		f.sensitive = append(f.sensitive, sensitiveColumn{
+			at(s.Field), s.Values, ehi.Authorization(s.Authorization),
+		})
+	}
+	for _, k := range t.Fields.ForeignKeys {
+		to := r.of.Table(cmp.Or(k.Reference.Resource, t.Name))
+		if to != nil && !to.Lookup {
+			f.parents = append(f.parents, parentKey{
+				columns(k.Fields), keyName(to.Name, k.Reference.Fields),
+			})
+		}
+	}
+	r.referred(t, func(fields []string) {
+		if name := keyName(t.Name, fields); !slices.Contains(f.keyNames, name) {
+			f.keys, f.keyNames = append(f.keys, columns(fields)), append(f.keyNames, name)
+		}
+	})
+	return f
+}
+
+// referred calls visit with the fields of each key by which a table refers to t.
+func (r *Release) referred(t *datapackage.Resource, visit func(fields []string)) {
+	for i := range r.of.Resources {
+		from := &r.of.Resources[i]
+		for _, k := range from.Fields.ForeignKeys {
+			if cmp.Or(k.Reference.Resource, from.Name) == t.Name {
+				visit(k.Reference.Fields)
+			}
+		}
+	}
+}
+
+func keyName(table string, fields []string) string {
+	return table + "\x00" + strings.Join(fields, "\x00")
+}
+
+// Row implements Decider.
+func (r *Release) Row(values [][]byte, raw []byte) (bool, error) {
+	t := r.table
+	if t == nil {
+		return true, nil
+	}
+	reason := r.row(t, values, raw)
+	if reason == "" {
+		if t.category == "" && !t.always {
+			r.Withheld[Unclassified]++
+		}
+		return true, nil
+	}
+	r.Withheld[reason]++
+	for i, columns := range t.keys {
+		if key, ok := r.key(columns, values); ok {
+			if r.stays[t.keyNames[i]] == nil {
+				r.stays[t.keyNames[i]] = map[string]bool{}
+			}
+			r.stays[t.keyNames[i]][key] = true
+		}
+	}
+	return false, nil
+}
+
+// row returns why a row stays.
+func (r *Release) row(t *tableFacts, values [][]byte, raw []byte) (reason string) {
+	value := func(i int) []byte {
+		if i < 0 || i >= len(values) {
+			return nil
+		}
+		return values[i]
+	}
+	for _, c := range t.resources {
+		reason = cmp.Or(reason, r.rules.Resource(c.of, value(c.at)))
+	}
+	for _, c := range t.systems {
+		reason = cmp.Or(reason, r.rules.Code(c.of, value(c.at)))
+	}
+	for _, i := range t.labels {
+		reason = cmp.Or(reason, r.rules.Label("", value(i)))
+	}
+	for _, s := range t.sensitive {
+		v := value(s.at)
+		if len(s.values) == 0 && len(v) > 0 || slices.Contains(s.values, string(v)) {
+			reason = cmp.Or(reason, r.rules.Authorization(s.needs))
+		}
+	}
+	if reason != "" {
+		return reason
+	}
+	for _, i := range t.texts {
+		reason = cmp.Or(reason, r.rules.Text(value(i)), r.rules.Mentions(value(i)))
+	}
+	reason = cmp.Or(reason, r.rules.Mentions(raw))
+	for _, p := range t.parents {
+		if key, ok := r.key(p.columns, values); ok && r.stays[p.name][key] {
+			reason = cmp.Or(reason, "reference-only")
+		}
+	}
+	switch {
+	case reason != "":
+		return reason
+	case t.category == "": // the decision about the table holds
+		return ""
+	}
+	return r.rules.Line(t.category, t.happened(value(t.dateAt)))
+}
+
+// key returns the values of some columns as one text; ok is false if one of them is empty.
+func (r *Release) key(columns []int, values [][]byte) (key string, ok bool) {
+	out := r.folded[:0]
+	for _, c := range columns {
+		if c < 0 || c >= len(values) || len(values[c]) == 0 {
+			return "", false
+		}
+		out = append(append(out, values[c]...), 0)
+	}
+	r.folded = out
+	return string(out), true
+}
+
+// happened returns the span of a row's date; nil if it has none that can be read. Limits of dates
+// then withhold the row.
+func (t *tableFacts) happened(value []byte) *fhir.Span {
+	if t.date == nil || len(value) == 0 {
+		return nil
+	}
+	text := string(bytes.TrimSpace(value))
+	if span, err := fhir.ParseSpan(text); err == nil {
+		return &span
+	}
+	if span, err := fhir.ParseSpan(strings.Replace(text, " ", "T", 1) + "Z"); err == nil {
+		return &span
+	}
+	return nil
+}

@@ -1,0 +1,54 @@
+package native
+
+import (
+	"encoding/hex"
+	"time"
+
+	"ehi-server/shared/datapackage"
+)
+
+// descriptorType is the media type of a Data Package's descriptor.
+const descriptorType = "application/vnd.datapackage+json"
+
+// described returns the description of a table in an export, whose file lies at path beside the
+// descriptor.
+func described(
+	r *datapackage.Resource, path string, size int64, sha1 []byte,
+) datapackage.Resource {
+	d := *r
+	d.Path, d.Profile = datapackage.Paths{path}, datapackage.TabularProfile
+	d.Format, d.MediaType = TableFormat(r), plainType(r)
+	d.Bytes, d.Hash = size, "sha1:"+hex.EncodeToString(sha1)
+	return d
+}
+
+// plainType returns the media type of a table without parameters.
+func plainType(r *datapackage.Resource) string {
+	if TableFormat(r) == "tsv" {
+		return "text/tab-separated-values"
+	}
+	return "text/csv"
+}
+
+// descriptor returns the Data Package of the tables of an export.
+func (e *Export) descriptor(tables []datapackage.Resource) []byte {
+	of := e.Record.Tables()
+	p := *of
+	p.Resources = tables
+	p.Created = e.TakenAt.UTC().Format(time.RFC3339)
+	p.Homepage = e.Origin + "/docs/ehi"
+	has := map[string]bool{}
+	for _, r := range tables {
+		has[r.Name] = true
+	}
+	return p.Narrow(func(name string) bool { return has[name] }).JSON()
+}
+
+// descriptorFile describes the descriptor in a list.
+func (e *Export) descriptorFile(name string, m *measured) file {
+	return file{
+		name: name, contentType: descriptorType, title: "Description of the tables",
+		format: formatOf(descriptorType, ""), created: e.TakenAt,
+		size: m.size, sha1: m.sha1.Sum(nil),
+	}
+}

@@ -1,0 +1,230 @@
+package native
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ehi-server/exporter/source"
+	"ehi-server/shared/datapackage"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
+)
+
+// Export is the native content of one task.
+type Export struct {
+	Record source.Native
+	Query  source.Query
+	// Packaging is how it is written. A population has only ehi.PackageZIP.
+	Packaging ehi.Packaging
+	// Origin is the URL of the server without a path. The lists name files and documentation
+	// below it.
+	Origin string
+	Job    string
+	Task   int
+	// Patient is the only patient; "" for a population.
+	Patient string
+	// TakenAt is the instant of the record.
+	TakenAt time.Time
+	// Decide decides what leaves; nil releases everything.
+	Decide Decider
+	// ArchiveBytes is the size at which an archive ends and the next one begins, in bytes. A
+	// larger document makes a larger archive. Default DefaultArchiveBytes.
+	ArchiveBytes int64
+	// Compression other than ehi.Identity compresses what is in an archive. It does not apply to
+	// PackageFiles.
+	Compression ehi.Compression
+	Batch       files.Batch
+	// Yield, if not nil, is called now and then. It blocks while other work has priority.
+	Yield func(ctx context.Context) error
+}
+
+// DefaultArchiveBytes is the default of Export.ArchiveBytes.
+const DefaultArchiveBytes = 2 << 30
+
+// Verdict is a decision about native content.
+type Verdict int
+
+const (
+	// Leaves means that it is part of the export.
+	Leaves Verdict = iota
+	// Stays means that it is not.
+	Stays
+	// Waits means that it is not, unless an administrator releases it (NAT-4).
+	Waits
+)
+
+// Decider decides what may leave. It is called by one goroutine.
+type Decider interface {
+	// Document decides about a document.
+	Document(d *source.Document) (Verdict, error)
+	// Relates reports whether a list may name Document.Resource. It is called after Document.
+	Relates(d *source.Document) bool
+	// Table decides about a table. If rows of it may leave or wait, each says whether Row
+	// decides about each one.
+	Table(r *datapackage.Resource) (v Verdict, each bool, err error)
+	// Row reports whether a row of the last Table follows the decision about the table. If not,
+	// it stays. The values are those of the row, in the order of the fields, and raw is the row
+	// as it is in the file.
+	Row(values [][]byte, raw []byte) (bool, error)
+}
+
+// Result is what an Export has written.
+type Result struct {
+	Outputs []Output
+	// Links is the number of documents that are objects of their own (files.Batch.Link).
+	Links int
+	// Withheld counts documents and rows that stay or wait, by reason.
+	Withheld map[string]int64
+	// Written are the figures of what clients get.
+	Written Figures
+}
+
+// Figures count native content.
+type Figures struct {
+	Documents, Tables, Rows int64
+	Bytes                   int64 // of documents and tables
+	Linked                  int64 // of these, the bytes that were shared and not copied
+}
+
+// Output is an output of the batch.
+type Output struct {
+	Number int // in the batch
+	Type   string
+	Kind   ehi.FileKind
+	Count  int64 // lines of a list, files of an archive
+	Bytes  int64
+}
+
+// sink takes the files of an export, one after the other.
+type sink interface {
+	// document stores a document and adds it to the list.
+	document(d *source.Document) error
+	// table begins a table. The writer takes whole rows.
+	table(r *datapackage.Resource, header []byte) (rowWriter, error)
+	// end stores what is left to store.
+	end() error
+	// outputs returns what was written, in the order of the job's table of files.
+	outputs() []Output
+}
+
+// rowWriter takes the rows of a table.
+type rowWriter interface {
+	// Write appends whole rows.
+	Write(rows []byte) (int, error)
+	// Close ends the table and adds it to the list.
+	Close() error
+}
+
+// Write writes the documents and the tables. They are durable only after the commit of the batch.
+func (e *Export) Write(ctx context.Context) (Result, error) {
+	e.ArchiveBytes = cmp.Or(e.ArchiveBytes, DefaultArchiveBytes)
+	w := writing{Export: e}
+	w.room.of = e.Batch
+	w.held = newLoose(&w, ehi.HeldDocuments, ehi.HeldIndex)
+	if e.Packaging == ehi.PackageFiles {
+		w.to = newLoose(&w, ehi.Documents, ehi.Index)
+	} else {
+		w.to = &archives{writing: &w}
+	}
+	for _, step := range []func(context.Context) error{w.documents, w.tables, w.end} {
+		if err := step(ctx); err != nil {
+			return Result{}, err
+		}
+	}
+	outputs := append(append(w.to.outputs(), w.held.outputs()...), w.room.outputs()...)
+	return Result{Outputs: outputs, Links: w.room.links, Written: w.figures}, nil
+}
+
+// writing is an Export that is being written.
+type writing struct {
+	*Export
+	to      sink
+	held    sink // for what waits
+	room    room
+	figures Figures
+	number  int64 // of the last document
+}
+
+func (w *writing) end(context.Context) error {
+	return errors.Join(w.to.end(), w.held.end(), w.room.end())
+}
+
+func (w *writing) documents(ctx context.Context) error {
+	return w.Record.Documents(ctx, w.Query, func(d *source.Document) error {
+		to := w.to
+		if w.Decide != nil {
+			switch v, err := w.Decide.Document(d); {
+			case err != nil:
+				return fmt.Errorf("document %s: %w", d.ID, err)
+			case v == Stays, v == Waits && w.Patient == "":
+				return nil
+			case v == Waits:
+				to = w.held
+			}
+		}
+		if err := w.yield(ctx); err != nil {
+			return err
+		}
+		if err := to.document(d); err != nil {
+			return fmt.Errorf("document %s: %w", d.ID, err)
+		}
+		if to == w.to {
+			w.figures.Documents++
+		}
+		return nil
+	})
+}
+
+func (w *writing) yield(ctx context.Context) error {
+	if err := ctx.Err(); err != nil || w.Yield == nil {
+		return err
+	}
+	return w.Yield(ctx)
+}
+
+// tables writes the tables: first those of patients, then the rows of look-up tables that they
+// refer to.
+func (w *writing) tables(ctx context.Context) error {
+	p := w.Record.Tables()
+	if p == nil {
+		return nil
+	}
+	// a row that refers to one that stays, stays: the Decider must see that one first
+	names, err := p.Order()
+	if err != nil {
+		return err
+	}
+	var needed *lookups
+	if w.Patient != "" {
+		needed = newLookups(p)
+	}
+	for _, name := range names {
+		if r := p.Table(name); needed == nil || !r.Lookup {
+			if err := w.table(ctx, r, needed); err != nil {
+				return fmt.Errorf("table %s: %w", name, err)
+			}
+		}
+	}
+	if needed == nil {
+		return nil
+	}
+	return needed.write(ctx, w)
+}
+
+// table writes the rows of one table that may leave.
+func (w *writing) table(ctx context.Context, r *datapackage.Resource, needed *lookups) error {
+	t, err := w.begin(r, needed)
+	if err != nil || t == nil {
+		return err
+	}
+	err = w.Record.Rows(ctx, r.Name, func(rows source.Rows) error {
+		if err := w.yield(ctx); err != nil {
+			return err
+		}
+		return t.take(rows)
+	})
+	return errors.Join(err, t.end(err == nil))
+}

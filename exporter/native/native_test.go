@@ -1,0 +1,490 @@
+package native_test
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/segmentio/encoding/json"
+	"pgregory.net/rapid"
+
+	"ehi-server/exporter/native"
+	"ehi-server/exporter/source"
+	"ehi-server/shared/datapackage"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+	"ehi-server/shared/files"
+	"ehi-server/shared/files/local"
+)
+
+// clinic is the tables of the tests: visits of patients, notes of visits, and look-up tables, of
+// which one refers to another.
+var clinic = must(datapackage.Parse([]byte(`{"name":"clinic","resources":[
+ {"name":"visit","path":"visit.tsv","format":"tsv","dialect":{"delimiter":"\t","lineTerminator":"\n"},
+  "schema":{"fields":[{"name":"id"},{"name":"patient"},{"name":"ward"},{"name":"on","type":"date"}],
+   "primaryKey":"id","foreignKeys":[
+    {"fields":"ward","reference":{"resource":"ward","fields":"code"}}]},
+  "ehi:patient":["patient"],"ehi:category":"visits","ehi:date":"on"},
+ {"name":"note","path":"note.csv",
+  "schema":{"fields":[{"name":"visit"},{"name":"text"}],"foreignKeys":[
+    {"fields":"visit","reference":{"resource":"visit","fields":"id"}}]},
+  "ehi:patient":["visit","patient"],"ehi:category":"medicalRecord"},
+ {"name":"oddity","path":"oddity.csv",
+  "schema":{"fields":[{"name":"patient"},{"name":"what"}]},"ehi:patient":["patient"]},
+ {"name":"ward","path":"ward.csv",
+  "schema":{"fields":[{"name":"code"},{"name":"name"},{"name":"site"}],"primaryKey":"code",
+   "foreignKeys":[{"fields":"site","reference":{"resource":"site","fields":"code"}}]},
+  "ehi:lookup":true},
+ {"name":"site","path":"site.csv",
+  "schema":{"fields":[{"name":"code"},{"name":"name"}],"primaryKey":"code"},"ehi:lookup":true}]}`)))
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// record is native content in memory.
+type record struct {
+	documents []*source.Document
+	rows      map[string]string
+}
+
+func (record) Tables() *datapackage.Package { return clinic }
+
+func (r record) Documents(
+	_ context.Context, _ source.Query, visit func(*source.Document) error,
+) error {
+	for _, d := range r.documents {
+		if err := visit(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r record) Rows(_ context.Context, table string, visit func(source.Rows) error) error {
+	text := r.rows[table]
+	if text == "" {
+		return nil
+	}
+	n := int64(strings.Count(text, "\n") - strings.Count(text, "\n ")) // of notes
+	return visit(source.Rows{Patient: "p", Data: []byte(text), Count: n})
+}
+
+// shelf is the rows of the look-up tables, by key.
+var shelf = map[string]string{
+	"ward W1": "W1,\"East, old\",S1\r\n", "ward W2": "W2,West,S2\r\n",
+	"site S1": "S1,=Hill\r\n", "site S2": "S2,Dale\r\n",
+}
+
+func (record) Lookup(
+	_ context.Context, table string, fields, values []string, visit func(source.Rows) error,
+) error {
+	if !slices.Equal(fields, []string{"code"}) {
+		return fmt.Errorf("%s is looked up by %v", table, fields)
+	}
+	row := shelf[table+" "+values[0]]
+	if row == "" {
+		return nil
+	}
+	return visit(source.Rows{Data: []byte(row), Count: 1})
+}
+
+// document returns a document in memory, or in a file if dir is not "".
+func document(t *testing.T, dir, name string, content []byte) *source.Document {
+	t.Helper()
+	digest := sha1.Sum(content)
+	d := &source.Document{
+		ID: "d-" + name, Patient: "p", Name: name, ContentType: "application/pdf",
+		Title: "About " + name, Created: time.Date(2024, 3, 1, 0, 0, 0, 0, time.UTC),
+		Category: ehi.MedicalRecord, Size: int64(len(content)), SHA1: digest[:],
+		Sum:  string(files.SumOf(content)),
+		Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil },
+	}
+	if dir != "" {
+		d.Path = filepath.Join(dir, name)
+		if err := os.WriteFile(d.Path, content, 0o400); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
+// exported is an export that was committed.
+type exported struct {
+	t     *testing.T
+	store *local.Store
+	task  ehi.Task
+	res   native.Result
+}
+
+func export(t *testing.T, e native.Export) *exported {
+	t.Helper()
+	store, err := local.Open(local.Config{Root: filepath.Join(t.TempDir(), "exports")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Origin, e.Job = "https://ehi.example.org", "job"
+	e.TakenAt = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	if e.Batch, err = store.NewBatch("job", 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	x := &exported{t: t, store: store, task: ehi.Task{Job: "job", Attempt: 1}}
+	if x.res, err = e.Write(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	extents, err := e.Batch.Commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range x.res.Outputs {
+		at := extents[o.Number]
+		x.task.Files = append(x.task.Files, ehi.File{
+			Type: o.Type, Kind: o.Kind, Count: o.Count, Bytes: o.Bytes,
+			Object: at.Object, Offset: at.Offset, Length: at.Length, Sum: string(at.Sum),
+		})
+	}
+	x.task.Links = x.res.Links
+	return x
+}
+
+// read reads an extent to its end, which checks its sum.
+func (x *exported) read(e files.Extent) []byte {
+	x.t.Helper()
+	r, err := x.store.Open("job", e)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	data, err := io.ReadAll(r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		x.t.Fatal(err)
+	}
+	return data
+}
+
+func (x *exported) file(f ehi.File) []byte {
+	return x.read(files.Extent{
+		Object: f.Object, Offset: f.Offset, Length: f.Length, Sum: files.Sum(f.Sum),
+	})
+}
+
+// kind returns the content of the file of a kind.
+func (x *exported) kind(k ehi.FileKind) []byte {
+	x.t.Helper()
+	f, ok := native.IndexOf(&x.task, k)
+	if !ok {
+		return nil
+	}
+	return x.file(f)
+}
+
+// get returns a loose file by its name.
+func (x *exported) get(kind ehi.FileKind, name string) []byte {
+	x.t.Helper()
+	index := x.kind(kind)
+	f, ok, err := native.Find(bytes.NewReader(index), int64(len(index)), name)
+	if !ok || err != nil {
+		x.t.Fatalf("%s is found %t, %v in %s", name, ok, err, index)
+	}
+	e, ok := native.Extent(&x.task, f)
+	if !ok {
+		x.t.Fatalf("%+v lies nowhere", f)
+	}
+	return x.read(e)
+}
+
+// reference is what clients read of an EHIDocumentReference.
+type reference struct {
+	ID          string
+	Description string
+	Subject     fhir.Reference
+	Content     []struct {
+		Attachment fhir.Attachment
+		Format     fhir.Coding
+	}
+}
+
+// listed returns the files of a list: their names, after checking each against its content.
+func listed(t *testing.T, list []byte, base string, get func(name string) []byte) []string {
+	t.Helper()
+	seen := map[string]bool{}
+	for line := range bytes.Lines(list) {
+		var r reference
+		if err := json.Unmarshal(line, &r); err != nil || len(r.Content) != 1 {
+			t.Fatalf("%s: %v", line, err)
+		}
+		a := r.Content[0].Attachment
+		name, ok := strings.CutPrefix(a.URL, base)
+		if !ok || seen[name] || seen[r.ID] || !fhir.ValidID(r.ID) {
+			t.Fatalf("%s is listed as %s", r.ID, a.URL)
+		}
+		seen[r.ID] = true
+		content := get(name)
+		digest := sha1.Sum(content)
+		if a.Size != int64(len(content)) || a.ContentType == "" ||
+			a.Hash != base64.StdEncoding.EncodeToString(digest[:]) {
+			t.Errorf("%s has %d bytes, and is listed as %+v", name, len(content), a)
+		}
+		if f := r.Content[0].Format; f.Code == "" || f.System != "https://ehi.example.org/docs/ehi" ||
+			!strings.Contains(r.Description, f.System+"#") {
+			t.Errorf("%s has the format %+v and the description %q", name, f, r.Description)
+		}
+		delete(seen, r.ID)
+		seen[name] = true
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
+func sample(t *testing.T, dir string) record {
+	return record{
+		documents: []*source.Document{
+			document(t, dir, "scan one.pdf", bytes.Repeat([]byte("large"), 40_000)),
+			document(t, dir, "../letter?.pdf", []byte("small")),
+		},
+		rows: map[string]string{
+			"visit": "v1\tp\tW1\t2024-01-02\nv2\tp\t\t2025-01-02\n",
+			"note":  "v1,\"fine,\r\n thanks\"\r\n",
+		},
+	}
+}
+
+var tables = map[string]string{
+	"tables/visit.tsv": "id\tpatient\tward\ton\nv1\tp\tW1\t2024-01-02\nv2\tp\t\t2025-01-02\n",
+	"tables/note.csv":  "visit,text\r\nv1,\"fine,\r\n thanks\"\r\n",
+	"tables/ward.csv":  "code,name,site\r\nW1,\"East, old\",S1\r\n",
+	"tables/site.csv":  "code,name\r\nS1,=Hill\r\n",
+}
+
+// descriptorOf checks that a descriptor describes exactly some tables, which are beside it.
+func descriptorOf(t *testing.T, descriptor []byte, get func(path string) []byte) {
+	t.Helper()
+	p, err := datapackage.Parse(descriptor)
+	if err != nil || len(p.Resources) != len(tables) {
+		t.Fatalf("%v: %s", err, descriptor)
+	}
+	for _, r := range p.Resources {
+		content := get(r.Path[0])
+		if digest := sha1.Sum(content); r.Bytes != int64(len(content)) ||
+			r.Hash != fmt.Sprintf("sha1:%x", digest) {
+			t.Errorf("%s is described as %d bytes, %s", r.Name, r.Bytes, r.Hash)
+		}
+	}
+}
+
+// NAT-1: each document and table of a patient has a URL of its own, and the list names it once.
+// The look-up rows that the patient's rows refer to are there, directly or by another one.
+func TestNAT1LooseFilesAreListedAndFound(t *testing.T) {
+	r := sample(t, t.TempDir())
+	r.documents[1].Path = "" // of another source
+	x := export(t, native.Export{Record: r, Packaging: ehi.PackageFiles, Patient: "p"})
+	get := func(name string) []byte {
+		return x.get(ehi.Index, strings.ReplaceAll(name, "%20", " "))
+	}
+	names := listed(t, x.kind(ehi.Documents), "https://ehi.example.org/jobs/job/download/", get)
+	want := slices.Sorted(maps.Keys(tables))
+	want = append([]string{
+		"documents/000001-scan%20one.pdf", "documents/000002-letter_.pdf",
+		"tables/datapackage.json",
+	}, want...)
+	if d := cmp.Diff(want, names); d != "" {
+		t.Error(d)
+	}
+	for name, content := range tables {
+		if d := cmp.Diff(content, string(get(name))); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+	if got := get("documents/000001-scan one.pdf"); len(got) != 200_000 {
+		t.Errorf("the document has %d bytes", len(got))
+	}
+	descriptorOf(t, get("tables/datapackage.json"), func(path string) []byte {
+		return get("tables/" + path)
+	})
+	if x.res.Links != 1 || x.res.Written.Linked != 200_000 || x.res.Written.Rows != 5 ||
+		x.res.Written.Documents != 2 || x.res.Written.Tables != 4 {
+		t.Errorf("%d links, %+v", x.res.Links, x.res.Written)
+	}
+	linked := 0
+	err := native.EachLink(&x.task, func(e files.Extent) (files.Reader, error) {
+		return x.store.Open("job", e)
+	}, func(e files.Extent) error {
+		linked++
+		return x.store.Verify(t.Context(), "job", e, io.Discard)
+	})
+	if err != nil || linked != 1 {
+		t.Errorf("%d links are found: %v", linked, err)
+	}
+}
+
+// NAT-2: an archive names every other file exactly once.
+func TestNAT2ArchivesNameEachOfTheirFilesOnce(t *testing.T) {
+	for _, compression := range []ehi.Compression{"", ehi.Gzip} {
+		t.Run("compression "+string(compression), func(t *testing.T) {
+			x := export(t, native.Export{
+				Record: sample(t, ""), Packaging: ehi.PackageZIP, Patient: "p",
+				Compression: compression,
+			})
+			if len(x.task.Files) != 2 || x.res.Links != 0 {
+				t.Fatalf("%d links, %+v", x.res.Links, x.task.Files)
+			}
+			contents := unpack(t, x.file(x.task.Files[1]))
+			check(t, contents)
+			for name, content := range tables {
+				if d := cmp.Diff(content, string(contents[name])); d != "" {
+					t.Errorf("%s: %s", name, d)
+				}
+			}
+			descriptorOf(t, contents["datapackage.json"], func(path string) []byte {
+				return contents[path]
+			})
+			whole := x.file(x.task.Files[1])
+			names := listed(t, x.kind(ehi.Documents),
+				"https://ehi.example.org/jobs/job/download/", func(string) []byte { return whole })
+			if !slices.Equal(names, []string{"native-1.zip"}) {
+				t.Errorf("the list of the manifest names %v", names)
+			}
+		})
+	}
+}
+
+// unpack reads an archive from its directory, and as it arrives: both must give the same.
+func unpack(t *testing.T, archive []byte) map[string][]byte {
+	t.Helper()
+	z, err := zip.NewReader(bytes.NewReader(archive), int64(len(archive)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string][]byte{}
+	for _, f := range z.File {
+		r, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(r)
+		if err := errors.Join(err, r.Close()); err != nil || out[f.Name] != nil {
+			t.Fatalf("%s: %v", f.Name, err)
+		}
+		out[f.Name] = content
+	}
+	return out
+}
+
+// check checks that the list of an archive names all of its other files.
+func check(t *testing.T, contents map[string][]byte) {
+	t.Helper()
+	names := listed(t, contents["document_reference.ndjson"], "", func(name string) []byte {
+		return contents[name]
+	})
+	want := slices.DeleteFunc(slices.Sorted(maps.Keys(contents)),
+		func(name string) bool { return name == "document_reference.ndjson" })
+	if d := cmp.Diff(want, names); d != "" {
+		t.Error(d)
+	}
+}
+
+// Archives end at their size, and a table that is larger goes on in the next one.
+func TestNAT2ArchivesAreSplit(t *testing.T) {
+	r := sample(t, "")
+	row := "v1\tp\tW1\t2024-01-02\n"
+	r.rows["visit"] = strings.Repeat(row, 10_000)
+	r.documents = append(r.documents, document(t, "", "b.pdf", make([]byte, 90_000)),
+		document(t, "", "c.pdf", make([]byte, 20_000)))
+	x := export(t, native.Export{
+		Record: manyRows{r}, Packaging: ehi.PackageZIP, Patient: "p", ArchiveBytes: 100_000,
+	})
+	archives, visits, documents := 0, "", 0
+	for _, f := range x.task.Files {
+		if f.Kind != ehi.Archive {
+			continue
+		}
+		archives++
+		contents := unpack(t, x.file(f))
+		check(t, contents)
+		rows, _ := strings.CutPrefix(string(contents["tables/visit.tsv"]), "id\tpatient\tward\ton\n")
+		visits += rows
+		size := 0
+		for name, content := range contents {
+			size += len(content)
+			if strings.HasPrefix(name, "documents/") {
+				documents++
+			}
+		}
+		if size > 110_000 && contents["documents/000001-scan one.pdf"] == nil {
+			t.Errorf("an archive holds %d bytes", size)
+		}
+	}
+	if archives < 4 || visits != r.rows["visit"] || documents != 4 {
+		t.Errorf("%d archives with %d documents and %d bytes of visits", archives, documents,
+			len(visits))
+	}
+}
+
+// manyRows gives rows in small pieces, as those of many patients come.
+type manyRows struct{ record }
+
+func (m manyRows) Rows(ctx context.Context, table string, visit func(source.Rows) error) error {
+	return m.record.Rows(ctx, table, func(r source.Rows) error {
+		for row := range bytes.Lines(r.Data) {
+			if table == "note" {
+				return visit(r)
+			}
+			if err := visit(source.Rows{Patient: "p", Data: row, Count: 1}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// A record without native content writes nothing.
+func TestARecordWithoutNativeContentWritesNothing(t *testing.T) {
+	for _, p := range []ehi.Packaging{ehi.PackageFiles, ehi.PackageZIP} {
+		x := export(t, native.Export{Record: source.NoNative{}, Packaging: p, Patient: "p"})
+		if len(x.task.Files) != 0 || x.res.Links != 0 {
+			t.Errorf("%s: %+v", p, x.res)
+		}
+	}
+}
+
+// Whatever the names are, the index finds each of them, and nothing else.
+func TestTheIndexFindsEveryName(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		names := rapid.SliceOfNDistinct(rapid.StringMatching(`[a-z/ü".-]{0,40}`), 0, 40,
+			rapid.ID[string]).Draw(t, "names")
+		slices.Sort(names)
+		var index []byte
+		for i, name := range names {
+			line, err := json.Marshal(ehi.NativeFile{Name: name, Number: i, Length: int64(i)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			index = append(append(index, line...), '\n')
+		}
+		for i, name := range names {
+			f, ok, err := native.Find(bytes.NewReader(index), int64(len(index)), name)
+			if !ok || err != nil || f.Number != i {
+				t.Fatalf("%q is found %t as %+v, %v", name, ok, f, err)
+			}
+		}
+		other := rapid.StringMatching(`[a-z/ü".-]{0,40}`).Draw(t, "other")
+		_, ok, err := native.Find(bytes.NewReader(index), int64(len(index)), other)
+		if err != nil || ok != slices.Contains(names, other) {
+			t.Fatalf("%q is found %t, %v", other, ok, err)
+		}
+	})
+}
