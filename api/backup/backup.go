@@ -2,7 +2,6 @@
 // archive into an empty data folder. An archive is a tar file, compressed with Zstandard:
 //
 //	records/...           a checkpoint of the record store
-//	blobs/<name>          the contents of documents that it names
 //	files/<name>          files in the data folder itself: the sandbox client's keys
 //	exports/<job>/<name>  the files that finished jobs name
 //	state.ndjson          jobs, tasks, clients, accounts, keys, grants and the audit trail: one
@@ -34,6 +33,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/native"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
@@ -56,6 +56,8 @@ type Parts struct {
 
 // Objects reads the files of exports (files.Store).
 type Objects interface {
+	// Open opens an output. Errors: fs.ErrNotExist, files.ErrDamaged.
+	Open(job string, e files.Extent) (files.Reader, error)
 	// OpenObject opens a whole object. parts are the extents that the records say it contains.
 	// Errors: fs.ErrNotExist, files.ErrDamaged.
 	OpenObject(job, object string, parts []files.Extent) (files.Object, error)
@@ -63,7 +65,6 @@ type Objects interface {
 
 const (
 	recordsFolder = "records/"
-	blobsFolder   = "blobs/"
 	filesFolder   = "files/"
 	exportsFolder = "exports/"
 	stateFile     = "state.ndjson"
@@ -223,7 +224,7 @@ func (a *archive) records(ctx context.Context) (err error) {
 	} else if err != nil {
 		return fmt.Errorf("read the checkpoint of the record store: %w", err)
 	}
-	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -240,28 +241,6 @@ func (a *archive) records(ctx context.Context) (err error) {
 		}
 		return a.copy(recordsFolder+filepath.ToSlash(rel), path)
 	})
-	return errors.Join(err, a.blobs(dir))
-}
-
-// blobs adds the contents of the documents in a checkpoint. A content whose hash differs from its
-// name is damaged.
-func (a *archive) blobs(dir string) error {
-	err := a.Records.Blobs(dir, func(name, path string) error {
-		err := a.copy(blobsFolder+name, path)
-		if errors.Is(err, fs.ErrNotExist) {
-			a.damaged("the content of a document is missing: %s", path)
-			return nil
-		}
-		if err == nil && a.table.files[len(a.table.files)-1].SHA256 != name {
-			a.damaged("the content of a document has changed: %s", path)
-		}
-		return err
-	})
-	if errors.Is(err, dataset.ErrDamaged) {
-		a.damaged("%v", err)
-		return nil
-	}
-	return err
 }
 
 func (a *archive) beside(context.Context) error {
@@ -297,7 +276,14 @@ func (a *archive) job(ctx context.Context, j *ehi.Job) error {
 	if err != nil {
 		return err
 	}
-	for _, object := range objects(j, tasks) {
+	all := objects(j, tasks)
+	for i := range tasks {
+		more, err := a.links(j, &tasks[i])
+		if all = append(all, more...); err != nil {
+			broken = append(broken, "lacks its index of documents")
+		}
+	}
+	for _, object := range all {
 		what, err := a.object(j.ID, object)
 		if err != nil {
 			return err
@@ -360,7 +346,7 @@ func restart(j ehi.Job) ehi.Job {
 	}
 	j.Done, j.Planned, j.Plans, j.Counts, j.Withheld, j.Bytes, j.Stored, j.Errors =
 		nil, 0, 0, nil, nil, 0, 0, 0
-	j.TransactionTime = time.Time{}
+	j.TransactionTime, j.Documents, j.Held = time.Time{}, 0, 0
 	return j
 }
 
@@ -394,6 +380,24 @@ func objects(j *ehi.Job, tasks []ehi.Task) (out []stored) {
 		out = append(out, stored{d.Object, []files.Extent{e}})
 	}
 	return out
+}
+
+// links returns the documents of a task that are files of their own. If the task's index cannot be
+// read, they are returned without their checksums, with an error.
+func (a *archive) links(j *ehi.Job, t *ehi.Task) (out []stored, err error) {
+	open := func(e files.Extent) (files.Reader, error) { return a.Files.Open(j.ID, e) }
+	err = native.EachLink(t, open, func(e files.Extent) error {
+		out = append(out, stored{e.Object, []files.Extent{e}})
+		return nil
+	})
+	if err == nil {
+		return out, nil
+	}
+	out = nil
+	for n := range t.Links {
+		out = append(out, stored{name: files.LinkName(t.Number, t.Attempt, n)})
+	}
+	return out, err
 }
 
 // object adds a file of a job in its current state, and reports what is missing or broken. It

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +14,6 @@ import (
 
 	"ehi-server/auth"
 	"ehi-server/exporter/dataset"
-	"ehi-server/exporter/dataset/blobs"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/files"
 	"ehi-server/shared/files/local"
@@ -267,11 +265,7 @@ func (t *target) put(h *tar.Header, r io.Reader) error {
 	if err := t.root.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
-	mode := fs.FileMode(0o600)
-	if strings.HasPrefix(h.Name, blobsFolder) {
-		mode = blobs.Mode
-	}
-	f, err := t.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	f, err := t.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -297,9 +291,6 @@ func (t *target) place(h *tar.Header) (string, error) {
 		return filepath.Join(files.Folder, place), err
 	case recordsFolder:
 		return filepath.Join(dataset.Folder, rest), nil
-	case blobsFolder:
-		blob, err := blobs.ParseName(rest)
-		return blobs.In(dataset.BlobFolder).Path(blob), err
 	case filesFolder:
 		return rest, nil
 	}

@@ -208,6 +208,9 @@ func (f *fleet) filesInOrder(ctx context.Context, b *bus.Bus) error {
 			for _, file := range task.Files {
 				want[j.ID+"."+file.Object] = true
 			}
+			for link := range task.Links {
+				want[j.ID+"."+files.LinkName(n, task.Attempt, link)] = true
+			}
 		}
 	}
 	store, err := local.Open(local.Config{Root: f.exports()})

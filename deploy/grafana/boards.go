@@ -569,6 +569,30 @@ var pipeline = Board{
 			},
 		},
 		{
+			Title: "How much native content is exported?",
+			About: "Bytes a second of documents and tables, by way: linked (shared with the record " +
+				"store) or written.",
+			Unit: "Bps",
+			Queries: []Query{{
+				Expr:   rate("ehi_native_bytes_total", "way", ""),
+				Legend: "{{way}}",
+				Idle:   true,
+			}},
+		},
+		{
+			Title: "How many documents, tables and rows are exported?",
+			About: "Native files a second, by kind, and rows of tables a second.",
+			Unit:  "ops",
+			Queries: []Query{
+				{
+					Expr:   rate("ehi_native_files_total", "kind", ""),
+					Legend: "{{kind}}",
+					Idle:   true,
+				},
+				{Expr: rate("ehi_native_rows_total", "", ""), Legend: "row", Idle: true},
+			},
+		},
+		{
 			Title: "How much do populations wait for patients?",
 			About: "Seconds a second that tasks of populations let patients' exports go first.",
 			Unit:  "percentunit",

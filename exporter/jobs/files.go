@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"ehi-server/exporter/native"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 )
@@ -71,8 +72,9 @@ func (s *Service) Task(ctx context.Context, j *ehi.Job, n int) (ehi.Task, error)
 	return t, err
 }
 
-// EachFile calls visit with the name of each file of an export, task by task, until visit
-// returns false.
+// EachFile calls visit with the name of each file of an export that clients get, task by task,
+// until visit returns false. Native files that clients download one by one are not among them,
+// see EachNative.
 func (s *Service) EachFile(
 	ctx context.Context, j *ehi.Job, visit func(name string, f ehi.File) (more bool),
 ) error {
@@ -82,7 +84,7 @@ func (s *Service) EachFile(
 			return err
 		}
 		for i, f := range t.Files {
-			if !visit(FileName(j, t, i), f) {
+			if !f.Kind.Hidden() && !visit(FileName(j, t, i), f) {
 				return nil
 			}
 		}
@@ -96,6 +98,20 @@ func FileName(j *ehi.Job, t ehi.Task, i int) string {
 	f := t.Files[i]
 	name := f.Type
 	switch {
+	case f.Kind == ehi.Documents && j.Tasks == 1:
+		return "documents." + f.Type + ".ndjson"
+	case f.Kind == ehi.Documents:
+		name = "documents"
+	case f.Kind.Hidden():
+		return fmt.Sprintf("%s.%d.%d", f.Kind, t.Number, i)
+	case f.Kind == ehi.Archive:
+		n := 0
+		for _, before := range t.Files[:i] {
+			if before.Kind == ehi.Archive {
+				n++
+			}
+		}
+		return native.ArchiveName(j.Level == ehi.OnePatient, t.Number, n)
 	case f.Error:
 		name = "errors"
 	case f.Type == "":
@@ -108,24 +124,21 @@ func FileName(j *ehi.Job, t ehi.Task, i int) string {
 
 // alone reports whether a file is the only one of its type. Files of one type are adjacent.
 func alone(all []ehi.File, i int) bool {
-	return (i == 0 || all[i-1].Type != all[i].Type) &&
-		(i+1 == len(all) || all[i+1].Type != all[i].Type)
+	same := func(k int) bool {
+		return k >= 0 && k < len(all) && all[k].Type == all[i].Type && all[k].Kind == all[i].Kind
+	}
+	return !same(i-1) && !same(i+1)
 }
 
 // FindFile returns the file with a name. It looks the name up in the job's own tasks and never
 // uses it as a path. The bare type name works too (EHI-12). Errors: ErrFileNotFound; those of
 // Task.
 func (s *Service) FindFile(ctx context.Context, j *ehi.Job, name string) (f ehi.File, err error) {
-	if !strings.HasSuffix(name, ".ndjson") {
+	if !strings.HasSuffix(name, ".ndjson") && !strings.HasSuffix(name, ".zip") {
 		name += ".ndjson"
 	}
-	task := 0
-	if parts := strings.Split(name, "."); len(parts) == 4 {
-		if task, err = strconv.Atoi(parts[1]); err != nil {
-			return f, ErrFileNotFound
-		}
-	}
-	if task < 0 || task >= j.Tasks {
+	task, ok := taskOf(name)
+	if !ok || task >= j.Tasks {
 		return f, ErrFileNotFound
 	}
 	t, err := s.Task(ctx, j, task)
@@ -133,11 +146,139 @@ func (s *Service) FindFile(ctx context.Context, j *ehi.Job, name string) (f ehi.
 		return f, err
 	}
 	for i := range t.Files {
-		if FileName(j, t, i) == name {
+		if !t.Files[i].Kind.Hidden() && FileName(j, t, i) == name {
 			return t.Files[i], nil
 		}
 	}
 	return f, ErrFileNotFound
+}
+
+// taskOf returns the number of the task in the name of a file: 0 if it has none.
+func taskOf(name string) (n int, ok bool) {
+	number := "0"
+	if stem, is := strings.CutSuffix(name, ".zip"); is {
+		if parts := strings.Split(stem, "-"); len(parts) == 3 {
+			number = parts[1]
+		}
+	} else if parts := strings.Split(name, "."); len(parts) == 4 {
+		number = parts[1]
+	}
+	n, err := strconv.Atoi(number)
+	return n, err == nil && n >= 0
+}
+
+// FindNative returns a document or a table that clients download by itself, by its name, which
+// begins with its folder. Errors: ErrFileNotFound; ErrDamaged; those of Task.
+func (s *Service) FindNative(
+	ctx context.Context, j *ehi.Job, name string,
+) (f ehi.NativeFile, at Stored, err error) {
+	if j.Level != ehi.OnePatient || j.Tasks != 1 {
+		return f, at, ErrFileNotFound
+	}
+	t, err := s.Task(ctx, j, 0)
+	if err != nil {
+		return f, at, err
+	}
+	f, at, err = s.findIn(ctx, j, &t, ehi.Index, name)
+	if !errors.Is(err, ErrFileNotFound) || j.Freed.Count() == 0 {
+		return f, at, err
+	}
+	f, at, err = s.findIn(ctx, j, &t, ehi.HeldIndex, name)
+	if err == nil && !j.Freed.Has(f.Number) {
+		err = ErrFileNotFound
+	}
+	return f, at, err
+}
+
+// FindHeld returns a document or table that waits for the decision of an administrator. Errors: as
+// FindNative.
+func (s *Service) FindHeld(
+	ctx context.Context, j *ehi.Job, name string,
+) (f ehi.NativeFile, at Stored, err error) {
+	if j.Held == 0 || j.Tasks != 1 {
+		return f, at, ErrFileNotFound
+	}
+	t, err := s.Task(ctx, j, 0)
+	if err != nil {
+		return f, at, err
+	}
+	return s.findIn(ctx, j, &t, ehi.HeldIndex, name)
+}
+
+// findIn looks a native file up in an index of a task.
+func (s *Service) findIn(
+	ctx context.Context, j *ehi.Job, t *ehi.Task, kind ehi.FileKind, name string,
+) (f ehi.NativeFile, at Stored, err error) {
+	index, ok := native.IndexOf(t, kind)
+	if !ok {
+		return f, at, ErrFileNotFound
+	}
+	r, err := s.OpenFile(ctx, StoredFile(j, index))
+	if err != nil {
+		return f, at, err
+	}
+	f, ok, err = native.Find(r, r.Size(), name)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return f, at, Damage(err)
+	}
+	if !ok {
+		return f, at, ErrFileNotFound
+	}
+	at, err = s.placeOf(j, t, f)
+	return f, at, err
+}
+
+// placeOf returns where a native file lies.
+func (s *Service) placeOf(j *ehi.Job, t *ehi.Task, f ehi.NativeFile) (Stored, error) {
+	e, ok := native.Extent(t, f)
+	if !ok {
+		return Stored{}, fmt.Errorf("job %s: the index of native files names %+v", j.ID, f)
+	}
+	return Stored{j.ID, e}, nil
+}
+
+// EachNative calls visit for each document and table that clients download by itself, with the
+// place where it is stored, until it returns an error. Errors: as FindNative.
+func (s *Service) EachNative(
+	ctx context.Context, j *ehi.Job, visit func(ehi.NativeFile, Stored) error,
+) error {
+	for n := range j.Tasks {
+		t, err := s.Task(ctx, j, n)
+		if err != nil {
+			return err
+		}
+		for _, kind := range []ehi.FileKind{ehi.Index, ehi.HeldIndex} {
+			if err := s.eachIn(ctx, j, &t, kind, visit); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Service) eachIn(
+	ctx context.Context, j *ehi.Job, t *ehi.Task, kind ehi.FileKind,
+	visit func(ehi.NativeFile, Stored) error,
+) error {
+	index, ok := native.IndexOf(t, kind)
+	if !ok {
+		return nil
+	}
+	r, err := s.OpenFile(ctx, StoredFile(j, index))
+	if err != nil {
+		return err
+	}
+	err = native.Each(r, func(f ehi.NativeFile) error {
+		if kind == ehi.HeldIndex && !j.Freed.Has(f.Number) {
+			return nil
+		}
+		at, err := s.placeOf(j, t, f)
+		if err != nil {
+			return err
+		}
+		return visit(f, at)
+	})
+	return Damage(errors.Join(err, r.Close()))
 }
 
 // Stored identifies a file or document of a job in the store.
@@ -211,6 +352,9 @@ func (s *Service) DamagedName(ctx context.Context, d files.Damage) string {
 	i := slices.IndexFunc(t.Files, func(f ehi.File) bool {
 		return f.Object == d.Object && f.Offset == d.Offset
 	})
+	if err == nil && i < 0 && t.Names(d.Object, files.LinkName) {
+		return "a document"
+	}
 	if err != nil || i < 0 {
 		return d.Object
 	}

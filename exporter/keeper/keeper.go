@@ -608,10 +608,5 @@ func (k *Keeper) named(
 	if !t.Committed {
 		return true, nil
 	}
-	for _, f := range t.Files {
-		if f.Object == s.Name {
-			return true, nil
-		}
-	}
-	return false, nil
+	return t.Names(s.Name, files.LinkName), nil
 }

@@ -12,11 +12,13 @@ import (
 	"time"
 
 	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/native"
 	"ehi-server/exporter/pipeline"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/selection"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/bus"
+	"ehi-server/shared/datapackage"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 	"ehi-server/shared/files"
@@ -54,7 +56,7 @@ type Exports interface {
 // code is a digest of everything in the build that decides what an export releases.
 var code = sync.OnceValue(func() string {
 	return fingerprint.Of(ehi.Text, fhir.Text, source.Text, dataset.Text, selection.Text,
-		release.Text, pipeline.Text)
+		release.Text, native.Text, datapackage.Text, pipeline.Text)
 })
 
 // rules identifies all release rules: those of the build and those that are configured.

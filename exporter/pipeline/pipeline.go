@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"ehi-server/exporter/native"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/selection"
 	"ehi-server/exporter/source"
@@ -41,6 +42,8 @@ type Task struct {
 	// Compression is how the files are stored; "" is ehi.Identity.
 	Compression ehi.Compression
 	Batch       files.Batch
+	// Native, if not nil, writes the native content into the batch, after the resources.
+	Native *native.Export
 	// Yield, if not nil, is called before each slab is read. It blocks while other work has
 	// priority.
 	Yield func(ctx context.Context) error
@@ -70,6 +73,8 @@ func NewTask(job *ehi.Job, policy *release.Policy, record source.Record) Task {
 type Result struct {
 	Files    []ehi.File // sorted by type, then by order of writing; none is empty (REAL-3)
 	Withheld map[string]int64
+	// Links is the number of documents that are objects of their own, see files.Batch.Link.
+	Links int
 }
 
 // Run exports one task. After an error, including the end of ctx, the batch is unusable and the
@@ -95,8 +100,21 @@ func Run(ctx context.Context, t Task) (Result, error) {
 			telemetry.PipelineWithheld.WithLabelValues(kind).Add(float64(n))
 		}
 	}
+	var content native.Result
+	if t.Native != nil {
+		if content, err = t.native(ctx, decisions); err != nil {
+			return Result{}, err
+		}
+		res.Links = content.Links
+	}
+	for reason, n := range content.Withheld {
+		if res.Withheld == nil {
+			res.Withheld = map[string]int64{}
+		}
+		res.Withheld[reason] += n
+	}
 	_, span := tracing.Start(ctx, "commit files")
-	res.Files, err = commit(t.Batch, writers)
+	res.Files, err = commit(t.Batch, writers, content.Outputs)
 	tracing.End(span, err)
 	return res, err
 }
@@ -108,6 +126,8 @@ type decisions interface {
 	Releaser() release.Releaser
 	// Withheld returns the number of withheld resources by reason.
 	Withheld() map[string]int64
+	// Native returns the decisions about content that is not FHIR.
+	Native() *release.Native
 }
 
 // decide prepares the decisions about the record; nil if everything may leave.
@@ -263,6 +283,33 @@ func (t *Task) releasers(d decisions) []*releaser {
 	return out
 }
 
+// native writes the native content.
+func (t *Task) native(ctx context.Context, d decisions) (_ native.Result, err error) {
+	ctx, span := tracing.Start(ctx, "native content")
+	defer func() { tracing.End(span, err) }()
+	e := t.Native
+	e.Record, e.Query, e.Batch, e.Yield = t.Record, t.Query, t.Batch, t.Yield
+	var decide *native.Release
+	if !t.Policy.Everything() && d != nil {
+		decide = native.NewRelease(d.Native(), t.Record.Tables())
+		e.Decide = decide
+	}
+	res, err := e.Write(ctx)
+	if err != nil {
+		return res, fmt.Errorf("native content: %w", err)
+	}
+	if decide != nil {
+		res.Withheld = decide.Withheld
+	}
+	telemetry.NativeFiles.WithLabelValues("document").Add(float64(res.Written.Documents))
+	telemetry.NativeFiles.WithLabelValues("table").Add(float64(res.Written.Tables))
+	telemetry.NativeRows.Add(float64(res.Written.Rows))
+	telemetry.NativeBytes.WithLabelValues("linked").Add(float64(res.Written.Linked))
+	telemetry.NativeBytes.WithLabelValues("written").
+		Add(float64(res.Written.Bytes - res.Written.Linked))
+	return res, nil
+}
+
 // deciders is the number of actors that share the decisions, which take longer than reading and
 // writing.
 func deciders() int { return min(runtime.GOMAXPROCS(0), 4) }
@@ -294,7 +341,9 @@ func supervised(ctx context.Context, what string, a actor) func() error {
 }
 
 // commit makes the batch durable and returns its file table.
-func commit(batch files.Batch, writers []*writer) ([]ehi.File, error) {
+func commit(
+	batch files.Batch, writers []*writer, content []native.Output,
+) ([]ehi.File, error) {
 	start := time.Now()
 	extents, err := batch.Commit()
 	if err != nil {
@@ -318,5 +367,12 @@ func commit(batch files.Batch, writers []*writer) ([]ehi.File, error) {
 		}
 	}
 	slices.SortStableFunc(table, func(a, b ehi.File) int { return strings.Compare(a.Type, b.Type) })
+	for _, o := range content {
+		e := extents[o.Number]
+		table = append(table, ehi.File{
+			Type: o.Type, Kind: o.Kind, Count: o.Count, Bytes: o.Bytes,
+			Object: e.Object, Offset: e.Offset, Length: e.Length, Sum: string(e.Sum),
+		})
+	}
 	return table, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"ehi-server/exporter/native"
 	"ehi-server/exporter/pipeline"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/bus"
@@ -182,6 +183,9 @@ func (p *Pool) fill(
 	work := pipeline.NewTask(job, policy, record)
 	limits := p.Membership.Limits()
 	work.FileResources, work.Batch, work.Read = limits.FileResources, batch, read
+	if job.Native() {
+		work.Native = nativeOf(job, task, record)
+	}
 	if job.Lane == ehi.Bulk {
 		work.Yield = func(ctx context.Context) error {
 			return p.patients.yield(ctx, limits.BulkYield)
@@ -197,9 +201,22 @@ func (p *Pool) fill(
 	if err != nil {
 		return err
 	}
-	task.TransactionTime, task.Records, task.Files, task.Withheld =
-		record.TakenAt(), record.Records(), res.Files, res.Withheld
+	task.TransactionTime, task.Records, task.Files, task.Withheld, task.Links =
+		record.TakenAt(), record.Records(), res.Files, res.Withheld, res.Links
 	return nil
+}
+
+// nativeOf returns the native content of a task.
+func nativeOf(job *ehi.Job, task *bus.Taken, record source.Record) *native.Export {
+	return &native.Export{
+		Packaging:   job.Packaging(),
+		Origin:      job.Origin(),
+		Job:         job.ID,
+		Task:        task.Number,
+		Patient:     job.Patient.ID,
+		TakenAt:     record.TakenAt(),
+		Compression: job.KickOff.Compression,
+	}
 }
 
 // report publishes progress until stop is called. before is the value of read at the start of

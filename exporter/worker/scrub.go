@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"ehi-server/exporter/native"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
@@ -37,6 +38,7 @@ type ScrubFlags struct {
 
 // ScrubberFiles is what the scrubber needs of the export files (files.Store).
 type ScrubberFiles interface {
+	Open(job string, e files.Extent) (files.Reader, error)
 	// Verify reads a file completely and writes it to w. Errors: fs.ErrNotExist,
 	// files.ErrDamaged, those of w and ctx.
 	Verify(ctx context.Context, job string, e files.Extent, w io.Writer) error
@@ -164,6 +166,10 @@ func (s *Scrubber) job(ctx context.Context, p *pacer, id string) error {
 			written[f.Object] = max(written[f.Object], f.Offset+f.Length)
 			errs = append(errs, s.file(ctx, p, id, e))
 		}
+		err = s.links(ctx, p, id, &t, written)
+		if !errors.Is(err, files.ErrDamaged) && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err) // otherwise the index is known to be damaged
+		}
 		for object, n := range written {
 			_, err := s.Files.Grown(id, object, n)
 			errs = append(errs, err)
@@ -174,6 +180,17 @@ func (s *Scrubber) job(ctx context.Context, p *pacer, id string) error {
 		errs = append(errs, s.file(ctx, p, id, e))
 	}
 	return errors.Join(errs...)
+}
+
+// links verifies the documents of a task that are objects of their own.
+func (s *Scrubber) links(
+	ctx context.Context, p *pacer, id string, t *ehi.Task, written map[string]int64,
+) error {
+	open := func(e files.Extent) (files.Reader, error) { return s.Files.Open(id, e) }
+	return native.EachLink(t, open, func(e files.Extent) error {
+		written[e.Object] = e.Length
+		return s.file(ctx, p, id, e)
+	})
 }
 
 // file verifies one file. Damage is no error here: the store has recorded and reported it.

@@ -139,6 +139,13 @@ var (
 	PipelineWithheld = counters("ehi_pipeline_withheld_total",
 		"Resources that the release form kept out, by the kind of reason: category, document, "+
 			"sensitive and others.", "reason")
+	NativeFiles = counters("ehi_native_files_total",
+		"Native files written into exports, by kind: document or table.", "kind")
+	NativeRows = counter("ehi_native_rows_total",
+		"Rows of tables written into exports.")
+	NativeBytes = counters("ehi_native_bytes_total",
+		"Bytes of documents and tables in exports, by way: linked (shared with the record store) "+
+			"or written.", "way")
 	MailboxDepth = gauges("ehi_mailbox_slabs",
 		"Slabs waiting in the mailboxes of all running pipelines, or for room there, by "+
 			"receiving actor.", "actor")
