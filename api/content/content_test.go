@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"ehi-server/exporter/jobs"
+	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 )
 
@@ -19,6 +20,12 @@ func (always) Lasting(*fiber.Ctx) func() bool { return func() bool { return true
 
 // noFiles is a store without files.
 type noFiles struct{}
+
+func (noFiles) FindNative(
+	context.Context, *ehi.Job, string,
+) (f ehi.NativeFile, at jobs.Stored, err error) {
+	return f, at, jobs.ErrFileNotFound
+}
 
 func (noFiles) OpenFile(context.Context, jobs.Stored) (files.Reader, error) {
 	return nil, jobs.ErrFileNotFound

@@ -19,10 +19,13 @@ func (s *Sender) SendOutput(c *fiber.Ctx, j *ehi.Job, f ehi.File, cut bool) erro
 		return err
 	}
 	out.MIME, out.Modified, out.Cut = NDJSON, j.ApprovedAt, cut
+	if f.Kind == ehi.Archive {
+		out.MIME = "application/zip"
+	}
 	out.Tag = j.ID + "-" + f.Object + "-" + strconv.FormatInt(f.Offset, 10)
 	switch coding := string(f.Compression); {
 	case f.Compression == "" || f.Compression == ehi.Identity:
-		out.Compress = true
+		out.Compress = f.Kind != ehi.Archive
 		return s.Send(c, out)
 	case Accepts(c, coding):
 		out.Coding = coding
@@ -45,6 +48,26 @@ func (s *Sender) SendDocument(c *fiber.Ctx, j *ehi.Job, segment string) error {
 	SaveAs(c, a.Name)
 	DisableScripts(c)
 	out.MIME, out.Modified, out.Tag = a.ContentType, a.CreatedAt, j.ID+"-a-"+url.PathEscape(a.Name)
+	return s.Send(c, out)
+}
+
+// SendNative sends the document or table of a job that a folder and a path segment name.
+// Browsers save it and run nothing in it. Errors: those of Files.FindNative and Files.OpenFile.
+func (s *Sender) SendNative(c *fiber.Ctx, j *ehi.Job, folder, segment string, cut bool) error {
+	name := unescaped(segment)
+	f, at, err := s.files.FindNative(c.UserContext(), j, folder+"/"+name)
+	if err != nil {
+		return err
+	}
+	out, err := s.Stored(c, at)
+	if err != nil {
+		return err
+	}
+	SaveAs(c, name)
+	DisableScripts(c)
+	out.MIME, out.Modified, out.Cut = f.ContentType, j.ApprovedAt, cut
+	out.Tag = j.ID + "-n-" + url.PathEscape(f.Name)
+	out.Compress = folder == "tables"
 	return s.Send(c, out)
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"ehi-server/exporter/jobs"
+	"ehi-server/shared/ehi"
 	"ehi-server/shared/files"
 )
 
@@ -24,6 +25,11 @@ type Files interface {
 	// OpenFile opens a file for reading; the caller closes it. Errors: jobs.ErrNotFound,
 	// jobs.ErrFileNotFound and jobs.ErrDamaged.
 	OpenFile(ctx context.Context, of jobs.Stored) (files.Reader, error)
+	// FindNative finds a document or a table by its name. Errors: jobs.ErrFileNotFound,
+	// jobs.ErrDamaged, and those of jobs.Service.Task.
+	FindNative(
+		ctx context.Context, j *ehi.Job, name string,
+	) (f ehi.NativeFile, at jobs.Stored, err error)
 }
 
 // Sender sends long responses and stored files. It is safe for concurrent use.

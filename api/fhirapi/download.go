@@ -23,6 +23,7 @@ import (
 // Files that are rendered from the job's record instead of stored.
 const (
 	attachmentsFile = "attachments.DocumentReference.ndjson"
+	releasedFile    = "released.DocumentReference.ndjson"
 	errorsFile      = "errors.OperationOutcome.ndjson"
 )
 
@@ -52,6 +53,12 @@ func (h *Handlers) handleDownload(c *fiber.Ctx) error {
 	switch name {
 	case attachmentsFile:
 		return h.sendBytes(c, j, "attachments", h.attachmentLines(c, j))
+	case releasedFile:
+		lines, err := h.Jobs.ReleasedLines(c.UserContext(), j)
+		if err != nil {
+			return err
+		}
+		return h.sendBytes(c, j, "released", lines)
 	case errorsFile:
 		return h.sendBytes(c, j, "errors", errorLines(j, r))
 	default:
@@ -139,4 +146,24 @@ func (h *Handlers) handleAttachment(c *fiber.Ctx) error {
 	}
 	h.Trail.Disclose(c, j)
 	return h.Sender.SendDocument(c, j, c.Params("file"))
+}
+
+// handleNative sends a document or a table of the source system (NAT-1), by its name in the list
+// documents.DocumentReference.ndjson.
+func (h *Handlers) handleNative(folder string) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		j, err := h.approved(c)
+		if err != nil {
+			return err
+		}
+		if !reachOf(request.Access(c), j).whole {
+			return beyondReach(c)
+		}
+		cut, done, err := h.Faults.File(c, j, c.Params("file"))
+		if done {
+			return err
+		}
+		h.Trail.Disclose(c, j)
+		return h.Sender.SendNative(c, j, folder, c.Params("file"), cut)
+	}
 }

@@ -39,6 +39,8 @@ type Jobs interface {
 	// Task reads a committed task of a job; FindFile finds a file by its name in the manifest.
 	Task(ctx context.Context, j *ehi.Job, n int) (ehi.Task, error)
 	FindFile(ctx context.Context, j *ehi.Job, name string) (ehi.File, error)
+	// ReleasedLines describes what administrators released of what waited for their decision.
+	ReleasedLines(ctx context.Context, j *ehi.Job) ([]byte, error)
 	// Damaged lists the files of a job that are known to be damaged.
 	Damaged(job string) ([]files.Known, error)
 }
@@ -77,6 +79,7 @@ type Sender interface {
 	SendChunked(c *fiber.Ctx, write func(*bufio.Writer) error)
 	SendOutput(c *fiber.Ctx, j *ehi.Job, f ehi.File, cut bool) error
 	SendDocument(c *fiber.Ctx, j *ehi.Job, segment string) error
+	SendNative(c *fiber.Ctx, j *ehi.Job, folder, segment string, cut bool) error
 }
 
 // Progress knows how far running exports are (progress.Book).
@@ -204,6 +207,8 @@ func (h *Handlers) JobRoutes(r Router) {
 	r.On("DELETE", "/jobs/:id/status", h.handleDelete)
 	r.On("GET", "/jobs/:id/metadata", h.handleMetadata)
 	r.On("GET", "/jobs/:id/download/attachments/:file", h.handleAttachment)
+	r.On("GET", "/jobs/:id/download/documents/:file", h.handleNative("documents"))
+	r.On("GET", "/jobs/:id/download/tables/:file", h.handleNative("tables"))
 	r.On("GET", "/jobs/:id/download/:file", h.handleDownload)
 }
 

@@ -153,6 +153,13 @@ func (m *manifest) write(ctx context.Context, w *bufio.Writer) error {
 			Count: int64(n),
 		})
 	}
+	if n := j.Freed.Count(); n > 0 && m.to == j.Tasks && m.reach.file(releasedFile) {
+		m.entry(w, ehi.ManifestEntry{
+			Type:  documentType,
+			URL:   m.url(releasedFile),
+			Count: int64(n),
+		})
+	}
 	if n := bytes.Count(errorLines(j, m.reach), []byte{'\n'}); n > 0 && m.from == 0 {
 		m.errors = append(m.errors, ehi.ManifestEntry{
 			Type:  "OperationOutcome",
@@ -218,6 +225,10 @@ func (m *manifest) task(ctx context.Context, w *bufio.Writer, n int) error {
 		return err
 	}
 	for i, f := range t.Files {
+		// the list of native files has the URLs of archives
+		if f.Kind.Hidden() || f.Kind == ehi.Archive {
+			continue
+		}
 		name := jobs.FileName(m.job, t, i)
 		if !m.reach.file(name) {
 			continue

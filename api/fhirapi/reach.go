@@ -22,7 +22,9 @@ import (
 //	what                                   opens with
 //	files of a type, its count, its part   the scope of the job's operation for all of EHI,
 //	of the manifest                        or reading that type
-//	documents, and the list of them        the same for DocumentReference
+//	documents that an administrator        the same for DocumentReference
+//	added, and the list of them
+//	native files and the list of them      the scope of the operation
 //	files of mixed types, errors of        all that the job exports
 //	resources, bytes, deletion
 //	state, errors of the request itself    any of these

@@ -35,6 +35,10 @@ type Jobs interface {
 	// name.
 	EachFile(ctx context.Context, j *ehi.Job, visit func(name string, f ehi.File) (more bool)) error
 	FindFile(ctx context.Context, j *ehi.Job, name string) (ehi.File, error)
+	// EachNative visits the documents and tables of a job that are downloaded by themselves.
+	EachNative(
+		ctx context.Context, j *ehi.Job, visit func(f ehi.NativeFile, at jobs.Stored) error,
+	) error
 	// OpenFile opens a file as stored.
 	OpenFile(ctx context.Context, of jobs.Stored) (files.Reader, error)
 	// Damaged lists the files of a job that are known to be damaged.
@@ -62,6 +66,7 @@ type Sender interface {
 	SendChunked(c *fiber.Ctx, write func(*bufio.Writer) error)
 	SendOutput(c *fiber.Ctx, j *ehi.Job, f ehi.File, cut bool) error
 	SendDocument(c *fiber.Ctx, j *ehi.Job, segment string) error
+	SendNative(c *fiber.Ctx, j *ehi.Job, folder, segment string, cut bool) error
 	// OpenPlain opens a stored file, decompressed.
 	OpenPlain(
 		ctx context.Context, of jobs.Stored, compression ehi.Compression,
@@ -452,6 +457,12 @@ func (h *Requests) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, er
 		return nil, err
 	}
 	taken := map[string]bool{}
+	err = h.Jobs.EachNative(c.UserContext(), j, func(f ehi.NativeFile, at jobs.Stored) error {
+		open := func() (io.ReadCloser, error) { return h.Jobs.OpenFile(ctx, at) }
+		out = append(out, archivePart{f.Name, j.CompletedAt, f.Length, open})
+		taken[ehi.NameKey(strings.TrimPrefix(f.Name, documents))] = true
+		return nil
+	})
 	// A document of an older build may have a name that is no longer allowed.
 	for _, a := range j.Attachments {
 		name := jobs.UniqueName(a.Name, taken)
@@ -459,10 +470,13 @@ func (h *Requests) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, er
 		open := func() (io.ReadCloser, error) {
 			return h.Jobs.OpenFile(ctx, jobs.StoredDocument(j, a))
 		}
-		out = append(out, archivePart{"documents/" + name, a.CreatedAt, a.Size, open})
+		out = append(out, archivePart{documents + name, a.CreatedAt, a.Size, open})
 	}
-	return out, nil
+	return out, err
 }
+
+// documents is the folder of documents in a patient's archive.
+const documents = "documents/"
 
 func writeArchive(w io.Writer, parts []archivePart) error {
 	z := zip.NewWriter(w)

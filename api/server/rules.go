@@ -191,6 +191,8 @@ var rules = map[string]rule{
 	"DELETE /jobs/:id/status":                  jobOwners.always(makesRoom),
 	"GET /jobs/:id/metadata":                   ownersOrStaff,
 	"GET /jobs/:id/download/attachments/:file": jobOwners,
+	"GET /jobs/:id/download/documents/:file":   jobOwners,
+	"GET /jobs/:id/download/tables/:file":      jobOwners,
 	"GET /jobs/:id/download/:file":             jobOwners,
 
 	"GET /auth/jwks":        everyone,

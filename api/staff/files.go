@@ -71,6 +71,9 @@ func (h *Review) filesOfPart(
 		return nil, err
 	}
 	for i, f := range t.Files {
+		if f.Kind.Hidden() {
+			continue
+		}
 		name := jobs.FileName(j, t, i)
 		if strings.Contains(strings.ToLower(name), query) {
 			out = append(out, fileLine{

@@ -104,6 +104,8 @@ var auditKinds = map[ehi.Action]auditKind{
 	ehi.ActionReject:       {restOperation, "U"},
 	ehi.ActionAttach:       {restOperation, "U"},
 	ehi.ActionDetach:       {restOperation, "U"},
+	ehi.ActionRelease:      {restOperation, "U"},
+	ehi.ActionWithhold:     {restOperation, "U"},
 	ehi.ActionImport:       {dataImport, "C"},
 	ehi.ActionBackup:       {export, "R"},
 	ehi.ActionAudit:        {auditLogUsed, "R"},

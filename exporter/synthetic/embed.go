@@ -4,7 +4,6 @@ import (
 	"embed"
 	"sync"
 
-	"ehi-server/exporter/synthetic/native"
 	"ehi-server/exporter/synthetic/outline"
 	"ehi-server/shared/fingerprint"
 )
@@ -15,6 +14,4 @@ import (
 var Text embed.FS
 
 // generator identifies the version of the generator.
-var generator = sync.OnceValue(func() string {
-	return fingerprint.Of(Text, outline.Text, native.Text)
-})
+var generator = sync.OnceValue(func() string { return fingerprint.Of(Text, outline.Text) })
