@@ -570,8 +570,8 @@ var pipeline = Board{
 		},
 		{
 			Title: "How much native content is exported?",
-			About: "Bytes a second of documents and tables, by way: linked (shared with the record " +
-				"store) or written.",
+			About: "Bytes a second of documents and tables, by way: linked (shared with the " +
+				"record store) or written.",
 			Unit: "Bps",
 			Queries: []Query{{
 				Expr:   rate("ehi_native_bytes_total", "way", ""),

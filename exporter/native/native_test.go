@@ -33,7 +33,8 @@ import (
 // clinic is the tables of the tests: visits of patients, notes of visits, and look-up tables, of
 // which one refers to another.
 var clinic = must(datapackage.Parse([]byte(`{"name":"clinic","resources":[
- {"name":"visit","path":"visit.tsv","format":"tsv","dialect":{"delimiter":"\t","lineTerminator":"\n"},
+ {"name":"visit","path":"visit.tsv","format":"tsv",
+  "dialect":{"delimiter":"\t","lineTerminator":"\n"},
   "schema":{"fields":[{"name":"id"},{"name":"patient"},{"name":"ward"},{"name":"on","type":"date"}],
    "primaryKey":"id","foreignKeys":[
     {"fields":"ward","reference":{"resource":"ward","fields":"code"}}]},

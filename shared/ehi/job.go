@@ -277,9 +277,9 @@ func (j *Job) AbsentPatients() (ids []string) {
 }
 
 // Complete records the result of a committed task. After the last task the job is ready for
-// review, or approved if no review is required and nothing waits for a decision (NAT-4); fileTTL is how long approved files are kept. It
-// returns Conflict, and leaves the job unchanged, if the job is not running or has counted the
-// task already.
+// review, or approved if no review is required and nothing waits for a decision (NAT-4); fileTTL
+// is how long approved files are kept. It returns Conflict, and leaves the job unchanged, if the
+// job is not running or has counted the task already.
 func (j *Job) Complete(t Task, now time.Time, fileTTL time.Duration) error {
 	if j.Status != Requested || t.Number >= j.Tasks || j.Done.Has(t.Number) {
 		return Errorf(Conflict, "Cannot count task %d of an export in %q state", t.Number, j.Status)
