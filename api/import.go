@@ -36,6 +36,10 @@ type importCmd struct {
 // errIncomplete makes the process exit with 1 after an incomplete import.
 var errIncomplete = errors.New("some input could not be imported")
 
+// errOnlyHere is why documents are not sent to a server.
+var errOnlyHere = errors.New("documents cannot be imported through a running server yet: " +
+	"stop the server, import without --url, and start it again")
+
 // Run imports and shows a progress bar.
 func (i *importCmd) Run(ctx context.Context) error {
 	bar := progressbar.DefaultBytes(-1, "importing")
@@ -78,6 +82,11 @@ func (i *importCmd) send(ctx context.Context, progress func(done, total int64)) 
 	sum.Ignored = ignored
 	if err != nil {
 		return sum, err
+	}
+	for _, in := range inputs {
+		if in.Native {
+			return sum, fmt.Errorf("%s: %w", in.Path, errOnlyHere)
+		}
 	}
 	open := client.New(strings.TrimSuffix(i.URL, "/"))
 	defer open.Close()
@@ -140,12 +149,19 @@ func printReport(r source.Report) {
 		fmt.Printf("%-24s %8d\n", t, r.Counts[t])
 	}
 	fmt.Printf("%d resources read from %d files; %d files unchanged since an earlier import; %d problems\n", r.Resources(), r.Files, r.Skipped, r.Problems)
+	if r.Documents > 0 {
+		fmt.Printf("%d documents read\n", r.Documents)
+	}
 	for _, left := range r.Ignored {
 		fmt.Fprintf(os.Stderr, "left out: %s: %s\n", left.File, left.Why)
 	}
 	for _, t := range slices.Sorted(maps.Keys(r.Unplaced)) {
 		fmt.Fprintf(os.Stderr, "of unknown patients: %d %s, for example %s\n", r.Unplaced[t].Count,
 			t, r.Unplaced[t].Example)
+	}
+	if u := r.UnplacedDocuments; u != nil {
+		fmt.Fprintf(os.Stderr, "of unknown patients: %d documents, for example %s\n", u.Count,
+			u.Example)
 	}
 	for _, t := range slices.Sorted(maps.Keys(r.Renamed)) {
 		of := r.Renamed[t]

@@ -2,6 +2,7 @@
 // archive into an empty data folder. An archive is a tar file, compressed with Zstandard:
 //
 //	records/...           a checkpoint of the record store
+//	blobs/<name>          the contents of documents that it names
 //	files/<name>          files in the data folder itself: the sandbox client's keys
 //	exports/<job>/<name>  the files that finished jobs name
 //	state.ndjson          jobs, tasks, clients, accounts, keys, grants and the audit trail: one
@@ -65,6 +66,7 @@ type Objects interface {
 
 const (
 	recordsFolder = "records/"
+	blobsFolder   = "blobs/"
 	filesFolder   = "files/"
 	exportsFolder = "exports/"
 	stateFile     = "state.ndjson"
@@ -224,7 +226,7 @@ func (a *archive) records(ctx context.Context) (err error) {
 	} else if err != nil {
 		return fmt.Errorf("read the checkpoint of the record store: %w", err)
 	}
-	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -241,6 +243,28 @@ func (a *archive) records(ctx context.Context) (err error) {
 		}
 		return a.copy(recordsFolder+filepath.ToSlash(rel), path)
 	})
+	return errors.Join(err, a.blobs(dir))
+}
+
+// blobs adds the contents of the documents in a checkpoint. A content whose hash differs from its
+// name is damaged.
+func (a *archive) blobs(dir string) error {
+	err := a.Records.Blobs(dir, func(name, path string) error {
+		err := a.copy(blobsFolder+name, path)
+		if errors.Is(err, fs.ErrNotExist) {
+			a.damaged("the content of a document is missing: %s", path)
+			return nil
+		}
+		if err == nil && a.table.files[len(a.table.files)-1].SHA256 != name {
+			a.damaged("the content of a document has changed: %s", path)
+		}
+		return err
+	})
+	if errors.Is(err, dataset.ErrDamaged) {
+		a.damaged("%v", err)
+		return nil
+	}
+	return err
 }
 
 func (a *archive) beside(context.Context) error {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/source"
 	"ehi-server/exporter/synthetic"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -352,5 +353,89 @@ func TestABackupSaysWhatTheDiskHasChanged(t *testing.T) {
 			i != 1 && (err != nil || got.String() != f.Type) {
 			t.Errorf("restored, %s is %q, %v", f.Type, &got, err)
 		}
+	}
+}
+
+// A backup has the contents of documents, and a restore brings them back. It reports those that
+// are missing or changed.
+func TestABackupHasTheContentsOfDocuments(t *testing.T) {
+	b := newBackedUp(t)
+	dir := filepath.Join(b.data, "records")
+	from := t.TempDir()
+	for name, text := range map[string]string{
+		"p.ndjson":      `{"resourceType":"Patient","id":"p"}`,
+		"documents.csv": "patient,path\np,x.txt\np,y.txt\n", "x.txt": "x", "y.txt": "y",
+	} {
+		if err := os.WriteFile(filepath.Join(from, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store, err := dataset.Open(dataset.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = store.Import(t.Context(), []string{from}, source.ImportOptions{Now: time.Now()})
+	if err := errors.Join(err, store.Close()); err != nil {
+		t.Fatal(err)
+	}
+	backup := func() (archive bytes.Buffer, c Contents) {
+		t.Helper()
+		records, err := dataset.Open(dataset.Config{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = Write(t.Context(), &archive, Parts{
+			Data: b.data, Bus: b.bus, Files: b.store, Records: records,
+		})
+		if err := errors.Join(err, records.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if c, err = Verify(bytes.NewReader(archive.Bytes())); err != nil {
+			t.Fatal(err)
+		}
+		return archive, c
+	}
+	archive, c := backup()
+	if len(c.Damage) != 0 {
+		t.Fatalf("nothing is damaged, but: %q", c.Damage)
+	}
+	data := filepath.Join(t.TempDir(), "data")
+	if err := restoreInto(t, &archive, data); err != nil {
+		t.Fatal(err)
+	}
+	restored, err := dataset.Open(dataset.Config{Dir: filepath.Join(data, "records")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := restored.Open(t.Context(), "p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	var paths []string
+	err = rec.Documents(t.Context(), source.Query{}, func(d *source.Document) error {
+		content, err := os.ReadFile(d.Path)
+		got, paths = append(got, d.Name+" "+string(content)), append(paths, filepath.Base(d.Path))
+		return err
+	})
+	if err := errors.Join(err, rec.Close(), restored.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if slices.Sort(got); !slices.Equal(got, []string{"x.txt x", "y.txt y"}) {
+		t.Errorf("restored %q", got)
+	}
+	blob := func(name string) string {
+		path := filepath.Join(b.data, dataset.BlobFolder, name[:2], name)
+		if err := os.Chmod(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	err = errors.Join(os.Remove(blob(paths[0])), os.WriteFile(blob(paths[1]), []byte("z"), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, c := backup(); len(c.Damage) != 2 || !strings.Contains(c.Damage[0]+c.Damage[1], paths[0]) {
+		t.Errorf("%q", c.Damage)
 	}
 }

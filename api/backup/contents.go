@@ -17,6 +17,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"ehi-server/exporter/dataset/blobs"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/files"
 )
@@ -206,6 +207,10 @@ func known(h *tar.Header) error {
 		return files.Named(job, object)
 	case recordsFolder:
 		if recordName.MatchString(rest) {
+			return nil
+		}
+	case blobsFolder:
+		if _, err := blobs.ParseName(rest); err == nil {
 			return nil
 		}
 	case filesFolder:

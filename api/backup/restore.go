@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"ehi-server/auth"
 	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/dataset/blobs"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/files"
 	"ehi-server/shared/files/local"
@@ -265,7 +267,11 @@ func (t *target) put(h *tar.Header, r io.Reader) error {
 	if err := t.root.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
-	f, err := t.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	mode := fs.FileMode(0o600)
+	if strings.HasPrefix(h.Name, blobsFolder) {
+		mode = blobs.Mode
+	}
+	f, err := t.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	if err != nil {
 		return err
 	}
@@ -291,6 +297,9 @@ func (t *target) place(h *tar.Header) (string, error) {
 		return filepath.Join(files.Folder, place), err
 	case recordsFolder:
 		return filepath.Join(dataset.Folder, rest), nil
+	case blobsFolder:
+		blob, err := blobs.ParseName(rest)
+		return blobs.In(dataset.BlobFolder).Path(blob), err
 	case filesFolder:
 		return rest, nil
 	}

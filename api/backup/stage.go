@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/dataset/blobs"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/disk"
 	"ehi-server/shared/files"
@@ -232,7 +233,8 @@ func (s *stage) own() error {
 }
 
 // made lists the names that a restore creates in a data folder.
-var made = append([]string{dataset.Folder, files.Folder, NATSFolder}, beside...)
+var made = append([]string{dataset.Folder, dataset.BlobFolder, files.Folder, NATSFolder},
+	beside...)
 
 // empty removes everything from the stage except its lock. It first removes what was already
 // moved into place.
@@ -376,7 +378,15 @@ func syncTree(dir string) error {
 		if e.IsDir() {
 			return disk.OS().SyncDir(path)
 		}
-		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		flag := os.O_RDWR
+		if info.Mode().Perm() == blobs.Mode {
+			flag = os.O_RDONLY // nobody but root can open it for writing
+		}
+		f, err := os.OpenFile(path, flag, 0)
 		if err != nil {
 			return err
 		}

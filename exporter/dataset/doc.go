@@ -55,6 +55,16 @@
 //	m <patient> <other> <says>   ->              the record of the other patient, who was replaced,
 //	                                             is part of the patient's record
 //	y <patient>                  ->              has resources, but no Patient
+//	D <patient> <document>       -> JSON         a document; no patient while it leads to nobody
+//	M <document>                 -> patient      whose it is now
+//	F <blob> <document>          ->              the document has the content; a blob's name has 32
+//	                                             bytes
+//	C <blob>                     ->              nothing may refer to the blob any more
+//	A #                          -> JSON         an identifier in native content, and the patient to
+//	                                             whom it leads
+//	Y <patient>                  -> bytes        has native content; varints whose sum is its size
+//	H <patient>                  ->              its native content must be placed again
+//
 //	f <path>                     -> size, mtime  a file that was imported completely, and a digest
 //	                                             of the own base URLs
 //	S, K, I                      ->              the search index of patients, see search.go
@@ -69,6 +79,13 @@
 // end of an import ("settling"), for what changed and for what depends on it: derived owners; l,
 // x, p and h; and references by name, whose original spelling stays in the value so that they
 // can be resolved again. An interrupted import continues where it stopped.
+//
+// Native content, which is not FHIR, is placed with the patient to whom it leads after the
+// resources of an import are settled: identifiers in it mean patients, and nothing in a resource
+// depends on it. The contents of documents are blobs (package blobs) in a folder beside the
+// store, <store>.blobs. A blob is on the disk before the D key that names it is written. A C key
+// is written before the blob, and whenever a document loses it; the blobs of C keys are removed
+// when no F key, neither here nor in a frozen population, and no open record needs them.
 //
 // A process that only imports (Config.Bulk) into a store without c keys keeps these in a sorter,
 // and settles each patient while it writes the record to the store. If it is killed, it starts

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,8 @@ type Input struct {
 	Info fs.FileInfo
 	// Document means that its name is that of a JSON document rather than NDJSON.
 	Document bool
+	// Native means that it describes native content: documents.
+	Native bool
 }
 
 // Inputs lists the files to import, including those of nested folders, sorted by name, and the
@@ -26,9 +29,11 @@ func Inputs(paths []string) (files []Input, ignored []source.Ignored, err error)
 	for _, root := range paths {
 		n := len(files)
 		root = followed(root)
+		indexed := indexed{}
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			in, why := examineFile(root, path, d, err)
 			switch {
+			case d != nil && !d.IsDir() && indexed.takes(path, why != ""):
 			case why != "":
 				ignored = append(ignored, source.Ignored{File: path, Why: why})
 				if d != nil && d.IsDir() {
@@ -36,6 +41,8 @@ func Inputs(paths []string) (files []Input, ignored []source.Ignored, err error)
 				}
 			case in.Info != nil:
 				files = append(files, in)
+			default:
+				indexed.enter(path)
 			}
 			return nil
 		})
@@ -62,6 +69,41 @@ func followed(path string) string {
 	return path
 }
 
+// indexed knows the files of a walk that are documents.
+type indexed struct {
+	folder string          // the outermost folder with an index around the current one; "" for none
+	named  map[string]bool // files that an index lists although they look like resources
+}
+
+// enter looks for an index in a folder.
+func (x *indexed) enter(folder string) {
+	if !x.within(folder) {
+		x.folder = ""
+	}
+	index := filepath.Join(folder, documentIndex)
+	if info, err := os.Stat(index); err != nil || !info.Mode().IsRegular() {
+		return
+	}
+	if x.folder == "" {
+		x.folder = folder
+	}
+	if x.named == nil {
+		x.named = map[string]bool{}
+	}
+	maps.Copy(x.named, listed(index))
+}
+
+// within reports whether a path is in a folder with an index.
+func (x *indexed) within(path string) bool {
+	rel, err := filepath.Rel(x.folder, path)
+	return x.folder != "" && err == nil && filepath.IsLocal(rel)
+}
+
+// takes reports whether a file is a document, or may be one because it is nothing else.
+func (x *indexed) takes(path string, otherwiseIgnored bool) bool {
+	return x.within(path) && otherwiseIgnored || x.named[filepath.Clean(path)]
+}
+
 const wanted = "file named .json, .ndjson or .jsonl, gzipped (.gz) or not"
 
 // examineFile classifies a path of a walk: an input, an ignored file with the reason, or neither
@@ -69,6 +111,7 @@ const wanted = "file named .json, .ndjson or .jsonl, gzipped (.gz) or not"
 func examineFile(root, path string, d fs.DirEntry, err error) (in Input, why string) {
 	name := filepath.Base(path)
 	known, document := kindOfName(name)
+	native := name == documentIndex
 	switch {
 	case err != nil:
 		return in, reason(err)
@@ -76,7 +119,7 @@ func examineFile(root, path string, d fs.DirEntry, err error) (in Input, why str
 		return in, "hidden"
 	case d.IsDir():
 		return in, ""
-	case path != root && !known:
+	case path != root && !known && !native:
 		return in, "no " + wanted
 	}
 	info, err := os.Stat(path)
@@ -86,7 +129,7 @@ func examineFile(root, path string, d fs.DirEntry, err error) (in Input, why str
 	case !info.Mode().IsRegular():
 		return in, "no regular file"
 	}
-	return Input{path, info, document}, ""
+	return Input{path, info, document, native}, ""
 }
 
 // reason returns an error without its path.

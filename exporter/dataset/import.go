@@ -15,9 +15,10 @@ import (
 )
 
 // Import imports files and folders of bundles and single resources (.json) and of NDJSON
-// (.ndjson, .jsonl), optionally gzipped (.gz), sorted by name. It ignores other files and lists
-// them in the report. An invalid line or entry is reported and the rest imported. It skips
-// unchanged files that were imported completely, so that an interrupted import can be repeated.
+// (.ndjson, .jsonl), optionally gzipped (.gz), sorted by name, and then the documents that an
+// index (documents.csv) lists. It ignores other files and lists them in the report. An invalid
+// line or entry is reported and the rest imported. It skips unchanged files that were imported
+// completely, so that an interrupted import can be repeated.
 func (s *Store) Import(
 	ctx context.Context, paths []string, o source.ImportOptions,
 ) (source.Report, error) {
@@ -31,6 +32,10 @@ func (s *Store) Import(
 			im.total += f.Info.Size()
 		}
 		for _, f := range files {
+			if f.Native {
+				im.native = append(im.native, f)
+				continue
+			}
 			if err := im.file(ctx, f); err != nil {
 				return err
 			}
@@ -106,14 +111,36 @@ func (s *Store) load(
 		// Settle what was imported even if there is no space for more.
 		im.w.floor = min(im.w.floor, toFlush)
 	}
-	err = errors.Join(err, im.w.settle(ctx, o.Settled), s.ends())
-	if err == nil {
-		im.report.Unplaced, err = s.unplaced()
+	settled := im.w.settle(ctx, o.Settled)
+	if settled == nil {
+		if err != nil {
+			im.native = nil
+		}
+		settled = im.importNative(ctx)
 	}
-	if err == nil && o.Strict && len(im.report.Unplaced) > 0 {
-		err = fmt.Errorf("%w: %s", source.ErrUnplaced, im.report.Unplaced)
+	err = errors.Join(err, settled, s.ends())
+	if err == nil {
+		err = im.unplaced()
 	}
 	return im.report, err
+}
+
+// unplaced reports what belongs to no known patient.
+func (im *importer) unplaced() (err error) {
+	r := &im.report
+	if r.Unplaced, err = im.store.unplaced(); err != nil {
+		return err
+	}
+	if err := im.unplacedNative(); err != nil || !im.o.Strict {
+		return err
+	}
+	if len(r.Unplaced) > 0 {
+		return fmt.Errorf("%w: %s", source.ErrUnplaced, r.Unplaced)
+	}
+	if u := r.UnplacedDocuments; u != nil {
+		return fmt.Errorf("%w: %d documents (%s)", source.ErrUnplaced, u.Count, u.Example)
+	}
+	return nil
 }
 
 type importer struct {
@@ -123,7 +150,8 @@ type importer struct {
 	charset charset
 	around  fhir.Cursor // for the parts of a bundle around its resources
 	report  source.Report
-	left    bool // the current file was ignored
+	native  []Input // what is imported after the resources
+	left    bool    // the current file was ignored
 	total   int64
 	done    atomic.Int64 // bytes read
 }

@@ -41,6 +41,14 @@ const (
 	kGeneration  = 'g'
 	kVersion     = 'v'
 	kRecords     = 'V'
+
+	kDocument  = 'D'
+	kDocuments = 'M'
+	kBlob      = 'F'
+	kLoose     = 'C'
+	kNamed     = 'A'
+	kNative    = 'Y'
+	kUprooted  = 'H'
 )
 
 // key joins a kind and parts: 'c', "p1", "Observation", "o1". With fewer parts than the kind has

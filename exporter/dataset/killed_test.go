@@ -67,28 +67,8 @@ func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeAsNDJSON(t, whole, from)
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	run := func(dir string, kill time.Duration) (took time.Duration, killed bool) {
-		cmd := exec.CommandContext(t.Context(), exe)
-		cmd.Env = append(os.Environ(), importEnv+"="+dir, importFromEnv+"="+from)
-		cmd.Stderr = os.Stderr
-		begin := time.Now()
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if kill > 0 {
-			timer := time.AfterFunc(kill, func() { _ = cmd.Process.Kill() }) // it may have ended
-			defer timer.Stop()
-		}
-		err := cmd.Wait()
-		_, ended := errors.AsType[*exec.ExitError](err)
-		if err != nil && (kill == 0 || !ended) {
-			t.Fatal(err)
-		}
-		return time.Since(begin), err != nil
+		return runImport(t, dir, from, kill)
 	}
 	dir := t.TempDir()
 	took, _ := run(dir, 0)
@@ -121,6 +101,35 @@ func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
 	if kills == 0 {
 		t.Error("no import was killed")
 	}
+}
+
+// runImport runs an import in bulk in a process of its own, and kills it after a time, unless that
+// is 0.
+func runImport(
+	t *testing.T, dir, from string, kill time.Duration,
+) (took time.Duration, killed bool) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe)
+	cmd.Env = append(os.Environ(), importEnv+"="+dir, importFromEnv+"="+from)
+	cmd.Stderr = os.Stderr
+	begin := time.Now()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if kill > 0 {
+		timer := time.AfterFunc(kill, func() { _ = cmd.Process.Kill() }) // it may have ended
+		defer timer.Stop()
+	}
+	err = cmd.Wait()
+	_, ended := errors.AsType[*exec.ExitError](err)
+	if err != nil && (kill == 0 || !ended) {
+		t.Fatal(err)
+	}
+	return time.Since(begin), err != nil
 }
 
 // writeAsNDJSON writes all resources of a store to a folder, one file for each type.

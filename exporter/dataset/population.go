@@ -104,7 +104,11 @@ func (s *Store) Checkpoint() (dir string, remove func() error, err error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return "", nil, err
 	}
-	remove = func() error { return os.RemoveAll(dir) }
+	release := s.pins.Pin() // of the blobs that it refers to
+	remove = func() error {
+		release()
+		return os.RemoveAll(dir)
+	}
 	if err := s.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
 		return "", nil, errors.Join(plainError(err), remove())
 	}
@@ -410,12 +414,12 @@ func (p *population) Open(
 
 // partRecord is one part of a plan.
 type partRecord struct {
-	source.NoNative
-	population *population
-	selection  source.Selection
-	part       ehi.Part
-	chosen     chosen
-	groups     []string // for ehi.OneGroup: the requested Group and those nested in it
+	source.NoNative // but for Documents
+	population      *population
+	selection       source.Selection
+	part            ehi.Part
+	chosen          chosen
+	groups          []string // for ehi.OneGroup: the requested Group and those nested in it
 }
 
 // TakenAt implements source.Record.

@@ -19,6 +19,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/segmentio/encoding/json"
 
+	"ehi-server/exporter/dataset/blobs"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
@@ -52,8 +53,11 @@ type Store struct {
 	bulk    bool
 	reads   bool // read-only
 	frozen  frozen
-	own     []string // see Config.OwnBases
-	bases   []string // as given
+	blobs   *blobs.Folder // the contents of documents, beside dir
+	// pins are held by whoever may read a blob that the store has no document of any more.
+	pins  blobs.Pins
+	own   []string // see Config.OwnBases
+	bases []string // as given
 	// waiting holds the digests of all names that something depends on, and the r keys; under
 	// writing.
 	waiting *filter
@@ -162,15 +166,19 @@ func Open(c Config) (*Store, error) {
 		own:          ownBases(c.OwnBases),
 		bases:        slices.Clone(c.OwnBases),
 		frozen:       frozen{open: map[string]*population{}},
+		blobs:        blobs.In(filepath.Clean(c.Dir) + blobsEnd),
 		tableOptions: tableOptions,
 		sorting:      usualSorting,
 		disk:         disk.Probe{Dir: filepath.Clean(c.Dir), Ends: []string{".sst", ".blob"}},
 	}
 	s.idle = time.AfterFunc(flushIdle, s.flushIdly)
 	s.unwatch = telemetry.OnScrape(s.sample)
-	steps := []func() error{s.checkVersion, s.identify, s.removeUnfinished, s.completeIndex}
+	steps := []func() error{
+		s.checkVersion, s.identify, s.checkBlobs,
+		s.removeUnfinished, s.completeIndex, s.blobs.Clear, s.sweepBlobs,
+	}
 	if c.ReadOnly {
-		steps = steps[:2]
+		steps = steps[:3]
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -567,24 +575,24 @@ func (s *Store) Counts(context.Context) (map[string]int64, error) {
 
 // Open implements source.Source.
 func (s *Store) Open(_ context.Context, patient string) (source.Record, error) {
-	snap := s.db.NewSnapshot()
-	r := &record{store: s, snap: snap, taken: time.Now().UTC()}
+	r := &record{store: s, release: s.pins.Pin(), snap: s.db.NewSnapshot(), taken: time.Now().UTC()}
 	if err := r.load(patient); err != nil {
-		return nil, errors.Join(err, snap.Close())
+		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
 type record struct {
-	source.NoNative
-	store    *Store
-	snap     *pebble.Snapshot
-	patients []string // whose compartments it consists of, see recordOf
-	taken    time.Time
-	records  ehi.Records
-	total    int64
-	shared   []string // sorted keys of the shared resources of the record
-	complete bool
+	source.NoNative // but for Documents
+	store           *Store
+	release         func() // of the pin of blobs
+	snap            *pebble.Snapshot
+	patients        []string // whose compartments it consists of, see recordOf
+	taken           time.Time
+	records         ehi.Records
+	total           int64
+	shared          []string // sorted keys of the shared resources of the record
+	complete        bool
 }
 
 func (r *record) load(patient string) (err error) {
@@ -782,7 +790,10 @@ func (r *record) find(typ, id string) ([]byte, error) {
 }
 
 // Close implements source.Record.
-func (r *record) Close() error { return r.snap.Close() }
+func (r *record) Close() error {
+	r.release()
+	return r.snap.Close()
+}
 
 // Find implements source.Record.
 func (r *record) Find(ctx context.Context, q source.Query, typ, id string) ([]byte, error) {

@@ -83,6 +83,10 @@ type Report struct {
 	// although its type belongs to patients: it names no patient, or one who has not been
 	// imported yet.
 	Unplaced Unplaced `json:"unplaced,omitempty"`
+	// Documents counts the documents read that are not FHIR.
+	Documents int64 `json:"documents,omitempty"`
+	// UnplacedDocuments counts, like Unplaced, the documents that are in no patient's record.
+	UnplacedDocuments *UnplacedType `json:"unplacedDocuments,omitempty"`
 	// Renamed counts, by type, resources that a Bundle asked the server to create. They get new
 	// IDs.
 	Renamed map[string]Renamed `json:"renamed,omitempty"`
@@ -137,7 +141,9 @@ func (r *Report) Add(other Report) {
 	r.Problems += other.Problems
 	r.Bad = append(r.Bad, other.Bad[:min(len(other.Bad), MaxBad-len(r.Bad))]...)
 	r.Ignored = append(r.Ignored, other.Ignored...)
-	r.Unplaced = other.Unplaced // the state of the store after the later import
+	r.Documents += other.Documents
+	// the state of the store after the later import
+	r.Unplaced, r.UnplacedDocuments = other.Unplaced, other.UnplacedDocuments
 	if r.Counts == nil {
 		r.Counts = map[string]int64{}
 	}

@@ -3,10 +3,12 @@ package synthetic
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
 
+	"ehi-server/exporter/synthetic/native"
 	"ehi-server/exporter/synthetic/outline"
 )
 
@@ -24,6 +26,13 @@ type Config struct {
 	Size int
 	// Errors is the share of malformed resources, from 0 to 1. A Patient is never malformed.
 	Errors float64
+	// Native is the shape of the native content, one of native.Shapes; "" for none.
+	Native string
+	// Documents is the number of documents of each patient; 0 means as many as the shape draws.
+	Documents int
+	// DocumentBytes is the size of a document in bytes, which padding fills up; 0 means no
+	// padding.
+	DocumentBytes int64
 	// Delay is a pause before each patient, which simulates a slow source.
 	Delay time.Duration
 }
@@ -33,11 +42,15 @@ const (
 	maxPatients  = 1 << 40
 	maxResources = 1 << 25
 	maxSize      = 5_000_000
+
+	maxDocuments     = 10_000_000
+	maxDocumentBytes = 64 << 30
 )
 
 // ParseConfig parses settings such as
-// "patients=1000000,seed=7,resources=100,size=600,errors=0.001,delay=1ms". Missing settings have
-// their defaults.
+// "patients=1000000,seed=7,resources=100,size=600,errors=0.001,delay=1ms,native=tsv-tables,
+// documents=10,document-bytes=2M". Missing settings have their defaults. A size of documents takes
+// the suffixes k, M and G, powers of 1024.
 func ParseConfig(text string) (Config, error) {
 	c := Config{Patients: 100, Seed: 1}
 	for setting := range strings.SplitSeq(text, ",") {
@@ -64,20 +77,52 @@ func (c *Config) set(name, value string) (err error) {
 		c.Size, err = strconv.Atoi(value)
 	case "errors":
 		c.Errors, err = strconv.ParseFloat(value, 64)
+	case "native":
+		c.Native, err = value, native.CheckShape(value)
+	case "documents":
+		c.Documents, err = strconv.Atoi(value)
+	case "document-bytes":
+		c.DocumentBytes, err = parseSize(value)
 	case "delay":
 		c.Delay, err = time.ParseDuration(value)
 	default:
 		err = errors.New(
-			"no such setting; there are patients, seed, resources, size, errors and delay")
+			"no such setting; there are patients, seed, resources, size, errors, delay, native, " +
+				"documents and document-bytes")
 	}
 	return err
 }
 
+// parseSize parses a number of bytes such as 200M.
+func parseSize(text string) (int64, error) {
+	digits, shift := text, 0
+	if n := len(text) - 1; n > 0 {
+		if shift = 10 * (1 + strings.IndexByte("kMG", text[n])); shift > 0 {
+			digits = text[:n]
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err == nil && n > math.MaxInt64>>shift {
+		err = errors.New("the size is too large")
+	}
+	return n << shift, err
+}
+
 // Canonical returns a unique text of the settings that determine the population.
 func (c Config) Canonical() string {
-	return fmt.Sprintf("patients=%d,seed=%d,resources=%d,size=%d,errors=%s", c.Patients, c.Seed,
+	text := fmt.Sprintf("patients=%d,seed=%d,resources=%d,size=%d,errors=%s", c.Patients, c.Seed,
 		c.Resources, c.Size,
 		strconv.FormatFloat(c.Errors, 'g', -1, 64))
+	if c.Native != "" {
+		text += ",native=" + c.Native
+	}
+	if c.Documents != 0 {
+		text += ",documents=" + strconv.Itoa(c.Documents)
+	}
+	if c.DocumentBytes != 0 {
+		text += ",document-bytes=" + strconv.FormatInt(c.DocumentBytes, 10)
+	}
+	return text
 }
 
 // outline returns the settings of the patients' outlines.
@@ -98,5 +143,30 @@ func (c *Config) check() error {
 	case c.Delay < 0:
 		return errors.New("synthetic patients: delay must not be negative")
 	}
+	return c.checkNative()
+}
+
+func (c *Config) checkNative() error {
+	switch {
+	case c.Documents < 0 || c.Documents > maxDocuments:
+		return fmt.Errorf("synthetic patients: documents must be 0 to %d", maxDocuments)
+	case c.DocumentBytes < 0 || c.DocumentBytes > maxDocumentBytes:
+		return fmt.Errorf("synthetic patients: document-bytes must be 0 to %d",
+			int64(maxDocumentBytes))
+	case c.Native == "" && (c.Documents > 0 || c.DocumentBytes > 0):
+		return errors.New("synthetic patients: documents need a shape, such as native=tsv-tables")
+	}
+	if err := native.CheckShape(c.Native); err != nil {
+		return fmt.Errorf("synthetic patients: native=%s: %w", c.Native, err)
+	}
 	return nil
+}
+
+// native returns the settings of the native content.
+func (c Config) native() native.Config {
+	return native.Config{
+		Seed:      c.Seed,
+		Resources: c.Resources,
+		Shape:     c.Native,
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"embed"
 	"sync"
 
+	"ehi-server/exporter/synthetic/native"
 	"ehi-server/exporter/synthetic/outline"
 	"ehi-server/shared/fingerprint"
 )
@@ -14,4 +15,6 @@ import (
 var Text embed.FS
 
 // generator identifies the version of the generator.
-var generator = sync.OnceValue(func() string { return fingerprint.Of(Text, outline.Text) })
+var generator = sync.OnceValue(func() string {
+	return fingerprint.Of(Text, outline.Text, native.Text)
+})

@@ -204,9 +204,6 @@ func (g *Generator) Patient(k int, emit Emit) error {
 	return g.err
 }
 
-// firstNumber is the record number of patient 0.
-const firstNumber = 10_000_000
-
 // person emits the Patient and the next of kin.
 func (g *Generator) person() {
 	g.time(since, g.Since)
@@ -214,7 +211,7 @@ func (g *Generator) person() {
 	g.share(organization, g.Organization)
 	g.share(role, g.Role)
 	g.values[born] = g.Born.AppendFormat(g.values[born][:0], time.DateOnly)
-	g.values[number] = strconv.AppendUint(g.values[number][:0], firstNumber+g.K, 10)
+	g.values[number] = strconv.AppendUint(g.values[number][:0], outline.FirstNumber+g.K, 10)
 	g.text(gender, g.Gender)
 	g.text(city, g.City)
 	g.count(phone, g.Phone)
@@ -244,15 +241,16 @@ func (g *Generator) history() {
 // visit emits an encounter and what happened in it. Package outline knows how many resources
 // that is.
 func (g *Generator) visit(v *outline.Visit) {
-	g.time(start, v.Start)
-	g.time(end, v.End)
-	g.dated(v.End)
-	g.share(organization, v.Organization)
-	g.share(practitioner, v.Practitioner)
-	g.share(location, v.Location)
+	done := time.Unix(v.End, 0).UTC()
+	g.time(start, time.Unix(v.Start, 0).UTC())
+	g.time(end, done)
+	g.dated(done)
+	g.share(organization, int(v.Organization))
+	g.share(practitioner, int(v.Practitioner))
+	g.share(location, int(v.Location))
 	g.fresh(encounterT, encounter, target)
 	for i, n := range v.Vitals {
-		g.count(value, n)
+		g.count(value, int(n))
 		g.fresh(vitalTs[i])
 	}
 	if v.Tested() {
@@ -264,13 +262,13 @@ func (g *Generator) visit(v *outline.Visit) {
 	case v.Vaccinated():
 		g.fresh(immunizationT)
 	case v.Prescribed():
-		g.share(medication, v.Medication)
+		g.share(medication, int(v.Medication))
 		g.fresh(prescriptionT, prescription)
 		g.fresh(dispenseT)
 	case v.Asked():
 		g.fresh(smokingT)
 	}
-	g.count(value, v.Amount)
+	g.count(value, int(v.Amount))
 	g.fresh(claimT, claim)
 	g.fresh(benefitT)
 	g.fresh(aboutEncounterT)
@@ -281,7 +279,7 @@ func (g *Generator) laboratory(v *outline.Visit) {
 	g.fresh(orderT, order)
 	g.fresh(specimenT, specimen)
 	for i, n := range v.Labs {
-		g.count(value, n)
+		g.count(value, int(n))
 		g.fresh(labTs[i], result+slot(i))
 	}
 	g.fresh(panelT)

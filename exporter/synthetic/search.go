@@ -10,6 +10,7 @@ import (
 
 	"ehi-server/exporter/find"
 	"ehi-server/exporter/source"
+	"ehi-server/exporter/synthetic/outline"
 )
 
 // lookedAt bounds how many patients are generated for one page of a search. In a larger
@@ -132,7 +133,7 @@ func (s *Source) candidates(q source.Search) (among []int, narrow bool) {
 		}
 		for _, v := range values {
 			n, err := strconv.Atoi(strings.TrimPrefix(v, "MRN"))
-			if k := n - firstNumber; err == nil && k >= 0 && k < s.cfg.Patients {
+			if k := n - outline.FirstNumber; err == nil && k >= 0 && k < s.cfg.Patients {
 				among = append(among, k)
 			}
 		}

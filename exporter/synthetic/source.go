@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ehi-server/exporter/source"
+	"ehi-server/exporter/synthetic/native"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 )
@@ -20,6 +21,7 @@ type Source struct {
 	cfg Config
 	// averages per patient
 	bytes, resources int64
+	native           *native.Content // nil if there is none
 }
 
 var _ source.Source = (*Source)(nil)
@@ -47,6 +49,9 @@ func NewSource(c Config) (*Source, error) {
 		}
 	}
 	s.bytes, s.resources = max(s.bytes/int64(n), 1), max(s.resources/int64(n), 1)
+	if c.Native != "" {
+		s.native = native.New(c.native())
+	}
 	if c.Resources > 0 {
 		s.bytes, s.resources = s.bytes*int64(c.Resources)/s.resources, int64(c.Resources)
 	}
@@ -325,8 +330,8 @@ func (p *population) Open(
 
 // record is what is generated for one export, or for one task of it.
 type record struct {
-	source.NoNative
 	source   *Source
+	reader   *native.Reader // of the native content; nil before its first use
 	taken    time.Time
 	of       chosen // the patients of the whole export
 	from, to int    // the positions of this record's patients

@@ -25,7 +25,7 @@ const ImportMemory = 112 << 20
 type Flags struct {
 	// Spec is "records", the record store in Config.Data, or "synthetic:" and the settings of
 	// synthetic.ParseConfig. Default "records".
-	Spec string `name:"source" help:"Source of the records: records (the record store in --data), or synthetic:patients=1000000,seed=7,... (generated while they are read)." default:"records" env:"EHI_SOURCE" form:"source"`
+	Spec string `help:"Source of the records: records (the record store in --data), or synthetic:patients=1000000,seed=7,native=tsv-tables,documents=10,document-bytes=2M (generated while they are read; sizes take k, M and G, powers of 1024)." name:"source" default:"records" env:"EHI_SOURCE" form:"source"`
 }
 
 // StoreFlags are the settings of the record store.

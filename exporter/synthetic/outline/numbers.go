@@ -1,5 +1,8 @@
 package outline
 
+// FirstNumber is the record number of patient 0.
+const FirstNumber = 10_000_000
+
 // The numbers of a record's first resources.
 const (
 	PatientAt       = 0

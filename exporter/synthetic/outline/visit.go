@@ -4,40 +4,43 @@ import "time"
 
 // Visit is what the seed draws about a visit. Its methods return the numbers of its resources.
 type Visit struct {
-	N     int    // the number of the visit, from 0
-	First uint32 // the number of the Encounter
-	Start time.Time
-	End   time.Time
+	// Start and End are Unix times.
+	Start, End int64
+	N          uint32 // the number of the visit, from 0
+	First      uint32 // the number of the Encounter
 	// Indexes of shared resources. Medication counts only if Prescribed.
-	Organization, Practitioner, Location, Medication int
+	Organization, Practitioner, Location, Medication uint8
 	// Vitals are values of the list Vitals, and Labs of the list Labs. Labs count only if Tested.
-	Vitals [4]int
-	Labs   [5]int
-	Amount int // of the claim
+	Vitals [4]uint16
+	Labs   [5]uint16
+	Amount uint16 // of the claim
 }
 
 // visit draws visit n.
 func (d *Drawer) visit(n int, start time.Time) (v Visit) {
-	v.N = n
-	v.Start = start.Add(time.Duration(d.rnd.IntN(600)) * time.Minute)
-	v.End = v.Start.Add(time.Duration(15+d.rnd.IntN(60)) * time.Minute)
-	v.Organization = d.share(Organizations)
-	v.Practitioner = d.share(Practitioners)
-	v.Location = d.share(Locations)
+	const minute = 60
+	v.N = uint32(n)
+	v.Start = start.Unix() + int64(d.rnd.IntN(600))*minute
+	v.End = v.Start + int64(15+d.rnd.IntN(60))*minute
+	v.Organization = uint8(d.share(Organizations))
+	v.Practitioner = uint8(d.share(Practitioners))
+	v.Location = uint8(d.share(Locations))
 	for i, m := range Vitals {
-		v.Vitals[i] = m.Low + d.rnd.IntN(m.Spread)
+		v.Vitals[i] = d.value(m)
 	}
 	if v.Tested() {
 		for i, m := range Labs {
-			v.Labs[i] = m.Low + d.rnd.IntN(m.Spread)
+			v.Labs[i] = d.value(m)
 		}
 	}
 	if v.Prescribed() {
-		v.Medication = d.share(Medications)
+		v.Medication = uint8(d.share(Medications))
 	}
-	v.Amount = 80 + d.rnd.IntN(400)
+	v.Amount = uint16(80 + d.rnd.IntN(400))
 	return v
 }
+
+func (d *Drawer) value(m Measure) uint16 { return uint16(m.Low + d.rnd.IntN(m.Spread)) }
 
 // Tested reports whether the visit has laboratory results.
 func (v *Visit) Tested() bool { return v.N%2 == 0 }

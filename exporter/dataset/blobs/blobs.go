@@ -1,0 +1,325 @@
+// Package blobs keeps the contents of documents in a folder. A content is stored once, however
+// many documents have it, in a file that is named after its SHA-256 and never changes, so that
+// exports can hard-link it:
+//
+//	<folder>/ab/ab34...   a blob, mode 0400; ab is the beginning of its name
+//	<folder>/new/...      one that is being written
+//
+// A blob is on the disk before Batch.Publish returns, so that a record which is written
+// afterwards never names a blob that a crash took away. The package does not know who refers to a
+// blob. The record store is its only user.
+package blobs
+
+import (
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"ehi-server/shared/disk"
+	"ehi-server/shared/files"
+)
+
+// ErrDamaged means that a blob is missing, or differs from what was stored.
+var ErrDamaged = errors.New("the content of a document is damaged; restore a backup, or import " +
+	"the document again")
+
+// Name is the SHA-256 of a content.
+type Name [sha256.Size]byte
+
+// Mode is the mode of a blob's file.
+const Mode fs.FileMode = 0o400
+
+// String returns the name in hex.
+func (n Name) String() string { return hex.EncodeToString(n[:]) }
+
+// ParseName parses the result of Name.String.
+func ParseName(text string) (n Name, err error) {
+	if hex.DecodedLen(len(text)) != len(n) {
+		return n, fmt.Errorf("%q is no name of a blob", text)
+	}
+	if _, err := hex.Decode(n[:], []byte(text)); err != nil || n.String() != text {
+		return n, fmt.Errorf("%q is no name of a blob", text)
+	}
+	return n, nil
+}
+
+// Blob describes a stored content.
+type Blob struct {
+	Name Name
+	Size int64 // in bytes
+	SHA1 []byte
+	Sum  files.Sum
+}
+
+// Folder is a folder of blobs. It is safe for concurrent use.
+type Folder struct{ dir string }
+
+// In returns the folder at a path. The first Publish creates it.
+func In(dir string) *Folder { return &Folder{dir} }
+
+// Dir returns the path of the folder.
+func (f *Folder) Dir() string { return f.dir }
+
+// Exists reports whether the folder has been created.
+func (f *Folder) Exists() (bool, error) {
+	_, err := os.Stat(f.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+const written = "new"
+
+// shard returns the folder of a blob.
+func (f *Folder) shard(n Name) string { return filepath.Join(f.dir, hex.EncodeToString(n[:1])) }
+
+// Path returns the path of a blob's file.
+func (f *Folder) Path(n Name) string { return filepath.Join(f.shard(n), n.String()) }
+
+// Clear removes what a process that died was writing. Nobody may be writing.
+func (f *Folder) Clear() error { return os.RemoveAll(filepath.Join(f.dir, written)) }
+
+// Remove deletes a blob. It succeeds if there is none.
+func (f *Folder) Remove(n Name) error {
+	err := os.Remove(f.Path(n))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Check compares a blob's file with its size, without reading it. Errors: ErrDamaged.
+func (f *Folder) Check(n Name, size int64) error {
+	info, err := os.Stat(f.Path(n))
+	switch {
+	case err != nil:
+		return damaged(f.Path(n), err)
+	case info.Size() != size:
+		return fmt.Errorf("%w: %s has %d bytes, and had %d when it was stored", ErrDamaged,
+			f.Path(n), info.Size(), size)
+	}
+	return nil
+}
+
+// damaged names an error of reading a blob.
+func damaged(path string, err error) error {
+	if of, ok := errors.AsType[*fs.PathError](err); ok {
+		err = of.Err
+	}
+	return fmt.Errorf("%w: %s: %w", ErrDamaged, path, err)
+}
+
+// Open opens a blob. The last Read fails if the content differs from the blob that was stored.
+// Errors, also of Read: ErrDamaged.
+func (f *Folder) Open(b Blob) (io.ReadCloser, error) {
+	if err := f.Check(b.Name, b.Size); err != nil {
+		return nil, err
+	}
+	file, err := os.Open(f.Path(b.Name))
+	if err != nil {
+		return nil, damaged(f.Path(b.Name), err)
+	}
+	return &checked{file: file, sum: files.NewHash(), want: b}, nil
+}
+
+// checked reads a blob and compares it with its checksum.
+type checked struct {
+	file *os.File
+	sum  hash.Hash
+	read int64
+	want Blob
+}
+
+// Read implements io.Reader. Errors: ErrDamaged.
+func (c *checked) Read(p []byte) (int, error) {
+	n, err := c.file.Read(p)
+	_, _ = c.sum.Write(p[:n]) // a hash accepts everything
+	c.read += int64(n)
+	switch {
+	case errors.Is(err, io.EOF) && (c.read != c.want.Size || files.SumBy(c.sum) != c.want.Sum):
+		return n, fmt.Errorf("%w: %s has changed since it was stored", ErrDamaged, c.file.Name())
+	case err != nil && !errors.Is(err, io.EOF):
+		return n, damaged(c.file.Name(), err)
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (c *checked) Close() error { return c.file.Close() }
+
+// Batch stores several blobs together, which costs less than one after the other. It is not safe
+// for concurrent use.
+type Batch struct {
+	folder *Folder
+	added  []added
+	bytes  int64
+}
+
+type added struct {
+	file *os.File
+	Blob
+}
+
+// Batch starts a batch. The caller ends it with Publish or Drop.
+func (f *Folder) Batch() *Batch { return &Batch{folder: f} }
+
+// Len returns how many blobs wait for Publish.
+func (b *Batch) Len() int { return len(b.added) }
+
+// Bytes returns the size of the blobs that wait for Publish.
+func (b *Batch) Bytes() int64 { return b.bytes }
+
+// Add reads a content to its end. Publish stores it.
+func (b *Batch) Add(r io.Reader) (Blob, error) {
+	dir := filepath.Join(b.folder.dir, written)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return Blob{}, err
+	}
+	file, err := os.CreateTemp(dir, "")
+	if err != nil {
+		return Blob{}, err
+	}
+	to := added{file: file}
+	name, sha, sum := sha256.New(), sha1.New(), files.NewHash()
+	to.Size, err = io.Copy(io.MultiWriter(file, name, sha, sum), r)
+	if err != nil {
+		return Blob{}, errors.Join(err, to.drop())
+	}
+	to.Name, to.SHA1, to.Sum = Name(name.Sum(nil)), sha.Sum(nil), files.SumBy(sum)
+	b.added, b.bytes = append(b.added, to), b.bytes+to.Size
+	return to.Blob, nil
+}
+
+func (a *added) drop() error {
+	return errors.Join(a.file.Close(), os.Remove(a.file.Name()))
+}
+
+// Names returns the names of the blobs that wait for Publish.
+func (b *Batch) Names() []Name {
+	out := make([]Name, len(b.added))
+	for i, a := range b.added {
+		out[i] = a.Name
+	}
+	return out
+}
+
+// Undo takes back the latest Add.
+func (b *Batch) Undo() error {
+	last := b.added[len(b.added)-1]
+	b.added, b.bytes = b.added[:len(b.added)-1], b.bytes-last.Size
+	return last.drop()
+}
+
+// Drop ends the batch without storing anything.
+func (b *Batch) Drop() (err error) {
+	for _, a := range b.added {
+		err = errors.Join(err, a.drop())
+	}
+	b.added, b.bytes = nil, 0
+	return err
+}
+
+// syncsAtOnce is how many files are synced at a time: a journal writes them together.
+const syncsAtOnce = 16
+
+// Publish makes the blobs durable, and gives them their names. The batch is empty afterwards, and
+// may go on.
+func (b *Batch) Publish() error {
+	shards := map[string]bool{}
+	var group errgroup.Group
+	group.SetLimit(syncsAtOnce)
+	for _, a := range b.added {
+		shards[b.folder.shard(a.Name)] = true
+		if b.folder.Check(a.Name, a.Size) == nil {
+			continue // as durable as its folder, which is synced below
+		}
+		group.Go(func() error { return errors.Join(a.file.Sync(), a.file.Chmod(Mode)) })
+	}
+	err := errors.Join(group.Wait(), b.folder.make(shards))
+	if err != nil {
+		return errors.Join(err, b.Drop())
+	}
+	for i, a := range b.added {
+		if err := b.folder.name(a); err != nil {
+			b.added = b.added[i:]
+			return errors.Join(err, b.Drop())
+		}
+	}
+	b.added, b.bytes = nil, 0
+	return b.folder.sync(shards)
+}
+
+// make creates the folders of blobs.
+func (f *Folder) make(shards map[string]bool) error {
+	made := false
+	for dir := range shards {
+		switch err := os.Mkdir(dir, 0o700); {
+		case err == nil:
+			made = true
+		case !errors.Is(err, fs.ErrExist):
+			return err
+		}
+	}
+	if !made {
+		return nil
+	}
+	return errors.Join(disk.OS().SyncDir(f.dir), disk.OS().SyncDir(filepath.Dir(f.dir)))
+}
+
+// name moves a new blob to its place, unless it is there.
+func (f *Folder) name(a added) error {
+	if f.Check(a.Name, a.Size) == nil {
+		return a.drop()
+	}
+	return errors.Join(a.file.Close(), os.Rename(a.file.Name(), f.Path(a.Name)))
+}
+
+// sync makes the names in folders durable.
+func (f *Folder) sync(shards map[string]bool) error {
+	var group errgroup.Group
+	group.SetLimit(syncsAtOnce)
+	for dir := range shards {
+		group.Go(func() error { return disk.OS().SyncDir(dir) })
+	}
+	return group.Wait()
+}
+
+// Pins keep blobs from being removed while somebody who is not in the records needs them.
+type Pins struct {
+	mu   sync.Mutex
+	held int
+}
+
+// Pin keeps all blobs until release is called, once.
+func (p *Pins) Pin() (release func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held++
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.held--
+	}
+}
+
+// Unpinned calls f while nobody holds a pin, and keeps everybody from taking one meanwhile. It
+// does not call f while somebody does.
+func (p *Pins) Unpinned(f func() error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held > 0 {
+		return nil
+	}
+	return f()
+}

@@ -1,0 +1,480 @@
+package dataset
+
+import (
+	"cmp"
+	"context"
+	"encoding/csv"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// documentIndex is the name of a file that lists the documents of a folder, one a row, below a row
+// with the names of its columns.
+const documentIndex = "documents.csv"
+
+// documentColumns are the columns of a documentIndex. Those that are required come first.
+var documentColumns = []string{
+	"patient", "path", "type", "category", "date", "title", "labels", "resource", "contentType",
+}
+
+// requiredColumns is how many of documentColumns are required.
+const requiredColumns = 2
+
+// documentLine is a row of a documentIndex.
+type documentLine struct {
+	owner       owner
+	path        string // with slashes, below the folder of the index
+	name        string
+	contentType string
+	title       string
+	created     time.Time
+	code        fhir.Coding
+	category    ehi.Category
+	labels      []fhir.Coding
+	resource    string
+}
+
+// id returns the ID of the document. One that comes again for the same patient from the same path
+// replaces the earlier one.
+func (d *documentLine) id() string {
+	of := digestOf(d.owner.ID, d.owner.System, d.owner.Value, d.path)
+	return hex.EncodeToString(of[:])
+}
+
+// indexReader reads a documentIndex.
+type indexReader struct {
+	bound   *bound
+	rows    *csv.Reader
+	columns []string // of the index
+	line    int      // of the latest row
+}
+
+// bound ends the reading of a row that is too long.
+type bound struct {
+	r           io.Reader
+	left, limit int64
+}
+
+var errLongRow = errors.New("a row is too long; a quote may be missing")
+
+// Read implements io.Reader. Errors: errLongRow.
+func (b *bound) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errLongRow
+	}
+	n, err := b.r.Read(p)
+	b.left -= int64(n)
+	return n, err
+}
+
+// newIndexReader reads the header of an index. limit is the size of the longest row in bytes.
+func newIndexReader(r io.Reader, limit int64) (*indexReader, error) {
+	x := &indexReader{bound: &bound{r, limit, limit}}
+	x.rows = csv.NewReader(x.bound)
+	x.rows.ReuseRecord = true
+	header, err := x.rows.Read()
+	if errors.Is(err, io.EOF) {
+		return nil, errInput{"has no row with the names of the columns"}
+	}
+	if err != nil {
+		return nil, errInput{err.Error()}
+	}
+	for i, name := range header {
+		name = strings.TrimSpace(name)
+		if i == 0 {
+			name = strings.TrimPrefix(name, string(fhir.BOM))
+		}
+		switch {
+		case !slices.Contains(documentColumns, name):
+			return nil, errInput{fmt.Sprintf("has the unknown column %q; the columns are %s", name,
+				strings.Join(documentColumns, ", "))}
+		case slices.Contains(x.columns, name):
+			return nil, errInput{fmt.Sprintf("has the column %q twice", name)}
+		}
+		x.columns = append(x.columns, name)
+	}
+	for _, name := range documentColumns[:requiredColumns] {
+		if !slices.Contains(x.columns, name) {
+			return nil, errInput{fmt.Sprintf("lacks the column %q", name)}
+		}
+	}
+	return x, nil
+}
+
+// errRow says why a row cannot be used. Reading can go on behind it.
+type errRow struct{ why string }
+
+func (e errRow) Error() string { return e.why }
+
+// next returns the next row and the number of its first line. Errors: io.EOF, errRow, and others,
+// after which reading cannot go on.
+func (x *indexReader) next() (d documentLine, line int, err error) {
+	x.bound.left = x.bound.limit
+	row, err := x.rows.Read()
+	if of, ok := errors.AsType[*csv.ParseError](err); ok {
+		return d, of.StartLine, errRow{of.Err.Error()}
+	}
+	if err != nil {
+		return d, x.line + 1, err
+	}
+	line, _ = x.rows.FieldPos(0)
+	x.line = line
+	for i, value := range row {
+		if err := d.set(x.columns[i], strings.Clone(strings.TrimSpace(value))); err != nil {
+			return d, line, errRow{x.columns[i] + ": " + err.Error()}
+		}
+	}
+	if d.contentType == "" {
+		d.contentType = contentTypeOf(d.name)
+	}
+	return d, line, nil
+}
+
+// set sets what a column says.
+func (d *documentLine) set(column, value string) (err error) {
+	if !utf8.ValidString(value) {
+		return errors.New("is not UTF-8")
+	}
+	switch column {
+	case "patient":
+		d.owner, err = parseOwner(value)
+	case "path":
+		d.path, d.name, err = value, path.Base(value), checkPath(value)
+	case "type":
+		d.code = parseCoding(value)
+	case "category":
+		d.category, err = parseCategory(value)
+	case "date":
+		d.created, err = parseDate(value)
+	case "title":
+		d.title = value
+	case "labels":
+		d.labels, err = parseLabels(value)
+	case "resource":
+		d.resource, err = parseTarget(value)
+	case "contentType":
+		d.contentType, err = value, checkMediaType(value)
+	}
+	return err
+}
+
+// parseOwner parses the ID of a patient, or system|value of an identifier.
+func parseOwner(text string) (owner, error) {
+	if system, value, is := cutLast(text, "|"); is {
+		if value == "" {
+			return owner{}, fmt.Errorf("%q has no value", text)
+		}
+		return owner{System: system, Value: value}, nil
+	}
+	id := strings.TrimPrefix(text, "Patient/")
+	if !fhir.ValidID(id) {
+		return owner{}, fmt.Errorf("%q is neither a patient's id nor system|value", text)
+	}
+	return owner{ID: id}, nil
+}
+
+// cutLast is strings.Cut at the last sep.
+func cutLast(text, sep string) (before, behind string, found bool) {
+	i := strings.LastIndex(text, sep)
+	if i < 0 {
+		return text, "", false
+	}
+	return text[:i], text[i+len(sep):], true
+}
+
+// checkPath checks that a path leads to a file below the folder of the index.
+func checkPath(text string) error {
+	switch {
+	case text == "":
+		return errors.New("is empty")
+	case !fs.ValidPath(text) || text == ".":
+		return fmt.Errorf("%q leads out of the folder, or is no plain path with slashes", text)
+	case strings.ContainsFunc(text, unicode.IsControl):
+		return fmt.Errorf("%q has control characters", text)
+	case len(path.Base(text)) > longestName:
+		return fmt.Errorf("the name of the file has more than %d bytes", longestName)
+	}
+	return nil
+}
+
+// longestName is the longest name of a file in bytes, as usual file systems allow.
+const longestName = 255
+
+// parseCoding parses system|code, or a plain text.
+func parseCoding(text string) fhir.Coding {
+	if system, code, is := cutLast(text, "|"); is {
+		return fhir.Coding{System: system, Code: code}
+	}
+	return fhir.Coding{Display: text}
+}
+
+func parseCategory(text string) (ehi.Category, error) {
+	if text == "" {
+		return "", nil
+	}
+	var keys []string
+	for _, c := range ehi.Categories() {
+		if string(c.Key) == text {
+			return c.Key, nil
+		}
+		keys = append(keys, string(c.Key))
+	}
+	return "", fmt.Errorf("%q is no line of the release form: use %s", text,
+		strings.Join(keys, ", "))
+}
+
+func parseDate(text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	span, err := fhir.ParseSpan(text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%q is no date of FHIR", text)
+	}
+	return span.Start, nil
+}
+
+// parseLabels parses several system|code, separated by spaces or semicolons.
+func parseLabels(text string) (out []fhir.Coding, err error) {
+	for _, l := range strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ';' }) {
+		system, code, is := cutLast(l, "|")
+		if !is || system == "" || code == "" {
+			return nil, fmt.Errorf("%q is not system|code", l)
+		}
+		out = append(out, fhir.Coding{System: system, Code: code})
+	}
+	return out, nil
+}
+
+func parseTarget(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	if typ, id, ok := fhir.Local([]byte(text)); !ok || string(typ)+"/"+string(id) != text {
+		return "", fmt.Errorf("%q is not Type/id", text)
+	}
+	return text, nil
+}
+
+func checkMediaType(text string) error {
+	typ, sub, found := strings.Cut(text, "/")
+	bad := func(r rune) bool { return r < ' ' || r > '~' }
+	if text != "" && (!found || typ == "" || sub == "" || strings.ContainsFunc(text, bad)) {
+		return fmt.Errorf("%q is no media type", text)
+	}
+	return nil
+}
+
+// contentTypes are the media types of files by the ends of their names. A table of the operating
+// system would give another answer on another computer.
+var contentTypes = map[string]string{
+	".aac": "audio/aac", ".avi": "video/x-msvideo", ".bmp": "image/bmp", ".csv": "text/csv",
+	".dcm": "application/dicom", ".doc": "application/msword",
+	".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+	".eml":  "message/rfc822", ".gif": "image/gif", ".gz": "application/gzip",
+	".heic": "image/heic", ".hl7": "x-application/hl7-v2+er7", ".htm": "text/html",
+	".html": "text/html", ".jpeg": "image/jpeg", ".jpg": "image/jpeg",
+	".json": "application/json", ".m4a": "audio/mp4", ".md": "text/markdown",
+	".mov": "video/quicktime", ".mp3": "audio/mpeg", ".mp4": "video/mp4",
+	".mpeg": "video/mpeg", ".mpg": "video/mpeg", ".ndjson": "application/x-ndjson",
+	".odt": "application/vnd.oasis.opendocument.text", ".ogg": "audio/ogg",
+	".pdf": "application/pdf", ".png": "image/png",
+	".ppt":  "application/vnd.ms-powerpoint",
+	".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+	".rtf":  "application/rtf", ".svg": "image/svg+xml", ".tif": "image/tiff",
+	".tiff": "image/tiff", ".tsv": "text/tab-separated-values", ".txt": "text/plain",
+	".wav": "audio/wav", ".webm": "video/webm", ".webp": "image/webp",
+	".xls":  "application/vnd.ms-excel",
+	".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+	".xml":  "application/xml", ".zip": "application/zip",
+}
+
+func contentTypeOf(name string) string {
+	if t := contentTypes[strings.ToLower(path.Ext(name))]; t != "" {
+		return t
+	}
+	return "application/octet-stream"
+}
+
+// documents imports the documents of an index.
+func (n *native) documents(ctx context.Context, in Input) (err error) {
+	bad := n.report.Problems
+	root, err := os.OpenRoot(filepath.Dir(in.Path))
+	if err != nil {
+		return n.problem(input{name: in.Path, line: 1}, errInput{reason(err)})
+	}
+	defer root.Close() // read only
+	of := fileInput(in.Path)
+	text, err := n.open(of, true)
+	if err != nil {
+		return n.problem(of, err)
+	}
+	defer text.Close() // read only
+	x, err := newIndexReader(text, n.o.MaxResource)
+	if err != nil {
+		return n.problem(of, err)
+	}
+	for {
+		err := n.nextDocument(ctx, in.Path, root, x)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		n.advance()
+	}
+	if n.report.Problems == bad {
+		n.report.Files++
+	}
+	return n.publish(ctx)
+}
+
+// nextDocument imports the document of the next row. Errors: io.EOF behind the last one.
+func (n *native) nextDocument(
+	ctx context.Context, index string, root *os.Root, x *indexReader,
+) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d, line, err := x.next()
+	if why, ok := errors.AsType[errRow](err); ok {
+		return n.bad(index, line, why.Error())
+	}
+	if errors.Is(err, io.EOF) {
+		return err
+	}
+	if err != nil {
+		return cmp.Or(n.bad(index, line, "cannot be read further: "+err.Error()), io.EOF)
+	}
+	err = n.content(ctx, root, d)
+	if why, ok := errors.AsType[errRow](err); ok {
+		return n.bad(index, line, d.path+": "+why.Error())
+	}
+	return err
+}
+
+// content stores the content of a document, unless it has not changed since it was. Errors:
+// errRow.
+func (n *native) content(ctx context.Context, root *os.Root, d documentLine) error {
+	info, err := root.Stat(filepath.FromSlash(d.path))
+	switch {
+	case err != nil:
+		return errRow{reason(err)}
+	case !info.Mode().IsRegular():
+		return errRow{"is no regular file"}
+	}
+	n.report.Documents++
+	n.total += info.Size()
+	from := came{info.Size(), info.ModTime().UnixNano()}
+	entry := n.entryOf(d, from)
+	same, err := n.unchanged(d.id(), entry)
+	if err != nil || same {
+		n.done.Add(info.Size())
+		return err
+	}
+	if err := n.roomFor(info.Size()); err != nil {
+		return err
+	}
+	file, err := root.Open(filepath.FromSlash(d.path))
+	if err != nil {
+		n.report.Documents--
+		return errRow{reason(err)}
+	}
+	defer file.Close() // read only
+	read := &reader{ctx: ctx, r: counting{file, &n.done}}
+	blob, err := n.blobs.Add(read)
+	if read.err != nil && ctx.Err() == nil { // of the document, not of the store
+		n.report.Documents--
+		return errRow{reason(read.err)}
+	}
+	if err != nil {
+		return fmt.Errorf("store a document: %w", err)
+	}
+	now, err := file.Stat()
+	if err != nil || now.Size() != blob.Size || now.Size() != from.Size ||
+		now.ModTime().UnixNano() != from.MTime {
+		n.report.Documents--
+		return errors.Join(n.blobs.Undo(), errRow{"changed while it was imported"})
+	}
+	entry.Blob, entry.Size, entry.SHA1, entry.Sum = blob.Name.String(), blob.Size, blob.SHA1,
+		blob.Sum
+	return n.document(ctx, newDocument{d.id(), entry})
+}
+
+// reader reads until a context ends, and remembers its error.
+type reader struct {
+	ctx context.Context //nolint:containedctx // of one call
+	r   io.Reader
+	err error // but io.EOF
+}
+
+// Read implements io.Reader.
+func (r *reader) Read(p []byte) (n int, err error) {
+	if err = r.ctx.Err(); err == nil {
+		n, err = r.r.Read(p)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.err = err
+	}
+	return n, err
+}
+
+// unchanged reports whether the store has a document as an index describes it, from the same file.
+func (n *native) unchanged(id string, e documentEntry) (bool, error) {
+	k, have, err := n.findDocument(id)
+	if err != nil || k == nil {
+		return false, err
+	}
+	e.Updated, e.Blob, e.Size = have.Updated, have.Blob, have.Size
+	e.SHA1, e.Sum = have.SHA1, have.Sum
+	return sameEntry(e, have), nil
+}
+
+func sameEntry(a, b documentEntry) bool {
+	same := slices.Equal(a.Labels, b.Labels) && slices.Equal(a.SHA1, b.SHA1) &&
+		a.Created.Equal(b.Created) && a.Updated.Equal(b.Updated)
+	return same && a.Name == b.Name && a.ContentType == b.ContentType && a.Title == b.Title &&
+		a.Code == b.Code && a.Category == b.Category && a.Resource == b.Resource &&
+		a.Blob == b.Blob && a.Size == b.Size && a.Sum == b.Sum && a.Owner == b.Owner &&
+		a.From == b.From
+}
+
+// listed returns those files of an index that an import would otherwise take for resources. What
+// is wrong with the index is reported when it is imported.
+func listed(index string) map[string]bool {
+	f, err := os.Open(index)
+	if err != nil {
+		return nil
+	}
+	defer f.Close() // read only
+	x, err := newIndexReader(f, source.MaxResource)
+	if err != nil {
+		return nil
+	}
+	out := map[string]bool{}
+	for {
+		d, _, err := x.next()
+		if _, ok := errors.AsType[errRow](err); err != nil && !ok {
+			return out
+		}
+		if known, _ := kindOfName(d.name); known {
+			out[filepath.Join(filepath.Dir(index), filepath.FromSlash(d.path))] = true
+		}
+	}
+}

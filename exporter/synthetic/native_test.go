@@ -1,0 +1,370 @@
+package synthetic_test
+
+import (
+	"bytes"
+	"encoding/csv"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"ehi-server/exporter/source"
+	"ehi-server/exporter/synthetic"
+	"ehi-server/shared/datapackage"
+	"ehi-server/shared/ehi"
+)
+
+func native(t testing.TB, settings string) (*synthetic.Source, synthetic.Config) {
+	t.Helper()
+	c, err := synthetic.ParseConfig(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := synthetic.NewSource(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, c
+}
+
+// open opens the record of patient k.
+func open(t testing.TB, s *synthetic.Source, c synthetic.Config, k int) source.Record {
+	t.Helper()
+	r, err := s.Open(t.Context(), c.PatientID(k))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// rowsOf returns the rows of a table in a record.
+func rowsOf(t testing.TB, r source.Record, table string) string {
+	t.Helper()
+	var data strings.Builder
+	var count int64
+	err := r.Rows(t.Context(), table, func(rows source.Rows) error {
+		data.Write(rows.Data)
+		count += rows.Count
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := int64(len(cells(t, r.Tables().Table(table), data.String()))); n != count {
+		t.Fatalf("%s: %d rows are counted as %d", table, n, count)
+	}
+	return data.String()
+}
+
+// cells returns the cells of rows.
+func cells(t testing.TB, of *datapackage.Resource, data string) [][]string {
+	t.Helper()
+	if of.Dialect.QuoteChar == nil {
+		if !strings.HasSuffix(data, "\r\n") && data != "" {
+			t.Fatalf("%s: the last row does not end", of.Name)
+		}
+		r := csv.NewReader(strings.NewReader(data))
+		r.FieldsPerRecord = len(of.Fields.Fields)
+		rows, err := r.ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
+	rows := [][]string{}
+	for line := range strings.Lines(data) {
+		row := strings.Split(strings.TrimSuffix(line, of.Dialect.LineTerminator),
+			of.Dialect.Delimiter)
+		if len(row) != len(of.Fields.Fields) || !strings.HasSuffix(line, "\n") {
+			t.Fatalf("%s has the row %q", of.Name, line)
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func place(of *datapackage.Resource, field string) int {
+	return slices.IndexFunc(of.Fields.Fields, func(f datapackage.Field) bool {
+		return f.Name == field
+	})
+}
+
+// values returns some fields of each row, joined.
+func values(of *datapackage.Resource, rows [][]string, fields []string) (out []string) {
+	for _, row := range rows {
+		var v []string
+		for _, f := range fields {
+			v = append(v, row[place(of, f)])
+		}
+		out = append(out, strings.Join(v, "\x00"))
+	}
+	return out
+}
+
+// tableShapes are the shapes with tables.
+var tableShapes = []string{"tsv-tables"}
+
+// settingsOf are settings with many kinds of records.
+func settingsOf(shape string) []string {
+	var out []string
+	for _, s := range []string{"", "resources=3,", "resources=150,", "resources=5000,seed=4,"} {
+		out = append(out, s+"native="+shape)
+	}
+	return out
+}
+
+// few is how many patients a test looks at: less of large ones.
+func few(c synthetic.Config) int {
+	if c.Resources > 1000 {
+		return 1
+	}
+	return 5
+}
+
+func TestKeysOfTablesAreClosedAndLeadToThePatient(t *testing.T) {
+	for _, shape := range tableShapes {
+		for _, settings := range settingsOf(shape) {
+			s, c := native(t, settings)
+			for k := range few(c) {
+				checkTables(t, s, c, k)
+			}
+		}
+	}
+}
+
+func checkTables(t *testing.T, s *synthetic.Source, c synthetic.Config, k int) {
+	t.Helper()
+	r := open(t, s, c, k)
+	tables, all := r.Tables(), map[string][][]string{}
+	for i := range tables.Resources {
+		of := &tables.Resources[i]
+		if of.Lookup {
+			all[of.Name] = lookupRows(t, s, of)
+		} else {
+			all[of.Name] = cells(t, of, rowsOf(t, r, of.Name))
+		}
+		keys := values(of, all[of.Name], of.Fields.PrimaryKey)
+		slices.Sort(keys)
+		if len(slices.Compact(keys)) != len(all[of.Name]) {
+			t.Errorf("%s: a primary key is there twice", of.Name)
+		}
+	}
+	for i := range tables.Resources {
+		of := &tables.Resources[i]
+		for _, key := range of.Fields.ForeignKeys {
+			checkForeignKey(t, tables, all, of, key)
+		}
+		checkPatients(t, tables, all, of, c.PatientID(k))
+	}
+}
+
+// lookupRows returns the rows of a look-up table, which Lookup also finds.
+func lookupRows(
+	t *testing.T, s *synthetic.Source, of *datapackage.Resource,
+) (rows [][]string) {
+	t.Helper()
+	p, err := s.Freeze(t.Context(), "lookups")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := p.Open(t.Context(), source.Selection{Level: ehi.AllPatients}, ehi.Part{Shared: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows = cells(t, of, rowsOf(t, r, of.Name))
+	for _, row := range rows {
+		var key []string
+		for _, f := range of.Fields.PrimaryKey {
+			key = append(key, row[place(of, f)])
+		}
+		var found [][]string
+		err := r.Lookup(t.Context(), of.Name, of.Fields.PrimaryKey, key,
+			func(rows source.Rows) error {
+				found = append(found, cells(t, of, string(rows.Data))...)
+				return nil
+			})
+		if err != nil || len(found) != 1 || !slices.Equal(found[0], row) {
+			t.Fatalf("%s: the row of %q is %q, %v", of.Name, key, found, err)
+		}
+	}
+	return rows
+}
+
+func checkForeignKey(
+	t *testing.T, tables *datapackage.Package, all map[string][][]string,
+	of *datapackage.Resource, key datapackage.ForeignKey,
+) {
+	t.Helper()
+	target := tables.Table(key.Reference.Resource)
+	have := map[string]bool{}
+	for _, v := range values(target, all[target.Name], key.Reference.Fields) {
+		have[v] = true
+	}
+	for _, v := range values(of, all[of.Name], key.Fields) {
+		if v != "" && !have[v] {
+			t.Fatalf("%s: %v = %q is not in %s", of.Name, key.Fields, v, target.Name)
+		}
+	}
+}
+
+// checkPatients follows the path of a table to the patient.
+func checkPatients(
+	t *testing.T, tables *datapackage.Package, all map[string][][]string,
+	of *datapackage.Resource, patient string,
+) {
+	t.Helper()
+	if of.Lookup {
+		return
+	}
+	for _, row := range all[of.Name] {
+		in := of
+		for _, field := range of.Patient[:len(of.Patient)-1] {
+			value := row[place(in, field)]
+			i := slices.IndexFunc(in.Fields.ForeignKeys, func(k datapackage.ForeignKey) bool {
+				return slices.Equal(k.Fields, []string{field})
+			})
+			if i < 0 {
+				t.Fatalf("%s: no foreign key of %s", of.Name, field)
+			}
+			to := in.Fields.ForeignKeys[i].Reference
+			in = tables.Table(to.Resource)
+			j := slices.IndexFunc(all[in.Name], func(row []string) bool {
+				return row[place(in, to.Fields[0])] == value
+			})
+			row = all[in.Name][j]
+		}
+		if got := row[place(in, of.Patient[len(of.Patient)-1])]; got != patient {
+			t.Fatalf("%s: the row leads to patient %q, want %q", of.Name, got, patient)
+		}
+	}
+}
+
+func TestColumnsWithResourcesHoldIDsOfTheRecord(t *testing.T) {
+	for _, shape := range tableShapes {
+		for _, settings := range settingsOf(shape) {
+			s, c := native(t, settings)
+			linked := 0
+			for k := range 3 * few(c) {
+				types, r := typesByID(t, c, k), open(t, s, c, k)
+				for i := range r.Tables().Resources {
+					of := &r.Tables().Resources[i]
+					for _, row := range cells(t, of, rowsOf(t, r, of.Name)) {
+						for j, f := range of.Fields.Fields {
+							if f.Resource == "" || row[j] == "" {
+								continue
+							}
+							linked++
+							if types[row[j]] != f.Resource {
+								t.Fatalf("%s: %s.%s = %s is a %q", settings, of.Name, f.Name,
+									row[j], types[row[j]])
+							}
+						}
+					}
+				}
+			}
+			if linked == 0 {
+				t.Errorf("%s: no row is linked to a resource", settings)
+			}
+		}
+	}
+}
+
+func TestRowsDependOnSeedPatientAndTableOnly(t *testing.T) {
+	for _, shape := range tableShapes {
+		s, c := native(t, "native="+shape)
+		p, err := s.Freeze(t.Context(), "rows")
+		if err != nil {
+			t.Fatal(err)
+		}
+		part, err := p.Open(t.Context(), source.Selection{Level: ehi.AllPatients},
+			ehi.Part{From: "3", To: "9"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, table := range part.Tables().Resources {
+			var alone bytes.Buffer
+			for k := 3; k < 9; k++ {
+				alone.WriteString(rowsOf(t, open(t, s, c, k), table.Name))
+			}
+			if rowsOf(t, part, table.Name) != alone.String() {
+				t.Errorf("%s: the rows of patients differ from those of the population",
+					table.Name)
+			}
+		}
+	}
+}
+
+func TestTablesAreDescribed(t *testing.T) {
+	least := map[string]int{"tsv-tables": 80, "csv-zip": 12}
+	for _, shape := range tableShapes {
+		s, c := native(t, "native="+shape)
+		tables := open(t, s, c, 0).Tables()
+		if n := len(tables.Resources); n < least[shape] {
+			t.Errorf("%s has %d tables, want %d", shape, n, least[shape])
+		}
+		held, names := 0, map[string]bool{}
+		for i := range tables.Resources {
+			of := &tables.Resources[i]
+			if names[of.Name] || of.Title == "" || len(of.Fields.PrimaryKey) == 0 {
+				t.Errorf("%s lacks something, or is there twice", of.Name)
+			}
+			names[of.Name] = true
+			if of.Category == "" {
+				held++
+			}
+			checkCategory(t, of)
+			if of.Date != "" && place(of, of.Date) < 0 {
+				t.Errorf("%s has no field %s", of.Name, of.Date)
+			}
+			for _, f := range of.Fields.Fields {
+				if f.Title == "" {
+					t.Errorf("%s.%s has no title", of.Name, f.Name)
+				}
+			}
+		}
+		if held != 1 {
+			t.Errorf("%s has %d tables that nobody has classified, want 1", shape, held)
+		}
+	}
+}
+
+func checkCategory(t *testing.T, of *datapackage.Resource) {
+	t.Helper()
+	for _, c := range ehi.Categories() {
+		if of.Category == string(c.Key) {
+			return
+		}
+	}
+	if of.Category != "" && of.Category != datapackage.Always {
+		t.Errorf("%s has the category %q", of.Name, of.Category)
+	}
+}
+
+func TestSettingsOfNativeContentAreChecked(t *testing.T) {
+	for _, bad := range []string{
+		"native=x", "documents=3", "document-bytes=2M", "native=tsv-tables,documents=-1",
+		"native=tsv-tables,document-bytes=1T", "native=tsv-tables,document-bytes=M",
+		"native=tsv-tables,document-bytes=9223372036854775807G",
+		"native=tsv-tables,document-bytes=65G",
+	} {
+		if _, err := synthetic.ParseConfig(bad); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+	for text, want := range map[string]int64{
+		"7": 7, "3k": 3 << 10, "200M": 200 << 20, "4G": 4 << 30,
+	} {
+		c := config(t, "native=tsv-tables,documents=2,document-bytes="+text)
+		if c.DocumentBytes != want || c.Documents != 2 || c.Native != "tsv-tables" {
+			t.Errorf("%+v", c)
+		}
+		again := config(t, c.Canonical())
+		if again != c {
+			t.Errorf("%s makes %+v", c.Canonical(), again)
+		}
+	}
+	if got := fmt.Sprint(config(t, "").Canonical()); got !=
+		"patients=100,seed=1,resources=0,size=0,errors=0" {
+		t.Errorf("the canonical text without native content is %s", got)
+	}
+}
