@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"ehi-server/exporter/synthetic/media"
 	"ehi-server/exporter/synthetic/native"
 	"ehi-server/exporter/synthetic/outline"
 )
@@ -43,8 +44,7 @@ const (
 	maxResources = 1 << 25
 	maxSize      = 5_000_000
 
-	maxDocuments     = 10_000_000
-	maxDocumentBytes = 64 << 30
+	maxDocuments = 10_000_000
 )
 
 // ParseConfig parses settings such as
@@ -150,9 +150,9 @@ func (c *Config) checkNative() error {
 	switch {
 	case c.Documents < 0 || c.Documents > maxDocuments:
 		return fmt.Errorf("synthetic patients: documents must be 0 to %d", maxDocuments)
-	case c.DocumentBytes < 0 || c.DocumentBytes > maxDocumentBytes:
+	case c.DocumentBytes < 0 || c.DocumentBytes > media.MaxBytes:
 		return fmt.Errorf("synthetic patients: document-bytes must be 0 to %d",
-			int64(maxDocumentBytes))
+			int64(media.MaxBytes))
 	case c.Native == "" && (c.Documents > 0 || c.DocumentBytes > 0):
 		return errors.New("synthetic patients: documents need a shape, such as native=tsv-tables")
 	}
@@ -168,5 +168,8 @@ func (c Config) native() native.Config {
 		Seed:      c.Seed,
 		Resources: c.Resources,
 		Shape:     c.Native,
+
+		Documents:     c.Documents,
+		DocumentBytes: c.DocumentBytes,
 	}
 }

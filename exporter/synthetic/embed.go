@@ -4,6 +4,7 @@ import (
 	"embed"
 	"sync"
 
+	"ehi-server/exporter/synthetic/media"
 	"ehi-server/exporter/synthetic/native"
 	"ehi-server/exporter/synthetic/outline"
 	"ehi-server/shared/fingerprint"
@@ -16,5 +17,5 @@ var Text embed.FS
 
 // generator identifies the version of the generator.
 var generator = sync.OnceValue(func() string {
-	return fingerprint.Of(Text, outline.Text, native.Text)
+	return fingerprint.Of(Text, outline.Text, native.Text, media.Text)
 })

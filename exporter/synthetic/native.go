@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"ehi-server/exporter/source"
+	"ehi-server/exporter/synthetic/native"
 	"ehi-server/shared/datapackage"
 )
 
@@ -19,20 +20,18 @@ func (r *record) Tables() *datapackage.Package {
 func (r *record) Rows(
 	ctx context.Context, table string, visit func(source.Rows) error,
 ) error {
-	switch {
-	case r.source.native == nil:
+	if r.source.native == nil {
 		return nil
-	case !r.own:
+	}
+	if !r.own {
 		return r.source.native.Shared(table, rowsOf("", visit))
-	case r.reader == nil:
-		r.reader = r.source.native.NewReader()
 	}
 	for i := r.from; i < r.to; i++ {
 		k := r.of.at(i)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := r.reader.Rows(ctx, table, uint64(k), rowsOf(r.source.cfg.PatientID(k), visit))
+		err := r.content().Rows(ctx, table, uint64(k), rowsOf(r.source.cfg.PatientID(k), visit))
 		if err != nil {
 			return err
 		}
@@ -62,7 +61,26 @@ func (r *record) Lookup(
 
 // Documents implements source.Native.
 func (r *record) Documents(
-	context.Context, source.Query, func(*source.Document) error,
+	ctx context.Context, q source.Query, visit func(*source.Document) error,
 ) error {
+	if r.source.native == nil || !r.own || !q.Names("DocumentReference") {
+		return nil
+	}
+	for i := r.from; i < r.to; i++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := r.content().Documents(ctx, uint64(r.of.at(i)), q, visit); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// content returns the reader of the native content.
+func (r *record) content() *native.Reader {
+	if r.reader == nil {
+		r.reader = r.source.native.NewReader()
+	}
+	return r.reader
 }

@@ -14,7 +14,7 @@ import (
 	"ehi-server/shared/ehi"
 )
 
-func native(t testing.TB, settings string) (*synthetic.Source, synthetic.Config) {
+func nativeSource(t testing.TB, settings string) (*synthetic.Source, synthetic.Config) {
 	t.Helper()
 	c, err := synthetic.ParseConfig(settings)
 	if err != nil {
@@ -124,7 +124,7 @@ func few(c synthetic.Config) int {
 func TestKeysOfTablesAreClosedAndLeadToThePatient(t *testing.T) {
 	for _, shape := range tableShapes {
 		for _, settings := range settingsOf(shape) {
-			s, c := native(t, settings)
+			s, c := nativeSource(t, settings)
 			for k := range few(c) {
 				checkTables(t, s, c, k)
 			}
@@ -242,7 +242,7 @@ func checkPatients(
 func TestColumnsWithResourcesHoldIDsOfTheRecord(t *testing.T) {
 	for _, shape := range tableShapes {
 		for _, settings := range settingsOf(shape) {
-			s, c := native(t, settings)
+			s, c := nativeSource(t, settings)
 			linked := 0
 			for k := range 3 * few(c) {
 				types, r := typesByID(t, c, k), open(t, s, c, k)
@@ -271,7 +271,7 @@ func TestColumnsWithResourcesHoldIDsOfTheRecord(t *testing.T) {
 
 func TestRowsDependOnSeedPatientAndTableOnly(t *testing.T) {
 	for _, shape := range tableShapes {
-		s, c := native(t, "native="+shape)
+		s, c := nativeSource(t, "native="+shape)
 		p, err := s.Freeze(t.Context(), "rows")
 		if err != nil {
 			t.Fatal(err)
@@ -297,7 +297,7 @@ func TestRowsDependOnSeedPatientAndTableOnly(t *testing.T) {
 func TestTablesAreDescribed(t *testing.T) {
 	least := map[string]int{"tsv-tables": 80, "csv-zip": 12}
 	for _, shape := range tableShapes {
-		s, c := native(t, "native="+shape)
+		s, c := nativeSource(t, "native="+shape)
 		tables := open(t, s, c, 0).Tables()
 		if n := len(tables.Resources); n < least[shape] {
 			t.Errorf("%s has %d tables, want %d", shape, n, least[shape])

@@ -66,8 +66,14 @@ var claimTotal = made("number", func(dst []byte, r *row) []byte {
 // socialWork is the row of a patient's messages about the conversation with the social worker.
 const socialWork = 3
 
-// noteFile is the name of the file with a note.
-var noteFile = made("string", func(dst []byte, r *row) []byte { return dst })
+// noteFile is the name of the document with a note, if there is one. A letter comes before them.
+var noteFile = made("string", func(dst []byte, r *row) []byte {
+	const letters = 1
+	if r.cfg.Documents > 0 && letters+r.n >= r.cfg.Documents {
+		return dst
+	}
+	return append(dst, noteName(r.patient, r.n)...)
+})
 
 func vital(code bool) value { return measured(outline.Vitals, code) }
 func lab(code bool) value   { return measured(outline.Labs, code) }

@@ -20,15 +20,34 @@ type Config struct {
 	Resources int // of each patient, as synthetic.Config.Resources
 	// Shape is one of Shapes.
 	Shape string
+	// Documents is the number of documents of each patient; 0 means as many as the shape draws.
+	Documents int
+	// DocumentBytes is the size that documents are padded to; 0 means no padding. A document may
+	// lack the few bytes that are too little for a filling of its format.
+	DocumentBytes int64
 }
 
-// The shapes of native content.
-const (
-	TSVTables = "tsv-tables" // many related tables
-)
+// shape defines a shape: its tables, and its documents, which are some of each patient and some
+// of each visit.
+type shape struct {
+	name             string
+	tables           func(*sharedIDs) *schema // nil for none
+	datasets         func(*sharedIDs) *schema // the tables that documents are made of; nil for none
+	once, everyVisit []kind
+}
 
-// Shapes lists the shapes.
-func Shapes() []string { return []string{TSVTables} }
+// shapes lists the shapes.
+func shapes() []shape {
+	return []shape{tsvShape(), ndjsonShape()}
+}
+
+// Shapes lists the names of the shapes.
+func Shapes() (names []string) {
+	for _, s := range shapes() {
+		names = append(names, s.name)
+	}
+	return names
+}
 
 // CheckShape reports a shape that does not exist. "" means no native content.
 func CheckShape(shape string) error {
@@ -40,22 +59,31 @@ func CheckShape(shape string) error {
 
 // Content is the native content of a population. It is safe for concurrent use.
 type Content struct {
-	cfg     Config
-	shared  sharedIDs
-	schema  *schema // nil without tables
-	tables  *datapackage.Package
-	ordered map[string]*table
-	lookups map[string]*lookup
+	cfg      Config
+	shape    shape
+	shared   sharedIDs
+	schema   *schema // nil without tables
+	datasets *schema // nil without datasets
+	tables   *datapackage.Package
+	ordered  map[string]*table
+	lookups  map[string]*lookup
 }
 
 // New returns the content of a population. The shape exists.
 func New(c Config) *Content {
 	n := &Content{cfg: c, shared: newSharedIDs(c.Seed)}
-	if c.Shape == TSVTables {
-		n.schema = newTSV(&n.shared)
+	for _, s := range shapes() {
+		if s.name == c.Shape {
+			n.shape = s
+		}
 	}
-	if n.schema != nil {
+	if n.shape.tables != nil {
+		n.schema = n.shape.tables(&n.shared)
 		n.index()
+	}
+	if n.shape.datasets != nil {
+		n.datasets = n.shape.datasets(&n.shared)
+		n.datasets.compile()
 	}
 	return n
 }
@@ -158,16 +186,21 @@ func (r *Reader) Rows(ctx context.Context, table string, k uint64, visit Rows) e
 	if t == nil {
 		return r.known(table)
 	}
-	w := writer{
-		table:  t,
-		schema: r.schema,
-		data:   r.buffer[:0],
-		visit:  visit,
-		salt:   t.salt ^ outline.Mix(r.cfg.Seed),
-		row:    row{patient: r.outlines.of(k), cfg: &r.cfg},
-	}
-	w.row.id = w.row.ID
+	w := r.writer(r.schema, t, r.outlines.of(k), visit)
+	w.data = r.buffer[:0]
 	w.write(ctx, r.outlines)
 	r.buffer = w.data
 	return w.err
+}
+
+func (r *Reader) writer(s *schema, t *table, p *patient, visit Rows) *writer {
+	w := &writer{
+		table:  t,
+		schema: s,
+		visit:  visit,
+		salt:   t.salt ^ outline.Mix(r.cfg.Seed),
+		row:    row{patient: p, cfg: &r.cfg},
+	}
+	w.row.id = w.row.ID
+	return w
 }

@@ -148,18 +148,18 @@ func (o *outlines) of(k uint64) *patient {
 	return p
 }
 
-// each calls f for each visit of a patient that of returned last.
-func (o *outlines) each(p *patient, f func(*outline.Visit)) {
-	if p.few {
-		for i := range p.visits {
-			f(&p.visits[i])
-		}
+// each calls f for each visit of a patient that of returned last, until f returns false.
+func (o *outlines) each(p *patient, f func(*outline.Visit) (more bool)) {
+	if !p.few {
+		again := o.drawer.Person(p.K)
+		o.drawer.Visits(&again, outline.Parts{Visit: f})
 		return
 	}
-	again := o.drawer.Person(p.K)
-	o.drawer.Visits(&again, outline.Parts{
-		Visit: func(v *outline.Visit) bool { f(v); return true },
-	})
+	for i := range p.visits {
+		if !f(&p.visits[i]) {
+			return
+		}
+	}
 }
 
 // number appends an integer.

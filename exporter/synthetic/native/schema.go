@@ -62,6 +62,7 @@ type schema struct {
 	name, title, about string
 	delimiter          byte
 	terminator         string
+	json               bool // rows are objects of JSON
 	quoted             bool // as in RFC 4180; otherwise a cell has no delimiter and no newline
 	format, mediaType  string
 
@@ -83,6 +84,8 @@ func (s *schema) lookup(name string) *lookup {
 func (s *schema) quote(text string) string {
 	special := "\r\n" + string(s.delimiter)
 	switch {
+	case s.json:
+		return jsonText(text)
 	case s.quoted && strings.ContainsAny(text, special+`"`):
 		return `"` + strings.ReplaceAll(text, `"`, `""`) + `"`
 	case !s.quoted && strings.ContainsAny(text, special):

@@ -45,6 +45,15 @@ var (
 	recordedAt   = column{"recorded_at", "When it was written down", end}
 )
 
+func tsvShape() shape {
+	return shape{
+		name:       "tsv-tables",
+		tables:     newTSV,
+		once:       []kind{letter},
+		everyVisit: []kind{note},
+	}
+}
+
 // newTSV returns the tables of tsv-tables.
 func newTSV(ids *sharedIDs) *schema {
 	s := &schema{

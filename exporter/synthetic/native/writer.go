@@ -36,14 +36,15 @@ func (w *writer) write(ctx context.Context, all *outlines) {
 			}
 		}
 	case ofVisit:
-		all.each(p, func(v *outline.Visit) {
-			if w.err == nil && int(v.N)%w.table.grain.every == w.table.grain.rest {
+		all.each(p, func(v *outline.Visit) bool {
+			if int(v.N)%w.table.grain.every == w.table.grain.rest {
 				w.err = ctx.Err()
 				w.row.visit = v
 				w.at(v.Start)
 				instant(&w.row.end, v.End)
 				w.rows()
 			}
+			return w.err == nil
 		})
 	}
 	w.flush()
@@ -75,23 +76,32 @@ func (w *writer) at(unix int64) {
 
 // rows writes the rows of one subject.
 func (w *writer) rows() {
-	last := len(w.table.cells) - 1
 	for i := range w.table.grain.times {
 		w.row.sub = i
 		w.row.draw = outline.Mix(w.salt ^ uint64(w.row.key(w.row.n)))
-		for j, cell := range w.table.cells {
-			w.data = cell(w.data, &w.row)
-			if j < last {
-				w.data = append(w.data, w.schema.delimiter)
-			}
+		if w.schema.json {
+			w.data = w.table.object(w.data, &w.row)
+		} else {
+			w.line()
 		}
-		w.data = append(w.data, w.schema.terminator...)
 		w.row.n++
 		w.count++
 	}
 	if len(w.data) >= flushBytes {
 		w.flush()
 	}
+}
+
+// line writes a row as a line of text.
+func (w *writer) line() {
+	last := len(w.table.cells) - 1
+	for j, cell := range w.table.cells {
+		w.data = cell(w.data, &w.row)
+		if j < last {
+			w.data = append(w.data, w.schema.delimiter)
+		}
+	}
+	w.data = append(w.data, w.schema.terminator...)
 }
 
 // flush hands the rows over.

@@ -1,0 +1,316 @@
+package synthetic_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image/jpeg"
+	"image/png"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+
+	"ehi-server/exporter/source"
+	"ehi-server/exporter/synthetic/native"
+)
+
+// documentsOf returns the documents of a record.
+func documentsOf(t testing.TB, r source.Record, q source.Query) (out []source.Document) {
+	t.Helper()
+	err := r.Documents(t.Context(), q, func(d *source.Document) error {
+		out = append(out, *d)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// content reads a document.
+func content(t testing.TB, d *source.Document) []byte {
+	t.Helper()
+	r, err := d.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if int64(len(data)) != d.Size {
+		t.Fatalf("%s has %d bytes, and says %d", d.Name, len(data), d.Size)
+	}
+	return data
+}
+
+func TestDocumentsBelongToResourcesOfTheRecord(t *testing.T) {
+	for _, shape := range native.Shapes() {
+		for _, settings := range append(settingsOf(shape), "documents=70,native="+shape) {
+			s, c := nativeSource(t, settings)
+			ids := map[string]bool{}
+			for k := range few(c) {
+				types := typesByID(t, c, k)
+				held := 0
+				for _, d := range documentsOf(t, open(t, s, c, k), source.Query{}) {
+					if !validID.MatchString(d.ID) || ids[d.ID] || d.Patient != c.PatientID(k) {
+						t.Fatalf("%s: the document %q of %q", settings, d.ID, d.Patient)
+					}
+					ids[d.ID] = true
+					typ, id, _ := strings.Cut(d.Resource, "/")
+					if types[id] != typ {
+						t.Fatalf("%s: %s belongs to %s, which is a %q", settings, d.Name,
+							d.Resource, types[id])
+					}
+					if d.Category == "" {
+						held++
+					}
+				}
+				if held == 0 && c.Resources == 0 {
+					t.Errorf("%s: each document is classified", settings)
+				}
+			}
+		}
+	}
+}
+
+var validID = regexp.MustCompile(`^[A-Za-z0-9.-]{1,64}$`)
+
+func TestDocumentsHaveTheNumberAndTheSizeAskedFor(t *testing.T) {
+	for _, shape := range native.Shapes() {
+		for _, size := range []int{1, 50_001, 120_007, 1 << 20} {
+			s, c := nativeSource(t,
+				fmt.Sprintf("native=%s,documents=9,document-bytes=%d", shape, size))
+			all := documentsOf(t, open(t, s, c, 2), source.Query{})
+			if len(all) != 9 {
+				t.Errorf("%s has %d documents", shape, len(all))
+			}
+			for _, d := range all {
+				// A filling has a frame of at most 15 bytes.
+				if lacks := int64(size) - d.Size; lacks > 15 || lacks < 0 && size > 50_000 {
+					t.Errorf("%s has %d bytes, want %d", d.Name, d.Size, size)
+				}
+			}
+		}
+	}
+}
+
+func TestAQueryNarrowsDocuments(t *testing.T) {
+	s, c := nativeSource(t, "native=tsv-tables")
+	r := open(t, s, c, 1)
+	all := documentsOf(t, r, source.Query{})
+	middle := all[len(all)/2].Updated
+	early := documentsOf(t, r, source.Query{Until: middle})
+	late := documentsOf(t, r, source.Query{Since: middle, Types: []string{"DocumentReference"}})
+	if len(early) == 0 || len(late) == 0 || len(early)+len(late) != len(all) {
+		t.Errorf("%d documents are early and %d late, of %d", len(early), len(late), len(all))
+	}
+	if n := len(documentsOf(t, r, source.Query{Types: []string{"Patient"}})); n > 0 {
+		t.Errorf("a query for Patients admits %d documents", n)
+	}
+}
+
+func TestADocumentOf4GiBIsGeneratedWhileItIsRead(t *testing.T) {
+	s, c := nativeSource(t, "native=ndjson-files,documents=9,document-bytes=4G")
+	for _, d := range documentsOf(t, open(t, s, c, 0), source.Query{}) {
+		if 4<<30-d.Size > 15 {
+			t.Errorf("%s has %d bytes", d.Name, d.Size)
+		}
+		if d.ContentType != "application/pdf" {
+			continue
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		r, err := d.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, make([]byte, 1<<20))
+		runtime.ReadMemStats(&after)
+		if n != d.Size || err != nil {
+			t.Errorf("%s: %d bytes were read, %v", d.Name, n, err)
+		}
+		if used := after.TotalAlloc - before.TotalAlloc; used > 4<<20 {
+			t.Errorf("reading took %d bytes of memory", used)
+		}
+	}
+}
+
+func TestDocumentsOpenInTheFieldsOwnTools(t *testing.T) {
+	for _, shape := range native.Shapes() {
+		for _, size := range []string{"0", "300001"} {
+			t.Run(shape+"/"+size, func(t *testing.T) {
+				s, c := nativeSource(t, "native="+shape+",document-bytes="+size)
+				for k := range 2 {
+					dir, byType := t.TempDir(), map[string][]string{}
+					for _, d := range documentsOf(t, open(t, s, c, k), source.Query{}) {
+						path := filepath.Join(dir, d.ID+filepath.Ext(d.Name))
+						if err := os.WriteFile(path, content(t, &d), 0o600); err != nil {
+							t.Fatal(err)
+						}
+						byType[d.ContentType] = append(byType[d.ContentType], path)
+					}
+					for typ, paths := range byType {
+						t.Run(strings.ReplaceAll(typ, "/", "-"), func(t *testing.T) {
+							judge := judges[typ]
+							if judge == nil {
+								t.Fatal("nothing checks the type")
+							}
+							judge(t, paths)
+						})
+					}
+				}
+			})
+		}
+	}
+}
+
+// judges checks files by media type.
+var judges = map[string]func(t *testing.T, paths []string){
+	"application/rtf":        checkRTF,
+	"application/pdf":        checkPDF,
+	"application/x-ndjson":   checkNDJSON,
+	"image/jpeg":             checkImages,
+	"image/png":              checkImages,
+	"image/tiff":             checkTIFF,
+	"application/dicom":      checkDICOM,
+	"application/xml":        checkXML,
+	"application/hl7-v3+xml": checkXML,
+}
+
+// run runs a tool, which the test needs, and returns what it prints.
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		lacking(t, name)
+	}
+	out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%.2000s", name, err, out)
+	}
+	return string(out)
+}
+
+// lacking skips a test for lack of a tool. Where all tools must be there, it fails.
+func lacking(t *testing.T, tool string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" && os.Getenv("EHI_TEST_TOOLS") != "" {
+		t.Fatalf("%s is not installed", tool)
+	}
+	t.Skipf("%s is not installed", tool)
+}
+
+// python runs a program with a module, which the test needs.
+func python(t *testing.T, module, program string, args ...string) string {
+	t.Helper()
+	with := os.Getenv("EHI_TEST_PYTHON")
+	if with == "" {
+		with = "python3"
+	}
+	if exec.CommandContext(t.Context(), with, "-c", "import "+module).Run() != nil {
+		lacking(t, "the Python module "+module)
+	}
+	return run(t, with, append([]string{"-c", program}, args...)...)
+}
+
+func checkRTF(t *testing.T, paths []string) {
+	for _, path := range paths {
+		data := read(t, path)
+		plain := strings.NewReplacer(`\\`, "", `\{`, "", `\}`, "").Replace(string(data))
+		if !strings.HasPrefix(plain, `{\rtf1\ansi`) ||
+			strings.Count(plain, "{") != strings.Count(plain, "}") {
+			t.Errorf("%s is no RTF", path)
+		}
+		for _, c := range data {
+			if c > 0x7e {
+				t.Fatalf("%s has bytes beyond ASCII", path)
+			}
+		}
+	}
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func checkPDF(t *testing.T, paths []string) {
+	for _, path := range paths {
+		info := run(t, "pdfinfo", path)
+		if !strings.Contains(info, "Pages:           1") || strings.Contains(info, "rror") {
+			t.Errorf("pdfinfo says %s", info)
+		}
+		if text := run(t, "pdftotext", path, "-"); !strings.Contains(text, ", MRN") ||
+			strings.Contains(text, "rror") {
+			t.Errorf("pdftotext says %s", text)
+		}
+	}
+}
+
+func checkNDJSON(t *testing.T, paths []string) {
+	for _, path := range paths {
+		for line := range bytes.Lines(read(t, path)) {
+			var object map[string]any
+			if err := json.Unmarshal(line, &object); err != nil || line[len(line)-1] != '\n' {
+				t.Fatalf("%s: %v in %.200s", path, err, line)
+			}
+		}
+	}
+}
+
+func checkImages(t *testing.T, paths []string) {
+	for _, path := range paths {
+		decode := jpeg.Decode
+		if filepath.Ext(path) == ".png" {
+			decode = png.Decode
+		}
+		if m, err := decode(bytes.NewReader(read(t, path))); err != nil || m.Bounds().Dx() != 96 {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+func checkTIFF(t *testing.T, paths []string) {
+	for _, path := range paths {
+		if out := run(t, "tiffinfo", "-D", path); !strings.Contains(out, "Image Width: 96") ||
+			strings.Contains(out, "Warning") {
+			t.Errorf("tiffinfo says %s", out)
+		}
+	}
+}
+
+func checkDICOM(t *testing.T, paths []string) {
+	for _, path := range paths {
+		if out := run(t, "dcmftest", path); !strings.HasPrefix(out, "yes:") {
+			t.Errorf("dcmftest says %s", out)
+		}
+		if out := run(t, "dcmdump", "-q", path); !strings.Contains(out, "SOPInstanceUID") {
+			t.Errorf("dcmdump says %s", out)
+		}
+	}
+	out := python(t, "pydicom", `
+import sys, pydicom
+for path in sys.argv[1:]:
+    d = pydicom.dcmread(path)
+    assert len(d.PixelData) == d.Rows * d.Columns, path
+    print(d.SeriesInstanceUID, d.InstanceNumber)
+`, paths...)
+	if n := strings.Count(out, "\n"); n != len(paths) {
+		t.Errorf("pydicom read %d of %d files", n, len(paths))
+	}
+}
+
+func checkXML(t *testing.T, paths []string) {
+	run(t, "xmllint", append([]string{"--noout"}, paths...)...)
+}
