@@ -21,6 +21,7 @@ import (
 
 	"ehi-server/exporter/dataset/blobs"
 	"ehi-server/exporter/source"
+	"ehi-server/shared/datapackage"
 	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -571,6 +572,11 @@ func (s *Store) Counts(context.Context) (map[string]int64, error) {
 		}
 	}
 	return counts, nil
+}
+
+// Tables implements source.Source.
+func (s *Store) Tables(context.Context) (*datapackage.Package, error) {
+	return source.NoNative{}.Tables(), nil
 }
 
 // Open implements source.Source.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"ehi-server/shared/datapackage"
 	"ehi-server/shared/ehi"
 )
 
@@ -43,6 +44,10 @@ type Source interface {
 	Thaw(name string) error
 	// Frozen lists the names of the snapshots.
 	Frozen() ([]string, error)
+	// Tables describes the tables of the source, as Native.Tables of a record does now; nil if it
+	// has none. It tells nothing about patients. The result must not be changed, and is the same
+	// pointer until the tables are others.
+	Tables(ctx context.Context) (*datapackage.Package, error)
 	// Records identifies the current records of the source.
 	Records() ehi.Records
 	// OnRecords calls f after each change of Records, until stop is called. f must not block and

@@ -2,11 +2,47 @@ package synthetic
 
 import (
 	"context"
+	"errors"
 
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/synthetic/native"
 	"ehi-server/shared/datapackage"
 )
+
+// Tables implements source.Source.
+func (s *Source) Tables(context.Context) (*datapackage.Package, error) {
+	if s.native == nil {
+		return nil, nil
+	}
+	return s.native.Tables(), nil
+}
+
+// sampleBytes is about how many bytes of rows Sample returns at most.
+const sampleBytes = 64 << 10
+
+// Sample returns the first rows of a table, for its documentation: nobody real is in them.
+func (s *Source) Sample(ctx context.Context, table string) ([]byte, error) {
+	if s.native == nil {
+		return nil, nil
+	}
+	var rows []byte
+	add := func(data []byte, _ int64) error {
+		if rows = append(rows, data...); len(rows) > sampleBytes {
+			return errSampled
+		}
+		return nil
+	}
+	err := s.native.Shared(table, add)
+	if err == nil && rows == nil {
+		err = s.native.NewReader().Rows(ctx, table, 0, add)
+	}
+	if errors.Is(err, errSampled) {
+		err = nil
+	}
+	return rows, err
+}
+
+var errSampled = errors.New("the sample is large enough")
 
 // Tables implements source.Native.
 func (r *record) Tables() *datapackage.Package {

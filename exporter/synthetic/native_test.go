@@ -10,6 +10,7 @@ import (
 
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/synthetic"
+	"ehi-server/exporter/synthetic/native"
 	"ehi-server/shared/datapackage"
 	"ehi-server/shared/ehi"
 )
@@ -366,5 +367,44 @@ func TestSettingsOfNativeContentAreChecked(t *testing.T) {
 	if got := fmt.Sprint(config(t, "").Canonical()); got !=
 		"patients=100,seed=1,resources=0,size=0,errors=0" {
 		t.Errorf("the canonical text without native content is %s", got)
+	}
+}
+
+// A source tells its tables without a record, with some whole rows of each that fit them.
+func TestASourceTellsItsTablesAndSamplesOfThem(t *testing.T) {
+	for _, shape := range native.Shapes() {
+		s, c := nativeSource(t, "patients=2,native="+shape)
+		tables, err := s.Tables(t.Context())
+		if err != nil || tables != open(t, s, c, 0).Tables() {
+			t.Fatalf("%s: %v", shape, err)
+		}
+		if tables == nil {
+			continue
+		}
+		for i := range tables.Resources {
+			of := &tables.Resources[i]
+			rows, err := s.Sample(t.Context(), of.Name)
+			if err != nil || len(rows) == 0 || len(rows) > 1<<20 {
+				t.Fatalf("%s has a sample of %d bytes, %v", of.Name, len(rows), err)
+			}
+			codec, err := datapackage.NewCodec(of)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var values [][]byte
+			for row := range codec.Rows(rows) {
+				if values, err = codec.Fields(row, values); err == nil {
+					err = codec.Check(values)
+				}
+				if err != nil {
+					t.Fatalf("%s has the row %q: %v", of.Name, row, err)
+				}
+			}
+		}
+	}
+	none, c := nativeSource(t, "patients=1")
+	if tables, err := none.Tables(t.Context()); tables != nil || err != nil ||
+		open(t, none, c, 0).Tables() != nil {
+		t.Errorf("a source without native content has tables, %v", err)
 	}
 }

@@ -33,6 +33,7 @@ func Run(t *testing.T, s source.Source, want Expect) {
 	}
 	t.Run("patients", func(t *testing.T) { patients(t, s, want) })
 	t.Run("record", func(t *testing.T) { record(t, s, want) })
+	t.Run("tables", func(t *testing.T) { tables(t, s, want) })
 	t.Run("sizes", func(t *testing.T) { sizes(t, s, want) })
 	t.Run("queries", func(t *testing.T) { queries(t, s, want) })
 	t.Run("searches", func(t *testing.T) { searches(t, s, want) })
@@ -69,6 +70,21 @@ func patients(t *testing.T, s source.Source, want Expect) {
 	}
 	if one, err := s.Patients(t.Context(), 1); err != nil || len(one) != 1 {
 		t.Errorf("Patients(1) = %v, %v", one, err)
+	}
+}
+
+// tables checks that the source tells the tables that its records have.
+func tables(t *testing.T, s source.Source, want Expect) {
+	rec, err := s.Open(t.Context(), want.Patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Close()
+	for range 2 {
+		got, err := s.Tables(t.Context())
+		if err != nil || got != rec.Tables() {
+			t.Errorf("the tables of the source are not those of a record, %v", err)
+		}
 	}
 }
 
