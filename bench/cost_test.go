@@ -81,14 +81,14 @@ func BenchmarkCost(b *testing.B) {
 		servers[i] = startBinary(b, s.exe, data, s.env...)
 		servers[i].authorize(b, patient)
 		services[i] = servers[i].service(b)
-		servers[i].exportPopulation(b, services[i], "/fhir/$export", false) // warm up
+		servers[i].exportPopulation(b, services[i], "GET", "/fhir/$export", false) // warm up
 	}
 	took := make([]costs, len(setUps))
 	for n := 0; b.Loop(); n++ {
 		for k := range setUps {
 			i := (k + n) % len(setUps) // so that the order changes
 			p := servers[i]
-			took[i].population += p.exportPopulation(b, services[i], "/fhir/$export", false).took
+			took[i].population += p.exportPopulation(b, services[i], "GET", "/fhir/$export", false).took
 			took[i].polls += p.pollOften(b, 50_000, 32)
 			began := time.Now()
 			var clients sync.WaitGroup

@@ -60,12 +60,12 @@ func (p population) resources() (n int64) {
 // exportPopulation exports a population from kick-off to manifest. With compare, it copies the
 // files. Then it deletes the export.
 func (p *process) exportPopulation(
-	b *testing.B, c *client.Client, target string, compare bool,
+	b *testing.B, c *client.Client, method, target string, compare bool,
 ) (out population) {
 	b.Helper()
 	syncDisk()
 	start := time.Now()
-	job, err := c.Start(b.Context(), "GET", target, nil)
+	job, err := c.Start(b.Context(), method, target, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -136,12 +136,12 @@ func BenchmarkPopulation(b *testing.B) {
 			want := populate(b, data, times*size(b))
 			p := startOn(b, data)
 			c := p.service(b)
-			p.exportPopulation(b, c, "/fhir/$export", false)
+			p.exportPopulation(b, c, "GET", "/fhir/$export", false)
 			p.forgetPeak()
 			allocated := p.metric(b, "go_memstats_mallocs_total")
 			var runs []population
 			for b.Loop() {
-				r := p.exportPopulation(b, c, "/fhir/$export", true)
+				r := p.exportPopulation(b, c, "GET", "/fhir/$export", true)
 				if !maps.Equal(r.counts, want) {
 					b.Fatalf("exported %v, stored %v", r.counts, want)
 				}
@@ -177,7 +177,7 @@ func BenchmarkPopulationStored(b *testing.B) {
 			var runs []population
 			for b.Loop() {
 				runs = append(runs,
-					p.exportPopulation(b, c, "/fhir/$export?_compression="+string(compression),
+					p.exportPopulation(b, c, "GET", "/fhir/$export?_compression="+string(compression),
 						false))
 			}
 			reportPopulation(b, p, runs)
@@ -196,7 +196,7 @@ func BenchmarkPopulationSynthetic(b *testing.B) {
 			c := p.service(b)
 			var runs []population
 			for b.Loop() {
-				runs = append(runs, p.exportPopulation(b, c, "/fhir/$export", true))
+				runs = append(runs, p.exportPopulation(b, c, "GET", "/fhir/$export", true))
 			}
 			reportPopulation(b, p, runs)
 		})
@@ -217,12 +217,12 @@ func BenchmarkPatientsBesidePopulation(b *testing.B) {
 	var alone, both time.Duration
 	for b.Loop() {
 		idle = append(idle, p.inARow(b, 200, nil)...)
-		alone += p.exportPopulation(b, c, "/fhir/$export", false).took
+		alone += p.exportPopulation(b, c, "GET", "/fhir/$export", false).took
 		ctx, cancel := context.WithCancel(b.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			defer cancel()
-			both += p.exportPopulation(b, c, "/fhir/$export", false).took
+			both += p.exportPopulation(b, c, "GET", "/fhir/$export", false).took
 		})
 		beside = append(beside, p.inARow(b, 200, ctx.Done())...)
 		wg.Wait()

@@ -313,7 +313,7 @@ func (p *process) authorize(b *testing.B, patient string) {
 // service returns a backend service's client.
 func (p *process) service(b *testing.B) *client.Client {
 	b.Helper()
-	c, err := p.open.Service(b.Context(), "test_client_secret", "system/*.rs")
+	c, err := p.open.Service(b.Context(), "test_client_secret", "system/*.rs system/$ehi-export")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func BenchmarkChecksums(b *testing.B) {
 			p := startOn(b, data, env...)
 			c := p.service(b)
 			servers = append(servers, measured{p, func(b *testing.B) time.Duration {
-				return p.exportPopulation(b, c, "/fhir/$export", false).took
+				return p.exportPopulation(b, c, "GET", "/fhir/$export", false).took
 			}})
 		}
 		comparePairs(b, servers[0], servers[1])
