@@ -18,7 +18,10 @@ func described(
 	d := *r
 	d.Path, d.Profile = datapackage.Paths{path}, datapackage.TabularProfile
 	d.Format, d.MediaType = TableFormat(r), plainType(r)
-	d.Bytes, d.Hash = size, "sha1:"+hex.EncodeToString(sha1)
+	d.Bytes = size
+	if sha1 != nil {
+		d.Hash = "sha1:" + hex.EncodeToString(sha1)
+	}
 	return d
 }
 
@@ -49,6 +52,6 @@ func (e *Export) descriptorFile(name string, m *measured) file {
 	return file{
 		name: name, contentType: descriptorType, title: "Description of the tables",
 		format: formatOf(descriptorType, ""), created: e.TakenAt,
-		size: m.size, sha1: m.sha1.Sum(nil),
+		size: m.size, sha1: m.digest(),
 	}
 }

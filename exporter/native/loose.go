@@ -157,13 +157,13 @@ func (l *loose) document(d *source.Document) error {
 	if err != nil {
 		return err
 	}
-	m := newMeasured(p.w, true)
+	m := summed(p.w)
 	if err := copyDocument(m, d); err != nil {
 		return err
 	}
 	l.room.place(m, &at)
 	l.figures.Bytes += m.size
-	return l.add(l.documentFile(d, name, m.size, m.sha1.Sum(nil)), at)
+	return l.add(l.documentFile(d, name, m.size, m.digest()), at)
 }
 
 // copyDocument copies the content of a document.
@@ -204,7 +204,7 @@ func (l *loose) table(r *datapackage.Resource, header []byte) (rowWriter, error)
 	if err != nil {
 		return nil, err
 	}
-	t := &looseTable{l, r, newMeasured(p.w, true)}
+	t := &looseTable{l, r, summed(p.w)}
 	_, err = t.m.Write(header)
 	return t, err
 }
@@ -216,7 +216,7 @@ func (t *looseTable) Close() error {
 	at := ehi.NativeFile{Name: name, ContentType: tableType(t.of)}
 	t.room.place(t.m, &at)
 	t.figures.Bytes += t.m.size
-	digest := t.m.sha1.Sum(nil)
+	digest := t.m.digest()
 	t.tables = append(t.tables, looseEntry{t.tableFile(t.of, name, t.m.size, digest), at})
 	t.described = append(t.described, described(t.of, tableName(t.of), t.m.size, digest))
 	return nil
@@ -249,7 +249,7 @@ func (l *loose) descriptor() error {
 	if err != nil {
 		return err
 	}
-	m := newMeasured(p.w, true)
+	m := summed(p.w)
 	if _, err := m.Write(l.Export.descriptor(l.described)); err != nil {
 		return err
 	}

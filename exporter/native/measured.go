@@ -12,24 +12,33 @@ import (
 type measured struct {
 	to   io.Writer
 	size int64
-	sha1 hash.Hash
+	sha1 hash.Hash // nil for none
 	sum  hash.Hash // nil where the store takes its own
 }
 
-func newMeasured(to io.Writer, sum bool) *measured {
-	m := &measured{to: to, sha1: sha1.New()}
-	if sum {
-		m.sum = files.NewHash()
+// hashed returns a writer that takes the SHA-1.
+func hashed(to io.Writer) *measured { return &measured{to: to, sha1: sha1.New()} }
+
+// summed returns a writer that takes the SHA-1 and the checksum of the store.
+func summed(to io.Writer) *measured {
+	return &measured{to: to, sha1: sha1.New(), sum: files.NewHash()}
+}
+
+// digest returns the SHA-1; nil if none was taken.
+func (m *measured) digest() []byte {
+	if m.sha1 == nil {
+		return nil
 	}
-	return m
+	return m.sha1.Sum(nil)
 }
 
 // Write implements io.Writer.
 func (m *measured) Write(p []byte) (int, error) {
 	n, err := m.to.Write(p)
-	_, _ = m.sha1.Write(p[:n]) // hashes never fail
-	if m.sum != nil {
-		_, _ = m.sum.Write(p[:n])
+	for _, h := range [...]hash.Hash{m.sha1, m.sum} {
+		if h != nil {
+			_, _ = h.Write(p[:n]) // hashes never fail
+		}
 	}
 	m.size += int64(n)
 	return n, err

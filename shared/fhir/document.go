@@ -10,7 +10,7 @@ type Attachment struct {
 	ContentType string `json:"contentType"`
 	URL         string `json:"url"`
 	Size        int64  `json:"size"`
-	Hash        string `json:"hash"` // base64 of the SHA-1
+	Hash        string `json:"hash,omitempty"` // base64 of the SHA-1; "" if it is not known
 	Title       string `json:"title"`
 	Creation    string `json:"creation"`
 }
