@@ -88,7 +88,8 @@ func BenchmarkCost(b *testing.B) {
 		for k := range setUps {
 			i := (k + n) % len(setUps) // so that the order changes
 			p := servers[i]
-			took[i].population += p.exportPopulation(b, services[i], "GET", "/fhir/$export", false).took
+			took[i].population +=
+				p.exportPopulation(b, services[i], "GET", "/fhir/$export", false).took
 			took[i].polls += p.pollOften(b, 50_000, 32)
 			began := time.Now()
 			var clients sync.WaitGroup

@@ -177,8 +177,8 @@ func BenchmarkPopulationStored(b *testing.B) {
 			var runs []population
 			for b.Loop() {
 				runs = append(runs,
-					p.exportPopulation(b, c, "GET", "/fhir/$export?_compression="+string(compression),
-						false))
+					p.exportPopulation(b, c, "GET",
+						"/fhir/$export?_compression="+string(compression), false))
 			}
 			reportPopulation(b, p, runs)
 		})
