@@ -314,3 +314,36 @@ for path in sys.argv[1:]:
 func checkXML(t *testing.T, paths []string) {
 	run(t, "xmllint", append([]string{"--noout"}, paths...)...)
 }
+
+// The images of a series belong to the patient's ImagingStudy by its UIDs.
+func TestTheSeriesHasTheUIDsOfTheImagingStudy(t *testing.T) {
+	s, c := nativeSource(t, "native=csv-zip")
+	r := open(t, s, c, 3)
+	var study struct {
+		Series []struct {
+			UID      string
+			Instance []struct{ UID string }
+		}
+	}
+	err := r.Scan(t.Context(), source.Query{Types: []string{"ImagingStudy"}},
+		func(res source.Resource) error { return json.Unmarshal(res.Line, &study) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, d := range documentsOf(t, r, source.Query{}) {
+		if d.ContentType != "application/dicom" {
+			continue
+		}
+		data := content(t, &d)
+		for _, uid := range []string{study.Series[0].UID, study.Series[0].Instance[0].UID} {
+			if !bytes.Contains(data, []byte(uid)) {
+				t.Errorf("%s lacks the UID %s", d.Name, uid)
+			}
+		}
+		found++
+	}
+	if found != 3 {
+		t.Errorf("the series has %d images", found)
+	}
+}

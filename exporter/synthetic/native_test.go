@@ -2,8 +2,10 @@ package synthetic_test
 
 import (
 	"bytes"
-	"encoding/csv"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -57,29 +59,28 @@ func rowsOf(t testing.TB, r source.Record, table string) string {
 	return data.String()
 }
 
-// cells returns the cells of rows.
+// cells returns the cells of rows, whose values have the types that the table declares.
 func cells(t testing.TB, of *datapackage.Resource, data string) [][]string {
 	t.Helper()
-	if of.Dialect.QuoteChar == nil {
-		if !strings.HasSuffix(data, "\r\n") && data != "" {
-			t.Fatalf("%s: the last row does not end", of.Name)
-		}
-		r := csv.NewReader(strings.NewReader(data))
-		r.FieldsPerRecord = len(of.Fields.Fields)
-		rows, err := r.ReadAll()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return rows
+	codec, err := datapackage.NewCodec(of)
+	if err != nil {
+		t.Fatal(err)
 	}
-	rows := [][]string{}
-	for line := range strings.Lines(data) {
-		row := strings.Split(strings.TrimSuffix(line, of.Dialect.LineTerminator),
-			of.Dialect.Delimiter)
-		if len(row) != len(of.Fields.Fields) || !strings.HasSuffix(line, "\n") {
-			t.Fatalf("%s has the row %q", of.Name, line)
+	rows, values, size := [][]string{}, [][]byte{}, 0
+	for raw := range codec.Rows([]byte(data)) {
+		size += len(raw)
+		values, err = codec.Fields(raw, values)
+		if err := errors.Join(err, codec.Check(values)); err != nil {
+			t.Fatalf("%s: %v in the row %q", of.Name, err, raw)
+		}
+		row := make([]string, len(values))
+		for i, v := range values {
+			row[i] = string(v)
 		}
 		rows = append(rows, row)
+	}
+	if size != len(data) || !strings.HasSuffix(data, of.Dialect.LineTerminator) && data != "" {
+		t.Fatalf("%s: %d of %d bytes are whole rows", of.Name, size, len(data))
 	}
 	return rows
 }
@@ -103,7 +104,7 @@ func values(of *datapackage.Resource, rows [][]string, fields []string) (out []s
 }
 
 // tableShapes are the shapes with tables.
-var tableShapes = []string{"tsv-tables"}
+var tableShapes = []string{"tsv-tables", "csv-zip"}
 
 // settingsOf are settings with many kinds of records.
 func settingsOf(shape string) []string {
@@ -234,10 +235,22 @@ func checkPatients(
 			})
 			row = all[in.Name][j]
 		}
+		if of.PatientSystem != "" {
+			patient = recordNumber(t, all)
+		}
 		if got := row[place(in, of.Patient[len(of.Patient)-1])]; got != patient {
 			t.Fatalf("%s: the row leads to patient %q, want %q", of.Name, got, patient)
 		}
 	}
+}
+
+// recordNumber is the identifier of the only patient.
+func recordNumber(t *testing.T, all map[string][][]string) string {
+	t.Helper()
+	if len(all["persons"]) != 1 {
+		t.Fatalf("there are %d persons", len(all["persons"]))
+	}
+	return all["persons"][0][0]
 }
 
 func TestColumnsWithResourcesHoldIDsOfTheRecord(t *testing.T) {
@@ -406,5 +419,64 @@ func TestASourceTellsItsTablesAndSamplesOfThem(t *testing.T) {
 	if tables, err := none.Tables(t.Context()); tables != nil || err != nil ||
 		open(t, none, c, 0).Tables() != nil {
 		t.Errorf("a source without native content has tables, %v", err)
+	}
+}
+
+func TestDescriptorsOfGeneratedTablesAreValid(t *testing.T) {
+	for _, shape := range tableShapes {
+		s, c := nativeSource(t, "native="+shape)
+		tables := open(t, s, c, 0).Tables()
+		again, err := datapackage.Parse(tables.JSON())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(again.JSON(), tables.JSON()) {
+			t.Errorf("%s: the descriptor changes when it is read", shape)
+		}
+	}
+}
+
+// frictionless is the standard's own implementation. It checks types, constraints, primary keys
+// and foreign keys.
+func TestFrictionlessTakesGeneratedTables(t *testing.T) {
+	for _, shape := range tableShapes {
+		t.Run(shape, func(t *testing.T) {
+			s, c := nativeSource(t, "native="+shape)
+			r, folder := open(t, s, c, 1), t.TempDir()
+			for i := range r.Tables().Resources {
+				of := &r.Tables().Resources[i]
+				codec, err := datapackage.NewCodec(of)
+				if err != nil {
+					t.Fatal(err)
+				}
+				data := codec.Header()
+				if of.Lookup {
+					for _, row := range lookupRows(t, s, of) {
+						data = codec.Append(data, row...)
+					}
+				} else {
+					data = append(data, rowsOf(t, r, of.Name)...)
+				}
+				if err := os.WriteFile(filepath.Join(folder, of.Path[0]), data, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			descriptor := filepath.Join(folder, "datapackage.json")
+			if err := os.WriteFile(descriptor, r.Tables().JSON(), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out := python(t, "frictionless", `
+import sys
+from frictionless import Package
+report = Package(sys.argv[1]).validate()
+print(report.stats["tasks"], "tables", report.stats["errors"], "errors")
+for error in report.flatten(["name", "rowNumber", "fieldName", "type", "note"])[:10]:
+    print(error)
+`, descriptor)
+			want := fmt.Sprintf("%d tables 0 errors\n", len(r.Tables().Resources))
+			if out != want {
+				t.Errorf("frictionless says %s, want %s", out, want)
+			}
+		})
 	}
 }

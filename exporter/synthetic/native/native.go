@@ -38,7 +38,7 @@ type shape struct {
 
 // shapes lists the shapes.
 func shapes() []shape {
-	return []shape{tsvShape(), ndjsonShape()}
+	return []shape{tsvShape(), csvShape(), ndjsonShape()}
 }
 
 // Shapes lists the names of the shapes.

@@ -1,7 +1,6 @@
 package native
 
 import (
-	"fmt"
 	"strings"
 
 	"ehi-server/exporter/synthetic/outline"
@@ -62,9 +61,11 @@ type schema struct {
 	name, title, about string
 	delimiter          byte
 	terminator         string
-	json               bool // rows are objects of JSON
-	quoted             bool // as in RFC 4180; otherwise a cell has no delimiter and no newline
-	format, mediaType  string
+	// patientSystem is the system of the identifier that tables name patients by; "" for IDs.
+	patientSystem     string
+	json              bool // rows are objects of JSON
+	quoted            bool // as in RFC 4180; otherwise a cell has no delimiter and no newline
+	format, mediaType string
 
 	tables  []table
 	lookups []lookup
@@ -80,16 +81,13 @@ func (s *schema) lookup(name string) *lookup {
 	panic("native: no look-up table " + name)
 }
 
-// quote returns a cell as it is written.
+// quote returns a cell as it is written: as in RFC 4180.
 func (s *schema) quote(text string) string {
-	special := "\r\n" + string(s.delimiter)
-	switch {
-	case s.json:
+	if s.json {
 		return jsonText(text)
-	case s.quoted && strings.ContainsAny(text, special+`"`):
+	}
+	if strings.ContainsAny(text, "\r\n\""+string(s.delimiter)) {
 		return `"` + strings.ReplaceAll(text, `"`, `""`) + `"`
-	case !s.quoted && strings.ContainsAny(text, special):
-		panic(fmt.Sprintf("native: the cell %q needs quotes", text))
 	}
 	return text
 }
@@ -133,6 +131,7 @@ func (s *schema) descriptor() *datapackage.Package {
 		t := &s.tables[i]
 		r := s.resource(t.name, t.title, t.columns, t.key)
 		r.Patient, r.Category, r.Date, r.Sensitive = t.patient, t.category, t.date, t.sensitive
+		r.PatientSystem = s.patientSystem
 		r.Fields.ForeignKeys = append(r.Fields.ForeignKeys, t.foreign...)
 		p.Resources = append(p.Resources, r)
 	}
@@ -156,6 +155,7 @@ func (s *schema) resource(
 	r := datapackage.Resource{
 		Name:        name,
 		Path:        datapackage.Paths{name + "." + s.format},
+		Type:        datapackage.TableType,
 		Profile:     datapackage.TabularProfile,
 		Title:       head,
 		Description: about,
@@ -175,11 +175,7 @@ func (s *schema) resource(
 }
 
 func (s *schema) dialect() *datapackage.Dialect {
-	d := &datapackage.Dialect{Delimiter: string(s.delimiter), LineTerminator: s.terminator}
-	if !s.quoted {
-		d.QuoteChar = new(string)
-	}
-	return d
+	return &datapackage.Dialect{Delimiter: string(s.delimiter), LineTerminator: s.terminator}
 }
 
 func (c *column) field() datapackage.Field {
