@@ -36,8 +36,8 @@ type importCmd struct {
 // errIncomplete makes the process exit with 1 after an incomplete import.
 var errIncomplete = errors.New("some input could not be imported")
 
-// errOnlyHere is why documents are not sent to a server.
-var errOnlyHere = errors.New("documents cannot be imported through a running server yet: " +
+// errOnlyHere is why native content is not sent to a server.
+var errOnlyHere = errors.New("documents and tables cannot be imported through a running server: " +
 	"stop the server, import without --url, and start it again")
 
 // Run imports and shows a progress bar.
@@ -152,6 +152,9 @@ func printReport(r source.Report) {
 	if r.Documents > 0 {
 		fmt.Printf("%d documents read\n", r.Documents)
 	}
+	for _, t := range slices.Sorted(maps.Keys(r.Rows)) {
+		fmt.Printf("table %-18s %8d rows\n", t, r.Rows[t])
+	}
 	for _, left := range r.Ignored {
 		fmt.Fprintf(os.Stderr, "left out: %s: %s\n", left.File, left.Why)
 	}
@@ -162,6 +165,10 @@ func printReport(r source.Report) {
 	if u := r.UnplacedDocuments; u != nil {
 		fmt.Fprintf(os.Stderr, "of unknown patients: %d documents, for example %s\n", u.Count,
 			u.Example)
+	}
+	for _, t := range slices.Sorted(maps.Keys(r.UnplacedRows)) {
+		fmt.Fprintf(os.Stderr, "of unknown patients: %d rows of the table %s, for example %s\n",
+			r.UnplacedRows[t].Count, t, r.UnplacedRows[t].Example)
 	}
 	for _, t := range slices.Sorted(maps.Keys(r.Renamed)) {
 		of := r.Renamed[t]

@@ -60,6 +60,18 @@
 //	F <blob> <document>          ->              the document has the content; a blob's name has 32
 //	                                             bytes
 //	C <blob>                     ->              nothing may refer to the blob any more
+//	T                            -> JSON         the dictionary: the description of all tables, and
+//	                                             the number of each
+//	R <table><patient> <sequence> -> row         a row of a patient, or of a look-up table, which
+//	                                             has no patient. A table is 2 bytes. A sequence is
+//	                                             4 bytes of a pass, which is the reading of one
+//	                                             file, and 5 of a line
+//	Q <table><sequence>          -> row          a row that leads to no patient yet
+//	X <table><index>#...         -> place        rows by the values of a key. Index 0 is the primary
+//	                                             key, or the row itself in a table that has none;
+//	                                             see table.indexKey
+//	G <table><key><sequence>     -> #            a foreign key that had no row when its row came
+//	W <pass>                     -> JSON         the file that was read
 //	A #                          -> JSON         an identifier in native content, and the patient to
 //	                                             whom it leads
 //	Y <patient>                  -> bytes        has native content; varints whose sum is its size

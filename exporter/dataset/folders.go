@@ -19,7 +19,7 @@ type Input struct {
 	Info fs.FileInfo
 	// Document means that its name is that of a JSON document rather than NDJSON.
 	Document bool
-	// Native means that it describes native content: documents.
+	// Native means that it describes native content: documents or tables.
 	Native bool
 }
 
@@ -69,16 +69,23 @@ func followed(path string) string {
 	return path
 }
 
-// indexed knows the files of a walk that are documents.
+// indexed knows the files of a walk that are documents, or have rows of tables.
 type indexed struct {
-	folder string          // the outermost folder with an index around the current one; "" for none
-	named  map[string]bool // files that an index lists although they look like resources
+	folder string // the outermost folder with an index around the current one; "" for none
+	// named are files of tables, and those that an index lists although they look like resources.
+	named map[string]bool
 }
 
-// enter looks for an index in a folder.
+// enter looks for an index and a descriptor in a folder.
 func (x *indexed) enter(folder string) {
 	if !x.within(folder) {
 		x.folder = ""
+	}
+	if x.named == nil {
+		x.named = map[string]bool{}
+	}
+	for _, path := range tableFiles(folder) {
+		x.named[path] = true
 	}
 	index := filepath.Join(folder, documentIndex)
 	if info, err := os.Stat(index); err != nil || !info.Mode().IsRegular() {
@@ -86,9 +93,6 @@ func (x *indexed) enter(folder string) {
 	}
 	if x.folder == "" {
 		x.folder = folder
-	}
-	if x.named == nil {
-		x.named = map[string]bool{}
 	}
 	maps.Copy(x.named, listed(index))
 }
@@ -111,7 +115,7 @@ const wanted = "file named .json, .ndjson or .jsonl, gzipped (.gz) or not"
 func examineFile(root, path string, d fs.DirEntry, err error) (in Input, why string) {
 	name := filepath.Base(path)
 	known, document := kindOfName(name)
-	native := name == documentIndex
+	native := name == documentIndex || name == descriptor
 	switch {
 	case err != nil:
 		return in, reason(err)

@@ -15,10 +15,11 @@ import (
 )
 
 // Import imports files and folders of bundles and single resources (.json) and of NDJSON
-// (.ndjson, .jsonl), optionally gzipped (.gz), sorted by name, and then the documents that an
-// index (documents.csv) lists. It ignores other files and lists them in the report. An invalid
-// line or entry is reported and the rest imported. It skips unchanged files that were imported
-// completely, so that an interrupted import can be repeated.
+// (.ndjson, .jsonl), optionally gzipped (.gz), sorted by name. Then it imports the documents that
+// an index (documents.csv) lists and the tables that a descriptor (datapackage.json) describes.
+// It ignores other files and lists them in the report. An invalid line, entry or row is reported
+// and the rest imported. It skips unchanged files that were imported completely, so that an
+// interrupted import can be repeated.
 func (s *Store) Import(
 	ctx context.Context, paths []string, o source.ImportOptions,
 ) (source.Report, error) {
@@ -136,6 +137,9 @@ func (im *importer) unplaced() (err error) {
 	}
 	if len(r.Unplaced) > 0 {
 		return fmt.Errorf("%w: %s", source.ErrUnplaced, r.Unplaced)
+	}
+	if len(r.UnplacedRows) > 0 {
+		return fmt.Errorf("%w: rows: %s", source.ErrUnplaced, r.UnplacedRows)
 	}
 	if u := r.UnplacedDocuments; u != nil {
 		return fmt.Errorf("%w: %d documents (%s)", source.ErrUnplaced, u.Count, u.Example)

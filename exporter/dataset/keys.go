@@ -49,6 +49,12 @@ const (
 	kNamed     = 'A'
 	kNative    = 'Y'
 	kUprooted  = 'H'
+	kTables    = 'T'
+	kRow       = 'R'
+	kWaitRow   = 'Q'
+	kRowIndex  = 'X'
+	kUnchecked = 'G'
+	kPass      = 'W'
 )
 
 // key joins a kind and parts: 'c', "p1", "Observation", "o1". With fewer parts than the kind has

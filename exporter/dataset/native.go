@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -16,9 +17,9 @@ import (
 	"ehi-server/shared/fhir"
 )
 
-// native imports what is not FHIR: documents. It runs when the resources of an import have been
-// settled, because identifiers lead from native content to patients and not back. It is used by
-// one goroutine, which holds Store.writing.
+// native imports what is not FHIR: documents, and rows of tables. It runs when the resources of an
+// import have been settled, because identifiers lead from native content to patients and not
+// back. It is used by one goroutine, which holds Store.writing.
 //
 // What it writes is placed at once: below the patient to whom it leads, or below no patient, where
 // it waits. If a later import changes where it leads, settle moves it.
@@ -30,6 +31,7 @@ type native struct {
 	blobs   *blobs.Batch
 	// entries are what is to be said of the documents whose blobs wait for Publish.
 	entries  []newDocument
+	rows     *rows // of the latest descriptor, or nil
 	resolver resolver
 	named    map[owner]string // the patient to whom it leads, or ""
 	// grown is by how many bytes the native content of patients grew in the batch.
@@ -77,10 +79,19 @@ func (im *importer) importNative(ctx context.Context) (err error) {
 }
 
 // hasNative reports whether the store has native content.
-func (s *Store) hasNative() (bool, error) { return some(s.db, []byte{kDocument}) }
+func (s *Store) hasNative() (bool, error) {
+	documents, err := some(s.db, []byte{kDocument})
+	if err != nil || documents {
+		return documents, err
+	}
+	return has(s.db, key(kTables))
+}
 
 // input imports one input.
 func (n *native) input(ctx context.Context, in Input) error {
+	if filepath.Base(in.Path) == descriptor {
+		return n.tablesIn(ctx, in)
+	}
 	return n.documents(ctx, in)
 }
 
@@ -156,9 +167,19 @@ func (n *native) setNamed(k []byte, is namedOwner) error {
 // settle writes everything, and moves what now leads to another patient. The store is durable when
 // it returns.
 func (n *native) settle(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{
-		n.publish, n.renamed, n.replace, n.placeWaiting,
-	} {
+	steps := []func(context.Context) error{n.publish, n.renamed}
+	d, err := n.allTables()
+	if err != nil {
+		return err
+	}
+	if d != nil {
+		n.rows = n.newRows(d)
+	}
+	steps = append(steps, n.replace, n.placeWaiting)
+	if d != nil {
+		steps = append(steps, n.rows.recheck)
+	}
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -204,7 +225,11 @@ func (n *native) replace(ctx context.Context) error {
 		return err
 	}
 	return each(n.store.db, []byte{kUprooted}, func(k, _ []byte) error {
-		err := errors.Join(ctx.Err(), n.replaceDocuments(string(k[1:])))
+		patient := string(k[1:])
+		err := errors.Join(ctx.Err(), n.replaceDocuments(patient))
+		if n.rows != nil {
+			err = errors.Join(err, n.rows.replaceRows(patient))
+		}
 		if err != nil {
 			return err
 		}
@@ -213,11 +238,23 @@ func (n *native) replace(ctx context.Context) error {
 }
 
 // placeWaiting places what belonged to no patient.
-func (n *native) placeWaiting(context.Context) error {
+func (n *native) placeWaiting(ctx context.Context) error {
 	if err := n.flush(); err != nil {
 		return err
 	}
-	return n.replaceDocuments("")
+	err := n.replaceDocuments("")
+	if err == nil && n.rows != nil {
+		err = n.rows.placeRows(ctx)
+	}
+	return err
+}
+
+// allTables returns the dictionary; nil if there are no tables.
+func (n *native) allTables() (*dictionary, error) {
+	if err := n.flush(); err != nil {
+		return nil, err
+	}
+	return n.store.dictionaryOf(n.store.db)
 }
 
 // grow counts bytes of native content of a patient.
@@ -438,6 +475,9 @@ func (im *importer) unplacedNative() error {
 	u, err := im.store.unplacedDocuments()
 	if err == nil && u.Count > 0 {
 		im.report.UnplacedDocuments = &u
+	}
+	if err == nil {
+		im.report.UnplacedRows, err = im.store.unplacedRows()
 	}
 	return err
 }

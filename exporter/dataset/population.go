@@ -178,10 +178,15 @@ func (s *Store) openPopulation(name string, taken time.Time) (*population, error
 	if of.changing { // an older layout, which a later version changes
 		of.Version += "." + strconv.FormatInt(taken.UnixNano(), 36)
 	}
+	tables, err := s.dictionaryOf(db)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	return &population{
 		of:      s,
 		name:    name,
 		store:   &Store{db: db, log: s.log, harm: s.harm},
+		tables:  tables,
 		taken:   taken,
 		records: of.Records,
 		users:   1,
@@ -230,7 +235,8 @@ func (s *Store) removeUnfinished() error {
 type population struct {
 	of      *Store
 	name    string
-	store   *Store // read-only, without a cache of its own
+	store   *Store      // read-only, without a cache of its own
+	tables  *dictionary // nil if there are none
 	taken   time.Time
 	records ehi.Records
 	users   int  // under frozen.mu
@@ -414,12 +420,11 @@ func (p *population) Open(
 
 // partRecord is one part of a plan.
 type partRecord struct {
-	source.NoNative // but for Documents
-	population      *population
-	selection       source.Selection
-	part            ehi.Part
-	chosen          chosen
-	groups          []string // for ehi.OneGroup: the requested Group and those nested in it
+	population *population
+	selection  source.Selection
+	part       ehi.Part
+	chosen     chosen
+	groups     []string // for ehi.OneGroup: the requested Group and those nested in it
 }
 
 // TakenAt implements source.Record.

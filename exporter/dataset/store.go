@@ -55,6 +55,8 @@ type Store struct {
 	reads   bool // read-only
 	frozen  frozen
 	blobs   *blobs.Folder // the contents of documents, beside dir
+	// dictionary is the one that was used last.
+	dictionary atomic.Pointer[knownDictionary]
 	// pins are held by whoever may read a blob that the store has no document of any more.
 	pins  blobs.Pins
 	own   []string // see Config.OwnBases
@@ -589,16 +591,16 @@ func (s *Store) Open(_ context.Context, patient string) (source.Record, error) {
 }
 
 type record struct {
-	source.NoNative // but for Documents
-	store           *Store
-	release         func() // of the pin of blobs
-	snap            *pebble.Snapshot
-	patients        []string // whose compartments it consists of, see recordOf
-	taken           time.Time
-	records         ehi.Records
-	total           int64
-	shared          []string // sorted keys of the shared resources of the record
-	complete        bool
+	store    *Store
+	tables   *dictionary // nil if there are none
+	release  func()      // of the pin of blobs
+	snap     *pebble.Snapshot
+	patients []string // whose compartments it consists of, see recordOf
+	taken    time.Time
+	records  ehi.Records
+	total    int64
+	shared   []string // sorted keys of the shared resources of the record
+	complete bool
 }
 
 func (r *record) load(patient string) (err error) {
@@ -607,6 +609,9 @@ func (r *record) load(patient string) (err error) {
 		return err
 	}
 	if r.patients, err = recordOf(r.snap, patient); err != nil {
+		return err
+	}
+	if r.tables, err = r.store.dictionaryOf(r.snap); err != nil {
 		return err
 	}
 	of, err := lineageOf(r.snap)

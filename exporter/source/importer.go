@@ -85,6 +85,11 @@ type Report struct {
 	Unplaced Unplaced `json:"unplaced,omitempty"`
 	// Documents counts the documents read that are not FHIR.
 	Documents int64 `json:"documents,omitempty"`
+	// Rows counts the rows read of tables, by table.
+	Rows map[string]int64 `json:"rows,omitempty"`
+	// UnplacedRows counts, like Unplaced, the rows that are in no patient's record, by table. The
+	// example is a file and a line.
+	UnplacedRows Unplaced `json:"unplacedRows,omitempty"`
 	// UnplacedDocuments counts, like Unplaced, the documents that are in no patient's record.
 	UnplacedDocuments *UnplacedType `json:"unplacedDocuments,omitempty"`
 	// Renamed counts, by type, resources that a Bundle asked the server to create. They get new
@@ -144,6 +149,13 @@ func (r *Report) Add(other Report) {
 	r.Documents += other.Documents
 	// the state of the store after the later import
 	r.Unplaced, r.UnplacedDocuments = other.Unplaced, other.UnplacedDocuments
+	r.UnplacedRows = other.UnplacedRows
+	for table, n := range other.Rows {
+		if r.Rows == nil {
+			r.Rows = map[string]int64{}
+		}
+		r.Rows[table] += n
+	}
 	if r.Counts == nil {
 		r.Counts = map[string]int64{}
 	}

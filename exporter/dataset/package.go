@@ -1,0 +1,393 @@
+package dataset
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"ehi-server/shared/datapackage"
+)
+
+// loadPackage reads the descriptor of a folder. Its files cannot lead out of the folder.
+func loadPackage(folder string) (*datapackage.Package, error) {
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close() // read only
+	return datapackage.Load(root.FS(), descriptor)
+}
+
+// tablesIn imports the tables of a descriptor.
+func (n *native) tablesIn(ctx context.Context, in Input) error {
+	folder := filepath.Dir(in.Path)
+	of := input{name: in.Path, line: 1}
+	n.done.Add(in.Info.Size())
+	p, err := loadPackage(folder)
+	if err != nil {
+		return n.problem(of, errInput{withoutPath(err)})
+	}
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return n.problem(of, errInput{reason(err)})
+	}
+	defer root.Close() // read only
+	bad := n.report.Problems
+	d, taken, err := n.learn(in.Path, p)
+	if err != nil {
+		return err
+	}
+	n.rows = n.newRows(d)
+	var files []tableFile
+	for _, name := range d.names(p) {
+		if taken[name] {
+			files = append(files, n.filesOf(root, folder, d.tables[name], p.Table(name).Path)...)
+		}
+	}
+	for _, f := range files {
+		if f.info != nil {
+			n.total += f.info.Size()
+		}
+	}
+	for _, f := range files {
+		if err := n.rows.file(ctx, root, f); err != nil {
+			return err
+		}
+	}
+	if n.report.Problems == bad {
+		n.report.Files++
+	}
+	return nil
+}
+
+// withoutPath returns what is wrong with a descriptor, on one line.
+func withoutPath(err error) string {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return reason(err)
+	}
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
+}
+
+// names returns the tables of a package in the order in which they are imported.
+func (d *dictionary) names(p *datapackage.Package) (out []string) {
+	for _, t := range d.order {
+		if p.Table(t.of.Name) != nil {
+			out = append(out, t.of.Name)
+		}
+	}
+	return out
+}
+
+// learn adds the tables of a package to the dictionary. taken are those whose rows can be imported.
+func (n *native) learn(from string, p *datapackage.Package) (
+	d *dictionary, taken map[string]bool, err error,
+) {
+	lost := ownerless(p)
+	for _, t := range p.Resources {
+		if lost[t.Name] {
+			err = errors.Join(err, n.bad(from, 1, fmt.Sprintf("table %q: says neither whose its "+
+				"rows are (ehi:patient) nor that patients share them (ehi:lookup)", t.Name)))
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := n.flush(); err != nil {
+		return nil, nil, err
+	}
+	before, err := n.store.dictionaryOf(n.store.db)
+	if err != nil {
+		return nil, nil, err
+	}
+	p = p.Narrow(func(name string) bool { return !lost[name] })
+	abs, err := filepath.Abs(from)
+	if err != nil {
+		return nil, nil, err
+	}
+	d, conflicts, err := before.merged(p, abs)
+	if err != nil {
+		return before, nil, n.bad(from, 1, withoutPath(err))
+	}
+	taken = map[string]bool{}
+	for _, t := range p.Resources {
+		taken[t.Name] = true
+	}
+	for name, why := range conflicts {
+		delete(taken, name)
+		if err := n.bad(from, 1, why); err != nil {
+			return nil, nil, err
+		}
+	}
+	return d, taken, n.saveDictionary(before, d)
+}
+
+// saveDictionary stores a dictionary, and fills new indexes.
+func (n *native) saveDictionary(before, d *dictionary) error {
+	if before != nil && sameJSON(before.saved, d.saved) {
+		return nil
+	}
+	d.saved.Version++
+	v, err := json.Marshal(d.saved)
+	if err != nil {
+		return err
+	}
+	if before != nil {
+		r := n.newRows(d)
+		for _, t := range d.order {
+			if err := r.fill(t, len(before.saved.Tables[t.of.Name].Indexes)); err != nil {
+				return err
+			}
+		}
+	}
+	return errors.Join(n.set(key(kTables), v), n.flush())
+}
+
+// fill adds the rows of a table to its indexes from a number on.
+func (r *rows) fill(t *table, from int) error {
+	if from == 0 || from >= len(t.indexes) { // there are no rows, or no new indexes
+		return nil
+	}
+	return t.all(r.store.db, func(at rowPlace, raw []byte) error {
+		values, err := t.codec.Fields(raw, r.fields)
+		if err != nil {
+			return err
+		}
+		r.fields = values
+		for i := from; i < len(t.indexes); i++ {
+			if key, ok := t.pick(values, t.indexes[i], nil); ok {
+				k := append(t.indexKey(i, digestValues(key)), at.sequence[:]...)
+				if err := errors.Join(r.batch.Set(k, at.encode(), nil), r.flushFull()); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// tableFile is a file of a table.
+type tableFile struct {
+	table *table
+	path  string      // in the folder
+	name  string      // in problems
+	info  fs.FileInfo // nil if it cannot be read
+	first bool        // the first file of the table, which has the header
+}
+
+// filesOf returns the files of a table.
+func (n *native) filesOf(root *os.Root, folder string, t *table, paths []string) []tableFile {
+	var out []tableFile
+	for i, path := range paths {
+		f := tableFile{
+			table: t,
+			path:  filepath.FromSlash(path),
+			name:  filepath.Join(folder, filepath.FromSlash(path)),
+			first: i == 0,
+		}
+		f.info, _ = root.Stat(f.path) // opening it says what is wrong
+		out = append(out, f)
+	}
+	return out
+}
+
+// file imports a file of a table, unless it was imported before.
+func (r *rows) file(ctx context.Context, root *os.Root, f tableFile) error {
+	of := input{name: f.name, line: 1}
+	abs, err := filepath.Abs(f.name)
+	if err != nil {
+		return err
+	}
+	info, err := root.Stat(f.path)
+	switch {
+	case err != nil:
+		return r.problem(of, errInput{reason(err)})
+	case !info.Mode().IsRegular():
+		return r.problem(of, errInput{"is no regular file"})
+	}
+	mark := fmt.Appendf(nil, "%d %d %s", info.Size(), info.ModTime().UnixNano(), f.table.of.Name)
+	seen, err := r.get(key(kFile, abs))
+	if err != nil {
+		return err
+	}
+	if bytes.Equal(seen, mark) {
+		r.report.Skipped++
+		r.done.Add(info.Size())
+		r.advance()
+		return nil
+	}
+	bad := r.report.Problems
+	if err := r.read(ctx, root, f, abs); err != nil {
+		return err
+	}
+	now, err := root.Stat(f.path)
+	if err != nil || now.Size() != info.Size() || !now.ModTime().Equal(info.ModTime()) {
+		return r.bad(f.name, 1, "changed while it was imported: import it again")
+	}
+	r.report.Files++
+	if r.report.Problems > bad {
+		return nil
+	}
+	return r.set(key(kFile, abs), mark)
+}
+
+// read imports the rows of a file.
+func (r *rows) read(ctx context.Context, root *os.Root, f tableFile, abs string) error {
+	of := input{name: f.name, line: 1}
+	file, err := root.Open(f.path)
+	if err != nil {
+		return r.problem(of, errInput{reason(err)})
+	}
+	defer file.Close() // read only
+	text, done, err := unpacked(counting{file, &r.done})
+	if err != nil {
+		return r.problem(of, errInput{err.Error()})
+	}
+	defer done()
+	dialect := f.table.of.Dialect
+	if !f.first {
+		dialect = headless(dialect)
+	}
+	s, err := datapackage.NewScanner(text, dialect, f.table.of.Encoding, int(r.o.MaxResource))
+	if err != nil {
+		return r.problem(of, errInput{err.Error()})
+	}
+	header, err := s.ReadHeader()
+	if err == nil && header != nil {
+		err = f.table.codec.CheckHeader(header)
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errors.New("is empty: the header is missing")
+	}
+	if err != nil {
+		return r.problem(of, errInput{err.Error()})
+	}
+	if err := r.begin(passFile{Name: f.name, File: abs}); err != nil {
+		return err
+	}
+	for n := 0; ; n++ {
+		if n%progressRows == 0 {
+			r.advance()
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		}
+		raw, err := s.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = r.row(f, s, raw, n)
+		}
+		if why, ok := errors.AsType[errRow](err); ok {
+			err = r.bad(f.name, s.Line(), why.Error())
+		} else if why, ok := errors.AsType[*datapackage.RowError](err); ok {
+			err = r.bad(f.name, why.Line, why.Problem)
+		} else if err != nil && raw == nil {
+			return r.bad(f.name, s.Line(), "cannot be read further: "+err.Error())
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// progressRows is after how many rows the progress is reported.
+const progressRows = 1024
+
+// row imports a row, the nth of its file from 0. Errors: errRow.
+func (r *rows) row(f tableFile, s *datapackage.Scanner, raw []byte, n int) error {
+	t := f.table
+	values, err := t.codec.Fields(raw, r.fields)
+	if err != nil {
+		return errRow{err.Error()}
+	}
+	r.fields = values
+	if n == 0 && !f.first && sameNames(t.of.Fields.Fields, values) {
+		return nil
+	}
+	if err := t.codec.Check(values); err != nil {
+		return errRow{err.Error()}
+	}
+	raw = r.terminated(t, raw, s.Unterminated())
+	at := sequenceOf(r.pass, s.Line())
+	if err := r.put(t, raw, values, at); err != nil {
+		return err
+	}
+	if r.report.Rows == nil {
+		r.report.Rows = map[string]int64{}
+	}
+	r.report.Rows[t.of.Name]++
+	return r.check(t, values, at)
+}
+
+// terminated returns a row with a line terminator, which the last row of a file may lack.
+func (r *rows) terminated(t *table, raw []byte, lacks bool) []byte {
+	if !lacks && r.ending != nil {
+		return raw
+	}
+	usual := t.codec.Terminator()
+	switch {
+	case lacks && r.ending != nil:
+		return append(slices.Clone(raw), r.ending...)
+	case lacks:
+		return append(slices.Clone(raw), usual...)
+	case bytes.Equal(usual, []byte("\r\n")) && !bytes.HasSuffix(raw, usual):
+		r.ending = []byte("\n")
+	default:
+		r.ending = usual
+	}
+	return raw
+}
+
+// sameNames reports whether a row is a header.
+func sameNames(fields []datapackage.Field, values [][]byte) bool {
+	return slices.EqualFunc(fields, values, func(f datapackage.Field, v []byte) bool {
+		return f.Name == string(v)
+	})
+}
+
+// headless is a dialect whose files have no header. Further files of a table may have one or not.
+func headless(d *datapackage.Dialect) *datapackage.Dialect {
+	var out datapackage.Dialect
+	if d != nil {
+		out = *d
+	}
+	out.Header = new(false)
+	return &out
+}
+
+// unpacked decompresses gzip and Zstandard, which it recognizes by their first bytes.
+func unpacked(r io.Reader) (_ io.Reader, done func(), err error) {
+	packed := bufio.NewReaderSize(r, 256<<10)
+	start, err := packed.Peek(4)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, nil, err
+	}
+	switch {
+	case bytes.HasPrefix(start, []byte{0x1f, 0x8b}):
+		z, err := gzip.NewReader(packed)
+		if err != nil {
+			return nil, nil, fmt.Errorf("not gzip: %w", err)
+		}
+		return z, func() {}, nil
+	case bytes.Equal(start, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		z, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1))
+		if err != nil {
+			return nil, nil, err
+		}
+		return z, z.Close, nil
+	}
+	return packed, func() {}, nil
+}

@@ -1,0 +1,671 @@
+package dataset
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"ehi-server/exporter/source"
+	"ehi-server/shared/datapackage"
+	"ehi-server/shared/fhir"
+)
+
+// rowPlace is where a row is, as the keys of indexes say it.
+type rowPlace struct {
+	kind     byte // kRow, or kWaitRow
+	sequence sequence
+	pass     uint32 // in the first index: the pass in which the row came last
+	patient  string // "" in a look-up table, and for a row that waits
+}
+
+const placeSize = 1 + sequenceSize + passSize // without the patient
+
+func (p rowPlace) encode() []byte {
+	v := append([]byte{p.kind}, p.sequence[:]...)
+	return append(binary.BigEndian.AppendUint32(v, p.pass), p.patient...)
+}
+
+func decodePlace(v []byte) (p rowPlace, err error) {
+	if len(v) < placeSize {
+		return p, errors.New("read record store: a key of a table's rows is too short")
+	}
+	p.kind, p.sequence = v[0], sequence(v[1:])
+	p.pass = binary.BigEndian.Uint32(v[1+sequenceSize:])
+	p.patient = string(v[placeSize:])
+	return p, nil
+}
+
+// key returns the key of the row.
+func (p rowPlace) key(t *table) []byte {
+	if p.kind == kWaitRow {
+		return append(tableKey(kWaitRow, t.Number), p.sequence[:]...)
+	}
+	return append(rowsKey(t.Number, p.patient), p.sequence[:]...)
+}
+
+// indexKey is the prefix of the keys of an index for a digest. Behind it is the row's sequence;
+// or, in the first index, nothing for the first row with the digest, and a number for others.
+func (t *table) indexKey(index int, d digest) []byte {
+	return append(append(tableKey(kRowIndex, t.Number), byte(index)), d[:]...)
+}
+
+// digestValues is the digest of a key's values.
+func digestValues(values [][]byte) digest {
+	var room [256]byte
+	text := room[:0]
+	for _, v := range values {
+		text = append(binary.AppendUvarint(text, uint64(len(v))), v...)
+	}
+	sum := sha256.Sum256(text)
+	return digest(sum[:len(digest{})])
+}
+
+// pick appends some values of a row to into[:0]. ok is false if one stands for none.
+func (t *table) pick(values [][]byte, fields []int, into [][]byte) (_ [][]byte, ok bool) {
+	into = into[:0]
+	for _, f := range fields {
+		if t.codec.Missing(f, values[f]) {
+			return into, false
+		}
+		into = append(into, values[f])
+	}
+	return into, true
+}
+
+// hasKey reports whether the table has a primary key.
+func (t *table) hasKey() bool { return len(t.indexes[0]) > 0 }
+
+// identity is the digest by which a row is recognized when it comes again: that of its primary key,
+// or else that of its bytes.
+func (t *table) identity(raw []byte, values [][]byte, room [][]byte) (d digest, ok bool) {
+	if !t.hasKey() {
+		sum := sha256.Sum256(raw)
+		return digest(sum[:len(d)]), true
+	}
+	key, ok := t.pick(values, t.indexes[0], room)
+	return digestValues(key), ok
+}
+
+// rows imports the rows of tables, and places them. It belongs to native.
+type rows struct {
+	*native
+	dictionary *dictionary
+	pass       uint32
+	// leads caches to whom keys of other tables lead.
+	leads map[lead]leadsTo
+	// checked holds keys that rows are known to have.
+	checked map[checkedKey]bool
+	// met holds the keys of the first index of the current table, once enough look-ups were in
+	// vain; nil before.
+	met *filter
+	// occurred counts rows with the same bytes in the current pass.
+	occurred map[digest]uint32
+	missed   int
+	ending   []byte   // the line terminator of the file's rows, once one had any
+	fields   [][]byte // room for the values of a row
+	key      [][]byte // room for those of a key
+}
+
+// lead is a key of another table, and how it goes on from there.
+type lead struct {
+	way *way
+	key digest
+}
+
+// leadsTo is where a lead leads; ok is false for nobody.
+type leadsTo struct {
+	owner owner
+	ok    bool
+}
+
+// checkedKey is a key of a table's index.
+type checkedKey struct {
+	table uint16
+	index byte
+	key   digest
+}
+
+// Bounds of caches.
+const leadsKept, checkedKept, occurredKept = 1 << 16, 1 << 18, 1 << 16
+
+func (n *native) newRows(d *dictionary) *rows {
+	return &rows{
+		native:     n,
+		dictionary: d,
+		leads:      map[lead]leadsTo{},
+		checked:    map[checkedKey]bool{},
+		occurred:   map[digest]uint32{},
+	}
+}
+
+// ownerOf follows the way from a row to its owner. ok is false if it leads to nobody.
+func (r *rows) ownerOf(t *table, w *way, values [][]byte) (o owner, ok bool, err error) {
+	if w.next == nil {
+		if t.codec.Missing(w.field, values[w.field]) {
+			return o, false, nil
+		}
+		text := string(values[w.field])
+		if w.system != "" {
+			return owner{System: w.system, Value: text}, true, nil
+		}
+		return owner{ID: text}, fhir.ValidID(text), nil
+	}
+	key, ok := t.pick(values, w.key.fields, nil)
+	if !ok {
+		return o, false, nil
+	}
+	at := lead{w.next, digestValues(key)}
+	if known, found := r.leads[at]; found {
+		return known.owner, known.ok, nil
+	}
+	if o, ok, err = r.follow(w.key, w.next, at.key); err != nil {
+		return o, false, err
+	}
+	if len(r.leads) >= leadsKept {
+		clear(r.leads)
+	}
+	r.leads[at] = leadsTo{o, ok}
+	return o, ok, nil
+}
+
+// follow follows the way from the rows with a key. If they lead to different owners, they lead to
+// nobody.
+func (r *rows) follow(k *foreignKey, w *way, d digest) (o owner, ok bool, err error) {
+	if err := r.see(k.target.indexKey(k.index, d)); err != nil {
+		return o, false, err
+	}
+	found, err := k.target.rowsWith(r.store.db, k.index, d)
+	if len(found) > 0 {
+		r.exists(checkedKey{k.target.Number, byte(k.index), d})
+	}
+	for _, values := range found {
+		next, there, e := r.ownerOf(k.target, w, values)
+		if err = errors.Join(err, e); err != nil || !there || ok && next != o {
+			return owner{}, false, err
+		}
+		o, ok = next, true
+	}
+	return o, ok, err
+}
+
+// rowsWith returns the values of the rows with a key.
+func (t *table) rowsWith(r pebble.Reader, index int, d digest) (out [][][]byte, err error) {
+	err = t.find(r, index, d, func(row []byte, _ rowPlace) error {
+		values, err := t.codec.Fields(slices.Clone(row), nil)
+		out = append(out, values)
+		return err
+	})
+	return out, err
+}
+
+// placeOf returns where a row belongs. Errors: errRow.
+func (r *rows) placeOf(t *table, values [][]byte, s sequence) (rowPlace, error) {
+	to := rowPlace{kind: kRow, sequence: s, pass: r.pass}
+	if t.way == nil {
+		return to, nil
+	}
+	if id := values[t.way.field]; t.way.byID() && !fhir.ValidID(id) &&
+		!t.codec.Missing(t.way.field, id) {
+		return to, errRow{fmt.Sprintf("field %q: the value is no id of a patient",
+			t.of.Fields.Fields[t.way.field].Name)}
+	}
+	o, ok, err := r.ownerOf(t, t.way, values)
+	if err == nil && ok {
+		to.patient, err = r.patientOf(o)
+	}
+	if to.patient == "" {
+		to.kind = kWaitRow
+	}
+	return to, err
+}
+
+// put stores a row, unless the store has it. Errors: errRow.
+func (r *rows) put(t *table, raw []byte, values [][]byte, s sequence) error {
+	id, ok := t.identity(raw, values, r.key)
+	if !ok {
+		return errRow{"the primary key has no value"}
+	}
+	at, before, err := r.known(t, id)
+	if err != nil {
+		return err
+	}
+	if before != nil {
+		changed, err := r.takeChanged(t, *before, raw)
+		if err != nil {
+			return err
+		}
+		if !changed {
+			before.pass = r.pass
+			return errors.Join(r.set(at, before.encode()), r.flushFull())
+		}
+	}
+	to, err := r.placeOf(t, values, s)
+	if err != nil {
+		return err
+	}
+	if err := r.set(at, to.encode()); err != nil {
+		return err
+	}
+	if r.met != nil {
+		r.met.add(at)
+	}
+	return errors.Join(r.write(t, to, raw, values), r.flushFull())
+}
+
+// known returns the key of the first index for a row of the current pass, and where the row is that
+// it stands for; nil for none. Errors: errRow.
+func (r *rows) known(t *table, id digest) (k []byte, before *rowPlace, err error) {
+	prefix := t.indexKey(0, id)
+	for n := r.occurred[id]; ; n++ {
+		k := occurrence(prefix, n)
+		if r.met != nil && r.met.lacks(k) {
+			return k, nil, nil
+		}
+		v, err := r.get(k)
+		if err != nil {
+			return nil, nil, err
+		}
+		if v == nil {
+			return k, nil, r.miss(t)
+		}
+		p, err := decodePlace(v)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case p.pass != r.pass:
+			return k, &p, nil
+		case t.hasKey():
+			return nil, nil, errRow{"another row of the file has the same primary key"}
+		}
+		if len(r.occurred) >= occurredKept {
+			clear(r.occurred)
+		}
+		r.occurred[id] = n + 1
+	}
+}
+
+// miss counts look-ups in vain.
+func (r *rows) miss(t *table) error {
+	if r.missed++; r.met != nil || r.missed < missesBeforeFilter {
+		return nil
+	}
+	if err := r.flush(); err != nil {
+		return err
+	}
+	r.met = newFilter()
+	return each(r.store.db, append(tableKey(kRowIndex, t.Number), 0), func(k, _ []byte) error {
+		r.met.add(k)
+		return nil
+	})
+}
+
+// occurrence returns the key of the first index for one of several rows with the same bytes.
+func occurrence(prefix []byte, n uint32) []byte {
+	if n == 0 {
+		return prefix
+	}
+	return binary.BigEndian.AppendUint32(prefix[:len(prefix):len(prefix)], n)
+}
+
+// takeChanged takes a row out of the store, if it differs from what is to replace it. Rows that
+// follow it to its patient are placed again.
+func (r *rows) takeChanged(t *table, at rowPlace, now []byte) (changed bool, err error) {
+	if !t.hasKey() {
+		return false, nil
+	}
+	old, err := get(r.store.db, at.key(t)) // what the batch had was written by the look-up
+	if err != nil || slices.Equal(old, now) {
+		return false, err
+	}
+	values, err := t.codec.Fields(old, nil)
+	if err != nil {
+		return false, err
+	}
+	r.grow(at.patient, -int64(len(old)))
+	err = errors.Join(r.delete(at.key(t)), r.uproot(t, values))
+	return true, errors.Join(err, r.eachFurther(t, values, func(prefix []byte) error {
+		return r.delete(append(prefix, at.sequence[:]...))
+	}))
+}
+
+// write writes a row and its further indexes.
+func (r *rows) write(t *table, to rowPlace, raw []byte, values [][]byte) error {
+	r.grow(to.patient, int64(len(raw)))
+	v := to.encode()
+	err := r.eachFurther(t, values, func(prefix []byte) error {
+		if len(t.through) > 0 { // a second row with the key may lead elsewhere
+			if err := r.uprootWith(t, prefix); err != nil {
+				return err
+			}
+		}
+		r.pending.add(prefix)
+		return r.batch.Set(append(prefix, to.sequence[:]...), v, nil)
+	})
+	return errors.Join(err, r.batch.Set(to.key(t), raw, nil))
+}
+
+// eachFurther visits the prefixes of a row's keys in all indexes but the first.
+func (r *rows) eachFurther(t *table, values [][]byte, visit func(prefix []byte) error) error {
+	for i := 1; i < len(t.indexes); i++ {
+		key, ok := t.pick(values, t.indexes[i], r.key)
+		r.key = key
+		if !ok {
+			continue
+		}
+		if err := visit(t.indexKey(i, digestValues(key))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// uproot marks the patients to whom rows of other tables come through a row.
+func (r *rows) uproot(t *table, values [][]byte) error {
+	for _, w := range t.through {
+		o, ok, err := r.ownerOf(t, w, values)
+		patient := ""
+		if err == nil && ok {
+			patient, err = r.patientOf(o)
+		}
+		if err == nil && patient != "" {
+			err = r.set(key(kUprooted, patient), nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	clear(r.leads)
+	return nil
+}
+
+// uprootWith does the same for the rows with a key, by the prefix of its index.
+func (r *rows) uprootWith(t *table, prefix []byte) error {
+	if err := r.see(prefix); err != nil {
+		return err
+	}
+	index := int(prefix[3])
+	found, err := t.rowsWith(r.store.db, index, digest(prefix[4:]))
+	for _, values := range found {
+		err = errors.Join(err, r.uproot(t, values))
+	}
+	return err
+}
+
+// see makes sure that a look into the store finds what the batch has below a prefix.
+func (r *rows) see(prefix []byte) error {
+	if r.pending.lacks(prefix) {
+		return nil
+	}
+	return r.flush()
+}
+
+// move moves a row to where it belongs now.
+func (r *rows) move(t *table, from rowPlace, raw []byte, values [][]byte) error {
+	to, err := r.placeOf(t, values, from.sequence)
+	if err != nil || to.kind == from.kind && to.patient == from.patient {
+		return err
+	}
+	id, _ := t.identity(raw, values, nil)
+	prefix := t.indexKey(0, id)
+	for n := uint32(0); ; n++ {
+		k := occurrence(prefix, n)
+		v, err := r.get(k)
+		if err != nil || v == nil {
+			return err
+		}
+		is, err := decodePlace(v)
+		if err != nil {
+			return err
+		}
+		if is.sequence == from.sequence {
+			to.pass = is.pass
+			err = r.set(k, to.encode())
+			break
+		}
+	}
+	r.grow(from.patient, -int64(len(raw)))
+	return errors.Join(r.delete(from.key(t)), r.write(t, to, raw, values), r.flushFull())
+}
+
+// check notes the foreign keys of a row for which there is no row yet.
+func (r *rows) check(t *table, values [][]byte, s sequence) error {
+	for i := range t.foreign {
+		k := &t.foreign[i]
+		key, ok := t.pick(values, k.fields, r.key)
+		r.key = key
+		if !ok {
+			continue
+		}
+		of := checkedKey{k.target.Number, byte(k.index), digestValues(key)}
+		if r.checked[of] {
+			continue
+		}
+		prefix := k.target.indexKey(k.index, of.key)
+		if r.pending.lacks(prefix) { // otherwise it is probably there, which is checked later
+			there, err := k.target.hasRow(r.store.db, k.index, prefix)
+			if err != nil {
+				return err
+			}
+			if there {
+				r.exists(of)
+				continue
+			}
+		}
+		note := append(append(tableKey(kUnchecked, t.Number), byte(i)), s[:]...)
+		if err := r.batch.Set(note, of.key[:], nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exists remembers that there is a row with a key.
+func (r *rows) exists(k checkedKey) {
+	if len(r.checked) >= checkedKept {
+		clear(r.checked)
+	}
+	r.checked[k] = true
+}
+
+// hasRow reports whether there is a row with a key, by the prefix of its index.
+func (t *table) hasRow(r pebble.Reader, index int, prefix []byte) (bool, error) {
+	if index == 0 {
+		return has(r, prefix)
+	}
+	return some(r, prefix)
+}
+
+// recheck reports the foreign keys that lead nowhere after all.
+func (r *rows) recheck(ctx context.Context) error {
+	if err := r.flush(); err != nil {
+		return err
+	}
+	return each(r.store.db, []byte{kUnchecked}, func(k, v []byte) error {
+		if err := errors.Join(ctx.Err(), r.delete(k), r.flushFull()); err != nil {
+			return err
+		}
+		t := r.dictionary.number[binary.BigEndian.Uint16(k[1:])]
+		if t == nil || int(k[3]) >= len(t.foreign) {
+			return errNoDictionary
+		}
+		of, s := t.foreign[k[3]], sequence(k[4:])
+		there, err := of.target.hasRow(r.store.db, of.index,
+			of.target.indexKey(of.index, digest(v)))
+		if err != nil || there {
+			return err
+		}
+		from, err := r.store.passOf(s.pass())
+		if err != nil {
+			return err
+		}
+		// it is reported again whenever the file is imported, until the row is there
+		return errors.Join(r.delete(key(kFile, from.File)), r.bad(from.Name, s.line(),
+			fmt.Sprintf("field %q: no row of the table %q has this value", of.name,
+				of.target.of.Name)))
+	})
+}
+
+// replaceRows places the rows of a patient again.
+func (r *rows) replaceRows(patient string) error {
+	for _, t := range r.dictionary.order {
+		if t.way == nil || t.way.byID() {
+			continue
+		}
+		prefix := rowsKey(t.Number, patient)
+		err := each(r.store.db, prefix, func(k, raw []byte) error {
+			from := rowPlace{kind: kRow, sequence: sequence(k[len(prefix):]), patient: patient}
+			return r.moveRaw(t, from, raw)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// placeRows places the rows that wait.
+func (r *rows) placeRows(ctx context.Context) error {
+	for _, t := range r.dictionary.order {
+		prefix := tableKey(kWaitRow, t.Number)
+		err := each(r.store.db, prefix, func(k, raw []byte) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return r.moveRaw(t, rowPlace{kind: kWaitRow, sequence: sequence(k[len(prefix):])}, raw)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *rows) moveRaw(t *table, from rowPlace, raw []byte) error {
+	raw = slices.Clone(raw)
+	values, err := t.codec.Fields(raw, nil)
+	if err != nil {
+		return err
+	}
+	return r.move(t, from, raw, values)
+}
+
+// passFile is the value of a W key: the file that was read in a pass.
+type passFile struct {
+	Name string `json:"name"` // in problems
+	File string `json:"file"` // its absolute path
+}
+
+// passKey is the key of a pass.
+func passKey(pass uint32) []byte { return binary.BigEndian.AppendUint32([]byte{kPass}, pass) }
+
+func (s *Store) passOf(pass uint32) (p passFile, err error) {
+	v, err := get(s.db, passKey(pass))
+	if err == nil && v == nil {
+		err = errNoDictionary
+	}
+	if err != nil {
+		return p, err
+	}
+	return p, json.Unmarshal(v, &p)
+}
+
+// begin starts the pass of a file.
+func (r *rows) begin(f passFile) error {
+	if err := r.flush(); err != nil {
+		return err
+	}
+	it, err := r.store.db.NewIter(&pebble.IterOptions{
+		LowerBound: []byte{kPass}, UpperBound: []byte{kPass + 1},
+	})
+	if err != nil {
+		return readError(err)
+	}
+	r.pass = 1
+	if it.Last() {
+		r.pass = binary.BigEndian.Uint32(it.Key()[1:]) + 1
+	}
+	if err := it.Close(); err != nil {
+		return readError(err)
+	}
+	r.met, r.missed, r.ending = nil, 0, nil
+	clear(r.occurred)
+	clear(r.leads)
+	v, err := json.Marshal(f)
+	return errors.Join(err, r.set(passKey(r.pass), v))
+}
+
+// unplacedRows counts the rows that are in no record, by table.
+func (s *Store) unplacedRows() (source.Unplaced, error) {
+	d, err := s.dictionaryOf(s.db)
+	if err != nil || d == nil {
+		return nil, err
+	}
+	out := source.Unplaced{}
+	count := func(t *table, at int) func(k, _ []byte) error {
+		return func(k, _ []byte) error {
+			u := out[t.of.Name]
+			if u.Count++; u.Count == 1 {
+				where := sequence(k[at:])
+				from, err := s.passOf(where.pass())
+				if err != nil {
+					return err
+				}
+				u.Example = fmt.Sprintf("%s:%d", from.Name, where.line())
+			}
+			out[t.of.Name] = u
+			return nil
+		}
+	}
+	for _, t := range d.order {
+		prefix := tableKey(kWaitRow, t.Number)
+		if err := each(s.db, prefix, count(t, len(prefix))); err != nil {
+			return nil, err
+		}
+	}
+	err = s.nativeStrays(func(patient string) error {
+		for _, t := range d.order {
+			prefix := rowsKey(t.Number, patient)
+			if err := each(s.db, prefix, count(t, len(prefix))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// descriptor is the name of a file that describes the tables of a folder.
+const descriptor = "datapackage.json"
+
+// tableFiles returns the files of tables that a descriptor names. What is wrong with it is reported
+// when it is imported.
+func tableFiles(folder string) (out []string) {
+	p, err := loadPackage(folder)
+	if err != nil {
+		return nil
+	}
+	for _, t := range p.Resources {
+		for _, name := range t.Path {
+			out = append(out, filepath.Join(folder, filepath.FromSlash(name)))
+		}
+	}
+	return out
+}
+
+// ownerless lists the tables of which it is not said whose their rows are.
+func ownerless(p *datapackage.Package) map[string]bool {
+	out := map[string]bool{}
+	for _, t := range p.Resources {
+		if len(t.Patient) == 0 && !t.Lookup {
+			out[t.Name] = true
+		}
+	}
+	return out
+}

@@ -1,0 +1,565 @@
+package dataset_test
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"pgregory.net/rapid"
+
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
+)
+
+// clinic describes tables: visits belong to patients, results to visits and, without a primary key,
+// notes to results; patients share labs. Patients are named by identifier in pets.
+const clinic = `{"name": "clinic", "resources": [
+	{"name": "notes", "path": "notes.tsv", "format": "tsv",
+	 "ehi:patient": ["result", "visit", "patient"], "schema": {"fields": [
+		{"name": "result"}, {"name": "text"}], "foreignKeys": [
+		{"fields": "result", "reference": {"resource": "results", "fields": "id"}}]}},
+	{"name": "results", "path": "results.csv", "ehi:patient": ["visit", "patient"],
+	 "ehi:category": "labs", "schema": {"fields": [{"name": "id", "type": "integer"},
+		{"name": "visit"}, {"name": "lab"}, {"name": "value", "type": "number"}],
+		"primaryKey": "id", "foreignKeys": [
+		{"fields": "visit", "reference": {"resource": "visits", "fields": "id"}},
+		{"fields": "lab", "reference": {"resource": "labs", "fields": "code"}}]}},
+	{"name": "visits", "path": "visits.csv", "ehi:patient": ["patient"], "schema": {"fields": [
+		{"name": "id"}, {"name": "patient"}, {"name": "day", "type": "date"}],
+		"primaryKey": "id"}},
+	{"name": "labs", "path": "labs.csv", "ehi:lookup": true, "schema": {"fields": [
+		{"name": "code"}, {"name": "name"}], "primaryKey": "code"}},
+	{"name": "pets", "path": "pets.csv", "ehi:patient": ["mrn"], "ehi:patientSystem": "urn:mrn",
+	 "schema": {"fields": [{"name": "mrn"}, {"name": "pet"}]}}
+]}`
+
+// clinicFiles are files of clinic.
+func clinicFiles() map[string]string {
+	return map[string]string{
+		"datapackage.json": clinic,
+		"patients.ndjson":  patientsNamed("a", "b"),
+		"visits.csv":       "id,patient,day\nv1,a,2024-01-02\nv2,b,2024-01-03\nv3,a,2024-01-04\n",
+		"results.csv":      "id,visit,lab,value\n1,v1,l1,5\n2,v2,l2,6\n3,v3,l1,7\n",
+		"notes.tsv": "result\ttext\n3\tthird\n2\tof b\n" +
+			"1\t\"first\n\"\"and\"\" more\"\n1\tagain\n",
+		"labs.csv": "code,name\nl1,Sodium\nl2,Potassium\n",
+		"pets.csv": "mrn,pet\nm-b,cat\nm-a,dog\n",
+	}
+}
+
+// rowsIn returns the rows of all tables of a record as "table patient row", in their order.
+func rowsIn(t fataler, n source.Native) (out []string) {
+	p := n.Tables()
+	if p == nil {
+		return nil
+	}
+	for _, table := range p.Resources {
+		err := n.Rows(context.Background(), table.Name, func(r source.Rows) error {
+			c := int64(strings.Count(string(r.Data), "\n"))
+			if table.Name != "notes" && c != r.Count {
+				return fmt.Errorf("%d rows are counted as %d", c, r.Count)
+			}
+			out = append(out, table.Name+" "+r.Patient+" "+string(r.Data))
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+// rowsOf returns the rows of a patient's record.
+func rowsOf(t fataler, s *dataset.Store, patient string) []string {
+	rec, err := s.Open(context.Background(), patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := rowsIn(t, rec)
+	if err := rec.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+var clinicOfA = []string{
+	"notes a 3\tthird\n1\t\"first\n\"\"and\"\" more\"\n1\tagain\n",
+	"results a 1,v1,l1,5\n3,v3,l1,7\n",
+	"visits a v1,a,2024-01-02\nv3,a,2024-01-04\n",
+	"pets a m-a,dog\n",
+}
+
+func TestTablesOfAFolderAreImportedWithTheirPatients(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	rep := load(t, s, folder(t, clinicFiles()))
+	if rep.Problems != 0 || rep.Rows["notes"] != 4 || rep.Rows["labs"] != 2 || rep.Files != 7 ||
+		len(rep.Ignored) != 0 || len(rep.UnplacedRows) != 0 {
+		t.Errorf("%+v", rep)
+	}
+	if got := rowsOf(t, s, "a"); !slices.Equal(got, clinicOfA) {
+		t.Errorf("a has %q", got)
+	}
+	rec, err := s.Open(t.Context(), "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Close()
+	if table := rec.Tables().Table("results"); table.Category != "labs" ||
+		len(table.Fields.ForeignKeys) != 2 {
+		t.Errorf("%+v", table)
+	}
+	look := func(table, field, value string) (out string) {
+		err := rec.Lookup(t.Context(), table, []string{field}, []string{value},
+			func(r source.Rows) error { out += string(r.Data); return nil })
+		if err != nil {
+			t.Error(err)
+		}
+		return out
+	}
+	if got := look("labs", "code", "l2"); got != "l2,Potassium\n" {
+		t.Errorf("looked up %q", got)
+	}
+	if got := look("labs", "code", "l3") + look("visits", "id", "v1"); got != "" {
+		t.Errorf("looked up %q", got)
+	}
+	if err := rec.Rows(t.Context(), "absent", nil); err == nil {
+		t.Error("there is a table that nobody imported")
+	}
+}
+
+func TestAPopulationHasTheRowsOfItsPatients(t *testing.T) {
+	files := clinicFiles()
+	files["visits.csv"] += "v9,stranger,2024-01-09\n"
+	s := openStore(t, t.TempDir())
+	if u := load(t, s, folder(t, files)).UnplacedRows["visits"]; u.Count != 1 ||
+		!strings.HasSuffix(u.Example, "visits.csv:5") {
+		t.Errorf("of strangers: %+v", u)
+	}
+	p := freeze(t, s, "one")
+	defer p.Close() // read only
+	const shared = "l1,Sodium\nl2,Potassium\n"
+	visitsOfB := "visits b v2,b,2024-01-03\n"
+	for _, c := range []struct {
+		of     source.Selection
+		visits []string
+		shared bool
+	}{
+		{
+			source.Selection{Level: ehi.System},
+			[]string{clinicOfA[2], visitsOfB, "visits stranger v9,stranger,2024-01-09\n"}, true,
+		},
+		{source.Selection{Level: ehi.AllPatients}, []string{clinicOfA[2], visitsOfB}, true},
+		{
+			source.Selection{Level: ehi.AllPatients, Patients: []string{"b"}},
+			[]string{visitsOfB}, true,
+		},
+		{
+			source.Selection{Level: ehi.AllPatients, ByPatient: true},
+			[]string{clinicOfA[2], visitsOfB}, false,
+		},
+	} {
+		for _, target := range []int64{1, 1 << 30} {
+			parts, err := p.Plan(t.Context(), c.of, target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got, labs []string
+			for _, part := range parts {
+				rec, err := p.Open(t.Context(), c.of, part)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, rows := range rowsIn(t, rec) {
+					if strings.HasPrefix(rows, "visits") {
+						got = append(got, rows)
+					}
+					if strings.HasPrefix(rows, "labs") {
+						labs = append(labs, rows)
+					}
+				}
+			}
+			if !slices.Equal(got, c.visits) {
+				t.Errorf("%+v of %d parts: %q", c.of, len(parts), got)
+			}
+			if want := []string{"labs  " + shared}; c.shared && !slices.Equal(labs, want) ||
+				!c.shared && len(labs) > 0 {
+				t.Errorf("%+v of %d parts: %q", c.of, len(parts), labs)
+			}
+		}
+	}
+}
+
+// Files of an import come in any order, in any number of imports, and again: the rows of each
+// patient are the same in the end.
+func TestRowsFindTheirPatientsInAnyOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		files := clinicFiles()
+		names := []string{
+			"patients.ndjson", "visits.csv", "results.csv", "notes.tsv", "labs.csv", "pets.csv",
+		}
+		dir, clean := temporary(t)
+		defer clean()
+		s, err := dataset.Open(dataset.Config{
+			Dir: filepath.Join(dir, "records"), Bulk: rapid.Bool().Draw(t, "bulk"),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		from := filepath.Join(dir, "from")
+		for _, name := range rapid.Permutation(append(names, names[:3]...)).Draw(t, "order") {
+			// a package lists tables whose files are not there yet: those are problems
+			put(t, from, "datapackage.json", clinic)
+			put(t, from, name, files[name])
+			if rapid.Bool().Draw(t, "import") {
+				now := source.ImportOptions{Now: time.Now()}
+				_, err := s.Import(t.Context(), []string{from}, now)
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if rapid.Bool().Draw(t, "touch") {
+				later := time.Now().Add(time.Hour)
+				if err := os.Chtimes(filepath.Join(from, name), later, later); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		rep, err := s.Import(t.Context(), []string{from}, source.ImportOptions{Now: time.Now()})
+		if err != nil || rep.Problems > 0 || len(rep.UnplacedRows) > 0 {
+			t.Fatal(err, rep)
+		}
+		if got := rowsOf(t, s, "a"); !slices.Equal(got, clinicOfA) {
+			t.Fatalf("a has %q", got)
+		}
+		if got := rowsOf(t, s, "b"); len(got) != 4 || got[0] != "notes b 2\tof b\n" {
+			t.Fatalf("b has %q", got)
+		}
+	})
+}
+
+// temporary returns a folder for a check of rapid.
+func temporary(t *rapid.T) (dir string, clean func()) {
+	dir, err := os.MkdirTemp(inMemory(), "tables")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, func() { _ = os.RemoveAll(dir) }
+}
+
+func put(t fataler, dir, name, text string) {
+	err := errors.Join(os.MkdirAll(dir, 0o700),
+		os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A row whose primary key came before replaces the earlier one, and rows that it leads to a patient
+// follow it.
+func TestARowWithTheSameKeyReplacesTheEarlierOne(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	from := folder(t, clinicFiles())
+	load(t, s, from)
+	fill(t, from, map[string]string{"visits.csv": "id,patient,day\nv1,b,2024-01-02\n"})
+	rep := load(t, s, from)
+	if rep.Problems > 0 {
+		t.Error(rep)
+	}
+	want := []string{
+		"notes a 3\tthird\n", "results a 3,v3,l1,7\n", "visits a v3,a,2024-01-04\n",
+		"pets a m-a,dog\n",
+	}
+	if got := rowsOf(t, s, "a"); !slices.Equal(got, want) {
+		t.Errorf("a has %q", got)
+	}
+	if got := rowsOf(t, s, "b"); got[1] != "results b 1,v1,l1,5\n2,v2,l2,6\n" {
+		t.Errorf("b has %q", got)
+	}
+}
+
+// Without a primary key, a file that comes again does not double its rows, and equal rows of one
+// file all stay.
+func TestRowsWithoutAKeyAreNotDoubled(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	files := clinicFiles()
+	files["pets.csv"] = "mrn,pet\nm-a,dog\nm-a,dog\nm-b,cat\nm-a,dog\n"
+	load(t, s, folder(t, files))
+	load(t, s, folder(t, files)) // from another folder
+	files["pets.csv"] = "mrn,pet\nm-a,fish\nm-a,dog\n"
+	load(t, s, folder(t, files))
+	got := rowsOf(t, s, "a")
+	if want := "pets a m-a,dog\nm-a,dog\nm-a,dog\nm-a,fish\n"; got[len(got)-1] != want {
+		t.Errorf("a has %q", got)
+	}
+}
+
+func TestRowsFollowAnIdentifierThatLeadsElsewhere(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	files := clinicFiles()
+	delete(files, "patients.ndjson")
+	rep := load(t, s, folder(t, files))
+	u := rep.UnplacedRows
+	if u["pets"].Count != 2 || u["visits"].Count != 3 || u["notes"].Count != 4 {
+		t.Errorf("%+v", u)
+	}
+	if rep := load(t, s, write(t, t.TempDir(), "p.ndjson", patientsNamed("a", "b"))); len(
+		rep.UnplacedRows) > 0 {
+		t.Errorf("%+v", rep.UnplacedRows)
+	}
+	if got := rowsOf(t, s, "a"); !slices.Equal(got, clinicOfA) {
+		t.Errorf("a has %q", got)
+	}
+	twin := strings.ReplaceAll(patientsNamed("a"), `"id":"a"`, `"id":"twin"`)
+	rep = load(t, s, write(t, t.TempDir(), "t.ndjson", twin))
+	if rep.UnplacedRows["pets"].Count != 1 {
+		t.Errorf("%+v", rep.UnplacedRows)
+	}
+	if got := rowsOf(t, s, "a"); !slices.Equal(got, clinicOfA[:3]) {
+		t.Errorf("a has %q", got)
+	}
+}
+
+// What is wrong with a row is reported with its line, and the rest goes in.
+func TestBadRowsAreReported(t *testing.T) {
+	files := clinicFiles()
+	files["visits.csv"] += "v4,a\nv5,a,tomorrow\nv1,a,2024-01-05\n,a,2024-01-05\n" +
+		"v6,a b,2024-01-05\nv7,a,2024-01-07\n"
+	files["results.csv"] += "4,nowhere,l1,5\n5,v1,l9,5\n"
+	from := folder(t, files)
+	s := openStore(t, t.TempDir())
+	for range 2 {
+		rep := load(t, s, from)
+		want := []string{
+			"visits.csv:5: ", "visits.csv:6: ", "visits.csv:7: ", "visits.csv:8: ", "visits.csv:9: ",
+			"results.csv:5: field \"visit\"", "results.csv:6: field \"lab\"",
+		}
+		if len(rep.Bad) != len(want) {
+			t.Fatalf("%v", rep.Bad)
+		}
+		for i, p := range rep.Bad {
+			if got := filepath.Base(p.String()); !strings.HasPrefix(got, want[i]) {
+				t.Errorf("%s, want %s", got, want[i])
+			}
+		}
+		if u := rep.UnplacedRows["results"]; u.Count != 1 {
+			t.Errorf("%+v", rep.UnplacedRows)
+		}
+	}
+	got := rowsOf(t, s, "a")
+	if got[2] != "visits a v1,a,2024-01-02\nv3,a,2024-01-04\nv7,a,2024-01-07\n" ||
+		got[1] != "results a 1,v1,l1,5\n3,v3,l1,7\n5,v1,l9,5\n" {
+		t.Errorf("a has %q", got)
+	}
+	_, err := s.Import(t.Context(), []string{from}, source.ImportOptions{Strict: true})
+	if !errors.Is(err, source.ErrBad) {
+		t.Errorf("strict: %v", err)
+	}
+}
+
+// A folder whose descriptor is wrong, or contradicts its files or the store, costs only the tables
+// that it is wrong about.
+func TestBadDictionariesAreReported(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret.csv")
+	if err := os.WriteFile(secret, []byte("id,patient,day\nv1,a,2024-01-02\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for what, c := range map[string]struct {
+		change func(files map[string]string)
+		link   string // a file that is a link to secret
+		want   string
+	}{
+		"no JSON": {func(f map[string]string) { f["datapackage.json"] = "{" }, "", "JSON"},
+		"other":   {func(f map[string]string) { f["visits.csv"] = "id,day\n" }, "", "header"},
+		"empty":   {func(f map[string]string) { f["visits.csv"] = "" }, "", "header is missing"},
+		"missing": {func(f map[string]string) { delete(f, "visits.csv") }, "", "no such file"},
+		"link": {
+			func(f map[string]string) { delete(f, "visits.csv") }, "visits.csv", "escapes",
+		},
+		"ownerless": {without(`"ehi:patient": ["patient"],`), "", "ehi:lookup"},
+		"leaves":    {with(`"visits.csv"`, `"../visits.csv"`), "", "beside the descriptor"},
+		"not gzip":  {func(f map[string]string) { f["visits.csv"] = "\x1f\x8bx" }, "", "gzip"},
+	} {
+		files := clinicFiles()
+		c.change(files)
+		from := folder(t, files)
+		if c.link != "" {
+			if err := os.Symlink(secret, filepath.Join(from, c.link)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := openStore(t, t.TempDir())
+		rep := load(t, s, from)
+		if rep.Problems == 0 || !strings.Contains(fmt.Sprint(rep.Bad), c.want) {
+			t.Errorf("%s: %v", what, rep.Bad)
+		}
+		if n := rep.Rows["visits"]; n > 0 {
+			t.Errorf("%s: %d visits", what, n)
+		}
+	}
+}
+
+func with(old, replaced string) func(map[string]string) {
+	return func(f map[string]string) {
+		f["datapackage.json"] = strings.Replace(f["datapackage.json"], old, replaced, 1)
+	}
+}
+
+func without(old string) func(map[string]string) { return with(old, "") }
+
+func TestATableWithAnotherSchemaIsRefused(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	first := folder(t, clinicFiles())
+	load(t, s, first)
+	for _, change := range []func(map[string]string){
+		with(`{"name": "pet"}`, `{"name": "animal"}`),
+		with(`{"name": "pet"}`, `{"name": "pet", "type": "integer"}`),
+		with(`{"name": "pet"}`, `{"name": "pet"}, {"name": "more"}`),
+		with(`"name": "pets",`, `"name": "pets", "dialect": {"delimiter": ";"},`),
+		with(`"name": "pets",`, `"name": "pets", "encoding": "latin1",`),
+		with(`"urn:mrn"`, `"urn:other"`),
+	} {
+		files := clinicFiles()
+		change(files)
+		files["labs.csv"] += "l3,Iron\n"
+		other := folder(t, files)
+		rep := load(t, s, other)
+		if len(rep.Bad) != 1 || !strings.Contains(rep.Bad[0].Why, `table "pets"`) ||
+			!strings.Contains(rep.Bad[0].Why, first) || !strings.Contains(rep.Bad[0].File, other) {
+			t.Errorf("%v", rep.Bad)
+		}
+		if got := rowsOf(t, s, "a"); !slices.Equal(got, clinicOfA) {
+			t.Errorf("a has %q", got)
+		}
+	}
+	files := clinicFiles()
+	with(`"name": "pets",`, `"name": "pets", "title": "Pets", "ehi:category": "visits",`)(files)
+	if rep := load(t, s, folder(t, files)); rep.Problems > 0 {
+		t.Errorf("%v", rep.Bad)
+	}
+	rec, err := s.Open(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Close()
+	if p := rec.Tables().Table("pets"); p.Title != "Pets" || p.Category != "visits" {
+		t.Errorf("%+v", p)
+	}
+}
+
+// A later package may refer to a table of an earlier one by fields that nobody referred to before.
+func TestALaterTableRefersToAnEarlierOneByOtherFields(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	load(t, s, folder(t, clinicFiles()))
+	var p map[string]any
+	if err := json.Unmarshal([]byte(clinic), &p); err != nil {
+		t.Fatal(err)
+	}
+	var more []any
+	if err := json.Unmarshal([]byte(`[{"name": "weather", "path": "weather.csv", "ehi:patient":
+		["day", "patient"], "schema": {"fields": [{"name": "day"}, {"name": "sky"}],
+		"foreignKeys": [{"fields": "day",
+		"reference": {"resource": "visits", "fields": "day"}}]}}]`), &more); err != nil {
+		t.Fatal(err)
+	}
+	p["resources"] = append(p["resources"].([]any), more...)
+	text, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := clinicFiles()
+	files["datapackage.json"] = string(text)
+	files["weather.csv"] = "day,sky\n2024-01-02,blue\n2024-01-03,grey\n2024-01-04,red\n"
+	rep := load(t, s, folder(t, files))
+	if rep.Problems > 0 {
+		t.Errorf("%v", rep.Bad)
+	}
+	got := rowsOf(t, s, "a")
+	if want := "weather a 2024-01-02,blue\n2024-01-04,red\n"; got[len(got)-1] != want {
+		t.Errorf("a has %q", got)
+	}
+	// two patients have a visit on the day now, so it leads to neither
+	files["visits.csv"] += "v8,b,2024-01-04\n"
+	rep = load(t, s, folder(t, files))
+	got = rowsOf(t, s, "a")
+	want := "weather a 2024-01-02,blue\n"
+	if got[len(got)-1] != want || rep.UnplacedRows["weather"].Count != 1 {
+		t.Errorf("a has %q, %+v", got, rep.UnplacedRows)
+	}
+}
+
+func TestTablesCanBeCompressedAndHaveSeveralFiles(t *testing.T) {
+	var gz, zst strings.Builder
+	z := gzip.NewWriter(&gz)
+	_, err := z.Write([]byte("id,patient,day\nv1,a,2024-01-02\nv2,b,2024-01-03"))
+	w, err2 := zstd.NewWriter(&zst)
+	if err = errors.Join(err, z.Close(), err2); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Write([]byte("v3,a,2024-01-04\n"))
+	if err = errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	files := clinicFiles()
+	with(`"visits.csv"`, `["visits.csv.gz", "more/visits"]`)(files)
+	delete(files, "visits.csv")
+	files["visits.csv.gz"], files["more/visits"] = gz.String(), zst.String()
+	s := openStore(t, t.TempDir())
+	rep := load(t, s, folder(t, files))
+	if rep.Problems > 0 || rep.Rows["visits"] != 3 {
+		t.Errorf("%+v", rep)
+	}
+	if got := rowsOf(t, s, "a"); !slices.Equal(got, clinicOfA) {
+		t.Errorf("a has %q", got)
+	}
+}
+
+// An import of tables that is killed at any point, and run again, ends with the same rows.
+func TestAKilledImportOfTablesIsRunAgain(t *testing.T) {
+	files := clinicFiles()
+	var visits, results, notes strings.Builder
+	for i := range 4000 {
+		fmt.Fprintf(&visits, "v%d,%s,2024-01-02\n", i+10, []string{"a", "b"}[i%2])
+		fmt.Fprintf(&results, "%d,v%d,l1,%d\n", i+10, i+10, i)
+		fmt.Fprintf(&notes, "%d\tnote %d\n", i+10, i/4*4)
+	}
+	files["visits.csv"] += visits.String()
+	files["results.csv"] += results.String()
+	files["notes.tsv"] += notes.String()
+	from := folder(t, files)
+	rows := func(dir string) string {
+		s, err := dataset.Open(dataset.Config{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if _, err := s.Patient(t.Context(), "b"); err != nil {
+			return ""
+		}
+		return strings.Join(append(rowsOf(t, s, "a"), rowsOf(t, s, "b")...), "")
+	}
+	dir := filepath.Join(t.TempDir(), "records")
+	took, _ := runImport(t, dir, from, 0)
+	want := rows(dir)
+	rnd := rand.New(rand.NewPCG(9, 9))
+	for round := range 6 {
+		dir := filepath.Join(t.TempDir(), "records")
+		_, killed := runImport(t, dir, from, took/4+time.Duration(rnd.Int64N(int64(took))))
+		runImport(t, dir, from, 0)
+		if got := rows(dir); got != want {
+			t.Errorf("round %d, killed %v: %d bytes of rows instead of %d", round, killed, len(got),
+				len(want))
+		}
+	}
+}
