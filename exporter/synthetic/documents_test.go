@@ -3,6 +3,7 @@ package synthetic_test
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"image/jpeg"
@@ -181,7 +182,7 @@ var judges = map[string]func(t *testing.T, paths []string){
 	"image/tiff":             checkTIFF,
 	"application/dicom":      checkDICOM,
 	"application/xml":        checkXML,
-	"application/hl7-v3+xml": checkXML,
+	"application/hl7-v3+xml": checkCDA,
 }
 
 // run runs a tool, which the test needs, and returns what it prints.
@@ -313,6 +314,79 @@ for path in sys.argv[1:]:
 
 func checkXML(t *testing.T, paths []string) {
 	run(t, "xmllint", append([]string{"--noout"}, paths...)...)
+}
+
+// checkCDA holds documents to the schema of CDA R2 with the extensions of SDTC, and to what C-CDA
+// R2.1 demands of each section beyond it.
+func checkCDA(t *testing.T, paths []string) {
+	checkXML(t, paths)
+	for _, path := range paths {
+		checkSections(t, read(t, path))
+	}
+	schemas := os.Getenv("EHI_TEST_CDA_SCHEMA")
+	if schemas == "" {
+		lacking(t, "the folder schema of https://github.com/HL7/CDA-core-2.0 "+
+			"(in EHI_TEST_CDA_SCHEMA)")
+	}
+	run(t, "xmllint", append([]string{"--noout", "--schema", filepath.Join(schemas,
+		"extensions/SDTC/infrastructure/cda/CDA_SDTC.xsd")}, paths...)...)
+}
+
+// section is what a test looks at in a section of a C-CDA.
+type section struct {
+	NullFlavor string `xml:"nullFlavor,attr"`
+	Templates  []struct {
+		Root      string `xml:"root,attr"`
+		Extension string `xml:"extension,attr"`
+	} `xml:"templateId"`
+	Code struct {
+		Code string `xml:"code,attr"`
+	} `xml:"code"`
+	Items []struct {
+		ID string `xml:"ID,attr"`
+	} `xml:"text>list>item"`
+	Entries []struct {
+		Content []byte `xml:",innerxml"`
+	} `xml:"entry"`
+}
+
+// Each section that a Continuity of Care Document must have is there, with its template, and has
+// entries or says that nothing is known. References lead to the text.
+func checkSections(t *testing.T, document []byte) {
+	t.Helper()
+	var d struct {
+		Sections []section `xml:"component>structuredBody>component>section"`
+	}
+	if err := xml.Unmarshal(document, &d); err != nil {
+		t.Fatal(err)
+	}
+	templates := map[string]string{
+		"48765-2": "2.6.1", "10160-0": "2.1.1", "11450-4": "2.5.1", "30954-2": "2.3.1",
+		"29762-2": "2.17", "8716-3": "2.4.1", "46240-8": "2.22.1",
+	}
+	for _, s := range d.Sections {
+		want := "2.16.840.1.113883.10.20.22." + templates[s.Code.Code]
+		delete(templates, s.Code.Code)
+		if len(s.Templates) != 2 || s.Templates[0].Root != want || s.Templates[0].Extension == "" {
+			t.Errorf("section %s has the templates %v", s.Code.Code, s.Templates)
+		}
+		if (s.NullFlavor == "NI") != (len(s.Entries) == 0) {
+			t.Errorf("section %s has %d entries and the null flavor %q", s.Code.Code,
+				len(s.Entries), s.NullFlavor)
+		}
+		var entries bytes.Buffer
+		for _, e := range s.Entries {
+			entries.Write(e.Content)
+		}
+		for _, item := range s.Items {
+			if !bytes.Contains(entries.Bytes(), []byte(`"#`+item.ID+`"`)) {
+				t.Errorf("section %s: no entry refers to %s", s.Code.Code, item.ID)
+			}
+		}
+	}
+	if len(templates) > 0 {
+		t.Errorf("sections are missing: %v", templates)
+	}
 }
 
 // The images of a series belong to the patient's ImagingStudy by its UIDs.

@@ -38,7 +38,7 @@ type shape struct {
 
 // shapes lists the shapes.
 func shapes() []shape {
-	return []shape{tsvShape(), csvShape(), ndjsonShape()}
+	return []shape{tsvShape(), csvShape(), ndjsonShape(), ccdaShape()}
 }
 
 // Shapes lists the names of the shapes.
