@@ -19,6 +19,7 @@ func TestFlagsHaveTheDefaultsOfTheirPackages(t *testing.T) {
 		"max-resource":   fmt.Sprint(source.MaxResource),
 		"task-bytes":     fmt.Sprint(limits.TaskBytes),
 		"file-resources": fmt.Sprint(limits.FileResources),
+		"archive-bytes":  fmt.Sprint(limits.ArchiveBytes),
 		"ack-wait":       limits.AckWait.String(),
 		"max-deliver":    fmt.Sprint(limits.MaxDeliver),
 		"file-ttl":       limits.FileTTL.String(),

@@ -52,7 +52,7 @@ func (a *archives) document(d *source.Document) error {
 	if err != nil {
 		return err
 	}
-	m := hashed(entry)
+	m := a.pace.hashed(entry)
 	if err := copyDocument(m, d); err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (a *archives) begin() {
 	}
 	o := a.Batch.Create()
 	z := &archive{output: o, w: bufio.NewWriterSize(o, 1<<20)}
-	z.m = hashed(z.w)
+	z.m = (&pace{ctx: a.pace.ctx}).hashed(z.w)
 	z.zip = zip.NewWriter(z.m)
 	compress := a.Compression != "" && a.Compression != ehi.Identity
 	z.zip.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) {
@@ -134,9 +134,9 @@ func (t *archivedTable) start() (err error) {
 	}
 	// The archive has a SHA-1, and its directory has CRC-32s. A second SHA-1 of every byte would
 	// take a fifth of the time that a population takes.
-	t.m = &measured{to: entry}
+	t.m = t.pace.plain(entry)
 	if t.Patient != "" {
-		t.m = hashed(entry)
+		t.m = t.pace.hashed(entry)
 	}
 	_, err = t.m.Write(t.header)
 	return err
@@ -201,7 +201,7 @@ func (a *archives) text(z *archive, name string, content []byte) (*measured, err
 	if err != nil {
 		return nil, err
 	}
-	m := hashed(entry)
+	m := a.pace.hashed(entry)
 	_, err = m.Write(content)
 	return m, err
 }

@@ -157,7 +157,7 @@ func (l *loose) document(d *source.Document) error {
 	if err != nil {
 		return err
 	}
-	m := summed(p.w)
+	m := l.pace.summed(p.w)
 	if err := copyDocument(m, d); err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func (l *loose) table(r *datapackage.Resource, header []byte) (rowWriter, error)
 	if err != nil {
 		return nil, err
 	}
-	t := &looseTable{l, r, summed(p.w)}
+	t := &looseTable{l, r, l.pace.summed(p.w)}
 	_, err = t.m.Write(header)
 	return t, err
 }
@@ -249,7 +249,7 @@ func (l *loose) descriptor() error {
 	if err != nil {
 		return err
 	}
-	m := summed(p.w)
+	m := l.pace.summed(p.w)
 	if _, err := m.Write(l.Export.descriptor(l.described)); err != nil {
 		return err
 	}

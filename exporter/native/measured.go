@@ -1,9 +1,11 @@
 package native
 
 import (
+	"context"
 	"crypto/sha1"
 	"hash"
 	"io"
+	"sync/atomic"
 
 	"ehi-server/shared/files"
 )
@@ -11,17 +13,23 @@ import (
 // measured counts and hashes what is written through it.
 type measured struct {
 	to   io.Writer
+	pace *pace
 	size int64
 	sha1 hash.Hash // nil for none
 	sum  hash.Hash // nil where the store takes its own
 }
 
+// plain returns a writer that takes no hash.
+func (p *pace) plain(to io.Writer) *measured { return &measured{to: to, pace: p} }
+
 // hashed returns a writer that takes the SHA-1.
-func hashed(to io.Writer) *measured { return &measured{to: to, sha1: sha1.New()} }
+func (p *pace) hashed(to io.Writer) *measured {
+	return &measured{to: to, pace: p, sha1: sha1.New()}
+}
 
 // summed returns a writer that takes the SHA-1 and the checksum of the store.
-func summed(to io.Writer) *measured {
-	return &measured{to: to, sha1: sha1.New(), sum: files.NewHash()}
+func (p *pace) summed(to io.Writer) *measured {
+	return &measured{to: to, pace: p, sha1: sha1.New(), sum: files.NewHash()}
 }
 
 // digest returns the SHA-1; nil if none was taken.
@@ -34,6 +42,9 @@ func (m *measured) digest() []byte {
 
 // Write implements io.Writer.
 func (m *measured) Write(p []byte) (int, error) {
+	if err := m.pace.pass(len(p)); err != nil {
+		return 0, err
+	}
 	n, err := m.to.Write(p)
 	for _, h := range [...]hash.Hash{m.sha1, m.sum} {
 		if h != nil {
@@ -42,6 +53,29 @@ func (m *measured) Write(p []byte) (int, error) {
 	}
 	m.size += int64(n)
 	return n, err
+}
+
+// pace lets other work go first, and ends with its context, once for each copyBytes written.
+type pace struct {
+	ctx   context.Context
+	yield func(ctx context.Context) error
+	moved *atomic.Int64 // bytes so far; nil if nobody looks
+	left  int
+}
+
+// pass is called before n bytes are written.
+func (p *pace) pass(n int) error {
+	if p.moved != nil {
+		p.moved.Add(int64(n))
+	}
+	if p.left -= n; p.left > 0 {
+		return nil
+	}
+	p.left = copyBytes
+	if err := p.ctx.Err(); err != nil || p.yield == nil {
+		return err
+	}
+	return p.yield(p.ctx)
 }
 
 // copied copies content in pieces of a slab.

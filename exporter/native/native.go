@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"ehi-server/exporter/source"
@@ -37,8 +38,10 @@ type Export struct {
 	// PackageFiles.
 	Compression ehi.Compression
 	Batch       files.Batch
-	// Yield, if not nil, is called now and then. It blocks while other work has priority.
+	// Yield, if not nil, is called before each 256 KiB. It blocks while other work has priority.
 	Yield func(ctx context.Context) error
+	// Moved, if not nil, counts bytes written. Others may read it while the export runs.
+	Moved *atomic.Int64
 }
 
 // DefaultArchiveBytes is the default of Export.ArchiveBytes.
@@ -121,7 +124,7 @@ type rowWriter interface {
 // Write writes the documents and the tables. They are durable only after the commit of the batch.
 func (e *Export) Write(ctx context.Context) (Result, error) {
 	e.ArchiveBytes = cmp.Or(e.ArchiveBytes, DefaultArchiveBytes)
-	w := writing{Export: e}
+	w := writing{Export: e, pace: pace{ctx: ctx, yield: e.Yield, moved: e.Moved}}
 	w.room.of = e.Batch
 	w.held = newLoose(&w, ehi.HeldDocuments, ehi.HeldIndex)
 	if e.Packaging == ehi.PackageFiles {
@@ -144,6 +147,7 @@ type writing struct {
 	to      sink
 	held    sink // for what waits
 	room    room
+	pace    pace
 	figures Figures
 	number  int64 // of the last document
 }
@@ -165,9 +169,6 @@ func (w *writing) documents(ctx context.Context) error {
 				to = w.held
 			}
 		}
-		if err := w.yield(ctx); err != nil {
-			return err
-		}
 		if err := to.document(d); err != nil {
 			return fmt.Errorf("document %s: %w", d.ID, err)
 		}
@@ -176,13 +177,6 @@ func (w *writing) documents(ctx context.Context) error {
 		}
 		return nil
 	})
-}
-
-func (w *writing) yield(ctx context.Context) error {
-	if err := ctx.Err(); err != nil || w.Yield == nil {
-		return err
-	}
-	return w.Yield(ctx)
 }
 
 // tables writes the tables: first those of patients, then the rows of look-up tables that they
@@ -220,11 +214,6 @@ func (w *writing) table(ctx context.Context, r *datapackage.Resource, needed *lo
 	if err != nil || t == nil {
 		return err
 	}
-	err = w.Record.Rows(ctx, r.Name, func(rows source.Rows) error {
-		if err := w.yield(ctx); err != nil {
-			return err
-		}
-		return t.take(rows)
-	})
+	err = w.Record.Rows(ctx, r.Name, t.take)
 	return errors.Join(err, t.end(err == nil))
 }

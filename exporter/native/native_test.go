@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -488,4 +489,52 @@ func TestTheIndexFindsEveryName(t *testing.T) {
 			t.Fatalf("%q is found %t, %v", other, ok, err)
 		}
 	})
+}
+
+// endless reads for ever, and calls at at its tenth megabyte.
+type endless struct {
+	n  int
+	at func()
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.n += len(p); e.n > 10<<20 && e.at != nil {
+		e.at()
+		e.at = nil
+	}
+	return len(p), nil
+}
+
+// An export that is cancelled ends within a document, however large that is, and counts what it
+// has moved until then.
+func TestACancelledExportEndsWithinADocument(t *testing.T) {
+	for _, way := range []ehi.Packaging{ehi.PackageFiles, ehi.PackageZIP} {
+		store, err := local.Open(local.Config{Root: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch, err := store.NewBatch("job", 0, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		d := document(t, "", "endless", nil)
+		d.Open = func() (io.ReadCloser, error) {
+			return io.NopCloser(&endless{at: cancel}), nil
+		}
+		var moved atomic.Int64
+		e := native.Export{
+			Record: record{documents: []*source.Document{d}}, Packaging: way, Batch: batch,
+			Patient: "p", Moved: &moved,
+		}
+		if _, err := e.Write(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", way, err)
+		}
+		if n := moved.Load(); n < 10<<20 || n > 12<<20 {
+			t.Errorf("%s: %d bytes were moved", way, n)
+		}
+		if err := batch.Discard(); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -185,6 +185,7 @@ func (p *Pool) fill(
 	work.FileResources, work.Batch, work.Read = limits.FileResources, batch, read
 	if job.Native() {
 		work.Native = nativeOf(job, task, record)
+		work.Native.Moved, work.Native.ArchiveBytes = &r.moved, limits.ArchiveBytes
 	}
 	if job.Lane == ehi.Bulk {
 		work.Yield = func(ctx context.Context) error {

@@ -91,6 +91,8 @@ type run struct {
 	cancel context.CancelCauseFunc
 	// read counts signs of progress: resources read, and checks for space on a full disk.
 	read atomic.Int64
+	// moved counts bytes of native content, which are signs of progress too.
+	moved atomic.Int64
 	// began is when a worker took the command.
 	began time.Time
 }
@@ -361,11 +363,12 @@ func (p *Pool) cancel(job string) {
 // heartbeat extends the delivery until the run ends or stalls. It cancels a stalled run. Even if
 // that run does not end, its command goes to another worker.
 func (p *Pool) heartbeat(ctx context.Context, d *bus.Delivery, r *run) {
-	read, moved := r.read.Load(), time.Now()
+	progress := func() int64 { return r.read.Load() + r.moved.Load() }
+	done, moved := progress(), time.Now()
 	limits := p.Membership.Limits()
 	every(ctx, limits.AckWait/5, func() {
-		if n := r.read.Load(); n != read {
-			read, moved = n, time.Now()
+		if n := progress(); n != done {
+			done, moved = n, time.Now()
 		}
 		if time.Since(moved) > limits.Stall {
 			r.cancel(errStalled)

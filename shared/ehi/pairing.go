@@ -46,6 +46,9 @@ type Limits struct {
 	// SpillBytes is the size from which a file is stored on its own instead of in its task's
 	// segment. 0 means the exporter's default.
 	SpillBytes int `json:"spillBytes" help:"Size in bytes from which an export file is stored separately and not in a file shared by its task." default:"524288" env:"EHI_SPILL_BYTES" range:"1..1073741824"`
+	// ArchiveBytes is the size at which a ZIP archive of native content ends and the next one
+	// begins. A larger document makes a larger archive.
+	ArchiveBytes int64 `json:"archiveBytes,omitempty" help:"Size in bytes at which a ZIP archive of documents and tables ends and the next one begins. A larger document makes a larger archive." default:"2147483648" env:"EHI_ARCHIVE_BYTES" range:"1048576..1099511627776"`
 	// AckWait is how long a worker may be silent before its command is delivered to another
 	// worker.
 	AckWait time.Duration `json:"ackWait" help:"Time after which another worker takes over the export of a worker that does not respond." default:"2500ms" env:"EHI_ACK_WAIT" range:"200ms..1h"`
@@ -61,6 +64,7 @@ type Limits struct {
 func (l Limits) OrDefaults() Limits {
 	l.TaskBytes = cmp.Or(l.TaskBytes, 64<<20)
 	l.FileResources = cmp.Or(l.FileResources, 100_000)
+	l.ArchiveBytes = cmp.Or(l.ArchiveBytes, 2<<30)
 	l.AckWait = cmp.Or(l.AckWait, 2500*time.Millisecond)
 	l.MaxDeliver = cmp.Or(l.MaxDeliver, 5)
 	l.FileTTL = cmp.Or(l.FileTTL, 24*time.Hour)
