@@ -11,7 +11,7 @@ import (
 // BenchmarkNativeTables generates the rows of tables on one core and discards them, table by table
 // over the same patients, as a population's export reads them. An operation is 100 patients.
 func BenchmarkNativeTables(b *testing.B) {
-	for _, shape := range []string{"tsv-tables", "csv-zip"} {
+	for _, shape := range []string{"tsv-tables", "csv-zip", "mixed"} {
 		b.Run(shape, func(b *testing.B) {
 			r := part(b, synthetic.Config{Patients: 100, Seed: seed(b), Native: shape})
 			var bytes, rows int64

@@ -104,7 +104,7 @@ func values(of *datapackage.Resource, rows [][]string, fields []string) (out []s
 }
 
 // tableShapes are the shapes with tables.
-var tableShapes = []string{"tsv-tables", "csv-zip"}
+var tableShapes = []string{"tsv-tables", "csv-zip", "mixed"}
 
 // settingsOf are settings with many kinds of records.
 func settingsOf(shape string) []string {
@@ -309,7 +309,7 @@ func TestRowsDependOnSeedPatientAndTableOnly(t *testing.T) {
 }
 
 func TestTablesAreDescribed(t *testing.T) {
-	least := map[string]int{"tsv-tables": 80, "csv-zip": 12}
+	least := map[string]int{"tsv-tables": 80, "csv-zip": 12, "mixed": 12}
 	for _, shape := range tableShapes {
 		s, c := nativeSource(t, "native="+shape)
 		tables := open(t, s, c, 0).Tables()

@@ -21,6 +21,8 @@ var continuity = kind{
 	category: ehi.OtherDocuments,
 	typ:      ofLOINC("34133-9", "Summarization of episode note"),
 	belongs:  itsEncounter,
+
+	needsVisit: true,
 	write: func(s *sheet) *media.File {
 		c := clinical{sheet: s}
 		c.document()

@@ -23,7 +23,9 @@ type kind struct {
 	belongs func(s *sheet) (typ string, n uint32)
 	// named is the file's name without extension; nil for name and a number.
 	named func(s *sheet) string
-	write func(s *sheet) *media.File
+	// needsVisit means that a patient without visits has no such document.
+	needsVisit bool
+	write      func(s *sheet) *media.File
 }
 
 // sheet is what a document is made of.
@@ -94,11 +96,11 @@ func (d *documents) once() {
 	for more := true; more && !d.full(); more = d.wanted > 0 && len(shape.everyVisit) == 0 {
 		s.at = s.Start.Unix() + 800*day
 		if s.visit = nil; len(s.visits) > 0 {
-			s.visit = &s.visits[0]
+			s.visit = &s.visits[0].Visit
 		}
 		for i := range shape.once {
-			if !d.full() {
-				d.put(&shape.once[i])
+			if k := &shape.once[i]; !d.full() && (s.visit != nil || !k.needsVisit) {
+				d.put(k)
 			}
 		}
 		s.n++
@@ -112,11 +114,11 @@ func (d *documents) ofVisits(ctx context.Context) (more bool) {
 	if len(shape.everyVisit) == 0 || d.full() {
 		return false
 	}
-	d.reader.outlines.each(s.patient, func(v *outline.Visit) bool {
+	d.reader.outlines.each(s.patient, func(v *visit) bool {
 		if d.err = ctx.Err(); d.full() {
 			return false
 		}
-		s.visit, s.at = v, v.End
+		s.visit, s.at = &v.Visit, v.End
 		for i := range shape.everyVisit {
 			if !d.full() {
 				d.put(&shape.everyVisit[i])

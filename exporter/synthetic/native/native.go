@@ -38,7 +38,7 @@ type shape struct {
 
 // shapes lists the shapes.
 func shapes() []shape {
-	return []shape{tsvShape(), csvShape(), ndjsonShape(), ccdaShape()}
+	return []shape{tsvShape(), csvShape(), ndjsonShape(), ccdaShape(), mixedShape()}
 }
 
 // Shapes lists the names of the shapes.

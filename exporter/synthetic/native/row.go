@@ -11,13 +11,13 @@ import (
 type row struct {
 	*patient
 	cfg   *Config
-	visit *outline.Visit // nil if the row belongs to no visit
-	n     int            // the number of the row among the patient's rows of the table
-	sub   int            // the number of the row among those of its visit, problem or document
-	item  int            // the number of the problem or document
-	draw  uint64         // random, of this row
-	id    outline.ID     // an ID of the patient
-	at    int64          // Unix time of the start
+	visit *visit     // nil if the row belongs to no visit
+	n     int        // the number of the row among the patient's rows of the table
+	sub   int        // the number of the row among those of its visit, problem or document
+	item  int        // the number of the problem or document
+	draw  uint64     // random, of this row
+	id    outline.ID // an ID of the patient
+	at    int64      // Unix time of the start
 	start [instantSize]byte
 	end   [instantSize]byte
 }
@@ -25,13 +25,26 @@ type row struct {
 // patient is the outline of a patient, with the visits if they are few.
 type patient struct {
 	outline.Person
-	visits []outline.Visit
+	visits []visit
 	few    bool
 	others uint32 // the number of the first document
 	limit  uint32 // resources from this number on are not in the record
 	since  [instantSize]byte
 	born   [instantSize]byte
 	shared *[outline.SharedResources]outline.ID
+}
+
+// visit is a visit with its times as text.
+type visit struct {
+	outline.Visit
+	start, end [instantSize]byte
+}
+
+func newVisit(of *outline.Visit) visit {
+	v := visit{Visit: *of}
+	instant(&v.start, v.Start)
+	instant(&v.end, v.End)
+	return v
 }
 
 // put appends the text of a cell.
@@ -107,8 +120,8 @@ type outlines struct {
 }
 
 const (
-	// keptOutlines is a power of two. An outline has about 3 KB.
-	keptOutlines = 1024
+	// keptOutlines is a power of two. An outline has about 5 KB.
+	keptOutlines = 512
 	// fewVisits is how many visits an outline keeps. The visits of a larger one are drawn again
 	// for each table.
 	fewVisits = 256
@@ -137,7 +150,7 @@ func (o *outlines) of(k uint64) *patient {
 	o.drawer.Visits(&p.Person, outline.Parts{
 		Visit: func(v *outline.Visit) bool {
 			if p.few = len(p.visits) < fewVisits; p.few {
-				p.visits = append(p.visits, *v)
+				p.visits = append(p.visits, newVisit(v))
 			}
 			return true
 		},
@@ -149,10 +162,13 @@ func (o *outlines) of(k uint64) *patient {
 }
 
 // each calls f for each visit of a patient that of returned last, until f returns false.
-func (o *outlines) each(p *patient, f func(*outline.Visit) (more bool)) {
+func (o *outlines) each(p *patient, f func(*visit) (more bool)) {
 	if !p.few {
 		again := o.drawer.Person(p.K)
-		o.drawer.Visits(&again, outline.Parts{Visit: f})
+		o.drawer.Visits(&again, outline.Parts{Visit: func(v *outline.Visit) (more bool) {
+			timed := newVisit(v)
+			return f(&timed)
+		}})
 		return
 	}
 	for i := range p.visits {

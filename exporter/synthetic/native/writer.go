@@ -36,12 +36,11 @@ func (w *writer) write(ctx context.Context, all *outlines) {
 			}
 		}
 	case ofVisit:
-		all.each(p, func(v *outline.Visit) bool {
+		all.each(p, func(v *visit) bool {
 			if int(v.N)%w.table.grain.every == w.table.grain.rest {
 				w.err = ctx.Err()
 				w.row.visit = v
-				w.at(v.Start)
-				instant(&w.row.end, v.End)
+				w.row.at, w.row.start, w.row.end = v.Start, v.start, v.end
 				w.rows()
 			}
 			return w.err == nil
@@ -65,13 +64,11 @@ func (w *writer) problems() {
 	}
 }
 
-// at sets the start of the following rows, and an end some minutes later.
+// at sets the start and the end of the following rows.
 func (w *writer) at(unix int64) {
 	w.row.at = unix
 	instant(&w.row.start, unix)
-	if w.row.visit == nil {
-		w.row.end = w.row.start
-	}
+	w.row.end = w.row.start
 }
 
 // rows writes the rows of one subject.
