@@ -396,6 +396,10 @@ type AdminJob struct {
 	Manifest *ehi.Manifest    `json:"manifest"`
 	Counts   map[string]int64 `json:"counts"`
 	Withheld map[string]int64 `json:"withheld"`
+	Held     struct {
+		Waiting  int64 `json:"waiting"`
+		Released int64 `json:"released"`
+	} `json:"held"` // documents and tables that fall under no line of the form
 	// administrators who have approved, with four eyes
 	Approvals   []string `json:"approvals"`
 	Contents    string   `json:"contents"` // digest of what the decision is about
@@ -529,6 +533,37 @@ func (c *Client) AddFiles(ctx context.Context, id string, files ...File) (*Answe
 // RemoveFiles removes documents by name.
 func (c *Client) RemoveFiles(ctx context.Context, id string, names ...string) (*Answer, error) {
 	return c.postJSON(ctx, "/admin/jobs/"+id+"/remove-files", map[string][]string{"params": names})
+}
+
+// Held is a document or table that falls under no line of the form.
+type Held struct {
+	Name        string `json:"name"`
+	Title       string `json:"title"`
+	ContentType string `json:"contentType"`
+	Size        int64  `json:"size"` // bytes
+	Released    bool   `json:"released"`
+}
+
+// ListHeld lists the first 1000 documents and tables of a job that need a decision, behind the
+// name after ("": from the first).
+func (c *Client) ListHeld(ctx context.Context, id, after string) (list []Held, err error) {
+	path := "/admin/jobs/" + id + "/held?after=" + url.QueryEscape(after)
+	a, err := c.Do(ctx, http.MethodGet, path, nil)
+	if err == nil && a.Status != http.StatusOK {
+		err = &Error{"GET " + path, *a}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return list, json.Unmarshal(a.Body, &list)
+}
+
+// DecideHeld releases and withholds documents and tables that need a decision, by their names.
+func (c *Client) DecideHeld(
+	ctx context.Context, id string, release, withhold []string,
+) (*Answer, error) {
+	return c.postJSON(ctx, "/admin/jobs/"+id+"/held",
+		map[string][]string{"release": release, "withhold": withhold})
 }
 
 // jobPause is the pause between two polls of WaitJob.

@@ -27,6 +27,12 @@ func (noFiles) FindNative(
 	return f, at, jobs.ErrFileNotFound
 }
 
+func (noFiles) FindHeld(
+	context.Context, *ehi.Job, string,
+) (f ehi.NativeFile, at jobs.Stored, err error) {
+	return f, at, jobs.ErrFileNotFound
+}
+
 func (noFiles) OpenFile(context.Context, jobs.Stored) (files.Reader, error) {
 	return nil, jobs.ErrFileNotFound
 }

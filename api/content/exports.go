@@ -1,6 +1,7 @@
 package content
 
 import (
+	"mime"
 	"net/url"
 	"strconv"
 
@@ -69,6 +70,39 @@ func (s *Sender) SendNative(c *fiber.Ctx, j *ehi.Job, folder, segment string, cu
 	out.Tag = j.ID + "-n-" + url.PathEscape(f.Name)
 	out.Compress = folder == "tables"
 	return s.Send(c, out)
+}
+
+// SendHeld sends a document or table of a job that needs the decision of an administrator, for its
+// review. Browsers show a table as plain text, save a document, and run nothing in either. Errors:
+// those of Files.FindHeld and Files.OpenFile.
+func (s *Sender) SendHeld(c *fiber.Ctx, j *ehi.Job, folder, segment string) error {
+	name := unescaped(segment)
+	f, at, err := s.files.FindHeld(c.UserContext(), j, folder+"/"+name)
+	if err != nil {
+		return err
+	}
+	out, err := s.Stored(c, at)
+	if err != nil {
+		return err
+	}
+	DisableScripts(c)
+	out.MIME, out.Modified = f.ContentType, j.CompletedAt
+	if folder == "tables" {
+		out.MIME = plainText(f.ContentType)
+	} else {
+		SaveAs(c, name)
+	}
+	out.Tag = j.ID + "-h-" + url.PathEscape(f.Name)
+	return s.Send(c, out)
+}
+
+// plainText returns the media type of plain text in the encoding of another type.
+func plainText(of string) string {
+	_, params, err := mime.ParseMediaType(of)
+	if err != nil || params["charset"] == "" {
+		return fiber.MIMETextPlainCharsetUTF8
+	}
+	return mime.FormatMediaType("text/plain", map[string]string{"charset": params["charset"]})
 }
 
 // unescaped returns the name in a path segment; the segment itself if it cannot be unescaped.

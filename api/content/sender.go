@@ -30,6 +30,11 @@ type Files interface {
 	FindNative(
 		ctx context.Context, j *ehi.Job, name string,
 	) (f ehi.NativeFile, at jobs.Stored, err error)
+	// FindHeld finds a document or a table that needs the decision of an administrator. Errors: as
+	// FindNative.
+	FindHeld(
+		ctx context.Context, j *ehi.Job, name string,
+	) (f ehi.NativeFile, at jobs.Stored, err error)
 }
 
 // Sender sends long responses and stored files. It is safe for concurrent use.

@@ -90,7 +90,7 @@ func metadataFor(r reach, j *ehi.Job) jobMetadata {
 func metadataForStaff(j *ehi.Job) staffMetadata {
 	m := describe(j)
 	m.Counts, m.Bytes, m.Errors = content.Counts(j.Counts), &j.Bytes, &j.Errors
-	out := staffMetadata{jobMetadata: m, Withheld: content.Counts(j.Withheld)}
+	out := staffMetadata{jobMetadata: m, Withheld: content.Counts(j.StillWithheld())}
 	out.Choices.choices = m.Choices
 	out.Choices.Parameters, out.Choices.Authorizations = j.Form.MarshalWire()
 	return out

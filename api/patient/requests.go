@@ -173,7 +173,7 @@ func (h *Requests) handleRequest(c *fiber.Ctx) error {
 		"Sensitive":   sensitive(t, j.Form),
 		"Everything":  j.Form == nil,
 		"Counts":      page.LargestFirst(j.Counts),
-		"Withheld":    withheldGroups(t, j.Withheld),
+		"Withheld":    withheldGroups(t, j.StillWithheld()),
 	}
 	switch j.Status {
 	case ehi.Requested:
@@ -297,7 +297,7 @@ type withheldGroup struct {
 }
 
 // withheldGroups explains what is withheld. Reasons are category.<key>, document.<key>,
-// sensitive.<key> and reference-only.
+// sensitive.<key>, reference-only and unclassified.
 func withheldGroups(t *web.Catalogue, withheld map[string]int64) (out []withheldGroup) {
 	groups := map[string]map[string]int64{}
 	for reason, n := range withheld {

@@ -236,11 +236,15 @@ var rules = map[string]rule{
 	"GET /admin/ui/jobs/:id":              pageFor(auth.Viewer),
 	"POST /admin/ui/jobs/:id":             pageFor(auth.Reviewer).recent(),
 	"POST /admin/ui/jobs/:id/remove-file": pageFor(auth.Reviewer).anytime(bound).always(makesRoom),
+	"POST /admin/ui/jobs/:id/held":        pageFor(auth.Reviewer).anytime(bound),
 	"POST /admin/ui/jobs/:id/delete":      pageFor(auth.Admin).recent().always(makesRoom),
 
 	"GET /admin/ui/jobs/:id/files":           pageFor(auth.Viewer),
 	"GET /admin/ui/jobs/:id/files/:file":     pageFor(auth.Reviewer),
 	"GET /admin/ui/jobs/:id/documents/:file": pageFor(auth.Reviewer),
+
+	"GET /admin/ui/jobs/:id/held/documents/:file": pageFor(auth.Reviewer),
+	"GET /admin/ui/jobs/:id/held/tables/:file":    pageFor(auth.Reviewer),
 
 	"GET /admin/ui/system":    pageFor(auth.Viewer),
 	"GET /admin/ui/clients":   pageFor(auth.Admin),
@@ -258,6 +262,8 @@ var rules = map[string]rule{
 	"POST /admin/jobs/:id/reject":       atLeast(auth.Reviewer).recent(),
 	"POST /admin/jobs/:id/add-files":    pageFor(auth.Reviewer).anytime(bound),
 	"POST /admin/jobs/:id/remove-files": atLeast(auth.Reviewer).anytime(bound).always(makesRoom),
+	"GET /admin/jobs/:id/held":          atLeast(auth.Reviewer),
+	"POST /admin/jobs/:id/held":         atLeast(auth.Reviewer).anytime(bound),
 	"DELETE /admin/jobs/:id":            atLeast(auth.Admin).recent().always(makesRoom),
 
 	"GET /admin/clients":             atLeast(auth.Admin),

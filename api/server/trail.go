@@ -57,12 +57,16 @@ var trails = map[string]leaving{
 	"GET /admin/ui/jobs/:id/files":           read,
 	"GET /admin/ui/jobs/:id/files/:file":     leaves(ehi.ActionRead),
 	"GET /admin/ui/jobs/:id/documents/:file": leaves(ehi.ActionRead),
+	"POST /admin/ui/jobs/:id/held":           leaves(ehi.ActionRelease),
 	"GET /admin/ui/system":                   noPerson,
 	"GET /admin/ui/clients":                  noPerson,
 	"POST /admin/ui/clients":                 leaves(ehi.ActionAdministrate),
 	"GET /admin/ui/accounts":                 read,
 	"POST /admin/ui/accounts":                leaves(ehi.ActionAdministrate),
 	"GET /admin/ui/audit":                    leaves(ehi.ActionAudit),
+
+	"GET /admin/ui/jobs/:id/held/documents/:file": leaves(ehi.ActionRead),
+	"GET /admin/ui/jobs/:id/held/tables/:file":    leaves(ehi.ActionRead),
 
 	"GET /jobs/:id/metadata": read,
 
@@ -76,6 +80,8 @@ var trails = map[string]leaving{
 	"POST /admin/jobs/:id/reject":                      leaves(ehi.ActionReject),
 	"POST /admin/jobs/:id/add-files":                   leaves(ehi.ActionAttach),
 	"POST /admin/jobs/:id/remove-files":                leaves(ehi.ActionDetach),
+	"GET /admin/jobs/:id/held":                         read,
+	"POST /admin/jobs/:id/held":                        leaves(ehi.ActionRelease),
 	"DELETE /admin/jobs/:id":                           leaves(ehi.ActionDelete),
 	"POST /admin/import":                               leaves(ehi.ActionImport),
 	"GET /admin/backup":                                leaves(ehi.ActionBackup),

@@ -25,6 +25,11 @@ type Jobs interface {
 	Approve(ctx context.Context, by ehi.Actor, j *ehi.Job, d jobs.Decision) (*ehi.Job, error)
 	Reject(ctx context.Context, by ehi.Actor, j *ehi.Job, d jobs.Decision) (*ehi.Job, error)
 	Detach(ctx context.Context, by ehi.Actor, j *ehi.Job, names ...string) (*ehi.Job, error)
+	// ListHeld lists the documents and tables that need a decision, and DecideHeld decides.
+	ListHeld(ctx context.Context, j *ehi.Job, after string, limit int) ([]jobs.Held, error)
+	DecideHeld(
+		ctx context.Context, by ehi.Actor, j *ehi.Job, d jobs.HeldDecision,
+	) (*ehi.Job, error)
 	Delete(ctx context.Context, by ehi.Actor, j *ehi.Job) error
 }
 
@@ -63,6 +68,8 @@ func (h *Exports) Routes(r Router) {
 	r.On("POST", "/admin/jobs/:id/approve", h.handleDecision(ehi.ActionApprove))
 	r.On("POST", "/admin/jobs/:id/reject", h.handleDecision(ehi.ActionReject))
 	r.On("POST", "/admin/jobs/:id/remove-files", h.handleRemoveFiles)
+	r.On("GET", "/admin/jobs/:id/held", h.handleHeld)
+	r.On("POST", "/admin/jobs/:id/held", h.handleDecideHeld)
 }
 
 // jobJSON is a job as administrators see it (EHI-10).
@@ -70,6 +77,8 @@ type jobJSON struct {
 	content.Job
 	Counts   map[string]int64 `json:"counts"`
 	Withheld map[string]int64 `json:"withheld"`
+	// Held are the documents and tables that need a decision, if there are any.
+	Held *heldJSON `json:"held,omitempty"`
 	// Approvals are the administrators who have approved the export as it is now, where two must.
 	Approvals []string `json:"approvals,omitempty"`
 	// Contents is the digest of what is to be decided about.
@@ -83,7 +92,8 @@ func (h *Exports) describe(c *fiber.Ctx, j *ehi.Job) jobJSON {
 	out := jobJSON{
 		Job:       h.Describer.JobForStaff(c, j),
 		Counts:    content.Counts(j.Counts),
-		Withheld:  content.Counts(j.Withheld),
+		Withheld:  content.Counts(j.StillWithheld()),
+		Held:      heldCounts(j),
 		Approvals: h.Jobs.Approvers(j),
 		Reason:    j.Reason,
 		Error:     j.Error,

@@ -147,6 +147,8 @@ type jobRow struct {
 	Percent                          int
 	Running, Reviewable              bool
 	Resources                        int64
+	// ToDecide is how many documents and tables wait for a decision.
+	ToDecide int64
 	// Contents is set on the page that asks for a decision (see ehi.Job.Contents).
 	Contents string
 }
@@ -181,6 +183,7 @@ func (h *Queue) row(c *fiber.Ctx, v bus.Summary, at time.Time) jobRow {
 		r.Percent = h.percent(j)
 	}
 	if r.Reviewable {
+		r.ToDecide = j.Waiting()
 		waits := at.Sub(j.CompletedAt)
 		r.Waits, r.Late = age(waits), h.ReviewDue > 0 && waits > h.ReviewDue
 	}
@@ -251,7 +254,7 @@ func (h *Queue) find(c *fiber.Ctx, f *jobFilter) jobList {
 func (l jobList) revision() uint64 {
 	seen := fnv.New64a()
 	for _, r := range l.rows {
-		fmt.Fprintln(seen, r.ID, r.Revision(), r.Percent, r.Late)
+		fmt.Fprintln(seen, r.ID, r.Revision(), r.Percent, r.Late, r.ToDecide)
 	}
 	fmt.Fprintln(seen, l.total, l.matches, l.counts)
 	return seen.Sum64()

@@ -27,6 +27,7 @@ type Contents interface {
 // Sender sends documents and opens files (content.Sender).
 type Sender interface {
 	SendDocument(c *fiber.Ctx, j *ehi.Job, segment string) error
+	SendHeld(c *fiber.Ctx, j *ehi.Job, folder, segment string) error
 	// OpenPlain opens a stored file, decompressed.
 	OpenPlain(
 		ctx context.Context, of jobs.Stored, compression ehi.Compression,
@@ -63,6 +64,9 @@ func (h *Review) Routes(r Router) {
 	r.OnPage("GET", job+"/files", guard, h.handleFiles)
 	r.OnPage("GET", job+"/files/:file", guard, h.handleFile)
 	r.OnPage("GET", job+"/documents/:file", guard, h.handleDocument)
+	r.OnPage("POST", job+"/held", guard, h.handleDecideHeld)
+	r.OnPage("GET", job+"/held/documents/:file", guard, h.handleHeldFile("documents"))
+	r.OnPage("GET", job+"/held/tables/:file", guard, h.handleHeldFile("tables"))
 }
 
 // jobDocument is a document of an export, and where reviewers open it.
@@ -100,7 +104,7 @@ func (h *Review) handlePage(c *fiber.Ctx) error {
 		"Done":          j.Done.Count(),
 		"Application":   h.Names.ClientName(j.ClientID),
 		"Types":         shares(j.Counts, h.Pages.Views.Default().Type),
-		"Withheld":      shares(j.Withheld, withheldWords),
+		"Withheld":      shares(j.StillWithheld(), withheldWords),
 		"Choices":       choicesOf(j.Form),
 		"Documents":     documentsOf(j),
 		"MaxAttachment": h.AttachmentBytes,
@@ -109,6 +113,9 @@ func (h *Review) handlePage(c *fiber.Ctx) error {
 		"Mine":          slices.Contains(approvers, request.AdministratorName(c)),
 	}
 	if data["Damaged"], err = listDamaged(c.UserContext(), h.Contents, j.ID); err != nil {
+		return err
+	}
+	if data["Held"], err = h.heldOf(c, j); err != nil {
 		return err
 	}
 	if h.checkFiles(c, j) == nil {

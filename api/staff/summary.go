@@ -71,8 +71,11 @@ func shares(counts map[string]int64, name func(string) string) (out []share) {
 }
 
 // withheldWords says why a resource is withheld. The reason is category.<key>, document.<key>,
-// sensitive.<key> or reference-only.
+// sensitive.<key>, reference-only or unclassified.
 func withheldWords(reason string) string {
+	if reason == ehi.Unclassified {
+		return "Documents and tables of no line of the form"
+	}
 	kind, key, _ := strings.Cut(reason, ".")
 	for _, a := range ehi.Authorizations() {
 		if kind == "sensitive" && string(a.Key) == key {

@@ -71,13 +71,18 @@ func (s *Service) openKind(
 	return s.OpenFile(ctx, StoredFile(j, f))
 }
 
-// ListHeld returns up to limit of the documents and tables of EachHeld. Errors: those of EachHeld.
-func (s *Service) ListHeld(ctx context.Context, j *ehi.Job, limit int) (out []Held, err error) {
+// ListHeld returns up to limit of the documents and tables of EachHeld, in the order of their names
+// behind the name after ("": from the first). Errors: those of EachHeld.
+func (s *Service) ListHeld(
+	ctx context.Context, j *ehi.Job, after string, limit int,
+) (out []Held, err error) {
 	err = s.EachHeld(ctx, j, func(n int, line []byte, f ehi.NativeFile) bool {
-		out = append(out, Held{
-			Name: f.Name, Title: titleOf(line), ContentType: f.ContentType, Size: f.Length,
-			Released: j.Freed.Has(n),
-		})
+		if f.Name > after {
+			out = append(out, Held{
+				Name: f.Name, Title: titleOf(line), ContentType: f.ContentType, Size: f.Length,
+				Released: j.Freed.Has(n),
+			})
+		}
 		return len(out) < limit
 	})
 	return out, err
@@ -107,53 +112,114 @@ func (s *Service) ReleasedLines(ctx context.Context, j *ehi.Job) (out []byte, er
 	return out, err
 }
 
-// DecideHeld releases documents and tables that wait for a decision, or withdraws the release, by
-// their names. It releases all of them or none. Errors: ehi.Conflict if the export is not under
-// review, ehi.NotFound for an unknown name, ehi.Forbidden, ehi.Invalid without names, and those
-// of EachHeld.
+// HeldDecision is a decision about documents and tables that fall under no line of the form.
+type HeldDecision struct {
+	Release  []string // the names of those to release
+	Withhold []string // the names of those whose release is withdrawn
+	// All means every one that waits instead of Release, or every one that is released instead of
+	// Withhold; "" for neither.
+	All ehi.Action
+	// Contents is the digest of the export that the administrator saw (see ehi.Job.Contents); ""
+	// skips the check.
+	Contents string
+}
+
+// actions returns what the decision does, for the audit trail.
+func (d HeldDecision) actions() (out []ehi.Action) {
+	if len(d.Withhold) == 0 && d.All != ehi.ActionWithhold {
+		return []ehi.Action{ehi.ActionRelease}
+	}
+	if len(d.Release) > 0 {
+		out = append(out, ehi.ActionRelease)
+	}
+	return append(out, ehi.ActionWithhold)
+}
+
+// DecideHeld releases documents and tables that wait for a decision, and withdraws the release of
+// others. It does all of that or nothing. Errors: ehi.Conflict if the export is not under review
+// or not the one that was seen, ehi.NotFound for an unknown name, ehi.Forbidden, ehi.Invalid
+// without names or for a name on both sides, and those of EachHeld.
 func (s *Service) DecideHeld(
-	ctx context.Context, a ehi.Actor, before *ehi.Job, release bool, names ...string,
+	ctx context.Context, a ehi.Actor, before *ehi.Job, d HeldDecision,
 ) (j *ehi.Job, err error) {
 	if err = a.May(ehi.DutyReview); err == nil {
-		j, err = s.decideHeld(ctx, before, release, names)
+		j, err = s.decideHeld(ctx, before, d)
 	}
-	action := ehi.ActionRelease
-	if !release {
-		action = ehi.ActionWithhold
+	for _, action := range d.actions() {
+		s.audit(a, err, ehi.About(action, before))
 	}
-	s.audit(a, err, ehi.About(action, before))
 	return j, err
 }
 
 func (s *Service) decideHeld(
-	ctx context.Context, before *ehi.Job, release bool, names []string,
+	ctx context.Context, before *ehi.Job, d HeldDecision,
 ) (*ehi.Job, error) {
-	if len(names) == 0 {
-		return nil, ehi.Errorf(ehi.Invalid, "Name the documents and tables to decide about")
-	}
 	if err := before.CanDecideHeld(); err != nil {
 		return nil, err
 	}
-	wanted := map[string]bool{}
-	for _, name := range names {
-		wanted[name] = true
+	if err := before.Unchanged(d.Contents); err != nil {
+		return nil, err
 	}
-	var numbers []int
-	err := s.EachHeld(ctx, before, func(n int, _ []byte, f ehi.NativeFile) bool {
-		if wanted[f.Name] {
-			numbers = append(numbers, n)
-			delete(wanted, f.Name)
+	release, withhold, err := s.heldNumbers(ctx, before, d)
+	if err != nil {
+		return nil, err
+	}
+	return s.Bus.Jobs.Update(ctx, before.ID, func(j *ehi.Job) error {
+		if err := j.Unchanged(d.Contents); err != nil {
+			return err
+		}
+		if err := j.DecideHeld(true, release...); err != nil {
+			return err
+		}
+		return j.DecideHeld(false, withhold...)
+	})
+}
+
+// heldNumbers looks up the numbers of what a decision names.
+func (s *Service) heldNumbers(
+	ctx context.Context, j *ehi.Job, d HeldDecision,
+) (release, withhold []int, err error) {
+	sides, err := d.sides()
+	if err != nil {
+		return nil, nil, err
+	}
+	err = s.EachHeld(ctx, j, func(n int, _ []byte, f ehi.NativeFile) bool {
+		side, named := sides[f.Name]
+		switch {
+		case side == ehi.ActionRelease, d.All == ehi.ActionRelease && !j.Freed.Has(n):
+			release = append(release, n)
+		case side == ehi.ActionWithhold, d.All == ehi.ActionWithhold && j.Freed.Has(n):
+			withhold = append(withhold, n)
+		}
+		if named {
+			delete(sides, f.Name)
 		}
 		return true
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	for name := range wanted {
-		return nil, ehi.Errorf(ehi.NotFound,
-			"%q is no document or table of this export that waits for a decision", name)
+	for name := range sides {
+		return nil, nil, ehi.Errorf(ehi.NotFound,
+			"%q is no document or table of this export that needs a decision", name)
 	}
-	return s.Bus.Jobs.Update(ctx, before.ID, func(j *ehi.Job) error {
-		return j.DecideHeld(release, numbers...)
-	})
+	return release, withhold, nil
+}
+
+// sides returns what the decision does with each name. Errors: ehi.Invalid.
+func (d HeldDecision) sides() (map[string]ehi.Action, error) {
+	sides := map[string]ehi.Action{}
+	for _, name := range d.Release {
+		sides[name] = ehi.ActionRelease
+	}
+	for _, name := range d.Withhold {
+		if sides[name] == ehi.ActionRelease {
+			return nil, ehi.Errorf(ehi.Invalid, "%q is to be released and withheld", name)
+		}
+		sides[name] = ehi.ActionWithhold
+	}
+	if len(sides) == 0 && d.All == "" {
+		return nil, ehi.Errorf(ehi.Invalid, "Name the documents and tables to decide about")
+	}
+	return sides, nil
 }

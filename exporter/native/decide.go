@@ -28,7 +28,7 @@ type Rules interface {
 
 // Unclassified is the reason under which native content is withheld that falls under no line of
 // the form (NAT-4).
-const Unclassified = "unclassified"
+const Unclassified = ehi.Unclassified
 
 // Release decides about native content by the patient's form and the application's request. It
 // implements Decider.

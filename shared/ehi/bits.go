@@ -12,21 +12,28 @@ type Bits []byte
 // Has reports whether n is in the set.
 func (b Bits) Has(n int) bool { return n/8 < len(b) && b[n/8]&(1<<(n%8)) != 0 }
 
-// With returns a copy of the set that includes n.
-func (b Bits) With(n int) Bits {
-	out := make(Bits, max(len(b), n/8+1))
+// With returns a copy of the set that includes some numbers.
+func (b Bits) With(numbers ...int) Bits {
+	size := len(b)
+	for _, n := range numbers {
+		size = max(size, n/8+1)
+	}
+	out := make(Bits, size)
 	copy(out, b)
-	out[n/8] |= 1 << (n % 8)
+	for _, n := range numbers {
+		out[n/8] |= 1 << (n % 8)
+	}
 	return out
 }
 
-// Without returns a copy of the set that does not include n.
-func (b Bits) Without(n int) Bits {
-	if !b.Has(n) {
-		return b
-	}
+// Without returns a copy of the set that does not include some numbers.
+func (b Bits) Without(numbers ...int) Bits {
 	out := slices.Clone(b)
-	out[n/8] &^= 1 << (n % 8)
+	for _, n := range numbers {
+		if out.Has(n) {
+			out[n/8] &^= 1 << (n % 8)
+		}
+	}
 	return out
 }
 

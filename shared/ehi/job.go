@@ -526,22 +526,43 @@ func (j *Job) DecideHeld(release bool, numbers ...int) error {
 	if err := j.CanDecideHeld(); err != nil {
 		return err
 	}
-	freed := j.Freed
 	for _, n := range numbers {
 		if n < 0 || int64(n) >= j.Held {
 			return Errorf(Conflict, "The export has changed since you looked at it")
 		}
-		if release {
-			freed = freed.With(n)
-		} else {
-			freed = freed.Without(n)
-		}
+	}
+	freed := j.Freed.Without(numbers...)
+	if release {
+		freed = j.Freed.With(numbers...)
 	}
 	if !slices.Equal(freed, j.Freed) {
 		j.unapprove()
 	}
 	j.Freed = freed
 	return nil
+}
+
+// Waiting returns how many documents and tables wait for a decision: those that fall under no line
+// of the form and are not released.
+func (j *Job) Waiting() int64 { return j.Held - int64(j.Freed.Count()) }
+
+// Unclassified is the reason in Job.Withheld for documents and tables that fall under no line of
+// the form (NAT-4).
+const Unclassified = "unclassified"
+
+// StillWithheld returns Withheld after the decisions of administrators. Those count files: of
+// Unclassified, only what still waits is left.
+func (j *Job) StillWithheld() map[string]int64 {
+	if j.Held == 0 {
+		return j.Withheld
+	}
+	out := map[string]int64{}
+	maps.Copy(out, j.Withheld)
+	delete(out, Unclassified)
+	if n := j.Waiting(); n > 0 {
+		out[Unclassified] = n
+	}
+	return out
 }
 
 // CanDetach returns Conflict, in the wording of the reference implementation, if documents may
