@@ -480,3 +480,34 @@ for error in report.flatten(["name", "rowNumber", "fieldName", "type", "note"])[
 		})
 	}
 }
+
+// Parts of a plan have about the size asked for with rows and documents too.
+func TestTheEstimatedSizeCountsNativeContent(t *testing.T) {
+	for _, settings := range []string{
+		"native=tsv-tables", "native=csv-zip,documents=300", "native=ccda,resources=3000",
+		"native=mixed,documents=12,document-bytes=100k",
+	} {
+		s, c := nativeSource(t, settings)
+		r := open(t, s, c, 20)
+		var size int64
+		err := r.Scan(t.Context(), source.Query{}, func(res source.Resource) error {
+			size += int64(len(res.Line)) + 1
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Tables() != nil {
+			for _, of := range r.Tables().Resources {
+				size += int64(len(rowsOf(t, r, of.Name)))
+			}
+		}
+		for _, d := range documentsOf(t, r, source.Query{}) {
+			size += d.Size
+		}
+		got, err := s.Size(t.Context(), []string{c.PatientID(20)})
+		if ratio := float64(got) / float64(size); err != nil || ratio < 0.6 || ratio > 1.6 {
+			t.Errorf("%s: the size is estimated as %d, and is %d, %v", settings, got, size, err)
+		}
+	}
+}

@@ -49,11 +49,12 @@ func NewSource(c Config) (*Source, error) {
 		}
 	}
 	s.bytes, s.resources = max(s.bytes/int64(n), 1), max(s.resources/int64(n), 1)
-	if c.Native != "" {
-		s.native = native.New(c.native())
-	}
 	if c.Resources > 0 {
 		s.bytes, s.resources = s.bytes*int64(c.Resources)/s.resources, int64(c.Resources)
+	}
+	if c.Native != "" {
+		s.native = native.New(c.native())
+		s.bytes += s.native.Estimate(c.Patients)
 	}
 	return s, nil
 }
