@@ -30,6 +30,11 @@ func (h *Pages) handleOpenAPI(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	return h.sendJSON(c, document)
+}
+
+// sendJSON sends a document of JSON that has gaps for the origin.
+func (h *Pages) sendJSON(c *fiber.Ctx, document *content.Prepared) error {
 	origin, err := json.Marshal(h.Origins.Base(c))
 	if err != nil {
 		return err

@@ -3,46 +3,62 @@ package console
 import (
 	"bytes"
 	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
 
+	"ehi-server/api/console/dictionary"
 	"ehi-server/api/content"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
 )
 
 // docsBook keeps the latest page that explains the format.
 type docsBook struct {
-	mu   sync.Mutex
-	page *content.Prepared
-	at   time.Time
+	mu     sync.Mutex
+	page   *content.Prepared
+	at     time.Time
+	tables *dictionary.Book
 }
 
-// of is the page about what was found at a time. render makes it, if it is not the one that is
-// kept.
-func (b *docsBook) of(at time.Time, render func() ([]byte, error)) (*content.Prepared, error) {
+// of is the page about what was found at a time, and about tables. render makes it, if it is not
+// the one that is kept.
+func (b *docsBook) of(
+	at time.Time, tables *dictionary.Book, render func() ([]byte, error),
+) (*content.Prepared, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.page != nil && b.at.Equal(at) {
+	if b.page != nil && b.at.Equal(at) && b.tables == tables {
 		return b.page, nil
 	}
 	text, err := render()
 	if err != nil {
 		return nil, err
 	}
-	b.page, b.at = content.Prepare(fiber.MIMETextHTMLCharsetUTF8, bytes.Clone(text)), at
+	b.page = content.Prepare(fiber.MIMETextHTMLCharsetUTF8, bytes.Clone(text))
+	b.at, b.tables = at, tables
 	return b.page, nil
 }
 
-// handleDocs explains what an export contains (EHI-5, REAL-15).
+// maxSearch is the longest search for tables, in bytes.
+const maxSearch = 200
+
+// handleDocs explains what an export contains (EHI-5, REAL-15). The parameter q searches for
+// tables.
 func (h *Pages) handleDocs(c *fiber.Ctx) error {
 	page, at, err := h.describeTypes(c.UserContext())
-	if err != nil { // the rest of the page is true nevertheless
-		h.Log.Warn("describe the types of the export format", "err", err)
+	tables, err2 := h.tables.of(c.UserContext(), h.Records)
+	if err = errors.Join(err, err2); err != nil { // the rest of the page is true nevertheless
+		h.Log.Warn("describe the export format", "err", err)
+	}
+	search := fhir.CutText(c.Query("q"), maxSearch)
+	describeTables(page, tables, search)
+	if err != nil || search != "" {
 		return h.renderDocs(c, page)
 	}
-	kept, err := h.docs.of(at, func() ([]byte, error) {
+	kept, err := h.docs.of(at, tables, func() ([]byte, error) {
 		err := h.renderDocs(c, page)
 		return c.Response().Body(), err
 	})

@@ -3,6 +3,8 @@ package console
 import (
 	"testing"
 	"time"
+
+	"ehi-server/api/console/dictionary"
 )
 
 // The page of the format is made again when there is something new to say, and only the latest
@@ -14,12 +16,15 @@ func TestThePageOfTheFormatIsMadeOnce(t *testing.T) {
 		return []byte("page"), nil
 	}
 	at := time.Now()
-	for i, times := range []int{3, 3} {
+	var tables *dictionary.Book
+	for i, times := range []int{3, 3, 3} {
 		for range times {
-			if _, err := b.of(at, render); err != nil || made != i+1 {
+			if _, err := b.of(at, tables, render); err != nil || made != i+1 {
 				t.Fatalf("made %d times, %v", made, err)
 			}
 		}
-		at = at.Add(1)
+		if at = at.Add(1); i == 1 {
+			tables = &dictionary.Book{}
+		}
 	}
 }

@@ -1,11 +1,12 @@
 // Package console holds the pages for developers: the console of the sandbox, by which they run an
 // export, the documentation of the API and of the format of an export, and the OpenAPI document.
 //
-// In production it says nothing of the records that the server has: the pages are public. It never
-// changes anything. api/server uses it.
+// The pages are public: in production they say nothing of the records that the server has, but for
+// the names and columns of their tables. The package never changes anything. api/server uses it.
 package console
 
 import (
+	"context"
 	"log/slog"
 
 	"github.com/gofiber/fiber/v2"
@@ -13,6 +14,7 @@ import (
 	"ehi-server/api/page"
 	"ehi-server/api/request"
 	"ehi-server/exporter/survey"
+	"ehi-server/shared/datapackage"
 	"ehi-server/shared/ehi"
 )
 
@@ -28,11 +30,20 @@ type Pages struct {
 	Origins request.Origins
 	// Sandbox opens the console, and describes the records that there are.
 	Sandbox bool
-	Records survey.Records
+	Records Records
 	Log     *slog.Logger
 
 	format formatBook
 	docs   docsBook
+	tables tablesBook
+}
+
+// Records are the records that the pages describe (source.Source). In production, only their
+// tables are read.
+type Records interface {
+	survey.Records
+	// Tables describes the tables of the records; nil if there are none.
+	Tables(ctx context.Context) (*datapackage.Package, error)
 }
 
 // Routes registers the pages and the OpenAPI document.
@@ -41,6 +52,8 @@ func (h *Pages) Routes(r Router) {
 	r.On("GET", "/openapi.json", h.handleOpenAPI)
 	r.On("GET", "/docs/api", h.handleAPIDocs)
 	r.On("GET", "/docs/ehi", h.handleDocs)
+	r.On("GET", "/docs/ehi/datapackage.json", h.handleDictionary)
+	r.On("GET", "/docs/ehi/tables/:name", h.handleTable)
 }
 
 // handleHome is the server's front page: in the sandbox the console.

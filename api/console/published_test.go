@@ -17,9 +17,10 @@ import (
 
 	"ehi-server/api/live"
 	"ehi-server/api/page"
+	"ehi-server/api/request"
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/source"
-	"ehi-server/exporter/survey"
+	"ehi-server/shared/datapackage"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 )
@@ -37,8 +38,10 @@ func (p private) Open(context.Context, string) (source.Record, error) {
 	return nil, ehi.Errorf(ehi.NotFound, "No such patient")
 }
 
-// docsOf returns the page of the format.
-func docsOf(t *testing.T, records survey.Records, sandbox bool) string {
+func (private) Tables(context.Context) (*datapackage.Package, error) { return nil, nil }
+
+// site serves the pages about the format of exports of some records.
+func site(t *testing.T, records Records, sandbox bool) *fiber.App {
 	t.Helper()
 	views, err := page.NewRenderer(page.Site{}, sandbox, template.FuncMap{"plot": live.Draw})
 	if err != nil {
@@ -46,19 +49,50 @@ func docsOf(t *testing.T, records survey.Records, sandbox bool) string {
 	}
 	h := &Pages{
 		Views: views, Sandbox: sandbox, Records: records, Log: slog.New(slog.DiscardHandler),
+		Origins: request.Origins{BaseURL: "https://ehi.example.org", Fixed: true},
 	}
 	app := fiber.New()
-	app.Get("/docs/ehi", h.handleDocs)
-	a, err := app.Test(httptest.NewRequest(http.MethodGet, "/docs/ehi", nil), -1)
+	h.Routes(routes{app})
+	return app
+}
+
+// routes registers handlers without rules of access.
+type routes struct{ *fiber.App }
+
+func (r routes) On(method, path string, handler fiber.Handler, before ...fiber.Handler) {
+	r.Add(method, path, append(before, handler)...)
+	if method == http.MethodGet {
+		r.Head(path, handler)
+	}
+}
+
+// get returns the answer to a request.
+func get(t *testing.T, app *fiber.App, path string, headers ...string) (*http.Response, string) {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodGet, path, nil)
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	a, err := app.Test(r, -1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer a.Body.Close() // in memory
 	body, err := io.ReadAll(a.Body)
-	if err != nil || a.StatusCode != http.StatusOK {
-		t.Fatalf("%d %.200s, %v", a.StatusCode, body, err)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return string(body)
+	return a, string(body)
+}
+
+// docsOf returns the page of the format.
+func docsOf(t *testing.T, records Records, sandbox bool) string {
+	t.Helper()
+	a, body := get(t, site(t, records, sandbox), "/docs/ehi")
+	if a.StatusCode != http.StatusOK {
+		t.Fatalf("%d %.200s", a.StatusCode, body)
+	}
+	return body
 }
 
 // REAL-15 (existence is information): in production, the public page of the format describes

@@ -159,6 +159,8 @@ var rules = map[string]rule{
 	"GET /openapi.json":                 everyone,
 	"GET /docs/api":                     everyone,
 	"GET /docs/ehi":                     everyone,
+	"GET /docs/ehi/datapackage.json":    everyone,
+	"GET /docs/ehi/tables/:name":        everyone,
 	"GET /fhir/metadata":                everyone,
 	"GET /fhir/OperationDefinition/:id": everyone,
 	"GET /fhir/.well-known/smart-configuration":   everyone,

@@ -7,9 +7,6 @@ import (
 	"ehi-server/shared/datapackage"
 )
 
-// descriptorType is the media type of a Data Package's descriptor.
-const descriptorType = "application/vnd.datapackage+json"
-
 // described returns the description of a table in an export, whose file lies at path beside the
 // descriptor.
 func described(
@@ -50,8 +47,8 @@ func (e *Export) descriptor(tables []datapackage.Resource) []byte {
 // descriptorFile describes the descriptor in a list.
 func (e *Export) descriptorFile(name string, m *measured) file {
 	return file{
-		name: name, contentType: descriptorType, title: "Description of the tables",
-		format: formatOf(descriptorType, ""), created: e.TakenAt,
+		name: name, contentType: datapackage.MediaType, title: "Description of the tables",
+		format: formatOf(datapackage.MediaType, ""), created: e.TakenAt,
 		size: m.size, sha1: m.digest(),
 	}
 }

@@ -253,7 +253,7 @@ func (l *loose) descriptor() error {
 	if _, err := m.Write(l.Export.descriptor(l.described)); err != nil {
 		return err
 	}
-	at := ehi.NativeFile{Name: tablesFolder + descriptorName, ContentType: descriptorType}
+	at := ehi.NativeFile{Name: tablesFolder + descriptorName, ContentType: datapackage.MediaType}
 	l.room.place(m, &at)
 	l.tables = append(l.tables, looseEntry{l.descriptorFile(at.Name, m), at})
 	return nil

@@ -81,8 +81,8 @@ type Format struct {
 	Code, Title string
 	// Specification is where the format is defined.
 	Specification string
-	types         []string // media types
-	extensions    []string
+	// Types are its media types, and Extensions those of file names, with the dot.
+	Types, Extensions []string
 }
 
 // formats lists the formats that have a code of their own.
@@ -93,7 +93,7 @@ var formats = []Format{
 		"https://www.iana.org/assignments/media-types/text/tab-separated-values",
 		[]string{"text/tab-separated-values"}, []string{".tsv"}},
 	{"datapackage", "Data Package descriptor", "https://datapackage.org",
-		[]string{"application/vnd.datapackage+json"}, nil},
+		[]string{datapackage.MediaType}, nil},
 	{"zip", "ZIP archive of native files",
 		"https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT",
 		[]string{"application/zip"}, []string{".zip"}},
@@ -135,7 +135,7 @@ func formatOf(contentType, name string) Format {
 		t = strings.ToLower(contentType)
 	}
 	for _, f := range formats {
-		for _, of := range f.types {
+		for _, of := range f.Types {
 			if of == t {
 				return f
 			}
@@ -146,7 +146,7 @@ func formatOf(contentType, name string) Format {
 	}
 	ext := strings.ToLower(path.Ext(name))
 	for _, f := range formats {
-		for _, of := range f.extensions {
+		for _, of := range f.Extensions {
 			if of == ext {
 				return f
 			}

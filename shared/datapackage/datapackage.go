@@ -166,6 +166,9 @@ const (
 	TabularProfile = "tabular-data-resource"
 )
 
+// MediaType is the media type of a descriptor, as registered with IANA.
+const MediaType = "application/vnd.datapackage+json"
+
 // Profile2 is the Package.Schema of version 2 of the standard.
 const Profile2 = "https://datapackage.org/profiles/2.0/datapackage.json"
 
