@@ -99,8 +99,7 @@ func export(t testing.TB, s source.Source, patient string) map[string]records.Re
 }
 
 func TestStoreIsASource(t *testing.T) {
-	s := openStore(t, t.TempDir())
-	load(t, s, write(t, t.TempDir(), "a.ndjson",
+	resources := write(t, t.TempDir(), "a.ndjson",
 		`{"resourceType":"Patient","id":"p1","name":[{"family":"Doe","given":["Jane","Q"]}]}`,
 		`{"resourceType":"Organization","id":"o1"}`,
 		`{"resourceType":"Encounter","id":"e1","subject":{"reference":"Patient/p1"},`+
@@ -112,15 +111,28 @@ func TestStoreIsASource(t *testing.T) {
 			`"participant":[{"actor":{"reference":"Patient/p2"}},`+
 			`{"actor":{"reference":"Patient/p3"}}]}`,
 		`{"resourceType":"Group","id":"g1","member":[{"entity":{"reference":"Patient/p3"}},`+
-			`{"entity":{"reference":"Patient/p1"}}]}`))
-	sourcetest.Run(t, s, sourcetest.Expect{
+			`{"entity":{"reference":"Patient/p1"}}]}`)
+	want := sourcetest.Expect{
 		Patient:  "p1",
 		Name:     "Jane Q Doe",
 		Types:    []string{"Encounter", "Organization", "Patient"},
 		Patients: []string{"p1", "p2", "p3"},
 		Group:    "g1",
 		Members:  []string{"p1", "p3"},
-	})
+	}
+	s := openStore(t, t.TempDir())
+	load(t, s, resources)
+	sourcetest.Run(t, s, want)
+
+	s = openStore(t, t.TempDir())
+	files := clinicFiles()
+	delete(files, "patients.ndjson")
+	files["visits.csv"] = "id,patient,day\nv1,p1,2024-01-02\nv2,p2,2024-01-03\nv3,p3,2024-01-04\n"
+	files["pets.csv"] = "mrn,pet\n"
+	files["documents.csv"] = "patient,path\np1,labs.csv\np1,pets.csv\np3,labs.csv\n"
+	load(t, s, resources, folder(t, files))
+	want.Tables, want.Documents = []string{"notes", "results", "visits"}, 2
+	sourcetest.Run(t, s, want)
 }
 
 // The counts by type, each value and each reference of ten real records equal those of an oracle

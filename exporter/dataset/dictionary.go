@@ -85,12 +85,20 @@ func (s *Store) dictionaryOf(r pebble.Reader) (*dictionary, error) {
 	if known := s.dictionary.Load(); known != nil && bytes.Equal(known.text, v) {
 		return known.dictionary, nil
 	}
+	s.learning.Lock()
+	defer s.learning.Unlock()
+	if known := s.dictionary.Load(); known != nil && bytes.Equal(known.text, v) {
+		return known.dictionary, nil
+	}
 	d, err := parseDictionary(v)
 	if err != nil {
 		return nil, fmt.Errorf("read record store: the dictionary of its tables: %w", err)
 	}
-	s.dictionary.Store(&knownDictionary{v, d})
-	return d, nil
+	now, err := get(s.db, key(kTables))
+	if err == nil && bytes.Equal(now, v) { // not that of an older population
+		s.dictionary.Store(&knownDictionary{v, d})
+	}
+	return d, err
 }
 
 // knownDictionary is the dictionary that was used last.

@@ -116,10 +116,16 @@ func visitDocument(
 	})
 }
 
+// admitsDocuments reports whether a query admits documents: they count as DocumentReferences.
+func admitsDocuments(q source.Query) bool { return q.Names("DocumentReference") }
+
 // Documents implements source.Native.
 func (r *record) Documents(
 	ctx context.Context, q source.Query, visit func(*source.Document) error,
 ) error {
+	if !admitsDocuments(q) {
+		return nil
+	}
 	for _, p := range r.patients {
 		if err := documentsOf(ctx, r.snap, r.store.blobs, q, p, visit); err != nil {
 			return err
@@ -132,6 +138,9 @@ func (r *record) Documents(
 func (r *partRecord) Documents(
 	ctx context.Context, q source.Query, visit func(*source.Document) error,
 ) error {
+	if !admitsDocuments(q) {
+		return nil
+	}
 	p := r.population
 	return r.native([]byte{kDocument}, func(k, v []byte) error {
 		return visitDocument(ctx, p.of.blobs, q, k, v, visit)

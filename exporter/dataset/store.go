@@ -55,8 +55,9 @@ type Store struct {
 	reads   bool // read-only
 	frozen  frozen
 	blobs   *blobs.Folder // the contents of documents, beside dir
-	// dictionary is the one that was used last.
+	// dictionary is the current one, once it was used. learning guards its change.
 	dictionary atomic.Pointer[knownDictionary]
+	learning   sync.Mutex
 	// pins are held by whoever may read a blob that the store has no document of any more.
 	pins  blobs.Pins
 	own   []string // see Config.OwnBases
@@ -578,7 +579,8 @@ func (s *Store) Counts(context.Context) (map[string]int64, error) {
 
 // Tables implements source.Source.
 func (s *Store) Tables(context.Context) (*datapackage.Package, error) {
-	return source.NoNative{}.Tables(), nil
+	d, err := s.dictionaryOf(s.db)
+	return d.packageOf(), err
 }
 
 // Open implements source.Source.

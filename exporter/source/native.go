@@ -16,9 +16,10 @@ type Native interface {
 	// Tables describes the tables of the source; nil if it has none. It is the same for every
 	// record of the source, and must not be changed.
 	Tables() *datapackage.Package
-	// Documents calls visit for each document that q admits, patient by patient in the order of
-	// Scan, in a fixed order. It stops at the first error of visit, or when ctx ends, and
-	// returns that error. The document is valid during the visit only.
+	// Documents calls visit for each document that q admits as a DocumentReference that was
+	// updated at Document.Updated, patient by patient in the order of Scan, in a fixed order. It
+	// stops at the first error of visit, or when ctx ends, and returns that error. The document
+	// is valid during the visit only.
 	Documents(ctx context.Context, q Query, visit func(*Document) error) error
 	// Rows calls visit for the rows of a table, patient by patient in a fixed order. One
 	// patient's record visits no rows of look-up tables, see Lookup. Of a population, the part

@@ -11,6 +11,7 @@ import (
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/source/sourcetest"
 	"ehi-server/exporter/synthetic"
+	"ehi-server/exporter/synthetic/native"
 	"ehi-server/shared/records"
 )
 
@@ -197,5 +198,45 @@ func TestSource(t *testing.T) {
 		want.Patients = append(want.Patients, c.PatientID(k))
 	}
 	want.Members = want.Patients[:3]
+	sourcetest.Run(t, s, want)
+	for _, shape := range native.Shapes() {
+		t.Run(shape, func(t *testing.T) { sourceOf(t, shape, want) })
+	}
+}
+
+// sourceOf checks a source with native content of a shape.
+func sourceOf(t *testing.T, shape string, want sourcetest.Expect) {
+	s, err := synthetic.NewSource(config(t, "patients=25,seed=3,native="+shape))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := s.Open(t.Context(), want.Patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Close()
+	err = rec.Documents(t.Context(), source.Query{}, func(*source.Document) error {
+		want.Documents++
+		return nil
+	})
+	if err != nil || want.Documents == 0 {
+		t.Fatal(want.Documents, err)
+	}
+	if p := rec.Tables(); p != nil {
+		for _, table := range p.Resources {
+			rows := int64(0)
+			err := rec.Rows(t.Context(), table.Name, func(r source.Rows) error {
+				rows += r.Count
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rows > 0 {
+				want.Tables = append(want.Tables, table.Name)
+			}
+		}
+	}
+	slices.Sort(want.Tables)
 	sourcetest.Run(t, s, want)
 }

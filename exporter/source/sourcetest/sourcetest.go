@@ -23,6 +23,10 @@ type Expect struct {
 	Patients []string // all patients, sorted
 	Group    string   // the only group
 	Members  []string // its patients, sorted; not all patients
+	// Tables are those of which the patient has rows, sorted; Documents is how many documents the
+	// patient has.
+	Tables    []string
+	Documents int
 }
 
 // Run checks that s keeps the contract of source.Source.
@@ -34,6 +38,7 @@ func Run(t *testing.T, s source.Source, want Expect) {
 	t.Run("patients", func(t *testing.T) { patients(t, s, want) })
 	t.Run("record", func(t *testing.T) { record(t, s, want) })
 	t.Run("tables", func(t *testing.T) { tables(t, s, want) })
+	t.Run("native content", func(t *testing.T) { native(t, s, want) })
 	t.Run("sizes", func(t *testing.T) { sizes(t, s, want) })
 	t.Run("queries", func(t *testing.T) { queries(t, s, want) })
 	t.Run("searches", func(t *testing.T) { searches(t, s, want) })
