@@ -1,10 +1,13 @@
 package bench
 
 import (
+	"errors"
+	"io"
 	"testing"
 
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/synthetic"
+	"ehi-server/exporter/synthetic/native"
 	"ehi-server/shared/ehi"
 )
 
@@ -55,4 +58,40 @@ func part(b *testing.B, c synthetic.Config) source.Record {
 		b.Fatal(err)
 	}
 	return r
+}
+
+// BenchmarkNativeDocuments generates the documents of patients on one core and discards them, of
+// their natural size and of 1 MiB. An operation is 100 patients, or 1 with the larger documents.
+func BenchmarkNativeDocuments(b *testing.B) {
+	for _, shape := range native.Shapes() {
+		for name, c := range map[string]synthetic.Config{
+			"natural": {Patients: 100},
+			"1MiB":    {Patients: 1, Documents: 100, DocumentBytes: 1 << 20},
+		} {
+			b.Run(shape+"/"+name, func(b *testing.B) {
+				c.Seed, c.Native = seed(b), shape
+				r, buffer := part(b, c), make([]byte, 64<<10)
+				var bytes, documents int64
+				for b.Loop() {
+					err := r.Documents(b.Context(), source.Query{}, func(d *source.Document) error {
+						content, err := d.Open()
+						if err != nil {
+							return err
+						}
+						n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, content, buffer)
+						bytes += n
+						documents++
+						return errors.Join(err, content.Close())
+					})
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+				seconds := b.Elapsed().Seconds()
+				b.ReportMetric(float64(bytes)/seconds/1e6, "MB/s")
+				b.ReportMetric(float64(documents)/seconds, "docs/s")
+				b.ReportMetric(float64(bytes)/float64(documents), "B/doc")
+			})
+		}
+	}
 }

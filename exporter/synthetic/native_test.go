@@ -511,3 +511,98 @@ func TestTheEstimatedSizeCountsNativeContent(t *testing.T) {
 		}
 	}
 }
+
+// policy returns the keys of a table of the release policy by system and code. A code may end in *.
+func policy(t *testing.T, name string) map[string]string {
+	t.Helper()
+	file, err := os.ReadFile(filepath.Join("..", "release", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]string{}
+	for line := range strings.Lines(string(file)) {
+		if cells := strings.Split(strings.TrimSpace(line), ","); len(cells) == 3 {
+			keys[cells[0]+"|"+cells[1]] = cells[2]
+		}
+	}
+	return keys
+}
+
+// keyOf finds a code, or the longest beginning of it that stands for all that follows.
+func keyOf(keys map[string]string, system, code string) string {
+	if key := keys[system+"|"+code]; key != "" {
+		return key
+	}
+	for n := len(code); n > 0; n-- {
+		if key := keys[system+"|"+code[:n]+"*"]; key != "" {
+			return key
+		}
+	}
+	return ""
+}
+
+// Rows with a code that needs an authorization belong to the resource with the same code, if the
+// record has it. Chronic conditions and what visits are about need none.
+func TestRowsWithSensitiveCodesAreLinkedToTheSensitiveResources(t *testing.T) {
+	keys := policy(t, "sensitive.csv")
+	for table, column := range map[string]string{
+		"problem": "diagnosis_code", "problem_history": "diagnosis_code",
+		"genetic_result": "loinc_code", "visit_diagnosis": "diagnosis_code",
+	} {
+		s, c := nativeSource(t, "native=tsv-tables")
+		r := open(t, s, c, 3)
+		of := r.Tables().Table(table)
+		system := of.Fields.Fields[place(of, column)].System
+		found := map[string]int{}
+		for _, row := range cells(t, of, rowsOf(t, r, table)) {
+			key := keyOf(keys, system, row[place(of, column)])
+			found[key]++
+			if key == "" {
+				continue
+			}
+			for i, f := range of.Fields.Fields {
+				if (f.Resource == "Condition" || f.Resource == "Observation") && row[i] == "" {
+					t.Errorf("%s: a row of %s is linked to nothing", table, key)
+				}
+			}
+		}
+		var want []string
+		switch table {
+		case "problem", "problem_history":
+			want = []string{"", "hiv", "alcoholAndDrug", "mentalHealth", "domesticViolence",
+				"sexualAssault", "other"}
+		case "genetic_result":
+			want = []string{"genetic"}
+		default:
+			want = []string{""}
+		}
+		for _, key := range want {
+			if found[key] == 0 {
+				t.Errorf("%s has no row of %q", table, key)
+			}
+		}
+		if len(found) != len(want) {
+			t.Errorf("%s has rows of %v, want %q", table, found, want)
+		}
+	}
+}
+
+// The type of a document and its line of the release form say the same.
+func TestTypesOfDocumentsFitTheirCategories(t *testing.T) {
+	keys, known := policy(t, "documents.csv"), 0
+	for _, shape := range native.Shapes() {
+		s, c := nativeSource(t, "native="+shape)
+		for _, d := range documentsOf(t, open(t, s, c, 0), source.Query{}) {
+			key := keyOf(keys, d.Type.System, d.Type.Code)
+			if key != "" && key != string(d.Category) {
+				t.Errorf("%s is of %q, its type of %q", d.Name, d.Category, key)
+			}
+			if key != "" {
+				known++
+			}
+		}
+	}
+	if known < 10 {
+		t.Errorf("the policy knows the types of %d documents", known)
+	}
+}
