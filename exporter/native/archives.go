@@ -23,9 +23,10 @@ const archiveFiles = 4096
 // people, and the list that names all of these (NAT-2).
 type archives struct {
 	*writing
-	all  []*archive
-	open *archive // nil before the first file, and after each end
-	list *lines   // of the archives, for the manifest
+	all    []*archive
+	number int64    // of the last document
+	open   *archive // nil before the first file, and after each end
+	list   *lines   // of the archives, for the manifest
 }
 
 // archive is one archive that is being written.
@@ -47,7 +48,7 @@ func (a *archives) document(d *source.Document) error {
 		return err
 	}
 	a.number++
-	name := documentName(a.number, d.Name)
+	name := documentName(a.number, false, d.Name)
 	entry, err := a.create(z, name)
 	if err != nil {
 		return err

@@ -28,6 +28,7 @@ type loose struct {
 	*writing
 	listed, indexed ehi.FileKind
 	list, index     *lines
+	number          int64        // of the last document
 	tables          []looseEntry // which are sorted at the end
 	described       []datapackage.Resource
 }
@@ -148,7 +149,7 @@ func (l *loose) document(d *source.Document) error {
 		return ehi.Errorf(ehi.Invalid,
 			"The record has more than %d documents: use _package=%s", maxNumber, ehi.PackageZIP)
 	}
-	name := documentName(l.number, d.Name)
+	name := documentName(l.number, l.listed == ehi.HeldDocuments, d.Name)
 	at := ehi.NativeFile{Name: name, ContentType: d.ContentType}
 	if d.Path != "" && d.Size >= linkBytes && d.Sum != "" {
 		return l.link(d, at)

@@ -29,12 +29,17 @@ const (
 const maxNumber = 999_999
 
 // documentName returns the name of the n-th document of a task, counted from 1. The number makes
-// it unique, and is all that decides the order of names.
-func documentName(n int64, name string) string {
+// it unique, and is all that decides the order of names. What waits has numbers of its own: a gap
+// in the others would tell an application of it.
+func documentName(n int64, held bool, name string) string {
 	name = ehi.PortableName(name)
 	ext := fhir.CutText(path.Ext(name), 20)
 	stem := fhir.CutText(strings.TrimSuffix(name, path.Ext(name)), maxStem)
-	return fmt.Sprintf("%s%06d-%s%s", documentsFolder, n, cmp.Or(stem, "document"), ext)
+	number := fmt.Sprintf("%06d", n)
+	if held {
+		number = "r" + number
+	}
+	return documentsFolder + number + "-" + cmp.Or(stem, "document") + ext
 }
 
 // maxStem is the longest name of a document without its number and extension, in bytes.

@@ -149,7 +149,6 @@ type writing struct {
 	room    room
 	pace    pace
 	figures Figures
-	number  int64 // of the last document
 }
 
 func (w *writing) end(context.Context) error {
