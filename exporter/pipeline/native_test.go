@@ -443,8 +443,9 @@ func TestNAT4NativeContentFollowsTheForm(t *testing.T) {
 					form: all[name],
 				}
 				left, stayed := o.check(t)
+				documents := len(o.got.documents)
 				figures[name] = fmt.Sprintf("%d rows and %d documents leave, %d and %d stay, %v wait",
-					left, len(o.got.documents), stayed, len(papers)-len(o.got.documents), o.got.waits)
+					left, documents, stayed, len(papers)-documents, o.got.waits)
 				for i := range tables.Resources {
 					r := &tables.Resources[i]
 					waits := slices.ContainsFunc(o.got.waits, func(name string) bool {
