@@ -444,7 +444,8 @@ func TestNAT4NativeContentFollowsTheForm(t *testing.T) {
 				}
 				left, stayed := o.check(t)
 				documents := len(o.got.documents)
-				figures[name] = fmt.Sprintf("%d rows and %d documents leave, %d and %d stay, %v wait",
+				figures[name] = fmt.Sprintf(
+					"%d rows and %d documents leave, %d and %d stay, %v wait",
 					left, documents, stayed, len(papers)-documents, o.got.waits)
 				for i := range tables.Resources {
 					r := &tables.Resources[i]
