@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"testing"
 
+	"ehi-server/exporter/source"
 	"ehi-server/exporter/synthetic"
 	"ehi-server/exporter/synthetic/outline"
 )
@@ -30,6 +31,37 @@ func TestTheLinesOfASeedStayTheSame(t *testing.T) {
 		}
 		if got := hex.EncodeToString(sum.Sum(nil)[:8]); got != want {
 			t.Errorf("%s: the digest is %s, want %s", strconv.Quote(settings), got, want)
+		}
+	}
+}
+
+// The same holds for tables and documents, but for images: the compressors of the standard library
+// may change.
+func TestTheNativeContentOfASeedStaysTheSame(t *testing.T) {
+	for settings, want := range map[string]string{
+		"native=tsv-tables":                    "818cafc7d810e616",
+		"native=csv-zip,seed=5":                "d5de177b7f903ecc",
+		"native=ndjson-files,resources=300":    "2a14dd665dec7b32",
+		"native=ccda,document-bytes=20k":       "eb2aa8530ee11f5b",
+		"native=mixed,documents=20,patients=3": "dbfeaf26110e0588",
+	} {
+		s, c := nativeSource(t, settings)
+		sum := sha256.New()
+		for k := range 3 {
+			r := open(t, s, c, k)
+			if tables := r.Tables(); tables != nil {
+				for _, of := range tables.Resources {
+					sum.Write([]byte(rowsOf(t, r, of.Name)))
+				}
+			}
+			for _, d := range documentsOf(t, r, source.Query{}) {
+				if d.ContentType != "image/jpeg" && d.ContentType != "image/png" {
+					sum.Write(content(t, &d))
+				}
+			}
+		}
+		if got := hex.EncodeToString(sum.Sum(nil)[:8]); got != want {
+			t.Errorf("%s: the digest is %s, want %s", settings, got, want)
 		}
 	}
 }

@@ -113,13 +113,6 @@ func parent(field string, n int) value {
 	}).own().to(field)
 }
 
-// lineOf is the number of the row among the n rows of its parent.
-func lineOf(n int) value {
-	return made("integer", func(dst []byte, r *row) []byte {
-		return number(dst, int64(r.n%n+1))
-	})
-}
-
 // Words.
 
 // word is a text of the outline.
@@ -142,10 +135,10 @@ func chosen(list []string, place func(r *row) int) value {
 		for i, text := range list {
 			quoted[i] = c.quote(text)
 		}
-		if place == nil {
-			place = func(r *row) int { return r.random(salt, len(quoted)) }
-		}
 		at := place
+		if at == nil {
+			at = func(r *row) int { return r.random(salt, len(quoted)) }
+		}
 		return func(dst []byte, r *row) []byte { return append(dst, quoted[at(r)]...) }
 	}}
 }
@@ -234,7 +227,9 @@ var (
 	date  = made("date", func(dst []byte, r *row) []byte {
 		return append(dst, r.start[:dateSize]...)
 	})
-	born = made("date", func(dst []byte, r *row) []byte { return append(dst, r.born[:dateSize]...) })
+	born = made("date", func(dst []byte, r *row) []byte {
+		return append(dst, r.born[:dateSize]...)
+	})
 )
 
 // later is a date some days after the start; before it if low is negative.

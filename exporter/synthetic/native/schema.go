@@ -1,6 +1,7 @@
 package native
 
 import (
+	"hash/fnv"
 	"strings"
 
 	"ehi-server/exporter/synthetic/outline"
@@ -64,7 +65,6 @@ type schema struct {
 	// patientSystem is the system of the identifier that tables name patients by; "" for IDs.
 	patientSystem     string
 	json              bool // rows are objects of JSON
-	quoted            bool // as in RFC 4180; otherwise a cell has no delimiter and no newline
 	format, mediaType string
 
 	tables  []table
@@ -111,7 +111,9 @@ func (s *schema) compile() {
 	}
 	for i := range s.tables {
 		t := &s.tables[i]
-		t.salt = outline.Mix(uint64(i + 1))
+		name := fnv.New64a()
+		name.Write([]byte(t.name))
+		t.salt = outline.Mix(name.Sum64())
 		for j := range t.columns {
 			salt := outline.Mix(t.salt + uint64(j))
 			t.cells = append(t.cells, t.columns[j].make(&compiler{schema: s, salt: salt}))

@@ -8,7 +8,6 @@ const (
 	snomed = "http://snomed.info/sct"
 	loinc  = "http://loinc.org"
 	cvx    = "http://hl7.org/fhir/sid/cvx"
-	labels = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 )
 
 var specialties = []string{
