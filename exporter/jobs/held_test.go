@@ -42,11 +42,12 @@ func content(t *testing.T) source.Native {
 	t.Helper()
 	return nativetest.NewRecord(t,
 		nativetest.Document(t, t.TempDir(), "scan.pdf", ehi.MedicalRecord, scan),
-		nativetest.Document(t, "", "letter.pdf", "", []byte("a letter")))
+		nativetest.Document(t, "", "letter.pdf", "", []byte("a letter")),
+		nativetest.Document(t, "", "last.pdf", ehi.MedicalRecord, []byte("the last")))
 }
 
 const (
-	letter = "documents/000002-letter.pdf"
+	letter = "documents/r000001-letter.pdf"
 	oddity = "tables/oddity.csv"
 )
 
@@ -79,7 +80,7 @@ func (h *house) read(at Stored) (string, error) {
 func TestNAT4WhatCannotBeClassifiedWaits(t *testing.T) {
 	h := newHouse(t, nil)
 	j := h.withHeld()
-	if j.Held != 2 || j.Waiting() != 2 || j.Documents != 4 {
+	if j.Held != 2 || j.Waiting() != 2 || j.Documents != 5 {
 		t.Fatalf("%d are held, %d wait, %d are exported", j.Held, j.Waiting(), j.Documents)
 	}
 	list, err := h.ListHeld(t.Context(), j, "", 10)
@@ -113,7 +114,8 @@ func TestNAT4WhatCannotBeClassifiedWaits(t *testing.T) {
 		t.Errorf("released are %s, %v", lines, err)
 	}
 	got := h.native(j)
-	if len(got) != 4 || got["documents/000001-scan.pdf"] != string(scan) {
+	if len(got) != 5 || got["documents/000001-scan.pdf"] != string(scan) ||
+		got["documents/000002-last.pdf"] != "the last" { // no gap tells of the letter (EHI-14)
 		t.Errorf("%d files leave", len(got))
 	}
 }
@@ -224,7 +226,7 @@ func TestNAT4ApprovalReleasesNothingThatWaits(t *testing.T) {
 	h := newHouse(t, nil)
 	j := h.withHeld()
 	j, err := h.Approve(t.Context(), reviewer, j, Decision{})
-	if err != nil || j.Status != ehi.Approved || len(h.native(j)) != 4 {
+	if err != nil || j.Status != ehi.Approved || len(h.native(j)) != 5 {
 		t.Fatalf("%s, %v", j.Status, err)
 	}
 	_, err = h.DecideHeld(t.Context(), reviewer, j, HeldDecision{Release: []string{letter}})
