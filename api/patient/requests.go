@@ -92,15 +92,21 @@ func (h *Requests) Routes(r Router) {
 	r.On("GET", "/my/requests/:id", h.handleRequest, guard)
 	r.On("POST", "/my/requests/:id", h.handleCancel, guard)
 	r.On("GET", "/my/requests/:id/archive", h.handleRequestArchive)
-	r.On("GET", "/my/requests/:id/files/:file", h.handleRequestFile(false))
-	r.On("GET", "/my/requests/:id/documents/:file", h.handleRequestFile(true))
+	r.On("GET", "/my/requests/:id/files/:file", h.handleRequestFile(h.sendRequestFile))
+	r.On("GET", "/my/requests/:id/documents/:file", h.handleRequestFile(h.sendDocument))
+	r.On("GET", nativePath+"documents/:file", h.handleRequestFile(h.sendNative("documents")))
+	r.On("GET", nativePath+"tables/:file", h.handleRequestFile(h.sendNative("tables")))
 }
+
+// nativePath is the beginning of the routes of documents and tables of the source system.
+const nativePath = "/my/requests/:id/native/"
 
 // requestFile is a file that the patient can download.
 type requestFile struct {
 	Name, URL string
-	Type      string // "" for a document
-	Count     int64  // resources; 0 for a document
+	Type      string // of the resources; "" for other files
+	Hint      string // what a file without a type is
+	Count     int64  // resources; 0 for other files
 	Bytes     int64
 }
 
@@ -186,9 +192,13 @@ func (h *Requests) handleRequest(c *fiber.Ctx) error {
 		data["Ending"] = "ending.failed"
 	case ehi.Approved:
 		data["Until"] = t.Time(j.ExpiresAt)
-		if data["Files"], err = h.requestFiles(c, j); err != nil {
+		if data["Files"], err = h.requestFiles(c, t, j); err != nil {
 			return err
 		}
+		if data["Native"], err = h.nativeFiles(c, t, j); err != nil {
+			return err
+		}
+		data["MoreNative"] = nativeCount(j) - int64(len(data["Native"].([]requestFile)))
 	}
 	request.NoStore(c)
 	return h.Pages.Render(c, "request", "request.title", data)
@@ -322,15 +332,21 @@ func withheldGroups(t *web.Catalogue, withheld map[string]int64) (out []withheld
 }
 
 // requestFiles lists the files and documents of an approved request.
-func (h *Requests) requestFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, err error) {
+func (h *Requests) requestFiles(
+	c *fiber.Ctx, t *web.Catalogue, j *ehi.Job,
+) (out []requestFile, err error) {
 	err = h.Jobs.EachFile(c.UserContext(), j, func(name string, f ehi.File) bool {
-		out = append(out, requestFile{
+		file := requestFile{
 			Name:  name,
 			Type:  f.Type,
 			URL:   "/my/requests/" + j.ID + "/files/" + name,
 			Count: f.Count,
 			Bytes: f.Bytes,
-		})
+		}
+		if f.Kind == ehi.Archive {
+			file.Hint, file.Count = t.Say("request.package"), 0
+		}
+		out = append(out, file)
 		return true
 	})
 	if err != nil {
@@ -340,11 +356,54 @@ func (h *Requests) requestFiles(c *fiber.Ctx, j *ehi.Job) (out []requestFile, er
 		out = append(out, requestFile{
 			Name:  a.Name,
 			URL:   "/my/requests/" + j.ID + "/documents/" + url.PathEscape(a.Name),
+			Hint:  t.Say("request.document"),
 			Bytes: a.Size,
 		})
 	}
 	return out, nil
 }
+
+// maxNative is how many documents and tables of the source system the page lists.
+const maxNative = 200
+
+// nativeCount returns how many documents and tables a request has that are downloaded by
+// themselves.
+func nativeCount(j *ehi.Job) int64 {
+	n := int64(j.Freed.Count())
+	if j.Packaging() == ehi.PackageFiles {
+		n += j.Documents
+	}
+	return n
+}
+
+// nativeFiles lists the first documents and tables of the source system that an approved request
+// has.
+func (h *Requests) nativeFiles(
+	c *fiber.Ctx, t *web.Catalogue, j *ehi.Job,
+) (out []requestFile, err error) {
+	hints := map[string]string{
+		"documents": t.Say("request.native.document"), "tables": t.Say("request.native.table"),
+	}
+	err = h.Jobs.EachNative(c.UserContext(), j, func(f ehi.NativeFile, _ jobs.Stored) error {
+		if len(out) == maxNative {
+			return errEnough
+		}
+		folder, name, _ := strings.Cut(f.Name, "/")
+		out = append(out, requestFile{
+			Name:  name,
+			URL:   "/my/requests/" + j.ID + "/native/" + folder + "/" + url.PathEscape(name),
+			Hint:  hints[folder],
+			Bytes: f.Length,
+		})
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return out, err
+}
+
+var errEnough = errors.New("enough")
 
 // handleCancel cancels a request at the patient's request and deletes what exists of it.
 func (h *Requests) handleCancel(c *fiber.Ctx) error {
@@ -365,8 +424,10 @@ func (h *Requests) handleCancel(c *fiber.Ctx) error {
 	}})
 }
 
-// handleRequestFile sends the patient a file or document of an approved request.
-func (h *Requests) handleRequestFile(document bool) fiber.Handler {
+// handleRequestFile sends the patient a file of an approved request, by its name in the path.
+func (h *Requests) handleRequestFile(
+	send func(c *fiber.Ctx, j *ehi.Job, segment string) error,
+) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		j, next, err := h.patientsFiles(c)
 		if err != nil || next != "" {
@@ -375,11 +436,7 @@ func (h *Requests) handleRequestFile(document bool) fiber.Handler {
 		e := ehi.About(ehi.ActionDisclose, j)
 		e.Agent = "patient " + j.Patient.ID
 		h.Trail.Record(c, nil, e)
-		if document {
-			err = h.Sender.SendDocument(c, j, c.Params("file"))
-		} else {
-			err = h.sendRequestFile(c, j, c.Params("file"))
-		}
+		err = send(c, j, c.Params("file"))
 		request.NoStore(c) // somebody else may use the browser next
 		return err
 	}
@@ -393,6 +450,20 @@ func (h *Requests) sendRequestFile(c *fiber.Ctx, j *ehi.Job, name string) error 
 	}
 	content.SaveAs(c, name)
 	return h.Sender.SendOutput(c, j, f, false)
+}
+
+// sendDocument sends a document that an administrator added.
+func (h *Requests) sendDocument(c *fiber.Ctx, j *ehi.Job, segment string) error {
+	return h.Sender.SendDocument(c, j, segment)
+}
+
+// sendNative sends a document or table of the source system.
+func (h *Requests) sendNative(
+	folder string,
+) func(c *fiber.Ctx, j *ehi.Job, segment string) error {
+	return func(c *fiber.Ctx, j *ehi.Job, segment string) error {
+		return h.Sender.SendNative(c, j, folder, segment, false)
+	}
 }
 
 // handleRequestArchive sends the patient all files of an approved request in a ZIP archive.
@@ -463,6 +534,9 @@ func (h *Requests) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, er
 		taken[ehi.NameKey(strings.TrimPrefix(f.Name, documents))] = true
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
 	// A document of an older build may have a name that is no longer allowed.
 	for _, a := range j.Attachments {
 		name := jobs.UniqueName(a.Name, taken)
@@ -472,7 +546,7 @@ func (h *Requests) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, er
 		}
 		out = append(out, archivePart{documents + name, a.CreatedAt, a.Size, open})
 	}
-	return out, err
+	return out, nil
 }
 
 // documents is the folder of documents in a patient's archive.

@@ -219,6 +219,9 @@ var rules = map[string]rule{
 	"GET /my/requests/:id/files/:file":     visitors,
 	"GET /my/requests/:id/documents/:file": visitors,
 
+	"GET /my/requests/:id/native/documents/:file": visitors,
+	"GET /my/requests/:id/native/tables/:file":    visitors,
+
 	"GET /admin":                          pageFor(auth.Viewer),
 	"GET /admin/ui/login":                 everyone,
 	"POST /admin/ui/login":                everyone.anytime(provesIdentity).always(letsIn),
