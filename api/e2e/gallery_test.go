@@ -195,6 +195,21 @@ func TestPatientsPagesAreAccessible(t *testing.T) {
 	t.Logf("%d looks at pages", g.runs)
 }
 
+// The documentation of the format, with the tables and the diagrams of a whole record system.
+func TestThePagesOfTheFormatAreAccessible(t *testing.T) {
+	t.Parallel()
+	cfg := config()
+	cfg.Source.Spec = "synthetic:patients=2,native=tsv-tables"
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	g := newGallery(w)
+	g.visit("format", "/docs/ehi")
+	g.visit("format-table", "/docs/ehi/tables/visit")
+	g.visit("format-search", "/docs/ehi?q=visit+diagnosis")
+	do(t, g.ctx, chromedp.Navigate(w.open.Base+"/docs/ehi#table-visit_diagnosis"))
+	ask[any](t, g.ctx, `document.querySelector("tr:target a").click()`)
+	do(t, g.ctx, chromedp.WaitVisible("#column-visit_id"))
+}
+
 // Every page of administrators, with exports in each status.
 func TestAdministratorsPagesAreAccessible(t *testing.T) {
 	t.Parallel()
