@@ -92,6 +92,7 @@ func config() node.Config {
 		Worker: worker.Flags{Workers: 4, BulkWorkers: 2},
 		Limits: ehi.Limits{
 			TaskBytes:     1 << 20,
+			ArchiveBytes:  2 << 30,
 			FileResources: 100_000,
 			AckWait:       time.Second,
 			MaxDeliver:    5,
