@@ -20,6 +20,7 @@ import (
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/source/kinds"
 	"ehi-server/exporter/synthetic"
+	"ehi-server/exporter/synthetic/native"
 )
 
 type importCmd struct {
@@ -189,13 +190,20 @@ type generateCmd struct {
 	Seed      uint64 `help:"Seed of the generator. The same seed generates the same patients." default:"1"`
 	Resources int    `help:"Resources per patient. Default: 300 to 900." range:"0..33554432"`
 	Size      int    `help:"Minimum size of a resource in bytes. Default: none; resources have about 700." range:"0..5000000"`
+	Native    string `help:"Shape of the patients' documents and tables, as in native= of --source. Default: none." placeholder:"SHAPE" form:"text"`
 }
 
 // Run generates patients and shows a progress bar.
 func (g *generateCmd) Run(ctx context.Context) error {
+	if err := native.CheckShape(g.Native); err != nil {
+		return fmt.Errorf("--native %s: %w", g.Native, err)
+	}
 	return g.withStore(kinds.Bases{}, func(store *dataset.Store) error {
 		bar := progressbar.Default(int64(g.Patients), "generating")
-		made := synthetic.Config{Patients: g.Patients, Seed: g.Seed, Resources: g.Resources, Size: g.Size}
+		made := synthetic.Config{
+			Patients: g.Patients, Seed: g.Seed, Resources: g.Resources, Size: g.Size,
+			Native: g.Native,
+		}
 		err := store.Generate(ctx, made, time.Now(), func(done, _ int) {
 			_ = bar.Set(done) // a progress bar must not stop the command
 		})

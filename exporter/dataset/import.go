@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"ehi-server/exporter/source"
+	"ehi-server/exporter/synthetic"
 	"ehi-server/shared/fhir"
 )
 
@@ -155,9 +156,11 @@ type importer struct {
 	around  fhir.Cursor // for the parts of a bundle around its resources
 	report  source.Report
 	native  []Input // what is imported after the resources
-	left    bool    // the current file was ignored
-	total   int64
-	done    atomic.Int64 // bytes read
+	// generated, if not nil, is a source whose native content is copied after that.
+	generated *synthetic.Source
+	left      bool // the current file was ignored
+	total     int64
+	done      atomic.Int64 // bytes read
 }
 
 // file imports one file and records it if everything was imported.

@@ -54,7 +54,7 @@ func (im *importer) newNative() *native {
 // importNative imports the native content of an import, and settles what the store has.
 func (im *importer) importNative(ctx context.Context) (err error) {
 	there, err := im.store.hasNative()
-	if err != nil || !there && len(im.native) == 0 {
+	if err != nil || !there && len(im.native) == 0 && im.generated == nil {
 		return err
 	}
 	n := im.newNative()
@@ -63,6 +63,9 @@ func (im *importer) importNative(ctx context.Context) (err error) {
 		if err = n.input(ctx, in); err != nil {
 			break
 		}
+	}
+	if err == nil && im.generated != nil {
+		err = n.copy(ctx, im.generated)
 	}
 	if err != nil { // settle what came
 		ctx = context.WithoutCancel(ctx)

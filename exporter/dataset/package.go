@@ -45,7 +45,11 @@ func (n *native) tablesIn(ctx context.Context, in Input) error {
 	}
 	defer root.Close() // read only
 	bad := n.report.Problems
-	d, taken, err := n.learn(in.Path, p)
+	abs, err := filepath.Abs(in.Path)
+	if err != nil {
+		return err
+	}
+	d, taken, err := n.learn(in.Path, abs, p)
 	if err != nil {
 		return err
 	}
@@ -91,7 +95,8 @@ func (d *dictionary) names(p *datapackage.Package) (out []string) {
 }
 
 // learn adds the tables of a package to the dictionary. taken are those whose rows can be imported.
-func (n *native) learn(from string, p *datapackage.Package) (
+// from is the descriptor's name in problems, abs its absolute path.
+func (n *native) learn(from, abs string, p *datapackage.Package) (
 	d *dictionary, taken map[string]bool, err error,
 ) {
 	lost := ownerless(p)
@@ -112,10 +117,6 @@ func (n *native) learn(from string, p *datapackage.Package) (
 		return nil, nil, err
 	}
 	p = p.Narrow(func(name string) bool { return !lost[name] })
-	abs, err := filepath.Abs(from)
-	if err != nil {
-		return nil, nil, err
-	}
 	d, conflicts, err := before.merged(p, abs)
 	if err != nil {
 		return before, nil, n.bad(from, 1, withoutPath(err))

@@ -289,14 +289,19 @@ func (p *population) Close() error {
 }
 
 // Plan implements source.Population. It adds up the sizes of records in the directory of
-// patients.
+// patients, and of their native content.
 func (p *population) Plan(
 	ctx context.Context, sel source.Selection, target int64,
-) ([]ehi.Part, error) {
+) (_ []ehi.Part, err error) {
 	chosen, err := p.chosen(sel)
 	if err != nil {
 		return nil, err
 	}
+	native, err := newSweep(p.store.db, kNative)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, native.close()) }()
 	var parts []ehi.Part
 	part := ehi.Part{}
 	err = each(p.store.db, []byte{kPatient}, func(k, v []byte) error {
@@ -310,6 +315,13 @@ func (p *population) Plan(
 		var e patientEntry
 		if err := json.Unmarshal(v, &e); err != nil {
 			return err
+		}
+		if sel.Native {
+			size, err := native.get(key(kNative, id))
+			if err != nil {
+				return err
+			}
+			e.Bytes += nativeBytes(size)
 		}
 		if part.Bytes > 0 && part.Bytes+e.Bytes > target {
 			part.To = id

@@ -200,6 +200,27 @@ func TestAPopulationHasTheRowsOfItsPatients(t *testing.T) {
 	}
 }
 
+// A population is divided by the size of rows and documents too, if these are exported.
+func TestAPlanCountsNativeContent(t *testing.T) {
+	files := clinicFiles()
+	files["documents.csv"] = "patient,path\na,large\n"
+	files["large"] = strings.Repeat("x", 5000)
+	s := openStore(t, t.TempDir())
+	load(t, s, folder(t, files))
+	p := freeze(t, s, "one")
+	defer p.Close() // read only
+	for _, native := range []bool{false, true} {
+		sel := source.Selection{Level: ehi.AllPatients, Native: native}
+		parts, err := p.Plan(t.Context(), sel, 4000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if divided := len(parts) == 3; divided != native || native && parts[0].Bytes < 5000 {
+			t.Errorf("native %v: %+v", native, parts)
+		}
+	}
+}
+
 // Files of an import come in any order, in any number of imports, and again: the rows of each
 // patient are the same in the end.
 func TestRowsFindTheirPatientsInAnyOrder(t *testing.T) {

@@ -88,6 +88,8 @@ type Selection struct {
 	// shared resources. A shared resource is then repeated for each patient that references it,
 	// and what belongs to no patient is omitted.
 	ByPatient bool
+	// Native counts native content in the sizes of parts, because it is exported too.
+	Native bool
 }
 
 // Record is a snapshot of one patient's record, which consists of the patient's compartment and

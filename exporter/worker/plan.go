@@ -19,6 +19,7 @@ func selectionOf(job *ehi.Job) source.Selection {
 		Group:     job.Group,
 		Patients:  job.KickOff.Patients,
 		ByPatient: job.KickOff.ByPatient,
+		Native:    job.Native(),
 	}
 }
 
