@@ -325,8 +325,7 @@ func checkCDA(t *testing.T, paths []string) {
 	}
 	schemas := os.Getenv("EHI_TEST_CDA_SCHEMA")
 	if schemas == "" {
-		lacking(t, "the folder schema of https://github.com/HL7/CDA-core-2.0 "+
-			"(in EHI_TEST_CDA_SCHEMA)")
+		t.Skip("EHI_TEST_CDA_SCHEMA names no folder schema of https://github.com/HL7/CDA-core-2.0")
 	}
 	run(t, "xmllint", append([]string{"--noout", "--schema", filepath.Join(schemas,
 		"extensions/SDTC/infrastructure/cda/CDA_SDTC.xsd")}, paths...)...)
