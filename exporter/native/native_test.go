@@ -114,7 +114,7 @@ func document(t *testing.T, dir, name string, content []byte) *source.Document {
 	d := &source.Document{
 		ID: "d-" + name, Patient: "p", Name: name, ContentType: "application/pdf",
 		Title: "About " + name, Created: time.Date(2024, 3, 1, 0, 0, 0, 0, time.UTC),
-		Category: ehi.MedicalRecord, Size: int64(len(content)), SHA1: digest[:],
+		Category: ehi.MedicalRecord, Labels: []fhir.Coding{{Code: "R"}}, Size: int64(len(content)), SHA1: digest[:],
 		Sum:  string(files.SumOf(content)),
 		Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil },
 	}
@@ -215,6 +215,8 @@ type reference struct {
 	ID          string
 	Description string
 	Subject     fhir.Reference
+	Category    []struct{ Coding []fhir.Coding }
+	Labels      []struct{ Coding []fhir.Coding } `json:"securityLabel"`
 	Content     []struct {
 		Attachment fhir.Attachment
 		Format     fhir.Coding
@@ -245,6 +247,10 @@ func listed(t *testing.T, list []byte, base string, get func(name string) []byte
 		if f := r.Content[0].Format; f.Code == "" || f.System != "https://ehi.example.org/docs/ehi" ||
 			!strings.Contains(r.Description, f.System+"#") {
 			t.Errorf("%s has the format %+v and the description %q", name, f, r.Description)
+		}
+		if isDocument := strings.HasPrefix(name, "documents/"); isDocument &&
+			(r.Category[0].Coding[0].Code != "medicalRecord" || r.Labels[0].Coding[0].Code != "R") {
+			t.Errorf("%s has the category %+v and the labels %+v", name, r.Category, r.Labels)
 		}
 		delete(seen, r.ID)
 		seen[name] = true

@@ -14,9 +14,12 @@ import (
 // reference is the EHIDocumentReference of one native file.
 type reference struct {
 	fhir.DocumentReference
-	Type    *concept `json:"type,omitempty"`
-	Date    string   `json:"date,omitempty"`
-	Context *related `json:"context,omitempty"`
+	Type *concept `json:"type,omitempty"`
+	// Category is the line of the release form, with the URL of the documentation as its system.
+	Category []concept `json:"category,omitempty"`
+	Date     string    `json:"date,omitempty"`
+	Labels   []concept `json:"securityLabel,omitempty"`
+	Context  *related  `json:"context,omitempty"`
 }
 
 type concept struct {
@@ -59,6 +62,14 @@ func (e *Export) describe(f file, url string) []byte {
 	if d := f.document; d != nil {
 		if d.Type != (fhir.Coding{}) {
 			r.Type = &concept{[]fhir.Coding{d.Type}}
+		}
+		if d.Category != "" {
+			r.Category = []concept{{[]fhir.Coding{{
+				System: documentation, Code: string(d.Category),
+			}}}}
+		}
+		for _, l := range d.Labels {
+			r.Labels = append(r.Labels, concept{[]fhir.Coding{l}})
 		}
 		if d.Resource != "" && e.relates(d) {
 			r.Context = &related{[]fhir.Reference{{Reference: d.Resource}}}
