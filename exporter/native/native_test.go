@@ -114,7 +114,8 @@ func document(t *testing.T, dir, name string, content []byte) *source.Document {
 	d := &source.Document{
 		ID: "d-" + name, Patient: "p", Name: name, ContentType: "application/pdf",
 		Title: "About " + name, Created: time.Date(2024, 3, 1, 0, 0, 0, 0, time.UTC),
-		Category: ehi.MedicalRecord, Labels: []fhir.Coding{{Code: "R"}}, Size: int64(len(content)), SHA1: digest[:],
+		Category: ehi.MedicalRecord, Labels: []fhir.Coding{{Code: "R"}},
+		Size: int64(len(content)), SHA1: digest[:],
 		Sum:  string(files.SumOf(content)),
 		Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil },
 	}
