@@ -21,6 +21,7 @@ import (
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/bus"
+	"ehi-server/shared/ehi"
 	"ehi-server/shared/telemetry"
 )
 
@@ -125,17 +126,18 @@ type clientCmd struct {
 
 type clientAddCmd struct {
 	place
-	Kind           auth.Kind `help:"Kind of client: public, confidential-symmetric (with a secret) or confidential-asymmetric (with keys)." enum:"public,confidential-symmetric,confidential-asymmetric" default:"public"`
-	ID             string    `help:"Client ID. Default: a random one." name:"id" form:"text"`
-	Redirect       []string  `help:"Redirect URI, compared exactly. Repeat the flag for more." sep:"none" form:"text"`
-	RedirectOrigin []string  `help:"Origin to which the release form may redirect, in addition to the redirect URIs. Repeat the flag for more." sep:"none" form:"text"`
-	Scope          string    `help:"Scopes that the client may be granted, separated by spaces." required:"" form:"text"`
-	JWKS           string    `help:"File with the public keys (JWKS) of a confidential-asymmetric client." name:"jwks" type:"existingfile"`
-	JWKSURI        string    `help:"URL of the client's public keys (JWKS), instead of a file." name:"jwks-uri" form:"url"`
-	Introspect     bool      `help:"The client is a resource server: it may introspect the tokens of others."`
-	MaySkipForm    bool      `help:"Exports of this client may skip the patient's form. They then contain everything, including sensitive information. The consent page tells patients."`
-	MaySkipReview  bool      `help:"Exports of this client may skip the administrator's review, unless --four-eyes is set. The consent page tells patients."`
-	Name           string    `arg:"" help:"Name of the client on the consent page."`
+	Kind           auth.Kind     `help:"Kind of client: public, confidential-symmetric (with a secret) or confidential-asymmetric (with keys)." enum:"public,confidential-symmetric,confidential-asymmetric" default:"public"`
+	ID             string        `help:"Client ID. Default: a random one." name:"id" form:"text"`
+	Redirect       []string      `help:"Redirect URI, compared exactly. Repeat the flag for more." sep:"none" form:"text"`
+	RedirectOrigin []string      `help:"Origin to which the release form may redirect, in addition to the redirect URIs. Repeat the flag for more." sep:"none" form:"text"`
+	Scope          string        `help:"Scopes that the client may be granted, separated by spaces." required:"" form:"text"`
+	JWKS           string        `help:"File with the public keys (JWKS) of a confidential-asymmetric client." name:"jwks" type:"existingfile"`
+	JWKSURI        string        `help:"URL of the client's public keys (JWKS), instead of a file." name:"jwks-uri" form:"url"`
+	Introspect     bool          `help:"The client is a resource server: it may introspect the tokens of others."`
+	MaySkipForm    bool          `help:"Exports of this client may skip the patient's form. They then contain everything, including sensitive information. The consent page tells patients."`
+	MaySkipReview  bool          `help:"Exports of this client may skip the administrator's review, unless --four-eyes is set. The consent page tells patients."`
+	Package        ehi.Packaging `help:"How the client gets documents and tables if its kick-off does not say: files, each with a URL of its own, or zip." enum:"files,zip" default:"files"`
+	Name           string        `arg:"" help:"Name of the client on the consent page."`
 }
 
 // Run registers a client.
@@ -151,6 +153,7 @@ func (c *clientAddCmd) Run(ctx context.Context) error {
 		Introspect:      c.Introspect,
 		MaySkipForm:     c.MaySkipForm,
 		MaySkipReview:   c.MaySkipReview,
+		Package:         c.Package,
 		CreatedBy:       "command line",
 	}
 	if c.JWKS != "" {

@@ -64,6 +64,9 @@ type Client struct {
 	// without the patient's form and without an administrator's review (EHI-1).
 	MaySkipForm   bool `json:"may_skip_form,omitempty"`
 	MaySkipReview bool `json:"may_skip_review,omitempty"`
+	// Package is how the client gets documents and tables if its kick-off does not say
+	// (_package, NAT-1); "" is ehi.PackageFiles. Populations always have archives.
+	Package ehi.Packaging `json:"package,omitempty"`
 	// Created is when the client was registered. It distinguishes clients that have the same ID
 	// one after the other.
 	Created time.Time `json:"created"`
@@ -112,6 +115,8 @@ func (c *Client) validate() error {
 			"client_name must be 1 to 200 bytes of printable text: patients read it")
 	case !slices.Contains([]Kind{Public, Symmetric, Asymmetric}, c.Kind):
 		return ehi.Errorf(ehi.Invalid, "kind must be %s, %s or %s", Public, Symmetric, Asymmetric)
+	case !slices.Contains([]ehi.Packaging{"", ehi.PackageFiles, ehi.PackageZIP}, c.Package):
+		return ehi.Errorf(ehi.Invalid, "package must be %s or %s", ehi.PackageFiles, ehi.PackageZIP)
 	}
 	if err := errors.Join(c.validateRedirects(), c.validateScopes(), c.validateKeys()); err != nil {
 		return err
@@ -698,6 +703,15 @@ func (s *Server) MaySkip(id string) (form, review bool) {
 		return true, true
 	}
 	return c.MaySkipForm, c.MaySkipReview
+}
+
+// Packaging returns how a client gets documents and tables if its kick-off does not say; "" if its
+// registration does not either.
+func (s *Server) Packaging(id string) ehi.Packaging {
+	if c := s.heard(id); c != nil {
+		return c.Package
+	}
+	return ""
 }
 
 // String returns one line for a list.

@@ -196,3 +196,21 @@ func TestNAT1ThePatientsArchiveHoldsDocumentsAndTables(t *testing.T) {
 		})
 	}
 }
+
+// NAT-1: administrators register how a client gets documents and tables, on the page and by the
+// JSON API.
+func TestNAT1ClientsAreRegisteredForArchives(t *testing.T) {
+	b, _ := seated(t)
+	const page = "/admin/ui/clients"
+	b.visit(page, 200, "Documents and tables, if a kick-off does not say")
+	b.sees(b.submit(page, "name", "An app", "id", "zips", "kind", "public", "redirects",
+		"https://app.example.org/cb", "scope", "patient/$ehi-export", "package", "zip"), 200,
+		"documents and tables in ZIP archives")
+	b.wants("GET", "/admin/clients/zips", "", 200, `"package":"zip"`)
+	const add = `{"client_id":"%s","client_name":"An app","kind":"public","package":"%s",` +
+		`"redirect_uris":["https://app.example.org/cb"],"scope":"patient/$ehi-export"}`
+	admin := b.another()
+	admin.program("admin", seatPassword, "")
+	admin.wants("POST", "/admin/clients", fmt.Sprintf(add, "a", "files"), 201, `"package":"files"`)
+	admin.wants("POST", "/admin/clients", fmt.Sprintf(add, "b", "tar"), 400, "files or zip")
+}

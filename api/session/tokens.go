@@ -137,3 +137,6 @@ func (t Tokens) Dormant(client string) bool {
 
 // MaySkip implements jobs.Authority.
 func (t Tokens) MaySkip(client string) (form, review bool) { return t.Auth.MaySkip(client) }
+
+// Packaging implements jobs.Authority.
+func (t Tokens) Packaging(client string) ehi.Packaging { return t.Auth.Packaging(client) }

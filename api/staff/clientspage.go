@@ -84,5 +84,6 @@ func newClient(c *fiber.Ctx) auth.Client {
 		JWKS:          json.RawMessage(strings.TrimSpace(page.Field(c, "jwks"))),
 		MaySkipForm:   page.IsTick(page.Field(c, "may_skip_form")),
 		MaySkipReview: page.IsTick(page.Field(c, "may_skip_review")),
+		Package:       ehi.Packaging(page.Field(c, "package")),
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"ehi-server/exporter/synthetic"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
 	"ehi-server/shared/files"
 	"ehi-server/shared/files/local"
 )
@@ -41,10 +42,11 @@ type house struct {
 
 // authority lets all clients continue, except those in ended.
 type authority struct {
-	mu      sync.Mutex
-	ended   map[string]bool // clients
-	skips   bool
-	dormant string
+	mu        sync.Mutex
+	ended     map[string]bool // clients
+	skips     bool
+	packaging ehi.Packaging // of every client
+	dormant   string
 }
 
 func (a *authority) end(client string) {
@@ -71,6 +73,8 @@ func (a *authority) Withdrawals() func(client, patient string) bool {
 func (a *authority) Dormant(client string) bool { return client == a.dormant }
 
 func (a *authority) MaySkip(string) (form, review bool) { return a.skips, a.skips }
+
+func (a *authority) Packaging(string) ehi.Packaging { return a.packaging }
 
 // reviewers lets all administrators approve, except those in gone.
 type reviewers struct{ gone []string }
@@ -720,5 +724,38 @@ func TestAQuotaThatIsUsedUp(t *testing.T) {
 	e, ok := errors.AsType[*ehi.Error](err)
 	if !ok || e.RetryAfter <= 0 || e.RetryAfter > time.Hour {
 		t.Errorf("it says %+v", err)
+	}
+}
+
+// NAT-1: what the kick-off says about documents and tables counts, then what the client is
+// registered for. A population always has archives.
+func TestNAT1TheClientsPackagingIsTheDefault(t *testing.T) {
+	for _, c := range []struct {
+		registered ehi.Packaging
+		asked      string
+		want       ehi.Packaging
+	}{
+		{"", "", ehi.PackageFiles},
+		{ehi.PackageFiles, "", ehi.PackageFiles},
+		{ehi.PackageZIP, "", ehi.PackageZIP},
+		{ehi.PackageZIP, "files", ehi.PackageFiles},
+		{"", "zip", ehi.PackageZIP},
+	} {
+		h := newHouse(t, nil)
+		h.authority.packaging = c.registered
+		ask := Ask{Subject: h.patient.ID}
+		if c.asked != "" {
+			ask.Parameters = []fhir.Parameter{{Name: "_package", Value: c.asked}}
+		}
+		j, err := h.KickOff(t.Context(), h.app(), ask)
+		if err != nil || j.Packaging() != c.want {
+			t.Errorf("%+v: %s, %v", c, j.Packaging(), err)
+		}
+		population, err := h.KickOff(t.Context(), service,
+			Ask{Level: ehi.AllPatients})
+		if err != nil || population.Packaging() != ehi.PackageZIP ||
+			population.KickOff.Package != "" {
+			t.Errorf("%+v: a population gets %+v, %v", c, population, err)
+		}
 	}
 }

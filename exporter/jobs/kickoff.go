@@ -214,6 +214,9 @@ func (s *Service) newJob(ctx context.Context, a ehi.Actor, ask Ask) (*ehi.Job, e
 	if ask.Operation != ehi.EHIExport {
 		return j, limitTypes(ask, &j.KickOff)
 	}
+	if j.Level == ehi.OnePatient && j.KickOff.Package == "" {
+		j.KickOff.Package = s.Authority.Packaging(a.ClientID)
+	}
 	return j, nil
 }
 

@@ -119,6 +119,9 @@ type Authority interface {
 	// MaySkip reports whether an administrator has permitted that a client's exports skip the
 	// form, and that they skip the review.
 	MaySkip(client string) (form, review bool)
+	// Packaging is how a client gets documents and tables if its kick-off does not say; "" for the
+	// default.
+	Packaging(client string) ehi.Packaging
 }
 
 // Reviewers knows who may approve an export if two administrators must approve.
