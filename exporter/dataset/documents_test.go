@@ -412,6 +412,36 @@ func TestUnchangedDocumentsAreNotReadAgain(t *testing.T) {
 	}
 }
 
+// No document is stored whose content is not.
+func TestADocumentIsNotStoredWithoutItsContent(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "records")
+	s := openStore(t, dir)
+	from := folder(t, map[string]string{
+		"p.ndjson": patientsNamed("a"), "documents.csv": "patient,path\na,x.txt\n", "x.txt": "x",
+	})
+	blocked := map[string]string{} // where the folders of blobs would be
+	for i := range 256 {
+		blocked[fmt.Sprintf("%02x", i)] = ""
+	}
+	fill(t, dir+".blobs", blocked)
+	options := source.ImportOptions{Now: time.Now()}
+	if _, err := s.Import(t.Context(), []string{from}, options); err == nil {
+		t.Error("the import succeeds")
+	}
+	if got := documentsOf(t, s, "a"); len(got) != 0 {
+		t.Errorf("a has %q", got)
+	}
+	for name := range blocked {
+		if err := os.Remove(filepath.Join(dir+".blobs", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load(t, s, from)
+	if got := documentsOf(t, s, "a"); len(got) != 1 {
+		t.Errorf("a has %q", got)
+	}
+}
+
 // A reader learns that a blob is missing or damaged.
 func TestADamagedDocumentIsAnErrorOfItsReader(t *testing.T) {
 	for what, harm := range map[string]func(path string) error{

@@ -378,16 +378,16 @@ func (n *native) publish(context.Context) error {
 			return err
 		}
 	}
+	entries := n.entries
+	n.entries = nil // whatever fails from here on, they are not written without their blobs
 	if err := errors.Join(n.flush(), n.blobs.Publish()); err != nil {
 		return err
 	}
-	for _, d := range n.entries {
+	for _, d := range entries {
 		if err := n.putDocument(d.id, d.entry); err != nil {
 			return err
 		}
 	}
-	clear(n.entries)
-	n.entries = n.entries[:0]
 	return n.flush()
 }
 

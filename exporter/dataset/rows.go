@@ -256,7 +256,16 @@ func (r *rows) put(t *table, raw []byte, values [][]byte, s sequence) error {
 	if r.met != nil {
 		r.met.add(at)
 	}
-	return errors.Join(r.write(t, to, raw, values), r.flushFull())
+	return errors.Join(r.announce(t, values), r.write(t, to, raw, values), r.flushFull())
+}
+
+// announce marks the patients to whom rows of other tables come through rows with a key of a new
+// row, because they may now lead to several.
+func (r *rows) announce(t *table, values [][]byte) error {
+	if len(t.through) == 0 {
+		return nil
+	}
+	return r.eachFurther(t, values, func(prefix []byte) error { return r.uprootWith(t, prefix) })
 }
 
 // known returns the key of the first index for a row of the current pass, and where the row is that
@@ -324,6 +333,9 @@ func (r *rows) takeChanged(t *table, at rowPlace, now []byte) (changed bool, err
 	if err != nil || slices.Equal(old, now) {
 		return false, err
 	}
+	if old == nil {
+		return false, errors.New("read record store: a row is missing that a key names")
+	}
 	values, err := t.codec.Fields(old, nil)
 	if err != nil {
 		return false, err
@@ -340,11 +352,6 @@ func (r *rows) write(t *table, to rowPlace, raw []byte, values [][]byte) error {
 	r.grow(to.patient, int64(len(raw)))
 	v := to.encode()
 	err := r.eachFurther(t, values, func(prefix []byte) error {
-		if len(t.through) > 0 { // a second row with the key may lead elsewhere
-			if err := r.uprootWith(t, prefix); err != nil {
-				return err
-			}
-		}
 		r.pending.add(prefix)
 		return r.batch.Set(append(prefix, to.sequence[:]...), v, nil)
 	})
