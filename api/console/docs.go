@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -45,17 +46,19 @@ func (b *docsBook) of(
 // maxSearch is the longest search for tables, in bytes.
 const maxSearch = 200
 
-// handleDocs explains what an export contains (EHI-5, REAL-15). The parameter q searches for
-// tables.
+// handleDocs explains what an export contains (EHI-5, REAL-15). With the parameter q it only
+// lists the tables that a search finds.
 func (h *Pages) handleDocs(c *fiber.Ctx) error {
-	page, at, err := h.describeTypes(c.UserContext())
-	tables, err2 := h.tables.of(c.UserContext(), h.Records)
+	tables, err := h.tables.of(c.UserContext(), h.Records)
+	if search := strings.TrimSpace(c.Query("q")); err == nil && search != "" {
+		page := fiber.Map{}
+		describeTables(page, tables, fhir.CutText(search, maxSearch))
+		return h.renderDocs(c, page)
+	}
+	page, at, err2 := h.describeTypes(c.UserContext())
+	describeTables(page, tables, "")
 	if err = errors.Join(err, err2); err != nil { // the rest of the page is true nevertheless
 		h.Log.Warn("describe the export format", "err", err)
-	}
-	search := fhir.CutText(c.Query("q"), maxSearch)
-	describeTables(page, tables, search)
-	if err != nil || search != "" {
 		return h.renderDocs(c, page)
 	}
 	kept, err := h.docs.of(at, tables, func() ([]byte, error) {
@@ -71,7 +74,7 @@ func (h *Pages) handleDocs(c *fiber.Ctx) error {
 func (h *Pages) renderDocs(c *fiber.Ctx, page fiber.Map) error {
 	page["Categories"], page["Authorizations"] = ehi.Categories(), ehi.Authorizations()
 	page["T"] = h.Views.Default()
-	return h.render(c, "docs", "ehi", "What an export contains", "", page)
+	return h.render(c, "docs", "ehi", "What an export contains", "docs.js", page)
 }
 
 // describeTypes is what the page says about the types that the server can export or, in the

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"net/url"
-	"strings"
 	"sync"
 
 	"github.com/gofiber/fiber/v2"
@@ -118,7 +117,7 @@ func (h *Pages) sample(ctx context.Context, t *dictionary.Table) ([][]string, er
 
 // describeTables adds to the page what it says about native content. A search chooses the tables.
 func describeTables(page fiber.Map, b *dictionary.Book, search string) {
-	page["Formats"], page["Search"] = native.Formats(), strings.TrimSpace(search)
+	page["Formats"], page["Search"] = native.Formats(), search
 	if b != nil {
 		page["Book"], page["Found"] = b, b.Find(search)
 	}

@@ -205,9 +205,14 @@ func TestThePagesOfTheFormatAreAccessible(t *testing.T) {
 	g.visit("format", "/docs/ehi")
 	g.visit("format-table", "/docs/ehi/tables/visit")
 	g.visit("format-search", "/docs/ehi?q=visit+diagnosis")
-	do(t, g.ctx, chromedp.Navigate(w.open.Base+"/docs/ehi#table-visit_diagnosis"))
-	ask[any](t, g.ctx, `document.querySelector("tr:target a").click()`)
-	do(t, g.ctx, chromedp.WaitVisible("#column-visit_id"))
+	do(t, g.ctx, chromedp.Navigate(w.open.Base+"/docs/ehi#tables"))
+	do(t, g.ctx, chromedp.SendKeys("#q", "spelled_AS"),
+		chromedp.WaitVisible(`//mark[text() = "spelled_as"]`))
+	if n := ask[int](t, g.ctx, `document.querySelectorAll("#list tbody tr").length`); n != 1 {
+		t.Errorf("while typing, %d tables are found", n)
+	}
+	ask[any](t, g.ctx, `document.querySelector("#table-patient_name a").click()`)
+	do(t, g.ctx, chromedp.WaitVisible("#column-spelled_as"))
 }
 
 // Every page of administrators, with exports in each status.

@@ -25,6 +25,8 @@ type Column struct {
 	Limits []string
 	// Found means that a search found the column.
 	Found bool
+
+	text string // for searches
 }
 
 func (t *Table) columns() (out []Column) {
@@ -33,6 +35,7 @@ func (t *Table) columns() (out []Column) {
 		c := Column{
 			Field: f, Kind: cmp.Or(f.Type, "string"), Date: f.Name == t.Date,
 			Primary: slices.Contains(t.Fields.PrimaryKey, f.Name), Limits: limits(f),
+			text: searched(f.Name, f.Title, f.Description, f.System, f.Resource),
 		}
 		if f.Format != "" && f.Format != "default" {
 			c.Kind += " (" + f.Format + ")"

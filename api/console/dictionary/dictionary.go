@@ -35,6 +35,8 @@ type Table struct {
 	Written []Fact
 	// Needs are the rows that need an authorization.
 	Needs []Need
+
+	text string // for searches
 }
 
 // Step is a step of a table's way to the patient: a column of a table.
@@ -76,6 +78,7 @@ func New(p *datapackage.Package) *Book {
 			Written:  written(&p.Resources[i]),
 			Needs:    needs(&p.Resources[i]),
 		}
+		t.text = searched(t.Name, t.Title, t.Description, t.Line)
 		b.Tables, b.byName[t.Name] = append(b.Tables, t), t
 	}
 	for _, t := range b.Tables {

@@ -1,6 +1,9 @@
 package dictionary
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Find returns the tables for which each word of a search is in a name, title, description, code
 // system, resource type or line of the release form, of the table or of a column. Case does not
@@ -21,12 +24,11 @@ func (b *Book) Find(search string) (out []*Table) {
 // find returns the table with the columns that were found marked, or nil.
 func (t *Table) find(words []string) *Table {
 	found := *t
-	found.Columns = append([]Column{}, t.Columns...)
-	about := t.text()
+	found.Columns = slices.Clone(t.Columns)
 	for _, word := range words {
-		seen := strings.Contains(about, word)
+		seen := strings.Contains(t.text, word)
 		for i := range found.Columns {
-			if strings.Contains(t.Columns[i].text(), word) {
+			if strings.Contains(t.Columns[i].text, word) {
 				found.Columns[i].Found, seen = true, true
 			}
 		}
@@ -37,12 +39,5 @@ func (t *Table) find(words []string) *Table {
 	return &found
 }
 
-func (t *Table) text() string {
-	return folded(t.Name, t.Title, t.Description, t.Line)
-}
-
-func (c *Column) text() string {
-	return folded(c.Name, c.Title, c.Description, c.System, c.Resource)
-}
-
-func folded(texts ...string) string { return strings.ToLower(strings.Join(texts, "\n")) }
+// searched is what a search compares with.
+func searched(texts ...string) string { return strings.ToLower(strings.Join(texts, "\n")) }
