@@ -253,6 +253,7 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	w.open, w.admin = x.through(w.open), x.through(w.admin)
 	w.flowWithErrors()
 	w.everyRoute(x)
+	nativeRoutes(t, x)
 	b := newBrowser(t)
 	b.http.Transport = x.over(http.DefaultTransport)
 	for name, status := range map[string]int{"nora": 200, "nina": 403} {
@@ -282,6 +283,17 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	}
 	t.Logf("%d answers of %d operations with %d statuses were held to the document", answers,
 		len(openapi.Operations()), statuses)
+}
+
+// nativeRoutes calls what only a source with tables answers well.
+func nativeRoutes(t *testing.T, x *witness) {
+	t.Helper()
+	cfg := config()
+	cfg.Source.Spec = "synthetic:patients=2,resources=50,native=tsv-tables"
+	w := start(t, t.TempDir(), cfg, node.Options{})
+	w.open = x.through(w.open)
+	w.want(w.do(w.open, "GET", "/docs/ehi/datapackage.json"), 200, `"visit"`)
+	w.want(w.do(w.open, "GET", "/docs/ehi/tables/visit", "Accept", "text/html"), 200, "Visits")
 }
 
 // registrationToken is the initial access token of tests.
