@@ -357,6 +357,36 @@ func (c *Client) Stream(ctx context.Context, target string, f func(io.Reader) er
 	return f(resp.Body)
 }
 
+// StreamFrom passes a file to f from an offset in bytes on, with the header of the answer. From 0,
+// it asks for the whole file. Otherwise it asks by Range for the rest of the version with an
+// ETag, and an answer that is not exactly this rest is an error.
+func (c *Client) StreamFrom(
+	ctx context.Context, target string, from int64, etag string,
+	f func(h http.Header, r io.Reader) error,
+) error {
+	status, header := http.StatusOK, []string(nil)
+	if from > 0 {
+		status = http.StatusPartialContent
+		header = []string{"Range", fmt.Sprintf("bytes=%d-", from), "If-Range", etag}
+	}
+	resp, err := c.send(ctx, http.MethodGet, target, nil, header...)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() // read to its end, or given up
+	part := resp.Header.Get("Content-Range")
+	rest := from == 0 || strings.HasPrefix(part, fmt.Sprintf("bytes %d-", from)) &&
+		resp.Header.Get("ETag") == etag
+	if resp.StatusCode == status && rest {
+		return f(resp.Header, resp.Body)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10)) // an error says no more than that
+	if err != nil {
+		return err
+	}
+	return &Error{"GET " + target, Answer{resp.StatusCode, resp.Header, body}}
+}
+
 // Delete cancels or deletes a job.
 func (c *Client) Delete(ctx context.Context, statusURL string) error {
 	_, err := c.expect(ctx, http.StatusAccepted, http.MethodDelete, statusURL, nil)
