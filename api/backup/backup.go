@@ -370,7 +370,7 @@ func restart(j ehi.Job) ehi.Job {
 	}
 	j.Done, j.Planned, j.Plans, j.Counts, j.Withheld, j.Bytes, j.Stored, j.Errors =
 		nil, 0, 0, nil, nil, 0, 0, 0
-	j.TransactionTime, j.Documents, j.Held = time.Time{}, 0, 0
+	j.TransactionTime, j.Files, j.Documents, j.Held = time.Time{}, 0, 0, 0
 	return j
 }
 
