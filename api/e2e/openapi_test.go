@@ -24,6 +24,10 @@ import (
 	"ehi-server/api/node"
 	"ehi-server/api/openapi"
 	"ehi-server/api/openid/openidtest"
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/native/nativetest"
+	"ehi-server/exporter/source"
+	"ehi-server/shared/datapackage"
 	"ehi-server/shared/ehi"
 )
 
@@ -248,7 +252,15 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	cfg.Registration.Token = registrationToken
 	provider := openidtest.Open(t)
 	cfg.StaffOIDC = provider.Config()
-	w := start(t, t.TempDir(), cfg, node.Options{Level: level})
+	native := nativetest.NewRecord(t,
+		nativetest.Document(t, "", "scan.pdf", ehi.MedicalRecord, []byte("a scan")),
+		nativetest.Document(t, "", "letter.pdf", "", []byte("a letter")))
+	w := start(t, t.TempDir(), cfg, node.Options{
+		Level: level,
+		WrapSource: func(s source.Source) source.Source {
+			return nativeStore{s.(*dataset.Store), native}
+		},
+	})
 	x := newWitness(w)
 	w.open, w.admin = x.through(w.open), x.through(w.admin)
 	w.flowWithErrors()
@@ -294,6 +306,20 @@ func nativeRoutes(t *testing.T, x *witness) {
 	w.open = x.through(w.open)
 	w.want(w.do(w.open, "GET", "/docs/ehi/datapackage.json"), 200, `"visit"`)
 	w.want(w.do(w.open, "GET", "/docs/ehi/tables/visit", "Accept", "text/html"), 200, "Visits")
+}
+
+// nativeStore is a record store of which every patient has documents and tables.
+type nativeStore struct {
+	*dataset.Store
+	native source.Native
+}
+
+func (s nativeStore) Open(ctx context.Context, patient string) (source.Record, error) {
+	return nativetest.Source{Source: s.Store, Native: s.native}.Open(ctx, patient)
+}
+
+func (s nativeStore) Tables(context.Context) (*datapackage.Package, error) {
+	return s.native.Tables(), nil
 }
 
 // registrationToken is the initial access token of tests.
@@ -354,6 +380,8 @@ func (w *world) everyRoute(x *witness) {
 	w.want(w.do(pat, "GET", file, "If-Match", `"another"`), 412, "")
 	w.want(w.do(pat, "GET", "/jobs/"+j.ID+"/download/None.ndjson"), 404, "")
 
+	w.heldRoutes(pat, p)
+
 	// Populations, with each operation.
 	all, err := w.open.Service(ctx, "test_client_secret", "system/*.rs system/$ehi-export")
 	if err != nil {
@@ -410,6 +438,7 @@ func (w *world) everyRoute(x *witness) {
 		"/docs/ehi",
 		"/docs/ehi/datapackage.json",
 		"/docs/ehi/tables/patient",
+		"/docs/ehi/tables/visit",
 		"/assets/style.css",
 		"/healthz",
 		"/readyz",
@@ -545,7 +574,10 @@ func (w *world) registries(
 	if _, err := w.admin.Act(t.Context(), j.ID, "approve"); err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range []string{"/files/Patient.ndjson", "/documents/a.txt", "/archive", ""} {
+	for _, part := range []string{
+		"/files/Patient.ndjson", "/documents/a.txt", "/native/documents/000001-scan.pdf",
+		"/native/tables/visit.csv", "/archive", "",
+	} {
 		b.visit(w.node.URL + "/my/requests/" + j.ID + part)
 		b.sees(200, "")
 	}
@@ -590,7 +622,9 @@ func (w *world) staffPages(x *witness) {
 		t.Error(err)
 	}
 	patient := w.demoPatient()
-	j := w.kickOff(w.patient(patient), "/no-form", patient, nil)
+	pat := w.patient(patient)
+	j := w.kickOff(pat, "", patient, nil)
+	w.submit(pat, j.ID, everything("billing"))
 	w.wait(j.ID, ehi.Retrieved)
 	page := w.node.URL + "/admin/ui/jobs/" + j.ID
 	b.visit(page + "/files")
@@ -601,6 +635,13 @@ func (w *world) staffPages(x *witness) {
 	b.sees(200, "text")
 	b.visit(page)
 	b.submitTo("/admin/ui/jobs/" + j.ID + "/remove-file")
+	b.visit(page)
+	b.submitTo("/admin/ui/jobs/"+j.ID+"/held", "do", "release")
+	b.sees(200, "1 withheld, 1 released")
+	b.visit(page + "/held/documents/r000001-letter.pdf")
+	b.sees(200, "a letter")
+	b.visit(page + "/held/tables/oddity.csv")
+	b.sees(200, "alert(1)")
 	b.visit(page + "/files/Patient.ndjson")
 	b.visit(w.node.URL + "/admin/ui/jobs")
 	b.submitTo("/admin/ui/jobs", "do", "approve", "job", j.ID)
@@ -621,6 +662,40 @@ func (w *world) staffPages(x *witness) {
 	b.submit("username", "vera", "password", "four plain words here", "role", "viewer")
 	b.sees(200, "The account was added")
 	w.secondFactorPages(b)
+}
+
+// heldRoutes releases something that waits for a decision, and downloads it with the other
+// documents and tables of the export.
+func (w *world) heldRoutes(pat *client.Client, patient string) {
+	t := w.t
+	t.Helper()
+	j := w.kickOff(pat, "", patient, nil)
+	w.submit(pat, j.ID, everything("billing"))
+	w.wait(j.ID, ehi.Retrieved)
+	held, err := w.admin.ListHeld(t.Context(), j.ID, "")
+	if err != nil || len(held) != 2 {
+		t.Fatalf("%+v wait, %v", held, err)
+	}
+	w.want(w.do(w.admin, "GET", "/admin/jobs/"+j.ID+"/held?limit=0"), 400, "limit")
+	a, err := w.admin.DecideHeld(t.Context(), j.ID, []string{held[0].Name}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.want(a, 200, `"held":{"waiting":1,"released":1}`)
+	if a, err = w.admin.DecideHeld(t.Context(), j.ID, nil, []string{"none"}); err != nil {
+		t.Fatal(err)
+	}
+	w.want(a, 404, "needs a decision")
+	if _, err := w.admin.Act(t.Context(), j.ID, "approve"); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		held[0].Name: "a letter", "documents/000001-scan.pdf": "a scan",
+		"tables/visit.csv": "id,patient,ward", "released.DocumentReference.ndjson": held[0].Name,
+	} {
+		w.want(w.do(pat, "GET", "/jobs/"+j.ID+"/download/"+name), 200, text)
+	}
+	w.want(w.do(pat, "GET", "/jobs/"+j.ID+"/download/"+held[1].Name), 404, "")
 }
 
 // secondFactorPages visits the pages of the second factor.

@@ -134,6 +134,11 @@ func (s Source) Open(ctx context.Context, patient string) (source.Record, error)
 	return record{r, s.Native}, nil
 }
 
+// Tables implements source.Source.
+func (s Source) Tables(context.Context) (*datapackage.Package, error) {
+	return s.Native.Tables(), nil
+}
+
 // record is a record with other native content.
 type record struct {
 	source.Record
