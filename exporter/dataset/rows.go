@@ -420,25 +420,32 @@ func (r *rows) move(t *table, from rowPlace, raw []byte, values [][]byte) error 
 		return err
 	}
 	id, _ := t.identity(raw, values, nil)
-	prefix := t.indexKey(0, id)
+	k, is, err := r.namedAt(t.indexKey(0, id), from.sequence)
+	if err != nil || k == nil {
+		return err
+	}
+	to.pass = is.pass
+	if err := r.set(k, to.encode()); err != nil {
+		return err
+	}
+	r.grow(from.patient, -int64(len(raw)))
+	return errors.Join(r.delete(from.key(t)), r.write(t, to, raw, values), r.flushFull())
+}
+
+// namedAt returns the key of the first index that names the row with a sequence, and its value; nil
+// for none. prefix is that of the row's digest.
+func (r *rows) namedAt(prefix []byte, s sequence) (k []byte, at rowPlace, err error) {
 	for n := uint32(0); ; n++ {
 		k := occurrence(prefix, n)
 		v, err := r.get(k)
 		if err != nil || v == nil {
-			return err
+			return nil, at, err
 		}
-		is, err := decodePlace(v)
-		if err != nil {
-			return err
-		}
-		if is.sequence == from.sequence {
-			to.pass = is.pass
-			err = r.set(k, to.encode())
-			break
+		at, err := decodePlace(v)
+		if err != nil || at.sequence == s {
+			return k, at, err
 		}
 	}
-	r.grow(from.patient, -int64(len(raw)))
-	return errors.Join(r.delete(from.key(t)), r.write(t, to, raw, values), r.flushFull())
 }
 
 // check notes the foreign keys of a row for which there is no row yet.
