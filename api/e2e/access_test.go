@@ -185,7 +185,8 @@ func TestEHI10AdministratorsRoutes(t *testing.T) {
 		for _, r := range []string{
 			"GET /admin/jobs", "GET /admin/jobs/x", "POST /admin/jobs/x/approve",
 			"POST /admin/jobs/x/reject", "POST /admin/jobs/x/add-files",
-			"POST /admin/jobs/x/remove-files", "DELETE /admin/jobs/x",
+			"POST /admin/jobs/x/remove-files", "GET /admin/jobs/x/held",
+			"POST /admin/jobs/x/held", "DELETE /admin/jobs/x",
 		} {
 			method, path, _ := strings.Cut(r, " ")
 			w.want(w.do(c, method, path), 401, "Authorization required")

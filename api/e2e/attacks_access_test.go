@@ -615,6 +615,7 @@ var adminAttacks = []attack{
 		for _, r := range []string{
 			"POST /admin/jobs/x/approve", "POST /admin/jobs/x/reject",
 			"POST /admin/jobs/x/add-files", "POST /admin/jobs/x/remove-files",
+			"GET /admin/jobs/x/held", "POST /admin/jobs/x/held",
 			"DELETE /admin/jobs/x",
 		} {
 			method, path, _ := strings.Cut(r, " ")
