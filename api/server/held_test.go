@@ -156,3 +156,12 @@ func TestNAT4ManyWaitOnPages(t *testing.T) {
 		t.Errorf("a viewer sees %s", page)
 	}
 }
+
+// NAT-2: the page of an export lists its archives, and shows nothing of their bytes.
+func TestNAT2ReviewersSeeThatThereAreArchives(t *testing.T) {
+	r := newReviewed(t)
+	r.hold(0, func(j *ehi.Job) { j.KickOff.Package = ehi.PackageZIP })
+	r.visit("/admin/ui/jobs/j", 200, "<td>native-1.zip</td>",
+		"documents.DocumentReference.ndjson</a>")
+	r.rita.wants("GET", "/admin/ui/jobs/j/files/native-1.zip", "", 404, "no such file")
+}

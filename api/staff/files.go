@@ -76,9 +76,11 @@ func (h *Review) filesOfPart(
 		}
 		name := jobs.FileName(j, t, i)
 		if strings.Contains(strings.ToLower(name), query) {
-			out = append(out, fileLine{
-				Name: name, Type: f.Type, URL: filePath(j.ID, name), Count: f.Count, Bytes: f.Bytes,
-			})
+			line := fileLine{Name: name, Type: f.Type, Count: f.Count, Bytes: f.Bytes}
+			if f.Kind != ehi.Archive { // which has no resources to show
+				line.URL = filePath(j.ID, name)
+			}
+			out = append(out, line)
 		}
 	}
 	return out, nil

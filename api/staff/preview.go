@@ -35,6 +35,9 @@ func (h *Review) handleFile(c *fiber.Ctx) error {
 	}
 	name := c.Params("file")
 	f, err := h.Contents.FindFile(c.UserContext(), j, name)
+	if err == nil && f.Kind == ehi.Archive {
+		err = jobs.ErrFileNotFound
+	}
 	if err != nil {
 		return err
 	}
