@@ -98,7 +98,7 @@ type Config struct {
 }
 
 // Demo is the demo population (REAL-10).
-var Demo = synthetic.Config{Patients: 5, Seed: 1}
+var Demo = synthetic.Config{Patients: 5, Seed: 1, Native: "mixed"}
 
 // shutdownTime bounds how long requests under way may take when the process is stopped.
 const shutdownTime = 5 * time.Second

@@ -43,7 +43,7 @@ func TestTheNativeContentOfASeedStaysTheSame(t *testing.T) {
 		"native=csv-zip,seed=5":                "d5de177b7f903ecc",
 		"native=ndjson-files,resources=300":    "2a14dd665dec7b32",
 		"native=ccda,document-bytes=20k":       "eb2aa8530ee11f5b",
-		"native=mixed,documents=20,patients=3": "dbfeaf26110e0588",
+		"native=mixed,documents=20,patients=3": "d85bcf83174ced7e",
 	} {
 		s, c := nativeSource(t, settings)
 		sum := sha256.New()

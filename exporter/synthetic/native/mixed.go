@@ -1,12 +1,19 @@
 package native
 
-import "slices"
+import (
+	"slices"
+
+	"ehi-server/shared/ehi"
+)
 
 // mixedShape is a little of everything: some tables, and a document of each format. Demo patients
-// have it.
+// have it. All of it is classified: otherwise, an export by a form would wait for an administrator
+// even where nobody reviews it.
 func mixedShape() shape {
 	s := shape{name: "mixed", tables: newMixed}
-	s.once = append([]kind{letter, summary, photograph, diagram, scan, operation, continuity},
+	classified := letter
+	classified.category = ehi.OtherDocuments
+	s.once = append([]kind{classified, summary, photograph, diagram, scan, operation, continuity},
 		slices3...)
 	return s
 }
@@ -17,7 +24,7 @@ func newMixed(ids *sharedIDs) *schema {
 	s.name, s.title = "synthetic-mixed", "Some tables of a synthetic record system"
 	s.about = "Tab-separated tables of a record system that does not exist."
 	s.only("patient", "patient_address", "problem", "visit", "visit_diagnosis", "vital_sign",
-		"lab_order", "specimen", "lab_result", "message", "claim", "access_log")
+		"lab_order", "specimen", "lab_result", "message", "claim")
 	return s
 }
 
