@@ -31,6 +31,7 @@ type archives struct {
 
 // archive is one archive that is being written.
 type archive struct {
+	number    int // of the task, counted from 1
 	output    files.Output
 	w         *bufio.Writer
 	m         *measured
@@ -81,7 +82,7 @@ func (a *archives) begin() {
 		a.list = newLines(a.Batch)
 	}
 	o := a.Batch.Create()
-	z := &archive{output: o, w: bufio.NewWriterSize(o, 1<<20)}
+	z := &archive{number: len(a.all) + 1, output: o, w: bufio.NewWriterSize(o, 1<<20)}
 	z.m = (&pace{ctx: a.pace.ctx}).hashed(z.w)
 	z.zip = zip.NewWriter(z.m)
 	compress := a.Compression != "" && a.Compression != ehi.Identity
@@ -104,6 +105,7 @@ func (a *archives) create(z *archive, name string) (io.Writer, error) {
 
 // add adds a file to the list of the archive.
 func (z *archive) add(e *Export, f file) {
+	f.archive = z.number
 	z.list = append(z.list, e.describe(f, f.name)...)
 	z.files++
 	z.size += f.size

@@ -406,7 +406,8 @@ func check(t *testing.T, contents map[string][]byte) {
 	}
 }
 
-// Archives end at their size, and a table that is larger goes on in the next one.
+// Archives end at their size, and a table that is larger goes on in the next one. No two files
+// have the same ID.
 func TestNAT2ArchivesAreSplit(t *testing.T) {
 	r := sample(t, "")
 	row := "v1\tp\tW1\t2024-01-02\n"
@@ -417,6 +418,7 @@ func TestNAT2ArchivesAreSplit(t *testing.T) {
 		Record: manyRows{r}, Packaging: ehi.PackageZIP, Patient: "p", ArchiveBytes: 100_000,
 	})
 	archives, visits, documents := 0, "", 0
+	ids := map[string]bool{}
 	for _, f := range x.task.Files {
 		if f.Kind != ehi.Archive {
 			continue
@@ -424,6 +426,13 @@ func TestNAT2ArchivesAreSplit(t *testing.T) {
 		archives++
 		contents := unpack(t, x.file(f))
 		check(t, contents)
+		for line := range bytes.Lines(contents["document_reference.ndjson"]) {
+			var r reference
+			if err := json.Unmarshal(line, &r); err != nil || ids[r.ID] {
+				t.Errorf("the ID of %s: %v", line, err)
+			}
+			ids[r.ID] = true
+		}
 		rows, _ := strings.CutPrefix(string(contents["tables/visit.tsv"]), "id\tpatient\tward\ton\n")
 		visits += rows
 		size := 0

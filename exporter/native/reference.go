@@ -34,6 +34,7 @@ type related struct {
 // file describes a native file in a list.
 type file struct {
 	name        string // within the archive, or below the URL of downloads
+	archive     int    // of the task, counted from 1; 0 for what lies in none
 	contentType string
 	title       string
 	format      Format
@@ -53,7 +54,7 @@ func (e *Export) describe(f file, url string) []byte {
 	}
 	documentation := e.Origin + "/docs/ehi"
 	r := reference{DocumentReference: fhir.NewEHIDocument(
-		fhir.MakeID(e.Job, e.prefix()+f.name), e.subject(f.document),
+		fhir.MakeID(e.Job, e.prefix(f.archive)+f.name), e.subject(f.document),
 		fhir.NewAttachment(f.title, f.contentType, url, f.size, f.sha1, f.created))}
 	r.Description = f.title + ". Format: " + documentation + "#" + section
 	r.Content[0].Format = fhir.Coding{
@@ -83,8 +84,14 @@ func (e *Export) describe(f file, url string) []byte {
 	return append(line, '\n')
 }
 
-// prefix tells the files of tasks apart.
-func (e *Export) prefix() string { return strconv.Itoa(e.Task) + "/" }
+// prefix tells the files of tasks and of archives apart, whose names may be the same.
+func (e *Export) prefix(archive int) string {
+	out := strconv.Itoa(e.Task) + "/"
+	if archive > 0 {
+		out += strconv.Itoa(archive) + "/"
+	}
+	return out
+}
 
 // relates reports whether the list may name the resource that a document belongs to.
 func (e *Export) relates(d *source.Document) bool {
