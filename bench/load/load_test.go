@@ -31,13 +31,20 @@ func TestMain(m *testing.M) {
 }
 
 // serve runs a server with demo patients until the test ends.
-func serve(t *testing.T) string {
+func serve(t *testing.T) string { return serveSource(t, "") }
+
+// serveSource runs a server with the patients of a source; "" for demo patients. Its archives are
+// small, so that there are several.
+func serveSource(t *testing.T, source string) string {
 	t.Helper()
 	cfg, err := node.Defaults()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Addr = "127.0.0.1:0"
+	cfg.Addr, cfg.Limits.ArchiveBytes = "127.0.0.1:0", 1<<20
+	if source != "" {
+		cfg.Source.Spec = source
+	}
 	n, err := node.Open(t.Context(), cfg, t.TempDir(), slog.New(slog.DiscardHandler),
 		node.Options{})
 	if err != nil {
