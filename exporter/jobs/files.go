@@ -352,7 +352,7 @@ func (s *Service) DamagedName(ctx context.Context, d files.Damage) string {
 	i := slices.IndexFunc(t.Files, func(f ehi.File) bool {
 		return f.Object == d.Object && f.Offset == d.Offset
 	})
-	if err == nil && i < 0 && t.Names(d.Object, files.LinkName) {
+	if n, ok := files.StoredAs(d.Object).Link(); ok && n < t.Links {
 		return "a document"
 	}
 	if err != nil || i < 0 {

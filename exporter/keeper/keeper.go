@@ -608,5 +608,8 @@ func (k *Keeper) named(
 	if !t.Committed {
 		return true, nil
 	}
-	return t.Names(s.Name, files.LinkName), nil
+	if n, ok := s.Link(); ok {
+		return n < t.Links, nil
+	}
+	return slices.ContainsFunc(t.Files, func(f ehi.File) bool { return f.Object == s.Name }), nil
 }

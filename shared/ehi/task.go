@@ -30,22 +30,6 @@ type Task struct {
 	Links int `json:"links,omitempty"`
 }
 
-// Names reports whether the task's record names an object of the file store. linked is the name
-// of the n-th link of an attempt of a task.
-func (t *Task) Names(object string, linked func(task, attempt, n int) string) bool {
-	for _, f := range t.Files {
-		if f.Object == object {
-			return true
-		}
-	}
-	for n := range t.Links {
-		if linked(t.Number, t.Attempt, n) == object {
-			return true
-		}
-	}
-	return false
-}
-
 // Failures returns how many attempts before the current one failed or crashed their process.
 func (t *Task) Failures() int { return max(0, t.Attempt-1-t.Excused) }
 

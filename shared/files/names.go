@@ -61,6 +61,20 @@ func LinkName(task, attempt, n int) string {
 	return fmt.Sprintf("%d.%d.%d.doc", task, attempt, n)
 }
 
+// linkName is the part of objectName that LinkName makes.
+var linkName = regexp.MustCompile(`^(\d+)\.(\d+)\.(\d+)\.doc$`)
+
+// Link returns the number of a document that is an object of its own, among those of its attempt;
+// ok is false for any other object.
+func (s Stored) Link() (number int, ok bool) {
+	m := linkName.FindStringSubmatch(s.Name)
+	if m == nil {
+		return 0, false
+	}
+	number, err := strconv.Atoi(m[3])
+	return number, err == nil
+}
+
 // newAttachment returns a new random name for the object of an attachment.
 func newAttachment() string { return attachmentPrefix + strings.ToLower(rand.Text()) }
 
