@@ -87,14 +87,24 @@ func (x *indexed) enter(folder string) {
 	for _, path := range tableFiles(folder) {
 		x.named[path] = true
 	}
-	index := filepath.Join(folder, documentIndex)
-	if info, err := os.Stat(index); err != nil || !info.Mode().IsRegular() {
-		return
+	for _, index := range indexesIn(folder) {
+		if x.folder == "" {
+			x.folder = folder
+		}
+		maps.Copy(x.named, listed(index))
 	}
-	if x.folder == "" {
-		x.folder = folder
+}
+
+// indexesIn returns the indexes of documents in a folder.
+func indexesIn(folder string) (out []string) {
+	for _, name := range append([]string{documentIndex, archiveList}, looseLists...) {
+		index := filepath.Join(folder, name)
+		info, err := os.Stat(index)
+		if err == nil && info.Mode().IsRegular() && (name == documentIndex || isList(index)) {
+			out = append(out, index)
+		}
 	}
-	maps.Copy(x.named, listed(index))
+	return out
 }
 
 // within reports whether a path is in a folder with an index.
@@ -115,7 +125,7 @@ const wanted = "file named .json, .ndjson or .jsonl, gzipped (.gz) or not"
 func examineFile(root, path string, d fs.DirEntry, err error) (in Input, why string) {
 	name := filepath.Base(path)
 	known, document := kindOfName(name)
-	native := name == documentIndex || name == descriptor
+	native := name == documentIndex || name == descriptor || isList(path)
 	switch {
 	case err != nil:
 		return in, reason(err)

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/csv"
@@ -47,13 +48,35 @@ type documentLine struct {
 	category    ehi.Category
 	labels      []fhir.Coding
 	resource    string
+	size        *int64 // as the index says; nil if it does not
+	sha1        []byte // as the index says; nil if it does not
+	known       string // the ID of the document, if it does not depend on the path
 }
 
 // id returns the ID of the document. One that comes again for the same patient from the same path
 // replaces the earlier one.
 func (d *documentLine) id() string {
+	if d.known != "" {
+		return d.known
+	}
 	of := digestOf(d.owner.ID, d.owner.System, d.owner.Value, d.path)
 	return hex.EncodeToString(of[:])
+}
+
+// documentReader reads an index of documents.
+type documentReader interface {
+	// next returns the next document and the number of its first line. Errors: io.EOF, errRow,
+	// and others, after which reading cannot go on.
+	next() (d documentLine, line int, err error)
+}
+
+// newDocumentReader returns a reader of the index with a path. limit is the size of the longest
+// row of a documentIndex in bytes.
+func newDocumentReader(r io.Reader, path string, limit int64) (documentReader, error) {
+	if filepath.Base(path) == documentIndex {
+		return newIndexReader(r, limit)
+	}
+	return newListReader(r, path), nil
 }
 
 // indexReader reads a documentIndex.
@@ -121,8 +144,7 @@ type errRow struct{ why string }
 
 func (e errRow) Error() string { return e.why }
 
-// next returns the next row and the number of its first line. Errors: io.EOF, errRow, and others,
-// after which reading cannot go on.
+// next implements documentReader.
 func (x *indexReader) next() (d documentLine, line int, err error) {
 	x.bound.left = x.bound.limit
 	row, err := x.rows.Read()
@@ -325,7 +347,7 @@ func (n *native) documents(ctx context.Context, in Input) (err error) {
 		return n.problem(of, err)
 	}
 	defer text.Close() // read only
-	x, err := newIndexReader(text, n.o.MaxResource)
+	x, err := newDocumentReader(text, in.Path, n.o.MaxResource)
 	if err != nil {
 		return n.problem(of, err)
 	}
@@ -342,12 +364,17 @@ func (n *native) documents(ctx context.Context, in Input) (err error) {
 	if n.report.Problems == bad {
 		n.report.Files++
 	}
+	if list, ok := x.(*listReader); ok && list.archives {
+		n.leaves(in.Path, errIgnored{
+			"names archives of documents and tables: unpack them, and import their folders",
+		})
+	}
 	return n.publish(ctx)
 }
 
 // nextDocument imports the document of the next row. Errors: io.EOF behind the last one.
 func (n *native) nextDocument(
-	ctx context.Context, index string, root *os.Root, x *indexReader,
+	ctx context.Context, index string, root *os.Root, x documentReader,
 ) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -378,6 +405,8 @@ func (n *native) content(ctx context.Context, root *os.Root, d documentLine) err
 		return errRow{reason(err)}
 	case !info.Mode().IsRegular():
 		return errRow{"is no regular file"}
+	case d.size != nil && *d.size != info.Size():
+		return errRow{fmt.Sprintf("has %d bytes; the index says %d", info.Size(), *d.size)}
 	}
 	n.report.Documents++
 	n.total += info.Size()
@@ -411,6 +440,10 @@ func (n *native) content(ctx context.Context, root *os.Root, d documentLine) err
 		now.ModTime().UnixNano() != from.MTime {
 		n.report.Documents--
 		return errors.Join(n.blobs.Undo(), errRow{"changed while it was imported"})
+	}
+	if d.sha1 != nil && !bytes.Equal(d.sha1, blob.SHA1) {
+		n.report.Documents--
+		return errors.Join(n.blobs.Undo(), errRow{"differs from the hash that the index says"})
 	}
 	entry.Blob, entry.Size, entry.SHA1, entry.Sum = blob.Name.String(), blob.Size, blob.SHA1,
 		blob.Sum
@@ -463,7 +496,7 @@ func listed(index string) map[string]bool {
 		return nil
 	}
 	defer f.Close() // read only
-	x, err := newIndexReader(f, source.MaxResource)
+	x, err := newDocumentReader(f, index, source.MaxResource)
 	if err != nil {
 		return nil
 	}
@@ -473,7 +506,7 @@ func listed(index string) map[string]bool {
 		if _, ok := errors.AsType[errRow](err); err != nil && !ok {
 			return out
 		}
-		if known, _ := kindOfName(d.name); known {
+		if known, _ := kindOfName(d.path); known && checkPath(d.path) == nil {
 			out[filepath.Join(filepath.Dir(index), filepath.FromSlash(d.path))] = true
 		}
 	}

@@ -1,0 +1,368 @@
+package dataset
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// An export lists its documents and tables as EHIDocumentReferences (NAT-2). Such a list is the
+// index of the documents in its folder: archiveList in an unpacked archive, and looseLists beside
+// files that were downloaded one by one, in the folders of their URLs.
+const archiveList = "document_reference.ndjson"
+
+var looseLists = []string{
+	"documents.DocumentReference.ndjson", "released.DocumentReference.ndjson",
+}
+
+// archivesLists matches the lists of the archives of a population.
+var archivesLists = regexp.MustCompile(`^documents\.\d+\.\d+\.ndjson$`)
+
+const (
+	exportTag       = "ehi-export" // of each EHIDocumentReference
+	downloads       = "/download/" // in the URL of a file, before its path
+	documentsFolder = "documents/"
+	tablesFolder    = "tables/"
+	readmeName      = "README.txt"
+)
+
+// isList reports whether a file is the list of an export rather than one of resources: its first
+// line is an EHIDocumentReference of a file that can be in the folder.
+func isList(file string) bool {
+	name := filepath.Base(file)
+	if !slices.Contains(append([]string{archiveList}, looseLists...), name) &&
+		!archivesLists.MatchString(name) {
+		return false
+	}
+	if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return false
+	}
+	defer f.Close() // read only
+	line, err := bufio.NewReaderSize(io.LimitReader(f, longestEntry), 64<<10).ReadBytes('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false
+	}
+	e, err := parseEntry(line)
+	if err != nil || !e.exported() || len(e.Content) != 1 {
+		return false
+	}
+	at, absolute, err := localPath(e.Content[0].Attachment.URL)
+	switch {
+	case err != nil:
+		return false
+	case !absolute:
+		return name == archiveList
+	case isArchive(at, &e):
+		return true
+	}
+	// otherwise only the list was downloaded, or something else has the URL
+	top, _, _ := strings.Cut(at, "/")
+	info, err := os.Stat(filepath.Join(filepath.Dir(file), top))
+	return err == nil && info.IsDir()
+}
+
+// longestEntry is the size of the longest line of a list in bytes.
+const longestEntry = 1 << 20
+
+// listEntry is what an import reads of an EHIDocumentReference.
+type listEntry struct {
+	ResourceType string `json:"resourceType"`
+	Meta         struct {
+		Tag []fhir.Coding `json:"tag"`
+	} `json:"meta"`
+	Subject struct {
+		Reference  string `json:"reference"`
+		Identifier struct {
+			System string `json:"system"`
+			Value  string `json:"value"`
+		} `json:"identifier"`
+	} `json:"subject"`
+	Type     listConcept   `json:"type"`
+	Category []listConcept `json:"category"`
+	Labels   []listConcept `json:"securityLabel"`
+	Date     string        `json:"date"`
+	Content  []struct {
+		Attachment struct {
+			ContentType string `json:"contentType"`
+			URL         string `json:"url"`
+			Size        *int64 `json:"size"`
+			Hash        string `json:"hash"`
+			Title       string `json:"title"`
+		} `json:"attachment"`
+	} `json:"content"`
+	Context struct {
+		Related []fhir.Reference `json:"related"`
+	} `json:"context"`
+}
+
+type listConcept struct {
+	Coding []fhir.Coding `json:"coding"`
+}
+
+// parseEntry parses a line of a list. Errors: errRow.
+func parseEntry(line []byte) (e listEntry, err error) {
+	if _, err := json.Parse(line, &e, json.DontMatchCaseInsensitiveStructFields); err != nil {
+		return e, errRow{fmt.Sprintf("not a valid EHIDocumentReference: %v", err)}
+	}
+	return e, nil
+}
+
+// exported reports whether an export wrote the entry about a native file.
+func (e *listEntry) exported() bool {
+	return e.ResourceType == "DocumentReference" &&
+		slices.ContainsFunc(e.Meta.Tag, func(t fhir.Coding) bool { return t.Code == exportTag })
+}
+
+// localPath returns the path of a file in the folder of a list by its URL: a relative one, or one
+// of a download.
+func localPath(text string) (at string, absolute bool, err error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || text == "":
+		return "", false, fmt.Errorf("%q is no URL", text)
+	case u.Scheme == "" && u.Host == "" && u.RawQuery == "" && u.Fragment == "":
+		return u.Path, false, nil
+	}
+	_, escaped, found := strings.Cut(u.EscapedPath(), downloads)
+	at, err = url.PathUnescape(escaped)
+	if !found || err != nil {
+		return "", false, fmt.Errorf("%q is neither relative nor the URL of a download", text)
+	}
+	return at, true, nil
+}
+
+// isArchive reports whether an entry is about an archive, which has a list of its own.
+func isArchive(at string, e *listEntry) bool {
+	return !strings.Contains(at, "/") && len(e.Content) == 1 &&
+		e.Content[0].Attachment.ContentType == "application/zip"
+}
+
+// listReader reads the documents of a list.
+type listReader struct {
+	bound *bound
+	lines *bufio.Reader
+	name  string // of the list
+	line  int
+	// tables are the paths of files that descriptors describe, and of the descriptors.
+	tables map[string]bool
+	// seen counts the documents that are the same by all that tells documents apart.
+	seen map[digest]int
+	// archives means that the list names archives.
+	archives bool
+}
+
+// newListReader returns a reader of a list.
+func newListReader(r io.Reader, list string) *listReader {
+	folder, name := filepath.Split(list)
+	x := &listReader{
+		name:   name,
+		bound:  &bound{r, longestEntry, longestEntry},
+		tables: map[string]bool{},
+		seen:   map[digest]int{},
+	}
+	x.lines = bufio.NewReaderSize(x.bound, 64<<10)
+	for _, in := range []string{"", tablesFolder} {
+		x.tables[path.Join(in, descriptor)] = true
+		for _, file := range tableFiles(filepath.Join(folder, in)) {
+			if rel, err := filepath.Rel(folder, file); err == nil {
+				x.tables[filepath.ToSlash(rel)] = true
+			}
+		}
+	}
+	return x
+}
+
+// next implements documentReader.
+func (x *listReader) next() (d documentLine, line int, err error) {
+	for {
+		x.bound.left = x.bound.limit
+		text, err := x.lines.ReadBytes('\n')
+		x.line++
+		if err != nil && !errors.Is(err, io.EOF) {
+			return d, x.line, err
+		}
+		if text = bytes.TrimSpace(text); len(text) == 0 {
+			if err != nil {
+				return d, x.line, io.EOF
+			}
+			continue
+		}
+		e, err := parseEntry(text)
+		if err != nil {
+			return d, x.line, err
+		}
+		if d, is, err := x.document(&e); err != nil || is {
+			return d, x.line, err
+		}
+	}
+}
+
+// document returns the document of an entry; false for a table, an archive, a descriptor or a
+// readme. Errors: errRow.
+func (x *listReader) document(e *listEntry) (d documentLine, is bool, err error) {
+	if !e.exported() || len(e.Content) != 1 {
+		return d, false, errRow{"is no EHIDocumentReference of an export with one attachment"}
+	}
+	a := &e.Content[0].Attachment
+	at, _, err := localPath(a.URL)
+	switch {
+	case err != nil:
+		return d, false, errRow{"url: " + err.Error()}
+	case at == x.name:
+		return d, false, errRow{"names the list itself"}
+	case x.tables[at], at == readmeName:
+		return d, false, nil
+	case isArchive(at, e):
+		x.archives = true
+		return d, false, nil
+	}
+	if strings.HasPrefix(at, tablesFolder) {
+		return d, false, errRow{fmt.Sprintf("%s: is a table that no %s describes", at, descriptor)}
+	}
+	if d, err = e.document(at); err != nil {
+		return d, false, errRow{err.Error()}
+	}
+	d.known = x.identity(&d)
+	return d, true, nil
+}
+
+// document returns the document at a path.
+func (e *listEntry) document(at string) (d documentLine, err error) {
+	a := &e.Content[0].Attachment
+	d.path, d.name = at, path.Base(at)
+	if strings.HasPrefix(at, documentsFolder) {
+		d.name = unnumbered(d.name)
+	}
+	d.title, d.contentType = a.Title, a.ContentType
+	if d.title == d.name { // what an export says for want of a title
+		d.title = ""
+	}
+	if d.contentType == "" {
+		d.contentType = contentTypeOf(d.name)
+	}
+	d.size = a.Size
+	for _, of := range []struct {
+		name string
+		set  func() error
+	}{
+		{"url", func() error { return checkPath(at) }},
+		{"subject", func() (err error) { d.owner, err = e.owner(); return err }},
+		{"contentType", func() error { return checkMediaType(a.ContentType) }},
+		{"hash", func() (err error) { d.sha1, err = parseHash(a.Hash); return err }},
+		{"date", func() (err error) { d.created, err = parseDate(e.Date); return err }},
+		{"context.related", func() (err error) { d.resource, err = e.resource(); return err }},
+	} {
+		if err := of.set(); err != nil {
+			return d, fmt.Errorf("%s: %w", of.name, err)
+		}
+	}
+	if len(e.Type.Coding) > 0 {
+		d.code = e.Type.Coding[0]
+	}
+	d.category = e.category()
+	for _, l := range e.Labels {
+		d.labels = append(d.labels, l.Coding...)
+	}
+	return d, nil
+}
+
+// owner returns whose the document is.
+func (e *listEntry) owner() (owner, error) {
+	switch i := e.Subject.Identifier; {
+	case e.Subject.Reference != "":
+		id, is := strings.CutPrefix(e.Subject.Reference, "Patient/")
+		if !is || !fhir.ValidID(id) {
+			return owner{}, fmt.Errorf("%q is not Patient/id", e.Subject.Reference)
+		}
+		return owner{ID: id}, nil
+	case i.Value != "":
+		return owner{System: i.System, Value: i.Value}, nil
+	}
+	return owner{}, errors.New("names no patient")
+}
+
+// resource returns the resource that the document belongs to.
+func (e *listEntry) resource() (string, error) {
+	if len(e.Context.Related) == 0 {
+		return "", nil
+	}
+	return parseTarget(e.Context.Related[0].Reference)
+}
+
+// category returns the line of the release form; "" for none. Exports name it in the code system
+// of their documentation.
+func (e *listEntry) category() ehi.Category {
+	for _, c := range e.Category {
+		for _, coding := range c.Coding {
+			key, err := parseCategory(coding.Code)
+			if err == nil && strings.HasSuffix(coding.System, "/docs/ehi") {
+				return key
+			}
+		}
+	}
+	return ""
+}
+
+func parseHash(text string) ([]byte, error) {
+	if text == "" {
+		return nil, nil
+	}
+	sum, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(sum) != sha1Size {
+		return nil, fmt.Errorf("%q is no SHA-1 in base64", text)
+	}
+	return sum, nil
+}
+
+const sha1Size = 20
+
+// numbered matches the names of documents in exports: numbers make them unique.
+var numbered = regexp.MustCompile(`^r?\d{6,}-(.+)$`)
+
+// unnumbered returns the name that a document had before it was exported.
+func unnumbered(name string) string {
+	if m := numbered.FindStringSubmatch(name); m != nil {
+		return m[1]
+	}
+	return name
+}
+
+// identity returns the ID of a document. The numbers in the names of two exports differ, so a
+// document that comes again is recognized by everything else.
+func (x *listReader) identity(d *documentLine) string {
+	if d.sha1 == nil {
+		return ""
+	}
+	parts := []string{
+		d.owner.ID, d.owner.System, d.owner.Value, d.name, d.title, fhir.FormatInstant(d.created),
+		hex.EncodeToString(d.sha1),
+	}
+	of := digestOf(parts...)
+	n := x.seen[of]
+	x.seen[of]++
+	if n > 0 {
+		of = digestOf(append(parts, strconv.Itoa(n))...)
+	}
+	return hex.EncodeToString(of[:])
+}
