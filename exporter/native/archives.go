@@ -106,7 +106,7 @@ func (a *archives) create(z *archive, name string) (io.Writer, error) {
 // add adds a file to the list of the archive.
 func (z *archive) add(e *Export, f file) {
 	f.archive = z.number
-	z.list = append(z.list, e.describe(f, f.name)...)
+	z.list = append(z.list, e.describe(f, escaped(f.name))...)
 	z.files++
 	z.size += f.size
 }

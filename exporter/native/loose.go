@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"io"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -129,8 +128,7 @@ func (l *loose) start() {
 // add adds a file to the list and to the index.
 func (l *loose) add(f file, at ehi.NativeFile) error {
 	l.start()
-	folder, name, _ := strings.Cut(f.name, "/")
-	url := l.Origin + "/jobs/" + l.Job + "/download/" + folder + "/" + url.PathEscape(name)
+	url := l.Origin + "/jobs/" + l.Job + "/download/" + escaped(f.name)
 	if err := l.list.add(l.describe(f, url)); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"mime"
+	"net/url"
 	"path"
 	"strings"
 
@@ -40,6 +41,15 @@ func documentName(n int64, held bool, name string) string {
 		number = "r" + number
 	}
 	return documentsFolder + number + "-" + cmp.Or(stem, "document") + ext
+}
+
+// escaped returns the relative URL of a native file.
+func escaped(name string) string {
+	folder, file, within := strings.Cut(name, "/")
+	if !within {
+		return url.PathEscape(name)
+	}
+	return folder + "/" + url.PathEscape(file)
 }
 
 // maxStem is the longest name of a document without its number and extension, in bytes.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -396,9 +397,16 @@ func unpack(t *testing.T, archive []byte) map[string][]byte {
 // check checks that the list of an archive names all of its other files.
 func check(t *testing.T, contents map[string][]byte) {
 	t.Helper()
+	plain := func(name string) string { return must(url.PathUnescape(name)) }
 	names := listed(t, contents["document_reference.ndjson"], "", func(name string) []byte {
-		return contents[name]
+		return contents[plain(name)]
 	})
+	for i, name := range names {
+		if strings.ContainsAny(name, " #") {
+			t.Errorf("%q is no URL", name)
+		}
+		names[i] = plain(name)
+	}
 	want := slices.DeleteFunc(slices.Sorted(maps.Keys(contents)),
 		func(name string) bool { return name == "document_reference.ndjson" })
 	if d := cmp.Diff(want, names); d != "" {
@@ -413,7 +421,7 @@ func TestNAT2ArchivesAreSplit(t *testing.T) {
 	row := "v1\tp\tW1\t2024-01-02\n"
 	r.rows["visit"] = strings.Repeat(row, 10_000)
 	r.documents = append(r.documents, document(t, "", "b.pdf", make([]byte, 90_000)),
-		document(t, "", "c.pdf", make([]byte, 20_000)))
+		document(t, "", "50% #c.pdf", make([]byte, 20_000)))
 	x := export(t, native.Export{
 		Record: manyRows{r}, Packaging: ehi.PackageZIP, Patient: "p", ArchiveBytes: 100_000,
 	})
