@@ -217,6 +217,7 @@ type reference struct {
 	ID          string
 	Description string
 	Subject     fhir.Reference
+	Date        string
 	Category    []struct{ Coding []fhir.Coding }
 	Labels      []struct{ Coding []fhir.Coding } `json:"securityLabel"`
 	Content     []struct {
@@ -560,5 +561,30 @@ func TestACancelledExportEndsWithinADocument(t *testing.T) {
 		if err := batch.Discard(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A list says only the dates that documents have. The attachment always has one, as the profile of
+// EHIDocumentReferences wants it.
+func TestAListHasNoDateForADocumentWithoutOne(t *testing.T) {
+	dated, other := document(t, "", "a.pdf", []byte("a")), document(t, "", "b.pdf", []byte("b"))
+	other.Created = time.Time{}
+	r := record{documents: []*source.Document{dated, other}}
+	x := export(t, native.Export{Record: r, Packaging: ehi.PackageFiles, Patient: "p"})
+	var dates, creations []string
+	for line := range bytes.Lines(x.kind(ehi.Documents)) {
+		var r reference
+		if err := json.Unmarshal(line, &r); err != nil {
+			t.Fatal(err)
+		}
+		dates = append(dates, r.Date)
+		creations = append(creations, r.Content[0].Attachment.Creation)
+	}
+	if want := []string{"2024-03-01T00:00:00.000Z", ""}; !slices.Equal(dates, want) {
+		t.Errorf("dates %q", dates)
+	}
+	if want := []string{"2024-03-01T00:00:00.000Z", "2026-01-02T03:04:05.000Z"}; !slices.Equal(
+		creations, want) {
+		t.Errorf("creations %q", creations)
 	}
 }

@@ -75,7 +75,9 @@ func (e *Export) describe(f file, url string) []byte {
 		if d.Resource != "" && e.relates(d) {
 			r.Context = &related{[]fhir.Reference{{Reference: d.Resource}}}
 		}
-		r.Date = fhir.FormatInstant(f.created)
+		if !d.Created.IsZero() { // an import must not take a substitute for the date
+			r.Date = fhir.FormatInstant(d.Created)
+		}
 	}
 	line, err := json.Marshal(r)
 	if err != nil { // strings and numbers only: cannot fail
