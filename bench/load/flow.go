@@ -25,28 +25,30 @@ type user struct {
 	open *client.Client
 	rec  *recorder
 	sums *sums
+	// pages are those of the documentation that native files link to.
+	pages *verify.Pages
 }
 
-// run runs one flow; due is its scheduled start.
-func (u *user) run(ctx context.Context, a action, patient string, due time.Time) {
+// run runs one flow.
+func (u *user) run(ctx context.Context, o order) {
 	ctx, cancel := context.WithTimeout(ctx, u.FlowTimeout)
 	defer cancel()
-	s, err := u.flow(ctx, a, patient)
+	s, err := u.flow(ctx, o)
 	if err != nil {
 		u.rec.failed(s, err)
 		return
 	}
-	u.rec.took(flow, time.Since(due))
-	u.rec.ended(a)
+	u.rec.took(flow, time.Since(o.due))
+	u.rec.ended(o.action)
 }
 
 // flow runs one flow and returns the step that failed.
-func (u *user) flow(ctx context.Context, a action, patient string) (s step, err error) {
-	c, err := u.authorize(ctx, patient)
+func (u *user) flow(ctx context.Context, o order) (s step, err error) {
+	c, err := u.authorize(ctx, o)
 	if err != nil {
 		return authorize, err
 	}
-	job, err := u.kickOff(ctx, c, patient)
+	job, err := u.kickOff(ctx, c, o)
 	if err != nil {
 		return kickOff, err
 	}
@@ -59,7 +61,7 @@ func (u *user) flow(ctx context.Context, a action, patient string) (s step, err 
 		}
 		move("")
 	}()
-	if a == abortIt {
+	if o.action == abortIt {
 		move("aborting")
 		return remove, u.remove(ctx, c, job)
 	}
@@ -68,16 +70,16 @@ func (u *user) flow(ctx context.Context, a action, patient string) (s step, err 
 		return status, err
 	}
 	move("complete")
-	if a == exportAll {
+	if o.action != pollOnly {
 		move("downloading")
-		if err := u.fetch(ctx, c, patient, m); err != nil {
-			return download, err
+		if s, err := u.fetch(ctx, c, o, m); err != nil {
+			return s, err
 		}
 	}
 	return remove, u.remove(ctx, c, job)
 }
 
-func (u *user) authorize(ctx context.Context, patient string) (*client.Client, error) {
+func (u *user) authorize(ctx context.Context, o order) (*client.Client, error) {
 	switch u.Auth {
 	case "none":
 		return u.open, nil
@@ -87,10 +89,10 @@ func (u *user) authorize(ctx context.Context, patient string) (*client.Client, e
 	start := time.Now()
 	var c *client.Client
 	var err error
-	if u.Auth == "service" {
+	if u.Auth == "service" || o.action == population {
 		c, err = u.open.Service(ctx, u.Secret, serviceScope)
 	} else {
-		c, _, err = u.open.Authorize(ctx, patient)
+		c, _, err = u.open.Authorize(ctx, o.patient)
 	}
 	if err == nil {
 		u.rec.took(authorize, time.Since(start))
@@ -101,9 +103,29 @@ func (u *user) authorize(ctx context.Context, patient string) (*client.Client, e
 // serviceScope permits every kick-off of a backend service.
 const serviceScope = "system/*.rs system/$ehi-export"
 
+// target returns the kick-off of a flow, in the server's default packaging.
+func (c *config) target(o order) string {
+	if o.action == population {
+		return c.Population
+	}
+	return strings.ReplaceAll(c.KickOff, "{patient}", o.patient)
+}
+
+// packaged returns the kick-off of a flow in its packaging.
+func (c *config) packaged(o order) string {
+	target, separator := c.target(o), "?"
+	if o.packaging == "" {
+		return target
+	}
+	if strings.Contains(target, "?") {
+		separator = "&"
+	}
+	return target + separator + "_package=" + string(o.packaging)
+}
+
 // kickOff starts an export. It repeats the request when a busy server asks for that.
-func (u *user) kickOff(ctx context.Context, c *client.Client, patient string) (client.Job, error) {
-	target := strings.ReplaceAll(u.KickOff, "{patient}", patient)
+func (u *user) kickOff(ctx context.Context, c *client.Client, o order) (client.Job, error) {
+	target := u.packaged(o)
 	for {
 		start := time.Now()
 		job, err := c.Start(ctx, u.Method, target, nil)
@@ -170,20 +192,45 @@ func (u *user) wait(ctx context.Context, c *client.Client, job client.Job) (*ehi
 	}
 }
 
-// fetch downloads and verifies all files. The export of a single patient must be the same each
-// time.
-func (u *user) fetch(ctx context.Context, c *client.Client, patient string, m *ehi.Manifest) error {
+// fetch downloads and verifies all files, and returns the step that failed. The export of the same
+// records must be the same each time, in whatever packaging.
+func (u *user) fetch(
+	ctx context.Context, c *client.Client, o order, m *ehi.Manifest,
+) (step, error) {
 	if len(m.Output) == 0 {
-		return verify.Wrongf("a manifest without files")
+		return download, verify.Wrongf("a manifest without files")
 	}
+	n := &verify.Native{Client: c, Pages: u.pages, Resume: o.resume}
+	if strings.Contains(u.KickOff, "{patient}") {
+		n.Patient = o.patient
+	}
+	whole, err := u.resources(ctx, n, m)
+	if err != nil {
+		return download, err
+	}
+	content, err := u.native(ctx, n)
+	if err != nil {
+		return native, err
+	}
+	u.rec.verified(content)
+	if why := u.sums.differ(u.target(o), whole.Sum, content); why != "" {
+		return download, verify.Wrongf("an export by %s is not what it was before: %s", u.target(o),
+			why)
+	}
+	return "", nil
+}
+
+// resources downloads and verifies the files of the manifest.
+func (u *user) resources(
+	ctx context.Context, n *verify.Native, m *ehi.Manifest,
+) (whole verify.Tally, err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(u.DownloadUsers)
 	var mu sync.Mutex
-	var whole verify.Tally
 	for _, e := range m.Output {
 		group.Go(func() error {
 			start := time.Now()
-			f, err := verify.File(ctx, c, e)
+			f, err := n.File(ctx, e)
 			if err != nil {
 				return err
 			}
@@ -195,30 +242,61 @@ func (u *user) fetch(ctx context.Context, c *client.Client, patient string, m *e
 			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	if !u.sums.same(strings.ReplaceAll(u.KickOff, "{patient}", patient), whole.Sum) {
-		return verify.Wrongf("the export of patient %s is not what it was before", patient)
-	}
-	return nil
+	return whole, group.Wait()
 }
 
-// sums stores the checksum of the first export of each kind.
+// native downloads and verifies the documents and tables that the files of the manifest list.
+func (u *user) native(ctx context.Context, n *verify.Native) (content verify.Content, err error) {
+	files, err := n.Files(ctx)
+	if err != nil {
+		return content, err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(u.DownloadUsers)
+	for _, f := range files {
+		group.Go(func() error {
+			start := time.Now()
+			if err := n.Get(ctx, f); err != nil {
+				return err
+			}
+			u.rec.took(native, time.Since(start))
+			u.rec.got(0, f.Size)
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return content, err
+	}
+	return n.Content()
+}
+
+// sums stores what the first export of each kind was.
 type sums struct {
 	mu    sync.Mutex
-	first map[string]verify.Sum
+	first map[string]exportSum
 }
 
-// same reports whether an export equals the first one.
-func (s *sums) same(key string, got verify.Sum) bool {
+// exportSum is what an export holds.
+type exportSum struct {
+	resources verify.Sum
+	native    verify.Content
+}
+
+func newSums() *sums { return &sums{first: map[string]exportSum{}} }
+
+// differ says how an export differs from the first one; "" if it does not.
+func (s *sums) differ(key string, resources verify.Sum, native verify.Content) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first, known := s.first[key]
 	if !known {
-		s.first[key] = got
+		s.first[key] = exportSum{resources, native}
+		return ""
 	}
-	return !known || first == got
+	if first.resources != resources {
+		return "the resources differ"
+	}
+	return first.native.Difference(native)
 }
 
 // remove deletes the job and checks that it is gone (EHI-13).

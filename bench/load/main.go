@@ -24,7 +24,10 @@ type config struct {
 	Auth          string        `help:"How to get tokens: sandbox (the patient's, by the shortcut of this server's sandbox), service (client_credentials), token, or none." enum:"sandbox,service,token,none" default:"sandbox" env:"EHI_LOAD_AUTH"`
 	Secret        string        `help:"Secret of the backend service test_client_id." default:"test_client_secret" env:"EHI_LOAD_SECRET"`
 	Token         string        `help:"Bearer token of --auth token." env:"EHI_LOAD_TOKEN"`
-	Mix           mix           `help:"Shares of what users do: export (the whole flow), poll (kick off, and poll to the end), abort (kick off and delete)." default:"export=70,poll=20,abort=10" env:"EHI_LOAD_MIX"`
+	Serve         string        `help:"Run a server in this process, with the records of this source (synthetic:patients=20,native=mixed), in place of --url." placeholder:"SOURCE" env:"EHI_LOAD_SERVE"`
+	Native        bool          `help:"Export documents and tables as files and as ZIP archives by turns, download half of the archives in two parts, and export populations, too." env:"EHI_LOAD_NATIVE"`
+	Population    string        `help:"Path of the kick-off of a population." default:"/auto-approve/fhir/$ehi-export" env:"EHI_LOAD_POPULATION"`
+	Mix           mix           `help:"Shares of what users do: export (the whole flow), poll (kick off, and poll to the end), abort (kick off and delete), population (the whole flow for all patients). Default: export=70,poll=20,abort=10; with --native: export=60,poll=20,abort=10,population=10." env:"EHI_LOAD_MIX"`
 	Concurrency   int           `help:"Users at once." default:"16" env:"EHI_LOAD_CONCURRENCY"`
 	Rate          float64       `help:"Flows begun a second, whatever the server does (open model); 0: each user begins one when the last is done (closed model)." env:"EHI_LOAD_RATE"`
 	Duration      time.Duration `help:"How long flows are begun; those under way are finished." default:"60s" env:"EHI_LOAD_DURATION"`
@@ -56,7 +59,15 @@ func main() {
 
 // Run runs the load, writes the reports and checks the objectives. An interrupt ends it early,
 // with a report of what was done.
-func (c *config) Run(ctx context.Context) error {
+func (c *config) Run(ctx context.Context) (err error) {
+	if c.Serve != "" {
+		url, stop, err := host(ctx, c.Serve, nil)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+		c.URL = url
+	}
 	result, err := drive(ctx, c)
 	if err != nil {
 		return err
@@ -72,6 +83,12 @@ func (c *config) Run(ctx context.Context) error {
 }
 
 func (c *config) validate() error {
+	if c.Mix == nil {
+		c.Mix = usualMix
+		if c.Native {
+			c.Mix = nativeMix
+		}
+	}
 	switch {
 	case c.Concurrency < 1 || c.Duration <= 0 || c.Rate < 0 || c.DownloadUsers < 1:
 		return errors.New(

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +16,17 @@ const (
 	exportAll action = "export" // the whole flow, with verified downloads
 	pollOnly  action = "poll"   // kick off and poll until the manifest is available
 	abortIt   action = "abort"  // kick off and delete immediately
+	// the whole flow for all patients, by a backend service
+	population action = "population"
 )
+
+// The shares if the command line sets none.
+var (
+	usualMix  = mix{{exportAll, 70}, {pollOnly, 20}, {abortIt, 10}}
+	nativeMix = mix{{exportAll, 60}, {pollOnly, 20}, {abortIt, 10}, {population, 10}}
+)
+
+var actions = []action{exportAll, pollOnly, abortIt, population}
 
 // mix holds the shares of actions.
 type mix []share
@@ -32,9 +43,8 @@ func (m *mix) UnmarshalText(text []byte) error {
 		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
 		weight, err := strconv.Atoi(value)
 		a := action(name)
-		if err != nil || weight < 0 || a != exportAll && a != pollOnly && a != abortIt {
-			return fmt.Errorf("%q is no share such as export=70; there are export, poll and abort",
-				part)
+		if err != nil || weight < 0 || !slices.Contains(actions, a) {
+			return fmt.Errorf("%q is no share such as export=70; there are %v", part, actions)
 		}
 		*m = append(*m, share{a, weight})
 	}

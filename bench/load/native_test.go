@@ -2,6 +2,8 @@ package main
 
 import (
 	"cmp"
+	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"os"
@@ -10,10 +12,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"ehi-server/api/client"
 	"ehi-server/bench/verify"
-	"ehi-server/exporter/synthetic/native"
+	synthetic "ehi-server/exporter/synthetic/native"
 )
 
 // exported is an export of all native content of a patient or a population, which was verified.
@@ -63,7 +66,7 @@ func exportOf(t *testing.T, c *client.Client, patient, target string) (x exporte
 // A patient's export of each shape is right, and holds the same as files and as archives. Tools of
 // others read it, too.
 func TestNativeContentOfEachShapeIsRightInBothPackagings(t *testing.T) {
-	for _, shape := range native.Shapes() {
+	for _, shape := range synthetic.Shapes() {
 		t.Run(shape, func(t *testing.T) {
 			t.Parallel()
 			open := client.New(serveSource(t, "synthetic:patients=3,seed=5,resources=200,"+
@@ -207,4 +210,84 @@ func lacking(t *testing.T, tool string) {
 		t.Fatalf("%s is not installed", tool)
 	}
 	t.Skipf("%s is not installed", tool)
+}
+
+// With --native, documents and tables come as files and as archives, some archives in two parts,
+// and populations come, too.
+func TestARunWithNativeContentVerifiesIt(t *testing.T) {
+	c := parse(t, serveSource(t, "synthetic:patients=3,resources=100,native=mixed"), "--native",
+		"--mix=export=60,poll=10,abort=10,population=20", "--duration=4s")
+	r := run(t, c)
+	if r.Wrong > 0 || len(r.Errors) > 0 {
+		t.Errorf("%d wrong, errors %v: %v", r.Wrong, r.Errors, r.Examples)
+	}
+	n := r.Native
+	if r.Flows[exportAll] == 0 || r.Flows[population] == 0 || n.Archives == 0 || n.Resumed == 0 ||
+		n.Resumed == n.Archives || n.Documents == 0 || n.Rows == 0 || n.Files <= n.Documents ||
+		n.Bytes == 0 || n.Bytes >= r.Bytes {
+		t.Errorf("flows %v, %+v", r.Flows, n)
+	}
+	page := filepath.Join(t.TempDir(), "r.html")
+	if err := r.save("", page); err != nil {
+		t.Fatal(err)
+	}
+	html, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	r.print(&table)
+	files := fmt.Sprintf("ative content: %d files with %d archives, of which %d were resumed; "+
+		"%d documents, %d rows", n.Files, n.Archives, n.Resumed, n.Documents, n.Rows)
+	for _, text := range []string{string(html), table.String()} {
+		if !strings.Contains(text, files) {
+			t.Errorf("%q is not in %s", files, text)
+		}
+	}
+}
+
+// What is wrong with native content is counted, and the run fails.
+func TestWrongNativeContentFailsARun(t *testing.T) {
+	rec := newRecorder(time.Now(), meters{"wrong"})
+	rec.failed(native, verify.Wrongf("a row is missing"))
+	rec.failed(download, verify.Wrongf("a line is missing"))
+	c := &config{Concurrency: 1}
+	r := newResult(c, nil, rec, time.Second)
+	if r.Wrong != 2 || r.Native.Wrong != 1 || !r.Failed() {
+		t.Errorf("%d wrong, %+v, failed %t", r.Wrong, r.Native, r.Failed())
+	}
+}
+
+// The same seed draws the same flows. A population has one packaging only.
+func TestFlowsAreDrawnBySeed(t *testing.T) {
+	c := &config{
+		Native:     true,
+		Mix:        nativeMix,
+		KickOff:    "/fhir/Patient/{patient}/$ehi-export?_type=X",
+		Population: "/fhir/$ehi-export",
+	}
+	drawn := map[string]int{}
+	a, b := rand.New(rand.NewPCG(1, 0)), rand.New(rand.NewPCG(1, 0))
+	for range 1000 {
+		o := c.order(a, []string{"1", "2"})
+		if again := c.order(b, []string{"1", "2"}); o != again {
+			t.Fatalf("%+v and %+v", o, again)
+		}
+		drawn[c.packaged(o)]++
+	}
+	for target, least := range map[string]int{
+		"/fhir/$ehi-export": 70,
+		"/fhir/Patient/1/$ehi-export?_type=X&_package=files": 180,
+		"/fhir/Patient/1/$ehi-export?_type=X&_package=zip":   180,
+		"/fhir/Patient/2/$ehi-export?_type=X&_package=files": 180,
+		"/fhir/Patient/2/$ehi-export?_type=X&_package=zip":   180,
+	} {
+		if drawn[target] < least {
+			t.Errorf("%s was drawn %d times", target, drawn[target])
+		}
+		delete(drawn, target)
+	}
+	if len(drawn) > 0 {
+		t.Errorf("also %v", drawn)
+	}
 }

@@ -26,13 +26,14 @@ const (
 	kickOff   step = "kick-off"
 	status    step = "status"   // one poll
 	complete  step = "complete" // from the answer to the kick-off until that with the manifest
-	download  step = "download" // one file, to its last byte
+	download  step = "download" // one file of the manifest, to its last byte
+	native    step = "native"   // one document, table or archive, with the verification
 	remove    step = "delete"
 	// the whole flow; in an open model from its scheduled start, not from when a user was free
 	flow step = "flow"
 )
 
-var steps = []step{authorize, kickOff, status, complete, download, remove, flow}
+var steps = []step{authorize, kickOff, status, complete, download, native, remove, flow}
 
 func (s step) known() bool { return slices.Contains(steps, s) }
 
@@ -58,6 +59,7 @@ type recorder struct {
 	lines    int64
 	bytes    int64
 	wrong    int64
+	native   nativeResult
 	examples []string // some of the errors
 }
 
@@ -163,6 +165,18 @@ func (r *recorder) got(lines, bytes int64) {
 	r.now().Bytes += bytes
 }
 
+// verified counts the native content of an export.
+func (r *recorder) verified(c verify.Content) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.native.Files += c.Files
+	r.native.Archives += c.Archives
+	r.native.Resumed += c.Resumed
+	r.native.Documents += c.Documents.Lines
+	r.native.Rows += c.Rows()
+	r.native.Bytes += c.Bytes
+}
+
 // failed counts an error of a step by its kind.
 func (r *recorder) failed(s step, err error) {
 	telemetry.LoadFailed.WithLabelValues(r.run, string(s), kindOf(err)).Inc()
@@ -170,6 +184,9 @@ func (r *recorder) failed(s step, err error) {
 	defer r.mu.Unlock()
 	if errors.Is(err, verify.ErrWrong) {
 		r.wrong++
+		if s == native {
+			r.native.Wrong++
+		}
 	}
 	r.errors[string(s)+": "+kindOf(err)]++
 	r.now().Errors++

@@ -30,12 +30,24 @@ type result struct {
 	Lines    int64              `json:"lines"`
 	Bytes    int64              `json:"bytes"`
 	Wrong    int64              `json:"wrong"` // answers that violate the specification
+	Native   nativeResult       `json:"native"`
 	Errors   map[string]int64   `json:"errors"`
 	Refused  map[step]int64     `json:"refused"` // 429 and 503, followed by another attempt
 	Steps    []stepResult       `json:"steps"`
 	Seconds1 []second           `json:"perSecond"`
 	SLO      []objectiveOutcome `json:"slo"`
 	Examples []string           `json:"examples,omitempty"`
+}
+
+// nativeResult counts the documents and tables of all exports that were right.
+type nativeResult struct {
+	Files     int64 `json:"files"` // loose ones, archives, and those in archives
+	Archives  int64 `json:"archives"`
+	Resumed   int64 `json:"resumed"` // archives that were downloaded in two parts
+	Documents int64 `json:"documents"`
+	Rows      int64 `json:"rows"`
+	Bytes     int64 `json:"bytes"` // downloaded
+	Wrong     int64 `json:"wrong"` // exports whose native content is wrong
 }
 
 type stepResult struct {
@@ -86,6 +98,7 @@ func newResult(c *config, patients []string, rec *recorder, took time.Duration) 
 		Lines:    rec.lines,
 		Bytes:    rec.bytes,
 		Wrong:    rec.wrong,
+		Native:   rec.native,
 		Errors:   rec.errors,
 		Refused:  rec.refused,
 		Seconds1: rec.seconds,
@@ -160,6 +173,11 @@ func (r *result) print(w io.Writer) {
 		"flows %v; %d files, %d lines, %.1f MB verified, %d wrong; refused and tried again %v; "+
 			"errors %v\n",
 		r.Flows, r.Files, r.Lines, float64(r.Bytes)/1e6, r.Wrong, r.Refused, r.Errors)
+	if n := r.Native; n != (nativeResult{}) {
+		fmt.Fprintf(w, "native content: %d files with %d archives, of which %d were resumed; "+
+			"%d documents, %d rows, %.1f MB verified, %d wrong\n",
+			n.Files, n.Archives, n.Resumed, n.Documents, n.Rows, float64(n.Bytes)/1e6, n.Wrong)
+	}
 	for _, e := range r.Examples {
 		fmt.Fprintln(w, "  ", e)
 	}

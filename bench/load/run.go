@@ -14,13 +14,17 @@ import (
 
 	"ehi-server/api/client"
 	"ehi-server/bench/verify"
+	"ehi-server/shared/ehi"
 )
 
 // order is a scheduled flow.
 type order struct {
 	action  action
-	patient string
-	due     time.Time
+	patient string    // "" for a population
+	due     time.Time // the scheduled start
+	// packaging is the _package of the kick-off; "" for the server's default.
+	packaging ehi.Packaging
+	resume    bool // archives are downloaded in two parts
 }
 
 // drive runs the load and returns the measurements.
@@ -49,17 +53,17 @@ func drive(ctx context.Context, c *config) (_ *result, err error) {
 		}
 		defer func() { err = errors.Join(err, stop()) }()
 	}
-	rec, sums := newRecorder(began, m), &sums{first: map[string]verify.Sum{}}
+	rec, sums, pages := newRecorder(began, m), newSums(), &verify.Pages{}
 	orders := make(chan order)
 	var users sync.WaitGroup
 	for range c.Concurrency {
 		users.Go(func() {
-			u := user{config: c, open: open, rec: rec, sums: sums}
+			u := user{config: c, open: open, rec: rec, sums: sums, pages: pages}
 			for o := range orders {
 				if c.Rate == 0 {
 					o.due = time.Now()
 				}
-				u.run(ctx, o.action, o.patient, o.due)
+				u.run(ctx, o)
 			}
 		})
 	}
@@ -71,6 +75,19 @@ func drive(ctx context.Context, c *config) (_ *result, err error) {
 	return newResult(c, patients, rec, time.Since(began)), nil
 }
 
+// order draws a flow.
+func (c *config) order(random *rand.Rand, patients []string) order {
+	o := order{action: c.Mix.draw(random), patient: patients[random.IntN(len(patients))]}
+	if c.Native {
+		o.packaging = [...]ehi.Packaging{ehi.PackageFiles, ehi.PackageZIP}[random.IntN(2)]
+		o.resume = random.IntN(2) == 0
+	}
+	if o.action == population {
+		o.patient, o.packaging = "", ""
+	}
+	return o
+}
+
 // issue hands out orders until the time is up: at scheduled times in an open model, otherwise as
 // soon as a user is free.
 func (c *config) issue(
@@ -80,7 +97,7 @@ func (c *config) issue(
 	end := time.NewTimer(c.Duration)
 	defer end.Stop()
 	for n := 0; ; n++ {
-		o := order{action: c.Mix.draw(random), patient: patients[random.IntN(len(patients))]}
+		o := c.order(random, patients)
 		if c.Rate > 0 {
 			o.due = began.Add(time.Duration(float64(n) / c.Rate * float64(time.Second)))
 			if o.due.Sub(began) >= c.Duration || client.Sleep(ctx, time.Until(o.due)) != nil {
