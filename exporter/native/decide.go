@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -38,9 +39,10 @@ type Release struct {
 	// Withheld counts documents and rows that stay, by reason.
 	Withheld map[string]int64
 
-	table  *tableFacts
-	stays  map[string]map[string]bool // by table: the keys of rows that stay
-	folded []byte
+	table   *tableFacts
+	lookups map[string]*tableFacts
+	stays   map[string]map[string]bool // by table: the keys of rows that stay
+	folded  []byte
 }
 
 // tableFacts are the columns of a table that decisions depend on, by number.
@@ -82,6 +84,7 @@ type parentKey struct {
 func NewRelease(rules Rules, of *datapackage.Package) *Release {
 	return &Release{
 		rules: rules, of: of, Withheld: map[string]int64{}, stays: map[string]map[string]bool{},
+		lookups: map[string]*tableFacts{},
 	}
 }
 
@@ -151,7 +154,7 @@ func (r *Release) content(d *source.Document) (reason string, err error) {
 	for {
 		n, err := io.ReadFull(in, buf[len(buf):copyBytes+overlap])
 		buf = buf[:len(buf)+n]
-		if reason := r.rules.Mentions(buf); reason != "" {
+		if reason := r.text(buf); reason != "" {
 			return reason, nil
 		}
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
@@ -164,6 +167,34 @@ func (r *Release) content(d *source.Document) (reason string, err error) {
 		buf = buf[:kept]
 	}
 }
+
+// text decides about a piece of a document. In UTF-16, every other byte of an ID is zero.
+func (r *Release) text(piece []byte) (reason string) {
+	if bytes.IndexByte(piece, 0) >= 0 {
+		piece = bytes.ReplaceAll(piece, []byte{0}, nil)
+	}
+	if reason = r.rules.Mentions(piece); reason != "" {
+		return reason
+	}
+	for _, m := range clinicalCode.FindAllSubmatch(piece, -1) {
+		attributes := map[string][]byte{}
+		for _, a := range xmlAttribute.FindAllSubmatch(m[0], -1) {
+			attributes[string(a[1])] = a[2]
+		}
+		if code := attributes["code"]; len(code) > 0 {
+			reason = cmp.Or(reason,
+				r.rules.Code("urn:oid:"+string(attributes["codeSystem"]), code))
+		}
+	}
+	return reason
+}
+
+// clinicalCode matches an element of CDA with a code and its system (HL7 V3 CD), xmlAttribute the
+// two attributes.
+var (
+	clinicalCode = regexp.MustCompile(`<[^<>]*\bcodeSystem\b[^<>]*>`)
+	xmlAttribute = regexp.MustCompile(`\b(code|codeSystem)\s*=\s*["']([^"'<>]*)["']`)
+)
 
 // overlap is longer than any ID or number of a resource.
 const overlap = 4 << 10
@@ -265,12 +296,15 @@ func keyName(table string, fields []string) string {
 }
 
 // Row implements Decider.
-func (r *Release) Row(values [][]byte, raw []byte) (bool, error) {
+func (r *Release) Row(values [][]byte, raw []byte, telling bool) (bool, error) {
 	t := r.table
 	if t == nil {
 		return true, nil
 	}
 	reason := r.row(t, values, raw)
+	if reason == "" && telling {
+		reason = referenceOnly
+	}
 	if reason == "" {
 		if t.category == "" && !t.always {
 			r.Withheld[Unclassified]++
@@ -289,25 +323,56 @@ func (r *Release) Row(values [][]byte, raw []byte) (bool, error) {
 	return false, nil
 }
 
+// referenceOnly is the reason of what stays because of what it refers to.
+const referenceOnly = "reference-only"
+
+// Lookup implements Decider: a row that refers to a sensitive code, by whatever key, tells it.
+func (r *Release) Lookup(of *datapackage.Resource, values [][]byte, raw []byte) (bool, error) {
+	if r.lookups[of.Name] == nil {
+		r.lookups[of.Name] = r.facts(of)
+	}
+	return r.told(r.lookups[of.Name], values, raw) == "", nil
+}
+
 // row returns why a row stays.
 func (r *Release) row(t *tableFacts, values [][]byte, raw []byte) (reason string) {
-	value := func(i int) []byte {
-		if i < 0 || i >= len(values) {
-			return nil
+	reason = r.told(t, values, raw)
+	for _, p := range t.parents {
+		if key, ok := r.key(p.columns, values); ok && r.stays[p.name][key] {
+			reason = cmp.Or(reason, referenceOnly)
 		}
-		return values[i]
 	}
+	switch {
+	case reason != "":
+		return reason
+	case t.always:
+		return ""
+	case t.category == "": // the decision about the table holds
+		return ""
+	}
+	return r.rules.Line(t.category, t.happened(valueAt(values, t.dateAt)))
+}
+
+func valueAt(values [][]byte, i int) []byte {
+	if i < 0 || i >= len(values) {
+		return nil
+	}
+	return values[i]
+}
+
+// told returns why a row stays for what its values tell.
+func (r *Release) told(t *tableFacts, values [][]byte, raw []byte) (reason string) {
 	for _, c := range t.resources {
-		reason = cmp.Or(reason, r.rules.Resource(c.of, value(c.at)))
+		reason = cmp.Or(reason, r.rules.Resource(c.of, valueAt(values, c.at)))
 	}
 	for _, c := range t.systems {
-		reason = cmp.Or(reason, r.rules.Code(c.of, value(c.at)))
+		reason = cmp.Or(reason, r.rules.Code(c.of, valueAt(values, c.at)))
 	}
 	for _, i := range t.labels {
-		reason = cmp.Or(reason, r.rules.Label("", value(i)))
+		reason = cmp.Or(reason, r.rules.Label("", valueAt(values, i)))
 	}
 	for _, s := range t.sensitive {
-		v := value(s.at)
+		v := valueAt(values, s.at)
 		if len(s.values) == 0 && len(v) > 0 || slices.Contains(s.values, string(v)) {
 			reason = cmp.Or(reason, r.rules.Authorization(s.needs))
 		}
@@ -316,21 +381,10 @@ func (r *Release) row(t *tableFacts, values [][]byte, raw []byte) (reason string
 		return reason
 	}
 	for _, i := range t.texts {
-		reason = cmp.Or(reason, r.rules.Text(value(i)), r.rules.Mentions(value(i)))
+		reason = cmp.Or(reason, r.rules.Text(valueAt(values, i)),
+			r.rules.Mentions(valueAt(values, i)))
 	}
-	reason = cmp.Or(reason, r.rules.Mentions(raw))
-	for _, p := range t.parents {
-		if key, ok := r.key(p.columns, values); ok && r.stays[p.name][key] {
-			reason = cmp.Or(reason, "reference-only")
-		}
-	}
-	switch {
-	case reason != "":
-		return reason
-	case t.category == "": // the decision about the table holds
-		return ""
-	}
-	return r.rules.Line(t.category, t.happened(value(t.dateAt)))
+	return cmp.Or(reason, r.rules.Mentions(raw))
 }
 
 // key returns the values of some columns as one text; ok is false if one of them is empty.

@@ -1,6 +1,7 @@
 package native
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -12,11 +13,12 @@ import (
 )
 
 // lookups collects which rows of look-up tables a patient's rows refer to, directly or through
-// other look-up tables. It holds these rows in memory, each once.
+// other look-up rows. It holds these rows in memory, each once.
 type lookups struct {
 	of      *datapackage.Package
-	seen    map[string]bool // keys that were added, by their target
-	pending []wanted
+	writing *writing
+	keys    map[string]*lookedUp // by keyID
+	readers map[string]*lookupReader
 	tables  map[string]*found
 }
 
@@ -27,21 +29,39 @@ type lookupKey struct {
 	columns []int    // of the row that refers to it
 }
 
-// wanted is a key whose rows must be found.
-type wanted struct {
-	table          string
-	fields, values []string
+// lookedUp is what a key leads to.
+type lookedUp struct {
+	table string
+	rows  []lookupRow
+	// stays means that a row that refers to it stays, see Decider.Lookup.
+	stays, needed bool
 }
 
-// found is the rows of a look-up table.
+// lookupRow is a row of a look-up table.
+type lookupRow struct {
+	raw  []byte
+	next []*lookedUp // the rows that it refers to
+}
+
+// lookupReader reads the rows of a look-up table.
+type lookupReader struct {
+	of     *datapackage.Resource
+	codec  *datapackage.Codec
+	refers []lookupKey
+}
+
+// found is the rows of a look-up table that leave.
 type found struct {
 	rows []byte
 	n    int64
 	seen map[string]bool
 }
 
-func newLookups(p *datapackage.Package) *lookups {
-	return &lookups{of: p, seen: map[string]bool{}, tables: map[string]*found{}}
+func newLookups(p *datapackage.Package, w *writing) *lookups {
+	return &lookups{
+		of: p, writing: w, keys: map[string]*lookedUp{}, readers: map[string]*lookupReader{},
+		tables: map[string]*found{},
+	}
 }
 
 // keysOf returns the foreign keys of a table into look-up tables.
@@ -64,85 +84,141 @@ func (l *lookups) keysOf(r *datapackage.Resource) (out []lookupKey) {
 	return out
 }
 
-// add adds the key of a row.
-func (l *lookups) add(codec *datapackage.Codec, k lookupKey, row [][]byte) {
+// find returns what the key of a row leads to; nil if the row has none.
+func (l *lookups) find(
+	ctx context.Context, codec *datapackage.Codec, k lookupKey, row [][]byte,
+) (*lookedUp, error) {
 	var id strings.Builder
 	id.WriteString(k.table + "\x00" + strings.Join(k.fields, "\x00"))
 	for _, c := range k.columns {
 		if c < 0 || c >= len(row) || codec.Missing(c, row[c]) {
-			return
+			return nil, nil
 		}
 		id.WriteString("\x00" + strconv.Itoa(len(row[c])) + "\x00")
 		id.Write(row[c])
 	}
-	if l.seen[id.String()] {
-		return
+	if known := l.keys[id.String()]; known != nil {
+		return known, nil
 	}
-	l.seen[id.String()] = true
-	w := wanted{table: k.table, fields: k.fields}
-	for _, c := range k.columns {
-		w.values = append(w.values, string(row[c]))
+	to := &lookedUp{table: k.table}
+	l.keys[id.String()] = to // before its rows: they may refer to it
+	values := make([]string, len(k.columns))
+	for i, c := range k.columns {
+		values[i] = string(row[c])
 	}
-	l.pending = append(l.pending, w)
+	if err := l.read(ctx, k, values, to); err != nil {
+		return nil, fmt.Errorf("look-up table %s: %w", k.table, err)
+	}
+	return to, nil
 }
 
-// write finds the rows and writes them, table by table.
-func (l *lookups) write(ctx context.Context, w *writing) error {
-	for len(l.pending) > 0 {
-		next := l.pending[0]
-		l.pending = l.pending[1:]
-		if err := l.find(ctx, w, next); err != nil {
-			return fmt.Errorf("look-up table %s: %w", next.table, err)
+// read reads the rows of a key, and what they refer to.
+func (l *lookups) read(
+	ctx context.Context, k lookupKey, values []string, to *lookedUp,
+) error {
+	r, err := l.reader(k.table)
+	if err != nil {
+		return err
+	}
+	var rows [][]byte
+	err = l.writing.Record.Lookup(ctx, k.table, k.fields, values, func(some source.Rows) error {
+		for raw := range r.codec.Rows(some.Data) {
+			rows = append(rows, bytes.Clone(raw))
+		}
+		return nil
+	})
+	for _, raw := range rows {
+		if err != nil {
+			return err
+		}
+		err = l.add(ctx, r, raw, to)
+	}
+	return err
+}
+
+func (l *lookups) add(ctx context.Context, r *lookupReader, raw []byte, to *lookedUp) error {
+	row := lookupRow{raw: raw}
+	fields, err := r.codec.Fields(raw, nil)
+	if err != nil {
+		return err
+	}
+	if d := l.writing.Decide; d != nil {
+		leaves, err := d.Lookup(r.of, fields, raw)
+		if err != nil {
+			return err
+		}
+		to.stays = to.stays || !leaves
+	}
+	for _, k := range r.refers {
+		next, err := l.find(ctx, r.codec, k, fields)
+		if err != nil {
+			return err
+		}
+		if next != nil {
+			row.next = append(row.next, next)
+			to.stays = to.stays || next.stays
 		}
 	}
+	to.rows = append(to.rows, row)
+	return nil
+}
+
+func (l *lookups) reader(table string) (*lookupReader, error) {
+	if r := l.readers[table]; r != nil {
+		return r, nil
+	}
+	of := l.of.Table(table)
+	codec, err := datapackage.NewCodec(of)
+	if err != nil {
+		return nil, err
+	}
+	r := &lookupReader{of, codec, l.keysOf(of)}
+	l.readers[table] = r
+	return r, nil
+}
+
+// need marks what a row that leaves refers to.
+func (l *lookups) need(to *lookedUp) {
+	if to.needed {
+		return
+	}
+	to.needed = true
+	rows := l.tables[to.table]
+	if rows == nil {
+		rows = &found{seen: map[string]bool{}}
+		l.tables[to.table] = rows
+	}
+	for _, row := range to.rows {
+		if !rows.seen[string(row.raw)] {
+			rows.seen[string(row.raw)] = true
+			rows.rows = append(rows.rows, row.raw...)
+			rows.n++
+		}
+		for _, next := range row.next {
+			l.need(next)
+		}
+	}
+}
+
+// write writes the rows that are needed, table by table.
+func (l *lookups) write() error {
 	for i := range l.of.Resources {
 		r := &l.of.Resources[i]
 		rows := l.tables[r.Name]
 		if rows == nil || rows.n == 0 {
 			continue
 		}
-		t, err := w.begin(r, nil)
+		t, err := l.writing.begin(r, nil)
+		if err == nil {
+			t.each = false // they are decided
+			err = t.put(rows.rows, rows.n)
+		}
+		if err == nil {
+			err = t.end(true)
+		}
 		if err != nil {
-			return err
-		}
-		t.each = false // find has decided
-		if err := t.put(rows.rows, rows.n); err != nil {
-			return err
-		}
-		if err := t.end(true); err != nil {
 			return fmt.Errorf("look-up table %s: %w", r.Name, err)
 		}
 	}
 	return nil
-}
-
-// find adds the rows that a key refers to, and the keys of these rows.
-func (l *lookups) find(ctx context.Context, w *writing, next wanted) error {
-	rows := l.tables[next.table]
-	if rows == nil {
-		rows = &found{seen: map[string]bool{}}
-		l.tables[next.table] = rows
-	}
-	t, err := w.begin(l.of.Table(next.table), l)
-	if err != nil || t == nil {
-		return err
-	}
-	visit := func(some source.Rows) error {
-		for raw := range t.codec.Rows(some.Data) {
-			if rows.seen[string(raw)] {
-				continue
-			}
-			if t.values, err = t.codec.Fields(raw, t.values[:0]); err != nil {
-				return err
-			}
-			rows.seen[string(raw)] = true
-			for _, k := range t.refers {
-				l.add(t.codec, k, t.values)
-			}
-			rows.rows = append(rows.rows, raw...)
-			rows.n++
-		}
-		return nil
-	}
-	return w.Record.Lookup(ctx, next.table, next.fields, next.values, visit)
 }

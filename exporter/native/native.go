@@ -70,8 +70,11 @@ type Decider interface {
 	Table(r *datapackage.Resource) (v Verdict, each bool, err error)
 	// Row reports whether a row of the last Table follows the decision about the table. If not,
 	// it stays. The values are those of the row, in the order of the fields, and raw is the row
-	// as it is in the file.
-	Row(values [][]byte, raw []byte) (bool, error)
+	// as it is in the file. telling means that it refers to a look-up row for which Lookup said
+	// no.
+	Row(values [][]byte, raw []byte, telling bool) (bool, error)
+	// Lookup reports whether rows that refer to a row of a look-up table may leave.
+	Lookup(r *datapackage.Resource, values [][]byte, raw []byte) (bool, error)
 }
 
 // Result is what an Export has written.
@@ -192,7 +195,7 @@ func (w *writing) tables(ctx context.Context) error {
 	}
 	var needed *lookups
 	if w.Patient != "" {
-		needed = newLookups(p)
+		needed = newLookups(p, w)
 	}
 	for _, name := range names {
 		if r := p.Table(name); needed == nil || !r.Lookup {
@@ -204,7 +207,7 @@ func (w *writing) tables(ctx context.Context) error {
 	if needed == nil {
 		return nil
 	}
-	return needed.write(ctx, w)
+	return needed.write()
 }
 
 // table writes the rows of one table that may leave.
@@ -213,6 +216,6 @@ func (w *writing) table(ctx context.Context, r *datapackage.Resource, needed *lo
 	if err != nil || t == nil {
 		return err
 	}
-	err = w.Record.Rows(ctx, r.Name, t.take)
+	err = w.Record.Rows(ctx, r.Name, t.take(ctx))
 	return errors.Join(err, t.end(err == nil))
 }

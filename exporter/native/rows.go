@@ -1,6 +1,8 @@
 package native
 
 import (
+	"context"
+
 	"ehi-server/exporter/source"
 	"ehi-server/shared/datapackage"
 )
@@ -8,20 +10,21 @@ import (
 // tableWriting is a table that is being written. It begins with the first row that leaves.
 type tableWriting struct {
 	*writing
-	of     *datapackage.Resource
-	codec  *datapackage.Codec
-	each   bool // Decide.Row decides
-	needed *lookups
-	refers []lookupKey // the foreign keys into look-up tables
-	values [][]byte
-	kept   []byte
-	to     sink
-	out    rowWriter
+	of      *datapackage.Resource
+	codec   *datapackage.Codec
+	each    bool // Decide.Row decides
+	lookups *lookups
+	refers  []lookupKey // the foreign keys into look-up tables
+	values  [][]byte
+	found   []*lookedUp // of the current row
+	kept    []byte
+	to      sink
+	out     rowWriter
 }
 
 // begin prepares a table. It returns nil if nothing of it may leave.
-func (w *writing) begin(r *datapackage.Resource, needed *lookups) (*tableWriting, error) {
-	t := &tableWriting{writing: w, of: r, to: w.to}
+func (w *writing) begin(r *datapackage.Resource, l *lookups) (*tableWriting, error) {
+	t := &tableWriting{writing: w, of: r, to: w.to, lookups: l}
 	if w.Decide != nil {
 		v, each, err := w.Decide.Table(r)
 		if err != nil || v == Stays || v == Waits && w.Patient == "" {
@@ -31,41 +34,66 @@ func (w *writing) begin(r *datapackage.Resource, needed *lookups) (*tableWriting
 			t.to = w.held
 		}
 	}
-	if needed != nil && t.to == w.to { // look-up rows do not wait
-		t.needed = needed
-		t.refers = needed.keysOf(r)
+	if l != nil {
+		t.refers = l.keysOf(r)
 	}
 	var err error
 	t.codec, err = datapackage.NewCodec(r)
 	return t, err
 }
 
-// take writes those rows that may leave.
-func (t *tableWriting) take(rows source.Rows) error {
-	if !t.each && len(t.refers) == 0 {
-		return t.put(rows.Data, rows.Count)
-	}
-	t.kept = t.kept[:0]
-	n := int64(0)
-	for raw := range t.codec.Rows(rows.Data) {
-		var err error
-		if t.values, err = t.codec.Fields(raw, t.values[:0]); err != nil {
-			return err
+// take returns a visit that writes those rows that may leave.
+func (t *tableWriting) take(ctx context.Context) func(rows source.Rows) error {
+	return func(rows source.Rows) error {
+		if !t.each && len(t.refers) == 0 {
+			return t.put(rows.Data, rows.Count)
 		}
-		if t.each {
-			if ok, err := t.Decide.Row(t.values, raw); err != nil {
+		t.kept = t.kept[:0]
+		n := int64(0)
+		for raw := range t.codec.Rows(rows.Data) {
+			leaves, err := t.row(ctx, raw)
+			if err != nil {
 				return err
-			} else if !ok {
-				continue
+			}
+			if leaves {
+				t.kept = append(t.kept, raw...)
+				n++
 			}
 		}
-		for _, k := range t.refers {
-			t.needed.add(t.codec, k, t.values)
-		}
-		t.kept = append(t.kept, raw...)
-		n++
+		return t.put(t.kept, n)
 	}
-	return t.put(t.kept, n)
+}
+
+// row decides about a row, and notes the look-up rows that it refers to if it leaves.
+func (t *tableWriting) row(ctx context.Context, raw []byte) (leaves bool, err error) {
+	if t.values, err = t.codec.Fields(raw, t.values[:0]); err != nil {
+		return false, err
+	}
+	refers := t.found[:0]
+	stays := false
+	for _, k := range t.refers {
+		to, err := t.lookups.find(ctx, t.codec, k, t.values)
+		if err != nil {
+			return false, err
+		}
+		if to != nil {
+			refers = append(refers, to)
+			stays = stays || to.stays
+		}
+	}
+	t.found = refers
+	if t.each {
+		leaves, err := t.Decide.Row(t.values, raw, stays)
+		if err != nil || !leaves {
+			return false, err
+		}
+	}
+	if t.to == t.writing.to { // look-up rows do not wait
+		for _, to := range refers {
+			t.lookups.need(to)
+		}
+	}
+	return true, nil
 }
 
 // put writes whole rows.

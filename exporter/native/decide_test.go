@@ -1,0 +1,187 @@
+package native_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"strings"
+	"testing"
+
+	"ehi-server/exporter/native"
+	"ehi-server/exporter/source"
+	"ehi-server/shared/datapackage"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// secretID is the ID of a withheld resource.
+const secretID = "withheld-0123456789"
+
+// strict are rules of a form with every line and no authorization: B20 is a sensitive code.
+type strict struct{}
+
+func (strict) Line(ehi.Category, *fhir.Span) string { return "" }
+
+func (strict) Code(_ string, code []byte) string {
+	if string(code) == "B20" {
+		return "sensitive.hiv"
+	}
+	return ""
+}
+
+func (s strict) Text(text []byte) string              { return s.Code("", text) }
+func (strict) Label(string, []byte) string            { return "" }
+func (strict) Authorization(ehi.Authorization) string { return "sensitive" }
+
+func (strict) Resource(_ string, id []byte) string {
+	if string(id) == secretID {
+		return "sensitive.hiv"
+	}
+	return ""
+}
+
+func (strict) Mentions(text []byte) string {
+	if bytes.Contains(text, []byte(secretID)) {
+		return "reference-only"
+	}
+	return ""
+}
+
+func (strict) Group(fhir.Coding) ehi.Category { return "" }
+
+// coded is a table of problems, whose codes are in look-up tables.
+var coded = must(datapackage.Parse([]byte(`{"name":"coded","resources":[
+ {"name":"problem","path":"problem.csv",
+  "schema":{"fields":[{"name":"id"},{"name":"patient"},{"name":"term"},{"name":"group"}],
+   "primaryKey":"id","foreignKeys":[
+    {"fields":"term","reference":{"resource":"term","fields":"key"}},
+    {"fields":"group","reference":{"resource":"group","fields":"key"}}]},
+  "ehi:patient":["patient"],"ehi:category":"medicalRecord"},
+ {"name":"remark","path":"remark.csv",
+  "schema":{"fields":[{"name":"problem"},{"name":"text"}],"foreignKeys":[
+    {"fields":"problem","reference":{"resource":"problem","fields":"id"}}]},
+  "ehi:patient":["problem","patient"],"ehi:category":"medicalRecord"},
+ {"name":"term","path":"term.csv",
+  "schema":{"fields":[{"name":"key"},{"name":"icd","ehi:system":"urn:icd"},{"name":"broader"}],
+   "primaryKey":"key","foreignKeys":[
+    {"fields":"broader","reference":{"resource":"","fields":"key"}}]},"ehi:lookup":true},
+ {"name":"group","path":"group.csv",
+  "schema":{"fields":[{"name":"key"},{"name":"first"}],"primaryKey":"key","foreignKeys":[
+    {"fields":"first","reference":{"resource":"term","fields":"key"}}]},"ehi:lookup":true}]}`)))
+
+// codedRecord has problems by their keys in look-up tables.
+type codedRecord struct{ rows map[string]string }
+
+func (codedRecord) Tables() *datapackage.Package { return coded }
+
+func (codedRecord) Documents(
+	context.Context, source.Query, func(*source.Document) error,
+) error {
+	return nil
+}
+
+func (r codedRecord) Rows(_ context.Context, table string, visit func(source.Rows) error) error {
+	text := r.rows[table]
+	return visit(source.Rows{
+		Patient: "p", Data: []byte(text), Count: int64(strings.Count(text, "\n")),
+	})
+}
+
+func (codedRecord) Lookup(
+	_ context.Context, table string, _, values []string, visit func(source.Rows) error,
+) error {
+	row, ok := map[string]string{
+		"term 1":  "1,E11.9,1\r\n", // broader than itself
+		"term 2":  "2,J06.9,3\r\n",
+		"term 3":  "3,B20,2\r\n", // each is the broader term of the other
+		"term 4":  "4,I10,\r\n",
+		"term 5":  "5," + secretID + ",\r\n",
+		"group a": "a,4\r\n", "group b": "b,3\r\n",
+	}[table+" "+values[0]]
+	if !ok {
+		return nil
+	}
+	return visit(source.Rows{Data: []byte(row), Count: 1})
+}
+
+// EHI-9: a row stays if the look-up row that it refers to, directly or through others, has a
+// sensitive code or names something withheld; what refers to the row stays with it, and so do look-up
+// rows to which nothing else refers.
+func TestEHI9ARowStaysWithTheLookUpRowThatTellsItsCode(t *testing.T) {
+	r := codedRecord{map[string]string{
+		"problem": "p1,p,1,\r\np2,p,2,\r\np3,p,3,\r\np4,p,4,a\r\np5,p,4,b\r\np6,p,5,\r\n" +
+			"p7,p,,\r\n",
+		"remark": "p1,one\r\np2,two\r\np5,five\r\np7,seven\r\n",
+	}}
+	decide := native.NewRelease(strict{}, coded)
+	x := export(t, native.Export{
+		Record: r, Packaging: ehi.PackageFiles, Patient: "p", Decide: decide,
+	})
+	for name, want := range map[string]string{
+		"tables/problem.csv": "id,patient,term,group\r\np1,p,1,\r\np4,p,4,a\r\np7,p,,\r\n",
+		"tables/remark.csv":  "problem,text\r\np1,one\r\np7,seven\r\n",
+		"tables/term.csv":    "key,icd,broader\r\n1,E11.9,1\r\n4,I10,\r\n",
+		"tables/group.csv":   "key,first\r\na,4\r\n",
+	} {
+		if got := string(x.get(ehi.Index, name)); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	if n := decide.Withheld["reference-only"]; n != 6 {
+		t.Errorf("withheld: %v", decide.Withheld)
+	}
+}
+
+// EHI-9: a document that is text stays if it mentions something withheld, in UTF-8 or UTF-16, or if
+// it is a clinical document with a sensitive code, wherever in it that is.
+func TestEHI9ATextThatTellsSomethingWithheldStays(t *testing.T) {
+	wide := func(text string) (out []byte) {
+		for _, b := range []byte(text) {
+			out = append(out, b, 0)
+		}
+		return out
+	}
+	long := strings.Repeat("no finding ", 60_000)
+	for name, c := range map[string]struct {
+		mime   string
+		text   []byte
+		leaves bool
+	}{
+		"harmless":           {"text/plain", []byte(long), true},
+		"an ID":              {"text/plain", []byte(long + secretID + long), false},
+		"an ID in UTF-16":    {"text/plain; charset=utf-16", wide(long + secretID), false},
+		"an ID in rich text": {"application/rtf", []byte(`{\rtf1 ` + secretID + `}`), false},
+		"an ID in an image":  {"image/png", []byte(secretID), true}, // nobody reads it
+		"a code": {
+			"application/hl7-cda+xml",
+			[]byte(`<value code="B20" codeSystem="2.16.840.1.113883.6.90"/>`), false,
+		},
+		"a code behind its system": {
+			"text/xml",
+			[]byte(long + "<value xsi:type='CD'\n codeSystem = '2.16' code = 'B20'>"), false,
+		},
+		"another code": {
+			"text/xml", []byte(`<value code="E11.9" codeSystem="2.16.840.1.113883.6.90"/>`), true,
+		},
+		"a code of no system": {"text/xml", []byte(`<x code="B20"/>`), true},
+	} {
+		d := document(t, "", name, c.text)
+		d.ContentType = c.mime
+		v, err := native.NewRelease(strict{}, nil).Document(d)
+		if err != nil || c.leaves != (v == native.Leaves) {
+			t.Errorf("%s: %v, %v", name, v, err)
+		}
+	}
+	// at every place where pieces meet
+	for at := 256<<10 - 30; at < 256<<10+4096+30; at += 7 {
+		text := bytes.Repeat([]byte("-"), 600_000)
+		copy(text[at:], secretID)
+		d := document(t, "", "note", nil)
+		d.ContentType = "text/plain"
+		d.Open = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil }
+		v, err := native.NewRelease(strict{}, nil).Document(d)
+		if v != native.Stays || err != nil {
+			t.Fatalf("at %d: %v, %v", at, v, err)
+		}
+	}
+}
