@@ -105,8 +105,8 @@ func (codedRecord) Lookup(
 }
 
 // EHI-9: a row stays if the look-up row that it refers to, directly or through others, has a
-// sensitive code or names something withheld; what refers to the row stays with it, and so do look-up
-// rows to which nothing else refers.
+// sensitive code or names something withheld. What refers to the row stays with it, and so do
+// look-up rows to which nothing else refers.
 func TestEHI9ARowStaysWithTheLookUpRowThatTellsItsCode(t *testing.T) {
 	r := codedRecord{map[string]string{
 		"problem": "p1,p,1,\r\np2,p,2,\r\np3,p,3,\r\np4,p,4,a\r\np5,p,4,b\r\np6,p,5,\r\n" +
