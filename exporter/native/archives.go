@@ -55,7 +55,7 @@ func (a *archives) document(d *source.Document) error {
 		return err
 	}
 	m := a.pace.hashed(entry)
-	if err := copyDocument(m, d); err != nil {
+	if err := a.pace.copyDocument(m, d); err != nil {
 		return err
 	}
 	a.figures.Bytes += m.size

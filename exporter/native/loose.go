@@ -157,7 +157,7 @@ func (l *loose) document(d *source.Document) error {
 		return err
 	}
 	m := l.pace.summed(p.w)
-	if err := copyDocument(m, d); err != nil {
+	if err := l.pace.copyDocument(m, d); err != nil {
 		return err
 	}
 	l.room.place(m, &at)
@@ -166,12 +166,12 @@ func (l *loose) document(d *source.Document) error {
 }
 
 // copyDocument copies the content of a document.
-func copyDocument(to io.Writer, d *source.Document) error {
+func (p *pace) copyDocument(to io.Writer, d *source.Document) error {
 	in, err := d.Open()
 	if err != nil {
 		return err
 	}
-	_, err = copied(to, in)
+	_, err = p.copied(to, in)
 	return errors.Join(err, in.Close())
 }
 

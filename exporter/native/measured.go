@@ -55,12 +55,14 @@ func (m *measured) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// pace lets other work go first, and ends with its context, once for each copyBytes written.
+// pace lets other work go first, and ends with its context, once for each copyBytes written. One
+// goroutine uses it.
 type pace struct {
 	ctx   context.Context
 	yield func(ctx context.Context) error
 	moved *atomic.Int64 // bytes so far; nil if nobody looks
 	left  int
+	buf   []byte // of copied
 }
 
 // pass is called before n bytes are written.
@@ -78,11 +80,13 @@ func (p *pace) pass(n int) error {
 	return p.yield(p.ctx)
 }
 
-// copied copies content in pieces of a slab.
-func copied(to io.Writer, from io.Reader) (int64, error) {
-	buf := make([]byte, copyBytes)
+// copied copies content in pieces of a slab, through a buffer that all copies share.
+func (p *pace) copied(to io.Writer, from io.Reader) (int64, error) {
+	if p.buf == nil {
+		p.buf = make([]byte, copyBytes)
+	}
 	// only Read and Write are visible, so that the pieces have this size
-	return io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, buf)
+	return io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, p.buf)
 }
 
 // copyBytes is the size of the pieces of a copy.

@@ -13,7 +13,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -586,5 +588,47 @@ func TestAListHasNoDateForADocumentWithoutOne(t *testing.T) {
 	if want := []string{"2024-03-01T00:00:00.000Z", "2026-01-02T03:04:05.000Z"}; !slices.Equal(
 		creations, want) {
 		t.Errorf("creations %q", creations)
+	}
+}
+
+// manyDocuments is a record with small documents only.
+type manyDocuments struct {
+	source.NoNative
+	n int
+}
+
+func (m manyDocuments) Documents(
+	_ context.Context, _ source.Query, visit func(*source.Document) error,
+) error {
+	content := make([]byte, 1000)
+	for i := range m.n {
+		err := visit(&source.Document{
+			ID: strconv.Itoa(i), Patient: "p", Name: "a.pdf", ContentType: "application/pdf",
+			Size: int64(len(content)),
+			Open: func() (io.ReadCloser, error) {
+				return io.NopCloser(bytes.NewReader(content)), nil
+			},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Small documents do not each take the memory of a large one.
+func TestSmallDocumentsShareABuffer(t *testing.T) {
+	const n = 1000
+	for _, p := range []ehi.Packaging{ehi.PackageFiles, ehi.PackageZIP} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		x := export(t, native.Export{Record: manyDocuments{n: n}, Packaging: p, Patient: "p"})
+		runtime.ReadMemStats(&after)
+		if x.res.Written.Documents != n {
+			t.Errorf("%s: %+v", p, x.res)
+		}
+		if used := (after.TotalAlloc - before.TotalAlloc) / n; used > 64<<10 {
+			t.Errorf("%s: each document takes %d bytes of memory", p, used)
+		}
 	}
 }
