@@ -221,7 +221,6 @@ func (d *dictionary) merged(p *datapackage.Package, from string) (
 ) {
 	out := &dictionary{tables: map[string]*table{}, number: map[uint16]*table{}}
 	pack := datapackage.Package{}
-	conflicts = map[string]string{}
 	out.saved.Tables = map[string]savedTable{}
 	if d != nil {
 		pack = *d.pack
@@ -229,6 +228,7 @@ func (d *dictionary) merged(p *datapackage.Package, from string) (
 		out.saved = d.saved
 		out.saved.Tables = maps.Clone(d.saved.Tables)
 	}
+	p, conflicts = d.connected(p)
 	for _, t := range p.Resources {
 		t.Path, t.Bytes, t.Hash = nil, 0, ""
 		at := slices.IndexFunc(pack.Resources, func(o datapackage.Resource) bool {
@@ -236,7 +236,7 @@ func (d *dictionary) merged(p *datapackage.Package, from string) (
 		})
 		if at < 0 {
 			if len(pack.Resources) == mostTables {
-				return nil, nil, fmt.Errorf("the store can have %d tables", mostTables)
+				return nil, conflicts, fmt.Errorf("the store can have %d tables", mostTables)
 			}
 			out.saved.Tables[t.Name] = savedTable{
 				Number:  uint16(len(pack.Resources)),
@@ -251,6 +251,8 @@ func (d *dictionary) merged(p *datapackage.Package, from string) (
 				"%s; no row of it is imported", t.Name, why, out.saved.Tables[t.Name].From)
 			continue
 		}
+		s := &pack.Resources[at].Fields // has the same keys, perhaps in another order
+		t.Fields.ForeignKeys, t.Fields.Elsewhere = s.ForeignKeys, s.Elsewhere
 		pack.Resources[at] = t // its texts and its category may be new
 	}
 	if d == nil {
@@ -258,17 +260,49 @@ func (d *dictionary) merged(p *datapackage.Package, from string) (
 		pack.Description, pack.Homepage, pack.Version = p.Description, p.Homepage, p.Version
 		pack.Created = p.Created
 	}
+	pack.Connect()
 	out.addIndexes(&pack)
 	out.pack = &pack
 	if err := pack.Check(); err != nil {
-		return nil, nil, err
+		return nil, conflicts, err
 	}
 	out.saved.Package = pack.JSON()
 	// as it will be read
 	if out.pack, err = datapackage.Parse(out.saved.Package); err != nil {
-		return nil, nil, err
+		return nil, conflicts, err
 	}
 	return out, conflicts, out.link()
+}
+
+// connected returns the tables of a package that lead to patients with those that d has. conflicts
+// says by their names why the others do not. d may be nil.
+func (d *dictionary) connected(p *datapackage.Package) (
+	_ *datapackage.Package, conflicts map[string]string,
+) {
+	conflicts = map[string]string{}
+	for {
+		all := datapackage.Package{Resources: slices.Clone(p.Resources)}
+		if d != nil {
+			all.Resources = slices.Clone(d.pack.Resources)
+			for _, t := range p.Resources {
+				if d.pack.Table(t.Name) == nil {
+					all.Resources = append(all.Resources, t)
+				}
+			}
+		}
+		all.Connect()
+		before := len(conflicts)
+		for _, t := range p.Resources {
+			if through := all.LeadsElsewhere(t.Name); through != "" {
+				conflicts[t.Name] = fmt.Sprintf("table %q: leads to its patients through the "+
+					"table %q, which nothing describes; no row of it is imported", t.Name, through)
+			}
+		}
+		if len(conflicts) == before {
+			return p, conflicts
+		}
+		p = p.Narrow(func(name string) bool { return conflicts[name] == "" })
+	}
 }
 
 // addIndexes adds an index for each set of fields that a foreign key refers to.
@@ -309,7 +343,7 @@ func difference(a, b *datapackage.Resource) string {
 	}{
 		{"its schema.missingValues", a.Fields.MissingValues, b.Fields.MissingValues},
 		{"its schema.primaryKey", a.Fields.PrimaryKey, b.Fields.PrimaryKey},
-		{"its schema.foreignKeys", a.Fields.ForeignKeys, b.Fields.ForeignKeys},
+		{"its schema.foreignKeys", plainKeys(a), plainKeys(b)},
 		{"its dialect", plainDialect(a), plainDialect(b)},
 		{"its encoding", plainEncoding(a.Encoding), plainEncoding(b.Encoding)},
 		{"its ehi:patient", a.Patient, b.Patient},
@@ -334,6 +368,20 @@ func plainField(f datapackage.Field) datapackage.Field {
 		f.Format = ""
 	}
 	return f
+}
+
+// plainKeys returns the foreign keys of a table, whatever their order is, and wherever the tables
+// are described.
+func plainKeys(t *datapackage.Resource) (out []string) {
+	for _, k := range slices.Concat(t.Fields.ForeignKeys, t.Fields.Elsewhere) {
+		text, err := json.Marshal(k)
+		if err != nil { // strings only: cannot fail
+			panic(err)
+		}
+		out = append(out, string(text))
+	}
+	slices.Sort(out)
+	return out
 }
 
 // plainDialect returns the dialect as it is written, with its defaults.

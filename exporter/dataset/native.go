@@ -59,10 +59,12 @@ func (im *importer) importNative(ctx context.Context) (err error) {
 	}
 	n := im.newNative()
 	defer func() { err = errors.Join(err, n.close()) }()
+	err = n.meetAll()
 	for _, in := range im.native {
-		if err = n.input(ctx, in); err != nil {
+		if err != nil {
 			break
 		}
+		err = n.input(ctx, in)
 	}
 	if err == nil && im.generated != nil {
 		err = n.copy(ctx, im.generated)

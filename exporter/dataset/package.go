@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,6 +54,9 @@ func (n *native) tablesIn(ctx context.Context, in Input) error {
 	if err != nil {
 		return err
 	}
+	if d == nil {
+		return nil
+	}
 	n.rows = n.newRows(d)
 	var files []tableFile
 	for _, name := range d.names(p) {
@@ -94,8 +98,9 @@ func (d *dictionary) names(p *datapackage.Package) (out []string) {
 	return out
 }
 
-// learn adds the tables of a package to the dictionary. taken are those whose rows can be imported.
-// from is the descriptor's name in problems, abs its absolute path.
+// learn adds the tables of a package to the dictionary, and reports what is wrong with it. taken
+// are those whose rows can be imported. d is nil if there is no dictionary. from is the
+// descriptor's name in problems, abs its absolute path.
 func (n *native) learn(from, abs string, p *datapackage.Package) (
 	d *dictionary, taken map[string]bool, err error,
 ) {
@@ -109,29 +114,75 @@ func (n *native) learn(from, abs string, p *datapackage.Package) (
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := n.flush(); err != nil {
-		return nil, nil, err
-	}
-	before, err := n.store.dictionaryOf(n.store.db)
-	if err != nil {
-		return nil, nil, err
-	}
 	p = p.Narrow(func(name string) bool { return !lost[name] })
-	d, conflicts, err := before.merged(p, abs)
+	d, conflicts, unusable, err := n.meet(abs, p)
 	if err != nil {
-		return before, nil, n.bad(from, 1, withoutPath(err))
+		return nil, nil, err
 	}
-	taken = map[string]bool{}
-	for _, t := range p.Resources {
-		taken[t.Name] = true
-	}
-	for name, why := range conflicts {
-		delete(taken, name)
-		if err := n.bad(from, 1, why); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(conflicts)) {
+		if err := n.bad(from, 1, conflicts[name]); err != nil {
 			return nil, nil, err
 		}
 	}
-	return d, taken, n.saveDictionary(before, d)
+	if unusable != nil && (len(conflicts) == 0 || len(conflicts) < len(p.Resources)) {
+		return d, nil, n.bad(from, 1, withoutPath(unusable))
+	}
+	taken = map[string]bool{}
+	for _, t := range p.Resources {
+		taken[t.Name] = conflicts[t.Name] == ""
+	}
+	return d, taken, nil
+}
+
+// meet adds the tables of a package that came from a descriptor to the dictionary. conflicts says
+// by their names why some are not added; unusable, why none is. The dictionary is nil if there is
+// still none.
+func (n *native) meet(from string, p *datapackage.Package) (
+	d *dictionary, conflicts map[string]string, unusable, err error,
+) {
+	if err := n.flush(); err != nil {
+		return nil, nil, nil, err
+	}
+	before, err := n.store.dictionaryOf(n.store.db)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	d, conflicts, unusable = before.merged(p, from)
+	if unusable != nil {
+		return before, conflicts, unusable, nil
+	}
+	return d, conflicts, nil, n.saveDictionary(before, d)
+}
+
+// meetAll adds the tables of all descriptors to the dictionary before the rows of any, because
+// tables lead to patients through tables of other descriptors: those of an export's archives. What
+// is wrong with a descriptor is reported when its rows are imported.
+func (n *native) meetAll() error {
+	var all []string
+	for _, in := range n.native {
+		if filepath.Base(in.Path) == descriptor {
+			all = append(all, in.Path)
+		}
+	}
+	if len(all) < 2 {
+		return nil
+	}
+	for _, path := range all {
+		p, err := loadPackage(filepath.Dir(path))
+		if err != nil {
+			continue
+		}
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return err
+		}
+		lost := ownerless(p)
+		p = p.Narrow(func(name string) bool { return !lost[name] })
+		if _, _, _, err := n.meet(abs, p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // saveDictionary stores a dictionary, and fills new indexes.

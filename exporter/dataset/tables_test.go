@@ -19,6 +19,7 @@ import (
 
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/source"
+	"ehi-server/shared/datapackage"
 	"ehi-server/shared/ehi"
 )
 
@@ -581,6 +582,80 @@ func TestAKilledImportOfTablesIsRunAgain(t *testing.T) {
 		if got := rows(dir); got != want {
 			t.Errorf("round %d, killed %v: %d bytes of rows instead of %d", round, killed, len(got),
 				len(want))
+		}
+	}
+}
+
+// The archives of an export describe only the tables that they have, and name the keys to others
+// apart. Imported together, in any order, they are the tables again.
+func TestTablesOfSeveralArchivesAreConnected(t *testing.T) {
+	whole, err := datapackage.Parse([]byte(clinic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := clinicFiles()
+	split := map[string]string{"patients.ndjson": files["patients.ndjson"]}
+	var folders []string
+	for i, r := range whole.Resources {
+		in := fmt.Sprintf("%d/", len(whole.Resources)-i)
+		narrow := whole.Narrow(func(name string) bool { return name == r.Name })
+		split[in+"datapackage.json"] = string(narrow.JSON())
+		split[in+r.Path[0]] = files[r.Path[0]]
+		folders = append(folders, in)
+	}
+	for _, together := range []bool{true, false} {
+		s := openStore(t, t.TempDir())
+		from := folder(t, split)
+		if together {
+			if rep := load(t, s, from); rep.Problems > 0 || len(rep.UnplacedRows) > 0 {
+				t.Errorf("%v, %v", rep.Bad, rep.UnplacedRows)
+			}
+		} else {
+			load(t, s, filepath.Join(from, "patients.ndjson"))
+			for range 3 { // a table that leads through an unknown one is not stored: notes, results
+				for _, f := range folders {
+					load(t, s, filepath.Join(from, filepath.FromSlash(f)))
+				}
+			}
+		}
+		rec, err := s.Open(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range whole.Resources {
+			got := rec.Tables().Table(r.Name)
+			if got == nil || len(got.Fields.Elsewhere) > 0 ||
+				len(got.Fields.ForeignKeys) != len(r.Fields.ForeignKeys) {
+				t.Errorf("together %t: the table %s is %+v", together, r.Name, got)
+			}
+		}
+		if err := rec.Close(); err != nil {
+			t.Fatal(err)
+		}
+		got := rowsOf(t, s, "a")
+		slices.Sort(got)
+		if want := slices.Sorted(slices.Values(clinicOfA)); !slices.Equal(got, want) {
+			t.Errorf("together %t: a has %q", together, got)
+		}
+	}
+}
+
+// A descriptor none of whose tables can be used is reported.
+func TestADescriptorWithoutUsableTablesIsReported(t *testing.T) {
+	for what, text := range map[string]string{
+		"ehi:lookup": `{"resources": [{"name": "x", "path": "x.csv", "schema": {"fields": [
+			{"name": "a"}]}}]}`,
+		"through the table \"visit\", which nothing describes": `{"resources": [{"name": "x",
+			"path": "x.csv", "ehi:patient": ["visit", "patient"], "schema": {"fields": [
+			{"name": "visit"}], "ehi:foreignKeys": [{"fields": "visit", "reference": {
+			"resource": "visit", "fields": "id"}}]}}]}`,
+	} {
+		s := openStore(t, t.TempDir())
+		rep := load(t, s, folder(t, map[string]string{
+			"datapackage.json": text, "x.csv": "a\n1\n", "p.ndjson": patientsNamed("a"),
+		}))
+		if rep.Problems == 0 || !strings.Contains(fmt.Sprint(rep.Bad), what) {
+			t.Errorf("%s: %v", what, rep.Bad)
 		}
 	}
 }

@@ -168,6 +168,19 @@ func (c *checker) schema() {
 	for i, k := range s.ForeignKeys {
 		c.foreignKey(fmt.Sprintf("schema.foreignKeys[%d]", i), k)
 	}
+	for i, k := range s.Elsewhere {
+		property := fmt.Sprintf("schema.ehi:foreignKeys[%d]", i)
+		if k.Reference.Resource == "" {
+			c.add(property+".reference.resource", "must name another table")
+			continue
+		}
+		if c.p.Table(k.Reference.Resource) != nil {
+			c.foreignKey(property, k)
+			continue
+		}
+		c.fields(property+".fields", s, k.Fields)
+		c.sameNumber(property, k)
+	}
 }
 
 // values checks the type of a field and its constraints.
@@ -286,6 +299,10 @@ func (c *checker) foreignKey(property string, k ForeignKey) {
 		return
 	}
 	c.fields(property+".reference.fields", &target.Fields, k.Reference.Fields)
+	c.sameNumber(property, k)
+}
+
+func (c *checker) sameNumber(property string, k ForeignKey) {
 	if len(k.Fields) != len(k.Reference.Fields) {
 		c.add(property, "has %d fields and refers to %d", len(k.Fields), len(k.Reference.Fields))
 	}
@@ -302,7 +319,7 @@ func (p *Package) target(t *Resource, k ForeignKey) *Resource {
 // native checks our own properties.
 func (c *checker) native() {
 	t := c.t
-	if err := c.p.patientPath(t, func(*Resource) {}); err != nil {
+	if _, err := c.p.patientPath(t, func(*Resource) {}); err != nil {
 		c.add("ehi:patient", "%v", err)
 	}
 	if t.Lookup && len(t.Patient) > 0 {
@@ -335,27 +352,31 @@ func (c *checker) native() {
 var dates = []string{"date", "datetime", "year", "yearmonth", "string", "any"}
 
 // patientPath follows the path of a table to its patient, and calls visit for each further
-// table on the way.
-func (p *Package) patientPath(t *Resource, visit func(*Resource)) error {
+// table on the way. It ends at a table that is elsewhere (Schema.Elsewhere), and returns its name.
+func (p *Package) patientPath(t *Resource, visit func(*Resource)) (elsewhere string, err error) {
 	path := t.Patient
 	for i, name := range path {
 		if t.Fields.Field(name) < 0 {
-			return fmt.Errorf("names the field %q, which the table %q does not have", name, t.Name)
+			return "", fmt.Errorf("names the field %q, which the table %q does not have", name,
+				t.Name)
 		}
 		if i == len(path)-1 {
 			break
 		}
 		k := t.Fields.Key(name)
 		if k == nil {
-			return fmt.Errorf("follows the field %q, which is not the only field of a foreign key "+
-				"of the table %q", name, t.Name)
+			if k = keyOf(t.Fields.Elsewhere, name); k != nil {
+				return k.Reference.Resource, nil
+			}
+			return "", fmt.Errorf("follows the field %q, which is not the only field of a foreign "+
+				"key of the table %q", name, t.Name)
 		}
 		next := p.target(t, *k)
 		if next == nil {
-			return fmt.Errorf("leads to the table %q, which is not there", k.Reference.Resource)
+			return "", fmt.Errorf("leads to the table %q, which is not there", k.Reference.Resource)
 		}
 		t = next
 		visit(t)
 	}
-	return nil
+	return "", nil
 }

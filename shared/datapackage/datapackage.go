@@ -97,6 +97,9 @@ type Schema struct {
 	MissingValues []string     `json:"missingValues,omitzero"`
 	PrimaryKey    Names        `json:"primaryKey,omitempty"`
 	ForeignKeys   []ForeignKey `json:"foreignKeys,omitempty"`
+	// Elsewhere are foreign keys to tables that the package does not describe, because it is a
+	// part of another one. The standard has no room for them in ForeignKeys.
+	Elsewhere []ForeignKey `json:"ehi:foreignKeys,omitempty"`
 }
 
 // Field describes a column.
@@ -202,10 +205,12 @@ func (s *Schema) missing(f *Field) []string {
 }
 
 // Key returns the foreign key whose only field is the named one, or nil.
-func (s *Schema) Key(field string) *ForeignKey {
-	for i, k := range s.ForeignKeys {
+func (s *Schema) Key(field string) *ForeignKey { return keyOf(s.ForeignKeys, field) }
+
+func keyOf(keys []ForeignKey, field string) *ForeignKey {
+	for i, k := range keys {
 		if len(k.Fields) == 1 && k.Fields[0] == field {
-			return &s.ForeignKeys[i]
+			return &keys[i]
 		}
 	}
 	return nil

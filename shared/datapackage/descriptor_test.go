@@ -244,7 +244,8 @@ func TestLoadReadsFilesBesideTheDescriptorOnly(t *testing.T) {
 	}
 }
 
-func TestNarrowDropsKeysToOtherTables(t *testing.T) {
+// Foreign keys to tables that are left out are still there, and become keys again with the table.
+func TestNarrowKeepsKeysToOtherTablesApart(t *testing.T) {
 	p := parsed(t, clinic)
 	before := string(p.JSON())
 	n := p.Narrow(func(name string) bool { return name != "visits" })
@@ -252,10 +253,18 @@ func TestNarrowDropsKeysToOtherTables(t *testing.T) {
 		t.Errorf("got %+v", n.Resources)
 	}
 	notes := n.Table("notes")
-	if len(notes.Fields.ForeignKeys) != 1 || notes.Patient != nil || notes.PatientSystem != "" {
+	if len(notes.Fields.ForeignKeys) != 1 || len(notes.Fields.Elsewhere) != 1 ||
+		notes.Patient == nil || n.LeadsElsewhere("notes") != "visits" {
 		t.Errorf("got %+v", notes)
 	}
-	parsed(t, string(n.JSON()))
+	again := parsed(t, string(n.JSON()))
+	again.Resources = append(again.Resources, *p.Table("visits"))
+	again.Connect()
+	notes = again.Table("notes")
+	if len(notes.Fields.ForeignKeys) != 2 || len(notes.Fields.Elsewhere) != 0 ||
+		again.LeadsElsewhere("notes") != "" {
+		t.Errorf("got %+v", notes)
+	}
 	kept := p.Narrow(func(string) bool { return true })
 	if diff := cmp.Diff(p, kept); diff != "" {
 		t.Error(diff)

@@ -206,6 +206,9 @@ func schema(n node) Schema {
 	for _, x := range keys {
 		s.ForeignKeys = append(s.ForeignKeys, foreignKey(x))
 	}
+	for _, x := range n.objects("ehi:foreignKeys") {
+		s.Elsewhere = append(s.Elsewhere, foreignKey(x))
+	}
 	return s
 }
 

@@ -90,7 +90,7 @@ func (t *Resource) Extension() string {
 }
 
 // Narrow returns a copy of the package with the tables that the function picks. Foreign keys to
-// other tables are dropped, and so are paths to patients that lead through them.
+// other tables become Schema.Elsewhere.
 func (p *Package) Narrow(tables func(name string) bool) *Package {
 	out := *p
 	out.Resources = nil
@@ -101,17 +101,46 @@ func (p *Package) Narrow(tables func(name string) bool) *Package {
 	}
 	for i := range out.Resources {
 		s := &out.Resources[i].Fields
-		s.ForeignKeys = slices.DeleteFunc(slices.Clone(s.ForeignKeys), func(k ForeignKey) bool {
-			return k.Reference.Resource != "" && !tables(k.Reference.Resource)
-		})
-	}
-	for i := range out.Resources {
-		t := &out.Resources[i]
-		if out.patientPath(t, func(*Resource) {}) != nil {
-			t.Patient, t.PatientSystem = nil, ""
+		var here []ForeignKey
+		elsewhere := slices.Clone(s.Elsewhere)
+		for _, k := range s.ForeignKeys {
+			if k.Reference.Resource == "" || tables(k.Reference.Resource) {
+				here = append(here, k)
+			} else {
+				elsewhere = append(elsewhere, k)
+			}
 		}
+		s.ForeignKeys, s.Elsewhere = here, elsewhere
 	}
 	return &out
+}
+
+// Connect makes foreign keys of those Schema.Elsewhere whose tables are in the package. It is the
+// reverse of Narrow, but for the order of a table's keys.
+func (p *Package) Connect() {
+	for i := range p.Resources {
+		s := &p.Resources[i].Fields
+		here, elsewhere := slices.Clone(s.ForeignKeys), []ForeignKey(nil)
+		for _, k := range s.Elsewhere {
+			if p.Table(k.Reference.Resource) != nil {
+				here = append(here, k)
+			} else {
+				elsewhere = append(elsewhere, k)
+			}
+		}
+		s.ForeignKeys, s.Elsewhere = here, elsewhere
+	}
+}
+
+// LeadsElsewhere returns the name of the table, which the package does not describe, through which
+// the named one leads to its patients; "" if there is none.
+func (p *Package) LeadsElsewhere(table string) string {
+	t := p.Table(table)
+	if t == nil {
+		return ""
+	}
+	elsewhere, _ := p.patientPath(t, func(*Resource) {}) // Check reports errors
+	return elsewhere
 }
 
 // Order returns the names of the tables, each after those that its path to the patient leads
