@@ -122,6 +122,15 @@ type listConcept struct {
 
 // parseEntry parses a line of a list. Errors: errRow.
 func parseEntry(line []byte) (e listEntry, err error) {
+	if _, why := fhir.CheckText(line); why != "" {
+		return e, errRow{why}
+	}
+	c := fhir.Cursor{Unique: true}
+	for c.Reset(line); c.Next(); {
+	}
+	if err := c.Err(); err != nil {
+		return e, errRow{fmt.Sprintf("not a valid EHIDocumentReference: %v", err)}
+	}
 	if _, err := json.Parse(line, &e, json.DontMatchCaseInsensitiveStructFields); err != nil {
 		return e, errRow{fmt.Sprintf("not a valid EHIDocumentReference: %v", err)}
 	}

@@ -150,6 +150,11 @@ func TestBadLinesOfAListAreReported(t *testing.T) {
 			`,"context":{"related":[{"reference":"letter"}]}`),
 		strings.Replace(good, `"hash":"`, `"hash":"!`, 1),
 		strings.Replace(good, `"text/plain"`, `"text"`, 1),
+		strings.Replace(good, `000001-x.txt`, "\xff.txt", 1),
+		strings.Replace(good, `"url":`, `"url":"documents/000002-z.txt","url":`, 1),
+		reference("a", "documents/"+strings.Repeat("x", 256), "x", ""),
+		reference("a", "documents/x%00.txt", "x", ""),
+		reference("a", "documents/", "x", ""),
 		strings.Replace(good, `,"subject":{"reference":"Patient/a"}`, "", 1),
 		reference("a", "documents/000002-z.txt", "z", ""),
 	}
