@@ -12,6 +12,8 @@ func TestNativeContentIsNotSentToAServer(t *testing.T) {
 	for name, text := range map[string]string{
 		"documents.csv":    "patient,path\n",
 		"datapackage.json": `{"resources": []}`,
+		"document_reference.ndjson": `{"resourceType":"DocumentReference","meta":{"tag":[` +
+			`{"code":"ehi-export"}]},"content":[{"attachment":{"url":"documents/x.pdf"}}]}`,
 	} {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {

@@ -412,6 +412,28 @@ func TestBadDictionariesAreReported(t *testing.T) {
 		"ownerless": {without(`"ehi:patient": ["patient"],`), "", "ehi:lookup"},
 		"leaves":    {with(`"visits.csv"`, `"../visits.csv"`), "", "beside the descriptor"},
 		"not gzip":  {func(f map[string]string) { f["visits.csv"] = "\x1f\x8bx" }, "", "gzip"},
+		"delimiter": {
+			func(f map[string]string) {
+				f["visits.csv"] = strings.ReplaceAll(f["visits.csv"], ",", ";")
+			}, "", "header",
+		},
+		"encoding": {
+			func(f map[string]string) { f["visits.csv"] = "id,patient,day\nv\xe4,a,2024-01-02\n" },
+			"", "no characters in the table's encoding",
+		},
+		"types": {
+			func(f map[string]string) { f["visits.csv"] = "id,patient,day\nv1,a,1st of May\n" },
+			"", `field "day"`,
+		},
+		"columns": {
+			func(f map[string]string) { f["visits.csv"] = "id,patient,day\nv1,a\n" }, "", "2",
+		},
+		"open quote": {
+			func(f map[string]string) { f["visits.csv"] = "id,patient,day\n\"v1,a,2024-01-02\n" },
+			"", "quote",
+		},
+		"name of a table": {with(`"name": "visits"`, `"name": "Visits of/all"`), "", "lower-case"},
+		"name of a file":  {with(`"visits.csv"`, `"vis\u0000its.csv"`), "", "path"},
 	} {
 		files := clinicFiles()
 		c.change(files)
@@ -657,5 +679,68 @@ func TestADescriptorWithoutUsableTablesIsReported(t *testing.T) {
 		if rep.Problems == 0 || !strings.Contains(fmt.Sprint(rep.Bad), what) {
 			t.Errorf("%s: %v", what, rep.Bad)
 		}
+	}
+}
+
+// A file that disappears while an import runs is reported, unless it was read before. Everything
+// else is imported, and when the file is there again, so is the rest.
+func TestAFileThatDisappearsDuringAnImportIsReported(t *testing.T) {
+	files := clinicFiles()
+	files["more.ndjson"] = patientsNamed("c")
+	files["documents.csv"] = "patient,path\na,x.txt\nb,y.txt\n"
+	files["x.txt"], files["y.txt"] = "x", "y"
+	state := func(s *dataset.Store) (out []string) {
+		for _, p := range []string{"a", "b", "c"} {
+			if _, err := s.Patient(t.Context(), p); err != nil {
+				out = append(out, "no "+p)
+				continue
+			}
+			out = append(append(out, rowsOf(t, s, p)...), documentsOf(t, s, p)...)
+		}
+		slices.Sort(out)
+		return out
+	}
+	whole := openStore(t, t.TempDir())
+	load(t, whole, folder(t, files))
+	want, lost := state(whole), 0
+	for _, gone := range []string{
+		"more.ndjson", "x.txt", "y.txt", "visits.csv", "pets.csv", "documents.csv",
+		"datapackage.json",
+	} {
+		for at := 1; ; at++ {
+			from, s, calls := folder(t, files), openStore(t, t.TempDir()), 0
+			rep, err := s.Import(t.Context(), []string{from}, source.ImportOptions{
+				Now: time.Now(),
+				Progress: func(int64, int64) {
+					if calls++; calls == at {
+						if err := os.Remove(filepath.Join(from, gone)); err != nil {
+							t.Fatal(err)
+						}
+					}
+				},
+			})
+			if err != nil {
+				t.Fatalf("%s, lost at %d: %v", gone, at, err)
+			}
+			if calls < at {
+				break
+			}
+			if got := state(s); !slices.Equal(got, want) {
+				lost++
+				if rep.Problems == 0 || !strings.Contains(fmt.Sprint(rep.Bad), gone) {
+					t.Errorf("%s, lost at %d: %d problems %v", gone, at, rep.Problems, rep.Bad)
+				}
+			}
+			fill(t, from, files)
+			if rep := load(t, s, from); rep.Problems > 0 {
+				t.Errorf("%s, there again: %v", gone, rep.Bad)
+			}
+			if got := state(s); !slices.Equal(got, want) {
+				t.Errorf("%s, lost at %d and there again: %q", gone, at, got)
+			}
+		}
+	}
+	if lost < 7 {
+		t.Errorf("only %d imports lost a file", lost)
 	}
 }
