@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"strconv"
@@ -16,6 +19,7 @@ import (
 	"ehi-server/exporter/source"
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
 )
 
 // BULK-4, and bounded memory: of a thousand simultaneous exports, each is
@@ -213,7 +217,8 @@ func (w *world) checkAndDelete(c *client.Client, jobs []client.Job, want []strin
 	}
 }
 
-// contents reads the files of an export unchanged.
+// contents reads the files of an export. Of native files it has their names and hashes: their list
+// names the job, and their descriptor the time of the export.
 func (w *world) contents(c *client.Client, m *ehi.Manifest) (files []string) {
 	w.t.Helper()
 	for _, e := range m.Output {
@@ -221,9 +226,28 @@ func (w *world) contents(c *client.Client, m *ehi.Manifest) (files []string) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
+		if strings.HasSuffix(e.URL, "/documents.DocumentReference.ndjson") {
+			data = w.nativeFiles(data)
+		}
 		files = append(files, string(data))
 	}
 	return files
+}
+
+// nativeFiles returns what a list says of native files, whichever export it is of.
+func (w *world) nativeFiles(list []byte) (out []byte) {
+	w.t.Helper()
+	for line := range bytes.Lines(list) {
+		var d fhir.DocumentReference
+		if err := json.Unmarshal(line, &d); err != nil || len(d.Content) != 1 {
+			w.t.Fatalf("%s: %v", line, err)
+		}
+		a := d.Content[0].Attachment
+		if _, name, _ := strings.Cut(a.URL, "/download/"); name != "tables/datapackage.json" {
+			out = fmt.Appendln(out, name, a.Size, a.Hash)
+		}
+	}
+	return out
 }
 
 // census counts the goroutines, except fasthttp's idle workers, which wait some seconds for

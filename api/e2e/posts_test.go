@@ -13,6 +13,9 @@ import (
 	"ehi-server/api/node"
 	"ehi-server/api/openapi"
 	"ehi-server/api/openid/openidtest"
+	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/native/nativetest"
+	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/subject"
 )
@@ -75,7 +78,13 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	t.Parallel()
 	provider, cfg := openidtest.Open(t), config()
 	cfg.StaffOIDC = provider.Config()
-	w := start(t, t.TempDir(), cfg, node.Options{})
+	waiting := nativetest.NewRecord(t,
+		nativetest.Document(t, "", "letter.pdf", "", []byte("a letter")))
+	w := start(t, t.TempDir(), cfg, node.Options{
+		WrapSource: func(s source.Source) source.Source {
+			return nativeStore{s.(*dataset.Store), waiting}
+		},
+	})
 	p := w.demoPatient()
 	pat := w.patient(p)
 	seen := watchPosts(t)
@@ -165,6 +174,13 @@ func TestEveryFormAnswersWithARedirect(t *testing.T) {
 	b.again()
 	b.sees(200, "Reject 1 export?")
 	b.visit(list + "/" + j.ID)
+	twice = *b
+	b.submitTo("/admin/ui/jobs/"+j.ID+"/held", "do", "release")
+	b.sees(200, "Withhold")
+	b.again()
+	b.sees(200, "Withhold")
+	twice.submitTo("/admin/ui/jobs/"+j.ID+"/held", "do", "release")
+	twice.sees(400, "has changed since you looked at it")
 	b.upload("/admin/jobs/"+j.ID+"/add-files", "large.txt", strings.Repeat("a", 1<<20+1))
 	b.sees(413, "larger than", `id="reason"`)
 	b.again()
