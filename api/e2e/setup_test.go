@@ -43,8 +43,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Tests compare exports byte by byte, and the list of native files names the job. Tests of native
-	// content have sources of their own.
+	// Tests compare exports byte by byte, and the list of native files names the job. Tests of
+	// native content have sources of their own.
 	node.Demo.Native = ""
 	runChild() // a crash test's server process ends here
 	if err := runMoreAtOnce(); err != nil {
