@@ -1,12 +1,14 @@
 package dataset
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"ehi-server/exporter/source"
@@ -52,8 +54,56 @@ func Inputs(paths []string) (files []Input, ignored []source.Ignored, err error)
 		if len(files) == n {
 			return nil, ignored, fmt.Errorf("%s holds nothing to import: no %s", root, wanted)
 		}
+		sortNative(files[n:])
 	}
 	return files, ignored, nil
+}
+
+// sortNative sorts those inputs that describe native content, in their places, by name and numbers
+// in it: a table that goes on from the archive native-0-9 to native-0-10 keeps the order of its
+// rows.
+func sortNative(files []Input) {
+	var native []Input
+	for _, f := range files {
+		if f.Native {
+			native = append(native, f)
+		}
+	}
+	slices.SortStableFunc(native, func(a, b Input) int { return byNumbers(a.Path, b.Path) })
+	for i := range files {
+		if files[i].Native {
+			files[i], native = native[0], native[1:]
+		}
+	}
+}
+
+// byNumbers compares names; digits compare as numbers.
+func byNumbers(a, b string) int {
+	for a != "" && b != "" {
+		m, n := digits(a), digits(b)
+		if m == 0 || n == 0 {
+			if a[0] != b[0] {
+				return cmp.Compare(a[0], b[0])
+			}
+			a, b = a[1:], b[1:]
+			continue
+		}
+		x, y := strings.TrimLeft(a[:m], "0"), strings.TrimLeft(b[:n], "0")
+		if c := cmp.Or(cmp.Compare(len(x), len(y)), strings.Compare(x, y)); c != 0 {
+			return c
+		}
+		a, b = a[m:], b[n:]
+	}
+	return cmp.Compare(len(a), len(b))
+}
+
+// digits returns how many digits a text begins with.
+func digits(text string) int {
+	n := strings.IndexFunc(text, func(r rune) bool { return r < '0' || r > '9' })
+	if n < 0 {
+		return len(text)
+	}
+	return n
 }
 
 // followed resolves a path that is a link to a folder. A walk does not follow links, but whoever

@@ -744,3 +744,22 @@ func TestAFileThatDisappearsDuringAnImportIsReported(t *testing.T) {
 		t.Errorf("only %d imports lost a file", lost)
 	}
 }
+
+// A table that goes on in another archive keeps the order of its rows, whatever the number of the
+// archive is.
+func TestRowsOfSeveralArchivesKeepTheirOrder(t *testing.T) {
+	files, want := map[string]string{"p.ndjson": patientsNamed("a")}, "log a "
+	for i := range 12 {
+		in := fmt.Sprintf("native-0-%d/", i+1)
+		files[in+"datapackage.json"] = `{"resources": [{"name": "log", "path": "log.csv",
+			"ehi:patient": ["patient"], "schema": {"fields": [{"name": "patient"},
+			{"name": "n"}]}}]}`
+		files[in+"log.csv"] = fmt.Sprintf("patient,n\na,%d\n", i+1)
+		want += fmt.Sprintf("a,%d\n", i+1)
+	}
+	s := openStore(t, t.TempDir())
+	load(t, s, folder(t, files))
+	if got := rowsOf(t, s, "a"); !slices.Equal(got, []string{want}) {
+		t.Errorf("a has %q", got)
+	}
+}
