@@ -78,7 +78,7 @@ func TestABackupHoldsLinkedDocuments(t *testing.T) {
 			Object: f.Object, Offset: f.Offset, Length: f.Length, Sum: files.Sum(f.Sum),
 		})
 		err := native.Each(strings.NewReader(index), func(f ehi.NativeFile) error {
-			at, _ := native.Extent(&task, f)
+			at, _ := native.Extent(&task, kind, f)
 			restored[f.Name] = read(at)
 			return nil
 		})

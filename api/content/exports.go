@@ -9,6 +9,7 @@ import (
 
 	"ehi-server/exporter/jobs"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/files"
 )
 
 // SendOutput sends a file of an export, in the content coding in which it is stored if the
@@ -23,7 +24,11 @@ func (s *Sender) SendOutput(c *fiber.Ctx, j *ehi.Job, f ehi.File, cut bool) erro
 	if f.Kind == ehi.Archive {
 		out.MIME = "application/zip"
 	}
-	out.Tag = j.ID + "-" + f.Object + "-" + strconv.FormatInt(f.Offset, 10)
+	// Not by its place in the store: that would depend on files which the client does not get.
+	out.Tag = j.ID + "-" + files.Sum(f.Sum).Hex()
+	if f.Sum == "" { // of an older build
+		out.Tag = j.ID + "-" + f.Object + "-" + strconv.FormatInt(f.Offset, 10)
+	}
 	switch coding := string(f.Compression); {
 	case f.Compression == "" || f.Compression == ehi.Identity:
 		out.Compress = f.Kind != ehi.Archive

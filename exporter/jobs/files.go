@@ -224,13 +224,15 @@ func (s *Service) findIn(
 	if !ok {
 		return f, at, ErrFileNotFound
 	}
-	at, err = s.placeOf(j, t, f)
+	at, err = s.placeOf(j, t, kind, f)
 	return f, at, err
 }
 
 // placeOf returns where a native file lies.
-func (s *Service) placeOf(j *ehi.Job, t *ehi.Task, f ehi.NativeFile) (Stored, error) {
-	e, ok := native.Extent(t, f)
+func (s *Service) placeOf(
+	j *ehi.Job, t *ehi.Task, index ehi.FileKind, f ehi.NativeFile,
+) (Stored, error) {
+	e, ok := native.Extent(t, index, f)
 	if !ok {
 		return Stored{}, fmt.Errorf("job %s: the index of native files names %+v", j.ID, f)
 	}
@@ -272,7 +274,7 @@ func (s *Service) eachIn(
 		if kind == ehi.HeldIndex && !j.Freed.Has(f.Number) {
 			return nil
 		}
-		at, err := s.placeOf(j, t, f)
+		at, err := s.placeOf(j, t, kind, f)
 		if err != nil {
 			return err
 		}

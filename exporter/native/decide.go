@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"io"
+	"net/http"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -39,6 +41,8 @@ type Release struct {
 	// Withheld counts documents and rows that stay, by reason.
 	Withheld map[string]int64
 
+	counted map[string]int64 // of Withheld, the rows since the last call of Again
+	grown   bool             // a key was added to stays since the last call of Again
 	table   *tableFacts
 	lookups map[string]*tableFacts
 	stays   map[string]map[string]bool // by table: the keys of rows that stay
@@ -70,8 +74,26 @@ type columnOf struct {
 
 type sensitiveColumn struct {
 	at     int
-	values []string
+	field  *datapackage.Field
+	values []string // plain
 	needs  ehi.Authorization
+}
+
+// plain returns the form in which values are compared: case and space around a value do not count,
+// nor how a boolean is written.
+func (c *sensitiveColumn) plain(value string) string {
+	v := strings.ToLower(strings.TrimSpace(value))
+	if c.field.Type != "boolean" {
+		return v
+	}
+	same := func(other string) bool { return strings.EqualFold(other, v) }
+	switch {
+	case v == "true" || v == "1" || slices.ContainsFunc(c.field.TrueValues, same):
+		return "true"
+	case v == "false" || v == "0" || slices.ContainsFunc(c.field.FalseValues, same):
+		return "false"
+	}
+	return v
 }
 
 // parentKey is a foreign key to another table of patients.
@@ -84,7 +106,7 @@ type parentKey struct {
 func NewRelease(rules Rules, of *datapackage.Package) *Release {
 	return &Release{
 		rules: rules, of: of, Withheld: map[string]int64{}, stays: map[string]map[string]bool{},
-		lookups: map[string]*tableFacts{},
+		lookups: map[string]*tableFacts{}, counted: map[string]int64{},
 	}
 }
 
@@ -114,9 +136,11 @@ func (r *Release) document(d *source.Document) (reason string) {
 	if typ, id, ok := strings.Cut(d.Resource, "/"); ok {
 		reason = r.rules.Resource(typ, []byte(id))
 	}
-	reason = cmp.Or(reason, r.rules.Code(d.Type.System, []byte(d.Type.Code)),
-		r.rules.Text([]byte(d.Title)), r.rules.Mentions([]byte(d.Title)),
-		r.rules.Mentions([]byte(d.Name)))
+	reason = cmp.Or(reason, r.rules.Code(d.Type.System, []byte(d.Type.Code)))
+	stem := strings.TrimSuffix(d.Name, path.Ext(d.Name))
+	for _, text := range []string{d.Title, d.Name, stem, d.Type.Code, d.Type.Display} {
+		reason = cmp.Or(reason, r.rules.Text([]byte(text)), r.rules.Mentions([]byte(text)))
+	}
 	for _, l := range d.Labels {
 		reason = cmp.Or(reason, r.rules.Label(l.System, []byte(l.Code)))
 	}
@@ -141,7 +165,8 @@ func (r *Release) document(d *source.Document) (reason string) {
 // withheld. What a program would have to interpret (PDF, images) is not read: its category and
 // labels decide.
 func (r *Release) content(d *source.Document) (reason string, err error) {
-	if !isText(d) {
+	unknown := strings.HasPrefix(d.ContentType, "application/octet-stream")
+	if !isText(d) && !unknown {
 		return "", nil
 	}
 	in, err := d.Open()
@@ -154,6 +179,10 @@ func (r *Release) content(d *source.Document) (reason string, err error) {
 	for {
 		n, err := io.ReadFull(in, buf[len(buf):copyBytes+overlap])
 		buf = buf[:len(buf)+n]
+		if unknown && !strings.HasPrefix(http.DetectContentType(buf), "text/") {
+			return "", nil
+		}
+		unknown = false
 		if reason := r.text(buf); reason != "" {
 			return reason, nil
 		}
@@ -243,14 +272,16 @@ func (r *Release) facts(t *datapackage.Resource) *tableFacts {
 	}
 	for i := range t.Fields.Fields {
 		field := &t.Fields.Fields[i]
-		switch {
-		case field.Resource != "":
+		if field.Resource != "" {
 			f.resources = append(f.resources, columnOf{i, field.Resource})
-		case field.System != "":
+		}
+		if field.System != "" {
 			f.systems = append(f.systems, columnOf{i, field.System})
-		case field.Label:
+		}
+		if field.Label {
 			f.labels = append(f.labels, i)
-		case field.Type == "" || field.Type == "string" || field.Type == "any":
+		}
+		if field.Type == "" || field.Type == "string" || field.Type == "any" {
 			f.texts = append(f.texts, i)
 		}
 	}
@@ -259,9 +290,14 @@ func (r *Release) facts(t *datapackage.Resource) *tableFacts {
 		f.date = &t.Fields.Fields[f.dateAt]
 	}
 	for _, s := range t.Sensitive {
-		f.sensitive = append(f.sensitive, sensitiveColumn{
-			at(s.Field), s.Values, ehi.Authorization(s.Authorization),
-		})
+		c := sensitiveColumn{
+			at: at(s.Field), field: &t.Fields.Fields[at(s.Field)],
+			needs: ehi.Authorization(s.Authorization),
+		}
+		for _, v := range s.Values {
+			c.values = append(c.values, c.plain(v))
+		}
+		f.sensitive = append(f.sensitive, c)
 	}
 	for _, k := range t.Fields.ForeignKeys {
 		to := r.of.Table(cmp.Or(k.Reference.Resource, t.Name))
@@ -306,21 +342,51 @@ func (r *Release) Row(values [][]byte, raw []byte, telling bool) (bool, error) {
 		reason = referenceOnly
 	}
 	if reason == "" {
-		if t.category == "" && !t.always {
-			r.Withheld[Unclassified]++
+		if t.category == "" && !t.always { // it waits
+			r.count(Unclassified)
+			r.keep(t, values)
 		}
 		return true, nil
 	}
+	r.count(reason)
+	r.keep(t, values)
+	return false, nil
+}
+
+// count counts a row that stays.
+func (r *Release) count(reason string) {
 	r.Withheld[reason]++
+	r.counted[reason]++
+}
+
+// keep notes the keys of a row that stays or waits: what refers to it stays too.
+func (r *Release) keep(t *tableFacts, values [][]byte) {
 	for i, columns := range t.keys {
-		if key, ok := r.key(columns, values); ok {
-			if r.stays[t.keyNames[i]] == nil {
-				r.stays[t.keyNames[i]] = map[string]bool{}
-			}
-			r.stays[t.keyNames[i]][key] = true
+		key, ok := r.key(columns, values)
+		if !ok {
+			continue
+		}
+		if r.stays[t.keyNames[i]] == nil {
+			r.stays[t.keyNames[i]] = map[string]bool{}
+		}
+		if !r.stays[t.keyNames[i]][key] {
+			r.stays[t.keyNames[i]][key], r.grown = true, true
 		}
 	}
-	return false, nil
+}
+
+// Again implements Decider. It counts anew what stays.
+func (r *Release) Again() bool {
+	again := r.grown
+	r.grown = false
+	for reason, n := range r.Withheld {
+		r.Withheld[reason] = n - r.counted[reason]
+		if r.Withheld[reason] == 0 {
+			delete(r.Withheld, reason)
+		}
+	}
+	r.counted = map[string]int64{}
+	return again
 }
 
 // referenceOnly is the reason of what stays because of what it refers to.
@@ -331,16 +397,25 @@ func (r *Release) Lookup(of *datapackage.Resource, values [][]byte, raw []byte) 
 	if r.lookups[of.Name] == nil {
 		r.lookups[of.Name] = r.facts(of)
 	}
-	return r.told(r.lookups[of.Name], values, raw) == "", nil
+	t := r.lookups[of.Name]
+	return r.told(t, values, raw) == "" && !r.parentStays(t, values), nil
+}
+
+// parentStays reports whether a row refers to one that stays.
+func (r *Release) parentStays(t *tableFacts, values [][]byte) bool {
+	for _, p := range t.parents {
+		if key, ok := r.key(p.columns, values); ok && r.stays[p.name][key] {
+			return true
+		}
+	}
+	return false
 }
 
 // row returns why a row stays.
 func (r *Release) row(t *tableFacts, values [][]byte, raw []byte) (reason string) {
 	reason = r.told(t, values, raw)
-	for _, p := range t.parents {
-		if key, ok := r.key(p.columns, values); ok && r.stays[p.name][key] {
-			reason = cmp.Or(reason, referenceOnly)
-		}
+	if r.parentStays(t, values) {
+		reason = cmp.Or(reason, referenceOnly)
 	}
 	switch {
 	case reason != "":
@@ -373,7 +448,7 @@ func (r *Release) told(t *tableFacts, values [][]byte, raw []byte) (reason strin
 	}
 	for _, s := range t.sensitive {
 		v := valueAt(values, s.at)
-		if len(s.values) == 0 && len(v) > 0 || slices.Contains(s.values, string(v)) {
+		if len(s.values) == 0 && len(v) > 0 || slices.Contains(s.values, s.plain(string(v))) {
 			reason = cmp.Or(reason, r.rules.Authorization(s.needs))
 		}
 	}
@@ -407,6 +482,13 @@ func (t *tableFacts) happened(value []byte) *fhir.Span {
 		return nil
 	}
 	text := string(bytes.TrimSpace(value))
+	if f := t.date.Format; f != "" && f != "default" {
+		at, err := t.date.Moment(text)
+		if err != nil {
+			return nil
+		}
+		return &fhir.Span{Start: at, End: at.AddDate(0, 0, 1)}
+	}
 	if span, err := fhir.ParseSpan(text); err == nil {
 		return &span
 	}

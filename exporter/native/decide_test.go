@@ -3,9 +3,13 @@ package native_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"ehi-server/exporter/native"
 	"ehi-server/exporter/source"
@@ -182,6 +186,92 @@ func TestEHI9ATextThatTellsSomethingWithheldStays(t *testing.T) {
 		v, err := native.NewRelease(strict{}, nil).Document(d)
 		if v != native.Stays || err != nil {
 			t.Fatalf("at %d: %v, %v", at, v, err)
+		}
+	}
+}
+
+// EHI-14: what an application learns of an export does not depend on what waits.
+func TestWhatWaitsLeavesNoTraceInWhatLeaves(t *testing.T) {
+	figures := func(waiting int) (out []string) {
+		r := sample(t, "")
+		for i := range waiting {
+			d := document(t, "", fmt.Sprint("waits", i), bytes.Repeat([]byte("w"), 5000))
+			d.Category = ""
+			r.documents = append([]*source.Document{d}, r.documents...)
+		}
+		x := export(t, native.Export{
+			Record: r, Packaging: ehi.PackageFiles, Patient: "p",
+			Decide: native.NewRelease(strict{}, clinic),
+		})
+		job := ehi.Job{Status: ehi.Requested, Tasks: 1}
+		x.task.Committed = true
+		if err := job.Complete(x.task, time.Now(), time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if job.Held != int64(waiting) {
+			t.Errorf("%d files wait, want %d", job.Held, waiting)
+		}
+		out = append(out, fmt.Sprint(job.Bytes, job.Files, job.Documents, job.Counts))
+		for _, f := range x.task.Files {
+			if !f.Kind.Hidden() {
+				out = append(out, fmt.Sprintln(f.Kind, f.Count, f.Length, f.Sum), string(x.file(f)))
+			}
+		}
+		return out
+	}
+	if d := cmp.Diff(figures(0), figures(7)); d != "" {
+		t.Error(d)
+	}
+}
+
+// chained is a table whose rows refer to each other, in whatever order they come, and to a table
+// that comes after it in a circle.
+var chained = must(datapackage.Parse([]byte(`{"name":"chained","resources":[
+ {"name":"step","path":"step.csv",
+  "schema":{"fields":[{"name":"id"},{"name":"patient"},{"name":"before"},{"name":"plan"},
+    {"name":"code","ehi:system":"urn:icd","ehi:label":true},
+    {"name":"of","ehi:resource":"Condition","ehi:system":"urn:icd"},
+    {"name":"secret","type":"boolean"}],
+   "primaryKey":"id","foreignKeys":[
+    {"fields":"before","reference":{"resource":"","fields":"id"}},
+    {"fields":"plan","reference":{"resource":"plan","fields":"id"}}]},
+  "ehi:patient":["patient"],"ehi:category":"medicalRecord",
+  "ehi:sensitive":[{"field":"secret","values":["true"],"authorization":"confidential"}]},
+ {"name":"plan","path":"plan.csv",
+  "schema":{"fields":[{"name":"id"},{"name":"patient"},{"name":"first"}],"primaryKey":"id",
+   "foreignKeys":[{"fields":"first","reference":{"resource":"step","fields":"id"}}]},
+  "ehi:patient":["patient"],"ehi:category":"medicalRecord"},
+ {"name":"odd","path":"odd.csv","schema":{"fields":[{"name":"id"},{"name":"patient"}],
+   "primaryKey":"id"},"ehi:patient":["patient"]},
+ {"name":"child","path":"child.csv","schema":{"fields":[{"name":"odd"},{"name":"patient"}],
+   "foreignKeys":[{"fields":"odd","reference":{"resource":"odd","fields":"id"}}]},
+  "ehi:patient":["patient"],"ehi:category":"medicalRecord"}]}`)))
+
+type chainedRecord struct{ codedRecord }
+
+func (chainedRecord) Tables() *datapackage.Package { return chained }
+
+// EHI-9, NAT-4: a row stays with the row that it refers to, in whatever order they come, in a circle,
+// and if that one waits. Every property of a column counts, and a value however it is written.
+func TestEHI9RowsStayWithWhatTheyReferToInAnyOrder(t *testing.T) {
+	r := chainedRecord{codedRecord{map[string]string{
+		"step": "a,p,b,,,,\r\nb,p,c,,,,\r\nc,p,,,B20,,\r\nd,p,,x,,,\r\ne,p,,,,B20,\r\n" +
+			"f,p,,,,,TRUE\r\ng,p,,,,,1\r\nh,p,g,,,,\r\ni,p,,y,,,false\r\n",
+		"plan":  "x,p,a\r\ny,p,i\r\n",
+		"odd":   "o,p\r\n",
+		"child": "o,p\r\n,p\r\n",
+	}}}
+	x := export(t, native.Export{
+		Record: r, Packaging: ehi.PackageFiles, Patient: "p",
+		Decide: native.NewRelease(strict{}, chained),
+	})
+	for name, want := range map[string]string{
+		"tables/step.csv":  "id,patient,before,plan,code,of,secret\r\ni,p,,y,,,false\r\n",
+		"tables/plan.csv":  "id,patient,first\r\ny,p,i\r\n",
+		"tables/child.csv": "odd,patient\r\n,p\r\n",
+	} {
+		if got := string(x.get(ehi.Index, name)); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
 }

@@ -15,7 +15,7 @@ func described(
 	d := *r
 	d.Path, d.Profile = datapackage.Paths{path}, datapackage.TabularProfile
 	d.Format, d.MediaType = TableFormat(r), plainType(r)
-	d.Bytes = size
+	d.Bytes, d.Encoding = size, encoding(r)
 	if sha1 != nil {
 		d.Hash = "sha1:" + hex.EncodeToString(sha1)
 	}

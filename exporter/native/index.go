@@ -96,18 +96,23 @@ func Each(index io.Reader, visit func(ehi.NativeFile) error) error {
 	}
 }
 
-// Extent returns where a native file of a task lies in the store. ok is false if the task's
-// record contradicts the index.
-func Extent(t *ehi.Task, f ehi.NativeFile) (e files.Extent, ok bool) {
+// Extent returns where a native file of a task lies in the store. index is the kind of the index
+// that names it. ok is false if the task's record contradicts the index.
+func Extent(
+	t *ehi.Task, index ehi.FileKind, f ehi.NativeFile,
+) (e files.Extent, ok bool) {
 	if f.Pack < 0 {
 		return files.Extent{
 			Object: files.LinkName(t.Number, t.Attempt, f.Link), Length: f.Length,
 			Sum: files.Sum(f.Sum),
 		}, f.Link >= 0 && f.Link < t.Links
 	}
-	n := 0
+	n, of := 0, ehi.Pack
+	if index == ehi.HeldIndex {
+		of = ehi.HeldPack
+	}
 	for _, pack := range t.Files {
-		if pack.Kind != ehi.Pack {
+		if pack.Kind != of {
 			continue
 		}
 		if n++; n <= f.Pack {
@@ -161,7 +166,7 @@ func eachLink(
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	return Each(r, func(f ehi.NativeFile) error {
-		e, ok := Extent(t, f)
+		e, ok := Extent(t, index.Kind, f)
 		if f.Pack >= 0 || !ok {
 			return nil
 		}

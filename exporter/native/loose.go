@@ -26,6 +26,7 @@ const packBytes = 1 << 30
 type loose struct {
 	*writing
 	listed, indexed ehi.FileKind
+	room            *room
 	list, index     *lines
 	number          int64        // of the last document
 	tables          []looseEntry // which are sorted at the end
@@ -41,9 +42,10 @@ type looseEntry struct {
 // room is where loose files lie. Large documents become objects of their own; everything else
 // goes into packs, one file after the other.
 type room struct {
-	of    files.Batch
-	packs []*pack
-	links int
+	of        files.Batch
+	kind      ehi.FileKind // of its packs
+	packs     []*pack
+	linkBytes int64
 }
 
 // pack is an output that holds several files.
@@ -88,7 +90,7 @@ func (r *room) end() error {
 func (r *room) outputs() (out []Output) {
 	for _, p := range r.packs {
 		out = append(out, Output{
-			Number: p.output.Number(), Kind: ehi.Pack, Count: p.files, Bytes: p.size,
+			Number: p.output.Number(), Kind: r.kind, Count: p.files, Bytes: p.size,
 		})
 	}
 	return out
@@ -114,8 +116,10 @@ func (l *lines) add(line []byte) error {
 	return err
 }
 
-func newLoose(w *writing, listed, indexed ehi.FileKind) *loose {
-	return &loose{writing: w, listed: listed, indexed: indexed}
+func newLoose(w *writing, listed, indexed, packed ehi.FileKind) *loose {
+	return &loose{
+		writing: w, listed: listed, indexed: indexed, room: &room{of: w.Batch, kind: packed},
+	}
 }
 
 // start creates the list and the index before the first file.
@@ -182,7 +186,8 @@ func (l *loose) link(d *source.Document, at ehi.NativeFile) error {
 		return err
 	}
 	at.Pack, at.Link, at.Length, at.Sum = -1, number, d.Size, d.Sum
-	l.room.links = number + 1
+	l.links = max(l.links, number+1)
+	l.room.linkBytes += d.Size
 	l.figures.Bytes += d.Size
 	if linked {
 		l.figures.Linked += d.Size
@@ -239,7 +244,7 @@ func (l *loose) end() error {
 	if l.list == nil {
 		return nil
 	}
-	return errors.Join(l.list.w.Flush(), l.index.w.Flush())
+	return errors.Join(l.list.w.Flush(), l.index.w.Flush(), l.room.end())
 }
 
 // descriptor writes the Data Package of the tables.
@@ -270,5 +275,6 @@ func (l *loose) outputs() (out []Output) {
 	out = append(out, Output{
 		Number: l.index.output.Number(), Kind: l.indexed, Count: l.index.n, Bytes: l.index.bytes,
 	})
+	out = append(out, l.room.outputs()...)
 	return out
 }

@@ -83,11 +83,17 @@ func tableType(r *datapackage.Resource) string {
 	return t
 }
 
+// encoding returns the encoding of a table's file. It has no byte order mark, so UTF-16 says the
+// order.
 func encoding(r *datapackage.Resource) string {
-	if r.Encoding == "" {
+	switch e := strings.ToLower(r.Encoding); e {
+	case "":
 		return "utf-8"
+	case "utf-16", "utf16":
+		return "utf-16le"
+	default:
+		return e
 	}
-	return strings.ToLower(r.Encoding)
 }
 
 // Format is a format of native files: the code that content.format of an EHIDocumentReference

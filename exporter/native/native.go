@@ -27,6 +27,9 @@ type Export struct {
 	Task   int
 	// Patient is the only patient; "" for a population.
 	Patient string
+	// ByPatient means that a population has no part for what belongs to no patient: look-up rows
+	// go with the patients whose rows refer to them.
+	ByPatient bool
 	// TakenAt is the instant of the record.
 	TakenAt time.Time
 	// Decide decides what leaves; nil releases everything.
@@ -73,6 +76,10 @@ type Decider interface {
 	// as it is in the file. telling means that it refers to a look-up row for which Lookup said
 	// no.
 	Row(values [][]byte, raw []byte, telling bool) (bool, error)
+	// Again is called after each pass over the rows of one patient. It reports whether another
+	// one is needed before any of them is written: a row stays, and rows that were decided before
+	// it may refer to it.
+	Again() bool
 	// Lookup reports whether rows that refer to a row of a look-up table may leave.
 	Lookup(r *datapackage.Resource, values [][]byte, raw []byte) (bool, error)
 }
@@ -82,6 +89,8 @@ type Result struct {
 	Outputs []Output
 	// Links is the number of documents that are objects of their own (files.Batch.Link).
 	Links int
+	// LinkBytes is the size of those of these that leave, in bytes.
+	LinkBytes int64
 	// Withheld counts documents and rows that stay or wait, by reason.
 	Withheld map[string]int64
 	// Written are the figures of what clients get.
@@ -128,10 +137,11 @@ type rowWriter interface {
 func (e *Export) Write(ctx context.Context) (Result, error) {
 	e.ArchiveBytes = cmp.Or(e.ArchiveBytes, DefaultArchiveBytes)
 	w := writing{Export: e, pace: pace{ctx: ctx, yield: e.Yield, moved: e.Moved}}
-	w.room.of = e.Batch
-	w.held = newLoose(&w, ehi.HeldDocuments, ehi.HeldIndex)
+	w.held = newLoose(&w, ehi.HeldDocuments, ehi.HeldIndex, ehi.HeldPack)
+	var loose *loose
 	if e.Packaging == ehi.PackageFiles {
-		w.to = newLoose(&w, ehi.Documents, ehi.Index)
+		loose = newLoose(&w, ehi.Documents, ehi.Index, ehi.Pack)
+		w.to = loose
 	} else {
 		w.to = &archives{writing: &w}
 	}
@@ -140,8 +150,14 @@ func (e *Export) Write(ctx context.Context) (Result, error) {
 			return Result{}, err
 		}
 	}
-	outputs := append(append(w.to.outputs(), w.held.outputs()...), w.room.outputs()...)
-	return Result{Outputs: outputs, Links: w.room.links, Written: w.figures}, nil
+	res := Result{
+		Outputs: append(w.to.outputs(), w.held.outputs()...),
+		Links:   w.links, Written: w.figures,
+	}
+	if loose != nil {
+		res.LinkBytes = loose.room.linkBytes
+	}
+	return res, nil
 }
 
 // writing is an Export that is being written.
@@ -149,13 +165,14 @@ type writing struct {
 	*Export
 	to      sink
 	held    sink // for what waits
-	room    room
+	links   int  // see Result.Links
 	pace    pace
 	figures Figures
+	dry     bool // rows are decided and not written
 }
 
 func (w *writing) end(context.Context) error {
-	return errors.Join(w.to.end(), w.held.end(), w.room.end())
+	return errors.Join(w.to.end(), w.held.end())
 }
 
 func (w *writing) documents(ctx context.Context) error {
@@ -188,26 +205,42 @@ func (w *writing) tables(ctx context.Context) error {
 	if p == nil {
 		return nil
 	}
-	// a row that refers to one that stays, stays: the Decider must see that one first
+	// a row that refers to one that stays, stays: it is best decided after that one
 	names, err := p.Order()
 	if err != nil {
 		return err
 	}
-	var needed *lookups
-	if w.Patient != "" {
-		needed = newLookups(p, w)
+	if w.Patient == "" && !w.ByPatient {
+		return w.each(ctx, p, names, nil)
 	}
+	if w.Decide != nil {
+		w.dry = true
+		for again := true; again; again = w.Decide.Again() {
+			if err := w.each(ctx, p, names, newLookups(p, w)); err != nil {
+				return err
+			}
+		}
+		w.dry = false
+	}
+	l := newLookups(p, w)
+	if err := w.each(ctx, p, names, l); err != nil {
+		return err
+	}
+	return l.write()
+}
+
+// each writes the tables of patients, and of a population the look-up tables too.
+func (w *writing) each(
+	ctx context.Context, p *datapackage.Package, names []string, l *lookups,
+) error {
 	for _, name := range names {
-		if r := p.Table(name); needed == nil || !r.Lookup {
-			if err := w.table(ctx, r, needed); err != nil {
+		if r := p.Table(name); l == nil || !r.Lookup {
+			if err := w.table(ctx, r, l); err != nil {
 				return fmt.Errorf("table %s: %w", name, err)
 			}
 		}
 	}
-	if needed == nil {
-		return nil
-	}
-	return needed.write()
+	return nil
 }
 
 // table writes the rows of one table that may leave.

@@ -207,7 +207,7 @@ func (x *exported) get(kind ehi.FileKind, name string) []byte {
 	if !ok || err != nil {
 		x.t.Fatalf("%s is found %t, %v in %s", name, ok, err, index)
 	}
-	e, ok := native.Extent(&x.task, f)
+	e, ok := native.Extent(&x.task, kind, f)
 	if !ok {
 		x.t.Fatalf("%+v lies nowhere", f)
 	}

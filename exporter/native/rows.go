@@ -98,7 +98,7 @@ func (t *tableWriting) row(ctx context.Context, raw []byte) (leaves bool, err er
 
 // put writes whole rows.
 func (t *tableWriting) put(data []byte, n int64) (err error) {
-	if len(data) == 0 {
+	if len(data) == 0 || t.dry {
 		return nil
 	}
 	if t.out == nil {

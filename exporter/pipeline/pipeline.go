@@ -75,6 +75,8 @@ type Result struct {
 	Withheld map[string]int64
 	// Links is the number of documents that are objects of their own, see files.Batch.Link.
 	Links int
+	// LinkBytes is the size of those of these that leave, in bytes.
+	LinkBytes int64
 }
 
 // Run exports one task. After an error, including the end of ctx, the batch is unusable and the
@@ -105,7 +107,7 @@ func Run(ctx context.Context, t Task) (Result, error) {
 		if content, err = t.native(ctx, decisions); err != nil {
 			return Result{}, err
 		}
-		res.Links = content.Links
+		res.Links, res.LinkBytes = content.Links, content.LinkBytes
 	}
 	for reason, n := range content.Withheld {
 		if res.Withheld == nil {

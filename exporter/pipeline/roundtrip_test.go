@@ -117,7 +117,7 @@ func (h *hospital) export(
 			unzip(h.t, content, filepath.Join(to, strings.TrimSuffix(name, ".zip")))
 		case ehi.Index:
 			err := native.Each(bytes.NewReader(content), func(f ehi.NativeFile) error {
-				at, ok := native.Extent(of, f)
+				at, ok := native.Extent(of, ehi.Index, f)
 				if !ok {
 					return fmt.Errorf("%s lies nowhere", f.Name)
 				}

@@ -1,6 +1,8 @@
 package release
 
 import (
+	"bytes"
+
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 )
@@ -79,23 +81,33 @@ func (n *Native) needs(find func(add func(category string))) (reason string) {
 	return ""
 }
 
-// Resource decides about something that belongs to a resource of the record. What is not in the
-// record is not withheld.
-func (n *Native) Resource(typ string, id []byte) (reason string) {
+// Resource decides about something that belongs to a resource of the record, which a text names by
+// its ID, or by whatever holds the ID: a reference, a URL, a list. What is not in the record is not
+// withheld.
+func (n *Native) Resource(typ string, text []byte) (reason string) {
 	if n.review == nil {
 		return ""
 	}
-	v, known := n.review.index.find([]byte(typ), id)
-	if !known || !v.withheld() {
-		return ""
+	for len(text) > 0 {
+		end := 0
+		for end < len(text) && fhir.ValidID(string(text[end:end+1])) {
+			end++
+		}
+		for _, id := range [][]byte{text[:end], bytes.Trim(text[:end], ".-")} {
+			if v, known := n.review.index.find([]byte(typ), id); known && v.withheld() {
+				return reasons[v.reason()]
+			}
+		}
+		text = text[min(end+1, len(text)):]
 	}
-	return reasons[v.reason()]
+	return ""
 }
 
 // Mentions decides about something with a text. It stays if the text holds an ID or another number
-// of a withheld resource.
+// of a withheld resource, a short ID behind its type, or the URL of a withheld definition, also in
+// disguise.
 func (n *Native) Mentions(text []byte) (reason string) {
-	if n.review == nil || !n.review.secrets.in(text) {
+	if n.review == nil || !n.review.betraysIn(text) {
 		return ""
 	}
 	return referenceOnlyName

@@ -202,8 +202,9 @@ func (p *Pool) fill(
 	if err != nil {
 		return err
 	}
-	task.TransactionTime, task.Records, task.Files, task.Withheld, task.Links =
-		record.TakenAt(), record.Records(), res.Files, res.Withheld, res.Links
+	task.TransactionTime, task.Records = record.TakenAt(), record.Records()
+	task.Files, task.Withheld = res.Files, res.Withheld
+	task.Links, task.LinkBytes = res.Links, res.LinkBytes
 	return nil
 }
 
@@ -215,6 +216,7 @@ func nativeOf(job *ehi.Job, task *bus.Taken, record source.Record) *native.Expor
 		Job:         job.ID,
 		Task:        task.Number,
 		Patient:     job.Patient.ID,
+		ByPatient:   job.KickOff.ByPatient,
 		TakenAt:     record.TakenAt(),
 		Compression: job.KickOff.Compression,
 	}

@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"math"
 	"path"
+	"reflect"
 	"slices"
+	"strings"
 )
 
 // maxDescriptor is the largest descriptor, and the largest file that one refers to, in bytes.
@@ -66,7 +68,11 @@ func parse(data []byte, load func(ref string) ([]byte, error)) (*Package, error)
 
 // decodeObject decodes a file with one JSON object. Names of properties are case-sensitive.
 func decodeObject(data []byte) (map[string]any, error) {
-	d := json.NewDecoder(bytes.NewReader(bytes.TrimPrefix(data, []byte("\ufeff"))))
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	if err := repeated(data); err != nil {
+		return nil, err
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	var tree map[string]any
 	if err := d.Decode(&tree); err != nil {
@@ -80,6 +86,67 @@ func decodeObject(data []byte) (map[string]any, error) {
 	}
 	return tree, nil
 }
+
+// repeated returns an error if an object has a property twice, or one of our own that does not
+// exist. Which of two properties counts is left open by RFC 8259, and a release must not depend on
+// it. What is not JSON is left to the decoder.
+func repeated(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	type level struct {
+		names map[string]bool // nil in a list
+		value bool            // a value is next, not a name
+	}
+	var open []level
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return nil //nolint:nilerr // the decoder reports it
+		}
+		var top *level
+		if len(open) > 0 {
+			top = &open[len(open)-1]
+		}
+		name, isText := token.(string)
+		if top != nil && top.names != nil && !top.value && isText {
+			if top.names[name] {
+				return fmt.Errorf("an object has the property %q twice", name)
+			}
+			if ours, ok := strings.CutPrefix(name, "ehi:"); ok && !slices.Contains(own, ours) {
+				return fmt.Errorf("there is no property %q; there are ehi:%s", name,
+					strings.Join(own, ", ehi:"))
+			}
+			top.names[name], top.value = true, true
+			continue
+		}
+		if top != nil {
+			top.value = false
+		}
+		switch token {
+		case json.Delim('{'):
+			open = append(open, level{names: map[string]bool{}})
+		case json.Delim('['):
+			open = append(open, level{})
+		case json.Delim('}'), json.Delim(']'):
+			open = open[:len(open)-1]
+			if len(open) > 0 {
+				open[len(open)-1].value = false
+			}
+		}
+	}
+}
+
+// own are the properties of our own, without their prefix.
+var own = func() (names []string) {
+	for _, of := range []any{Package{}, Resource{}, Schema{}, Field{}} {
+		for _, f := range reflect.VisibleFields(reflect.TypeOf(of)) {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if ours, ok := strings.CutPrefix(name, "ehi:"); ok {
+				names = append(names, ours)
+			}
+		}
+	}
+	return names
+}()
 
 // reader makes the types of a package from JSON.
 type reader struct {

@@ -461,6 +461,15 @@ func timeForm(f *Field) func(string) error {
 	}
 }
 
+// Moment returns the date, or the date and time, that a value of the field stands for, by the type
+// and the format of the field. Those without a zone are in UTC. Errors: the value is no such date.
+func (f *Field) Moment(value string) (time.Time, error) {
+	if f.Format == "any" {
+		return time.Time{}, errMoment
+	}
+	return f.moment(value)
+}
+
 // moment returns a date, a time, or both. Those without a zone are in UTC.
 func (f *Field) moment(s string) (time.Time, error) {
 	if f.Format != "" && f.Format != "default" {

@@ -311,7 +311,9 @@ func (j *Job) count(t Task) {
 		withheld = map[string]int64{}
 	}
 	for _, f := range t.Files {
-		j.Bytes += f.Bytes
+		if f.Kind != Index && !f.Kind.held() { // applications learn this figure
+			j.Bytes += f.Bytes
+		}
 		j.Stored += f.Length
 		if !f.Kind.Hidden() {
 			j.Files++
@@ -327,6 +329,7 @@ func (j *Job) count(t Task) {
 			counts[f.Type] += f.Count
 		}
 	}
+	j.Bytes += t.LinkBytes
 	for reason, n := range t.Withheld {
 		withheld[reason] += n
 	}

@@ -28,6 +28,8 @@ type Task struct {
 	// Links is the number of documents that are objects of their own in the file store (see
 	// files.Batch.Link). The task's index says which documents they are.
 	Links int `json:"links,omitempty"`
+	// LinkBytes is the size of those of these documents that leave, in bytes.
+	LinkBytes int64 `json:"linkBytes,omitempty"`
 }
 
 // Failures returns how many attempts before the current one failed or crashed their process.
@@ -82,11 +84,18 @@ const (
 	// decision of an administrator (NAT-4).
 	HeldDocuments FileKind = "heldDocuments"
 	HeldIndex     FileKind = "heldIndex"
+	// HeldPack is a pack of these alone. Nothing that an application learns depends on it.
+	HeldPack FileKind = "heldPack"
 )
 
 // Hidden reports whether clients do not get the file as it is.
 func (k FileKind) Hidden() bool {
-	return k == Pack || k == Index || k == HeldDocuments || k == HeldIndex
+	return k == Pack || k == Index || k.held()
+}
+
+// held reports whether the file is of what waits.
+func (k FileKind) held() bool {
+	return k == HeldDocuments || k == HeldIndex || k == HeldPack
 }
 
 // NativeFile is a line of a task's index: a document or a table that clients download by itself

@@ -218,7 +218,7 @@ func Export(
 			Object: at.Object, Offset: at.Offset, Length: at.Length, Sum: string(at.Sum),
 		})
 	}
-	task.Links, task.TransactionTime = res.Links, at
+	task.Links, task.LinkBytes, task.TransactionTime = res.Links, res.LinkBytes, at
 	if err := b.Tasks.Commit(t.Context(), task, at); err != nil {
 		t.Fatal(err)
 	}
@@ -230,6 +230,8 @@ func Export(
 	}
 	return done
 }
+
+func (byCategory) Again() bool { return false }
 
 func (byCategory) Lookup(*datapackage.Resource, [][]byte, []byte) (bool, error) {
 	return true, nil
