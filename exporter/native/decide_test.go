@@ -251,8 +251,9 @@ type chainedRecord struct{ codedRecord }
 
 func (chainedRecord) Tables() *datapackage.Package { return chained }
 
-// EHI-9, NAT-4: a row stays with the row that it refers to, in whatever order they come, in a circle,
-// and if that one waits. Every property of a column counts, and a value however it is written.
+// EHI-9, NAT-4: a row stays with the row that it refers to, in whatever order they come, in a
+// circle, and if that one waits. Every property of a column counts, and a value however it is
+// written.
 func TestEHI9RowsStayWithWhatTheyReferToInAnyOrder(t *testing.T) {
 	r := chainedRecord{codedRecord{map[string]string{
 		"step": "a,p,b,,,,\r\nb,p,c,,,,\r\nc,p,,,B20,,\r\nd,p,,x,,,\r\ne,p,,,,B20,\r\n" +
