@@ -149,7 +149,7 @@ func (x *indexed) enter(folder string) {
 func indexesIn(folder string) (out []string) {
 	for _, name := range append([]string{documentIndex, archiveList}, looseLists...) {
 		index := filepath.Join(folder, name)
-		info, err := os.Stat(index)
+		info, err := os.Lstat(index) // a link could lead out of the folder
 		if err == nil && info.Mode().IsRegular() && (name == documentIndex || isList(index)) {
 			out = append(out, index)
 		}
@@ -185,6 +185,8 @@ func examineFile(root, path string, d fs.DirEntry, err error) (in Input, why str
 		return in, ""
 	case path != root && !known && !native:
 		return in, "no " + wanted
+	case native && d.Type()&fs.ModeSymlink != 0:
+		return in, "a symbolic link, which could lead out of the folder"
 	}
 	info, err := os.Stat(path)
 	switch {

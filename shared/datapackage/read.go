@@ -40,6 +40,12 @@ func Load(fsys fs.FS, name string) (*Package, error) {
 }
 
 func readFile(fsys fs.FS, name string) ([]byte, error) {
+	// opening a pipe would wait for its writer
+	if info, err := fs.Stat(fsys, name); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", name)
+	}
 	f, err := fsys.Open(name)
 	if err != nil {
 		return nil, err
