@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// A pipe in the place of a descriptor or an index is not waited for, and an index that is a link out
-// of its folder is not read: both are named in the report.
+// A pipe in the place of a descriptor or an index is not waited for, and an index that is a link
+// out of its folder is not read: both are named in the report.
 func TestSpecialFilesAreNoDescriptionsOfNativeContent(t *testing.T) {
 	for _, name := range []string{"datapackage.json", "documents.csv", "document_reference.ndjson"} {
 		for kind, place := range map[string]func(path string) error{

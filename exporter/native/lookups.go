@@ -17,7 +17,7 @@ import (
 type lookups struct {
 	of      *datapackage.Package
 	writing *writing
-	keys    map[string]*lookedUp // by keyID
+	keys    map[string]*lookedUp // by table, fields and values
 	readers map[string]*lookupReader
 	tables  map[string]*found
 }
