@@ -45,6 +45,11 @@ func (w *writing) begin(r *datapackage.Resource, l *lookups) (*tableWriting, err
 // take returns a visit that writes those rows that may leave.
 func (t *tableWriting) take(ctx context.Context) func(rows source.Rows) error {
 	return func(rows source.Rows) error {
+		if t.dry { // otherwise what is written is a sign of progress
+			if err := t.pace.pass(len(rows.Data)); err != nil {
+				return err
+			}
+		}
 		if !t.each && len(t.refers) == 0 {
 			return t.put(rows.Data, rows.Count)
 		}
