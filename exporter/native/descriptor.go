@@ -15,7 +15,10 @@ func described(
 	d := *r
 	d.Path, d.Profile = datapackage.Paths{path}, datapackage.TabularProfile
 	d.Format, d.MediaType = TableFormat(r), plainType(r)
-	d.Bytes, d.Encoding = size, encoding(r)
+	d.Bytes = size
+	if d.Encoding != "" { // the default stays unsaid
+		d.Encoding = encoding(r)
+	}
 	if sha1 != nil {
 		d.Hash = "sha1:" + hex.EncodeToString(sha1)
 	}
