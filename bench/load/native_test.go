@@ -17,6 +17,7 @@ import (
 	"ehi-server/api/client"
 	"ehi-server/bench/verify"
 	synthetic "ehi-server/exporter/synthetic/native"
+	"ehi-server/shared/tooltest"
 )
 
 // exported is an export of all native content of a patient or a population, which was verified.
@@ -124,8 +125,8 @@ func (x exported) readByOthers(t *testing.T, c *client.Client) {
 		if l.Format.Code == "zip" {
 			archive := save(t, c, l.URL, folder)
 			out := filepath.Join(folder, "from-"+filepath.Base(archive))
-			tool(t, "unzip", "-tq", archive)
-			tool(t, "unzip", "-qq", "-d", out, archive)
+			tooltest.Run(t, "unzip", "-tq", archive)
+			tooltest.Run(t, "unzip", "-qq", "-d", out, archive)
 			rows += validated(t, filepath.Join(out, "datapackage.json"))
 			continue
 		}
@@ -173,9 +174,9 @@ func validated(t *testing.T, descriptor string) (rows int64) {
 	}
 	with := cmp.Or(os.Getenv("EHI_TEST_PYTHON"), "python3")
 	if exec.CommandContext(t.Context(), with, "-c", "import frictionless").Run() != nil {
-		lacking(t, "the Python module frictionless")
+		tooltest.Lacking(t, "the Python module frictionless")
 	}
-	said := tool(t, with, "-c", `
+	said := tooltest.Run(t, with, "-c", `
 import sys
 from frictionless import Package
 report = Package(sys.argv[1]).validate()
@@ -187,29 +188,6 @@ print(sum(task.stats["rows"] for task in report.tasks))`, descriptor)
 		t.Fatalf("frictionless says %s", said)
 	}
 	return rows
-}
-
-// tool runs a tool, which the test needs, and returns what it prints.
-func tool(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		lacking(t, name)
-	}
-	out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v\n%.2000s", name, err, out)
-	}
-	return string(out)
-}
-
-// lacking skips a test for lack of a tool. Where all tools must be there, it fails.
-func lacking(t *testing.T, tool string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" && os.Getenv("EHI_TEST_TOOLS") != "" {
-		t.Fatalf("%s is not installed", tool)
-	}
-	t.Skipf("%s is not installed", tool)
 }
 
 // With --native, documents and tables come as files and as archives, some archives in two parts,

@@ -19,6 +19,7 @@ import (
 
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/synthetic/native"
+	"ehi-server/shared/tooltest"
 )
 
 // documentsOf returns the documents of a record.
@@ -185,29 +186,6 @@ var judges = map[string]func(t *testing.T, paths []string){
 	"application/hl7-v3+xml": checkCDA,
 }
 
-// run runs a tool, which the test needs, and returns what it prints.
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		lacking(t, name)
-	}
-	out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v\n%.2000s", name, err, out)
-	}
-	return string(out)
-}
-
-// lacking skips a test for lack of a tool. Where all tools must be there, it fails.
-func lacking(t *testing.T, tool string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" && os.Getenv("EHI_TEST_TOOLS") != "" {
-		t.Fatalf("%s is not installed", tool)
-	}
-	t.Skipf("%s is not installed", tool)
-}
-
 // python runs a program with a module, which the test needs.
 func python(t *testing.T, module, program string, args ...string) string {
 	t.Helper()
@@ -216,9 +194,9 @@ func python(t *testing.T, module, program string, args ...string) string {
 		with = "python3"
 	}
 	if exec.CommandContext(t.Context(), with, "-c", "import "+module).Run() != nil {
-		lacking(t, "the Python module "+module)
+		tooltest.Lacking(t, "the Python module "+module)
 	}
-	return run(t, with, append([]string{"-c", program}, args...)...)
+	return tooltest.Run(t, with, append([]string{"-c", program}, args...)...)
 }
 
 func checkRTF(t *testing.T, paths []string) {
@@ -248,11 +226,11 @@ func read(t *testing.T, path string) []byte {
 
 func checkPDF(t *testing.T, paths []string) {
 	for _, path := range paths {
-		info := run(t, "pdfinfo", path)
+		info := tooltest.Run(t, "pdfinfo", path)
 		if !strings.Contains(info, "Pages:           1") || strings.Contains(info, "rror") {
 			t.Errorf("pdfinfo says %s", info)
 		}
-		if text := run(t, "pdftotext", path, "-"); !strings.Contains(text, ", MRN") ||
+		if text := tooltest.Run(t, "pdftotext", path, "-"); !strings.Contains(text, ", MRN") ||
 			strings.Contains(text, "rror") {
 			t.Errorf("pdftotext says %s", text)
 		}
@@ -284,7 +262,7 @@ func checkImages(t *testing.T, paths []string) {
 
 func checkTIFF(t *testing.T, paths []string) {
 	for _, path := range paths {
-		if out := run(t, "tiffinfo", "-D", path); !strings.Contains(out, "Image Width: 96") ||
+		if out := tooltest.Run(t, "tiffinfo", "-D", path); !strings.Contains(out, "Image Width: 96") ||
 			strings.Contains(out, "Warning") {
 			t.Errorf("tiffinfo says %s", out)
 		}
@@ -293,10 +271,10 @@ func checkTIFF(t *testing.T, paths []string) {
 
 func checkDICOM(t *testing.T, paths []string) {
 	for _, path := range paths {
-		if out := run(t, "dcmftest", path); !strings.HasPrefix(out, "yes:") {
+		if out := tooltest.Run(t, "dcmftest", path); !strings.HasPrefix(out, "yes:") {
 			t.Errorf("dcmftest says %s", out)
 		}
-		if out := run(t, "dcmdump", "-q", path); !strings.Contains(out, "SOPInstanceUID") {
+		if out := tooltest.Run(t, "dcmdump", "-q", path); !strings.Contains(out, "SOPInstanceUID") {
 			t.Errorf("dcmdump says %s", out)
 		}
 	}
@@ -313,7 +291,7 @@ for path in sys.argv[1:]:
 }
 
 func checkXML(t *testing.T, paths []string) {
-	run(t, "xmllint", append([]string{"--noout"}, paths...)...)
+	tooltest.Run(t, "xmllint", append([]string{"--noout"}, paths...)...)
 }
 
 // checkCDA holds documents to the schema of CDA R2 with the extensions of SDTC, and to what C-CDA
@@ -327,7 +305,7 @@ func checkCDA(t *testing.T, paths []string) {
 	if schemas == "" {
 		t.Skip("EHI_TEST_CDA_SCHEMA names no folder schema of https://github.com/HL7/CDA-core-2.0")
 	}
-	run(t, "xmllint", append([]string{"--noout", "--schema", filepath.Join(schemas,
+	tooltest.Run(t, "xmllint", append([]string{"--noout", "--schema", filepath.Join(schemas,
 		"extensions/SDTC/infrastructure/cda/CDA_SDTC.xsd")}, paths...)...)
 }
 
