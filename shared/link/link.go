@@ -33,6 +33,11 @@ const pingEvery = 5 * time.Second
 // writeTime bounds a write to an external NATS. A slower connection is closed.
 const writeTime = 5 * time.Second
 
+// embeddedTime bounds a request to the NATS server in this process when the caller sets no limit.
+// That server is never away, only slow on a busy machine, so a failure would be the worse answer.
+// The client library's limit, 5 s, is meant for servers across a network.
+const embeddedTime = 30 * time.Second
+
 // Config configures the connection.
 type Config struct {
 	// URL is the address of NATS, or comma-separated addresses of one cluster. It may be empty
@@ -128,8 +133,12 @@ func (l *Link) connect() (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", errors.Join(nats.ErrNoServers, err))
 	}
-	js, err := jetstream.New(conn, jetstream.WithPublishAsyncErrHandler(
-		func(_ jetstream.JetStream, m *nats.Msg, err error) { l.cfg.Lost(m, err) }))
+	requests := []jetstream.JetStreamOpt{jetstream.WithPublishAsyncErrHandler(
+		func(_ jetstream.JetStream, m *nats.Msg, err error) { l.cfg.Lost(m, err) })}
+	if l.cfg.URL == "" {
+		requests = append(requests, jetstream.WithDefaultTimeout(embeddedTime))
+	}
+	js, err := jetstream.New(conn, requests...)
 	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("use JetStream: %w", err)
