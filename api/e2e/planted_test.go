@@ -29,6 +29,7 @@ var (
 	waits    = fate{name: "is of no line"}
 	freed    = fate{name: "is of no line, and is released", freed: true}
 	others   = fate{name: "is another patient's", narrow: true}
+	needed   = fate{name: "is a look-up row of what is released", freed: true, narrow: true}
 	unneeded = fate{name: "is a look-up row of what is withheld", narrow: true}
 )
 
@@ -255,7 +256,7 @@ func (p *planted) lookups() {
 		{unneeded, "term.csv", "of withheld problems", "T3,I10,%s"},
 		{unneeded, "term.csv", "of another patient's problem", "T4,I10,%s"},
 		{unneeded, "kind.csv", "of what waits", "K1,%s"},
-		{unneeded, "kind.csv", "of what is released", "K2,%s"},
+		{needed, "kind.csv", "of what is released", "K2,%s"},
 	} {
 		p.row(r.fate, r.table, r.where, r.row)
 	}

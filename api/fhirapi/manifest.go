@@ -153,11 +153,11 @@ func (m *manifest) write(ctx context.Context, w *bufio.Writer) error {
 			Count: int64(n),
 		})
 	}
-	if n := j.Freed.Count(); n > 0 && m.to == j.Tasks && m.reach.file(releasedFile) {
+	if n := int64(j.Freed.Count()); n > 0 && m.to == j.Tasks && m.reach.file(releasedFile) {
 		m.entry(w, ehi.ManifestEntry{
 			Type:  documentType,
 			URL:   m.url(releasedFile),
-			Count: int64(n),
+			Count: n + j.Beside,
 		})
 	}
 	if n := bytes.Count(errorLines(j, m.reach), []byte{'\n'}); n > 0 && m.from == 0 {

@@ -369,7 +369,7 @@ const maxNative = 200
 // nativeCount returns how many documents and tables a request has that are downloaded by
 // themselves.
 func nativeCount(j *ehi.Job) int64 {
-	n := int64(j.Freed.Count())
+	n := int64(j.Freed.Count()) + j.Beside
 	if j.Packaging() == ehi.PackageFiles {
 		n += j.Documents
 	}

@@ -179,19 +179,41 @@ func (s *Service) FindNative(
 	if err != nil {
 		return f, at, err
 	}
-	f, at, err = s.findIn(ctx, j, &t, ehi.Index, name)
-	if !errors.Is(err, ErrFileNotFound) || j.Freed.Count() == 0 {
-		return f, at, err
-	}
-	f, at, err = s.findIn(ctx, j, &t, ehi.HeldIndex, name)
-	if err == nil && !j.Freed.Has(f.Number) {
-		err = ErrFileNotFound
+	for _, kind := range nativeIndexes(j) {
+		f, at, err = s.findIn(ctx, j, &t, kind, name)
+		if err == nil && !leaves(j, kind, f) {
+			err = ErrFileNotFound
+		}
+		if !errors.Is(err, ErrFileNotFound) {
+			break
+		}
 	}
 	return f, at, err
 }
 
-// FindHeld returns a document or table that waits for the decision of an administrator. Errors: as
-// FindNative.
+// nativeIndexes returns the indexes of the documents and tables of an export that leave.
+func nativeIndexes(j *ehi.Job) []ehi.FileKind {
+	all := []ehi.FileKind{ehi.Index, ehi.HeldIndex, ehi.HeldBesideIndex}
+	if j.Freed.Count() == 0 {
+		return all[:1]
+	}
+	return all
+}
+
+// leaves reports whether a file of an index leaves: by itself, or because an administrator has
+// released it, or the table that it belongs to.
+func leaves(j *ehi.Job, index ehi.FileKind, f ehi.NativeFile) bool {
+	switch index {
+	case ehi.HeldIndex:
+		return j.Freed.Has(f.Number)
+	case ehi.HeldBesideIndex:
+		return j.Freed.Has(f.With)
+	}
+	return true
+}
+
+// FindHeld returns a document or table that waits for the decision of an administrator, or what is
+// released together with a table. Errors: as FindNative.
 func (s *Service) FindHeld(
 	ctx context.Context, j *ehi.Job, name string,
 ) (f ehi.NativeFile, at Stored, err error) {
@@ -202,7 +224,11 @@ func (s *Service) FindHeld(
 	if err != nil {
 		return f, at, err
 	}
-	return s.findIn(ctx, j, &t, ehi.HeldIndex, name)
+	f, at, err = s.findIn(ctx, j, &t, ehi.HeldIndex, name)
+	if errors.Is(err, ErrFileNotFound) {
+		f, at, err = s.findIn(ctx, j, &t, ehi.HeldBesideIndex, name)
+	}
+	return f, at, err
 }
 
 // findIn looks a native file up in an index of a task.
@@ -249,7 +275,7 @@ func (s *Service) EachNative(
 		if err != nil {
 			return err
 		}
-		for _, kind := range []ehi.FileKind{ehi.Index, ehi.HeldIndex} {
+		for _, kind := range nativeIndexes(j) {
 			if err := s.eachIn(ctx, j, &t, kind, visit); err != nil {
 				return err
 			}
@@ -271,7 +297,7 @@ func (s *Service) eachIn(
 		return err
 	}
 	err = native.Each(r, func(f ehi.NativeFile) error {
-		if kind == ehi.HeldIndex && !j.Freed.Has(f.Number) {
+		if !leaves(j, kind, f) {
 			return nil
 		}
 		at, err := s.placeOf(j, t, kind, f)

@@ -35,12 +35,40 @@ func (s *Service) EachHeld(
 	if err != nil {
 		return err
 	}
-	list, err := s.openKind(ctx, j, &t, ehi.HeldDocuments)
+	return s.eachLine(ctx, j, &t, ehi.HeldDocuments, ehi.HeldIndex,
+		func(line []byte, f ehi.NativeFile) bool { return visit(f.Number, line, f) })
+}
+
+// eachBeside calls visit for each file that is released together with a table, whether that is
+// released or not. Errors: those of EachHeld.
+func (s *Service) eachBeside(
+	ctx context.Context, j *ehi.Job, visit func(line []byte, f ehi.NativeFile),
+) error {
+	t, err := s.Task(ctx, j, 0)
+	if err != nil {
+		return err
+	}
+	if _, has := native.IndexOf(&t, ehi.HeldBesideIndex); !has {
+		return nil
+	}
+	return s.eachLine(ctx, j, &t, ehi.HeldBeside, ehi.HeldBesideIndex,
+		func(line []byte, f ehi.NativeFile) bool {
+			visit(line, f)
+			return true
+		})
+}
+
+// eachLine calls visit for each line of a list and of its index, until visit returns false.
+func (s *Service) eachLine(
+	ctx context.Context, j *ehi.Job, t *ehi.Task, listed, indexed ehi.FileKind,
+	visit func(line []byte, f ehi.NativeFile) (more bool),
+) error {
+	list, err := s.openKind(ctx, j, t, listed)
 	if err != nil {
 		return err
 	}
 	defer list.Close() // read only
-	index, err := s.openKind(ctx, j, &t, ehi.HeldIndex)
+	index, err := s.openKind(ctx, j, t, indexed)
 	if err != nil {
 		return err
 	}
@@ -48,7 +76,7 @@ func (s *Service) EachHeld(
 	lines := bufio.NewReader(list)
 	err = native.Each(index, func(f ehi.NativeFile) error {
 		line, err := lines.ReadBytes('\n')
-		if err == nil && !visit(f.Number, line, f) {
+		if err == nil && !visit(line, f) {
 			err = errEnough
 		}
 		return err
@@ -98,7 +126,7 @@ func titleOf(line []byte) string {
 }
 
 // ReleasedLines returns the EHIDocumentReferences of what administrators have released of what
-// waited. Errors: those of EachHeld.
+// waited, with what belongs to it: j.Freed.Count() + j.Beside lines. Errors: those of EachHeld.
 func (s *Service) ReleasedLines(ctx context.Context, j *ehi.Job) (out []byte, err error) {
 	if j.Freed.Count() == 0 {
 		return nil, nil
@@ -108,6 +136,14 @@ func (s *Service) ReleasedLines(ctx context.Context, j *ehi.Job) (out []byte, er
 			out = append(out, line...)
 		}
 		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = s.eachBeside(ctx, j, func(line []byte, f ehi.NativeFile) {
+		if leaves(j, ehi.HeldBesideIndex, f) {
+			out = append(out, line...)
+		}
 	})
 	return out, err
 }
@@ -164,6 +200,11 @@ func (s *Service) decideHeld(
 	if err != nil {
 		return nil, err
 	}
+	var beside []ehi.NativeFile
+	err = s.eachBeside(ctx, before, func(_ []byte, f ehi.NativeFile) { beside = append(beside, f) })
+	if err != nil {
+		return nil, err
+	}
 	return s.Bus.Jobs.Update(ctx, before.ID, func(j *ehi.Job) error {
 		if err := j.Unchanged(d.Contents); err != nil {
 			return err
@@ -171,7 +212,16 @@ func (s *Service) decideHeld(
 		if err := j.DecideHeld(true, release...); err != nil {
 			return err
 		}
-		return j.DecideHeld(false, withhold...)
+		if err := j.DecideHeld(false, withhold...); err != nil {
+			return err
+		}
+		j.Beside = 0
+		for _, f := range beside {
+			if leaves(j, ehi.HeldBesideIndex, f) {
+				j.Beside++
+			}
+		}
+		return nil
 	})
 }
 

@@ -49,6 +49,8 @@ func content(t *testing.T) source.Native {
 const (
 	letter = "documents/r000001-letter.pdf"
 	oddity = "tables/oddity.csv"
+	// described is the description of the oddities, which is released with them.
+	described = "tables/oddity~datapackage.json"
 )
 
 // native returns what clients download one by one.
@@ -131,8 +133,16 @@ func TestNAT4ADecisionReleasesWhatItNames(t *testing.T) {
 			if err != nil || j.Waiting() != 1 || h.native(j)[letter] != "a letter" {
 				t.Fatalf("%d wait: %v", j.Waiting(), err)
 			}
-			_, _, err = h.FindNative(t.Context(), j, oddity)
-			wantCode(t, "the table", err, ehi.NotFound)
+			for _, name := range []string{oddity, described} {
+				_, _, err = h.FindNative(t.Context(), j, name)
+				wantCode(t, name, err, ehi.NotFound)
+				if _, _, err = h.FindHeld(t.Context(), j, name); err != nil { // for its review
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			if j.Beside != 0 {
+				t.Errorf("%d files are released with the letter", j.Beside)
+			}
 			lines, err := h.ReleasedLines(t.Context(), j)
 			if err != nil || bytes.Count(lines, []byte("\n")) != 1 ||
 				!strings.Contains(string(lines), "/download/"+letter) {
@@ -145,6 +155,11 @@ func TestNAT4ADecisionReleasesWhatItNames(t *testing.T) {
 			}
 			if got := h.native(j); got[letter] != "" || !strings.Contains(got[oddity], "<script>") {
 				t.Errorf("after the second decision there are %q", got)
+			}
+			lines, err = h.ReleasedLines(t.Context(), j)
+			if err != nil || j.Beside != 1 || bytes.Count(lines, []byte("\n")) != 2 ||
+				!strings.Contains(string(lines), "/download/"+described) {
+				t.Errorf("%d files are released with the table: %s, %v", j.Beside, lines, err)
 			}
 			h.wantLast(j, "release by admin rita: ok", "release by admin rita: ok",
 				"withhold by admin rita: ok")

@@ -285,3 +285,97 @@ func TestEHI9RowsStayWithWhatTheyReferToInAnyOrder(t *testing.T) {
 		}
 	}
 }
+
+// unread are two tables that nobody has classified, with look-up tables of their own.
+var unread = must(datapackage.Parse([]byte(`{"name":"unread","resources":[
+ {"name":"device","path":"device.csv",
+  "schema":{"fields":[{"name":"patient"},{"name":"kind"},{"name":"visit"}],"foreignKeys":[
+    {"fields":"kind","reference":{"resource":"term","fields":"key"}},
+    {"fields":"visit","reference":{"resource":"visit","fields":"id"}}]},
+  "ehi:patient":["patient"]},
+ {"name":"diet","path":"diet.csv",
+  "schema":{"fields":[{"name":"patient"},{"name":"kind"}],"foreignKeys":[
+    {"fields":"kind","reference":{"resource":"group","fields":"key"}}]},
+  "ehi:patient":["patient"]},
+ {"name":"visit","path":"visit.csv",
+  "schema":{"fields":[{"name":"id"},{"name":"patient"}],"primaryKey":"id"},
+  "ehi:patient":["patient"],"ehi:category":"visits"},
+ {"name":"term","path":"term.csv",
+  "schema":{"fields":[{"name":"key"},{"name":"icd","ehi:system":"urn:icd"},{"name":"broader"}],
+   "primaryKey":"key"},"ehi:lookup":true},
+ {"name":"group","path":"group.csv",
+  "schema":{"fields":[{"name":"key"},{"name":"first"}],"primaryKey":"key","foreignKeys":[
+    {"fields":"first","reference":{"resource":"term","fields":"key"}}]},"ehi:lookup":true}]}`)))
+
+type unreadRecord struct{ codedRecord }
+
+func (unreadRecord) Tables() *datapackage.Package { return unread }
+
+// NAT-3, NAT-4: with a table that waits there are its description and the look-up rows that its
+// rows refer to, which nothing else has. Each table has its own, because each is decided alone.
+func TestNAT4ATableThatWaitsCanBeReadOnItsOwn(t *testing.T) {
+	r := unreadRecord{codedRecord{map[string]string{
+		"device": "p,1,v1\r\np,3,v1\r\n", "diet": "p,a\r\n", "visit": "v1,p\r\n",
+	}}}
+	for _, packaging := range []ehi.Packaging{ehi.PackageFiles, ehi.PackageZIP} {
+		x := export(t, native.Export{
+			Record: r, Packaging: packaging, Patient: "p",
+			Decide: native.NewRelease(strict{}, unread),
+		})
+		for name, want := range map[string]string{
+			"tables/device.csv":      "patient,kind,visit\r\np,1,v1\r\n", // 3 has a sensitive code
+			"tables/device~term.csv": "key,icd,broader\r\n1,E11.9,1\r\n",
+			"tables/diet.csv":        "patient,kind\r\np,a\r\n",
+			"tables/diet~group.csv":  "key,first\r\na,4\r\n",
+			"tables/diet~term.csv":   "key,icd,broader\r\n4,I10,\r\n",
+		} {
+			kind := ehi.HeldIndex
+			if strings.Contains(name, "~") {
+				kind = ehi.HeldBesideIndex
+			}
+			if got := string(x.get(kind, name)); got != want {
+				t.Errorf("%s is %q, want %q", name, got, want)
+			}
+		}
+		waits := listed(t, x.kind(ehi.HeldDocuments), downloads, func(name string) []byte {
+			return x.get(ehi.HeldIndex, name)
+		})
+		with := listed(t, x.kind(ehi.HeldBeside), downloads, func(name string) []byte {
+			return x.get(ehi.HeldBesideIndex, name)
+		})
+		if len(waits) != 2 || len(with) != 5 {
+			t.Errorf("%q wait, with %q", waits, with)
+		}
+		err := native.Each(bytes.NewReader(x.kind(ehi.HeldBesideIndex)),
+			func(f ehi.NativeFile) error {
+				table, _, _ := strings.Cut(f.Name, "~")
+				if waits[f.With] != table+".csv" {
+					t.Errorf("%s is released with %s", f.Name, waits[f.With])
+				}
+				return nil
+			})
+		if err != nil {
+			t.Error(err)
+		}
+		for table, want := range map[string]int{"device": 2, "diet": 3} {
+			p := must(datapackage.Parse(x.get(ehi.HeldBesideIndex,
+				"tables/"+table+"~datapackage.json")))
+			if len(p.Resources) != want {
+				t.Errorf("%s is described with %d tables", table, len(p.Resources))
+			}
+			for _, r := range p.Resources {
+				kind := ehi.HeldBesideIndex
+				if r.Name == table {
+					kind = ehi.HeldIndex
+				}
+				if got := x.get(kind, "tables/"+r.Path[0]); int64(len(got)) != r.Bytes {
+					t.Errorf("%s has %d bytes, and is described with %d", r.Path, len(got), r.Bytes)
+				}
+			}
+		}
+		whole := x.kind(ehi.Documents)
+		if len(x.task.Files) == 0 || bytes.Contains(whole, []byte("term")) {
+			t.Errorf("the list names what waits: %s", whole)
+		}
+	}
+}

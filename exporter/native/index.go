@@ -108,7 +108,7 @@ func Extent(
 		}, f.Link >= 0 && f.Link < t.Links
 	}
 	n, of := 0, ehi.Pack
-	if index == ehi.HeldIndex {
+	if index != ehi.Index {
 		of = ehi.HeldPack
 	}
 	for _, pack := range t.Files {

@@ -12,14 +12,20 @@ import (
 	"ehi-server/shared/datapackage"
 )
 
-// lookups collects which rows of look-up tables a patient's rows refer to, directly or through
+// lookups finds the rows of look-up tables that a patient's rows refer to, directly or through
 // other look-up rows. It holds these rows in memory, each once.
 type lookups struct {
 	of      *datapackage.Package
 	writing *writing
 	keys    map[string]*lookedUp // by table, fields and values
 	readers map[string]*lookupReader
-	tables  map[string]*found
+	needed  needed // by the rows that leave
+}
+
+// needed collects look-up rows that some rows refer to.
+type needed struct {
+	tables map[string]*found
+	seen   map[*lookedUp]bool
 }
 
 // lookupKey is a foreign key into a look-up table.
@@ -34,7 +40,7 @@ type lookedUp struct {
 	table string
 	rows  []lookupRow
 	// stays means that a row that refers to it stays, see Decider.Lookup.
-	stays, needed bool
+	stays bool
 }
 
 // lookupRow is a row of a look-up table.
@@ -50,7 +56,7 @@ type lookupReader struct {
 	refers []lookupKey
 }
 
-// found is the rows of a look-up table that leave.
+// found is the rows of a look-up table that are needed.
 type found struct {
 	rows []byte
 	n    int64
@@ -60,7 +66,6 @@ type found struct {
 func newLookups(p *datapackage.Package, w *writing) *lookups {
 	return &lookups{
 		of: p, writing: w, keys: map[string]*lookedUp{}, readers: map[string]*lookupReader{},
-		tables: map[string]*found{},
 	}
 }
 
@@ -177,16 +182,19 @@ func (l *lookups) reader(table string) (*lookupReader, error) {
 	return r, nil
 }
 
-// need marks what a row that leaves refers to.
-func (l *lookups) need(to *lookedUp) {
-	if to.needed {
+// add adds what a row refers to.
+func (n *needed) add(to *lookedUp) {
+	if n.seen[to] {
 		return
 	}
-	to.needed = true
-	rows := l.tables[to.table]
+	if n.seen == nil {
+		n.tables, n.seen = map[string]*found{}, map[*lookedUp]bool{}
+	}
+	n.seen[to] = true
+	rows := n.tables[to.table]
 	if rows == nil {
 		rows = &found{seen: map[string]bool{}}
-		l.tables[to.table] = rows
+		n.tables[to.table] = rows
 	}
 	for _, row := range to.rows {
 		if !rows.seen[string(row.raw)] {
@@ -195,19 +203,31 @@ func (l *lookups) need(to *lookedUp) {
 			rows.n++
 		}
 		for _, next := range row.next {
-			l.need(next)
+			n.add(next)
 		}
 	}
 }
 
-// write writes the rows that are needed, table by table.
-func (l *lookups) write() error {
-	for i := range l.of.Resources {
-		r := &l.of.Resources[i]
-		rows := l.tables[r.Name]
+// each calls visit for each table that has rows, in the order of the descriptor.
+func (n *needed) each(
+	of *datapackage.Package, visit func(r *datapackage.Resource, rows *found) error,
+) error {
+	for i := range of.Resources {
+		r := &of.Resources[i]
+		rows := n.tables[r.Name]
 		if rows == nil || rows.n == 0 {
 			continue
 		}
+		if err := visit(r, rows); err != nil {
+			return fmt.Errorf("look-up table %s: %w", r.Name, err)
+		}
+	}
+	return nil
+}
+
+// write writes the rows that are needed, table by table.
+func (l *lookups) write() error {
+	return l.needed.each(l.of, func(r *datapackage.Resource, rows *found) error {
 		t, err := l.writing.begin(r, nil)
 		if err == nil {
 			t.each = false // they are decided
@@ -216,9 +236,6 @@ func (l *lookups) write() error {
 		if err == nil {
 			err = t.end(true)
 		}
-		if err != nil {
-			return fmt.Errorf("look-up table %s: %w", r.Name, err)
-		}
-	}
-	return nil
+		return err
+	})
 }

@@ -31,6 +31,7 @@ type loose struct {
 	number          int64        // of the last document
 	tables          []looseEntry // which are sorted at the end
 	described       []datapackage.Resource
+	beside          *beside // of what waits; nil for none
 }
 
 // looseEntry is what the list and the index say about a table.
@@ -132,16 +133,21 @@ func (l *loose) start() {
 // add adds a file to the list and to the index.
 func (l *loose) add(f file, at ehi.NativeFile) error {
 	l.start()
-	url := l.Origin + "/jobs/" + l.Job + "/download/" + escaped(f.name)
-	if err := l.list.add(l.describe(f, url)); err != nil {
+	return l.enter(l.list, l.index, f, at)
+}
+
+// enter adds a file to a list and its index.
+func (w *writing) enter(list, index *lines, f file, at ehi.NativeFile) error {
+	url := w.Origin + "/jobs/" + w.Job + "/download/" + escaped(f.name)
+	if err := list.add(w.describe(f, url)); err != nil {
 		return err
 	}
-	at.Number = int(l.index.n)
+	at.Number = int(index.n)
 	line, err := json.Marshal(at)
 	if err != nil { // strings and numbers only: cannot fail
 		panic(err)
 	}
-	return l.index.add(append(line, '\n'))
+	return index.add(append(line, '\n'))
 }
 
 // document implements sink.
@@ -237,6 +243,8 @@ func (l *loose) end() error {
 		return strings.Compare(a.at.Name, b.at.Name)
 	})
 	for _, t := range l.tables {
+		l.start()
+		l.beside.number(t.at.Name, int(l.index.n))
 		if err := l.add(t.file, t.at); err != nil {
 			return err
 		}
@@ -244,23 +252,34 @@ func (l *loose) end() error {
 	if l.list == nil {
 		return nil
 	}
-	return errors.Join(l.list.w.Flush(), l.index.w.Flush(), l.room.end())
+	return errors.Join(l.list.w.Flush(), l.index.w.Flush(), l.beside.end(), l.room.end())
 }
 
 // descriptor writes the Data Package of the tables.
 func (l *loose) descriptor() error {
-	p, err := l.room.pack()
+	at := ehi.NativeFile{Name: tablesFolder + descriptorName, ContentType: datapackage.MediaType}
+	m, err := l.store(&at, l.Export.descriptor(l.described))
 	if err != nil {
 		return err
 	}
-	m := l.pace.summed(p.w)
-	if _, err := m.Write(l.Export.descriptor(l.described)); err != nil {
-		return err
-	}
-	at := ehi.NativeFile{Name: tablesFolder + descriptorName, ContentType: datapackage.MediaType}
-	l.room.place(m, &at)
 	l.tables = append(l.tables, looseEntry{l.descriptorFile(at.Name, m), at})
 	return nil
+}
+
+// store writes a file to a pack, and notes where it lies.
+func (l *loose) store(at *ehi.NativeFile, parts ...[]byte) (*measured, error) {
+	p, err := l.room.pack()
+	if err != nil {
+		return nil, err
+	}
+	m := l.pace.summed(p.w)
+	for _, part := range parts {
+		if _, err := m.Write(part); err != nil {
+			return nil, err
+		}
+	}
+	l.room.place(m, at)
+	return m, nil
 }
 
 // outputs implements sink.
@@ -275,6 +294,7 @@ func (l *loose) outputs() (out []Output) {
 	out = append(out, Output{
 		Number: l.index.output.Number(), Kind: l.indexed, Count: l.index.n, Bytes: l.index.bytes,
 	})
+	out = append(out, l.beside.outputs()...)
 	out = append(out, l.room.outputs()...)
 	return out
 }

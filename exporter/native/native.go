@@ -164,8 +164,8 @@ func (e *Export) Write(ctx context.Context) (Result, error) {
 type writing struct {
 	*Export
 	to      sink
-	held    sink // for what waits
-	links   int  // see Result.Links
+	held    *loose // for what waits
+	links   int    // see Result.Links
 	pace    pace
 	figures Figures
 	dry     bool // rows are decided and not written
@@ -250,5 +250,8 @@ func (w *writing) table(ctx context.Context, r *datapackage.Resource, needed *lo
 		return err
 	}
 	err = w.Record.Rows(ctx, r.Name, t.take(ctx))
-	return errors.Join(err, t.end(err == nil))
+	if err = errors.Join(err, t.end(err == nil)); err != nil || t.out == nil || t.to == w.to {
+		return err
+	}
+	return w.held.complete(t)
 }

@@ -228,6 +228,9 @@ type reference struct {
 	}
 }
 
+// downloads is where the lists say that files are.
+const downloads = "https://ehi.example.org/jobs/job/download/"
+
 // listed returns the files of a list: their names, after checking each against its content.
 func listed(t *testing.T, list []byte, base string, get func(name string) []byte) []string {
 	t.Helper()
@@ -308,7 +311,7 @@ func TestNAT1LooseFilesAreListedAndFound(t *testing.T) {
 	get := func(name string) []byte {
 		return x.get(ehi.Index, strings.ReplaceAll(name, "%20", " "))
 	}
-	names := listed(t, x.kind(ehi.Documents), "https://ehi.example.org/jobs/job/download/", get)
+	names := listed(t, x.kind(ehi.Documents), downloads, get)
 	want := slices.Sorted(maps.Keys(tables))
 	want = append([]string{
 		"documents/000001-scan%20one.pdf", "documents/000002-letter_.pdf",
@@ -367,7 +370,7 @@ func TestNAT2ArchivesNameEachOfTheirFilesOnce(t *testing.T) {
 			})
 			whole := x.file(x.task.Files[1])
 			names := listed(t, x.kind(ehi.Documents),
-				"https://ehi.example.org/jobs/job/download/", func(string) []byte { return whole })
+				downloads, func(string) []byte { return whole })
 			if !slices.Equal(names, []string{"native-1.zip"}) {
 				t.Errorf("the list of the manifest names %v", names)
 			}

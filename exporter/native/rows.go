@@ -15,6 +15,7 @@ type tableWriting struct {
 	each    bool // Decide.Row decides
 	lookups *lookups
 	refers  []lookupKey // the foreign keys into look-up tables
+	needs   *needed     // what the rows that are written refer to
 	values  [][]byte
 	found   []*lookedUp // of the current row
 	kept    []byte
@@ -35,7 +36,10 @@ func (w *writing) begin(r *datapackage.Resource, l *lookups) (*tableWriting, err
 		}
 	}
 	if l != nil {
-		t.refers = l.keysOf(r)
+		t.refers, t.needs = l.keysOf(r), &l.needed
+		if t.to != w.to {
+			t.needs = new(needed)
+		}
 	}
 	var err error
 	t.codec, err = datapackage.NewCodec(r)
@@ -93,10 +97,8 @@ func (t *tableWriting) row(ctx context.Context, raw []byte) (leaves bool, err er
 			return false, err
 		}
 	}
-	if t.to == t.writing.to { // look-up rows do not wait
-		for _, to := range refers {
-			t.lookups.need(to)
-		}
+	for _, to := range refers {
+		t.needs.add(to)
 	}
 	return true, nil
 }

@@ -173,7 +173,10 @@ type Job struct {
 	// their position in the list. An older build drops both, and releases none of them.
 	Held  int64 `json:"held,omitempty"`
 	Freed Bits  `json:"freed,omitempty"`
-	Bytes int64 `json:"bytes,omitempty"`
+	// Beside is the number of files that are released together with those of Freed (HeldBeside).
+	// An older build drops it.
+	Beside int64 `json:"beside,omitempty"`
+	Bytes  int64 `json:"bytes,omitempty"`
 	// Stored is the size of the outputs in the file store, in bytes. It is smaller than Bytes if
 	// the files are compressed.
 	Stored int64 `json:"stored,omitempty"`
@@ -367,7 +370,7 @@ func (j *Job) Remake(kept []Task, attempts int) error {
 	j.unapprove()
 	j.Done, j.Counts, j.Withheld = nil, nil, nil
 	j.Bytes, j.Stored, j.Errors, j.Files, j.Documents, j.Held = 0, 0, 0, 0, 0, 0
-	j.Freed = nil
+	j.Freed, j.Beside = nil, 0
 	if j.Level == OnePatient { // a population keeps the number of its plan
 		j.TransactionTime = time.Time{}
 	}

@@ -86,6 +86,10 @@ const (
 	HeldIndex     FileKind = "heldIndex"
 	// HeldPack is a pack of these alone. Nothing that an application learns depends on it.
 	HeldPack FileKind = "heldPack"
+	// HeldBeside and HeldBesideIndex are a list and an index of what is released together with a
+	// table that waits, so that it can be read: look-up rows, and a description.
+	HeldBeside      FileKind = "heldBeside"
+	HeldBesideIndex FileKind = "heldBesideIndex"
 )
 
 // Hidden reports whether clients do not get the file as it is.
@@ -95,7 +99,11 @@ func (k FileKind) Hidden() bool {
 
 // held reports whether the file is of what waits.
 func (k FileKind) held() bool {
-	return k == HeldDocuments || k == HeldIndex || k == HeldPack
+	switch k {
+	case HeldDocuments, HeldIndex, HeldPack, HeldBeside, HeldBesideIndex:
+		return true
+	}
+	return false
 }
 
 // NativeFile is a line of a task's index: a document or a table that clients download by itself
@@ -107,6 +115,9 @@ type NativeFile struct {
 	ContentType string `json:"type"`
 	// Number is the number of the line, counted from 0. The list has the file in the same line.
 	Number int `json:"n"`
+	// With is, in HeldBesideIndex, the Number of the table in HeldIndex with which the file is
+	// released.
+	With int `json:"with,omitempty"`
 	// Pack is the number of the pack that holds the file, counted from 0; -1 for an object of
 	// its own.
 	Pack   int    `json:"pack"`
