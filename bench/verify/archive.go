@@ -33,6 +33,8 @@ type unpacked struct {
 	entries map[string]*zip.File
 	listed  map[string]Listed
 	tables  map[string]*datapackage.Resource // by path
+	// within are the keys that the archive says lead to rows in it.
+	within keys
 }
 
 // unpack verifies an archive and returns the number of files in it. Nothing is written.
@@ -43,7 +45,7 @@ func (n *Native) unpack(ctx context.Context, l Listed, f *os.File) (files int64,
 	}
 	u := &unpacked{
 		Native: n, at: l.URL, entries: map[string]*zip.File{}, listed: map[string]Listed{},
-		tables: map[string]*datapackage.Resource{},
+		tables: map[string]*datapackage.Resource{}, within: keys{alone: true},
 	}
 	for _, step := range []func() error{
 		func() error { return u.names(z.File) },
@@ -62,6 +64,9 @@ func (n *Native) unpack(ctx context.Context, l Listed, f *os.File) (files int64,
 		if err := u.file(name, f); err != nil {
 			return 0, err
 		}
+	}
+	if err := u.within.closed(); err != nil {
+		return 0, fmt.Errorf("%s: %w", u.at, err)
 	}
 	return int64(len(z.File)), nil
 }
@@ -204,6 +209,7 @@ func (u *unpacked) resources(p *datapackage.Package) error {
 		u.tables[r.Path[0]] = r
 	}
 	u.keys.expect(p)
+	u.within.expect(p)
 	return nil
 }
 
@@ -227,7 +233,9 @@ func (u *unpacked) file(name string, l Listed) error {
 	return u.open(u.entries[name], l.Size+1, func(r io.Reader) error {
 		switch {
 		case table != nil:
-			return l.check(r, func(r io.Reader) error { return u.table(r, table, l) })
+			return l.check(r, func(r io.Reader) error {
+				return u.table(r, table, l, &u.keys, &u.within)
+			})
 		case strings.Contains(name, "/"):
 			return l.check(r, func(r io.Reader) error { return u.document(r, l) })
 		}

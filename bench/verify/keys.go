@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"strings"
 	"sync"
 
@@ -14,6 +15,8 @@ import (
 // the same hash in one of ten thousand exports, where a key then seems to be there twice, or one
 // that leads nowhere is missed.
 type keys struct {
+	// alone means that nothing but one archive counts: keys that lead out of it do not.
+	alone   bool
 	mu      sync.Mutex
 	files   map[string]int // how many files each table has
 	targets map[columns]*target
@@ -69,10 +72,18 @@ func (k *keys) expect(p *datapackage.Package) {
 		if len(t.Fields.PrimaryKey) > 0 {
 			k.target(columnsOf(t.Name, t.Fields.PrimaryKey)).unique = true
 		}
-		for _, key := range t.Fields.ForeignKeys {
+		for _, key := range k.foreignOf(t) {
 			k.target(targetOf(t, key))
 		}
 	}
+}
+
+// foreignOf returns the foreign keys of a table that must lead to rows.
+func (k *keys) foreignOf(t *datapackage.Resource) []datapackage.ForeignKey {
+	if k.alone {
+		return t.Fields.ForeignKeys
+	}
+	return slices.Concat(t.Fields.ForeignKeys, t.Fields.Elsewhere)
 }
 
 func (k *keys) target(c columns) *target {
@@ -111,7 +122,7 @@ func (k *keys) of(t *datapackage.Resource, codec *datapackage.Codec) *tableKeys 
 			out.targets = append(out.targets, collect(t, fields, target.unique))
 		}
 	}
-	for _, key := range t.Fields.ForeignKeys {
+	for _, key := range k.foreignOf(t) {
 		c := collect(t, key.Fields, false)
 		c.to = targetOf(t, key)
 		out.foreign = append(out.foreign, c)

@@ -162,7 +162,7 @@ func (n *Native) Get(ctx context.Context, l Listed) error {
 		return n.archive(ctx, l)
 	case table != nil:
 		if err := n.loose(ctx, l, func(r io.Reader) error {
-			return n.table(r, table, l)
+			return n.table(r, table, l, &n.keys)
 		}); err != nil {
 			return err
 		}

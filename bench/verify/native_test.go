@@ -665,13 +665,22 @@ func TestAnArchiveThatCannotBeResumedIsFoundOut(t *testing.T) {
 	}
 }
 
-// Keys lead from one archive to another. A primary key is unique in all of them.
+// Keys that an archive says lead elsewhere lead to another one, and all others to rows in the same
+// archive. A primary key is unique in all of them.
 func TestKeysAreThoseOfAllArchives(t *testing.T) {
-	for name, c := range map[string]struct{ id, ward, says string }{
-		"another visit":    {"v3", "", ""},
-		"a visit again":    {"v1", "", "the primary key id is that of a row in another file"},
-		"a ward elsewhere": {"v3", "W1", ""},
-		"a ward nowhere":   {"v3", "W9", "row 1: the foreign key ward leads to no row of ward"},
+	const nowhere = "row 1: the foreign key ward leads to no row of ward"
+	for name, c := range map[string]struct {
+		id, ward string
+		apart    bool // the key to wards leads elsewhere
+		says     string
+	}{
+		"another visit":                 {"v3", "", false, ""},
+		"a visit again":                 {"v1", "", false, "is that of a row in another file"},
+		"a ward here":                   {"v3", "W2", false, ""},
+		"a ward elsewhere":              {"v3", "W1", true, ""},
+		"a ward that is not here":       {"v3", "W1", false, nowhere},
+		"a ward nowhere":                {"v3", "W9", true, nowhere},
+		"a ward neither here nor there": {"v3", "W9", false, nowhere},
 	} {
 		second := build(t, true, content, func(s *sample) {
 			s.id = "g"
@@ -681,7 +690,7 @@ func TestKeysAreThoseOfAllArchives(t *testing.T) {
 			}
 			s.tables = s.tables.Narrow(func(name string) bool {
 				return name == "visit" || name == "ward"
-			})
+			}, func(name string) bool { return !c.apart || name != "ward" })
 		})
 		first := build(t, true, content, func(*sample) {})
 		_, err := export(t, &verify.Native{}, first, second)

@@ -154,8 +154,9 @@ func (s *scanned) next() ([][]byte, error) {
 	return s.values, err
 }
 
-// table verifies the file of a table: its description, its header, and each row.
-func (n *Native) table(r io.Reader, t *datapackage.Resource, l Listed) error {
+// table verifies the file of a table: its description, its header, and each row. Its keys become
+// part of some keys.
+func (n *Native) table(r io.Reader, t *datapackage.Resource, l Listed, into ...*keys) error {
 	if fragment, ok := link(l.Description, l.Format); ok && fragment != "table-"+t.Name {
 		return Wrongf("%s is the table %s, and its description links to %s", l.URL, t.Name,
 			fragment)
@@ -176,7 +177,7 @@ func (n *Native) table(r io.Reader, t *datapackage.Resource, l Listed) error {
 	if err != nil {
 		return Wrongf("%s: the header: %v", l.URL, err)
 	}
-	sum, err := n.rows(rows, t, codec, l.URL)
+	sum, err := n.rows(rows, t, codec, l.URL, into)
 	if err != nil {
 		return err
 	}
@@ -195,20 +196,30 @@ func (n *Native) table(r io.Reader, t *datapackage.Resource, l Listed) error {
 
 // rows verifies the rows of a table.
 func (n *Native) rows(
-	rows rowReader, t *datapackage.Resource, codec *datapackage.Codec, at string,
+	rows rowReader, t *datapackage.Resource, codec *datapackage.Codec, at string, into []*keys,
 ) (sum Tally, err error) {
-	of := n.keys.of(t, codec)
+	var of []*tableKeys
+	for _, k := range into {
+		of = append(of, k.of(t, codec))
+	}
 	var row []byte
 	for {
 		values, err := rows.next()
 		if errors.Is(err, io.EOF) {
-			return sum, n.keys.add(of, at)
+			for i, k := range into {
+				if err := k.add(of[i], at); err != nil {
+					return sum, err
+				}
+			}
+			return sum, nil
 		}
 		if err == nil {
 			err = codec.Check(values)
 		}
-		if err == nil {
-			err = of.row(values, sum.Lines+1)
+		for _, k := range of {
+			if err == nil {
+				err = k.row(values, sum.Lines+1)
+			}
 		}
 		if err == nil {
 			err = n.owner(t, values)

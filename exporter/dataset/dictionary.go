@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -301,7 +302,7 @@ func (d *dictionary) connected(p *datapackage.Package) (
 		if len(conflicts) == before {
 			return p, conflicts
 		}
-		p = p.Narrow(func(name string) bool { return conflicts[name] == "" })
+		p = p.Narrow(func(name string) bool { return conflicts[name] == "" }, nil)
 	}
 }
 
@@ -374,6 +375,7 @@ func plainField(f datapackage.Field) datapackage.Field {
 // are described.
 func plainKeys(t *datapackage.Resource) (out []string) {
 	for _, k := range slices.Concat(t.Fields.ForeignKeys, t.Fields.Elsewhere) {
+		k.Reference.Resource = cmp.Or(k.Reference.Resource, t.Name)
 		text, err := json.Marshal(k)
 		if err != nil { // strings only: cannot fail
 			panic(err)

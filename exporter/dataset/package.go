@@ -114,7 +114,7 @@ func (n *native) learn(from, abs string, p *datapackage.Package) (
 	if err != nil {
 		return nil, nil, err
 	}
-	p = p.Narrow(func(name string) bool { return !lost[name] })
+	p = p.Narrow(func(name string) bool { return !lost[name] }, nil)
 	d, conflicts, unusable, err := n.meet(abs, p)
 	if err != nil {
 		return nil, nil, err
@@ -177,7 +177,7 @@ func (n *native) meetAll() error {
 			return err
 		}
 		lost := ownerless(p)
-		p = p.Narrow(func(name string) bool { return !lost[name] })
+		p = p.Narrow(func(name string) bool { return !lost[name] }, nil)
 		if _, _, _, err := n.meet(abs, p); err != nil {
 			return err
 		}

@@ -620,7 +620,7 @@ func TestTablesOfSeveralArchivesAreConnected(t *testing.T) {
 	var folders []string
 	for i, r := range whole.Resources {
 		in := fmt.Sprintf("%d/", len(whole.Resources)-i)
-		narrow := whole.Narrow(func(name string) bool { return name == r.Name })
+		narrow := whole.Narrow(func(name string) bool { return name == r.Name }, nil)
 		split[in+"datapackage.json"] = string(narrow.JSON())
 		split[in+r.Path[0]] = files[r.Path[0]]
 		folders = append(folders, in)

@@ -39,7 +39,8 @@ type archive struct {
 	list      []byte
 	files     int64
 	described []datapackage.Resource
-	size      int64 // of the content so far
+	parts     map[string]bool // tables of which other archives have rows, too
+	size      int64           // of the content so far
 }
 
 // document implements sink.
@@ -82,7 +83,10 @@ func (a *archives) begin() {
 		a.list = newLines(a.Batch)
 	}
 	o := a.Batch.Create()
-	z := &archive{number: len(a.all) + 1, output: o, w: bufio.NewWriterSize(o, 1<<20)}
+	z := &archive{
+		number: len(a.all) + 1, output: o, w: bufio.NewWriterSize(o, 1<<20),
+		parts: map[string]bool{},
+	}
 	z.m = (&pace{ctx: a.pace.ctx}).hashed(z.w)
 	z.zip = zip.NewWriter(z.m)
 	compress := a.Compression != "" && a.Compression != ehi.Identity
@@ -148,11 +152,13 @@ func (t *archivedTable) start() (err error) {
 // Write writes rows. In an archive that is full, the table ends, and goes on in the next one.
 func (t *archivedTable) Write(rows []byte) (int, error) {
 	if t.z.size+t.m.size+int64(len(rows)) > t.ArchiveBytes && t.m.size > int64(len(t.header)) {
+		t.z.parts[t.of.Name] = true
 		for _, step := range []func() error{t.Close, t.finish, t.start} {
 			if err := step(); err != nil {
 				return 0, err
 			}
 		}
+		t.z.parts[t.of.Name] = true
 	}
 	return t.m.Write(rows)
 }
@@ -173,7 +179,7 @@ func (a *archives) finish() error {
 	}
 	a.open = nil
 	if len(z.described) > 0 {
-		m, err := a.text(z, descriptorName, a.descriptor(z.described))
+		m, err := a.text(z, descriptorName, a.descriptor(z.described, z.parts))
 		if err != nil {
 			return err
 		}

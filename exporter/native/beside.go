@@ -51,7 +51,7 @@ func (l *loose) complete(t *tableWriting) error {
 	at := ehi.NativeFile{
 		Name: besideName(t.of, descriptorName), ContentType: datapackage.MediaType,
 	}
-	m, err := l.store(&at, l.Export.descriptor(described))
+	m, err := l.store(&at, l.Export.descriptor(described, nil))
 	if err != nil {
 		return err
 	}

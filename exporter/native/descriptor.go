@@ -33,8 +33,9 @@ func plainType(r *datapackage.Resource) string {
 	return "text/csv"
 }
 
-// descriptor returns the Data Package of the tables of an export.
-func (e *Export) descriptor(tables []datapackage.Resource) []byte {
+// descriptor returns the Data Package of tables that lie beside each other. Of those that are in
+// parts, some rows lie elsewhere: keys to such a table cannot be followed here.
+func (e *Export) descriptor(tables []datapackage.Resource, parts map[string]bool) []byte {
 	of := e.Record.Tables()
 	p := *of
 	p.Resources = tables
@@ -44,7 +45,10 @@ func (e *Export) descriptor(tables []datapackage.Resource) []byte {
 	for _, r := range tables {
 		has[r.Name] = true
 	}
-	return p.Narrow(func(name string) bool { return has[name] }).JSON()
+	return p.Narrow(
+		func(name string) bool { return has[name] },
+		func(name string) bool { return !parts[name] },
+	).JSON()
 }
 
 // descriptorFile describes the descriptor in a list.

@@ -258,7 +258,7 @@ func (l *loose) end() error {
 // descriptor writes the Data Package of the tables.
 func (l *loose) descriptor() error {
 	at := ehi.NativeFile{Name: tablesFolder + descriptorName, ContentType: datapackage.MediaType}
-	m, err := l.store(&at, l.Export.descriptor(l.described))
+	m, err := l.store(&at, l.Export.descriptor(l.described, nil))
 	if err != nil {
 		return err
 	}

@@ -431,7 +431,7 @@ func TestNAT2ArchivesAreSplit(t *testing.T) {
 	x := export(t, native.Export{
 		Record: manyRows{r}, Packaging: ehi.PackageZIP, Patient: "p", ArchiveBytes: 100_000,
 	})
-	archives, visits, documents := 0, "", 0
+	archives, visits, documents, followed, apart := 0, "", 0, 0, 0
 	ids := map[string]bool{}
 	for _, f := range x.task.Files {
 		if f.Kind != ehi.Archive {
@@ -440,6 +440,8 @@ func TestNAT2ArchivesAreSplit(t *testing.T) {
 		archives++
 		contents := unpack(t, x.file(f))
 		check(t, contents)
+		here, elsewhere := closed(t, contents)
+		followed, apart = followed+here, apart+elsewhere
 		for line := range bytes.Lines(contents["document_reference.ndjson"]) {
 			var r reference
 			if err := json.Unmarshal(line, &r); err != nil || ids[r.ID] {
@@ -460,10 +462,47 @@ func TestNAT2ArchivesAreSplit(t *testing.T) {
 			t.Errorf("an archive holds %d bytes", size)
 		}
 	}
+	if followed == 0 || apart < 2 {
+		t.Errorf("%d keys are followed within archives, and %d are not", followed, apart)
+	}
 	if archives < 4 || visits != r.rows["visit"] || documents != 4 {
 		t.Errorf("%d archives with %d documents and %d bytes of visits", archives, documents,
 			len(visits))
 	}
+}
+
+// closed checks that each key that an archive describes as one leads to a row in the archive. It
+// returns how many these are, and how many lead elsewhere.
+func closed(t *testing.T, contents map[string][]byte) (here, elsewhere int) {
+	t.Helper()
+	descriptor := contents["datapackage.json"]
+	if descriptor == nil {
+		return 0, 0
+	}
+	p := must(datapackage.Parse(descriptor))
+	values := func(table *datapackage.Resource, field string) map[string]bool {
+		out := map[string]bool{}
+		codec, i := must(datapackage.NewCodec(table)), table.Fields.Field(field)
+		rows := bytes.TrimPrefix(contents[table.Path[0]], codec.Header())
+		for raw := range codec.Rows(rows) {
+			out[string(must(codec.Fields(raw, nil))[i])] = true
+		}
+		return out
+	}
+	for i := range p.Resources {
+		from := &p.Resources[i]
+		elsewhere += len(from.Fields.Elsewhere)
+		for _, k := range from.Fields.ForeignKeys {
+			here++
+			there := values(p.Table(k.Reference.Resource), k.Reference.Fields[0])
+			for v := range values(from, k.Fields[0]) {
+				if v != "" && !there[v] {
+					t.Errorf("%s %q of %s leads nowhere: %s", k.Fields, v, from.Name, descriptor)
+				}
+			}
+		}
+	}
+	return here, elsewhere
 }
 
 // manyRows gives rows in small pieces, as those of many patients come.

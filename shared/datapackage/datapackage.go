@@ -97,8 +97,9 @@ type Schema struct {
 	MissingValues []string     `json:"missingValues,omitzero"`
 	PrimaryKey    Names        `json:"primaryKey,omitempty"`
 	ForeignKeys   []ForeignKey `json:"foreignKeys,omitempty"`
-	// Elsewhere are foreign keys to tables that the package does not describe, because it is a
-	// part of another one. The standard has no room for them in ForeignKeys.
+	// Elsewhere are foreign keys to tables that the package does not describe, or of which it has
+	// not all rows, because it is a part of another one. The standard has no room for them in
+	// ForeignKeys.
 	Elsewhere []ForeignKey `json:"ehi:foreignKeys,omitempty"`
 }
 

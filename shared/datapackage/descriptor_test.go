@@ -248,7 +248,7 @@ func TestLoadReadsFilesBesideTheDescriptorOnly(t *testing.T) {
 func TestNarrowKeepsKeysToOtherTablesApart(t *testing.T) {
 	p := parsed(t, clinic)
 	before := string(p.JSON())
-	n := p.Narrow(func(name string) bool { return name != "visits" })
+	n := p.Narrow(func(name string) bool { return name != "visits" }, nil)
 	if len(n.Resources) != 2 || n.Table("visits") != nil {
 		t.Errorf("got %+v", n.Resources)
 	}
@@ -265,12 +265,40 @@ func TestNarrowKeepsKeysToOtherTablesApart(t *testing.T) {
 		again.LeadsElsewhere("notes") != "" {
 		t.Errorf("got %+v", notes)
 	}
-	kept := p.Narrow(func(string) bool { return true })
+	kept := p.Narrow(func(string) bool { return true }, nil)
 	if diff := cmp.Diff(p, kept); diff != "" {
 		t.Error(diff)
 	}
+	parts := p.Narrow(func(string) bool { return true },
+		func(name string) bool { return name != "visits" })
+	notes = parts.Table("notes")
+	if len(parts.Resources) != 3 || len(notes.Fields.ForeignKeys) != 1 ||
+		len(notes.Fields.Elsewhere) != 1 || parts.Check() != nil {
+		t.Errorf("got %+v, %v", notes, parts.Check())
+	}
 	if string(p.JSON()) != before {
 		t.Error("Narrow changed its package")
+	}
+}
+
+// A table of which the package has not all rows has no keys into itself that can be followed. They
+// are keys again, written as before, when the package is whole.
+func TestNarrowKeepsKeysIntoAPartOfATableApart(t *testing.T) {
+	const self = `{"name":"wards","resources":[{"name":"ward","path":"ward.csv","ehi:lookup":true,
+	 "schema":{"fields":[{"name":"id"},{"name":"part_of"}],"primaryKey":"id","foreignKeys":[
+	  {"fields":"part_of","reference":{"resource":"","fields":"id"}}]}}]}`
+	p := parsed(t, self)
+	all := func(string) bool { return true }
+	parts := p.Narrow(all, func(string) bool { return false })
+	s := parts.Table("ward").Fields
+	if len(s.ForeignKeys) != 0 || len(s.Elsewhere) != 1 ||
+		s.Elsewhere[0].Reference.Resource != "ward" {
+		t.Errorf("got %+v", s)
+	}
+	again := parsed(t, string(parts.JSON()))
+	again.Connect()
+	if d := cmp.Diff(p.Table("ward").Fields, again.Table("ward").Fields); d != "" {
+		t.Error(d)
 	}
 }
 

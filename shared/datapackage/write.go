@@ -2,6 +2,7 @@ package datapackage
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -90,8 +91,9 @@ func (t *Resource) Extension() string {
 }
 
 // Narrow returns a copy of the package with the tables that the function picks. Foreign keys to
-// other tables become Schema.Elsewhere.
-func (p *Package) Narrow(tables func(name string) bool) *Package {
+// other tables become Schema.Elsewhere. whole says of which of the tables the package has all rows,
+// so that keys to them can be followed; nil means all.
+func (p *Package) Narrow(tables, whole func(name string) bool) *Package {
 	out := *p
 	out.Resources = nil
 	for _, t := range p.Resources {
@@ -100,15 +102,18 @@ func (p *Package) Narrow(tables func(name string) bool) *Package {
 		}
 	}
 	for i := range out.Resources {
-		s := &out.Resources[i].Fields
+		t := &out.Resources[i]
+		s := &t.Fields
 		var here []ForeignKey
 		elsewhere := slices.Clone(s.Elsewhere)
 		for _, k := range s.ForeignKeys {
-			if k.Reference.Resource == "" || tables(k.Reference.Resource) {
+			to := cmp.Or(k.Reference.Resource, t.Name)
+			if tables(to) && (whole == nil || whole(to)) {
 				here = append(here, k)
-			} else {
-				elsewhere = append(elsewhere, k)
+				continue
 			}
+			k.Reference.Resource = to
+			elsewhere = append(elsewhere, k)
 		}
 		s.ForeignKeys, s.Elsewhere = here, elsewhere
 	}
@@ -119,12 +124,17 @@ func (p *Package) Narrow(tables func(name string) bool) *Package {
 // reverse of Narrow, but for the order of a table's keys.
 func (p *Package) Connect() {
 	for i := range p.Resources {
-		s := &p.Resources[i].Fields
+		t := &p.Resources[i]
+		s := &t.Fields
 		here, elsewhere := slices.Clone(s.ForeignKeys), []ForeignKey(nil)
 		for _, k := range s.Elsewhere {
-			if p.Table(k.Reference.Resource) != nil {
+			switch to := k.Reference.Resource; {
+			case to == t.Name:
+				k.Reference.Resource = ""
 				here = append(here, k)
-			} else {
+			case p.Table(to) != nil:
+				here = append(here, k)
+			default:
 				elsewhere = append(elsewhere, k)
 			}
 		}
