@@ -27,7 +27,6 @@ import (
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/source/kinds"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
 )
 
@@ -78,12 +77,7 @@ func TestEHI9NoMarkerOfTheWithheldLeavesTheServer(t *testing.T) {
 	}
 	collector, url := collect(t)
 	var log buffer
-	level := new(slog.LevelVar)
-	level.Set(slog.LevelDebug)
-	logger, err := telemetry.NewLogger(&log, "json", level)
-	if err != nil {
-		t.Fatal(err)
-	}
+	logger, level := debugLog(t, &log)
 	operators, rejected := told{}, []told(nil)
 	t.Run("exports", func(t *testing.T) { // stopping the server sends its last spans
 		p := startOnAdversaries(t, all, url, logger, level)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -24,12 +25,7 @@ func TestLogsNameNoPatientAndHoldNoSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	level := new(slog.LevelVar)
-	level.Set(slog.LevelDebug)
-	log, err := telemetry.NewLogger(file, "json", level)
-	if err != nil {
-		t.Fatal(err)
-	}
+	log, level := debugLog(t, file)
 	var secrets []string
 	t.Run("a whole flow", func(t *testing.T) {
 		w := startLogging(t, t.TempDir(), config(), node.Options{Level: level}, log)
@@ -235,4 +231,16 @@ func TestAdministratorsLookInside(t *testing.T) {
 	w.want(w.do(w.admin, "GET", "/admin/debug/pprof/"), 200, "heap")
 	// arguments may contain passwords
 	w.want(w.do(w.admin, "GET", "/admin/debug/pprof/cmdline"), 404, "")
+}
+
+// debugLog returns a logger of everything, and its level.
+func debugLog(t *testing.T, to io.Writer) (*slog.Logger, *slog.LevelVar) {
+	t.Helper()
+	level := new(slog.LevelVar)
+	level.Set(slog.LevelDebug)
+	log, err := telemetry.NewLogger(to, "json", level)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return log, level
 }

@@ -3,7 +3,6 @@ package e2e
 import (
 	"archive/zip"
 	"encoding/json"
-	"log/slog"
 	"maps"
 	"net/url"
 	"slices"
@@ -16,7 +15,6 @@ import (
 	"ehi-server/exporter/release/adversarial"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
-	"ehi-server/shared/telemetry"
 	"ehi-server/shared/tracing"
 )
 
@@ -30,12 +28,7 @@ func TestEHI9NoMarkerOfWithheldNativeContentLeavesTheServer(t *testing.T) {
 	p := plant(t)
 	collector, traces := collect(t)
 	var log buffer
-	level := new(slog.LevelVar)
-	level.Set(slog.LevelDebug)
-	logger, err := telemetry.NewLogger(&log, "json", level)
-	if err != nil {
-		t.Fatal(err)
-	}
+	logger, level := debugLog(t, &log)
 	l := &leaks{t: t, planted: p}
 	t.Run("exports", func(sub *testing.T) { // stopping the server sends its last spans
 		l.t = sub
