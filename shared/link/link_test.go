@@ -144,3 +144,11 @@ func TestAConnectionThatCannotBeOpenedAnewIsTold(t *testing.T) {
 		t.Errorf("published over a closed link: %v", err)
 	}
 }
+
+// A request to the server of this process waits longer than one across a network.
+func TestAnEmbeddedServerHasTimeToAnswer(t *testing.T) {
+	l := open(t, serve(t))
+	if got := l.now.js.Options().DefaultTimeout; got != embeddedTime {
+		t.Errorf("a request without a deadline waits %v, want %v", got, embeddedTime)
+	}
+}
