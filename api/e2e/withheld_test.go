@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -47,12 +48,8 @@ func TestEHI14NothingOfAJobTellsItsApplicationWhatIsWithheld(t *testing.T) {
 		look()
 		w.want(w.do(w.admin, "GET", "/jobs/"+j.ID+"/metadata"), 200, `"sensitive.hiv":1`)
 		for _, text := range told {
-			for _, word := range []string{
-				"hiv", "withheld", "sensitive", "reference-only", "b20", "authorizations",
-			} {
-				if strings.Contains(strings.ToLower(text), word) {
-					t.Errorf("%s: the application reads %q in %s", decision, word, text)
-				}
+			if word := telling.FindString(text); word != "" {
+				t.Errorf("%s: the application reads %q in %s", decision, word, text)
 			}
 		}
 		counted := slices.ContainsFunc(told, func(text string) bool {
@@ -66,3 +63,7 @@ func TestEHI14NothingOfAJobTellsItsApplicationWhatIsWithheld(t *testing.T) {
 		t.Error("metrics tell which kind of information is withheld")
 	}
 }
+
+// telling matches what would tell of a withheld resource. b20 is a word: a UUID may contain it.
+var telling = regexp.MustCompile(
+	`(?i)hiv|withheld|sensitive|reference-only|authorizations|\bb20\b`)
