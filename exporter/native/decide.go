@@ -186,6 +186,11 @@ func (r *Release) content(d *source.Document) (reason string, err error) {
 		if reason := r.text(buf); reason != "" {
 			return reason, nil
 		}
+		if plain := withoutEscapes(d.ContentType, buf); plain != nil {
+			if reason := r.text(plain); reason != "" {
+				return reason, nil
+			}
+		}
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			return "", nil
 		}

@@ -168,6 +168,25 @@ func TestEHI9ATextThatTellsSomethingWithheldStays(t *testing.T) {
 		"another code": {
 			"text/xml", []byte(`<value code="E11.9" codeSystem="2.16.840.1.113883.6.90"/>`), true,
 		},
+		"an ID with escapes of JSON": {
+			"application/json", []byte(`{"see":"` + long + `\u0077ithheld-012\u0033456789"}`), false,
+		},
+		"an ID with escapes of rich text": {
+			"text/rtf", []byte(`{\rtf1 ` + long + `\'77ithheld-0\'31\'323456789}`), false,
+		},
+		"an ID with escapes of HTML": {
+			"text/html", []byte(`<p>` + long + `&#119;ithheld-0123&#x34;56789`), false,
+		},
+		"a code with escapes of XML": {
+			"application/hl7-cda+xml",
+			[]byte(long + `<value code="&#66;2&#x30;" codeSystem="2.16.840.1.113883.6.90"/>`), false,
+		},
+		"another code with escapes": {
+			"text/xml", []byte(`<value code="E1&#49;.9" codeSystem="2.16"/>`), true,
+		},
+		"escapes of another format": {
+			"text/plain", []byte(`&#119;ithheld-0123&#x34;56789`), true,
+		},
 		"a code of no system": {"text/xml", []byte(`<x code="B20"/>`), true},
 	} {
 		d := document(t, "", name, c.text)
