@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"io"
+	"iter"
 	"net/http"
 	"path"
 	"regexp"
@@ -165,8 +166,8 @@ func (r *Release) document(d *source.Document) (reason string) {
 // withheld. What a program would have to interpret (PDF, images) is not read: its category and
 // labels decide.
 func (r *Release) content(d *source.Document) (reason string, err error) {
-	unknown := strings.HasPrefix(d.ContentType, "application/octet-stream")
-	if !isText(d) && !unknown {
+	declared := isText(d)
+	if !declared && isMedia(d) {
 		return "", nil
 	}
 	in, err := d.Open()
@@ -174,69 +175,91 @@ func (r *Release) content(d *source.Document) (reason string, err error) {
 		return "", err
 	}
 	defer in.Close() // read only
-	// pieces overlap, so that nothing is missed at their borders
-	buf := make([]byte, 0, copyBytes+overlap)
+	buf := make([]byte, copyBytes)
+	var views *view
 	for {
-		n, err := io.ReadFull(in, buf[len(buf):copyBytes+overlap])
-		buf = buf[:len(buf)+n]
-		if unknown && !strings.HasPrefix(http.DetectContentType(buf), "text/") {
-			return "", nil
-		}
-		unknown = false
-		if reason := r.text(buf); reason != "" {
-			return reason, nil
-		}
-		if plain := withoutEscapes(d.ContentType, buf); plain != nil {
-			if reason := r.text(plain); reason != "" {
-				return reason, nil
-			}
-		}
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			return "", nil
-		}
-		if err != nil {
+		n, err := io.ReadFull(in, buf)
+		ended := err == io.EOF || err == io.ErrUnexpectedEOF
+		if err != nil && !ended {
 			return "", err
 		}
-		kept := copy(buf[:overlap], buf[len(buf)-overlap:])
-		buf = buf[:kept]
+		if views == nil {
+			if !declared && !strings.HasPrefix(http.DetectContentType(buf[:n]), "text/") {
+				return "", nil
+			}
+			views = viewsOf(d.ContentType, buf[:n])
+		}
+		if reason := views.read(buf[:n], ended, r.text); reason != "" || ended {
+			return reason, nil
+		}
 	}
 }
 
-// text decides about a piece of a document. In UTF-16, every other byte of an ID is zero.
+// text decides about a piece of a document.
 func (r *Release) text(piece []byte) (reason string) {
-	if bytes.IndexByte(piece, 0) >= 0 {
-		piece = bytes.ReplaceAll(piece, []byte{0}, nil)
-	}
 	if reason = r.rules.Mentions(piece); reason != "" {
 		return reason
 	}
-	for _, m := range clinicalCode.FindAllSubmatch(piece, -1) {
-		attributes := map[string][]byte{}
-		for _, a := range xmlAttribute.FindAllSubmatch(m[0], -1) {
-			attributes[string(a[1])] = a[2]
+	for element := range clinicalCodes(piece) {
+		var codes, systems [][]byte
+		for _, a := range xmlAttribute.FindAllSubmatch(element, -1) {
+			value := append(a[2], a[3]...) // one of them is empty
+			if string(a[1]) == "code" {
+				codes = append(codes, value)
+			} else {
+				systems = append(systems, value)
+			}
 		}
-		if code := attributes["code"]; len(code) > 0 {
-			reason = cmp.Or(reason,
-				r.rules.Code("urn:oid:"+string(attributes["codeSystem"]), code))
+		for _, code := range codes {
+			for _, system := range systems {
+				reason = cmp.Or(reason, r.rules.Code("urn:oid:"+string(system), code))
+			}
 		}
 	}
 	return reason
 }
 
-// clinicalCode matches an element of CDA with a code and its system (HL7 V3 CD), xmlAttribute the
-// two attributes.
-var (
-	clinicalCode = regexp.MustCompile(`<[^<>]*\bcodeSystem\b[^<>]*>`)
-	xmlAttribute = regexp.MustCompile(`\b(code|codeSystem)\s*=\s*["']([^"'<>]*)["']`)
-)
+// clinicalCodes yields the elements of CDA with a code's system (HL7 V3 CD), each with the text
+// behind it.
+func clinicalCodes(piece []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for {
+			at := bytes.Index(piece, []byte("codeSystem"))
+			if at < 0 {
+				return
+			}
+			end := bytes.IndexByte(piece[at:], '<')
+			if end < 0 {
+				end = len(piece) - at
+			}
+			begin := bytes.LastIndexByte(piece[:at], '<')
+			if begin >= 0 && !yield(piece[begin:at+end]) {
+				return
+			}
+			piece = piece[at+end:]
+		}
+	}
+}
 
-// overlap is longer than any ID or number of a resource.
-const overlap = 4 << 10
+// xmlAttribute matches the two attributes of a code.
+var xmlAttribute = regexp.MustCompile(`\b(code|codeSystem)\s*=\s*(?:"([^"<]*)"|'([^'<]*)')`)
 
 // isText reports whether the bytes of a document can be read as text.
 func isText(d *source.Document) bool {
 	t := strings.ToLower(d.ContentType)
-	for _, is := range []string{"text/", "xml", "json", "rtf", "csv", "html"} {
+	for _, is := range []string{"text/", "xml", "json", "rtf", "csv", "html", "message/"} {
+		if strings.Contains(t, is) {
+			return true
+		}
+	}
+	return false
+}
+
+// isMedia reports whether the bytes of a document are for a program. What is neither text nor for
+// a program by its type is text if it looks like it.
+func isMedia(d *source.Document) bool {
+	t := strings.ToLower(d.ContentType)
+	for _, is := range []string{"image/", "audio/", "video/", "pdf", "dicom", "zip"} {
 		if strings.Contains(t, is) {
 			return true
 		}
@@ -464,7 +487,11 @@ func (r *Release) told(t *tableFacts, values [][]byte, raw []byte) (reason strin
 		reason = cmp.Or(reason, r.rules.Text(valueAt(values, i)),
 			r.rules.Mentions(valueAt(values, i)))
 	}
-	return cmp.Or(reason, r.rules.Mentions(raw))
+	reason = cmp.Or(reason, r.rules.Mentions(raw))
+	if reason != "" || bytes.IndexByte(raw, '\\') < 0 {
+		return reason
+	}
+	return viewsOf("", raw).read(raw, true, r.rules.Mentions) // such as a note of rich text
 }
 
 // key returns the values of some columns as one text; ok is false if one of them is empty.

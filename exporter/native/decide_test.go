@@ -116,7 +116,8 @@ func TestEHI9ARowStaysWithTheLookUpRowThatTellsItsCode(t *testing.T) {
 	r := codedRecord{map[string]string{
 		"problem": "p1,p,1,\r\np2,p,2,\r\np3,p,3,\r\np4,p,4,a\r\np5,p,4,b\r\np6,p,5,\r\n" +
 			"p7,p,,\r\n",
-		"remark": "p1,one\r\np2,two\r\np5,five\r\np7,seven\r\n",
+		"remark": "p1,one\r\np2,two\r\np5,five\r\np7,seven\r\n" +
+			`p7,{\rtf1 {\b w}ithheld-0123456789}` + "\r\n",
 	}}
 	decide := native.NewRelease(strict{}, coded)
 	x := export(t, native.Export{
@@ -132,7 +133,7 @@ func TestEHI9ARowStaysWithTheLookUpRowThatTellsItsCode(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
-	if n := decide.Withheld["reference-only"]; n != 6 {
+	if n := decide.Withheld["reference-only"]; n != 7 {
 		t.Errorf("withheld: %v", decide.Withheld)
 	}
 }
@@ -184,8 +185,26 @@ func TestEHI9ATextThatTellsSomethingWithheldStays(t *testing.T) {
 		"another code with escapes": {
 			"text/xml", []byte(`<value code="E1&#49;.9" codeSystem="2.16"/>`), true,
 		},
-		"escapes of another format": {
-			"text/plain", []byte(`&#119;ithheld-0123&#x34;56789`), true,
+		"an ID with escapes of another format": {
+			"text/plain", []byte(`&#119;ithheld-0123&#x34;56789`), false,
+		},
+		"an ID in rich text of an unknown type": {
+			"application/octet-stream",
+			[]byte(`{\rtf1 ` + long + `{\b w}ithheld-0123456789}`), false,
+		},
+		"an ID in a text of a strange type": {
+			"application/x-notes", []byte(long + secretID), false,
+		},
+		"an ID in a mail": {
+			"message/rfc822",
+			[]byte("Subject: \x01\r\n\r\n" + long + "=77ithheld-01=\r\n23456789"), false,
+		},
+		"a code with markup in its name": {
+			"text/xml", []byte(`<value displayName="> 1" code='B20' codeSystem='2.16'/>`), false,
+		},
+		"a code in HTML within JSON": {
+			"application/json",
+			[]byte(`{"div":"<value code=\"B20\" codeSystem=\"2.16\"\/>"}`), false,
 		},
 		"a code of no system": {"text/xml", []byte(`<x code="B20"/>`), true},
 	} {

@@ -4,43 +4,180 @@ import (
 	"bytes"
 	"encoding/hex"
 	"html"
-	"regexp"
-	"strings"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
-// The escapes of JSON (RFC 8259 7) and of rich text (RTF 1.9) for characters of ASCII, of which
-// IDs and codes consist.
-var (
-	jsonEscape = regexp.MustCompile(`\\u00[0-7][0-9a-fA-F]`)
-	richEscape = regexp.MustCompile(`\\'[0-7][0-9a-fA-F]`)
-)
-
-// withoutEscapes returns a piece of a document of a media type without the escapes of the format;
-// nil if it has none. An escape that is cut at the end of a piece is whole in the next one, as
-// pieces overlap.
-func withoutEscapes(contentType string, piece []byte) []byte {
-	t := strings.ToLower(contentType)
-	switch {
-	case strings.Contains(t, "xml"), strings.Contains(t, "html"):
-		if bytes.Contains(piece, []byte("&#")) {
-			return []byte(html.UnescapeString(string(piece)))
-		}
-	case strings.Contains(t, "json"):
-		return decoded(jsonEscape, piece)
-	case strings.Contains(t, "rtf"):
-		return decoded(richEscape, piece)
-	}
-	return nil
+// escapes is a step that resolves escapes which begin with a mark.
+type escapes struct {
+	mark    byte
+	resolve resolve
+	begun   []byte // an escape that a piece does not end
+	plain   []byte
 }
 
-// decoded replaces escapes that end with two hexadecimal digits; nil if there are none.
-func decoded(escape *regexp.Regexp, piece []byte) []byte {
-	if !escape.Match(piece) {
-		return nil
+// resolve appends the characters that an escape at the beginning of text stands for. n is the
+// length of the escape: 0 if there is none, and open if the end of the text may be missing.
+type resolve func(plain, text []byte) (_ []byte, n int)
+
+const open = -1
+
+func newEscapes(mark byte, r resolve) *escapes { return &escapes{mark: mark, resolve: r} }
+
+// read implements step.
+func (e *escapes) read(piece []byte, last bool) (plain []byte, changed bool) {
+	if len(e.begun) == 0 && bytes.IndexByte(piece, e.mark) < 0 {
+		return piece, false
 	}
-	return escape.ReplaceAllFunc(piece, func(e []byte) []byte {
-		out := make([]byte, 1)
-		_, _ = hex.Decode(out, e[len(e)-2:]) // the expression admits digits only
-		return out
-	})
+	text := piece
+	if len(e.begun) > 0 {
+		text = append(e.begun, piece...)
+		e.begun = e.begun[:0]
+	}
+	plain = e.plain[:0]
+	for len(text) > 0 {
+		at := bytes.IndexByte(text, e.mark)
+		if at < 0 {
+			plain = append(plain, text...)
+			break
+		}
+		plain, text = append(plain, text[:at]...), text[at:]
+		var n int
+		plain, n = e.resolve(plain, text)
+		switch {
+		case n > 0:
+			changed = true
+		case n == open && !last && len(text) < overlap:
+			e.begun = append([]byte(nil), text...)
+			e.plain = plain
+			return plain, changed
+		default:
+			plain, n = append(plain, text[0]), 1
+		}
+		text = text[n:]
+	}
+	e.plain = plain
+	return plain, changed
+}
+
+// jsonEscape resolves an escape of JSON (RFC 8259 7).
+func jsonEscape(plain, text []byte) (_ []byte, n int) {
+	if len(text) < 2 {
+		return plain, open
+	}
+	if to, ok := shortEscapes[text[1]]; ok {
+		return append(plain, to), 2
+	}
+	first, n := unit(text)
+	if n <= 0 {
+		return plain, n
+	}
+	if !utf16.IsSurrogate(first) {
+		return utf8.AppendRune(plain, first), n
+	}
+	second, more := unit(text[n:])
+	pair := utf16.DecodeRune(first, second)
+	switch {
+	case more == open:
+		return plain, open
+	case pair != utf8.RuneError:
+		n += more
+	}
+	return utf8.AppendRune(plain, pair), n
+}
+
+var shortEscapes = map[byte]byte{
+	'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t',
+}
+
+// unit returns the code unit of UTF-16 that \uXXXX stands for.
+func unit(text []byte) (r rune, n int) {
+	switch {
+	case len(text) > 0 && text[0] != '\\', len(text) > 1 && text[1] != 'u':
+		return 0, 0
+	case len(text) < 6:
+		return 0, open
+	}
+	v, err := strconv.ParseUint(string(text[2:6]), 16, 16)
+	if err != nil {
+		return 0, 0
+	}
+	return rune(v), 6
+}
+
+// quotedPrintable resolves an escape of quoted-printable, or a soft line break (RFC 2045 6.7).
+func quotedPrintable(plain, text []byte) (_ []byte, n int) {
+	if plain, n = hexadecimal(plain, text, 1); n > 0 {
+		return plain, n
+	}
+	end := 1
+	for end < len(text) && (text[end] == ' ' || text[end] == '\t' || text[end] == '\r') {
+		end++
+	}
+	switch {
+	case end == len(text):
+		return plain, open
+	case text[end] == '\n':
+		return plain, end + 1
+	}
+	return plain, n
+}
+
+// percentEncoded resolves an escape of URLs (RFC 3986 2.1).
+func percentEncoded(plain, text []byte) (_ []byte, n int) { return hexadecimal(plain, text, 1) }
+
+// hexadecimal resolves an escape that has two digits behind a prefix of some bytes.
+func hexadecimal(plain, text []byte, prefix int) (_ []byte, n int) {
+	if len(text) < prefix+2 {
+		if len(text) > prefix && !isHex(text[prefix]) {
+			return plain, 0
+		}
+		return plain, open
+	}
+	var c [1]byte
+	if _, err := hex.Decode(c[:], text[prefix:prefix+2]); err != nil {
+		return plain, 0
+	}
+	return append(plain, c[0]), prefix + 2
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f'
+}
+
+// characterReference resolves a character reference of XML or HTML, unless it stands for a
+// character of their syntax: elements remain what they are.
+func characterReference(plain, text []byte) (_ []byte, n int) {
+	before := len(plain)
+	if plain, n = anyReference(plain, text); n > 0 && bytes.ContainsAny(plain[before:], "<>\"'") {
+		return plain[:before], 0
+	}
+	return plain, n
+}
+
+// anyReference resolves a character reference of XML or HTML, whatever it stands for.
+func anyReference(plain, text []byte) (_ []byte, n int) {
+	n = 1
+	if n < len(text) && text[n] == '#' {
+		n++
+	}
+	for n < len(text) && isNaming(text[n]) {
+		n++
+	}
+	switch {
+	case n == len(text):
+		return plain, open
+	case text[n] == ';':
+		n++
+	}
+	to := html.UnescapeString(string(text[:n]))
+	if to == string(text[:n]) {
+		return plain, 0
+	}
+	return append(plain, to...), n
+}
+
+func isNaming(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z'
 }

@@ -1,0 +1,96 @@
+package native
+
+import (
+	"bytes"
+	"strings"
+)
+
+// A text can write the same characters in many ways. A view is the text as it is read by somebody
+// who resolves one of them: a character set, escapes, or formatting. Views are made of each other:
+//
+//	the bytes - the character set -+- JSON - JSON - references -+- all references
+//	                               |                            +- no markup
+//	                               +- quoted-printable
+//	                               +- percent-encoding
+//	                               +- rich text
+//
+// Each view is judged wherever it differs from the one that it is made of, so that nothing is
+// hidden by an escape, and nothing either by resolving what is no escape. A text goes through them
+// piece by piece.
+type view struct {
+	step  step // makes this view of the one before; nil for the bytes as they are
+	after []*view
+	// same is the number of bytes since the last difference to the view before.
+	same   int
+	last   []byte // the end of what was read, in which something may begin that goes on
+	window []byte // what is judged, which begins with last
+}
+
+// step resolves one way of writing characters. It is for one text.
+type step interface {
+	// read returns what the next piece of a text stands for, and whether that is another text.
+	// It keeps the beginning of what the piece does not end. last means that no piece follows.
+	// The result is valid until the next call, or as long as the piece.
+	read(piece []byte, last bool) (plain []byte, changed bool)
+}
+
+// overlap is longer than any ID or number of a resource, and than an element with a code.
+const overlap = 4 << 10
+
+// viewsOf returns the views of a text that has a media type and begins with head.
+func viewsOf(contentType string, head []byte) *view {
+	set := newView(charsetOf(head))
+	t := strings.ToLower(contentType)
+	start := bytes.ReplaceAll(head[:min(len(head), overlap)], []byte{0}, nil)
+	declared := strings.Contains(t, "rtf")
+	if declared || bytes.Contains(start, []byte(`{\rtf`)) {
+		set.after = append(set.after, newView(&richText{}))
+	}
+	if !declared {
+		references := newView(newEscapes('&', characterReference),
+			newView(newEscapes('&', anyReference)), newView(&markup{}))
+		set.after = append(set.after,
+			newView(newEscapes('\\', jsonEscape), newView(newEscapes('\\', jsonEscape), references)),
+			newView(newEscapes('=', quotedPrintable)), newView(newEscapes('%', percentEncoded)))
+	}
+	return newView(nil, set)
+}
+
+func newView(s step, after ...*view) *view {
+	return &view{step: s, after: after, same: overlap}
+}
+
+// read judges the next piece of the view before, in this view and in those that are made of it.
+// It returns the first reason that judge finds.
+func (v *view) read(piece []byte, last bool, judge func(text []byte) string) (reason string) {
+	changed := v.step == nil
+	if v.step != nil {
+		piece, changed = v.step.read(piece, last)
+	}
+	if changed || v.same < overlap {
+		v.window = append(append(v.window[:0], v.last...), piece...)
+		if reason := judge(v.window); reason != "" {
+			return reason
+		}
+	}
+	v.remember(piece, changed)
+	for _, next := range v.after {
+		if reason := next.read(piece, last, judge); reason != "" {
+			return reason
+		}
+	}
+	return ""
+}
+
+// remember notes the end of what was read.
+func (v *view) remember(piece []byte, changed bool) {
+	if v.same += len(piece); changed {
+		v.same = 0
+	}
+	if len(piece) >= overlap {
+		v.last = append(v.last[:0], piece[len(piece)-overlap:]...)
+		return
+	}
+	v.last = append(v.last, piece...)
+	v.last = append(v.last[:0], v.last[max(0, len(v.last)-overlap):]...)
+}

@@ -1,0 +1,205 @@
+package native
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"unicode/utf16"
+
+	"pgregory.net/rapid"
+)
+
+// whole reads a text in one piece, or in pieces of some bytes.
+func whole(s step, text []byte, size int) string {
+	var out []byte
+	for {
+		n := min(size, len(text))
+		plain, _ := s.read(text[:n], n == len(text))
+		out = append(out, plain...)
+		if text = text[n:]; len(text) == 0 {
+			return string(out)
+		}
+	}
+}
+
+// steps are all steps, by name.
+var steps = map[string]func() step{
+	"JSON":             func() step { return newEscapes('\\', jsonEscape) },
+	"quoted-printable": func() step { return newEscapes('=', quotedPrintable) },
+	"percent":          func() step { return newEscapes('%', percentEncoded) },
+	"references":       func() step { return newEscapes('&', characterReference) },
+	"all references":   func() step { return newEscapes('&', anyReference) },
+	"rich text":        func() step { return &richText{} },
+	"markup":           func() step { return &markup{} },
+	"UTF-16":           func() step { return charsetOf([]byte("\xff\xfe")) },
+	"no zeros":         func() step { return charsetOf(nil) },
+}
+
+func TestEHI9EachWayOfWritingCharactersIsResolved(t *testing.T) {
+	for _, c := range []struct{ step, text, want string }{
+		{"JSON", `\u0041\u00e9\uD83D\uDE00\n\"\\u0041\/`, "Aé😀\n\"\\u0041/"},
+		{"JSON", `\uD83Dx \uD83D\u0041 \uDE00 \u00g1 \u12`, "\ufffdx \ufffdA \ufffd \\u00g1 \\u12"},
+		{"JSON", `C:\Documents\`, `C:\Documents\`},
+		{"quoted-printable", "=41=c3=A9=3D=\r\nB=  \t\nC=zz =", "Aé=BC=zz ="},
+		{"percent", `%41%c3%A9 100% %`, `Aé 100% %`},
+		{"references", `&#65;&#x00042;&eacute;&amp;&lt;b&#62;&quot;&zzz; & &`,
+			`ABé&&lt;b&#62;&quot;&zzz; & &`},
+		{"references", `&#65 &#x0000000000000000000000000000000000000000000000042;`, `A B`},
+		{"all references", `&lt;b&#62;`, `<b>`},
+		{"rich text", `{\rtf1\ansi {\b 1}2\par 3\'e94}`, "12\n3é4"},
+		{"rich text", `\u233?\u-4051 ?\uc0\u55357\u56832 \uc2\u65\'3f\'3f{\uc0 \u66}\u67 ??\u68}`,
+			"é\uf02d😀ABCD"},
+		{"rich text", "a\\-b\\_c\\~d\\\\\\{e\\}\r\nf\\b-g\\b0-1\\uc1\\u65{\\*\\f ?}",
+			"ab-c d\\{e}f-g-1A?"},
+		{"rich text", "{\\bin3 {\\}A\\endash}", "{\\}A–"},
+		{"markup", `1<b>2</b><!-- a > b -->3<td title='>'>4</td>5<br/>6`, "123 4 5 6"},
+		{"markup", `a < b, a <5, <![CDATA[1]]>2<?xml a?>`, "a < b, a <5, 1]]>2 "},
+		{"markup", `<!-->1<a href=">" title = '"'>2</a`, "12"},
+		{"UTF-16", "\xff\xfeA\x00\xe9\x00\x3d\xd8\x00\xde", "Aé😀"},
+		{"no zeros", "A\x00B\x00", "AB"},
+	} {
+		for size := 1; size <= len(c.text); size++ {
+			if got := whole(steps[c.step](), []byte(c.text), size); got != c.want {
+				t.Errorf("%s: %q in pieces of %d is %q, want %q", c.step, c.text, size, got, c.want)
+				break
+			}
+		}
+	}
+}
+
+// A text means the same, whatever pieces it comes in.
+func FuzzPiecesDoNotMatter(f *testing.F) {
+	f.Add([]byte(`{\rtf1 \u233?\'e9{\b x}\bin3 {}}`), uint8(1))
+	f.Add([]byte(`"\uD83D\uDE00\u00" =41=  &amp;#65; %4 <b a=">">&lt; <!-- - --->`), uint8(3))
+	f.Add([]byte("\xff\xfeA\x00\x3d\xd8\x00\xde"), uint8(3))
+	f.Fuzz(func(t *testing.T, text []byte, size uint8) {
+		for name, of := range steps {
+			want := whole(of(), text, len(text)+1)
+			if got := whole(of(), text, int(size)+1); got != want {
+				t.Errorf("%s: %q is %q in pieces of %d, and %q", name, text, got, int(size)+1, want)
+			}
+		}
+	})
+}
+
+// needle is what must be found.
+const needle = "withheld-0123456789"
+
+// writings write a character in a way that a format has.
+var writings = map[string]func(r *rand.Rand, c byte) string{
+	"application/json": func(_ *rand.Rand, c byte) string { return fmt.Sprintf(`\u%04x`, c) },
+	"text/rtf": func(r *rand.Rand, c byte) string {
+		return []string{
+			fmt.Sprintf(`\'%02x`, c), fmt.Sprintf(`\u%d?`, c), fmt.Sprintf(`{\insrsid%d %c}`, c, c),
+			fmt.Sprintf("{\\uc0\\u%d}\r\n", c), fmt.Sprintf(`\u%d\'3f`, c),
+		}[r.IntN(5)]
+	},
+	"text/html": func(r *rand.Rand, c byte) string {
+		return []string{
+			fmt.Sprintf("&#%d;", c), fmt.Sprintf("&#x%x;", c), fmt.Sprintf("<b>%c</b>", c),
+			fmt.Sprintf("%c<!-- & -->", c),
+		}[r.IntN(4)]
+	},
+	"message/rfc822": func(r *rand.Rand, c byte) string {
+		return []string{fmt.Sprintf("=%02X", c), fmt.Sprintf("%c=\r\n", c)}[r.IntN(2)]
+	},
+	"text/uri-list": func(_ *rand.Rand, c byte) string { return fmt.Sprintf("%%%02X", c) },
+	"text/plain":    func(_ *rand.Rand, c byte) string { return string(c) },
+}
+
+// EHI-9: an ID is found however it is written, in every character set, and wherever it is.
+func TestEHI9AnIDIsFoundHoweverItIsWritten(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		mime := rapid.SampledFrom([]string{
+			"application/json", "text/rtf", "text/html", "message/rfc822", "text/uri-list",
+			"text/plain",
+		}).Draw(t, "type")
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+		var b strings.Builder
+		if mime == "text/rtf" {
+			b.WriteString(`{\rtf1\ansi `)
+		}
+		b.WriteString(strings.Repeat("1 finding\n", rapid.IntRange(0, 1000).Draw(t, "before")))
+		for i := range len(needle) {
+			if r.IntN(2) == 0 {
+				b.WriteString(writings[mime](r, needle[i]))
+			} else {
+				b.WriteByte(needle[i])
+			}
+		}
+		b.WriteString(strings.Repeat(" 1 finding\n", rapid.IntRange(0, 1000).Draw(t, "after")))
+		text := []byte(b.String())
+		switch rapid.SampledFrom([]string{"", "mark", "little", "big"}).Draw(t, "set") {
+		case "mark":
+			text = append([]byte("\ufeff"), text...)
+		case "little":
+			text = []byte("\xff\xfe")
+			for _, u := range utf16.Encode([]rune(b.String())) {
+				text = append(text, byte(u), byte(u>>8))
+			}
+		case "big":
+			text = []byte("\xfe\xff")
+			for _, u := range utf16.Encode([]rune(b.String())) {
+				text = append(text, byte(u>>8), byte(u))
+			}
+		}
+		size := rapid.IntRange(1, 5000).Draw(t, "piece")
+		if !finds(mime, text, size) {
+			t.Fatalf("%q is not found in %s: %q", needle, mime, text)
+		}
+	})
+}
+
+// finds reports whether a text with the needle is judged to have it.
+func finds(mime string, text []byte, size int) bool {
+	views := viewsOf(mime, text[:min(size, len(text))])
+	for {
+		n := min(size, len(text))
+		has := views.read(text[:n], n == len(text), func(text []byte) string {
+			if bytes.Contains(text, []byte(needle)) {
+				return "found"
+			}
+			return ""
+		})
+		if has != "" || n == len(text) {
+			return has != ""
+		}
+		text = text[n:]
+	}
+}
+
+// A view keeps a little of a text, however it is written.
+func TestAViewKeepsLittleOfAText(t *testing.T) {
+	for _, unit := range []string{
+		"&", "&#0", "&a", "\\", "\\u", "\\ud83d", "=", "= ", "%", "<", "<a '", "<!--", "<!", "{",
+		"\\bin99999999999 ", "\\a1", "\\u1", "codeSystem", "<codeSystem ", "\x00",
+	} {
+		text := []byte(strings.Repeat(unit, 1<<20/len(unit)))
+		for name, of := range steps {
+			s := of()
+			for rest := text; len(rest) > 0; {
+				n := min(64<<10, len(rest))
+				if plain, _ := s.read(rest[:n], false); len(plain) > 4*n+overlap {
+					t.Errorf("%s: %d bytes of %q are %d", name, n, unit, len(plain))
+				}
+				rest = rest[n:]
+			}
+			switch s := s.(type) {
+			case *escapes:
+				if len(s.begun) > overlap {
+					t.Errorf("%s keeps %d bytes of %q", name, len(s.begun), unit)
+				}
+			case *richText:
+				if len(s.control) > maxControl || len(s.groups) > maxGroups {
+					t.Errorf("%s keeps %d and %d of %q", name, len(s.control), len(s.groups), unit)
+				}
+			case *markup:
+				if len(s.name) > maxControl+1 {
+					t.Errorf("%s keeps %d bytes of %q", name, len(s.name), unit)
+				}
+			}
+		}
+	}
+}
