@@ -41,7 +41,11 @@ type Release struct {
 	of    *datapackage.Package
 	// Withheld counts documents and rows that stay, by reason.
 	Withheld map[string]int64
+	// Holds reports whether a resource is in the record; nil if every one is. A document that
+	// belongs to another resource cannot be classified.
+	Holds func(typ, id string) (bool, error)
 
+	relates bool             // the resource of the last document is in the record
 	counted map[string]int64 // of Withheld, the rows since the last call of Again
 	grown   bool             // a key was added to stays since the last call of Again
 	table   *tableFacts
@@ -114,6 +118,13 @@ func NewRelease(rules Rules, of *datapackage.Package) *Release {
 // Document implements Decider.
 func (r *Release) Document(d *source.Document) (Verdict, error) {
 	reason := r.document(d)
+	holds, err := r.holds(d)
+	if err != nil {
+		return Stays, err
+	}
+	if r.relates = holds; reason == "" && !holds {
+		reason = Unclassified
+	}
 	if reason == "" || reason == Unclassified {
 		mentions, err := r.content(d)
 		if err != nil {
@@ -130,6 +141,15 @@ func (r *Release) Document(d *source.Document) (Verdict, error) {
 	}
 	r.Withheld[reason]++
 	return Stays, nil
+}
+
+// holds reports whether the record has the resource of a document, if it has one.
+func (r *Release) holds(d *source.Document) (bool, error) {
+	typ, id, ok := strings.Cut(d.Resource, "/")
+	if !ok || r.Holds == nil {
+		return true, nil
+	}
+	return r.Holds(typ, id)
 }
 
 // document decides by what is known about a document.
@@ -267,8 +287,9 @@ func isMedia(d *source.Document) bool {
 	return false
 }
 
-// Relates implements Decider: the resource of a document that leaves is not withheld.
-func (r *Release) Relates(*source.Document) bool { return true }
+// Relates implements Decider: the resource of a document that leaves is not withheld, but it may
+// be another patient's.
+func (r *Release) Relates(*source.Document) bool { return r.relates }
 
 // Table implements Decider.
 func (r *Release) Table(t *datapackage.Resource) (v Verdict, each bool, err error) {

@@ -3,6 +3,7 @@ package pipeline_test
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -57,6 +58,7 @@ type chart struct {
 	rows      map[string][]map[string]string // by table, each by column
 	documents map[string]string              // contents, by title
 	waits     []string                       // names of what waits
+	held      []byte                         // the list of it
 	withheld  map[string]int64
 	all       []byte // everything that leaves, with the names of files
 }
@@ -69,6 +71,12 @@ func (c *clinic) export(form *ehi.ReleaseForm) chart {
 		c.t.Fatal(err)
 	}
 	defer record.Close() // read only
+	return c.run(record, form)
+}
+
+// run exports a record of the patient.
+func (c *clinic) run(record source.Record, form *ehi.ReleaseForm) chart {
+	c.t.Helper()
 	work := c.work(record, form)
 	res, err := pipeline.Run(c.t.Context(), work)
 	if err != nil {
@@ -92,6 +100,8 @@ func (c *clinic) export(form *ehi.ReleaseForm) chart {
 			}
 		case f.Kind == ehi.Archive:
 			c.unpack(&out, content)
+		case f.Kind == ehi.HeldDocuments:
+			out.held = append(out.held, content...)
 		case f.Kind == ehi.HeldIndex:
 			err := native.Each(bytes.NewReader(content), func(f ehi.NativeFile) error {
 				out.waits = append(out.waits, f.Name)
@@ -471,5 +481,45 @@ func TestNAT4NativeContentFollowsTheForm(t *testing.T) {
 				t.Error("the form makes no difference")
 			}
 		})
+	}
+}
+
+// strayed is a record whose documents belong to one resource.
+type strayed struct {
+	source.Record
+	resource string
+}
+
+func (r strayed) Documents(
+	ctx context.Context, q source.Query, visit func(*source.Document) error,
+) error {
+	return r.Record.Documents(ctx, q, func(d *source.Document) error {
+		d.Resource = r.resource
+		return visit(d)
+	})
+}
+
+// NAT-4: a document that belongs to a resource which is not in the patient's record cannot be
+// classified. It waits, and the resource, which may be another patient's, is not named.
+func TestNAT4ADocumentOfAResourceThatIsNotInTheRecordWaits(t *testing.T) {
+	c := newClinic(t, "ccda")
+	record, err := c.source.Open(t.Context(), c.patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer record.Close() // read only
+	of := func(resource string) chart { return c.run(strayed{record, resource}, everything()) }
+	known, unknown := of("Patient/"+c.patient), of("Condition/of-another-patient")
+	if len(known.documents) == 0 {
+		t.Error("no document leaves")
+	}
+	if len(unknown.documents) != 0 ||
+		len(unknown.waits) != len(known.waits)+len(known.documents) ||
+		unknown.withheld[native.Unclassified] != int64(len(unknown.waits)) {
+		t.Errorf("%d documents leave, %d wait, withheld: %v",
+			len(unknown.documents), len(unknown.waits), unknown.withheld)
+	}
+	if bytes.Contains(unknown.held, []byte("of-another-patient")) {
+		t.Errorf("the resource is named: %s", unknown.held)
 	}
 }

@@ -294,6 +294,9 @@ func (t *Task) native(ctx context.Context, d decisions) (_ native.Result, err er
 	var decide *native.Release
 	if !t.Policy.Everything() && d != nil {
 		decide = native.NewRelease(d.Native(), t.Record.Tables())
+		if !t.Population {
+			decide.Holds = t.Record.Resolves
+		}
 		e.Decide = decide
 	}
 	res, err := e.Write(ctx)

@@ -109,7 +109,7 @@ type Record interface {
 	// each resource instead.
 	Complete() bool
 	// Resolves reports whether a resource is part of the whole export. It is called during a
-	// visit, for references of Loose resources.
+	// visit of Scan, for references of Loose resources, and of Documents, for what they belong to.
 	Resolves(typ, id string) (bool, error)
 	// Find returns a resource that Scan with q would visit in this record or in another part of
 	// the same export, as a line that is valid until the next call, or nil. It is used for

@@ -358,9 +358,10 @@ func (r *record) Complete() bool { return true }
 // Beside implements source.Record. There is nothing outside of a record.
 func (r *record) Beside(context.Context, []source.Name, func([]byte) error) error { return nil }
 
-// Resolves implements source.Record. Only references of the cohort are checked.
+// Resolves implements source.Record. It knows what patients have, by the IDs: only references of
+// the cohort are checked, and what documents belong to.
 func (r *record) Resolves(_, id string) (bool, error) {
-	k, ok := r.source.cfg.Number(id)
+	k, ok := r.source.cfg.owner(id)
 	return ok && r.of.has(k), nil
 }
 

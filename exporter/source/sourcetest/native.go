@@ -44,6 +44,9 @@ func native(t *testing.T, s source.Source, want Expect) {
 			t.Error(d)
 		}
 	})
+	t.Run("a record has what its documents belong to, and nothing of others", func(t *testing.T) {
+		belongs(t, s, want)
+	})
 	t.Run("rows that patients share are found by their keys", func(t *testing.T) {
 		shared(t, s, want.Patient)
 	})
@@ -80,6 +83,34 @@ func native(t *testing.T, s source.Source, want Expect) {
 			}
 		}
 	})
+}
+
+// belongs checks that a record knows which resources it has, while its documents are visited.
+func belongs(t *testing.T, s source.Source, want Expect) {
+	rec, err := s.Open(t.Context(), want.Patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Close() // read only
+	err = rec.Documents(t.Context(), source.Query{}, func(d *source.Document) error {
+		resources := map[string]bool{"Patient/nobody": false}
+		if d.Resource != "" {
+			resources[d.Resource] = true
+		}
+		for _, p := range want.Patients {
+			resources["Patient/"+p] = p == want.Patient
+		}
+		for name, in := range resources {
+			typ, id, _ := strings.Cut(name, "/")
+			if got, err := rec.Resolves(typ, id); err != nil || got != in {
+				t.Errorf("%s is in the record: %t, %v", name, got, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 // joined returns the contents of records one after the other.
