@@ -2,7 +2,6 @@ package native
 
 import (
 	"archive/zip"
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -27,14 +26,14 @@ type archives struct {
 	number int64    // of the last document
 	open   *archive // nil before the first file, and after each end
 	list   *lines   // of the archives, for the manifest
+	spare  []byte   // for the list of the next archive
 }
 
 // archive is one archive that is being written.
 type archive struct {
 	number    int // of the task, counted from 1
 	output    files.Output
-	w         *bufio.Writer
-	m         *measured
+	w         *behind
 	zip       *zip.Writer
 	list      []byte
 	files     int64
@@ -84,11 +83,10 @@ func (a *archives) begin() {
 	}
 	o := a.Batch.Create()
 	z := &archive{
-		number: len(a.all) + 1, output: o, w: bufio.NewWriterSize(o, 1<<20),
+		number: len(a.all) + 1, output: o, w: newBehind(o), list: a.spare[:0],
 		parts: map[string]bool{},
 	}
-	z.m = (&pace{ctx: a.pace.ctx}).hashed(z.w)
-	z.zip = zip.NewWriter(z.m)
+	z.zip = zip.NewWriter(z.w)
 	compress := a.Compression != "" && a.Compression != ehi.Identity
 	z.zip.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) {
 		if compress {
@@ -110,7 +108,7 @@ func (a *archives) create(z *archive, name string) (io.Writer, error) {
 // add adds a file to the list of the archive.
 func (z *archive) add(e *Export, f file) {
 	f.archive = z.number
-	z.list = append(z.list, e.describe(f, escaped(f.name))...)
+	z.list = e.describe(z.list, f, escaped(f.name))
 	z.files++
 	z.size += f.size
 }
@@ -177,7 +175,6 @@ func (a *archives) finish() error {
 	if z == nil {
 		return nil
 	}
-	a.open = nil
 	if len(z.described) > 0 {
 		m, err := a.text(z, descriptorName, a.descriptor(z.described, z.parts))
 		if err != nil {
@@ -197,10 +194,10 @@ func (a *archives) finish() error {
 	if _, err := a.text(z, listName, z.list); err != nil {
 		return err
 	}
-	z.list = nil
-	if err := errors.Join(z.zip.Close(), z.w.Flush()); err != nil {
+	if err := errors.Join(z.zip.Close(), z.w.Close()); err != nil {
 		return err
 	}
+	a.open, a.spare, z.list, z.zip = nil, z.list, nil, nil
 	return a.list.add(a.archiveLine(z))
 }
 
@@ -218,10 +215,10 @@ func (a *archives) text(z *archive, name string, content []byte) (*measured, err
 // archiveLine describes an archive in the list of the manifest.
 func (a *archives) archiveLine(z *archive) []byte {
 	name := ArchiveName(a.Patient != "", a.Task, len(a.all)-1)
-	return a.describe(file{
+	return a.describe(nil, file{
 		name: name, contentType: "application/zip", format: formatOf("application/zip", ""),
 		title:   fmt.Sprintf("Documents and tables: archive %d with %d files", len(a.all), z.files),
-		created: a.TakenAt, size: z.m.size, sha1: z.m.digest(),
+		created: a.TakenAt, size: z.w.size, sha1: z.w.digest(),
 	}, a.Origin+"/jobs/"+a.Job+"/download/"+name)
 }
 
@@ -241,6 +238,13 @@ func (a *archives) end() error {
 	return a.list.w.Flush()
 }
 
+// stop implements sink.
+func (a *archives) stop() {
+	if a.open != nil {
+		a.open.w.stop()
+	}
+}
+
 // outputs implements sink.
 func (a *archives) outputs() (out []Output) {
 	if a.list == nil {
@@ -252,7 +256,7 @@ func (a *archives) outputs() (out []Output) {
 	})
 	for _, z := range a.all {
 		out = append(out, Output{
-			Number: z.output.Number(), Kind: ehi.Archive, Count: z.files, Bytes: z.m.size,
+			Number: z.output.Number(), Kind: ehi.Archive, Count: z.files, Bytes: z.w.size,
 		})
 	}
 	return out

@@ -139,7 +139,7 @@ func (l *loose) add(f file, at ehi.NativeFile) error {
 // enter adds a file to a list and its index.
 func (w *writing) enter(list, index *lines, f file, at ehi.NativeFile) error {
 	url := w.Origin + "/jobs/" + w.Job + "/download/" + escaped(f.name)
-	if err := list.add(w.describe(f, url)); err != nil {
+	if err := list.add(w.describe(nil, f, url)); err != nil {
 		return err
 	}
 	at.Number = int(index.n)
@@ -281,6 +281,9 @@ func (l *loose) store(at *ehi.NativeFile, parts ...[]byte) (*measured, error) {
 	l.room.place(m, at)
 	return m, nil
 }
+
+// stop implements sink.
+func (l *loose) stop() {}
 
 // outputs implements sink.
 func (l *loose) outputs() (out []Output) {

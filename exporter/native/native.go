@@ -121,6 +121,8 @@ type sink interface {
 	table(r *datapackage.Resource, header []byte) (rowWriter, error)
 	// end stores what is left to store.
 	end() error
+	// stop ends what works beside the caller, if an error keeps end from it.
+	stop()
 	// outputs returns what was written, in the order of the job's table of files.
 	outputs() []Output
 }
@@ -145,6 +147,7 @@ func (e *Export) Write(ctx context.Context) (Result, error) {
 	} else {
 		w.to = &archives{writing: &w}
 	}
+	defer w.to.stop()
 	for _, step := range []func(context.Context) error{w.documents, w.tables, w.end} {
 		if err := step(ctx); err != nil {
 			return Result{}, err

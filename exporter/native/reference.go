@@ -45,9 +45,9 @@ type file struct {
 	document    *source.Document // nil for anything but a document
 }
 
-// describe returns the line of a file in a list, with a newline. url is where the list says that
+// describe appends the line of a file in a list, with a newline. url is where the list says that
 // the file is.
-func (e *Export) describe(f file, url string) []byte {
+func (e *Export) describe(dst []byte, f file, url string) []byte {
 	section := f.section
 	if section == "" {
 		section = "format-" + f.format.Code
@@ -79,11 +79,11 @@ func (e *Export) describe(f file, url string) []byte {
 			r.Date = fhir.FormatInstant(d.Created)
 		}
 	}
-	line, err := json.Marshal(r)
+	dst, err := json.Append(dst, &r, json.EscapeHTML)
 	if err != nil { // strings and numbers only: cannot fail
 		panic(err)
 	}
-	return append(line, '\n')
+	return append(dst, '\n')
 }
 
 // prefix tells the files of tasks and of archives apart, whose names may be the same.

@@ -1,14 +1,12 @@
 package media
 
-import (
-	"strconv"
-	"strings"
-)
+import "strconv"
 
 // RTF returns a rich-text file with a heading and paragraphs.
 func RTF(heading string, paragraphs []string, size int64) *File {
-	out := []byte(`{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0\fswiss Helvetica;}}` + "\n" +
-		`{\info{\title `)
+	const begin = `{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0\fswiss Helvetica;}}` + "\n" +
+		`{\info{\title `
+	out := append(make([]byte, 0, 512), begin...) // as much as most have
 	out = append(appendRTF(out, heading), `}}`+"\n"+`\pard\f0\fs28\b `...)
 	out = append(appendRTF(out, heading), `\b0\fs22\par`+"\n"...)
 	for _, p := range paragraphs {
@@ -28,7 +26,7 @@ func RTF(heading string, paragraphs []string, size int64) *File {
 func appendRTF(dst []byte, s string) []byte {
 	for _, r := range s {
 		switch {
-		case strings.ContainsRune(`\{}`, r):
+		case r == '\\', r == '{', r == '}':
 			dst = append(dst, '\\', byte(r))
 		case r < 0x80:
 			dst = append(dst, byte(r))
