@@ -26,7 +26,6 @@ type archives struct {
 	number int64    // of the last document
 	open   *archive // nil before the first file, and after each end
 	list   *lines   // of the archives, for the manifest
-	spare  []byte   // for the list of the next archive
 }
 
 // archive is one archive that is being written.
@@ -35,7 +34,7 @@ type archive struct {
 	output    files.Output
 	w         *behind
 	zip       *zip.Writer
-	list      []byte
+	list      listing
 	files     int64
 	described []datapackage.Resource
 	parts     map[string]bool // tables of which other archives have rows, too
@@ -59,7 +58,7 @@ func (a *archives) document(d *source.Document) error {
 		return err
 	}
 	a.figures.Bytes += m.size
-	z.add(a.Export, a.documentFile(d, name, m.size, m.digest()))
+	z.add(a.writing, a.documentFile(d, name, m.size, m.digest()))
 	return nil
 }
 
@@ -83,7 +82,7 @@ func (a *archives) begin() {
 	}
 	o := a.Batch.Create()
 	z := &archive{
-		number: len(a.all) + 1, output: o, w: newBehind(o), list: a.spare[:0],
+		number: len(a.all) + 1, output: o, w: newBehind(o),
 		parts: map[string]bool{},
 	}
 	z.zip = zip.NewWriter(z.w)
@@ -106,9 +105,9 @@ func (a *archives) create(z *archive, name string) (io.Writer, error) {
 }
 
 // add adds a file to the list of the archive.
-func (z *archive) add(e *Export, f file) {
+func (z *archive) add(w *writing, f file) {
 	f.archive = z.number
-	z.list = e.describe(z.list, f, escaped(f.name))
+	z.list.add(w.describe(f, escaped(f.name)))
 	z.files++
 	z.size += f.size
 }
@@ -165,7 +164,7 @@ func (t *archivedTable) Close() error {
 	name, digest := tablesFolder+tableName(t.of), t.m.digest()
 	t.figures.Bytes += t.m.size
 	t.z.described = append(t.z.described, described(t.of, name, t.m.size, digest))
-	t.z.add(t.Export, t.tableFile(t.of, name, t.m.size, digest))
+	t.z.add(t.writing, t.tableFile(t.of, name, t.m.size, digest))
 	return nil
 }
 
@@ -180,24 +179,26 @@ func (a *archives) finish() error {
 		if err != nil {
 			return err
 		}
-		z.add(a.Export, a.descriptorFile(descriptorName, m))
+		z.add(a.writing, a.descriptorFile(descriptorName, m))
 	}
 	m, err := a.text(z, readmeName, []byte(fmt.Sprintf(readme, a.Origin+"/docs/ehi")))
 	if err != nil {
 		return err
 	}
-	z.add(a.Export, file{
+	z.add(a.writing, file{
 		name: readmeName, contentType: "text/plain; charset=utf-8", title: "Read me",
 		format: formatOf("text/plain", ""), created: a.TakenAt,
 		size: m.size, sha1: m.digest(),
 	})
-	if _, err := a.text(z, listName, z.list); err != nil {
+	entry, err := a.create(z, listName)
+	if err != nil {
 		return err
 	}
-	if err := errors.Join(z.zip.Close(), z.w.Close()); err != nil {
+	err = z.list.moveTo(a.pace.plain(entry))
+	if err = errors.Join(err, z.zip.Close(), z.w.Close()); err != nil {
 		return err
 	}
-	a.open, a.spare, z.list, z.zip = nil, z.list, nil, nil
+	a.open, z.zip = nil, nil
 	return a.list.add(a.archiveLine(z))
 }
 
@@ -215,7 +216,7 @@ func (a *archives) text(z *archive, name string, content []byte) (*measured, err
 // archiveLine describes an archive in the list of the manifest.
 func (a *archives) archiveLine(z *archive) []byte {
 	name := ArchiveName(a.Patient != "", a.Task, len(a.all)-1)
-	return a.describe(nil, file{
+	return a.describe(file{
 		name: name, contentType: "application/zip", format: formatOf("application/zip", ""),
 		title:   fmt.Sprintf("Documents and tables: archive %d with %d files", len(a.all), z.files),
 		created: a.TakenAt, size: z.w.size, sha1: z.w.digest(),
@@ -242,6 +243,7 @@ func (a *archives) end() error {
 func (a *archives) stop() {
 	if a.open != nil {
 		a.open.w.stop()
+		_ = a.open.list.moveTo(io.Discard) // which never fails
 	}
 }
 

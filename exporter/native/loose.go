@@ -139,7 +139,7 @@ func (l *loose) add(f file, at ehi.NativeFile) error {
 // enter adds a file to a list and its index.
 func (w *writing) enter(list, index *lines, f file, at ehi.NativeFile) error {
 	url := w.Origin + "/jobs/" + w.Job + "/download/" + escaped(f.name)
-	if err := list.add(w.describe(nil, f, url)); err != nil {
+	if err := list.add(w.describe(f, url)); err != nil {
 		return err
 	}
 	at.Number = int(index.n)

@@ -45,9 +45,9 @@ type file struct {
 	document    *source.Document // nil for anything but a document
 }
 
-// describe appends the line of a file in a list, with a newline. url is where the list says that
-// the file is.
-func (e *Export) describe(dst []byte, f file, url string) []byte {
+// describe returns the line of a file in a list, with a newline. It is valid until the next call.
+// url is where the list says that the file is.
+func (e *writing) describe(f file, url string) []byte {
 	section := f.section
 	if section == "" {
 		section = "format-" + f.format.Code
@@ -79,11 +79,12 @@ func (e *Export) describe(dst []byte, f file, url string) []byte {
 			r.Date = fhir.FormatInstant(d.Created)
 		}
 	}
-	dst, err := json.Append(dst, &r, json.EscapeHTML)
+	line, err := json.Append(e.line[:0], &r, json.EscapeHTML)
 	if err != nil { // strings and numbers only: cannot fail
 		panic(err)
 	}
-	return append(dst, '\n')
+	e.line = append(line, '\n')
+	return e.line
 }
 
 // prefix tells the files of tasks and of archives apart, whose names may be the same.
