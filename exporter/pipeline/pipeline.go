@@ -47,6 +47,10 @@ type Task struct {
 	// Yield, if not nil, is called before each slab is read. It blocks while other work has
 	// priority.
 	Yield func(ctx context.Context) error
+	// Turn, if not nil, is called before the resources are read, and done after the last one is
+	// written. It blocks while enough others read resources: they keep several processors busy,
+	// and native content and the commit only one.
+	Turn func(ctx context.Context) (done func(), err error)
 	// Large, if not nil, is called when a review must keep data about very many resources. The
 	// process may then save memory until the pipeline ends.
 	Large func()
@@ -89,7 +93,7 @@ func Run(ctx context.Context, t Task) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("review: %w", err)
 	}
-	writers, err := t.actors(ctx, decisions)
+	writers, err := t.resources(ctx, decisions)
 	if err != nil {
 		return Result{}, err
 	}
@@ -229,6 +233,18 @@ func (t *Task) observe(ctx context.Context, review *release.Review, large func()
 		review.Resolved()
 	}
 	return err
+}
+
+// resources writes the resources.
+func (t *Task) resources(ctx context.Context, d decisions) ([]*writer, error) {
+	if t.Turn != nil {
+		done, err := t.Turn(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("wait for other tasks: %w", err)
+		}
+		defer done()
+	}
+	return t.actors(ctx, d)
 }
 
 // actors connects the actors as drawn in doc.go, runs them and waits for all.

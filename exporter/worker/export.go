@@ -191,6 +191,11 @@ func (p *Pool) fill(
 		work.Yield = func(ctx context.Context) error {
 			return p.patients.yield(ctx, limits.BulkYield)
 		}
+		work.Turn = func(ctx context.Context) (func(), error) {
+			r.waits.Store(true)
+			defer r.waits.Store(false)
+			return p.turns.take(ctx)
+		}
 	}
 	leave := func() {}
 	defer func() { leave() }()

@@ -28,9 +28,10 @@ import (
 type Flags struct {
 	// Workers is how many exports of single patients run at once. Default 4.
 	Workers int `help:"Exports of single patients that this process runs in parallel. With 0, a server leaves exports to other processes." default:"4" env:"EHI_WORKERS" range:"0..1000"`
-	// BulkWorkers is how many tasks of population exports run at once. Default: one for every two
-	// processors, since the actors of one keep two busy.
-	BulkWorkers int `help:"Tasks of population exports that this process runs in parallel. 0: one for every two processors." default:"0" env:"EHI_BULK_WORKERS" range:"0..1000"`
+	// BulkWorkers is how many tasks of population exports run at once. Default: one for each
+	// processor. Of these, at most one for every two processors reads resources, since its actors
+	// keep two busy.
+	BulkWorkers int `help:"Tasks of population exports that this process runs in parallel. 0: one for each processor, of which half read FHIR resources at once." default:"0" env:"EHI_BULK_WORKERS" range:"0..1000"`
 	// Drain is how long exports that run when the pool is stopped may go on. 0: they are handed
 	// back at once.
 	Drain time.Duration `help:"How long running exports may continue after a request to stop. Then they return to the queue." default:"20s" env:"EHI_DRAIN" range:"0s..1h"`
@@ -84,6 +85,7 @@ type Pool struct {
 	mu       sync.Mutex
 	running  map[*run]string // value: the job ID
 	patients precedence
+	turns    turns // of tasks of populations that read resources
 }
 
 // run is one command in progress.
@@ -93,6 +95,8 @@ type run struct {
 	read atomic.Int64
 	// moved counts bytes of native content, which are signs of progress too.
 	moved atomic.Int64
+	// waits means that it waits for its turn to read, which is no stall.
+	waits atomic.Bool
 	// began is when a worker took the command.
 	began time.Time
 }
@@ -116,13 +120,15 @@ func New(c Config) *Pool {
 	if c.Workers <= 0 {
 		c.Workers = 4
 	}
+	reading := c.BulkWorkers
 	if c.BulkWorkers <= 0 {
-		c.BulkWorkers = max(1, runtime.GOMAXPROCS(0)/2)
+		c.BulkWorkers = runtime.GOMAXPROCS(0)
+		reading = max(1, c.BulkWorkers/2)
 	}
 	if c.RetryAfter <= 0 {
 		c.RetryAfter = time.Second
 	}
-	return &Pool{Config: c, running: map[*run]string{}}
+	return &Pool{Config: c, running: map[*run]string{}, turns: make(turns, reading)}
 }
 
 // Run takes commands until ctx ends, and returns when all of its goroutines have ended. Running
@@ -367,7 +373,7 @@ func (p *Pool) heartbeat(ctx context.Context, d *bus.Delivery, r *run) {
 	done, moved := progress(), time.Now()
 	limits := p.Membership.Limits()
 	every(ctx, limits.AckWait/5, func() {
-		if n := progress(); n != done {
+		if n := progress(); n != done || r.waits.Load() {
 			done, moved = n, time.Now()
 		}
 		if time.Since(moved) > limits.Stall {
