@@ -23,16 +23,21 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/segmentio/encoding/json"
+	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
 	"ehi-server/exporter/native"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/datapackage"
+	"ehi-server/shared/disk"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 	"ehi-server/shared/files"
+	"ehi-server/shared/files/filestest"
 	"ehi-server/shared/files/local"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // clinic is the tables of the tests: visits of patients, notes of visits, and look-up tables, of
 // which one refers to another.
@@ -605,6 +610,43 @@ func TestACancelledExportEndsWithinADocument(t *testing.T) {
 		if err := batch.Discard(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// Whichever write of an archive fails, the export fails with its error.
+func TestAnArchiveThatCannotBeWrittenFailsItsExport(t *testing.T) {
+	faults := filestest.NewFaulty(disk.OS())
+	store, err := local.Open(local.Config{Root: t.TempDir(), Disk: faults})
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := errors.New("full")
+	d := document(t, "", "large.bin", make([]byte, 5<<20))
+	failed := 0
+	for calls := 0; ; calls++ {
+		batch, err := store.NewBatch("job", 0, calls+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		faults.FailAfter(filestest.Write, full, calls)
+		e := native.Export{
+			Record: record{documents: []*source.Document{d}}, Packaging: ehi.PackageZIP,
+			Batch: batch,
+		}
+		_, err = e.Write(t.Context())
+		faults.Fail(filestest.Write, nil, 0)
+		if err := batch.Discard(); err != nil {
+			t.Error(err)
+		}
+		if err == nil {
+			break
+		}
+		if failed++; !errors.Is(err, full) {
+			t.Errorf("the error after %d writes is %v", calls, err)
+		}
+	}
+	if failed < 5 {
+		t.Errorf("the archive has %d writes", failed)
 	}
 }
 
