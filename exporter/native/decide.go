@@ -50,15 +50,20 @@ type Release struct {
 	grown   bool             // a key was added to stays since the last call of Again
 	table   *tableFacts
 	lookups map[string]*tableFacts
-	stays   map[string]map[string]bool // by table: the keys of rows that stay
+	stays   keptKeys // of rows that stay
+	waits   keptKeys // of rows that wait
 	folded  []byte
 }
+
+// keptKeys are keys of rows, by the name of the key (keyName).
+type keptKeys map[string]map[string]bool
 
 // tableFacts are the columns of a table that decisions depend on, by number.
 type tableFacts struct {
 	name      string
 	category  ehi.Category
 	always    bool
+	waits     bool // nobody has classified the table: its rows wait, unless they stay
 	date      *datapackage.Field
 	dateAt    int
 	resources []columnOf
@@ -110,7 +115,7 @@ type parentKey struct {
 // NewRelease returns the decisions about a record with these tables.
 func NewRelease(rules Rules, of *datapackage.Package) *Release {
 	return &Release{
-		rules: rules, of: of, Withheld: map[string]int64{}, stays: map[string]map[string]bool{},
+		rules: rules, of: of, Withheld: map[string]int64{}, stays: keptKeys{}, waits: keptKeys{},
 		lookups: map[string]*tableFacts{}, counted: map[string]int64{},
 	}
 }
@@ -297,7 +302,7 @@ func (r *Release) Table(t *datapackage.Resource) (v Verdict, each bool, err erro
 		r.table = nil
 		return Leaves, false, nil
 	}
-	if r.table = r.facts(t); r.table.category == "" && !r.table.always {
+	if r.table = r.facts(t); r.table.waits {
 		return Waits, true, nil
 	}
 	return Leaves, true, nil
@@ -305,7 +310,10 @@ func (r *Release) Table(t *datapackage.Resource) (v Verdict, each bool, err erro
 
 // facts finds the columns that decisions depend on.
 func (r *Release) facts(t *datapackage.Resource) *tableFacts {
-	f := &tableFacts{name: t.Name, always: t.Category == datapackage.Always, dateAt: -1}
+	f := &tableFacts{
+		name: t.Name, always: t.Category == datapackage.Always,
+		waits: t.Category == "" && !t.Lookup, dateAt: -1,
+	}
 	if !f.always {
 		f.category = ehi.Category(t.Category)
 	}
@@ -391,14 +399,14 @@ func (r *Release) Row(values [][]byte, raw []byte, telling bool) (bool, error) {
 		reason = referenceOnly
 	}
 	if reason == "" {
-		if t.category == "" && !t.always { // it waits
+		if t.waits {
 			r.count(Unclassified)
-			r.keep(t, values)
+			r.keep(r.waits, t, values)
 		}
 		return true, nil
 	}
 	r.count(reason)
-	r.keep(t, values)
+	r.keep(r.stays, t, values)
 	return false, nil
 }
 
@@ -408,18 +416,18 @@ func (r *Release) count(reason string) {
 	r.counted[reason]++
 }
 
-// keep notes the keys of a row that stays or waits: what refers to it stays too.
-func (r *Release) keep(t *tableFacts, values [][]byte) {
+// keep notes the keys of a row that stays or waits: what refers to it does so too.
+func (r *Release) keep(in keptKeys, t *tableFacts, values [][]byte) {
 	for i, columns := range t.keys {
 		key, ok := r.key(columns, values)
 		if !ok {
 			continue
 		}
-		if r.stays[t.keyNames[i]] == nil {
-			r.stays[t.keyNames[i]] = map[string]bool{}
+		if in[t.keyNames[i]] == nil {
+			in[t.keyNames[i]] = map[string]bool{}
 		}
-		if !r.stays[t.keyNames[i]][key] {
-			r.stays[t.keyNames[i]][key], r.grown = true, true
+		if !in[t.keyNames[i]][key] {
+			in[t.keyNames[i]][key], r.grown = true, true
 		}
 	}
 }
@@ -450,10 +458,12 @@ func (r *Release) Lookup(of *datapackage.Resource, values [][]byte, raw []byte) 
 	return r.told(t, values, raw) == "" && !r.parentStays(t, values), nil
 }
 
-// parentStays reports whether a row refers to one that stays.
+// parentStays reports whether a row refers to one that stays, or to one that waits, unless the row
+// waits too: an administrator decides about each table.
 func (r *Release) parentStays(t *tableFacts, values [][]byte) bool {
 	for _, p := range t.parents {
-		if key, ok := r.key(p.columns, values); ok && r.stays[p.name][key] {
+		key, ok := r.key(p.columns, values)
+		if ok && (r.stays[p.name][key] || !t.waits && r.waits[p.name][key]) {
 			return true
 		}
 	}
@@ -471,7 +481,7 @@ func (r *Release) row(t *tableFacts, values [][]byte, raw []byte) (reason string
 		return reason
 	case t.always:
 		return ""
-	case t.category == "": // the decision about the table holds
+	case t.waits: // the decision about the table holds
 		return ""
 	}
 	return r.rules.Line(t.category, t.happened(valueAt(values, t.dateAt)))

@@ -324,6 +324,55 @@ func TestEHI9RowsStayWithWhatTheyReferToInAnyOrder(t *testing.T) {
 	}
 }
 
+// unsorted are tables that nobody has classified, and that refer to themselves and to each other.
+var unsorted = must(datapackage.Parse([]byte(`{"name":"unsorted","resources":[
+ {"name":"folder","path":"folder.csv",
+  "schema":{"fields":[{"name":"id"},{"name":"patient"},{"name":"within"},{"name":"note"}],
+   "primaryKey":"id","foreignKeys":[
+    {"fields":"within","reference":{"resource":"","fields":"id"}}]},"ehi:patient":["patient"]},
+ {"name":"sheet","path":"sheet.csv",
+  "schema":{"fields":[{"name":"id"},{"name":"folder"}],"primaryKey":"id","foreignKeys":[
+    {"fields":"folder","reference":{"resource":"folder","fields":"id"}}]},
+  "ehi:patient":["folder","patient"]},
+ {"name":"visit","path":"visit.csv",
+  "schema":{"fields":[{"name":"id"},{"name":"patient"},{"name":"sheet"}],"primaryKey":"id",
+   "foreignKeys":[{"fields":"sheet","reference":{"resource":"sheet","fields":"id"}}]},
+  "ehi:patient":["patient"],"ehi:category":"visits"}]}`)))
+
+type unsortedRecord struct{ codedRecord }
+
+func (unsortedRecord) Tables() *datapackage.Package { return unsorted }
+
+// NAT-4: a row of a table that waits waits with the rows that it refers to, whatever order they
+// come in, and stays only with those that stay. A row of another table stays with both.
+func TestNAT4RowsThatReferToRowsThatWaitWaitWithThem(t *testing.T) {
+	r := unsortedRecord{codedRecord{map[string]string{
+		"folder": "a,p,b,\r\nb,p,c,\r\nc,p,,\r\nd,p,e,\r\ne,p,," + secretID + "\r\nf,p,f,\r\n",
+		"sheet":  "1,a\r\n2,d\r\n3,\r\n",
+		"visit":  "v,p,1\r\nw,p,2\r\nx,p,\r\n",
+	}}}
+	decide := native.NewRelease(strict{}, unsorted)
+	x := export(t, native.Export{
+		Record: r, Packaging: ehi.PackageFiles, Patient: "p", Decide: decide,
+	})
+	for name, want := range map[string]string{
+		"tables/folder.csv": "id,patient,within,note\r\na,p,b,\r\nb,p,c,\r\nc,p,,\r\nf,p,f,\r\n",
+		"tables/sheet.csv":  "id,folder\r\n1,a\r\n3,\r\n",
+	} {
+		if got := string(x.get(ehi.HeldIndex, name)); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	want := "id,patient,sheet\r\nx,p,\r\n"
+	if got := string(x.get(ehi.Index, "tables/visit.csv")); got != want {
+		t.Errorf("the visits that leave are %q, want %q", got, want)
+	}
+	reasons := map[string]int64{native.Unclassified: 6, "reference-only": 5}
+	if d := cmp.Diff(reasons, decide.Withheld); d != "" {
+		t.Error(d)
+	}
+}
+
 // unread are two tables that nobody has classified, with look-up tables of their own.
 var unread = must(datapackage.Parse([]byte(`{"name":"unread","resources":[
  {"name":"device","path":"device.csv",
