@@ -383,6 +383,66 @@ func TestNAT2ArchivesNameEachOfTheirFilesOnce(t *testing.T) {
 	}
 }
 
+// NAT-2: files by patient have no part for what belongs to no patient. Their archives have the
+// look-up rows that the patients' rows refer to, as those of one patient have, and no others.
+func TestNAT2ArchivesByPatientHaveTheLookUpRowsOfTheirPatients(t *testing.T) {
+	r := sample(t, "")
+	for _, byPatient := range []bool{true, false} {
+		x := export(t, native.Export{
+			Record: r, Packaging: ehi.PackageZIP, ByPatient: byPatient,
+		})
+		contents := unpack(t, x.kind(ehi.Archive))
+		for name, text := range tables {
+			lookup := name == "tables/ward.csv" || name == "tables/site.csv"
+			if lookup && !byPatient {
+				text = ""
+			}
+			if got := string(contents[name]); got != text {
+				t.Errorf("by patient %t: %s is %q, want %q", byPatient, name, got, text)
+			}
+		}
+	}
+}
+
+// wideRecord is a table in UTF-16, whose file began with a byte order mark.
+type wideRecord struct {
+	record
+	of *datapackage.Package
+}
+
+func (r wideRecord) Tables() *datapackage.Package { return r.of }
+
+// A table is written without a byte order mark. Its type, its description and the list of its
+// archive name the order of its bytes, so that nobody has to guess.
+func TestATableInUTF16SaysTheOrderOfItsBytes(t *testing.T) {
+	wide := func(text string) (out string) {
+		for c := range strings.SplitSeq(text, "") {
+			out += c + "\x00"
+		}
+		return out
+	}
+	for encoding, want := range map[string]string{
+		"utf-16": "utf-16le", "UTF-16": "utf-16le", "utf-16le": "utf-16le",
+	} {
+		of := must(datapackage.Parse([]byte(`{"name":"wide","resources":[{"name":"oddity",
+ "path":"oddity.csv","encoding":"` + encoding + `",
+ "schema":{"fields":[{"name":"patient"},{"name":"what"}]},"ehi:patient":["patient"]}]}`)))
+		text, row := wide("patient,what\r\np,odd\r\n"), wide("p,odd\r\n")
+		r := wideRecord{record{rows: map[string]string{"oddity": row}}, of}
+		x := export(t, native.Export{Record: r, Packaging: ehi.PackageZIP, Patient: "p"})
+		contents := unpack(t, x.kind(ehi.Archive))
+		if got := string(contents["tables/oddity.csv"]); got != text {
+			t.Errorf("%q: the table is %q, want %q", encoding, got, text)
+		}
+		described := must(datapackage.Parse(contents["datapackage.json"])).Resources[0].Encoding
+		list := string(contents["document_reference.ndjson"])
+		if described != want ||
+			!strings.Contains(list, `"contentType":"text/csv; charset=`+want+`"`) {
+			t.Errorf("%q is described as %q and listed as %s", encoding, described, list)
+		}
+	}
+}
+
 // unpack reads an archive from its directory, and as it arrives: both must give the same.
 func unpack(t *testing.T, archive []byte) map[string][]byte {
 	t.Helper()
