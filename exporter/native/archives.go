@@ -23,9 +23,10 @@ const archiveFiles = 4096
 type archives struct {
 	*writing
 	all    []*archive
-	number int64    // of the last document
-	open   *archive // nil before the first file, and after each end
-	list   *lines   // of the archives, for the manifest
+	number int64     // of the last document
+	open   *archive  // nil before the first file, and after each end
+	list   *lines    // of the archives, for the manifest
+	m      *measured // of documents, one after the other; nil before the first
 }
 
 // archive is one archive that is being written.
@@ -53,7 +54,11 @@ func (a *archives) document(d *source.Document) error {
 	if err != nil {
 		return err
 	}
-	m := a.pace.hashed(entry)
+	if a.m == nil {
+		a.m = a.pace.hashed(entry)
+	}
+	m := a.m
+	m.again(entry)
 	if err := a.pace.copyDocument(m, d); err != nil {
 		return err
 	}
@@ -86,12 +91,14 @@ func (a *archives) begin() {
 		parts: map[string]bool{},
 	}
 	z.zip = zip.NewWriter(z.w)
+	var stored storedBlocks
 	compress := a.Compression != "" && a.Compression != ehi.Identity
 	z.zip.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) {
 		if compress {
 			return fast.NewWriter(w, fast.BestSpeed)
 		}
-		return &storedBlocks{w: w}, nil
+		stored.w = w // one file after the other
+		return &stored, nil
 	})
 	a.open, a.all = z, append(a.all, z)
 }
@@ -283,7 +290,8 @@ Cells of tables are as in the source system. A spreadsheet may take a cell that 
 // Store would not do: a client that reads an archive as it arrives finds the end of such a file
 // only if its size stands before it.
 type storedBlocks struct {
-	w io.Writer
+	w   io.Writer
+	buf [5]byte // of head
 }
 
 // maxBlock is the size of the largest block without compression.
@@ -307,9 +315,8 @@ func (s *storedBlocks) Write(p []byte) (n int, err error) {
 
 // head writes the head of a block.
 func (s *storedBlocks) head(final byte, size int) error {
-	_, err := s.w.Write([]byte{
-		final, byte(size), byte(size >> 8), ^byte(size), ^byte(size >> 8),
-	})
+	s.buf = [...]byte{final, byte(size), byte(size >> 8), ^byte(size), ^byte(size >> 8)}
+	_, err := s.w.Write(s.buf[:])
 	return err
 }
 

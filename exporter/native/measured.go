@@ -27,6 +27,16 @@ func (p *pace) hashed(to io.Writer) *measured {
 	return &measured{to: to, pace: p, sha1: sha1.New()}
 }
 
+// again begins to measure other content.
+func (m *measured) again(to io.Writer) {
+	m.to, m.size = to, 0
+	for _, h := range [...]hash.Hash{m.sha1, m.sum} {
+		if h != nil {
+			h.Reset()
+		}
+	}
+}
+
 // summed returns a writer that takes the SHA-1 and the checksum of the store.
 func (p *pace) summed(to io.Writer) *measured {
 	return &measured{to: to, pace: p, sha1: sha1.New(), sum: files.NewHash()}

@@ -13,9 +13,34 @@ import (
 // the rest looks: control and bidi characters, zero-width characters. It changes names that other
 // systems treat specially. The result may be empty.
 func PortableName(name string) string {
+	if plain(name) {
+		return name
+	}
+	return cleaned(name)
+}
+
+func cleaned(name string) string {
 	name = strings.Map(visible, name[strings.LastIndexAny(name, `/\`)+1:])
 	name = strings.Join(strings.Fields(norm.NFC.String(name)), " ")
 	return portable(strings.TrimRight(strings.TrimLeft(name, ". \u200c\u200d"), ". "))
+}
+
+// plain reports whether a name consists of letters, digits, - and _ of ASCII and an extension of
+// the same, and cannot be that of a device. Most names do, and take no time.
+func plain(name string) bool {
+	stem := len(name)
+	for i := range len(name) {
+		c := name[i]
+		letter := c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9'
+		switch {
+		case letter, i > 0 && (c == '-' || c == '_'):
+		case c == '.' && i > 0 && i < len(name)-1 && stem == len(name):
+			stem = i
+		default:
+			return false
+		}
+	}
+	return stem > 4 // devices have three or four
 }
 
 // devices matches names that Windows treats as devices, with any extension and in any case.

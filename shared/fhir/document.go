@@ -61,6 +61,11 @@ type DocumentContent struct {
 	Format     Coding     `json:"format"`
 }
 
+// ehiExport is the tag of every EHIDocumentReference.
+var ehiExport = []Coding{
+	{Code: "ehi-export", Display: "generated as part of an ehi-export request"},
+}
+
 // NewEHIDocument describes one document of an export, whose bytes are at a.URL. subject is a
 // reference such as Patient/1 or Group/1, or "" if the document has no subject.
 func NewEHIDocument(id, subject string, a Attachment) DocumentReference {
@@ -70,11 +75,7 @@ func NewEHIDocument(id, subject string, a Attachment) DocumentReference {
 	}
 	return DocumentReference{
 		ResourceType: "DocumentReference", ID: id, Status: "current",
-		Meta: Meta{
-			Tag: []Coding{
-				{Code: "ehi-export", Display: "generated as part of an ehi-export request"},
-			},
-		},
+		Meta:        Meta{Tag: ehiExport},
 		Subject:     about,
 		Description: a.Title,
 		Content: []DocumentContent{{
