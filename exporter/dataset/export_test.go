@@ -5,3 +5,6 @@ package dataset
 func SortInPieces(s *Store, pile int, all int64, looks int) {
 	s.sorting = sorting{pile: pile, block: pile / 4, all: all, looks: looks, part: int64(pile)}
 }
+
+// Logged returns how many bytes of a store are only in its log, and in no table.
+func Logged(s *Store) uint64 { return s.db.Metrics().WAL.Size }

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,28 +42,14 @@ func TestAFlippedBitIsSaidAndNamesNobody(t *testing.T) {
 	if err := fill(3, 1).Close(); err != nil {
 		t.Fatal(err)
 	}
-	for seed := uint64(2); ; seed++ {
-		store := fill(4, seed)
-		before := manifests(t, closed)
-		for deadline := time.Now().Add(time.Minute); manifests(t,
-			closed) == before; time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatal("what was written has come into no table")
-			}
-		}
-		err := os.CopyFS(killed, os.DirFS(closed))
-		if e := store.Close(); e != nil {
-			t.Fatal(e)
-		}
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, os.ErrNotExist) || seed > 20 {
-			t.Fatal(err)
-		}
-		// a file disappeared during the copy, as merged tables do; a killed process leaves no
-		// such state
+	store := fill(4, 2)
+	eventually(t, func() bool { return dataset.Logged(store) == 0 })
+	eventually(t, func() bool {
 		killed = t.TempDir()
+		return copyOfOneMoment(t, killed, closed)
+	})
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for _, whole := range []string{closed, killed} {
@@ -130,6 +117,29 @@ func flip(t *testing.T, whole, name string, at int64, bit byte) (dir string) {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the condition does not hold after a minute")
+		}
+	}
+}
+
+// copyOfOneMoment copies the files of an open store. It reports whether the copy is a state that
+// the store had, as a killed process leaves it. If tables come or go during the copy, it may have a
+// list of tables that names one which it lacks.
+func copyOfOneMoment(t *testing.T, to, dir string) bool {
+	t.Helper()
+	listed, length := names(t, dir), manifests(t, dir)
+	err := os.CopyFS(to, os.DirFS(dir))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return err == nil && slices.Equal(listed, names(t, dir)) && length == manifests(t, dir)
 }
 
 // manifests returns the length of the lists of a store's tables, which grow when a table is
