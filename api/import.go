@@ -59,7 +59,13 @@ func (i *importCmd) Run(ctx context.Context) error {
 				return progressbar.Default(-1, "completing records")
 			})
 			report, err = store.Import(ctx, i.Paths, source.ImportOptions{
-				Strict: i.Strict, Charset: i.Charset, MaxResource: i.MaxResource, Now: time.Now(), Progress: progress, Settled: func(patients int) { _ = records().Set(patients) },
+				Strict:      i.Strict,
+				Charset:     i.Charset,
+				MaxResource: i.MaxResource,
+				MoveFrom:    source.MoveFrom(i.InlineBytes),
+				Now:         time.Now(),
+				Progress:    progress,
+				Settled:     func(patients int) { _ = records().Set(patients) },
 			})
 			return err
 		})

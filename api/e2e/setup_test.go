@@ -123,7 +123,7 @@ func config() node.Config {
 		Demo:      true,
 		Source:    kinds.Flags{Spec: "records"},
 		Store:     kinds.StoreFlags{CacheBytes: 32 << 20},
-		Import:    source.ImportFlags{MaxResource: 64 << 20},
+		Import:    source.ImportFlags{MaxResource: 64 << 20, InlineBytes: source.DefaultInline},
 		Audit:     bus.AuditConfig{TTL: 52560 * time.Hour},
 		StaffOIDC: openid.Config{NameClaim: "sub", RolesClaim: "roles"},
 		HTTP: server.Flags{

@@ -16,7 +16,8 @@ import (
 // FHIR's JSON gets the resource. Others get the content
 // (https://hl7.org/fhir/R4/binary.html#rest), always as an attachment, because it may be HTML.
 // In production, a patient's application gets Binaries only with an export, because a request
-// here does not ask the patient whether to share the document.
+// here does not ask the patient whether to share the document. Data of attachments that is stored
+// beside its resource is a Binary too.
 func (h *Handlers) handleBinary(c *fiber.Ctx) error {
 	a, id := request.Access(c), c.Params("id")
 	if a.Patient != "" && !h.ReadsBinaries() {
@@ -24,7 +25,10 @@ func (h *Handlers) handleBinary(c *fiber.Ctx) error {
 	}
 	line, err := h.Source.Resource(c.UserContext(), a.Patient, "Binary", id)
 	if ehi.CodeOf(err) == ehi.NotFound {
-		return errBinaryNotFound
+		return h.sendMoved(c, a.Patient, id)
+	}
+	if err == nil {
+		line, err = h.linked(c, line)
 	}
 	if err != nil {
 		return err

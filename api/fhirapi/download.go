@@ -148,6 +148,25 @@ func (h *Handlers) handleAttachment(c *fiber.Ctx) error {
 	return h.Sender.SendDocument(c, j, c.Params("file"))
 }
 
+// handleData sends the data of an attachment, by its URL in a resource of the export. It opens with
+// what opens the file that has the resource.
+func (h *Handlers) handleData(c *fiber.Ctx) error {
+	j, err := h.approved(c)
+	if err != nil {
+		return err
+	}
+	name := c.Params("file")
+	if !reachOf(request.Access(c), j).file(name) {
+		return beyondReach(c)
+	}
+	cut, done, err := h.Faults.File(c, j, name)
+	if done {
+		return err
+	}
+	h.Trail.Disclose(c, j)
+	return h.Sender.SendNative(c, j, "data", name, cut)
+}
+
 // handleNative sends a document or a table of the source system (NAT-1), by its name in the list
 // documents.DocumentReference.ndjson.
 func (h *Handlers) handleNative(folder string) fiber.Handler {

@@ -12,6 +12,7 @@ package fhirapi
 import (
 	"bufio"
 	"context"
+	"io"
 	"log/slog"
 	"time"
 
@@ -50,6 +51,8 @@ type Source interface {
 	FindPatients(ctx context.Context, s source.Search) (source.Found, error)
 	Open(ctx context.Context, patient string) (source.Record, error)
 	Resource(ctx context.Context, patient, typ, id string) ([]byte, error)
+	// Moved opens data of an attachment that is stored beside its resource.
+	Moved(ctx context.Context, patient, name string) (*source.MovedContent, error)
 	Groups(ctx context.Context) ([]string, error)
 	Group(ctx context.Context, id string) ([]byte, error)
 }
@@ -77,6 +80,7 @@ type Trail interface {
 type Sender interface {
 	Send(c *fiber.Ctx, b content.Body) error
 	SendChunked(c *fiber.Ctx, write func(*bufio.Writer) error)
+	SendSized(c *fiber.Ctx, r io.ReadCloser, size int64) error
 	SendOutput(c *fiber.Ctx, j *ehi.Job, f ehi.File, cut bool) error
 	SendDocument(c *fiber.Ctx, j *ehi.Job, segment string) error
 	SendNative(c *fiber.Ctx, j *ehi.Job, folder, segment string, cut bool) error
@@ -209,6 +213,7 @@ func (h *Handlers) JobRoutes(r Router) {
 	r.On("GET", "/jobs/:id/download/attachments/:file", h.handleAttachment)
 	r.On("GET", "/jobs/:id/download/documents/:file", h.handleNative("documents"))
 	r.On("GET", "/jobs/:id/download/tables/:file", h.handleNative("tables"))
+	r.On("GET", "/jobs/:id/download/data/:file", h.handleData)
 	r.On("GET", "/jobs/:id/download/:file", h.handleDownload)
 }
 

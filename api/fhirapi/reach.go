@@ -20,8 +20,9 @@ import (
 // "Privacy and Security Considerations").
 //
 //	what                                   opens with
-//	files of a type, its count, its part   the scope of the job's operation for all of EHI,
-//	of the manifest                        or reading that type
+//	files of a type, data of attachments   the scope of the job's operation for all of EHI,
+//	in them, the type's count, its part    or reading that type
+//	of the manifest
 //	documents that an administrator        the same for DocumentReference
 //	added, and the list of them
 //	native files and the list of them      the scope of the operation

@@ -175,6 +175,9 @@ func (h *Handlers) handlePatient(c *fiber.Ctx) error {
 	if err == nil {
 		line, err = h.alone(c, line)
 	}
+	if err == nil {
+		line, err = h.linked(c, line)
+	}
 	if err != nil {
 		return err
 	}
@@ -203,6 +206,9 @@ func (h *Handlers) handleGroup(c *fiber.Ctx) error {
 		return err
 	}
 	line, err := h.Source.Group(c.UserContext(), c.Params("id"))
+	if err == nil {
+		line, err = h.linked(c, line)
+	}
 	if err != nil {
 		return err
 	}

@@ -285,6 +285,10 @@ func (h *Handlers) sendSearchset(
 	}
 	var entries []fiber.Map
 	for _, m := range found.Matches {
+		line, err := h.linked(c, m.Line)
+		if err != nil {
+			return err
+		}
 		e := ehi.Event{Action: ehi.ActionRead, Detail: typ}
 		if typ == "Patient" {
 			e.Patient = m.ID
@@ -292,7 +296,7 @@ func (h *Handlers) sendSearchset(
 		h.Trail.Record(c, nil, e)
 		entries = append(entries, fiber.Map{
 			"fullUrl":  h.Origins.Base(c) + "/fhir/" + typ + "/" + m.ID,
-			"resource": json.RawMessage(m.Line),
+			"resource": json.RawMessage(line),
 			"search":   fiber.Map{"mode": "match"},
 		})
 	}

@@ -389,6 +389,7 @@ func (n *Node) openServices(ctx context.Context, opts Options) (err error) {
 		Connections:  n.connections(),
 		OnConnection: n.heap.count,
 		MaxResource:  n.cfg.Import.MaxResource,
+		MoveFrom:     source.MoveFrom(n.cfg.Import.InlineBytes),
 		LeastFree:    n.cfg.Room.RescueBelow,
 	}, server.Deps{
 		Bus: n.Bus, Auth: n.auth, OpenID: provider, Source: n.source, Rules: rules, Files: n.Files,

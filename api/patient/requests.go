@@ -35,7 +35,8 @@ type Jobs interface {
 	// name.
 	EachFile(ctx context.Context, j *ehi.Job, visit func(name string, f ehi.File) (more bool)) error
 	FindFile(ctx context.Context, j *ehi.Job, name string) (ehi.File, error)
-	// EachNative visits the documents and tables of a job that are downloaded by themselves.
+	// EachNative visits the documents and tables of a job, and the data of attachments, that are
+	// downloaded by themselves.
 	EachNative(
 		ctx context.Context, j *ehi.Job, visit func(f ehi.NativeFile, at jobs.Stored) error,
 	) error
@@ -96,9 +97,11 @@ func (h *Requests) Routes(r Router) {
 	r.On("GET", "/my/requests/:id/documents/:file", h.handleRequestFile(h.sendDocument))
 	r.On("GET", nativePath+"documents/:file", h.handleRequestFile(h.sendNative("documents")))
 	r.On("GET", nativePath+"tables/:file", h.handleRequestFile(h.sendNative("tables")))
+	r.On("GET", nativePath+"data/:file", h.handleRequestFile(h.sendNative("data")))
 }
 
-// nativePath is the beginning of the routes of documents and tables of the source system.
+// nativePath is the beginning of the routes of documents and tables of the source system, and of
+// data of attachments.
 const nativePath = "/my/requests/:id/native/"
 
 // requestFile is a file that the patient can download.
@@ -366,10 +369,10 @@ func (h *Requests) requestFiles(
 // maxNative is how many documents and tables of the source system the page lists.
 const maxNative = 200
 
-// nativeCount returns how many documents and tables a request has that are downloaded by
-// themselves.
+// nativeCount returns how many documents and tables a request has, and how much data of
+// attachments, that are downloaded by themselves.
 func nativeCount(j *ehi.Job) int64 {
-	n := int64(j.Freed.Count()) + j.Beside
+	n := int64(j.Freed.Count()) + j.Beside + j.Data
 	if j.Packaging() == ehi.PackageFiles {
 		n += j.Documents
 	}
@@ -383,6 +386,7 @@ func (h *Requests) nativeFiles(
 ) (out []requestFile, err error) {
 	hints := map[string]string{
 		"documents": t.Say("request.native.document"), "tables": t.Say("request.native.table"),
+		"data": t.Say("request.native.data"),
 	}
 	err = h.Jobs.EachNative(c.UserContext(), j, func(f ehi.NativeFile, _ jobs.Stored) error {
 		if len(out) == maxNative {

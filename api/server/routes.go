@@ -134,8 +134,13 @@ func (s *Server) uploadRoutes(r router) {
 	documents.Routes(r)
 	into, _ := s.Source.(source.Importer) // nil for a source that takes no records
 	imports := &staff.Imports{
-		Into: into, MaxResource: s.MaxResource, LeastFree: s.LeastFree, Receiver: receiver,
-		Trail: s.trail, Log: s.Log,
+		Into:        into,
+		MaxResource: s.MaxResource,
+		MoveFrom:    s.MoveFrom,
+		LeastFree:   s.LeastFree,
+		Receiver:    receiver,
+		Trail:       s.trail,
+		Log:         s.Log,
 	}
 	imports.Routes(r)
 }

@@ -195,6 +195,7 @@ var rules = map[string]rule{
 	"GET /jobs/:id/download/attachments/:file": jobOwners,
 	"GET /jobs/:id/download/documents/:file":   jobOwners,
 	"GET /jobs/:id/download/tables/:file":      jobOwners,
+	"GET /jobs/:id/download/data/:file":        jobOwners,
 	"GET /jobs/:id/download/:file":             jobOwners,
 
 	"GET /auth/jwks":        everyone,
@@ -221,6 +222,7 @@ var rules = map[string]rule{
 
 	"GET /my/requests/:id/native/documents/:file": visitors,
 	"GET /my/requests/:id/native/tables/:file":    visitors,
+	"GET /my/requests/:id/native/data/:file":      visitors,
 
 	"GET /admin":                          pageFor(auth.Viewer),
 	"GET /admin/ui/login":                 everyone,

@@ -95,6 +95,8 @@ type Config struct {
 	// MaxResource is the size of the largest resource that an import takes, in bytes; 0:
 	// source.MaxResource.
 	MaxResource int64
+	// MoveFrom is source.ImportOptions.MoveFrom.
+	MoveFrom int64
 	// LeastFree is how many bytes an import leaves free on the disk of the records.
 	LeastFree int64
 	// OnConnection is told 1 for each connection that is opened, and -1 for each that is closed;

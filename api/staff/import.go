@@ -37,6 +37,8 @@ type Imports struct {
 	Into Importer
 	// MaxResource is the size of the largest resource, in bytes; 0: source.MaxResource.
 	MaxResource int64
+	// MoveFrom is source.ImportOptions.MoveFrom.
+	MoveFrom int64
 	// LeastFree is how many bytes an import leaves free on the disk of the records.
 	LeastFree int64
 	Receiver  content.Receiver
@@ -111,6 +113,7 @@ func (h *Imports) options(c *fiber.Ctx) (o source.ImportOptions, err error) {
 		Strict:      strict,
 		Charset:     c.Query("charset"),
 		MaxResource: h.MaxResource,
+		MoveFrom:    h.MoveFrom,
 		NoWait:      true,
 		Now:         now(),
 		LeastFree:   h.LeastFree,

@@ -115,8 +115,14 @@ func (w *writer) condition(query, fullURL string, create bool, p prepared) error
 	if err := w.cameOver(&h, f.typ); err != nil {
 		return err
 	}
+	if p.stands {
+		if err := w.holdsMoved(f.typ, f.id, p.line, p.moved); err != nil {
+			return err
+		}
+	}
 	text, err := h.encode(&value{
-		at: w.now, copied: p.copied, version: []byte(p.told.encode()), refs: f.refs, line: p.line,
+		at: w.now, copied: p.copied, version: []byte(p.told.encode()), refs: f.refs,
+		moved: p.stands, line: p.line,
 	})
 	return errors.Join(err, w.set(key(kConditional, f.typ, f.id), text))
 }
@@ -158,7 +164,10 @@ func (w *writer) conditionComes(h *conditionalHead, p prepared) (done bool, err 
 		h.Hints = append(before.Hints, p.hint)
 		slices.Sort(h.Hints)
 	}
-	return c < 0 || c == 0 && p.older, nil
+	if c < 0 || c == 0 && p.older {
+		return true, nil
+	}
+	return false, w.loosens(&v)
 }
 
 // cameOver records the current match if time does not order the two.
@@ -196,12 +205,12 @@ func (w *writer) removedCondition(typ, id string, v version) error {
 	if err != nil || b == nil {
 		return err
 	}
-	h, _, err := decodeConditional(b)
+	h, state, err := decodeConditional(b)
 	if err != nil || !v.untimed && v.compare(decodeVersion(h.Version)) < 0 {
 		return err
 	}
 	c := conditional{typ: typ, id: id, conditionalHead: h}
-	return errors.Join(w.delete(k), w.rename(&c, ""))
+	return errors.Join(w.loosens(&state), w.delete(k), w.rename(&c, ""))
 }
 
 // rename records which resource a search stands for now; "" for none.
@@ -547,6 +556,7 @@ func (u *union) setAside(t target, s stored) error {
 		copied:  s.copied,
 		version: s.version,
 		refs:    f.refs,
+		moved:   s.moved,
 		line:    s.original(),
 	})
 	u.covered = true
@@ -562,7 +572,13 @@ func (u *union) dropOwn(t target) error {
 	if u.own[t] == nil {
 		return nil
 	}
-	return u.delete(key(kOwn, t.typ, t.id))
+	k := key(kOwn, t.typ, t.id)
+	b, err := u.get(k)
+	if err != nil || b == nil {
+		return err
+	}
+	_, v, err := decodeConditional(b)
+	return errors.Join(err, u.loosens(&v), u.delete(k))
 }
 
 // restore makes the stored own state of a resource, if any, its state again.

@@ -59,6 +59,8 @@
 //	M <document>                 -> patient      whose it is now
 //	F <blob> <document>          ->              the document has the content; a blob's name has 32
 //	                                             bytes
+//	F <blob> <type>/<id>         ->              a state of the resource had the content when it was
+//	                                             written: data of an attachment, see source.Moved
 //	C <blob>                     ->              nothing may refer to the blob any more
 //	T                            -> JSON         the dictionary: the description of all tables, and
 //	                                             the number of each

@@ -202,14 +202,15 @@ func (r *partRecord) takesNative(patient string) (bool, error) {
 	return has(r.population.store.db, key(kPatient, patient))
 }
 
-// checkBlobs fails if the store has documents and their contents are lost. Errors: ErrDamaged.
+// checkBlobs fails if the contents of documents, or the data of attachments, are lost. Errors:
+// ErrDamaged.
 func (s *Store) checkBlobs() error {
 	there, err := s.blobs.Exists()
 	if err != nil || there {
 		return err
 	}
-	documents, err := some(s.db, []byte{kDocument})
-	if err == nil && documents {
+	needed, err := some(s.db, []byte{kBlob})
+	if err == nil && needed {
 		err = fmt.Errorf("%w: %s is lost or not mounted: it has the contents of documents",
 			ErrDamaged, s.blobs.Dir())
 	}
@@ -278,6 +279,9 @@ func (s *Store) sweepBlobs() error {
 func (s *Store) removeLoose(names []blobs.Name) (err error) {
 	s.frozen.mu.Lock() // nothing is frozen meanwhile
 	defer s.frozen.mu.Unlock()
+	if err := s.forgetHolders(names); err != nil {
+		return err
+	}
 	live, needed := map[blobs.Name]bool{}, map[blobs.Name]bool{}
 	err = refers(s.db, names, live)
 	if err == nil && len(live) < len(names) {

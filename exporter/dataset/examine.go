@@ -87,10 +87,12 @@ func incoming(s scope) examiner {
 type examiner struct {
 	scope
 	cursor fhir.Cursor
-	path   []byte
-	words  map[string]string // interned types and paths
-	moulds []*moulds         // by type number; nil if none are made
-	walked bool              // the current resource was walked
+	// moveFrom is ImportOptions.MoveFrom for what an import brings; 0 for what is in the store.
+	moveFrom int64
+	path     []byte
+	words    map[string]string // interned types and paths
+	moulds   []*moulds         // by type number; nil if none are made
+	walked   bool              // the current resource was walked
 
 	// The current resource.
 	refs     refTable

@@ -29,8 +29,9 @@ func (s *Store) Generate(
 		made <- errors.Join(err, w.CloseWithError(err))
 	}()
 	_, err := s.ImportFrom(ctx, "synthetic patients", r, source.ImportOptions{
-		Now:    now,
-		Strict: true,
+		Now:      now,
+		Strict:   true,
+		MoveFrom: nothingMoves,
 	})
 	err = errors.Join(err, r.CloseWithError(io.ErrClosedPipe), <-made)
 	if err != nil || c.Native == "" {

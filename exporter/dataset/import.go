@@ -99,6 +99,7 @@ func (s *Store) load(
 	if o.LeastFree > 0 {
 		w.floor = o.LeastFree + toFlush
 	}
+	w.examiner.moveFrom = moveFrom(o)
 	im := importer{
 		store:   s,
 		w:       w,
@@ -121,6 +122,7 @@ func (s *Store) load(
 		settled = im.importNative(ctx)
 	}
 	err = errors.Join(err, settled, s.ends())
+	im.w.sweepMoved()
 	if err == nil {
 		err = im.unplaced()
 	}

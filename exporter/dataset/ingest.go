@@ -12,6 +12,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"ehi-server/exporter/dataset/blobs"
+	"ehi-server/exporter/source"
 	"ehi-server/shared/fhir"
 )
 
@@ -54,7 +56,9 @@ type writer struct {
 	reader   examiner // for stored resources
 	resolver
 	key         []byte
-	room, value []byte // scratch memory for keys and values
+	blobs       *blobs.Batch // moved data, until flush stores it; nil before the first
+	loosened    bool         // it has marked blobs as loose
+	room, value []byte       // scratch memory for keys and values
 }
 
 // pendingBytes is the size of the filter for the keys of a batch.
@@ -127,11 +131,19 @@ type prepared struct {
 	copied bool    // it is a copy, see copyFlag
 	older  bool    // if versions are equal, the stored one is newer
 	hint   string  // the patient that it belongs to by default; "" for none
-	err    error   // errResource
+	// moved is the data that has left the line, and stands whether the line has stand-ins.
+	moved  []movedData
+	stands bool
+	err    error // errResource
 }
 
 func (x *examiner) prepare(resource []byte) (p prepared) {
-	p.line, p.facts, p.err = x.compact(resource)
+	line, moved := x.move(resource)
+	p.line, p.facts, p.err = x.compact(line)
+	p.moved, p.stands = moved, len(moved) > 0
+	if x.moveFrom == 0 {
+		p.stands = source.HasMoved(line)
+	}
 	return p
 }
 
@@ -274,7 +286,13 @@ func (w *writer) write(p prepared, before stored) error {
 		copied:  p.copied,
 		version: []byte(p.told.encode()),
 		refs:    f.refs,
+		moved:   p.stands,
 		line:    p.line,
+	}
+	if p.stands {
+		if err := w.holdsMoved(f.typ, f.id, p.line, p.moved); err != nil {
+			return err
+		}
 	}
 	return w.keep(f.typ, f.id, v, before.owners, before.there, owners)
 }
@@ -475,7 +493,7 @@ func (w *writer) forgetFacts(typ, id string, before stored) error {
 	if err != nil {
 		return err
 	}
-	err = w.announce(typ, id, f.identifiers)
+	err = errors.Join(w.announce(typ, id, f.identifiers), w.loosens(&before.value))
 	for _, i := range f.identifiers {
 		err = errors.Join(err, w.delete(i.key(typ, id)))
 		if plain, differs := i.plain(typ); differs {
@@ -682,6 +700,9 @@ func (w *writer) name(urn, typ, id string) error {
 
 // flush writes the batch to the store.
 func (w *writer) flush(opt *pebble.WriteOptions) error {
+	if err := w.publishBlobs(); err != nil { // before what names them
+		return err
+	}
 	written := func() {}
 	if w.batch.size() > 0 {
 		if w.floor > 0 && !w.store.hasFree(w.floor) {
@@ -710,6 +731,9 @@ func (w *writer) flush(opt *pebble.WriteOptions) error {
 // close gives the writer's memory back; what was not flushed is lost.
 func (w *writer) close() error {
 	err := w.batch.close()
+	if w.blobs != nil {
+		err = errors.Join(err, w.blobs.Drop())
+	}
 	if w.sorter != nil {
 		err = errors.Join(err, w.sorter.close())
 	}

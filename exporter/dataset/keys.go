@@ -121,6 +121,8 @@ const (
 	// copyFlag marks a resource that was imported as a copy, for example in a document. If
 	// versions are equal, a resource that is not a copy wins.
 	copyFlag = 1 << 62
+	// movedFlag marks a resource whose line has stand-ins for data, see source.Moved.
+	movedFlag = 1 << 61
 )
 
 // value is a stored resource. The line is final: its references are resolved as far as possible.
@@ -129,6 +131,7 @@ type value struct {
 	at      time.Time // import time
 	several bool
 	copied  bool
+	moved   bool
 	version []byte // its state according to its entry, beyond meta; see version.encode
 	refs    []byte // the positions of its references, see refTable
 	line    []byte
@@ -164,6 +167,9 @@ func (v *value) encode(dst []byte) []byte {
 	if v.copied {
 		h |= copyFlag
 	}
+	if v.moved {
+		h |= movedFlag
+	}
 	dst = binary.BigEndian.AppendUint64(dst, h)
 	dst = appendPart(appendPart(dst, v.version), v.refs)
 	return append(dst, v.line...)
@@ -175,9 +181,10 @@ func decode(b []byte) value {
 	version, rest := cutPart(b[headerSize:])
 	refs, line := cutPart(rest)
 	return value{
-		at:      time.UnixMilli(int64(h &^ (severalFlag | copyFlag))),
+		at:      time.UnixMilli(int64(h &^ (severalFlag | copyFlag | movedFlag))),
 		several: h&severalFlag != 0,
 		copied:  h&copyFlag != 0,
+		moved:   h&movedFlag != 0,
 		version: version,
 		refs:    refs,
 		line:    line,
@@ -192,3 +199,6 @@ func decodeValue(b []byte) (at time.Time, line []byte) {
 
 // isSeveral reports whether a value has severalFlag.
 func isSeveral(b []byte) bool { return b[0]&0x80 != 0 }
+
+// isMoved reports whether a value has movedFlag.
+func isMoved(b []byte) bool { return b[0]&0x20 != 0 }

@@ -65,6 +65,7 @@ func (im *importer) lines(ctx context.Context, path string, first int, r io.Read
 	for range processors {
 		group.Go(func() error {
 			x := incoming(scope{own: im.store.own})
+			x.moveFrom = moveFrom(im.o)
 			for c := range toPrepare {
 				im.prepare(&x, c)
 				close(c.ready)

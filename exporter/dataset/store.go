@@ -34,6 +34,10 @@ const Folder = "records"
 // layoutVersion is the value of the v key. A store with another layout is rejected.
 const layoutVersion = "4"
 
+// layoutMoved is the layout of a store that has moved data (movedFlag). A build that does not know
+// it would misread the import times of resources.
+const layoutMoved = "5"
+
 // Store is an open record store. It is safe for concurrent use. Only one process at a time may
 // have it open.
 type Store struct {
@@ -352,7 +356,7 @@ func (s *Store) checkVersion() error {
 	if v == nil {
 		return s.db.Set(key(kVersion), []byte(layoutVersion), &pebble.WriteOptions{Sync: !s.bulk})
 	}
-	if string(v) != layoutVersion {
+	if string(v) != layoutVersion && string(v) != layoutMoved {
 		return fmt.Errorf("the record store in %s has layout %s and this build reads layout %s; "+
 			"it is left as it is: start with another data folder, and import the records again",
 			s.dir, v, layoutVersion)
@@ -970,6 +974,7 @@ func (s *scan) resource(typ, val []byte) error {
 		Patient: s.patient,
 		Loose:   s.loose,
 		Also:    also,
+		Moved:   isMoved(val),
 	})
 }
 

@@ -167,11 +167,15 @@ func taskOf(name string) (n int, ok bool) {
 	return n, err == nil && n >= 0
 }
 
-// FindNative returns a document or a table that clients download by itself, by its name, which
-// begins with its folder. Errors: ErrFileNotFound; ErrDamaged; those of Task.
+// FindNative returns a document, a table or the data of an attachment that clients download by
+// itself, by its name, which begins with its folder. Errors: ErrFileNotFound; ErrDamaged; those of
+// Task.
 func (s *Service) FindNative(
 	ctx context.Context, j *ehi.Job, name string,
 ) (f ehi.NativeFile, at Stored, err error) {
+	if file, is := strings.CutPrefix(name, "data/"); is {
+		return s.findData(ctx, j, file)
+	}
 	if j.Level != ehi.OnePatient || j.Tasks != 1 {
 		return f, at, ErrFileNotFound
 	}
@@ -210,6 +214,21 @@ func leaves(j *ehi.Job, index ehi.FileKind, f ehi.NativeFile) bool {
 		return j.Freed.Has(f.With)
 	}
 	return true
+}
+
+// findData finds the data of an attachment by its name within the folder.
+func (s *Service) findData(
+	ctx context.Context, j *ehi.Job, name string,
+) (f ehi.NativeFile, at Stored, err error) {
+	n, ok := native.TaskOfData(name)
+	if !ok || n >= j.Tasks {
+		return f, at, ErrFileNotFound
+	}
+	t, err := s.Task(ctx, j, n)
+	if err != nil {
+		return f, at, err
+	}
+	return s.findIn(ctx, j, &t, ehi.DataIndex, "data/"+name)
 }
 
 // FindHeld returns a document or table that waits for the decision of an administrator, or what is
@@ -265,8 +284,9 @@ func (s *Service) placeOf(
 	return Stored{j.ID, e}, nil
 }
 
-// EachNative calls visit for each document and table that clients download by itself, with the
-// place where it is stored, until it returns an error. Errors: as FindNative.
+// EachNative calls visit for each document, each table and the data of each attachment that
+// clients download by itself, with the place where it is stored, until it returns an error. Errors:
+// as FindNative.
 func (s *Service) EachNative(
 	ctx context.Context, j *ehi.Job, visit func(ehi.NativeFile, Stored) error,
 ) error {
@@ -275,7 +295,7 @@ func (s *Service) EachNative(
 		if err != nil {
 			return err
 		}
-		for _, kind := range nativeIndexes(j) {
+		for _, kind := range append(nativeIndexes(j), ehi.DataIndex) {
 			if err := s.eachIn(ctx, j, &t, kind, visit); err != nil {
 				return err
 			}

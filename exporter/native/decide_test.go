@@ -75,7 +75,10 @@ var coded = must(datapackage.Parse([]byte(`{"name":"coded","resources":[
     {"fields":"first","reference":{"resource":"term","fields":"key"}}]},"ehi:lookup":true}]}`)))
 
 // codedRecord has problems by their keys in look-up tables.
-type codedRecord struct{ rows map[string]string }
+type codedRecord struct {
+	source.NoNative
+	rows map[string]string
+}
 
 func (codedRecord) Tables() *datapackage.Package { return coded }
 
@@ -113,7 +116,7 @@ func (codedRecord) Lookup(
 // sensitive code or names something withheld. What refers to the row stays with it, and so do
 // look-up rows to which nothing else refers.
 func TestEHI9ARowStaysWithTheLookUpRowThatTellsItsCode(t *testing.T) {
-	r := codedRecord{map[string]string{
+	r := codedRecord{rows: map[string]string{
 		"problem": "p1,p,1,\r\np2,p,2,\r\np3,p,3,\r\np4,p,4,a\r\np5,p,4,b\r\np6,p,5,\r\n" +
 			"p7,p,,\r\n",
 		"remark": "p1,one\r\np2,two\r\np5,five\r\np7,seven\r\n" +
@@ -294,7 +297,7 @@ func (chainedRecord) Tables() *datapackage.Package { return chained }
 // circle, and if that one waits. Every property of a column counts, and a value however it is
 // written.
 func TestEHI9RowsStayWithWhatTheyReferToInAnyOrder(t *testing.T) {
-	r := chainedRecord{codedRecord{map[string]string{
+	r := chainedRecord{codedRecord{rows: map[string]string{
 		"step": "a,p,b,,,,\r\nb,p,c,,,,\r\nc,p,,,B20,,\r\nd,p,,x,,,\r\ne,p,,,,B20,\r\n" +
 			"f,p,,,,,TRUE\r\ng,p,,,,,1\r\nh,p,g,,,,\r\ni,p,,y,,,false\r\n",
 		"plan":  "x,p,a\r\ny,p,i\r\n",
@@ -346,7 +349,7 @@ func (unsortedRecord) Tables() *datapackage.Package { return unsorted }
 // NAT-4: a row of a table that waits waits with the rows that it refers to, whatever order they
 // come in, and stays only with those that stay. A row of another table stays with both.
 func TestNAT4RowsThatReferToRowsThatWaitWaitWithThem(t *testing.T) {
-	r := unsortedRecord{codedRecord{map[string]string{
+	r := unsortedRecord{codedRecord{rows: map[string]string{
 		"folder": "a,p,b,\r\nb,p,c,\r\nc,p,,\r\nd,p,e,\r\ne,p,," + secretID + "\r\nf,p,f,\r\n",
 		"sheet":  "1,a\r\n2,d\r\n3,\r\n",
 		"visit":  "v,p,1\r\nw,p,2\r\nx,p,\r\n",
@@ -401,7 +404,7 @@ func (unreadRecord) Tables() *datapackage.Package { return unread }
 // NAT-3, NAT-4: with a table that waits there are its description and the look-up rows that its
 // rows refer to, which nothing else has. Each table has its own, because each is decided alone.
 func TestNAT4ATableThatWaitsCanBeReadOnItsOwn(t *testing.T) {
-	r := unreadRecord{codedRecord{map[string]string{
+	r := unreadRecord{codedRecord{rows: map[string]string{
 		"device": "p,1,v1\r\np,3,v1\r\n", "diet": "p,a\r\n", "visit": "v1,p\r\n",
 	}}}
 	for _, packaging := range []ehi.Packaging{ehi.PackageFiles, ehi.PackageZIP} {

@@ -107,10 +107,7 @@ func Extent(
 			Sum: files.Sum(f.Sum),
 		}, f.Link >= 0 && f.Link < t.Links
 	}
-	n, of := 0, ehi.Pack
-	if index != ehi.Index {
-		of = ehi.HeldPack
-	}
+	n, of := 0, packsOf[index]
 	for _, pack := range t.Files {
 		if pack.Kind != of {
 			continue
@@ -125,6 +122,17 @@ func Extent(
 	}
 	return e, false
 }
+
+// packsOf has the kind of packs whose files an index of a kind names.
+var packsOf = map[ehi.FileKind]ehi.FileKind{
+	ehi.Index:           ehi.Pack,
+	ehi.HeldIndex:       ehi.HeldPack,
+	ehi.HeldBesideIndex: ehi.HeldPack,
+	ehi.DataIndex:       ehi.DataPack,
+}
+
+// linking are the kinds of indexes that may name objects of their own.
+var linking = []ehi.FileKind{ehi.Index, ehi.HeldIndex, ehi.DataIndex}
 
 // IndexOf returns the file of a kind, an index or a list, among the files of a task.
 func IndexOf(t *ehi.Task, kind ehi.FileKind) (f ehi.File, ok bool) {
@@ -144,7 +152,7 @@ func EachLink(
 	if t.Links == 0 {
 		return nil
 	}
-	for _, kind := range []ehi.FileKind{ehi.Index, ehi.HeldIndex} {
+	for _, kind := range linking {
 		if index, ok := IndexOf(t, kind); ok {
 			if err := eachLink(t, index, open, visit); err != nil {
 				return err

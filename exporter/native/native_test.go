@@ -70,6 +70,7 @@ func must[T any](v T, err error) T {
 
 // record is native content in memory.
 type record struct {
+	source.NoNative
 	documents []*source.Document
 	rows      map[string]string
 }

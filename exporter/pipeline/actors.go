@@ -9,6 +9,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"ehi-server/exporter/native"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/selection"
 	"ehi-server/exporter/source"
@@ -28,6 +29,8 @@ type reader struct {
 	large passage // of a slab with a large line in the pipeline; created for the first
 	read  int     // resources since the metrics were updated
 	of    string  // the patient of the open block, if the files are organized by patient
+	// stands is Resource.Moved of the resource that is being read.
+	stands bool
 	// targets decides whether the targets of a Provenance are released; created when first
 	// needed.
 	targets release.Releaser
@@ -66,9 +69,11 @@ func (r *reader) take(ctx context.Context, res source.Resource) error {
 			return err
 		}
 	}
+	r.stands = res.Moved
 	line, k := res.Line, kind{typ: res.Type}
 	if res.Unchecked && !wellFormed(res) {
 		k, line = kind{"OperationOutcome", true}, malformed(res, r.task.Policy.Everything())
+		r.stands = false
 	} else if res.Loose {
 		var err error
 		if line, err = r.fix(r.task.Record, line, r.task.Policy.Everything()); err != nil {
@@ -89,6 +94,7 @@ func (r *reader) take(ctx context.Context, res source.Resource) error {
 // the next such line waits until it is written: a pipeline holds at most one large resource,
 // whatever the capacity of its mailboxes.
 func (r *reader) put(ctx context.Context, s *slab, line []byte) error {
+	s.stands = s.stands || r.stands
 	if len(line) < SlabBytes {
 		s.add(line)
 		return nil
@@ -376,7 +382,7 @@ func (f *filtering) end() {
 		return
 	}
 	f.kept.data = append(f.kept.data, f.from.data[f.copied:f.at]...)
-	f.kept.lines, f.kept.begins = f.lines, f.from.begins
+	f.kept.lines, f.kept.begins, f.kept.stands = f.lines, f.from.begins, f.from.stands
 	f.kept.passage, f.from.passage = f.from.passage, nil
 	f.from.recycle()
 }
@@ -430,6 +436,7 @@ func (r *router) headed(s *slab) *slab {
 	case r.header != nil && s.typ == "":
 		whole := r.header
 		whole.data, whole.lines = append(whole.data, s.data...), whole.lines+s.lines
+		whole.stands = whole.stands || s.stands
 		whole.passage, s.passage = s.passage, nil
 		s.recycle()
 		r.header = nil
@@ -455,6 +462,9 @@ type writer struct {
 	limit       int64
 	files       []written
 	out         io.WriteCloser // of the current file; nil before the first
+	// locate says where clients find data of attachments, and dataFiles are what it said.
+	locate    func(native.DataFile) string
+	dataFiles map[string]native.DataFile // by URL
 }
 
 // written is one file: its index in the batch, its resources, and the size of all its lines.
@@ -480,6 +490,11 @@ func (w *writer) Run(ctx context.Context) error {
 			w.out = encode(w.compression, out)
 			w.files = append(w.files, written{output: out.Number()})
 		}
+		if s.stands {
+			if err := w.link(s); err != nil {
+				return err
+			}
+		}
 		n, err := w.out.Write(s.data)
 		if err != nil {
 			return err
@@ -496,6 +511,20 @@ func (w *writer) Run(ctx context.Context) error {
 		w.note(ctx)
 	}
 	return errors.Join(err, w.end())
+}
+
+// link replaces the stand-ins of a slab by URLs.
+func (w *writer) link(s *slab) (err error) {
+	if w.dataFiles == nil {
+		w.dataFiles = map[string]native.DataFile{}
+	}
+	s.data, err = source.Link(make([]byte, 0, len(s.data)), s.data, func(m *source.Moved) string {
+		f := native.DataFile{Type: w.typ, Moved: *m}
+		url := w.locate(f)
+		w.dataFiles[url] = f
+		return url
+	})
+	return err
 }
 
 // label returns the name of the writer's kind in metrics and traces.

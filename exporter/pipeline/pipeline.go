@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -44,6 +45,11 @@ type Task struct {
 	Batch       files.Batch
 	// Native, if not nil, writes the native content into the batch, after the resources.
 	Native *native.Export
+	// Data, if not nil, writes the data that the source keeps beside resources into the batch, as
+	// far as resources that leave have it. Its URL is then Data.URL. Otherwise the data is at the
+	// URL of a Binary of the FHIR base FHIRBase.
+	Data     *native.Data
+	FHIRBase string
 	// Yield, if not nil, is called before each slab is read. It blocks while other work has
 	// priority.
 	Yield func(ctx context.Context) error
@@ -119,6 +125,12 @@ func Run(ctx context.Context, t Task) (Result, error) {
 		}
 		res.Withheld[reason] += n
 	}
+	data, err := t.data(ctx, writers)
+	if err != nil {
+		return Result{}, err
+	}
+	content.Outputs = append(content.Outputs, data.Outputs...)
+	res.Links, res.LinkBytes = max(res.Links, data.Links), res.LinkBytes+data.LinkBytes
 	_, span := tracing.Start(ctx, "commit files")
 	res.Files, err = commit(t.Batch, writers, content.Outputs)
 	tracing.End(span, err)
@@ -262,6 +274,7 @@ func (t *Task) actors(ctx context.Context, d decisions) ([]*writer, error) {
 			batch:       t.Batch,
 			compression: t.Compression,
 			limit:       t.FileResources,
+			locate:      t.locate,
 		}
 		writers = append(writers, w)
 		what := "write"
@@ -325,9 +338,45 @@ func (t *Task) native(ctx context.Context, d decisions) (_ native.Result, err er
 	telemetry.NativeFiles.WithLabelValues("document").Add(float64(res.Written.Documents))
 	telemetry.NativeFiles.WithLabelValues("table").Add(float64(res.Written.Tables))
 	telemetry.NativeRows.Add(float64(res.Written.Rows))
-	telemetry.NativeBytes.WithLabelValues("linked").Add(float64(res.Written.Linked))
-	telemetry.NativeBytes.WithLabelValues("written").
-		Add(float64(res.Written.Bytes - res.Written.Linked))
+	countBytes(res.Written)
+	return res, nil
+}
+
+func countBytes(f native.Figures) {
+	telemetry.NativeBytes.WithLabelValues("linked").Add(float64(f.Linked))
+	telemetry.NativeBytes.WithLabelValues("written").Add(float64(f.Bytes - f.Linked))
+}
+
+// locate returns where clients find the data of an attachment.
+func (t *Task) locate(f native.DataFile) string {
+	if t.Data == nil {
+		return t.FHIRBase + "/Binary/" + f.Name
+	}
+	return t.Data.URL(f)
+}
+
+// data writes the data of attachments that the written resources name.
+func (t *Task) data(ctx context.Context, writers []*writer) (_ native.Result, err error) {
+	if t.Data == nil {
+		return native.Result{}, nil
+	}
+	var all []native.DataFile
+	for _, w := range writers {
+		all = slices.AppendSeq(all, maps.Values(w.dataFiles))
+	}
+	if len(all) == 0 {
+		return native.Result{}, nil
+	}
+	ctx, span := tracing.Start(ctx, "data of attachments")
+	defer func() { tracing.End(span, err) }()
+	d := t.Data
+	d.Record, d.Batch, d.Yield = t.Record, t.Batch, t.Yield
+	res, err := d.Write(ctx, all)
+	if err != nil {
+		return res, err
+	}
+	telemetry.NativeFiles.WithLabelValues("data").Add(float64(res.Written.Documents))
+	countBytes(res.Written)
 	return res, nil
 }
 

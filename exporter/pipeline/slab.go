@@ -39,13 +39,16 @@ type slab struct {
 	// begins means that the first line is the header of a patient's block, so a new file may
 	// start here.
 	begins bool
+	// stands means that lines have stand-ins for data of attachments (source.Moved).
+	stands bool
 }
 
 var pool = sync.Pool{New: func() any { return &slab{data: make([]byte, 0, 32<<10)} }}
 
 func newSlab(k kind) *slab {
 	s := pool.Get().(*slab)
-	s.kind, s.data, s.lines, s.ends, s.begins = k, s.data[:0], 0, s.ends[:0], false
+	s.kind, s.data, s.lines, s.ends = k, s.data[:0], 0, s.ends[:0]
+	s.begins, s.stands = false, false
 	return s
 }
 

@@ -46,6 +46,9 @@ type ImportOptions struct {
 	// MaxResource is the size of the largest resource in the input, in bytes. Larger ones are
 	// skipped and reported. Default MaxResource.
 	MaxResource int64
+	// MoveFrom is from how many bytes on the data of an Attachment moves out of its resource, see
+	// Moved. Default MoveFrom(DefaultInline).
+	MoveFrom int64
 	// LeastFree is how many bytes an import must leave free on the store's disk. Otherwise it
 	// ends with syscall.ENOSPC, early enough for the store to flush its memory, without which
 	// its writers would block forever. 0 disables the check.
@@ -65,6 +68,8 @@ type ImportOptions struct {
 type ImportFlags struct {
 	// MaxResource is ImportOptions.MaxResource.
 	MaxResource int64 `name:"max-resource" help:"Maximum size of a resource in an import, in bytes. Larger ones are skipped and reported. With --url, the server's limit applies." default:"67108864" env:"EHI_MAX_RESOURCE" range:"1024..1073741824"`
+	// InlineBytes is the argument of MoveFrom.
+	InlineBytes int64 `name:"inline-bytes" help:"Largest data of an attachment that stays in its resource, in bytes. Larger data is stored beside it, and exported as a file with a URL. 0: all data moves. -1: none does. With --url, the server's limit applies." default:"1048576" env:"EHI_INLINE_BYTES" range:"-1..1073741824"`
 }
 
 // MaxResource is the default size of the largest resource that an import takes, in bytes.

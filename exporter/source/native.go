@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -21,6 +22,9 @@ type Native interface {
 	// stops at the first error of visit, or when ctx ends, and returns that error. The document
 	// is valid during the visit only.
 	Documents(ctx context.Context, q Query, visit func(*Document) error) error
+	// Moved returns moved data that a line of the record names, as a document of which only the
+	// content and ContentType count. Errors, also of Open: those of the store.
+	Moved(m *Moved) (*Document, error)
 	// Rows calls visit for the rows of a table, patient by patient in a fixed order. One
 	// patient's record visits no rows of look-up tables, see Lookup. Of a population, the part
 	// for what belongs to no patient visits all rows of look-up tables, and no others. Errors:
@@ -79,6 +83,11 @@ func (NoNative) Tables() *datapackage.Package { return nil }
 
 // Documents implements Native.
 func (NoNative) Documents(context.Context, Query, func(*Document) error) error { return nil }
+
+// Moved implements Native.
+func (NoNative) Moved(*Moved) (*Document, error) {
+	return nil, errors.New("this source has no moved data")
+}
 
 // Rows implements Native.
 func (NoNative) Rows(context.Context, string, func(Rows) error) error { return nil }

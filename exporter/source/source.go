@@ -28,6 +28,9 @@ type Source interface {
 	// Resource returns a resource of a patient's record as a line of JSON. An empty patient
 	// means any record. Errors: ehi.NotFound.
 	Resource(ctx context.Context, patient, typ, id string) ([]byte, error)
+	// Moved opens moved data of a patient's record by its name. An empty patient means any record.
+	// The caller closes it. Errors: ehi.NotFound, and those of the store, also of Read.
+	Moved(ctx context.Context, patient, name string) (*MovedContent, error)
 	// Groups lists the IDs of the groups of patients.
 	Groups(ctx context.Context) ([]string, error)
 	// Group returns a Group resource as a line of JSON. Errors: ehi.NotFound.
@@ -141,6 +144,8 @@ type Resource struct {
 	Loose bool
 	// Also means that only Query.Also admits it.
 	Also bool
+	// Moved means that Line has stand-ins for data of attachments, see Moved.
+	Moved bool
 	// Unchecked means that Line has not been validated: it may be malformed.
 	Unchecked bool
 }

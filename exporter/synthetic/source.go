@@ -128,6 +128,11 @@ func (s *Source) Resource(ctx context.Context, patient, typ, id string) (line []
 	return nil, errors.Join(err, errNoResource)
 }
 
+// Moved implements source.Source: all data stays in its resource.
+func (s *Source) Moved(context.Context, string, string) (*source.MovedContent, error) {
+	return nil, errNoResource
+}
+
 var (
 	errFound      = errors.New("found")
 	errNoResource = ehi.Errorf(ehi.NotFound, "Resource not found")
@@ -345,6 +350,9 @@ type record struct {
 
 // TakenAt implements source.Record.
 func (r *record) TakenAt() time.Time { return r.taken }
+
+// Moved implements source.Native: all data stays in its resource.
+func (r *record) Moved(*source.Moved) (*source.Document, error) { return nil, errNoResource }
 
 // Records implements source.Record.
 func (r *record) Records() ehi.Records { return r.source.Records() }

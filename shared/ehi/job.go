@@ -25,7 +25,8 @@ import (
 //	4: File.Sum
 //	5: Job.Records, Job.Rules, Task.Records
 //	6: File.Kind, Task.Links
-const RecordVersion = 6
+//	7: DataIndex, DataPack, Job.Data
+const RecordVersion = 7
 
 // Lane is a queue of jobs. Short interactive jobs and long bulk jobs have one each, so that
 // neither starves the other.
@@ -168,6 +169,8 @@ type Job struct {
 	// Documents is the number of EHIDocumentReferences of native content: documents, tables and
 	// archives. An older build drops it.
 	Documents int64 `json:"documents,omitempty"`
+	// Data is the number of files with data of attachments that the export's resources name.
+	Data int64 `json:"data,omitempty"`
 	// Held is the number of documents and tables that fall under no line of the form. They wait
 	// for the decision of an administrator (NAT-4). Freed marks those that are released, by
 	// their position in the list. An older build drops both, and releases none of them.
@@ -314,7 +317,8 @@ func (j *Job) count(t Task) {
 		withheld = map[string]int64{}
 	}
 	for _, f := range t.Files {
-		if f.Kind != Index && !f.Kind.held() { // applications learn this figure
+		// applications learn this figure
+		if f.Kind != Index && f.Kind != DataIndex && !f.Kind.held() {
 			j.Bytes += f.Bytes
 		}
 		j.Stored += f.Length
@@ -328,6 +332,8 @@ func (j *Job) count(t Task) {
 			j.Documents += f.Count
 		case f.Kind == HeldDocuments:
 			j.Held += f.Count
+		case f.Kind == DataIndex:
+			j.Data += f.Count
 		case f.Kind == "":
 			counts[f.Type] += f.Count
 		}

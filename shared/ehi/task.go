@@ -90,11 +90,15 @@ const (
 	// table that waits, so that it can be read: look-up rows, and a description.
 	HeldBeside      FileKind = "heldBeside"
 	HeldBesideIndex FileKind = "heldBesideIndex"
+	// DataIndex and DataPack are an index and packs of the data of attachments that the resources
+	// of the export name by URL. Clients get them one by one.
+	DataIndex FileKind = "dataIndex"
+	DataPack  FileKind = "dataPack"
 )
 
 // Hidden reports whether clients do not get the file as it is.
 func (k FileKind) Hidden() bool {
-	return k == Pack || k == Index || k.held()
+	return k == Pack || k == Index || k == DataPack || k == DataIndex || k.held()
 }
 
 // held reports whether the file is of what waits.
@@ -107,10 +111,10 @@ func (k FileKind) held() bool {
 }
 
 // NativeFile is a line of a task's index: a document or a table that clients download by itself
-// (PackageFiles).
+// (PackageFiles), or the data of an attachment.
 type NativeFile struct {
-	// Name is the path below the export's download URL: documents/ or tables/, and a file name.
-	// The lines are sorted by it.
+	// Name is the path below the export's download URL: documents/, tables/ or data/, and a file
+	// name. The lines are sorted by it.
 	Name        string `json:"name"`
 	ContentType string `json:"type"`
 	// Number is the number of the line, counted from 0. The list has the file in the same line.

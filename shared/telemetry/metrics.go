@@ -140,7 +140,8 @@ var (
 		"Resources that the release form kept out, by the kind of reason: category, document, "+
 			"sensitive and others.", "reason")
 	NativeFiles = counters("ehi_native_files_total",
-		"Native files written into exports, by kind: document or table.", "kind")
+		"Native files written into exports, by kind: document, table or data (of an "+
+			"attachment).", "kind")
 	NativeRows = counter("ehi_native_rows_total",
 		"Rows of tables written into exports.")
 	NativeBytes = counters("ehi_native_bytes_total",

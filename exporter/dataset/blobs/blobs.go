@@ -61,6 +61,15 @@ type Blob struct {
 	Sum  files.Sum
 }
 
+// Of describes a content that may not be stored.
+func Of(content []byte) Blob {
+	name, sha, sum := sha256.Sum256(content), sha1.Sum(content), files.NewHash()
+	_, _ = sum.Write(content) // a hash accepts everything
+	return Blob{
+		Name: name, Size: int64(len(content)), SHA1: sha[:], Sum: files.SumBy(sum),
+	}
+}
+
 // Folder is a folder of blobs. It is safe for concurrent use.
 type Folder struct{ dir string }
 

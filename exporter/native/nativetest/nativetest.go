@@ -42,8 +42,9 @@ var Rows = map[string]string{
 
 // Record is native content in memory.
 type Record struct {
-	Files  []*source.Document
-	tables *datapackage.Package
+	source.NoNative // no moved data
+	Files           []*source.Document
+	tables          *datapackage.Package
 }
 
 // NewRecord returns a record with the tables of Rows and some documents.
@@ -53,7 +54,7 @@ func NewRecord(t testing.TB, documents ...*source.Document) *Record {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Record{documents, p}
+	return &Record{Files: documents, tables: p}
 }
 
 // Document returns a document. It lies in a file of a folder if dir is not "", so that it can be
