@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/csv"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,18 +17,17 @@ import (
 	"ehi-server/exporter/source/kinds"
 )
 
-// documentBytes and documents are the size and the number of the documents of a patient.
-const (
-	documentBytes = 1 << 20
-	documents     = 200
-)
+// documents are the documents of a patient.
+type documents struct {
+	number int64
+	size   int64 // of each, in bytes
+}
 
-// storeDocuments fills a store with a patient who has documents of a size, and returns the
-// patient's ID.
-func storeDocuments(b *testing.B, data string, n, size int) string {
+// storeDocuments fills a store with a patient who has documents, and returns the patient's ID.
+func storeDocuments(b *testing.B, data string, d documents) string {
 	b.Helper()
 	folder := b.TempDir()
-	if err := writeDocuments(folder, n, size); err != nil {
+	if err := writeDocuments(folder, d); err != nil {
 		b.Fatal(err)
 	}
 	store, err := kinds.Store(kinds.Config{Data: data, Bulk: true})
@@ -45,7 +45,7 @@ func storeDocuments(b *testing.B, data string, n, size int) string {
 }
 
 // writeDocuments writes a Patient, documents of random bytes and their index.
-func writeDocuments(folder string, n, size int) error {
+func writeDocuments(folder string, d documents) error {
 	scans := filepath.Join(folder, "scans")
 	err := errors.Join(os.Mkdir(scans, 0o700), os.WriteFile(filepath.Join(folder, "p.ndjson"),
 		[]byte(`{"resourceType":"Patient","id":"p","name":[{"family":"Doe"}]}`), 0o600))
@@ -59,8 +59,8 @@ func writeDocuments(folder string, n, size int) error {
 	buffered := bufio.NewWriter(index)
 	rows := csv.NewWriter(buffered)
 	_ = rows.Write([]string{"patient", "path", "type", "category", "date", "title"})
-	content := make([]byte, size) // errors of writes stay with rows until Flush
-	for i := range n {
+	content := make([]byte, d.size) // errors of writes stay with rows until Flush
+	for i := range int(d.number) {
 		name := "scan-" + strconv.Itoa(i) + ".bin"
 		_, _ = rand.Read(content) // never fails
 		if err := os.WriteFile(filepath.Join(scans, name), content, 0o600); err != nil {
@@ -73,20 +73,26 @@ func writeDocuments(folder string, n, size int) error {
 	return errors.Join(rows.Error(), buffered.Flush(), index.Close())
 }
 
-// BenchmarkDocuments exports a patient with 200 documents of 1 MiB, from kick-off to manifest:
-// each document by itself, which links them, and in a ZIP archive, which copies them. It compares
-// the archive with cp and sync of the same file.
+// BenchmarkDocuments exports a patient with 200 documents of 1 MiB, and one with 2,000 documents of
+// 16 KiB, from kick-off to manifest: each document by itself, which links the large ones, and in a
+// ZIP archive, which copies them. It compares the archive with cp and sync of the same file.
 func BenchmarkDocuments(b *testing.B) {
-	data := b.TempDir()
-	patient := storeDocuments(b, data, documents, documentBytes)
-	p := startOn(b, data)
-	p.authorize(b, patient)
-	for _, way := range []string{"files", "zip"} {
-		b.Run(way, func(b *testing.B) { p.documents(b, patient, way) })
+	for name, d := range map[string]documents{
+		"200x1MiB": {200, 1 << 20}, "2000x16KiB": {2000, 16 << 10},
+	} {
+		b.Run(name, func(b *testing.B) {
+			data := b.TempDir()
+			patient := storeDocuments(b, data, d)
+			p := startOn(b, data)
+			p.authorize(b, patient)
+			for _, way := range []string{"files", "zip"} {
+				b.Run(way, func(b *testing.B) { p.documents(b, patient, way, d) })
+			}
+		})
 	}
 }
 
-func (p *process) documents(b *testing.B, patient, way string) {
+func (p *process) documents(b *testing.B, patient, way string, d documents) {
 	b.Helper()
 	target := noForm + "/fhir/Patient/" + patient + "/$ehi-export?_package=" + way
 	linked := p.metric(b, `ehi_native_bytes_total{way="linked"}`)
@@ -104,7 +110,7 @@ func (p *process) documents(b *testing.B, patient, way string) {
 		m := p.manifest(b, j, 500*time.Microsecond)
 		took = append(took, time.Since(start))
 		all += took[len(took)-1]
-		want := int64(documents)
+		want := d.number
 		if way == "zip" {
 			want = 1
 			syncDisk()
@@ -121,7 +127,7 @@ func (p *process) documents(b *testing.B, patient, way string) {
 	}
 	slices.Sort(took)
 	b.ReportMetric(ms(took[len(took)/2]), "p50-ms")
-	b.ReportMetric(float64(documents*documentBytes)*float64(len(took))/all.Seconds()/1e6, "MB/s")
+	b.ReportMetric(float64(d.number*d.size)*float64(len(took))/all.Seconds()/1e6, "MB/s")
 	linked = p.metric(b, `ehi_native_bytes_total{way="linked"}`) - linked
 	written = p.metric(b, `ehi_native_bytes_total{way="written"}`) - written
 	b.ReportMetric(linked/float64(len(took))/1e6, "linked-MB")
@@ -130,4 +136,32 @@ func (p *process) documents(b *testing.B, patient, way string) {
 	if copied > 0 {
 		b.ReportMetric(all.Seconds()/copied.Seconds(), "cp-ratio")
 	}
+}
+
+// smallDocument is the approximate size of a small document in an archive, with its line in the
+// list.
+const smallDocument = 1700
+
+// BenchmarkSmallDocuments exports a generated population of EHI_BENCH_SIZE whose patients have
+// 1,000 small documents each, from kick-off to manifest.
+func BenchmarkSmallDocuments(b *testing.B) {
+	p := startOn(b, b.TempDir(), fmt.Sprintf(
+		"EHI_SOURCE=synthetic:patients=%d,seed=%d,native=tsv-tables,documents=1000",
+		max(2, size(b)/smallDocument/1000), seed(b)))
+	c := p.service(b)
+	count := func() float64 { return p.metric(b, `ehi_native_files_total{kind="document"}`) }
+	before := count()
+	var took time.Duration
+	var last population
+	for b.Loop() {
+		last = p.exportPopulation(b, c, "POST",
+			"/auto-approve/fhir/$ehi-export?_type=DocumentReference", false)
+		took += last.took
+	}
+	all := count() - before
+	b.ReportMetric(all/float64(b.N), "docs")
+	b.ReportMetric(all/took.Seconds(), "docs/s")
+	b.ReportMetric(float64(last.bytes)/1e6, "MB")
+	b.ReportMetric(float64(last.manifest)/1e3, "manifest-kB")
+	b.ReportMetric(p.rssPeak(), "rss-MB")
 }

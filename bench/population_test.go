@@ -47,7 +47,9 @@ type population struct {
 	counts map[string]int64 // by type
 	bytes  int64
 	files  int
-	copied time.Duration // the time of cp and sync for the same files
+	// manifest is the size of the manifest in bytes.
+	manifest int
+	copied   time.Duration // the time of cp and sync for the same files
 }
 
 func (p population) resources() (n int64) {
@@ -72,6 +74,11 @@ func (p *process) exportPopulation(
 	m := waitFor(b, c, job, 5*time.Millisecond)
 	out.took = time.Since(start)
 	out.counts, out.files = map[string]int64{}, len(m.Output)
+	text, err := json.Marshal(m)
+	if err != nil {
+		b.Fatal(err)
+	}
+	out.manifest = len(text)
 	for _, e := range m.Output {
 		out.counts[e.Type] += e.Count
 	}

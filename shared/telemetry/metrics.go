@@ -316,7 +316,10 @@ func init() {
 			{"admin", "patient", "again"},
 			{"password", "totp", "recovery", "openid"},
 			{"ok", "refused"},
-		}, AbuseRefused: {{"address", "client", "account"}}, ClientKeys: {{"ok", "failed"}},
+		},
+		NativeFiles:  {{"document", "table"}},
+		NativeBytes:  {{"linked", "written"}},
+		AbuseRefused: {{"address", "client", "account"}}, ClientKeys: {{"ok", "failed"}},
 	} {
 		begin(c, nil, values)
 	}
