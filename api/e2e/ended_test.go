@@ -243,9 +243,9 @@ type sized struct {
 	asked func()
 }
 
-func (s sized) Size(ctx context.Context, patients []string) (int64, error) {
+func (s sized) Size(ctx context.Context, patients []string, native bool) (int64, error) {
 	s.asked()
-	return s.Source.Size(ctx, patients)
+	return s.Source.Size(ctx, patients, native)
 }
 
 // A form was accepted, and while the server checks whether there is room for its export, the

@@ -546,21 +546,38 @@ func (s *Store) Patients(_ context.Context, limit int) ([]ehi.Patient, error) {
 }
 
 // Size implements source.Source, from the directory as of the last settled import.
-func (s *Store) Size(ctx context.Context, patients []string) (n int64, err error) {
+func (s *Store) Size(ctx context.Context, patients []string, native bool) (n int64, err error) {
+	natives, err := newSweep(s.db, kNative)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, natives.close()) }()
+	add := func(id string, e patientEntry) error {
+		n += e.Bytes
+		if !native || e.Bytes == 0 { // nobody
+			return ctx.Err()
+		}
+		size, err := natives.get(key(kNative, id))
+		n += nativeBytes(size)
+		return errors.Join(err, ctx.Err())
+	}
 	if patients == nil {
-		return n, each(s.db, []byte{kPatient}, func(_, v []byte) error {
+		return n, each(s.db, []byte{kPatient}, func(k, v []byte) error {
 			var e patientEntry
-			err := json.Unmarshal(v, &e)
-			n += e.Bytes
-			return errors.Join(err, ctx.Err())
+			if err := json.Unmarshal(v, &e); err != nil {
+				return err
+			}
+			return add(string(k[1:]), e)
 		})
 	}
 	for _, id := range patients {
 		e, err := s.entry(s.db, id)
-		if err := errors.Join(err, ctx.Err()); err != nil {
+		if err != nil {
 			return 0, err
 		}
-		n += e.Bytes
+		if err := add(id, e); err != nil {
+			return 0, err
+		}
 	}
 	return n, nil
 }

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"testing"
@@ -158,6 +159,35 @@ func TestQuotasOfStoredBytes(t *testing.T) {
 	}
 }
 
+// bytesOfNative is a source of which only native content has a size.
+type bytesOfNative struct{ Source }
+
+func (bytesOfNative) Size(_ context.Context, _ []string, native bool) (int64, error) {
+	if native {
+		return 1000, nil
+	}
+	return 0, nil
+}
+
+// The bytes that an export reserves are those of documents and tables too, if it has them.
+func TestAnExportReservesTheBytesOfItsNativeContent(t *testing.T) {
+	s := Service{Deps: Deps{Source: bytesOfNative{}}}
+	for _, c := range []struct {
+		job  ehi.Job
+		want int64
+	}{
+		{ehi.Job{Operation: ehi.EHIExport}, 1000},
+		{ehi.Job{Operation: ehi.BulkExport}, 1},
+		{ehi.Job{Operation: ehi.EHIExport, KickOff: ehi.KickOff{Types: []string{"Patient"}}}, 1},
+	} {
+		c.job.Level = ehi.OnePatient
+		if n, err := s.expectedBytes(t.Context(), &c.job); n != c.want || err != nil {
+			t.Errorf("%s of %v: %d bytes, want %d, %v", c.job.Operation, c.job.KickOff.Types, n,
+				c.want, err)
+		}
+	}
+}
+
 // However many kick-offs arrive at once, an export begins only if those in progress leave room
 // for it. What they do not need, or what ends, makes room again.
 func TestSimultaneousKickOffsKeepWithinStoredBytes(t *testing.T) {
@@ -165,7 +195,7 @@ func TestSimultaneousKickOffsKeepWithinStoredBytes(t *testing.T) {
 	h := newHouseOf(t, 12, func(c *Config) { c.Sandbox = true })
 	sizes, largest := map[string]int64{}, int64(0)
 	for _, p := range h.patients {
-		n, err := h.Source.Size(t.Context(), []string{p.ID})
+		n, err := h.Source.Size(t.Context(), []string{p.ID}, true)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -144,7 +144,7 @@ func (s *Service) expectedBytes(ctx context.Context, j *ehi.Job) (n int64, err e
 	case len(patients) == 0:
 		patients = nil // all patients
 	}
-	n, err = s.Source.Size(ctx, patients)
+	n, err = s.Source.Size(ctx, patients, j.Native())
 	return max(1, n), err // even an empty record counts
 }
 

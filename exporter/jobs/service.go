@@ -65,7 +65,7 @@ type Config struct {
 type Source interface {
 	Patient(ctx context.Context, id string) (ehi.Patient, error)
 	Group(ctx context.Context, id string) ([]byte, error)
-	Size(ctx context.Context, patients []string) (int64, error)
+	Size(ctx context.Context, patients []string, native bool) (int64, error)
 	Open(ctx context.Context, patient string) (source.Record, error)
 	Records() ehi.Records
 }

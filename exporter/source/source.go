@@ -35,9 +35,10 @@ type Source interface {
 	Groups(ctx context.Context) ([]string, error)
 	// Group returns a Group resource as a line of JSON. Errors: ehi.NotFound.
 	Group(ctx context.Context, id string) ([]byte, error)
-	// Size estimates the size in bytes of the compartments of patients, without shared
-	// resources; nil means all patients. Patients that do not exist have size 0.
-	Size(ctx context.Context, patients []string) (int64, error)
+	// Size estimates the size in bytes of the compartments of patients, without what patients
+	// share, and with their native content if native is set; nil means all patients. Patients
+	// that do not exist have size 0.
+	Size(ctx context.Context, patients []string, native bool) (int64, error)
 	// Freeze stores a snapshot of the whole source under a name, the ID of a job, for the tasks
 	// of a population's export. The snapshot survives restarts. Freezing a name again returns
 	// the first snapshot, in any process. The caller closes the Population.

@@ -505,7 +505,7 @@ func TestTheEstimatedSizeCountsNativeContent(t *testing.T) {
 		for _, d := range documentsOf(t, r, source.Query{}) {
 			size += d.Size
 		}
-		got, err := s.Size(t.Context(), []string{c.PatientID(20)})
+		got, err := s.Size(t.Context(), []string{c.PatientID(20)}, true)
 		if ratio := float64(got) / float64(size); err != nil || ratio < 0.6 || ratio > 1.6 {
 			t.Errorf("%s: the size is estimated as %d, and is %d, %v", settings, got, size, err)
 		}

@@ -21,6 +21,7 @@ type Source struct {
 	cfg Config
 	// averages per patient
 	bytes, resources int64
+	nativeBytes      int64           // of bytes
 	native           *native.Content // nil if there is none
 }
 
@@ -54,7 +55,8 @@ func NewSource(c Config) (*Source, error) {
 	}
 	if c.Native != "" {
 		s.native = native.New(c.native())
-		s.bytes += s.native.Estimate(c.Patients)
+		s.nativeBytes = s.native.Estimate(c.Patients)
+		s.bytes += s.nativeBytes
 	}
 	return s, nil
 }
@@ -170,13 +172,17 @@ func (s *Source) Group(_ context.Context, id string) ([]byte, error) {
 }
 
 // Size implements source.Source, using the average.
-func (s *Source) Size(_ context.Context, patients []string) (n int64, err error) {
+func (s *Source) Size(_ context.Context, patients []string, native bool) (n int64, err error) {
+	each := s.bytes
+	if !native {
+		each -= s.nativeBytes
+	}
 	if patients == nil {
-		return s.bytes * int64(s.cfg.Patients), nil
+		return each * int64(s.cfg.Patients), nil
 	}
 	for _, id := range patients {
 		if _, there := s.cfg.Number(id); there {
-			n += s.bytes
+			n += each
 		}
 	}
 	return n, nil

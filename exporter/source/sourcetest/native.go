@@ -136,6 +136,34 @@ func nativeOf(t *testing.T, s source.Source, patient string) content {
 	return contentOf(t, rec, false)
 }
 
+// nativeSize returns the size of a record's documents and rows in bytes.
+func nativeSize(t *testing.T, s source.Source, patient string) (n int64) {
+	t.Helper()
+	rec, err := s.Open(t.Context(), patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Close() // read only
+	err = rec.Documents(t.Context(), source.Query{}, func(d *source.Document) error {
+		text, err := readDocument(d)
+		n += int64(len(text))
+		return err
+	})
+	if p := rec.Tables(); p != nil {
+		for i := range p.Resources {
+			err = errors.Join(err, rec.Rows(t.Context(), p.Resources[i].Name,
+				func(r source.Rows) error {
+					n += int64(len(r.Data))
+					return nil
+				}))
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // population reads the native content of all parts of a plan, but for look-up tables, whose rows
 // are in the part for what belongs to no patient only.
 func population(

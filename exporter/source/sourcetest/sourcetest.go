@@ -96,14 +96,15 @@ func tables(t *testing.T, s source.Source, want Expect) {
 // sizes checks that the size of all patients is the sum of their sizes, and that the size of one
 // is about that of the record.
 func sizes(t *testing.T, s source.Source, want Expect) {
-	size := func(patients []string) int64 {
+	sizeOf := func(patients []string, native bool) int64 {
 		t.Helper()
-		n, err := s.Size(t.Context(), patients)
+		n, err := s.Size(t.Context(), patients, native)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return n
 	}
+	size := func(patients []string) int64 { return sizeOf(patients, false) }
 	var sum int64
 	for _, id := range want.Patients {
 		sum += size([]string{id})
@@ -119,7 +120,16 @@ func sizes(t *testing.T, s source.Source, want Expect) {
 	if n := size([]string{want.Patient}); n <= 0 || n > 20*record || record > 20*n {
 		t.Errorf("a record of %d bytes has the size %d", record, n)
 	}
-	if n := size([]string{"nobody"}) + size([]string{}); n != 0 {
+	var content int64
+	for _, id := range want.Patients {
+		content += nativeSize(t, s, id)
+		sum += sizeOf([]string{id}, true) - size([]string{id})
+	}
+	all := sizeOf(nil, true)
+	if n := all - size(nil); all != sum || n > 2*content || content > 2*n {
+		t.Errorf("native content of %d bytes has the size %d, %d of %d bytes", content, n, all, sum)
+	}
+	if n := sizeOf([]string{"nobody"}, true) + sizeOf([]string{}, true); n != 0 {
 		t.Errorf("nobody has %d bytes", n)
 	}
 }
