@@ -368,6 +368,12 @@ func (n *native) documents(ctx context.Context, in Input) (err error) {
 		n.leaves(in.Path, errIgnored{
 			"names archives of documents and tables: unpack them, and import their folders",
 		})
+	} else if ok {
+		if name := list.unnamed(root); name != "" {
+			n.leaves(filepath.Join(filepath.Dir(in.Path), name), errIgnored{
+				"is not in the list of the archive: unpack each archive into a folder of its own",
+			})
+		}
 	}
 	return n.publish(ctx)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path"
@@ -179,6 +180,28 @@ type listReader struct {
 	seen map[digest]int
 	// archives means that the list names archives.
 	archives bool
+	// named are the paths of all files that the list of an archive names; nil for other lists.
+	named map[string]bool
+}
+
+// unnamed returns a file of an archive's folder that its list does not name, such as one of
+// another archive that was unpacked into the same folder; "" if there is none.
+func (x *listReader) unnamed(root *os.Root) string {
+	if x.named == nil {
+		return ""
+	}
+	for _, folder := range []string{documentsFolder, tablesFolder} {
+		entries, err := fs.ReadDir(root.FS(), path.Dir(folder))
+		if err != nil { // there is no such folder
+			continue
+		}
+		for _, e := range entries {
+			if name := folder + e.Name(); e.Type().IsRegular() && !x.named[name] {
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 // newListReader returns a reader of a list.
@@ -191,6 +214,9 @@ func newListReader(r io.Reader, list string) *listReader {
 		seen:   map[digest]int{},
 	}
 	x.lines = bufio.NewReaderSize(x.bound, 64<<10)
+	if name == archiveList {
+		x.named = map[string]bool{}
+	}
 	for _, in := range []string{"", tablesFolder} {
 		x.tables[path.Join(in, descriptor)] = true
 		for _, file := range tableFiles(filepath.Join(folder, in)) {
@@ -235,6 +261,9 @@ func (x *listReader) document(e *listEntry) (d documentLine, is bool, err error)
 	}
 	a := &e.Content[0].Attachment
 	at, _, err := localPath(a.URL)
+	if x.named != nil {
+		x.named[at] = true
+	}
 	switch {
 	case err != nil:
 		return d, false, errRow{"url: " + err.Error()}

@@ -60,6 +60,14 @@ func TestAnUnpackedArchiveIsImportedAsItIs(t *testing.T) {
 		if rep.Problems > 0 || rep.Documents != 2 || rep.Counts["DocumentReference"] != 0 {
 			t.Errorf("%s: %+v", name, rep)
 		}
+		// another archive may have been unpacked into the folder
+		told := slices.ContainsFunc(rep.Ignored, func(i source.Ignored) bool {
+			return strings.HasSuffix(i.File, "unlisted.txt") &&
+				strings.Contains(i.Why, "a folder of its own")
+		})
+		if told != (name == "archive") {
+			t.Errorf("%s: left out are %+v", name, rep.Ignored)
+		}
 		if again := load(t, s, folder(t, files)); again.Problems > 0 {
 			t.Errorf("%s, again: %+v", name, again)
 		}

@@ -274,6 +274,9 @@ func (a *archives) outputs() (out []Output) {
 // readme is the text for people in each archive.
 const readme = `This archive is part of an export of electronic health information.
 
+Unpack each archive into a folder of its own, named after the archive. All archives of an export
+have files of the same names, which would replace each other.
+
 document_reference.ndjson  lists every other file in this archive, one FHIR DocumentReference
                            for each, with its media type, size and SHA-1
 documents/                 documents: letters, notes, images and other files

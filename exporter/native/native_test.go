@@ -374,6 +374,9 @@ func TestNAT2ArchivesNameEachOfTheirFilesOnce(t *testing.T) {
 			descriptorOf(t, contents["datapackage.json"], func(path string) []byte {
 				return contents[path]
 			})
+			if !bytes.Contains(contents["README.txt"], []byte("into a folder of its own")) {
+				t.Errorf("the readme does not say where to unpack: %s", contents["README.txt"])
+			}
 			whole := x.file(x.task.Files[1])
 			names := listed(t, x.kind(ehi.Documents),
 				downloads, func(string) []byte { return whole })
