@@ -13,6 +13,11 @@ const (
 	behindBuffers = 4
 )
 
+// buffers are those of writers that have ended.
+var buffers = make(spare[[]byte], 2*behindBuffers)
+
+func newBuffer() []byte { return make([]byte, 0, behindBytes) }
+
 // behind hashes and writes what it takes in a goroutine of its own, while the next bytes are read
 // or generated. It begins the goroutine when the first buffer is full. One goroutine uses it.
 type behind struct {
@@ -30,7 +35,7 @@ type behind struct {
 }
 
 func newBehind(to io.Writer) *behind {
-	return &behind{to: to, sha1: sha1.New(), buf: make([]byte, 0, behindBytes), buffers: 1}
+	return &behind{to: to, sha1: sha1.New(), buf: buffers.take(newBuffer), buffers: 1}
 }
 
 // Write implements io.Writer. An error may be that of bytes of an earlier call.
@@ -62,7 +67,7 @@ func (b *behind) next() error {
 		select {
 		case b.buf = <-b.free:
 		default:
-			b.buf = make([]byte, 0, behindBytes)
+			b.buf = buffers.take(newBuffer)
 			b.buffers++
 		}
 	} else {
@@ -104,7 +109,10 @@ func (b *behind) Close() error {
 	if b.err == nil && len(b.buf) > 0 {
 		b.err = b.put(b.buf)
 	}
-	b.buf = nil
+	if b.buf != nil {
+		buffers.give(b.buf[:0])
+		b.buf = nil
+	}
 	return b.err
 }
 
@@ -113,6 +121,9 @@ func (b *behind) stop() {
 	if b.full != nil {
 		close(b.full)
 		<-b.ended
+		for range len(b.free) {
+			buffers.give(<-b.free)
+		}
 		b.full, b.free = nil, nil
 	}
 }

@@ -1,9 +1,6 @@
 package native
 
-import (
-	"io"
-	"sync"
-)
+import "io"
 
 // listing is the list of an archive, which follows everything that it names. Its chunks are shared
 // by all exports: lists that each grow by themselves would be copied again and again.
@@ -15,13 +12,15 @@ type listing struct {
 // chunk is a part of a listing.
 type chunk [64 << 10]byte
 
-var chunks = sync.Pool{New: func() any { return new(chunk) }}
+var chunks = make(spare[*chunk], 64)
+
+func newChunk() *chunk { return new(chunk) }
 
 // add appends a line.
 func (l *listing) add(line []byte) {
 	for len(line) > 0 {
 		if len(l.chunks) == 0 || l.used == len(chunk{}) {
-			l.chunks, l.used = append(l.chunks, chunks.Get().(*chunk)), 0
+			l.chunks, l.used = append(l.chunks, chunks.take(newChunk)), 0
 		}
 		n := copy(l.chunks[len(l.chunks)-1][l.used:], line)
 		l.used, line = l.used+n, line[n:]
@@ -38,7 +37,7 @@ func (l *listing) moveTo(w io.Writer) (err error) {
 		if err == nil {
 			_, err = w.Write(c[:n])
 		}
-		chunks.Put(c)
+		chunks.give(c)
 	}
 	l.chunks = nil
 	return err

@@ -171,8 +171,8 @@ type writing struct {
 	links   int    // see Result.Links
 	pace    pace
 	figures Figures
-	dry     bool   // rows are decided and not written
-	line    []byte // of describe
+	dry     bool // rows are decided and not written
+	line    line
 }
 
 func (w *writing) end(context.Context) error {

@@ -45,46 +45,71 @@ type file struct {
 	document    *source.Document // nil for anything but a document
 }
 
+// line is memory for the line of a file in a list, which is used again and again.
+type line struct {
+	of            reference
+	typ           concept
+	categories    []concept
+	context       related
+	documentation string // URL of the documentation of this server
+	text          []byte
+}
+
 // describe returns the line of a file in a list, with a newline. It is valid until the next call.
 // url is where the list says that the file is.
-func (e *writing) describe(f file, url string) []byte {
+func (w *writing) describe(f file, url string) []byte {
 	section := f.section
 	if section == "" {
 		section = "format-" + f.format.Code
 	}
-	documentation := e.Origin + "/docs/ehi"
-	r := reference{DocumentReference: fhir.NewEHIDocument(
-		fhir.MakeID(e.Job, e.prefix(f.archive)+f.name), e.subject(f.document),
-		fhir.NewAttachment(f.title, f.contentType, url, f.size, f.sha1, f.created))}
-	r.Description = f.title + ". Format: " + documentation + "#" + section
+	l := &w.line
+	if l.documentation == "" {
+		l.documentation = w.Origin + "/docs/ehi"
+	}
+	r := &l.of
+	r.SetEHIDocument(fhir.MakeID(w.Job, w.prefix(f.archive)+f.name), w.subject(f.document),
+		fhir.NewAttachment(f.title, f.contentType, url, f.size, f.sha1, f.created))
+	r.Description = f.title + ". Format: " + l.documentation + "#" + section
 	r.Content[0].Format = fhir.Coding{
-		System: documentation, Code: f.format.Code, Display: f.format.Title,
+		System: l.documentation, Code: f.format.Code, Display: f.format.Title,
 	}
-	if d := f.document; d != nil {
-		if d.Type != (fhir.Coding{}) {
-			r.Type = &concept{[]fhir.Coding{d.Type}}
-		}
-		if d.Category != "" {
-			r.Category = []concept{{[]fhir.Coding{{
-				System: documentation, Code: string(d.Category),
-			}}}}
-		}
-		for _, l := range d.Labels {
-			r.Labels = append(r.Labels, concept{[]fhir.Coding{l}})
-		}
-		if d.Resource != "" && e.relates(d) {
-			r.Context = &related{[]fhir.Reference{{Reference: d.Resource}}}
-		}
-		if !d.Created.IsZero() { // an import must not take a substitute for the date
-			r.Date = fhir.FormatInstant(d.Created)
-		}
+	r.Type, r.Category, r.Labels, r.Context, r.Date = nil, nil, nil, nil, ""
+	if f.document != nil {
+		w.describeDocument(f.document)
 	}
-	line, err := json.Append(e.line[:0], &r, json.EscapeHTML)
+	text, err := json.Append(l.text[:0], r, json.EscapeHTML)
 	if err != nil { // strings and numbers only: cannot fail
 		panic(err)
 	}
-	e.line = append(line, '\n')
-	return e.line
+	l.text = append(text, '\n')
+	return l.text
+}
+
+// describeDocument adds what only documents have to w.line.
+func (w *writing) describeDocument(d *source.Document) {
+	l := &w.line
+	r := &l.of
+	if d.Type != (fhir.Coding{}) {
+		l.typ.Coding = append(l.typ.Coding[:0], d.Type)
+		r.Type = &l.typ
+	}
+	if d.Category != "" {
+		if l.categories == nil {
+			l.categories = []concept{{make([]fhir.Coding, 1)}}
+		}
+		l.categories[0].Coding[0] = fhir.Coding{System: l.documentation, Code: string(d.Category)}
+		r.Category = l.categories
+	}
+	for _, label := range d.Labels {
+		r.Labels = append(r.Labels, concept{[]fhir.Coding{label}})
+	}
+	if d.Resource != "" && w.relates(d) {
+		l.context.Related = append(l.context.Related[:0], fhir.Reference{Reference: d.Resource})
+		r.Context = &l.context
+	}
+	if !d.Created.IsZero() { // an import must not take a substitute for the date
+		r.Date = fhir.FormatInstant(d.Created)
+	}
 }
 
 // prefix tells the files of tasks and of archives apart, whose names may be the same.

@@ -68,23 +68,34 @@ var ehiExport = []Coding{
 
 // NewEHIDocument describes one document of an export, whose bytes are at a.URL. subject is a
 // reference such as Patient/1 or Group/1, or "" if the document has no subject.
-func NewEHIDocument(id, subject string, a Attachment) DocumentReference {
-	var about *Reference
-	if subject != "" {
+func NewEHIDocument(id, subject string, a Attachment) (d DocumentReference) {
+	d.SetEHIDocument(id, subject, a)
+	return d
+}
+
+// SetEHIDocument makes d what NewEHIDocument returns, in the memory that d has already.
+func (d *DocumentReference) SetEHIDocument(id, subject string, a Attachment) {
+	about, content := d.Subject, append(d.Content[:0], DocumentContent{
+		Attachment: a,
+		Format: Coding{
+			System:  "http://ihe.net/fhir/ihe.formatcode.fhir/CodeSystem/formatcode",
+			Code:    "urn:ihe:iti:xds:2017:mimeTypeSufficient",
+			Display: "mimeType Sufficient",
+		},
+	})
+	switch {
+	case subject == "":
+		about = nil
+	case about == nil:
 		about = &Reference{Reference: subject}
+	default:
+		*about = Reference{Reference: subject}
 	}
-	return DocumentReference{
+	*d = DocumentReference{
 		ResourceType: "DocumentReference", ID: id, Status: "current",
 		Meta:        Meta{Tag: ehiExport},
 		Subject:     about,
 		Description: a.Title,
-		Content: []DocumentContent{{
-			Attachment: a,
-			Format: Coding{
-				System:  "http://ihe.net/fhir/ihe.formatcode.fhir/CodeSystem/formatcode",
-				Code:    "urn:ihe:iti:xds:2017:mimeTypeSufficient",
-				Display: "mimeType Sufficient",
-			},
-		}},
+		Content:     content,
 	}
 }
