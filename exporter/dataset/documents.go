@@ -239,6 +239,31 @@ func (s *Store) Blobs(checkpoint string, visit func(name, path string) error) (e
 	})
 }
 
+// markAll marks all blobs as loose, so that the next sweep looks at each. A process that dies
+// without a log may leave blobs without their mark, and with a holder that it did not write.
+func (s *Store) markAll() (err error) {
+	b := s.db.NewBatch()
+	defer func() { err = errors.Join(err, b.Close()) }()
+	err = s.blobs.Each(func(name blobs.Name) error {
+		if err := b.Set(looseKey(name), nil, nil); err != nil || b.Len() < batchBytes {
+			return err
+		}
+		err := b.Commit(pebble.NoSync)
+		b.Reset()
+		return err
+	})
+	return errors.Join(err, b.Commit(pebble.NoSync))
+}
+
+// harden makes the marks of blobs durable before the blobs are there. A bulk import has no log:
+// after its death, markAll does it.
+func (s *Store) harden() error {
+	if s.bulk {
+		return nil
+	}
+	return s.db.LogData([]byte{0}, pebble.Sync)
+}
+
 // sweepAtOnce is how many blobs are looked at while nobody can open a record.
 const sweepAtOnce = 100
 

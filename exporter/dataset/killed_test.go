@@ -3,22 +3,30 @@ package dataset_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/source"
 	"ehi-server/exporter/synthetic"
+	"ehi-server/shared/ehi"
 )
 
 // importEnv makes this binary import the folder in importFromEnv in bulk into the named store.
 const importEnv, importFromEnv = "EHI_TEST_IMPORT", "EHI_TEST_IMPORT_FROM"
+
+// movedFrom is source.ImportOptions.MoveFrom of that import.
+const movedFrom = 1000
 
 // importInBulk runs the import that importEnv requests.
 func importInBulk(dir, from string) error {
@@ -27,7 +35,8 @@ func importInBulk(dir, from string) error {
 		return err
 	}
 	dataset.SortInPieces(s, 64<<10, 1<<30, 1000)
-	_, err = s.Import(context.Background(), []string{from}, source.ImportOptions{Now: time.Now()})
+	_, err = s.Import(context.Background(), []string{from},
+		source.ImportOptions{Now: time.Now(), MoveFrom: movedFrom})
 	return errors.Join(err, s.Close())
 }
 
@@ -56,8 +65,8 @@ func recordsIn(t *testing.T, dir string) map[string][]string {
 	return out
 }
 
-// A killed first import leaves each record complete or absent. When it runs again, it imports
-// all.
+// A killed first import leaves each record complete or absent, and no data of attachments that
+// nothing has. When it runs again, it imports all.
 func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
 	from := t.TempDir()
 	whole := openStore(t, t.TempDir())
@@ -67,14 +76,20 @@ func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeAsNDJSON(t, whole, from)
+	patients, err := whole.Patients(t.Context(), 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeReports(t, patients, filepath.Join(from, "Attached.ndjson"))
 	run := func(dir string, kill time.Duration) (took time.Duration, killed bool) {
 		return runImport(t, dir, from, kill)
 	}
 	dir := t.TempDir()
 	took, _ := run(dir, 0)
 	want := recordsIn(t, dir)
-	if len(want) != 150 {
-		t.Fatalf("%d patients", len(want))
+	data := sortedOf(blobsOf(t, dir))
+	if len(want) != 150 || len(data) != 150 {
+		t.Fatalf("%d patients, %d contents", len(want), len(data))
 	}
 	rnd := rand.New(rand.NewPCG(4, 2))
 	kills := 0
@@ -85,7 +100,11 @@ func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
 			kills++
 		}
 		if _, err := os.Stat(filepath.Join(dir, "LOCK")); err == nil && round%2 == 0 {
-			for id, got := range recordsIn(t, dir) {
+			there := recordsIn(t, dir)
+			if left := unheld(t, dir); len(left) > 0 {
+				t.Errorf("round %d: %d contents that nothing has", round, len(left))
+			}
+			for id, got := range there {
 				if got[0] == want[id][0] && !slices.Equal(got, want[id]) {
 					t.Errorf("round %d: %s passes for whole with %d resources of %d", round, id,
 						len(got), len(want[id]))
@@ -97,10 +116,44 @@ func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
 			t.Errorf("round %d, killed %v: the import that followed brought other records", round,
 				killed)
 		}
+		if d := cmp.Diff(data, sortedOf(blobsOf(t, dir))); d != "" {
+			t.Errorf("round %d: contents (-want +got):\n%s", round, d)
+		}
 	}
 	if kills == 0 {
 		t.Error("no import was killed")
 	}
+}
+
+// writeReports writes a report of each patient with data of its own.
+func writeReports(t *testing.T, patients []ehi.Patient, path string) {
+	t.Helper()
+	var all []string
+	for i, p := range patients {
+		content := letter(byte(i), movedFrom+i)
+		all = append(all, report(fmt.Sprintf("attached-%d", i), p.ID, dataField(content)))
+	}
+	if err := os.WriteFile(path, []byte(strings.Join(all, "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// unheld returns the contents in a store's folder of blobs that no resource has.
+func unheld(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	s, err := dataset.Open(dataset.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range blobsOf(t, dir) {
+		if _, err := movedContent(t, s, "", name); err != nil {
+			names = append(names, name)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return names
 }
 
 // runImport runs an import in bulk in a process of its own, and kills it after a time, unless that

@@ -169,7 +169,7 @@ func (w *writer) publishBlobs() error {
 		}
 	}
 	err := b.Set(key(kVersion), []byte(layoutMoved), nil)
-	if err = errors.Join(err, b.Commit(pebble.NoSync)); err != nil {
+	if err = errors.Join(err, b.Commit(pebble.NoSync), w.store.harden()); err != nil {
 		return fmt.Errorf("write record store: %w", plainError(err))
 	}
 	w.loosened = true

@@ -382,7 +382,13 @@ func (n *native) publish(context.Context) error {
 	}
 	entries := n.entries
 	n.entries = nil // whatever fails from here on, they are not written without their blobs
-	if err := errors.Join(n.flush(), n.blobs.Publish()); err != nil {
+	if err := n.flush(); err != nil {
+		return err
+	}
+	if err := n.store.harden(); err != nil {
+		return err
+	}
+	if err := n.blobs.Publish(); err != nil {
 		return err
 	}
 	for _, d := range entries {

@@ -131,6 +131,10 @@ func Open(c Config) (*Store, error) {
 		fatal: quiet{c.Log}.Fatalf,
 		armed: armed,
 	}
+	unlogged, err := diedUnlogged(c.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open record store: %w", err)
+	}
 	held, fresh, err := hold(c)
 	if err != nil {
 		return nil, err
@@ -155,9 +159,6 @@ func Open(c Config) (*Store, error) {
 	cache := pebble.NewCache(c.CacheBytes + 2*int64(opts.MemTableSize))
 	opts.Cache = cache
 	db, err := pebble.Open(c.Dir, opts)
-	if err == nil && !c.Bulk && !c.ReadOnly {
-		err = logs(c.Dir)
-	}
 	if err != nil {
 		cache.Unref()
 		return nil, errors.Join(openError(c.Dir, err), held.Close())
@@ -183,7 +184,14 @@ func Open(c Config) (*Store, error) {
 	s.unwatch = telemetry.OnScrape(s.sample)
 	steps := []func() error{
 		s.checkVersion, s.identify, s.checkBlobs,
-		s.removeUnfinished, s.completeIndex, s.blobs.Clear, s.sweepBlobs,
+		s.removeUnfinished, s.completeIndex, s.blobs.Clear,
+	}
+	if unlogged {
+		steps = append(steps, s.markAll)
+	}
+	steps = append(steps, s.sweepBlobs)
+	if !c.Bulk {
+		steps = append(steps, func() error { return logs(c.Dir) })
 	}
 	if c.ReadOnly {
 		steps = steps[:3]

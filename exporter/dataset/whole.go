@@ -239,6 +239,15 @@ func begin(dir string, unlogged bool) error {
 // logs records that the store is written with a log from here on.
 func logs(dir string) error { return remove(dir, logless) }
 
+// diedUnlogged reports whether a process died while it wrote the store without a log.
+func diedUnlogged(dir string) (bool, error) {
+	_, err := os.Stat(filepath.Join(dir, logless))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // finish writes the list of files after the store was closed.
 func finish(dir string) error {
 	if err := remove(dir, logless); err != nil {

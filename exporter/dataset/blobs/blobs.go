@@ -108,6 +108,38 @@ func (f *Folder) Remove(n Name) error {
 	return err
 }
 
+// Each calls visit with the name of each blob, in any order, until it returns an error. It passes
+// over files that are no blobs.
+func (f *Folder) Each(visit func(Name) error) error {
+	shards, err := os.ReadDir(f.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, shard := range shards {
+		if err := eachIn(filepath.Join(f.dir, shard.Name()), visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func eachIn(shard string, visit func(Name) error) error {
+	all, err := os.ReadDir(shard)
+	if err != nil {
+		return err
+	}
+	for _, file := range all {
+		name, err := ParseName(file.Name())
+		if err != nil {
+			continue
+		}
+		if err := visit(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Check compares a blob's file with its size, without reading it. Errors: ErrDamaged.
 func (f *Folder) Check(n Name, size int64) error {
 	info, err := os.Stat(f.Path(n))
