@@ -11,14 +11,17 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"testing/iotest"
 
+	"ehi-server/api/client"
 	"ehi-server/api/node"
 	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
 	"ehi-server/shared/records"
 )
 
@@ -200,5 +203,215 @@ func TestCutDataNeverLooksWhole(t *testing.T) {
 				t.Errorf("%s, %v: %d bytes look whole", accept, failure, len(cut.body))
 			}
 		}
+	}
+}
+
+// With the data that its URLs name put back, an export is what was imported, in whichever way it
+// comes: an import of it gives the same export again.
+func TestExportedDataCanBePutBack(t *testing.T) {
+	t.Parallel()
+	lines := attachedRecord()
+	cfg := config()
+	cfg.Demo = false
+	first := start(t, t.TempDir(), cfg, node.Options{})
+	first.load(strings.Join(lines, "\n") + "\n")
+	want := map[string]records.Resource{}
+	for _, line := range lines {
+		var r records.Resource
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		want[r["id"].(string)] = r
+	}
+	again := first.putBack(want)
+	second := start(t, t.TempDir(), cfg, node.Options{})
+	second.load(strings.Join(again, "\n") + "\n")
+	second.putBack(want)
+}
+
+// attachedRecord returns the resources of a patient with attachments of all sizes.
+func attachedRecord() []string {
+	data := func(seed string, size int) string {
+		return base64.StdEncoding.EncodeToString(bytes.Repeat([]byte(seed), size/len(seed)))
+	}
+	subject := `"subject":{"reference":"Patient/pa"}`
+	return []string{
+		`{"resourceType":"Patient","id":"pa","photo":[{"contentType":"image/png","data":"` +
+			data("face", 2<<20) + `"},{"data":"` + data("small", 1000) + `"}]}`,
+		`{"resourceType":"DocumentReference","id":"d","status":"current",` + subject +
+			`,"content":[{"attachment":{"contentType":"application/pdf","data":"` +
+			data("scan\xff", 3<<20) + `","title":"Scan"}},{"attachment":{"data":"` +
+			data("face", 2<<20) + `"}}]}`,
+		`{"resourceType":"DiagnosticReport","id":"r","status":"final","code":{"text":"x"},` +
+			subject + `,"presentedForm":[{"contentType":"text/rtf","data":"` +
+			data("rtf", 2<<20) + `"}]}`,
+		`{"resourceType":"Media","id":"m","status":"completed",` + subject +
+			`,"content":{"data":"` + data("media", 2<<20) + `"}}`,
+	}
+}
+
+// putBack exports the record in each way. It requires that the export is what is wanted, with its
+// data put back, and returns its lines.
+func (w *world) putBack(want map[string]records.Resource) (lines []string) {
+	w.t.Helper()
+	const bulk = "/no-form/auto-approve/fhir/$ehi-export"
+	owner, service := w.patient("pa"), w.service("system/*.rs system/$ehi-export")
+	for _, way := range []struct {
+		name    string
+		as      *client.Client
+		kickOff func() client.Job
+	}{
+		{"files", owner, func() client.Job {
+			return w.kickOff(owner, "/no-form/auto-approve", "pa", kickOffWith(ehi.PackageFiles))
+		}},
+		{"archives", owner, func() client.Job {
+			return w.kickOff(owner, "/no-form/auto-approve", "pa", kickOffWith(ehi.PackageZIP))
+		}},
+		{"a population", service, func() client.Job {
+			return w.begun(service, http.MethodPost, bulk)
+		}},
+		{"a population by patient", service, func() client.Job {
+			return w.begun(service, http.MethodPost, bulk+"?organizeOutputBy=Patient")
+		}},
+		{"$export", service, func() client.Job {
+			return w.begun(service, http.MethodGet, "/no-form/auto-approve/fhir/$export")
+		}},
+	} {
+		m := w.manifest(way.as, way.kickOff())
+		lines = nil
+		got := map[string]records.Resource{}
+		for _, e := range m.Output {
+			text, err := way.as.Download(w.t.Context(), e.URL)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			for line := range strings.Lines(string(text)) {
+				var r records.Resource
+				if err := json.Unmarshal([]byte(line), &r); err != nil {
+					w.t.Fatal(err)
+				}
+				if r["resourceType"] == "Parameters" {
+					continue
+				}
+				w.refill(way.as, map[string]any(r))
+				got[r["id"].(string)] = r
+				whole, err := json.Marshal(r)
+				if err != nil {
+					w.t.Fatal(err)
+				}
+				lines = append(lines, string(whole))
+			}
+		}
+		for id, r := range want {
+			if !reflect.DeepEqual(got[id], r) {
+				text, _ := json.Marshal(got[id]) // it was JSON
+				w.t.Errorf("%s: %s is no longer what was imported: %.1000s", way.name, id, text)
+			}
+		}
+		if len(got) != len(want) {
+			w.t.Errorf("%s: %d resources, want %d", way.name, len(got), len(want))
+		}
+	}
+	return lines
+}
+
+// begun kicks a population off.
+func (w *world) begun(c *client.Client, method, path string) client.Job {
+	w.t.Helper()
+	j, err := c.Start(w.t.Context(), method, path, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return j
+}
+
+// refill puts the data back into the attachments in a part of a resource, from their URLs. It
+// requires that size and hash are those of the data.
+func (w *world) refill(c *client.Client, part any) {
+	w.t.Helper()
+	switch part := part.(type) {
+	case []any:
+		for _, p := range part {
+			w.refill(c, p)
+		}
+	case map[string]any:
+		for _, p := range part {
+			w.refill(c, p)
+		}
+		url, is := part["url"].(string)
+		if !is || !strings.HasPrefix(url, w.node.URL) {
+			return
+		}
+		a, err := c.Do(w.t.Context(), http.MethodGet, url, nil)
+		if err != nil || a.Status != 200 {
+			w.t.Fatalf("%s: %v, status %d", url, err, a.Status)
+		}
+		sum := sha1.Sum(a.Body)
+		if part["size"] != float64(len(a.Body)) ||
+			part["hash"] != base64.StdEncoding.EncodeToString(sum[:]) {
+			w.t.Errorf("%s: size %v, hash %v of %d bytes", url, part["size"], part["hash"],
+				len(a.Body))
+		}
+		delete(part, "url")
+		delete(part, "size")
+		delete(part, "hash")
+		part["data"] = base64.StdEncoding.EncodeToString(a.Body)
+	}
+}
+
+// EHI-9: the large data of a withheld resource is in no answer, and opens under no URL. The
+// patient's own archive has the data of what is released, and nothing else.
+func TestEHI9LargeDataOfWithheldResourcesLeavesForNobody(t *testing.T) {
+	t.Parallel()
+	p := &target{production: startProduction(t, nil)}
+	secret := bytes.Repeat([]byte(withheldMark), 2<<20/len(withheldMark))
+	shown := bytes.Repeat([]byte(releasedMark), 2<<20/len(releasedMark))
+	document := func(id, label string, content []byte) string {
+		return about("DocumentReference", id, "moved", label+`"status":"current","content":[`+
+			`{"attachment":{"contentType":"text/plain","data":"`+
+			base64.StdEncoding.EncodeToString(content)+`"}}]`)
+	}
+	sum := sha256.Sum256(secret)
+	name := hex.EncodeToString(sum[:])
+	seen := p.releases("moved", []string{"moved-withheld", name},
+		document("moved-withheld", hivLabel+",", secret), document("moved-shown", "", shown))
+	if !strings.Contains(seen["the archive"], string(shown)) ||
+		!strings.Contains(seen["the archive"], "data/DocumentReference.0.") {
+		t.Error("the patient's archive lacks the data")
+	}
+	if strings.Count(seen["the archive"], "data/DocumentReference.0.") != 2 { // and in its URL
+		t.Error("the patient's archive has other data")
+	}
+}
+
+// Whether a Binary is somebody else's data, or nobody's, makes no difference to an answer.
+func TestDataOfOthersLooksLikeNone(t *testing.T) {
+	t.Parallel()
+	w := start(t, t.TempDir(), config(), node.Options{})
+	content := bytes.Repeat([]byte("scan\xff"), 2<<20/5)
+	w.load(`{"resourceType":"Patient","id":"pb"}` + "\n" +
+		`{"resourceType":"Patient","id":"pa","photo":[{"data":"` +
+		base64.StdEncoding.EncodeToString(content) + `"}]}` + "\n")
+	sum := sha256.Sum256(content)
+	others := "/fhir/Binary/" + hex.EncodeToString(sum[:])
+	sum[0] ^= 1
+	nobodys := "/fhir/Binary/" + hex.EncodeToString(sum[:])
+	for who, c := range map[string]*client.Client{
+		"another patient":             w.patient("pb"),
+		"a service without Binary":    w.service("system/Patient.rs"),
+		"a service for the EHI alone": w.service("system/$ehi-export"),
+		"nobody":                      w.open,
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodHead} {
+			a, b := w.do(c, method, others), w.do(c, method, nobodys)
+			_, one, _ := bytes.Cut(a.Body, []byte(`"issue"`)) // an outcome's id is its own
+			_, other, _ := bytes.Cut(b.Body, []byte(`"issue"`))
+			if a.Status < 400 || a.Status != b.Status || !bytes.Equal(one, other) {
+				t.Errorf("%s %s: %d %s; %d %s", who, method, a.Status, a.Body, b.Status, b.Body)
+			}
+		}
+	}
+	if a := w.do(w.patient("pa"), "GET", others); a.Status != 200 || !bytes.Equal(a.Body, content) {
+		t.Errorf("its own patient: %d, %d bytes", a.Status, len(a.Body))
 	}
 }
