@@ -45,13 +45,12 @@ func (r *richText) read(piece []byte, last bool) (plain []byte, changed bool) {
 	r.plain = r.plain[:0]
 	for i := 0; i < len(piece); {
 		if r.in == inText && r.skip == 0 && r.binary == 0 {
-			n := bytes.IndexAny(piece[i:], "\\{}\r\n")
-			if n < 0 {
-				n = len(piece) - i
+			from := i
+			for i < len(piece) && !richMarks[piece[i]] {
+				i++
 			}
-			if n > 0 {
-				r.put(piece[i : i+n]...)
-				i += n
+			if i > from {
+				r.put(piece[from:i]...)
 				continue
 			}
 		}
@@ -64,6 +63,9 @@ func (r *richText) read(piece []byte, last bool) (plain []byte, changed bool) {
 	}
 	return r.plain, true
 }
+
+// richMarks are the bytes that do not stand for themselves.
+var richMarks = [256]bool{'\\': true, '{': true, '}': true, '\r': true, '\n': true}
 
 // byte takes the next byte. If it is no part of the control word before it, that one ends, and
 // the byte is not taken.
