@@ -415,3 +415,16 @@ func TestDataOfOthersLooksLikeNone(t *testing.T) {
 		t.Errorf("its own patient: %d, %d bytes", a.Status, len(a.Body))
 	}
 }
+
+// An ID of a withheld resource may be in the text that stands for data in the store, on purpose:
+// the export comes all the same.
+func TestEHI9AnIDWithinAStandInEndsNoExport(t *testing.T) {
+	t.Parallel()
+	p := &target{production: startProduction(t, nil)}
+	shown := bytes.Repeat([]byte(releasedMark), 2<<20/len(releasedMark))
+	id := hex.EncodeToString([]byte(`","size":2`))
+	p.releases("within", []string{id}, about("Condition", id, "within", hivCode),
+		about("DocumentReference", "within-shown", "within", `"status":"current","content":[`+
+			`{"attachment":{"contentType":"text/plain","data":"`+
+			base64.StdEncoding.EncodeToString(shown)+`"}}]`))
+}
