@@ -175,7 +175,7 @@ const wanted = "file named .json, .ndjson or .jsonl, gzipped (.gz) or not"
 func examineFile(root, path string, d fs.DirEntry, err error) (in Input, why string) {
 	name := filepath.Base(path)
 	known, document := kindOfName(name)
-	native := name == documentIndex || name == descriptor || isList(path)
+	native := name == documentIndex || isDescriptor(name) || isList(path)
 	switch {
 	case err != nil:
 		return in, reason(err)

@@ -219,7 +219,8 @@ func newListReader(r io.Reader, list string) *listReader {
 	}
 	for _, in := range []string{"", tablesFolder} {
 		x.tables[path.Join(in, descriptor)] = true
-		for _, file := range tableFiles(filepath.Join(folder, in)) {
+		within := filepath.Join(folder, in)
+		for _, file := range append(descriptorsIn(within), tableFiles(within)...) {
 			if rel, err := filepath.Rel(folder, file); err == nil {
 				x.tables[filepath.ToSlash(rel)] = true
 			}

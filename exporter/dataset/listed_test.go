@@ -3,6 +3,7 @@ package dataset_test
 import (
 	"crypto/sha1"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ehi-server/exporter/source"
+	"ehi-server/shared/datapackage"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 )
@@ -107,6 +109,55 @@ func TestAnUnpackedArchiveIsImportedAsItIs(t *testing.T) {
 		if err := rec.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A table that an administrator released has a description of its own beside it, and its own rows
+// of look-up tables. It is imported like the others, although its keys lead through them.
+func TestAReleasedTableIsImportedWithItsOwnDescription(t *testing.T) {
+	parts := func(path string, names ...string) string {
+		whole, err := datapackage.Parse([]byte(clinic))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := whole.Narrow(func(name string) bool {
+			return slices.Contains(names, name)
+		}, nil)
+		for i := range p.Resources {
+			if r := &p.Resources[i]; r.Lookup {
+				r.Path = datapackage.Paths{path + "~" + r.Path[0]}
+			}
+		}
+		text, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	all := clinicFiles()
+	const url = "https://ehi.example.org/jobs/j/download/"
+	files := map[string]string{
+		"patients.ndjson":                    all["patients.ndjson"],
+		"tables/datapackage.json":            parts("", "notes", "visits", "pets"),
+		"tables/results~datapackage.json":    parts("results", "results", "labs"),
+		"tables/results~labs.csv":            all["labs.csv"],
+		"documents.DocumentReference.ndjson": reference("a", url+"tables/visits.csv", "", ""),
+		"released.DocumentReference.ndjson": reference("a", url+"tables/results.csv", "", "") +
+			reference("a", url+"tables/results~datapackage.json", "", "") +
+			reference("a", url+"tables/results~labs.csv", "", ""),
+	}
+	for _, name := range []string{"notes.tsv", "visits.csv", "pets.csv", "results.csv"} {
+		files["tables/"+name] = all[name]
+	}
+	s := openStore(t, t.TempDir())
+	rep := load(t, s, folder(t, files))
+	if rep.Problems > 0 || len(rep.Ignored) > 0 || rep.Rows["results"] != 3 ||
+		rep.Rows["labs"] != 2 {
+		t.Errorf("%+v", rep)
+	}
+	if got := rowsOf(t, s, "a"); !slices.Equal(slices.Sorted(slices.Values(got)),
+		slices.Sorted(slices.Values(clinicOfA))) {
+		t.Errorf("a has %q", got)
 	}
 }
 

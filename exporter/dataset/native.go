@@ -94,7 +94,7 @@ func (s *Store) hasNative() (bool, error) {
 
 // input imports one input.
 func (n *native) input(ctx context.Context, in Input) error {
-	if filepath.Base(in.Path) == descriptor {
+	if isDescriptor(filepath.Base(in.Path)) {
 		return n.tablesIn(ctx, in)
 	}
 	return n.documents(ctx, in)

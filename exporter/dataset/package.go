@@ -3,6 +3,7 @@ package dataset
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,14 +22,15 @@ import (
 	"ehi-server/shared/datapackage"
 )
 
-// loadPackage reads the descriptor of a folder. Its files cannot lead out of the folder.
-func loadPackage(folder string) (*datapackage.Package, error) {
-	root, err := os.OpenRoot(folder)
+// loadPackage reads a descriptor. Its files cannot lead out of its folder.
+func loadPackage(path string) (*datapackage.Package, error) {
+	folder, name := filepath.Split(path)
+	root, err := os.OpenRoot(cmp.Or(folder, "."))
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close() // read only
-	return datapackage.Load(root.FS(), descriptor)
+	return datapackage.Load(root.FS(), name)
 }
 
 // tablesIn imports the tables of a descriptor.
@@ -36,7 +38,7 @@ func (n *native) tablesIn(ctx context.Context, in Input) error {
 	folder := filepath.Dir(in.Path)
 	of := input{name: in.Path, line: 1}
 	n.done.Add(in.Info.Size())
-	p, err := loadPackage(folder)
+	p, err := loadPackage(in.Path)
 	if err != nil {
 		return n.problem(of, errInput{withoutPath(err)})
 	}
@@ -160,7 +162,7 @@ func (n *native) meet(from string, p *datapackage.Package) (
 func (n *native) meetAll() error {
 	var all []string
 	for _, in := range n.native {
-		if filepath.Base(in.Path) == descriptor {
+		if isDescriptor(filepath.Base(in.Path)) {
 			all = append(all, in.Path)
 		}
 	}
@@ -168,7 +170,7 @@ func (n *native) meetAll() error {
 		return nil
 	}
 	for _, path := range all {
-		p, err := loadPackage(filepath.Dir(path))
+		p, err := loadPackage(path)
 		if err != nil {
 			continue
 		}

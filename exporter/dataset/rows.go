@@ -1,14 +1,17 @@
 package dataset
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -655,19 +658,41 @@ func (s *Store) unplacedRows() (source.Unplaced, error) {
 	return out, err
 }
 
-// descriptor is the name of a file that describes the tables of a folder.
+// descriptor is the name of a file that describes the tables of a folder. A table that an
+// administrator released has one of its own beside it: NAME~datapackage.json.
 const descriptor = "datapackage.json"
 
-// tableFiles returns the files of tables that a descriptor names. What is wrong with it is reported
-// when it is imported.
-func tableFiles(folder string) (out []string) {
-	p, err := loadPackage(folder)
+// isDescriptor reports whether a file's name is that of a descriptor.
+func isDescriptor(name string) bool {
+	return name == descriptor || strings.HasSuffix(name, "~"+descriptor)
+}
+
+// descriptorsIn returns the paths of the descriptors in a folder.
+func descriptorsIn(folder string) (out []string) {
+	entries, err := os.ReadDir(cmp.Or(folder, "."))
 	if err != nil {
-		return nil
+		return nil // whoever reads a file of it says why
 	}
-	for _, t := range p.Resources {
-		for _, name := range t.Path {
-			out = append(out, filepath.Join(folder, filepath.FromSlash(name)))
+	for _, e := range entries {
+		if e.Type().IsRegular() && isDescriptor(e.Name()) {
+			out = append(out, filepath.Join(folder, e.Name()))
+		}
+	}
+	return out
+}
+
+// tableFiles returns the files of tables that the descriptors of a folder name. What is wrong with
+// these is reported when they are imported.
+func tableFiles(folder string) (out []string) {
+	for _, path := range descriptorsIn(folder) {
+		p, err := loadPackage(path)
+		if err != nil {
+			continue
+		}
+		for _, t := range p.Resources {
+			for _, name := range t.Path {
+				out = append(out, filepath.Join(folder, filepath.FromSlash(name)))
+			}
 		}
 	}
 	return out
