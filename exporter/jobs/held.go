@@ -209,6 +209,10 @@ func (s *Service) decideHeld(
 		if err := j.Unchanged(d.Contents); err != nil {
 			return err
 		}
+		if j.Starts != before.Starts { // the numbers are those of another attempt's list
+			return ehi.Errorf(ehi.Conflict,
+				"The export was made again meanwhile. Look at it again, then decide")
+		}
 		if err := j.DecideHeld(true, release...); err != nil {
 			return err
 		}

@@ -77,6 +77,25 @@ func (h *house) read(at Stored) (string, error) {
 	return string(data), errors.Join(err, r.Close())
 }
 
+// A decision is about the list that was read: if the export was made again meanwhile, its numbers
+// may stand for other documents.
+func TestNAT4ADecisionIsNotAppliedToAnotherList(t *testing.T) {
+	h := newHouse(t, nil)
+	before := h.withHeld()
+	if _, err := h.Bus.Jobs.Update(t.Context(), before.ID, func(j *ehi.Job) error {
+		j.Starts++
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := h.DecideHeld(t.Context(), reviewer, before, HeldDecision{Release: []string{letter}})
+	wantCode(t, "a decision about the list before", err, ehi.Conflict)
+	j, err := h.Bus.Jobs.Get(t.Context(), before.ID)
+	if err != nil || j.Freed.Count() != 0 {
+		t.Errorf("%d are released, %v", j.Freed.Count(), err)
+	}
+}
+
 // NAT-4: what falls under no line of the form waits, listed, and nobody gets it. It can be found
 // for its review.
 func TestNAT4WhatCannotBeClassifiedWaits(t *testing.T) {
