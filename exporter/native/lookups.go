@@ -20,6 +20,7 @@ type lookups struct {
 	keys    map[string]*lookedUp // by table, fields and values
 	readers map[string]*lookupReader
 	needed  needed // by the rows that leave
+	unread  []unread
 }
 
 // needed collects look-up rows that some rows refer to.
@@ -41,6 +42,13 @@ type lookedUp struct {
 	rows  []lookupRow
 	// stays means that a row that refers to it stays, see Decider.Lookup.
 	stays bool
+}
+
+// unread is a key whose rows are not read yet.
+type unread struct {
+	key    lookupKey
+	values []string
+	to     *lookedUp
 }
 
 // lookupRow is a row of a look-up table.
@@ -89,59 +97,100 @@ func (l *lookups) keysOf(r *datapackage.Resource) (out []lookupKey) {
 	return out
 }
 
-// find returns what the key of a row leads to; nil if the row has none.
+// find returns what the key of a row leads to; nil if the row has none. It reads everything to
+// which that leads, because rows can refer to each other in a circle: one that does not stay may
+// refer to one that is found to stay only later.
 func (l *lookups) find(
 	ctx context.Context, codec *datapackage.Codec, k lookupKey, row [][]byte,
 ) (*lookedUp, error) {
-	var id strings.Builder
-	id.WriteString(k.table + "\x00" + strings.Join(k.fields, "\x00"))
-	for _, c := range k.columns {
-		if c < 0 || c >= len(row) || codec.Missing(c, row[c]) {
-			return nil, nil
+	to := l.enter(codec, k, row)
+	var read []*lookedUp
+	for len(l.unread) > 0 {
+		last := len(l.unread) - 1
+		next := l.unread[last]
+		l.unread = l.unread[:last]
+		if err := l.read(ctx, next); err != nil {
+			return nil, fmt.Errorf("look-up table %s: %w", next.to.table, err)
 		}
-		id.WriteString("\x00" + strconv.Itoa(len(row[c])) + "\x00")
-		id.Write(row[c])
+		read = append(read, next.to)
 	}
-	if known := l.keys[id.String()]; known != nil {
-		return known, nil
-	}
-	to := &lookedUp{table: k.table}
-	l.keys[id.String()] = to // before its rows: they may refer to it
-	values := make([]string, len(k.columns))
-	for i, c := range k.columns {
-		values[i] = string(row[c])
-	}
-	if err := l.read(ctx, k, values, to); err != nil {
-		return nil, fmt.Errorf("look-up table %s: %w", k.table, err)
-	}
+	spread(read)
 	return to, nil
 }
 
-// read reads the rows of a key, and what they refer to.
-func (l *lookups) read(
-	ctx context.Context, k lookupKey, values []string, to *lookedUp,
-) error {
-	r, err := l.reader(k.table)
+// enter returns what the key of a row leads to, and notes that it is to be read if it is new.
+func (l *lookups) enter(codec *datapackage.Codec, k lookupKey, row [][]byte) *lookedUp {
+	var id strings.Builder
+	id.WriteString(k.table + "\x00" + strings.Join(k.fields, "\x00"))
+	values := make([]string, len(k.columns))
+	for i, c := range k.columns {
+		if c < 0 || c >= len(row) || codec.Missing(c, row[c]) {
+			return nil
+		}
+		values[i] = string(row[c])
+		id.WriteString("\x00" + strconv.Itoa(len(row[c])) + "\x00" + values[i])
+	}
+	to := l.keys[id.String()]
+	if to == nil {
+		to = &lookedUp{table: k.table}
+		l.keys[id.String()] = to
+		l.unread = append(l.unread, unread{k, values, to})
+	}
+	return to
+}
+
+// spread makes everything stay that leads to something that stays. What was read before is decided.
+func spread(read []*lookedUp) {
+	var staying []*lookedUp
+	from := map[*lookedUp][]*lookedUp{} // the reverse of lookupRow.next
+	for _, to := range read {
+		for _, row := range to.rows {
+			for _, next := range row.next {
+				to.stays = to.stays || next.stays
+				from[next] = append(from[next], to)
+			}
+		}
+		if to.stays {
+			staying = append(staying, to)
+		}
+	}
+	for len(staying) > 0 {
+		last := len(staying) - 1
+		to := staying[last]
+		staying = staying[:last]
+		for _, f := range from[to] {
+			if !f.stays {
+				f.stays = true
+				staying = append(staying, f)
+			}
+		}
+	}
+}
+
+// read reads the rows of a key, and enters what they refer to.
+func (l *lookups) read(ctx context.Context, u unread) error {
+	r, err := l.reader(u.to.table)
 	if err != nil {
 		return err
 	}
 	var rows [][]byte
-	err = l.writing.Record.Lookup(ctx, k.table, k.fields, values, func(some source.Rows) error {
-		for raw := range r.codec.Rows(some.Data) {
-			rows = append(rows, bytes.Clone(raw))
-		}
-		return nil
-	})
+	err = l.writing.Record.Lookup(ctx, u.to.table, u.key.fields, u.values,
+		func(some source.Rows) error {
+			for raw := range r.codec.Rows(some.Data) {
+				rows = append(rows, bytes.Clone(raw))
+			}
+			return nil
+		})
 	for _, raw := range rows {
 		if err != nil {
 			return err
 		}
-		err = l.add(ctx, r, raw, to)
+		err = l.add(r, raw, u.to)
 	}
 	return err
 }
 
-func (l *lookups) add(ctx context.Context, r *lookupReader, raw []byte, to *lookedUp) error {
+func (l *lookups) add(r *lookupReader, raw []byte, to *lookedUp) error {
 	row := lookupRow{raw: raw}
 	fields, err := r.codec.Fields(raw, nil)
 	if err != nil {
@@ -155,13 +204,8 @@ func (l *lookups) add(ctx context.Context, r *lookupReader, raw []byte, to *look
 		to.stays = to.stays || !leaves
 	}
 	for _, k := range r.refers {
-		next, err := l.find(ctx, r.codec, k, fields)
-		if err != nil {
-			return err
-		}
-		if next != nil {
+		if next := l.enter(r.codec, k, fields); next != nil {
 			row.next = append(row.next, next)
-			to.stays = to.stays || next.stays
 		}
 	}
 	to.rows = append(to.rows, row)
