@@ -546,11 +546,11 @@ func (t *tableFacts) happened(value []byte) *fhir.Span {
 	}
 	text := string(bytes.TrimSpace(value))
 	if f := t.date.Format; f != "" && f != "default" {
-		at, err := t.date.Moment(text)
+		start, end, err := t.date.Span(text)
 		if err != nil {
 			return nil
 		}
-		return &fhir.Span{Start: at, End: at.AddDate(0, 0, 1)}
+		return &fhir.Span{Start: start, End: end}
 	}
 	if span, err := fhir.ParseSpan(text); err == nil {
 		return &span

@@ -469,3 +469,67 @@ func TestNAT4ATableThatWaitsCanBeReadOnItsOwn(t *testing.T) {
 		}
 	}
 }
+
+// dated returns a table with a column of dates.
+func dated(field string) *datapackage.Package {
+	return must(datapackage.Parse([]byte(`{"name":"dated","resources":[
+ {"name":"visit","path":"visit.csv","schema":{"fields":[{"name":"patient"},` + field + `]},
+  "ehi:patient":["patient"],"ehi:category":"visits","ehi:date":"at"}]}`)))
+}
+
+// limited are rules with dates from 10 to 20 March 2024.
+type limited struct{ strict }
+
+func (limited) Line(_ ehi.Category, happened *fhir.Span) string {
+	from := time.Date(2024, 3, 10, 0, 0, 0, 0, time.UTC)
+	if happened == nil || !happened.Overlaps(from, from.AddDate(0, 0, 11)) {
+		return "category.visits"
+	}
+	return ""
+}
+
+// EHI-9: limits of dates apply to what a date of a row says, to its second if it says that.
+func TestEHI9LimitsOfDatesApplyToDatesOfEveryForm(t *testing.T) {
+	for _, c := range []struct {
+		field       string
+		leave, stay []string
+	}{
+		{`{"name":"at","type":"datetime","format":"%d.%m.%Y %H:%M:%S"}`,
+			[]string{"10.03.2024 00:00:00", "20.03.2024 23:59:59"},
+			[]string{"09.03.2024 00:00:01", "09.03.2024 23:59:59", "21.03.2024 00:00:00", ""}},
+		{`{"name":"at","type":"datetime","format":"%Y-%m-%d %H:%M:%S %z"}`,
+			[]string{"2024-03-20 23:00:00 +0000"},
+			[]string{"2024-03-09 12:00:00 +0000", "2024-03-10 01:00:00 +0200"}},
+		{`{"name":"at","type":"date","format":"%d.%m.%Y"}`,
+			[]string{"10.03.2024", "20.03.2024"}, []string{"09.03.2024", "21.03.2024"}},
+		{`{"name":"at","type":"datetime"}`,
+			[]string{"2024-03-10T00:00:00Z", "2024-03-20T23:59:59"},
+			[]string{"2024-03-09T23:59:59Z", "2024-03-21T00:00:00", "2024-03-10T00:30:00+02:00"}},
+		{`{"name":"at","type":"year"}`, []string{"2024"}, []string{"2023", "2025"}},
+		{`{"name":"at","type":"yearmonth"}`, []string{"2024-03"}, []string{"2024-02", "2024-04"}},
+	} {
+		p := dated(c.field)
+		r := native.NewRelease(limited{}, p)
+		if _, _, err := r.Table(p.Table("visit")); err != nil {
+			t.Fatal(err)
+		}
+		for value, want := range marked(c.leave, c.stay) {
+			got, err := r.Row([][]byte{[]byte("p"), []byte(value)}, []byte("p,"+value), false)
+			if got != want || err != nil {
+				t.Errorf("%s with %q leaves: %t, %v", c.field, value, got, err)
+			}
+		}
+	}
+}
+
+// marked says of values whether they leave.
+func marked(leave, stay []string) map[string]bool {
+	of := map[string]bool{}
+	for _, v := range leave {
+		of[v] = true
+	}
+	for _, v := range stay {
+		of[v] = false
+	}
+	return of
+}

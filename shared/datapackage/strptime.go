@@ -11,20 +11,28 @@ var errMoment = errors.New("does not have the format of the field")
 // strptime reads a date or a time by a pattern of C's function of that name, as Table Schema
 // asks for. Names of months and days are English.
 func strptime(pattern, s string) (time.Time, error) {
+	m, err := readMoment(pattern, s)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return m.time()
+}
+
+func readMoment(pattern, s string) (moment, error) {
 	m := moment{year: 1900, month: 1, day: 1, rest: s}
 	for i := 0; i < len(pattern); i++ {
 		if pattern[i] != '%' || i+1 == len(pattern) {
 			if !m.literal(pattern[i]) {
-				return time.Time{}, errMoment
+				return m, errMoment
 			}
 			continue
 		}
 		i++
 		if !m.directive(pattern[i]) {
-			return time.Time{}, errMoment
+			return m, errMoment
 		}
 	}
-	return m.time()
+	return m, nil
 }
 
 // moment is a date and time that is being read.
@@ -35,6 +43,9 @@ type moment struct {
 	nanosecond                int
 	afternoon, half           bool // half: the hour is one of twelve
 	zone                      *time.Location
+	named                     string // the name of a zone
+	read                      string // the directives that were read
+	digits                    int    // of the fraction
 }
 
 func (m *moment) literal(b byte) bool {
@@ -46,6 +57,7 @@ func (m *moment) literal(b byte) bool {
 }
 
 func (m *moment) directive(d byte) bool {
+	m.read += string(d)
 	switch d {
 	case 'Y':
 		return m.number(&m.year, 4, 0, 9999)
@@ -87,7 +99,8 @@ func (m *moment) directive(d byte) bool {
 	case 'z':
 		return m.offset()
 	case 'Z':
-		m.rest = strings.TrimLeft(m.rest, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+		behind := strings.TrimLeft(m.rest, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+		m.named, m.rest = m.rest[:len(m.rest)-len(behind)], behind
 		return true
 	case 'T':
 		return m.directive('H') && m.literal(':') && m.directive('M') && m.literal(':') &&
@@ -118,6 +131,7 @@ func (m *moment) number(into *int, width, least, most int) bool {
 // fraction reads one to six digits behind a decimal point.
 func (m *moment) fraction() bool {
 	n := min(digits(m.rest), 6)
+	m.digits = n
 	ok := m.number(&m.nanosecond, 6, 0, 999999)
 	for range 9 - n {
 		m.nanosecond *= 10
@@ -200,4 +214,62 @@ func (m *moment) time() (time.Time, error) {
 		return time.Time{}, errMoment
 	}
 	return t, nil
+}
+
+// zones are the names of zones of RFC 822, in hours from UTC.
+var zones = map[string]int{
+	"": 0, "Z": 0, "UT": 0, "UTC": 0, "GMT": 0, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5,
+	"MST": -7, "MDT": -6, "PST": -8, "PDT": -7,
+}
+
+// span returns from when to when what was read lasts: as long as the finest unit of it.
+func (m *moment) span() (start, end time.Time, err error) {
+	has := func(directives string) bool { return strings.ContainsAny(m.read, directives) }
+	hours, known := zones[m.named]
+	if !has("Yy") || !known {
+		return start, end, errMoment
+	}
+	if m.named != "" && m.zone == nil {
+		m.zone = time.FixedZone(m.named, hours*60*60)
+	}
+	leap := m.second > 59 // time.Time has no leap seconds: they belong to the second before
+	if leap {
+		m.second, m.nanosecond = 59, 0
+	}
+	if !has("M") {
+		m.second = 0
+	}
+	if !has("M") || !has("S") {
+		m.nanosecond = 0
+	}
+	at, err := m.time()
+	if err != nil || at.Year() != m.year {
+		return start, end, errMoment
+	}
+	year, month, day := at.Date()
+	date := func(years, months, days int) time.Time {
+		return time.Date(year+years, month+time.Month(months), day+days, 0, 0, 0, 0, at.Location())
+	}
+	switch {
+	case !has("mBbhj"):
+		month, day = 1, 1
+		return date(0, 0, 0), date(1, 0, 0), nil
+	case !has("dj"):
+		day = 1
+		return date(0, 0, 0), date(0, 1, 0), nil
+	case !has("H") && !(has("I") && has("p")):
+		return date(0, 0, 0), date(0, 0, 1), nil
+	}
+	width := time.Second
+	switch {
+	case !has("M"):
+		width = time.Hour
+	case !has("S"):
+		width = time.Minute
+	case !leap:
+		for range m.digits {
+			width /= 10
+		}
+	}
+	return at, at.Add(width), nil
 }

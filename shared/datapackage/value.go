@@ -461,13 +461,15 @@ func timeForm(f *Field) func(string) error {
 	}
 }
 
-// Moment returns the date, or the date and time, that a value of the field stands for, by the type
-// and the format of the field. Those without a zone are in UTC. Errors: the value is no such date.
-func (f *Field) Moment(value string) (time.Time, error) {
-	if f.Format == "any" {
-		return time.Time{}, errMoment
+// Span returns from when to when a value of a field with a format lasts: the day of a date, the
+// second of a time with seconds. Those without a zone are in UTC. Errors: the value does not have
+// the format, the format has no year, or the value names a zone that is not known.
+func (f *Field) Span(value string) (start, end time.Time, err error) {
+	m, err := readMoment(strings.TrimPrefix(f.Format, "fmt:"), value)
+	if err != nil {
+		return start, end, err
 	}
-	return f.moment(value)
+	return m.span()
 }
 
 // moment returns a date, a time, or both. Those without a zone are in UTC.
