@@ -266,6 +266,7 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	w.flowWithErrors()
 	w.everyRoute(x)
 	nativeRoutes(t, x)
+	dataRoutes(t, x)
 	b := newBrowser(t)
 	b.http.Transport = x.over(http.DefaultTransport)
 	for name, status := range map[string]int{"nora": 200, "nina": 403} {
@@ -306,6 +307,36 @@ func nativeRoutes(t *testing.T, x *witness) {
 	w.open = x.through(w.open)
 	w.want(w.do(w.open, "GET", "/docs/ehi/datapackage.json"), 200, `"visit"`)
 	w.want(w.do(w.open, "GET", "/docs/ehi/tables/visit", "Accept", "text/html"), 200, "Visits")
+}
+
+// dataRoutes calls what only an export with large data of an attachment answers well.
+func dataRoutes(t *testing.T, x *witness) {
+	t.Helper()
+	w := start(t, t.TempDir(), config(), node.Options{})
+	w.open, w.admin = x.through(w.open), x.through(w.admin)
+	w.load(`{"resourceType":"Patient","id":"pa"}
+{"resourceType":"DocumentReference","id":"d","status":"current",` +
+		`"subject":{"reference":"Patient/pa"},"content":[{"attachment":{` +
+		`"contentType":"application/pdf","data":"` + strings.Repeat("c2Nh", 1<<19) + `"}}]}
+`)
+	owner := w.patient("pa")
+	j := w.kickOff(owner, "/no-form", "pa", nil)
+	w.wait(j.ID, ehi.Retrieved)
+	if _, err := w.admin.Act(t.Context(), j.ID, "approve"); err != nil {
+		t.Fatal(err)
+	}
+	all, _ := w.download(owner, w.manifest(owner, j))
+	url := attachedTo(t, all["DocumentReference/d"]).URL
+	w.want(w.do(owner, "GET", url), 200, "sca")
+	_, file, _ := strings.Cut(url, "/download/")
+	b := newBrowser(t)
+	b.http.Transport = x.over(http.DefaultTransport)
+	defer b.http.CloseIdleConnections()
+	b.visit(w.node.URL + "/my/requests")
+	b.submit("patient", "pa", "password", "any")
+	b.sees(200, "Your requests")
+	b.visit(w.node.URL + "/my/requests/" + j.ID + "/native/" + file)
+	b.sees(200, "sca")
 }
 
 // nativeStore is a record store of which every patient has documents and tables.
