@@ -312,9 +312,13 @@ func TestBadRowsOfAnIndexAreReported(t *testing.T) {
 	if got := documentsOf(t, s, "a"); len(got) != 2 || rep.Documents != 2 {
 		t.Errorf("%q, %d counted", got, rep.Documents)
 	}
+	if why := fmt.Sprint(rep.Bad); !strings.Contains(why, "has 2 values; the header has 7") {
+		t.Error(why)
+	}
 	for header, want := range map[string]string{
 		"patient,path,colour": `unknown column "colour"`, "patient": `lacks the column "path"`,
-		"path,path": "twice", "": "names of the columns",
+		"Patient,path": "columns are named, in lower and upper case as here: patient, path, type",
+		"path,path":    "twice", "": "names of the columns",
 	} {
 		rep := load(t, s, folder(t, map[string]string{"documents.csv": header}))
 		if len(rep.Bad) != 1 || !strings.Contains(rep.Bad[0].Why, want) {
@@ -324,6 +328,60 @@ func TestBadRowsOfAnIndexAreReported(t *testing.T) {
 	_, err := s.Import(t.Context(), []string{dir}, source.ImportOptions{Strict: true})
 	if !errors.Is(err, source.ErrBad) {
 		t.Errorf("strict: %v", err)
+	}
+}
+
+// A file is that whose name is written, even if the name of another one differs in a space only.
+func TestSpacesArePartOfTheNameOfADocument(t *testing.T) {
+	const letter, other = "letter.txt", "letter.txt "
+	from := folder(t, map[string]string{
+		"p.ndjson": patientsNamed("a", "b"), letter: "of a", other: "of b",
+		"documents.csv": "patient,path\na,letter.txt\n b ,\"letter.txt \"\n",
+	})
+	s := openStore(t, t.TempDir())
+	if rep := load(t, s, from); rep.Problems > 0 || rep.Documents != 2 {
+		t.Errorf("%+v", rep)
+	}
+	if got := documentsOf(t, s, "b"); !slices.Equal(got, []string{"b letter.txt  of b"}) {
+		t.Errorf("b has %q", got)
+	}
+	if err := os.Remove(filepath.Join(from, other)); err != nil {
+		t.Fatal(err)
+	}
+	rep := load(t, openStore(t, t.TempDir()), from)
+	if rep.Documents != 1 || !strings.Contains(fmt.Sprint(rep.Bad), `csv:3: "letter.txt ": `) {
+		t.Errorf("%d documents, %v", rep.Documents, rep.Bad)
+	}
+}
+
+// Spaces lead to no other patient, and hide neither a code nor a label.
+func TestSpacesInAnIndexChangeNoMeaning(t *testing.T) {
+	from := folder(t, map[string]string{
+		"p.ndjson": patientsNamed("a"),
+		"documents.csv": "patient,path,type,labels,category\n" +
+			"urn:mrn|m-a,x, s | c ,s|R\ts|S\u00a0, visits\nurn:mrn|m-a ,y,,,\n",
+		"x": "x", "y": "y",
+	})
+	s := openStore(t, t.TempDir())
+	rep := load(t, s, from)
+	if u := rep.UnplacedDocuments; rep.Problems > 0 || u == nil || u.Count != 1 {
+		t.Errorf("%+v", rep)
+	}
+	rec, err := s.Open(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Close() // read only
+	err = rec.Documents(t.Context(), source.Query{}, func(d *source.Document) error {
+		labels := []fhir.Coding{{System: "s", Code: "R"}, {System: "s", Code: "S"}}
+		if d.Name != "x" || d.Type != (fhir.Coding{System: "s", Code: "c"}) ||
+			d.Category != ehi.Visits || !slices.Equal(d.Labels, labels) {
+			t.Errorf("%+v", d)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

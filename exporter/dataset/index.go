@@ -124,7 +124,8 @@ func newIndexReader(r io.Reader, limit int64) (*indexReader, error) {
 		}
 		switch {
 		case !slices.Contains(documentColumns, name):
-			return nil, errInput{fmt.Sprintf("has the unknown column %q; the columns are %s", name,
+			return nil, errInput{fmt.Sprintf("has the unknown column %q, and no document of it is "+
+				"imported; columns are named, in lower and upper case as here: %s", name,
 				strings.Join(documentColumns, ", "))}
 		case slices.Contains(x.columns, name):
 			return nil, errInput{fmt.Sprintf("has the column %q twice", name)}
@@ -148,6 +149,11 @@ func (e errRow) Error() string { return e.why }
 func (x *indexReader) next() (d documentLine, line int, err error) {
 	x.bound.left = x.bound.limit
 	row, err := x.rows.Read()
+	if errors.Is(err, csv.ErrFieldCount) {
+		line, _ := x.rows.FieldPos(0)
+		return d, line, errRow{fmt.Sprintf("has %d values; the header has %d columns", len(row),
+			len(x.columns))}
+	}
 	if of, ok := errors.AsType[*csv.ParseError](err); ok {
 		return d, of.StartLine, errRow{of.Err.Error()}
 	}
@@ -157,7 +163,7 @@ func (x *indexReader) next() (d documentLine, line int, err error) {
 	line, _ = x.rows.FieldPos(0)
 	x.line = line
 	for i, value := range row {
-		if err := d.set(x.columns[i], strings.Clone(strings.TrimSpace(value))); err != nil {
+		if err := d.set(x.columns[i], strings.Clone(value)); err != nil {
 			return d, line, errRow{x.columns[i] + ": " + err.Error()}
 		}
 	}
@@ -167,7 +173,9 @@ func (x *indexReader) next() (d documentLine, line int, err error) {
 	return d, line, nil
 }
 
-// set sets what a column says.
+// set sets what a column says. Spaces are a part of a file's name, and of an identifier's value:
+// without them, it could be another file, or another patient. Around other values they mean
+// nothing.
 func (d *documentLine) set(column, value string) (err error) {
 	if !utf8.ValidString(value) {
 		return errors.New("is not UTF-8")
@@ -175,8 +183,13 @@ func (d *documentLine) set(column, value string) (err error) {
 	switch column {
 	case "patient":
 		d.owner, err = parseOwner(value)
+		return err
 	case "path":
 		d.path, d.name, err = value, path.Base(value), checkPath(value)
+		return err
+	}
+	value = strings.TrimSpace(value)
+	switch column {
 	case "type":
 		d.code = parseCoding(value)
 	case "category":
@@ -198,12 +211,12 @@ func (d *documentLine) set(column, value string) (err error) {
 // parseOwner parses the ID of a patient, or system|value of an identifier.
 func parseOwner(text string) (owner, error) {
 	if system, value, is := cutLast(text, "|"); is {
-		if value == "" {
+		if strings.TrimSpace(value) == "" {
 			return owner{}, fmt.Errorf("%q has no value", text)
 		}
-		return owner{System: system, Value: value}, nil
+		return owner{System: strings.TrimSpace(system), Value: value}, nil
 	}
-	id := strings.TrimPrefix(text, "Patient/")
+	id := strings.TrimPrefix(strings.TrimSpace(text), "Patient/")
 	if !fhir.ValidID(id) {
 		return owner{}, fmt.Errorf("%q is neither a patient's id nor system|value", text)
 	}
@@ -240,7 +253,7 @@ const longestName = 255
 // parseCoding parses system|code, or a plain text.
 func parseCoding(text string) fhir.Coding {
 	if system, code, is := cutLast(text, "|"); is {
-		return fhir.Coding{System: system, Code: code}
+		return fhir.Coding{System: strings.TrimSpace(system), Code: strings.TrimSpace(code)}
 	}
 	return fhir.Coding{Display: text}
 }
@@ -271,9 +284,10 @@ func parseDate(text string) (time.Time, error) {
 	return span.Start, nil
 }
 
-// parseLabels parses several system|code, separated by spaces or semicolons.
+// parseLabels parses several system|code, separated by white space or semicolons.
 func parseLabels(text string) (out []fhir.Coding, err error) {
-	for _, l := range strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ';' }) {
+	between := func(r rune) bool { return r == ';' || unicode.IsSpace(r) }
+	for _, l := range strings.FieldsFunc(text, between) {
 		system, code, is := cutLast(l, "|")
 		if !is || system == "" || code == "" {
 			return nil, fmt.Errorf("%q is not system|code", l)
@@ -397,7 +411,7 @@ func (n *native) nextDocument(
 	}
 	err = n.content(ctx, root, d)
 	if why, ok := errors.AsType[errRow](err); ok {
-		return n.bad(index, line, d.path+": "+why.Error())
+		return n.bad(index, line, fmt.Sprintf("%q: %s", d.path, why.Error()))
 	}
 	return err
 }
