@@ -68,7 +68,7 @@ func (b *beside) lookup(
 		return d, err
 	}
 	at := ehi.NativeFile{Name: besideName(with, tableName(r)), ContentType: tableType(r)}
-	m, err := b.of.store(&at, codec.Header(), rows.rows)
+	m, err := b.of.store(&at, codec.Header(rows.rows), rows.rows)
 	if err != nil {
 		return d, err
 	}

@@ -552,7 +552,8 @@ func closed(t *testing.T, contents map[string][]byte) (here, elsewhere int) {
 	values := func(table *datapackage.Resource, field string) map[string]bool {
 		out := map[string]bool{}
 		codec, i := must(datapackage.NewCodec(table)), table.Fields.Field(field)
-		rows := bytes.TrimPrefix(contents[table.Path[0]], codec.Header())
+		content := contents[table.Path[0]]
+		rows := bytes.TrimPrefix(content, codec.Header(content))
 		for raw := range codec.Rows(rows) {
 			out[string(must(codec.Fields(raw, nil))[i])] = true
 		}

@@ -109,7 +109,7 @@ func (t *tableWriting) put(data []byte, n int64) (err error) {
 		return nil
 	}
 	if t.out == nil {
-		if t.out, err = t.to.table(t.of, t.codec.Header()); err != nil {
+		if t.out, err = t.to.table(t.of, t.codec.Header(data)); err != nil {
 			return err
 		}
 		if t.to == t.writing.to {

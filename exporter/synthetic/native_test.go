@@ -449,7 +449,7 @@ func TestFrictionlessTakesGeneratedTables(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				data := codec.Header()
+				data := codec.Header(nil)
 				if of.Lookup {
 					for _, row := range lookupRows(t, s, of) {
 						data = codec.Append(data, row...)

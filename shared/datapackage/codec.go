@@ -40,8 +40,27 @@ func NewCodec(r *Resource) (*Codec, error) {
 	return c, nil
 }
 
-// Header returns the header row as the dialect writes it, or nil if the dialect has no header.
-func (c *Codec) Header() []byte { return slices.Clone(c.header) }
+// Header returns the header row as the dialect writes it, or nil if the dialect has no header. It
+// ends as the first of the rows that follow it does: with one of both line ends, most programs can
+// read neither the header nor the rows. Without rows, it ends as the dialect says.
+func (c *Codec) Header(rows []byte) []byte {
+	header := slices.Clone(c.header)
+	if header == nil || !c.g.lines {
+		return header
+	}
+	end := c.g.terminator
+	for row := range c.Rows(rows) {
+		if !bytes.HasSuffix(row, c.g.lf) {
+			break
+		}
+		end = c.g.lf
+		if both := slices.Concat(c.g.cr, c.g.lf); bytes.HasSuffix(row, both) {
+			end = both
+		}
+		break
+	}
+	return append(bytes.TrimSuffix(header, c.g.terminator), end...)
+}
 
 // Terminator returns what ends rows that are written.
 func (c *Codec) Terminator() []byte { return slices.Clone(c.g.terminator) }

@@ -86,6 +86,26 @@ func newGrammar(d *Dialect, name string) (*grammar, error) {
 	return g, g.encode()
 }
 
+// SameEncoding reports whether two names are those of one encoding: latin1 and iso-8859-1, or
+// utf-16 and utf-16le. An unknown name is that of no encoding.
+func SameEncoding(a, b string) bool {
+	var of [2]string
+	for i, name := range []string{a, b} {
+		var g grammar
+		if err := g.setEncoding(name); err != nil {
+			return false
+		}
+		of[i] = "utf-8"
+		switch {
+		case g.unit == 2:
+			of[i] = g.name
+		case g.encoding != nil:
+			of[i], _ = htmlindex.Name(g.encoding) // it comes from there
+		}
+	}
+	return of[0] == of[1]
+}
+
 func (g *grammar) setEncoding(name string) error {
 	g.name = strings.ToLower(strings.TrimSpace(name))
 	switch g.name {

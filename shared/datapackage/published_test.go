@@ -244,7 +244,7 @@ func TestFrictionlessReadsTheTablesThatAppendWrites(t *testing.T) {
 		r.Name = "t" + strconv.Itoa(i)
 		r.Path = datapackage.Paths{r.Name + ".csv"}
 		codec := codec(t, r)
-		file := codec.Header()
+		file := codec.Header(nil)
 		for _, row := range rows {
 			file = codec.Append(file, row...)
 		}

@@ -98,7 +98,7 @@ func roundTrip(t *rapid.T, d *datapackage.Dialect, encoding string, alphabet []r
 	}
 	values := rapid.SliceOfN(rapid.StringOfN(rapid.SampledFrom(alphabet), 0, 5, -1), width, width)
 	table := rapid.SliceOfN(values, 1, 6).Draw(t, "values")
-	file := c.Header()
+	file := c.Header(nil)
 	var rows []string
 	for _, v := range table {
 		row := c.Append([]byte("x"), v...)[1:]
@@ -322,6 +322,60 @@ func TestScannersReturnTheErrorOfTheReader(t *testing.T) {
 	rows, err := scanned(s)
 	if !errors.Is(err, broken) || !slices.Equal(rows, []string{"1\n"}) {
 		t.Errorf("%q, %v", rows, err)
+	}
+}
+
+// A header ends as the row after it does, also within a value of which a line ends otherwise.
+func TestAHeaderEndsAsItsRows(t *testing.T) {
+	utf16 := func(s string) string {
+		var out []byte
+		for _, r := range s {
+			out = append(out, byte(r), 0)
+		}
+		return string(out)
+	}
+	for _, c := range []struct {
+		dialect              datapackage.Dialect
+		encoding, rows, want string
+	}{
+		{want: "a,b\r\n"},
+		{rows: "1,2\n", want: "a,b\n"},
+		{rows: "1,2\r\n3,4\n", want: "a,b\r\n"},
+		{rows: "\"1\r\n\",2\n3,4\r\n", want: "a,b\n"},
+		{rows: "1,2", want: "a,b\r\n"},
+		{dialect: datapackage.Dialect{LineTerminator: "\n"}, want: "a,b\n"},
+		{dialect: datapackage.Dialect{LineTerminator: "\n"}, rows: "1,2\r\n", want: "a,b\r\n"},
+		{dialect: datapackage.Dialect{LineTerminator: "|"}, rows: "1,2|", want: "a,b|"},
+		{dialect: datapackage.Dialect{Header: new(bool)}, rows: "1,2\n", want: ""},
+		{encoding: "utf-16le", rows: utf16("1,2\n"), want: utf16("a,b\n")},
+		{encoding: "utf-16le", rows: utf16("1,2\r\n"), want: utf16("a,b\r\n")},
+	} {
+		codec, err := datapackage.NewCodec(&datapackage.Resource{
+			Name: "t", Dialect: &c.dialect, Encoding: c.encoding, Fields: datapackage.Schema{
+				Fields: []datapackage.Field{{Name: "a"}, {Name: "b"}},
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(codec.Header([]byte(c.rows))); got != c.want {
+			t.Errorf("before %q the header is %q, want %q", c.rows, got, c.want)
+		}
+	}
+}
+
+func TestNamesOfAnEncodingAreTheSame(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{
+		{"", "UTF-8", true}, {"utf8", "utf-8", true}, {"utf-16", "UTF-16LE", true},
+		{"utf-16", "utf-16be", false}, {"latin1", "ISO-8859-1", true}, {"", "latin1", false},
+		{"sjis", "shift_jis", true}, {"latin1", "windows-1250", false}, {"x", "x", false},
+	} {
+		if got := datapackage.SameEncoding(c.a, c.b); got != c.want {
+			t.Errorf("%q and %q: %v", c.a, c.b, got)
+		}
 	}
 }
 
