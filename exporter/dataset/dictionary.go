@@ -346,7 +346,7 @@ func difference(a, b *datapackage.Resource) string {
 		{"its schema.primaryKey", a.Fields.PrimaryKey, b.Fields.PrimaryKey},
 		{"its schema.foreignKeys", plainKeys(a), plainKeys(b)},
 		{"its dialect", plainDialect(a), plainDialect(b)},
-		{"its encoding", plainEncoding(a.Encoding), plainEncoding(b.Encoding)},
+		{"its encoding", true, datapackage.SameEncoding(a.Encoding, b.Encoding)},
 		{"its ehi:patient", a.Patient, b.Patient},
 		{"its ehi:patientSystem", a.PatientSystem, b.PatientSystem},
 		{"its ehi:lookup", a.Lookup, b.Lookup},
@@ -396,13 +396,6 @@ func plainDialect(t *datapackage.Resource) any {
 		panic(err)
 	}
 	return out.Resources[0].Dialect
-}
-
-func plainEncoding(name string) string {
-	if name = strings.ToLower(name); name == "" {
-		return "utf-8"
-	}
-	return name
 }
 
 // sameJSON reports whether two values are written in the same way; nothing is the same as an empty

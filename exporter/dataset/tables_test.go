@@ -101,6 +101,32 @@ var clinicOfA = []string{
 	"pets a m-a,dog\n",
 }
 
+// An export names an encoding by its usual name, and UTF-16 with its byte order. The table is still
+// the one that came before.
+func TestATableComesAgainWithAnotherNameOfItsEncoding(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	for n, encoding := range []string{"utf-16", "UTF-16LE", "utf-16"} {
+		var visits []byte
+		for _, r := range "id,patient,day\nv1,a,2024-01-02\n" {
+			visits = append(visits, byte(r), 0)
+		}
+		rep := load(t, s, folder(t, map[string]string{
+			"patients.ndjson": patientsNamed("a"),
+			"visits.csv":      string(visits),
+			"datapackage.json": `{"resources": [{"name": "visits", "path": "visits.csv",
+				"ehi:patient": ["patient"], "encoding": "` + encoding + `", "schema": {"fields": [
+				{"name": "id"}, {"name": "patient"}, {"name": "day", "type": "date"}],
+				"primaryKey": "id"}}]}`,
+		}))
+		if rep.Problems != 0 || rep.Rows["visits"] != 1 {
+			t.Errorf("import %d as %s: %+v", n, encoding, rep)
+		}
+	}
+	if got := rowsOf(t, s, "a"); len(got) != 1 {
+		t.Errorf("a has %q", got)
+	}
+}
+
 func TestTablesOfAFolderAreImportedWithTheirPatients(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	rep := load(t, s, folder(t, clinicFiles()))
