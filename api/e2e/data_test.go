@@ -11,7 +11,9 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -124,7 +126,7 @@ func TestLargeDataOfAnAttachmentIsDownloadedByItsURL(t *testing.T) {
 		}
 		all, _ := w.download(service, w.manifest(service, j))
 		a := attachedTo(t, all["DocumentReference/d"])
-		if binary := strings.Contains(a.URL, "/fhir/Binary/"); binary != (bulk == "$export") {
+		if !strings.HasPrefix(a.URL, w.node.URL+"/jobs/"+j.ID+"/download/data/") {
 			t.Errorf("%s: the URL is %s", bulk, a.URL)
 		}
 		check(bulk, service, a)
@@ -144,6 +146,117 @@ func TestLargeDataOfAnAttachmentIsDownloadedByItsURL(t *testing.T) {
 		t.Errorf("the withheld data: %v, status %d", err, a.Status)
 	}
 }
+
+// One instant: an import that replaces the resources takes no data from an export that has ended.
+// The data is there exactly for what a request selects, and opens with the type that has it.
+func TestAnExportKeepsItsDataWhateverIsImportedLater(t *testing.T) {
+	t.Parallel()
+	w := start(t, t.TempDir(), config(), node.Options{})
+	content := func(seed string) []byte { return bytes.Repeat([]byte(seed), 2<<20/len(seed)) }
+	load := func(version string) {
+		coded := func(seed string) string {
+			return base64.StdEncoding.EncodeToString(content(seed + version))
+		}
+		meta := `"meta":{"lastUpdated":"2024-01-0` + version + `T00:00:00Z"},`
+		document := func(id, status string) string {
+			return `{"resourceType":"DocumentReference","id":"` + id + `",` + meta + `"status":"` +
+				status + `","subject":{"reference":"Patient/p` + id +
+				`"},"content":[{"attachment":{"data":"` + coded(id) + `"}}]}` + "\n"
+		}
+		w.load(`{"resourceType":"Patient","id":"pa",` + meta + `"photo":[{"data":"` +
+			coded("face") + `"}]}` + "\n" + `{"resourceType":"Patient","id":"pb"}` + "\n" +
+			document("a", "current") + document("b", "superseded"))
+	}
+	load("1")
+	service := w.service("system/*.rs")
+	documents := w.service("system/DocumentReference.rs")
+	patient := []byte(`{"resourceType":"Parameters","parameter":[{"name":"patient",` +
+		`"valueReference":{"reference":"Patient/pa"}}]}`)
+	type selected struct {
+		name, method, target string
+		body                 []byte
+		as                   *client.Client
+		want                 []string // the seeds of its data
+	}
+	ways := []selected{
+		{"all", "GET", "?_type=Patient,DocumentReference", nil, service, []string{"a", "b", "face"}},
+		{"by patient", "GET", "?organizeOutputBy=Patient&_type=Patient,DocumentReference", nil,
+			service, []string{"a", "b", "face"}},
+		{"a type of its own", "GET", "?_type=DocumentReference", nil, documents,
+			[]string{"a", "b"}},
+		{"a search", "GET", "?_type=DocumentReference&_typeFilter=" +
+			url.QueryEscape("DocumentReference?status=current"), nil, service, []string{"a"}},
+		{"some elements", "GET", "?_type=Patient&_elements=birthDate", nil, service, nil},
+		{"a patient", "POST", "?_type=Patient,DocumentReference", patient, service,
+			[]string{"a", "face"}},
+	}
+	var jobs []client.Job
+	for _, s := range ways {
+		j, err := s.as.Start(t.Context(), s.method, "/fhir/Patient/$export"+s.target, s.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.manifest(s.as, j) // waits for it
+		jobs = append(jobs, j)
+	}
+	load("2")
+	for i, s := range ways {
+		m := w.manifest(s.as, jobs[i])
+		text := ""
+		for _, e := range m.Output {
+			lines, err := s.as.Download(t.Context(), e.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text += string(lines)
+		}
+		manifest, err := json.Marshal(m)
+		if err != nil || bytes.Contains(manifest, []byte("/data/")) {
+			t.Errorf("%s: %v, the manifest is %s", s.name, err, manifest)
+		}
+		urls := dataURLs.FindAllString(text, -1)
+		if len(urls) != len(s.want) {
+			t.Errorf("%s: the data is %v, want that of %v", s.name, urls, s.want)
+		}
+		for _, seed := range s.want {
+			sum := sha256.Sum256(content(seed + "1"))
+			of := slices.IndexFunc(urls, func(url string) bool {
+				return strings.Contains(url, "."+hex.EncodeToString(sum[:]))
+			})
+			if of < 0 {
+				t.Fatalf("%s: the data of %s is not in %v", s.name, seed, urls)
+			}
+			a := w.do(s.as, "GET", urls[of])
+			if a.Status != 200 || !bytes.Equal(a.Body, content(seed+"1")) {
+				t.Errorf("%s: the data of %s: %d, %d bytes", s.name, seed, a.Status, len(a.Body))
+			}
+		}
+		for _, seed := range []string{"a", "b", "face"} {
+			sum := sha256.Sum256(content(seed + "1"))
+			for _, typ := range []string{"DocumentReference", "Patient", "mixed"} {
+				url := w.node.URL + "/jobs/" + jobs[i].ID + "/download/data/" + typ + ".0." +
+					hex.EncodeToString(sum[:])
+				if slices.Contains(urls, url) {
+					continue
+				}
+				if a := w.do(s.as, "GET", url); a.Status != 404 && a.Status != 403 {
+					t.Errorf("%s: %s, which no line names: %d", s.name, url, a.Status)
+				}
+			}
+		}
+		if err := s.as.Delete(t.Context(), jobs[i].StatusURL); err != nil {
+			t.Fatal(err)
+		}
+		for _, url := range urls {
+			if a := w.do(s.as, "GET", url); a.Status != 404 {
+				t.Errorf("%s: after the deletion: %d", s.name, a.Status)
+			}
+		}
+	}
+}
+
+// dataURLs finds the URLs of data in the lines of an export.
+var dataURLs = regexp.MustCompile(`https?://[^"]*/download/data/[^"]*`)
 
 // cutting is a source whose moved data ends early with an error.
 type cutting struct {

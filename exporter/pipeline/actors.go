@@ -462,9 +462,8 @@ type writer struct {
 	limit       int64
 	files       []written
 	out         io.WriteCloser // of the current file; nil before the first
-	// locate says where clients find data of attachments, and dataFiles are what it said.
-	locate    func(native.DataFile) string
-	dataFiles map[string]native.DataFile // by URL
+	data        *native.Data
+	dataFiles   map[string]native.DataFile // what the written lines name, by URL
 }
 
 // written is one file: its index in the batch, its resources, and the size of all its lines.
@@ -520,7 +519,7 @@ func (w *writer) link(s *slab) (err error) {
 	}
 	s.data, err = source.Link(make([]byte, 0, len(s.data)), s.data, func(m *source.Moved) string {
 		f := native.DataFile{Type: w.typ, Moved: *m}
-		url := w.locate(f)
+		url := w.data.URL(f)
 		w.dataFiles[url] = f
 		return url
 	})

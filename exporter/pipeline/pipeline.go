@@ -45,11 +45,9 @@ type Task struct {
 	Batch       files.Batch
 	// Native, if not nil, writes the native content into the batch, after the resources.
 	Native *native.Export
-	// Data, if not nil, writes the data that the source keeps beside resources into the batch, as
-	// far as resources that leave have it. Its URL is then Data.URL. Otherwise the data is at the
-	// URL of a Binary of the FHIR base FHIRBase.
-	Data     *native.Data
-	FHIRBase string
+	// Data writes the data that the source keeps beside resources into the batch, as far as
+	// resources that leave have it. It can be nil if the source keeps none there.
+	Data *native.Data
 	// Yield, if not nil, is called before each slab is read. It blocks while other work has
 	// priority.
 	Yield func(ctx context.Context) error
@@ -274,7 +272,7 @@ func (t *Task) actors(ctx context.Context, d decisions) ([]*writer, error) {
 			batch:       t.Batch,
 			compression: t.Compression,
 			limit:       t.FileResources,
-			locate:      t.locate,
+			data:        t.Data,
 		}
 		writers = append(writers, w)
 		what := "write"
@@ -347,19 +345,8 @@ func countBytes(f native.Figures) {
 	telemetry.NativeBytes.WithLabelValues("written").Add(float64(f.Bytes - f.Linked))
 }
 
-// locate returns where clients find the data of an attachment.
-func (t *Task) locate(f native.DataFile) string {
-	if t.Data == nil {
-		return t.FHIRBase + "/Binary/" + f.Name
-	}
-	return t.Data.URL(f)
-}
-
 // data writes the data of attachments that the written resources name.
 func (t *Task) data(ctx context.Context, writers []*writer) (_ native.Result, err error) {
-	if t.Data == nil {
-		return native.Result{}, nil
-	}
 	var all []native.DataFile
 	for _, w := range writers {
 		all = slices.AppendSeq(all, maps.Values(w.dataFiles))

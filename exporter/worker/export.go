@@ -187,12 +187,8 @@ func (p *Pool) fill(
 		work.Native = nativeOf(job, task, record)
 		work.Native.Moved, work.Native.ArchiveBytes = &r.moved, limits.ArchiveBytes
 	}
-	if job.Operation == ehi.EHIExport {
-		work.Data = &native.Data{
-			Origin: job.Origin(), Job: job.ID, Task: task.Number, Moved: &r.moved,
-		}
-	} else {
-		work.FHIRBase = job.Origin() + "/fhir"
+	work.Data = &native.Data{
+		Origin: job.Origin(), Job: job.ID, Task: task.Number, Moved: &r.moved,
 	}
 	if job.Lane == ehi.Bulk {
 		work.Yield = func(ctx context.Context) error {
