@@ -127,9 +127,12 @@ func TestStoreIsASource(t *testing.T) {
 	s = openStore(t, t.TempDir())
 	files := clinicFiles()
 	delete(files, "patients.ndjson")
-	files["visits.csv"] = "id,patient,day\nv1,p1,2024-01-02\nv2,p2,2024-01-03\nv3,p3,2024-01-04\n"
+	files["visits.csv"] = "id,patient,day\nv1,p1,2024-01-02\nv2,p2,2024-01-03\n" +
+		"v3,p3,2024-01-04\nv9,nobody,2024-01-05\n"
+	files["results.csv"] += "9,v9,l1,9\n"
 	files["pets.csv"] = "mrn,pet\n"
-	files["documents.csv"] = "patient,path\np1,labs.csv\np1,pets.csv\np3,labs.csv\n"
+	files["documents.csv"] = "patient,path\np1,labs.csv\np1,pets.csv\np3,labs.csv\n" +
+		"nobody,visits.csv\n"
 	load(t, s, resources, folder(t, files))
 	want.Tables, want.Documents = []string{"notes", "results", "visits"}, 2
 	sourcetest.Run(t, s, want)

@@ -194,12 +194,15 @@ func (r *partRecord) native(prefix []byte, visit func(k, v []byte) error) error 
 }
 
 // takesNative reports whether a patient's native content is exported: that of a patient without a
-// Patient resource is only part of an export of the system.
+// Patient resource waits, unless the patient was merged into one whom an export of the system has.
 func (r *partRecord) takesNative(patient string) (bool, error) {
-	if r.selection.Level == ehi.System && !r.selection.ByPatient {
-		return true, nil
+	if r.selection.Level != ehi.System || r.selection.ByPatient {
+		return has(r.population.store.db, key(kPatient, patient))
 	}
-	return has(r.population.store.db, key(kPatient, patient))
+	if r.census == nil {
+		r.census = &census{store: r.population.store}
+	}
+	return r.census.known(patient)
 }
 
 // checkBlobs fails if the contents of documents, or the data of attachments, are lost. Errors:

@@ -437,6 +437,7 @@ type partRecord struct {
 	part       ehi.Part
 	chosen     chosen
 	groups     []string // for ehi.OneGroup: the requested Group and those nested in it
+	census     *census  // of the patients with native content; nil until needed
 }
 
 // TakenAt implements source.Record.

@@ -12,7 +12,8 @@ import (
 )
 
 // Native is the content of a record that is not FHIR (NAT-1): documents, which are files of any
-// format, and rows of the source system's own tables. It is not safe for concurrent use.
+// format, and rows of the source system's own tables. What belongs to a patient without a Patient
+// resource is in no record. It is not safe for concurrent use.
 type Native interface {
 	// Tables describes the tables of the source; nil if it has none. It is the same for every
 	// record of the source, and must not be changed.

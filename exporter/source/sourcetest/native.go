@@ -68,6 +68,8 @@ func native(t *testing.T, s source.Source, want Expect) {
 			of   source.Selection
 			want content
 		}{
+			{source.Selection{Level: ehi.System}, joined(everybody...)},
+			{source.Selection{Level: ehi.System, Native: true}, joined(everybody...)},
 			{source.Selection{Level: ehi.AllPatients}, joined(everybody...)},
 			{source.Selection{Level: ehi.AllPatients, ByPatient: true}, joined(everybody...)},
 			{source.Selection{Level: ehi.OneGroup, Group: want.Group}, joined(members...)},
