@@ -588,6 +588,39 @@ func TestADamagedDocumentIsAnErrorOfItsReader(t *testing.T) {
 	}
 }
 
+// An import of the same files puts contents back that were lost, or cut off.
+func TestALostContentComesBackWithItsUnchangedFile(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "records")
+	s := openStore(t, dir)
+	from := folder(t, map[string]string{
+		"p.ndjson": patientsNamed("a"), "documents.csv": "patient,path\na,x\na,y\na,z\n",
+		"x": "content of x", "y": "content of y", "z": "content of x",
+	})
+	load(t, s, from)
+	want := documentsOf(t, s, "a")
+	harms := []func(path string) error{
+		os.Remove, func(path string) error { return os.Truncate(path, 3) },
+	}
+	err := filepath.WalkDir(dir+".blobs", func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		harm := harms[0]
+		harms = harms[1:]
+		return errors.Join(os.Chmod(path, 0o600), harm(path))
+	})
+	if err != nil || len(harms) > 0 {
+		t.Fatal(err, len(harms))
+	}
+	load(t, s, from)
+	if got := documentsOf(t, s, "a"); !slices.Equal(got, want) || len(want) != 3 {
+		t.Errorf("%q, before %q", got, want)
+	}
+	if got := blobsOf(t, dir); len(got) != 2 {
+		t.Errorf("blobs %q", got)
+	}
+}
+
 func TestAStoreWhoseBlobsAreLostIsNotOpened(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "records")
 	s, err := dataset.Open(dataset.Config{Dir: dir})

@@ -488,7 +488,8 @@ func (r *reader) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// unchanged reports whether the store has a document as an index describes it, from the same file.
+// unchanged reports whether the store has a document as an index describes it, from the same file,
+// and has its content.
 func (n *native) unchanged(id string, e documentEntry) (bool, error) {
 	k, have, err := n.findDocument(id)
 	if err != nil || k == nil {
@@ -496,7 +497,11 @@ func (n *native) unchanged(id string, e documentEntry) (bool, error) {
 	}
 	e.Updated, e.Blob, e.Size = have.Updated, have.Blob, have.Size
 	e.SHA1, e.Sum = have.SHA1, have.Sum
-	return sameEntry(e, have), nil
+	if !sameEntry(e, have) {
+		return false, nil
+	}
+	blob, err := have.blob()
+	return err == nil && n.store.blobs.Check(blob.Name, blob.Size) == nil, err
 }
 
 func sameEntry(a, b documentEntry) bool {
