@@ -168,6 +168,8 @@ func (folder) Close() error         { return nil }
 
 func (folder) Resolves(string, string) (bool, error) { return true, nil }
 
+func (folder) Has(string, string, string) (bool, error) { return true, nil }
+
 func (folder) Find(context.Context, source.Query, string, string) ([]byte, error) {
 	return nil, nil
 }

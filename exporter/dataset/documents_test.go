@@ -226,6 +226,55 @@ func TestAPopulationHasTheDocumentsOfItsPatients(t *testing.T) {
 	}
 }
 
+// Each record knows what is its patient's: of a population too, another patient's is not.
+func TestARecordHasWhatIsItsPatientsOrNobodys(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	load(t, s, folder(t, map[string]string{
+		"p.ndjson": patientsNamed("a", "b") +
+			`{"resourceType":"Encounter","id":"of-a","subject":{"reference":"Patient/a"},` +
+			`"serviceProvider":{"reference":"Organization/o"}}` + "\n" +
+			`{"resourceType":"Organization","id":"o"}` + "\n",
+	}))
+	check := func(rec source.Record, patient string, want ...bool) {
+		for i, id := range []string{"Encounter/of-a", "Patient/a", "Organization/o", "Patient/x"} {
+			typ, id, _ := strings.Cut(id, "/")
+			if got, err := rec.Has(patient, typ, id); err != nil || got != want[i] {
+				t.Errorf("%s has %s/%s: %t, %v", patient, typ, id, got, err)
+			}
+		}
+	}
+	p := freeze(t, s, "one")
+	defer p.Close() // read only
+	all := source.Selection{Level: ehi.System}
+	parts, err := p.Plan(t.Context(), all, 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range parts {
+		rec, err := p.Open(t.Context(), all, part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(rec, "a", true, true, true, false)
+		check(rec, "b", false, false, true, false)
+		if err := rec.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	for patient, want := range map[string][]bool{
+		"a": {true, true, true, false}, "b": {false, false, false, false},
+	} {
+		rec, err := s.Open(t.Context(), patient)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(rec, patient, want...)
+		if err := rec.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // Whatever comes first, a document ends up with the patient whom its identifier means.
 func TestADocumentWaitsForItsPatient(t *testing.T) {
 	s := openStore(t, t.TempDir())

@@ -739,3 +739,12 @@ func (r *partRecord) Resolves(typ, id string) (bool, error) {
 	}
 	return false, nil
 }
+
+// Has implements source.Record.
+func (r *partRecord) Has(patient, typ, id string) (bool, error) {
+	owners, there, err := ownersIn(r.population.store.db, typ, id)
+	if err != nil || there && len(owners) > 0 && !slices.Contains(owners, patient) {
+		return false, err
+	}
+	return r.Resolves(typ, id)
+}

@@ -816,6 +816,9 @@ func (r *record) Resolves(typ, id string) (bool, error) {
 	return k != nil, err
 }
 
+// Has implements source.Record.
+func (r *record) Has(_, typ, id string) (bool, error) { return r.Resolves(typ, id) }
+
 // find returns the key of a resource of the record, or nil.
 func (r *record) find(typ, id string) ([]byte, error) {
 	for _, p := range r.patients {

@@ -26,6 +26,7 @@ type Rules interface {
 	Label(system string, code []byte) (reason string)
 	Authorization(key ehi.Authorization) (reason string)
 	Resource(typ string, id []byte) (reason string)
+	Describes(line []byte) (reason string, err error)
 	Mentions(text []byte) (reason string)
 	Group(code fhir.Coding) ehi.Category
 }
@@ -41,11 +42,10 @@ type Release struct {
 	of    *datapackage.Package
 	// Withheld counts documents and rows that stay, by reason.
 	Withheld map[string]int64
-	// Holds reports whether a resource is in the record; nil if every one is. A document that
-	// belongs to another resource cannot be classified.
-	Holds func(typ, id string) (bool, error)
+	// Find returns a resource of the record as a line, or nil. It is nil if nothing of the record
+	// is withheld.
+	Find func(typ, id string) ([]byte, error)
 
-	relates bool             // the resource of the last document is in the record
 	counted map[string]int64 // of Withheld, the rows since the last call of Again
 	grown   bool             // a key was added to stays since the last call of Again
 	table   *tableFacts
@@ -120,22 +120,22 @@ func NewRelease(rules Rules, of *datapackage.Package) *Release {
 	}
 }
 
-// Document implements Decider.
-func (r *Release) Document(d *source.Document) (Verdict, error) {
+// Document implements Decider. A document that belongs to a resource which is not in the record
+// cannot be classified.
+func (r *Release) Document(d *source.Document, strays bool) (Verdict, error) {
 	reason := r.document(d)
-	holds, err := r.holds(d)
-	if err != nil {
-		return Stays, err
+	if strays {
+		reason = cmp.Or(reason, Unclassified)
 	}
-	if r.relates = holds; reason == "" && !holds {
-		reason = Unclassified
-	}
-	if reason == "" || reason == Unclassified {
-		mentions, err := r.content(d)
+	for _, decide := range []func(*source.Document) (string, error){r.described, r.content} {
+		if reason != "" && reason != Unclassified {
+			break
+		}
+		withheld, err := decide(d)
 		if err != nil {
 			return Stays, err
 		}
-		reason = cmp.Or(mentions, reason)
+		reason = cmp.Or(withheld, reason)
 	}
 	switch reason {
 	case "":
@@ -148,19 +148,30 @@ func (r *Release) Document(d *source.Document) (Verdict, error) {
 	return Stays, nil
 }
 
-// holds reports whether the record has the resource of a document, if it has one.
-func (r *Release) holds(d *source.Document) (bool, error) {
-	typ, id, ok := strings.Cut(d.Resource, "/")
-	if !ok || r.Holds == nil {
-		return true, nil
+// described decides by what the resources of a document describe: a document of a report stays, as
+// the presentedForm of the report does, if one of the results stays.
+func (r *Release) described(d *source.Document) (reason string, err error) {
+	if r.Find == nil {
+		return "", nil
 	}
-	return r.Holds(typ, id)
+	for resource := range d.Resources() {
+		typ, id, _ := strings.Cut(resource, "/")
+		line, err := r.Find(typ, id)
+		if err == nil && line != nil {
+			reason, err = r.rules.Describes(line)
+		}
+		if err != nil || reason != "" {
+			return reason, err
+		}
+	}
+	return "", nil
 }
 
 // document decides by what is known about a document.
 func (r *Release) document(d *source.Document) (reason string) {
-	if typ, id, ok := strings.Cut(d.Resource, "/"); ok {
-		reason = r.rules.Resource(typ, []byte(id))
+	for resource := range d.Resources() {
+		typ, id, _ := strings.Cut(resource, "/")
+		reason = cmp.Or(reason, r.rules.Resource(typ, []byte(id)))
 	}
 	reason = cmp.Or(reason, r.rules.Code(d.Type.System, []byte(d.Type.Code)))
 	stem := strings.TrimSuffix(d.Name, path.Ext(d.Name))
@@ -291,10 +302,6 @@ func isMedia(d *source.Document) bool {
 	}
 	return false
 }
-
-// Relates implements Decider: the resource of a document that leaves is not withheld, but it may
-// be another patient's.
-func (r *Release) Relates(*source.Document) bool { return r.relates }
 
 // Table implements Decider.
 func (r *Release) Table(t *datapackage.Resource) (v Verdict, each bool, err error) {

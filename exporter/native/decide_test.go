@@ -45,6 +45,8 @@ func (strict) Resource(_ string, id []byte) string {
 	return ""
 }
 
+func (strict) Describes([]byte) (string, error) { return "", nil }
+
 func (strict) Mentions(text []byte) string {
 	if bytes.Contains(text, []byte(secretID)) {
 		return "reference-only"
@@ -213,7 +215,7 @@ func TestEHI9ATextThatTellsSomethingWithheldStays(t *testing.T) {
 	} {
 		d := document(t, "", name, c.text)
 		d.ContentType = c.mime
-		v, err := native.NewRelease(strict{}, nil).Document(d)
+		v, err := native.NewRelease(strict{}, nil).Document(d, false)
 		if err != nil || c.leaves != (v == native.Leaves) {
 			t.Errorf("%s: %v, %v", name, v, err)
 		}
@@ -225,7 +227,7 @@ func TestEHI9ATextThatTellsSomethingWithheldStays(t *testing.T) {
 		d := document(t, "", "note", nil)
 		d.ContentType = "text/plain"
 		d.Open = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil }
-		v, err := native.NewRelease(strict{}, nil).Document(d)
+		v, err := native.NewRelease(strict{}, nil).Document(d, false)
 		if v != native.Stays || err != nil {
 			t.Fatalf("at %d: %v, %v", at, v, err)
 		}

@@ -20,6 +20,7 @@ func (lenient) Text([]byte) string                      { return "" }
 func (lenient) Label(string, []byte) string             { return "" }
 func (lenient) Authorization(ehi.Authorization) string  { return "" }
 func (lenient) Resource(string, []byte) (reason string) { return "" }
+func (lenient) Describes([]byte) (string, error)        { return "", nil }
 func (lenient) Group(fhir.Coding) ehi.Category          { return "" }
 
 func (lenient) Mentions(text []byte) (reason string) {

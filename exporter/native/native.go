@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +33,9 @@ type Export struct {
 	ByPatient bool
 	// TakenAt is the instant of the record.
 	TakenAt time.Time
+	// Holds reports whether the record of a patient has a resource: lists name no other. nil means
+	// that it has every one.
+	Holds func(patient, typ, id string) (bool, error)
 	// Decide decides what leaves; nil releases everything.
 	Decide Decider
 	// ArchiveBytes is the size at which an archive ends and the next one begins, in bytes. A
@@ -64,10 +68,9 @@ const (
 
 // Decider decides what may leave. It is called by one goroutine.
 type Decider interface {
-	// Document decides about a document.
-	Document(d *source.Document) (Verdict, error)
-	// Relates reports whether a list may name Document.Resource. It is called after Document.
-	Relates(d *source.Document) bool
+	// Document decides about a document. strays means that the patient's record does not have
+	// each resource that it belongs to.
+	Document(d *source.Document, strays bool) (Verdict, error)
 	// Table decides about a table. If rows of it may leave or wait, each says whether Row
 	// decides about each one.
 	Table(r *datapackage.Resource) (v Verdict, each bool, err error)
@@ -173,6 +176,7 @@ type writing struct {
 	figures Figures
 	dry     bool // rows are decided and not written
 	line    line
+	related []string // the resources of the current document that its list may name
 }
 
 func (w *writing) end(context.Context) error {
@@ -182,8 +186,12 @@ func (w *writing) end(context.Context) error {
 func (w *writing) documents(ctx context.Context) error {
 	return w.Record.Documents(ctx, w.Query, func(d *source.Document) error {
 		to := w.to
+		strays, err := w.relate(d)
+		if err != nil {
+			return fmt.Errorf("document %s: %w", d.ID, err)
+		}
 		if w.Decide != nil {
-			switch v, err := w.Decide.Document(d); {
+			switch v, err := w.Decide.Document(d, strays); {
 			case err != nil:
 				return fmt.Errorf("document %s: %w", d.ID, err)
 			case v == Stays, v == Waits && w.Patient == "":
@@ -200,6 +208,28 @@ func (w *writing) documents(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// relate finds the resources of a document that its list may name. It reports whether there are
+// others.
+func (w *writing) relate(d *source.Document) (strays bool, err error) {
+	w.related = w.related[:0]
+	for resource := range d.Resources() {
+		typ, id, _ := strings.Cut(resource, "/")
+		holds := true
+		if w.Holds != nil {
+			holds, err = w.Holds(d.Patient, typ, id)
+		}
+		switch {
+		case err != nil:
+			return false, err
+		case holds:
+			w.related = append(w.related, resource)
+		default:
+			strays = true
+		}
+	}
+	return strays, nil
 }
 
 // tables writes the tables: first those of patients, then the rows of look-up tables that they

@@ -781,3 +781,38 @@ func TestSmallDocumentsShareABuffer(t *testing.T) {
 		}
 	}
 }
+
+// NAT-2: a list names only resources that the record of the document's patient has, with a form
+// and without one.
+func TestNAT2AListNamesOnlyResourcesOfTheRecord(t *testing.T) {
+	for _, packaging := range []ehi.Packaging{ehi.PackageFiles, ehi.PackageZIP} {
+		for _, patient := range []string{"p", ""} {
+			for _, decide := range []native.Decider{nil, native.NewRelease(strict{}, clinic)} {
+				r := sample(t, "")
+				r.documents[0].Resource = "Encounter/own"
+				r.documents[0].Related = []string{"Condition/own"}
+				r.documents[1].Resource = "Encounter/own"
+				r.documents[1].Related = []string{"Encounter/stray"}
+				x := export(t, native.Export{
+					Record: r, Packaging: packaging, Patient: patient, Decide: decide,
+					Holds: func(patient, typ, id string) (bool, error) {
+						return patient == "p" && typ != "" && id == "own", nil
+					},
+				})
+				var all []byte
+				for _, f := range x.task.Files {
+					all = append(all, x.file(f)...)
+				}
+				own := `"related":[{"reference":"Encounter/own"},{"reference":"Condition/own"}]`
+				if !bytes.Contains(all, []byte(own)) || bytes.Contains(all, []byte("stray")) {
+					t.Errorf("%s of %q: %s", packaging, patient, all)
+				}
+				leaves := bytes.Contains(all, []byte("documents/000002-"))
+				if leaves != (decide == nil) {
+					t.Errorf("%s of %q: a document of a stray resource leaves: %t", packaging,
+						patient, leaves)
+				}
+			}
+		}
+	}
+}

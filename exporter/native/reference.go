@@ -26,7 +26,7 @@ type concept struct {
 	Coding []fhir.Coding `json:"coding"`
 }
 
-// related names the resource that a document belongs to.
+// related names the resources that a document belongs to.
 type related struct {
 	Related []fhir.Reference `json:"related"`
 }
@@ -103,8 +103,9 @@ func (w *writing) describeDocument(d *source.Document) {
 	for _, label := range d.Labels {
 		r.Labels = append(r.Labels, concept{[]fhir.Coding{label}})
 	}
-	if d.Resource != "" && w.relates(d) {
-		l.context.Related = append(l.context.Related[:0], fhir.Reference{Reference: d.Resource})
+	l.context.Related = l.context.Related[:0]
+	for _, resource := range w.related {
+		l.context.Related = append(l.context.Related, fhir.Reference{Reference: resource})
 		r.Context = &l.context
 	}
 	if !d.Created.IsZero() { // an import must not take a substitute for the date
@@ -119,11 +120,6 @@ func (e *Export) prefix(archive int) string {
 		out += strconv.Itoa(archive) + "/"
 	}
 	return out
-}
-
-// relates reports whether the list may name the resource that a document belongs to.
-func (e *Export) relates(d *source.Document) bool {
-	return e.Decide == nil || e.Decide.Relates(d)
 }
 
 // subject returns a reference to the patient of a document, or of the export; "" for none.

@@ -318,11 +318,14 @@ func (t *Task) native(ctx context.Context, d decisions) (_ native.Result, err er
 	defer func() { tracing.End(span, err) }()
 	e := t.Native
 	e.Record, e.Query, e.Batch, e.Yield = t.Record, t.Query, t.Batch, t.Yield
+	e.Holds = t.Record.Has
 	var decide *native.Release
 	if !t.Policy.Everything() && d != nil {
 		decide = native.NewRelease(d.Native(), t.Record.Tables())
 		if !t.Population {
-			decide.Holds = t.Record.Resolves
+			decide.Find = func(typ, id string) ([]byte, error) {
+				return t.Record.Find(ctx, source.Query{}, typ, id)
+			}
 		}
 		e.Decide = decide
 	}

@@ -43,6 +43,8 @@ func (lines) Close() error         { return nil }
 
 func (lines) Resolves(string, string) (bool, error) { return false, nil }
 
+func (lines) Has(string, string, string) (bool, error) { return false, nil }
+
 func (lines) Find(context.Context, source.Query, string, string) ([]byte, error) { return nil, nil }
 
 func (lines) Beside(context.Context, []source.Name, func([]byte) error) error { return nil }
@@ -353,6 +355,8 @@ func (endless) Complete() bool       { return true }
 func (endless) Close() error         { return nil }
 
 func (endless) Resolves(string, string) (bool, error) { return true, nil }
+
+func (endless) Has(string, string, string) (bool, error) { return true, nil }
 
 func (endless) Find(context.Context, source.Query, string, string) ([]byte, error) {
 	return nil, nil

@@ -337,7 +337,8 @@ func (o *holdings) documents(t *testing.T, r source.Record) {
 		o.Documents = append(o.Documents, fmt.Sprintf(
 			"%s %q %s %q %s %+v %s %+v %s %d bytes %x %x %s",
 			d.Patient, ehi.PortableName(d.Name), d.ContentType, title,
-			fhir.FormatInstant(d.Created), d.Type, d.Category, d.Labels, d.Resource,
+			fhir.FormatInstant(d.Created), d.Type, d.Category, d.Labels,
+			slices.Collect(d.Resources()),
 			d.Size, d.SHA1, sha1.Sum(content), d.Sum))
 		return errors.Join(err, in.Close())
 	})
@@ -386,6 +387,8 @@ func TestImportedContentComesBackFromAnExport(t *testing.T) {
 	from := t.TempDir()
 	for name, text := range map[string]string{
 		"datapackage.json": oddTables,
+		"encounters.ndjson": `{"resourceType":"Encounter","id":"e","subject":` +
+			`{"reference":"Patient/a"}}` + "\n",
 		"patients.ndjson": `{"resourceType":"Patient","id":"a","identifier":[{"system":"urn:mrn",` +
 			`"value":"m a"}]}` + "\n" + `{"resourceType":"Patient","id":"b"}` + "\n",
 		"visit.txt": "a;v1;caf\xe9;2024-01-02\r\nb;v2;\"a;b\r\nc\";\r\na;v3;=1+1;2024-01-01",

@@ -2,6 +2,7 @@ package release
 
 import (
 	"bytes"
+	"slices"
 
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -13,6 +14,8 @@ import (
 type Native struct {
 	policy *Policy
 	review *reviewed // nil for a population
+	// examine is for resources that something describes; created on first use.
+	examine *examiner
 }
 
 // Native returns the decisions about the native content of a record. It panics before Conclude.
@@ -20,7 +23,7 @@ func (r *Review) Native() *Native {
 	if !r.concluded {
 		panic("release: Native before Conclude")
 	}
-	return &Native{r.policy, &reviewed{Review: r}}
+	return &Native{policy: r.policy, review: &reviewed{Review: r}}
 }
 
 // Native returns the decisions about the native content of a population, of which nothing but
@@ -101,6 +104,50 @@ func (n *Native) Resource(typ string, text []byte) (reason string) {
 		text = text[min(end+1, len(text)):]
 	}
 	return ""
+}
+
+// Describes decides about something that describes a resource of the record, which is a line of
+// JSON, as the presentedForm of a report does: it tells everything that the resource is about,
+// answers or consists of. So it stays if one of these is withheld for more than an unticked line.
+func (n *Native) Describes(line []byte) (reason string, err error) {
+	if n.review == nil || n.policy.everything {
+		return "", nil
+	}
+	if n.examine == nil {
+		x := n.policy.examiner()
+		n.examine = &x
+	}
+	f, err := n.examine.examine(line)
+	if err != nil {
+		return "", err
+	}
+	for _, p := range f.content {
+		if n.review.tells(p.to) {
+			return referenceOnlyName, nil
+		}
+	}
+	return "", nil
+}
+
+// tells reports, after Conclude, whether a Reference points to something that is withheld for a
+// reason other than an unticked form line.
+func (r *Review) tells(to target) (telling bool) {
+	of := r.index.resource(to.typ, to.id)
+	if of.typ != nameType {
+		v, _ := r.index.at(of)
+		return !r.outside[of] && v.telling(of)
+	}
+	if l, is := parseLead(to.id); is {
+		lead := hashed(r.index.index, l)
+		telling = slices.ContainsFunc(lead.values, func(v idHash) bool {
+			return r.identified.values[v]
+		})
+		lead.values = nil // nobody owns them after Conclude
+		r.candidates(lead, func(of resource, v verdict) {
+			telling = telling || v.telling(of)
+		})
+	}
+	return telling
 }
 
 // Mentions decides about something with a text. It stays if the text holds an ID or another number

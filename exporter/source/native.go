@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"time"
 
 	"ehi-server/shared/datapackage"
@@ -62,8 +63,10 @@ type Document struct {
 	// classified it and its Type does not.
 	Category ehi.Category
 	Labels   []fhir.Coding // security labels
-	// Resource is the resource that the document belongs to, as Type/id; "" for none.
+	// Resource is the resource that the document belongs to, as Type/id; "" for none. Related are
+	// further ones.
 	Resource string
+	Related  []string
 	// Size is the size of the content in bytes, SHA1 and Sum its digests; Sum has the form of
 	// files.Sum. They are zero if the source knows them only after the content was read.
 	Size int64
@@ -74,6 +77,20 @@ type Document struct {
 	Path string
 	// Open opens the content. The caller closes it.
 	Open func() (io.ReadCloser, error)
+}
+
+// Resources yields the resources that the document belongs to.
+func (d *Document) Resources() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if d.Resource != "" && !yield(d.Resource) {
+			return
+		}
+		for _, r := range d.Related {
+			if !yield(r) {
+				return
+			}
+		}
+	}
 }
 
 // NoNative is the Native of a source without native content.

@@ -113,8 +113,12 @@ type Record interface {
 	// each resource instead.
 	Complete() bool
 	// Resolves reports whether a resource is part of the whole export. It is called during a
-	// visit of Scan, for references of Loose resources, and of Documents, for what they belong to.
+	// visit of Scan, for references of Loose resources.
 	Resolves(typ, id string) (bool, error)
+	// Has reports whether a resource is in the record of one of the export's patients, which has
+	// what is the patient's and what is nobody's. It is called during a visit of Documents, for
+	// what they belong to.
+	Has(patient, typ, id string) (bool, error)
 	// Find returns a resource that Scan with q would visit in this record or in another part of
 	// the same export, as a line that is valid until the next call, or nil. It is used for
 	// resources that the record references.

@@ -373,10 +373,20 @@ func (r *record) Complete() bool { return true }
 func (r *record) Beside(context.Context, []source.Name, func([]byte) error) error { return nil }
 
 // Resolves implements source.Record. It knows what patients have, by the IDs: only references of
-// the cohort are checked, and what documents belong to.
+// the cohort are checked.
 func (r *record) Resolves(_, id string) (bool, error) {
 	k, ok := r.source.cfg.owner(id)
 	return ok && r.of.has(k), nil
+}
+
+// Has implements source.Record.
+func (r *record) Has(patient, typ, id string) (bool, error) {
+	k, owned := r.source.cfg.owner(id)
+	of, ok := r.source.cfg.owner(patient)
+	if owned && (!ok || k != of) {
+		return false, nil
+	}
+	return r.Resolves(typ, id)
 }
 
 // Find implements source.Record. It generates the patient of the resource's ID again, or the

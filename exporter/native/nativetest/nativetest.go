@@ -167,14 +167,12 @@ func (r record) Lookup(
 // byCategory releases what has a line of the form. Everything else waits.
 type byCategory struct{}
 
-func (byCategory) Document(d *source.Document) (native.Verdict, error) {
+func (byCategory) Document(d *source.Document, _ bool) (native.Verdict, error) {
 	if d.Category == "" {
 		return native.Waits, nil
 	}
 	return native.Leaves, nil
 }
-
-func (byCategory) Relates(*source.Document) bool { return true }
 
 func (byCategory) Table(r *datapackage.Resource) (v native.Verdict, each bool, err error) {
 	if r.Category == "" && !r.Lookup {

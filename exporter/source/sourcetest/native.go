@@ -104,7 +104,7 @@ func belongs(t *testing.T, s source.Source, want Expect) {
 		}
 		for name, in := range resources {
 			typ, id, _ := strings.Cut(name, "/")
-			if got, err := rec.Resolves(typ, id); err != nil || got != in {
+			if got, err := rec.Has(d.Patient, typ, id); err != nil || got != in {
 				t.Errorf("%s is in the record: %t, %v", name, got, err)
 			}
 		}
