@@ -74,7 +74,7 @@ func (b Body) headers(c *fiber.Ctx) (answered bool, err error) {
 	c.Set(fiber.HeaderAcceptRanges, "bytes")
 	c.Set(fiber.HeaderLastModified, b.Modified.UTC().Format(http.TimeFormat))
 	c.Set(fiber.HeaderCacheControl, "private, no-cache")
-	if b.MIME == NDJSON {
+	if b.MIME == NDJSON || b.Compress {
 		c.Vary(fiber.HeaderAcceptEncoding)
 	}
 	if b.Coding != "" {

@@ -75,7 +75,8 @@ func TestNAT1DocumentsAndTablesAreDownloadedAsFilesAre(t *testing.T) {
 	}
 	text, err := io.ReadAll(r)
 	if err != nil || string(text) != "id,patient,ward\r\n"+nativetest.Rows["visit"] ||
-		string(table.Header.ContentType()) != "text/csv; charset=utf-8" {
+		string(table.Header.ContentType()) != "text/csv; charset=utf-8" ||
+		string(table.Header.Peek("Vary")) != "Accept-Encoding" {
 		t.Errorf("%s %q, %v", &table.Header, text, err)
 	}
 	plain := e.ask(token, "GET", scan, "Accept-Encoding", "gzip")
