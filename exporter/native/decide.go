@@ -53,6 +53,7 @@ type Release struct {
 	stays   keptKeys // of rows that stay
 	waits   keptKeys // of rows that wait
 	folded  []byte
+	said    [][]byte // room for what a cell says
 }
 
 // keptKeys are keys of rows, by the name of the key (keyName).
@@ -68,47 +69,17 @@ type tableFacts struct {
 	dateAt    int
 	resources []columnOf
 	systems   []columnOf
-	labels    []int
-	texts     []int
+	labels    []columnOf
+	texts     []columnOf
 	sensitive []sensitiveColumn
-	parents   []parentKey // foreign keys to tables of which rows may stay
-	keys      [][]int     // columns of the keys by which other tables may refer to a row
+	parents   []parentKey  // foreign keys to tables of which rows may stay
+	keys      [][]columnOf // columns of the keys by which other tables may refer to a row
 	keyNames  []string
-}
-
-// columnOf is a column with the type or system of what it holds.
-type columnOf struct {
-	at int
-	of string
-}
-
-type sensitiveColumn struct {
-	at     int
-	field  *datapackage.Field
-	values []string // plain
-	needs  ehi.Authorization
-}
-
-// plain returns the form in which values are compared: case and space around a value do not count,
-// nor how a boolean is written.
-func (c *sensitiveColumn) plain(value string) string {
-	v := strings.ToLower(strings.TrimSpace(value))
-	if c.field.Type != "boolean" {
-		return v
-	}
-	same := func(other string) bool { return strings.EqualFold(other, v) }
-	switch {
-	case v == "true" || v == "1" || slices.ContainsFunc(c.field.TrueValues, same):
-		return "true"
-	case v == "false" || v == "0" || slices.ContainsFunc(c.field.FalseValues, same):
-		return "false"
-	}
-	return v
 }
 
 // parentKey is a foreign key to another table of patients.
 type parentKey struct {
-	columns []int
+	columns []columnOf
 	name    string // see keyName
 }
 
@@ -324,39 +295,34 @@ func (r *Release) facts(t *datapackage.Resource) *tableFacts {
 	if !f.always {
 		f.category = ehi.Category(t.Category)
 	}
-	at := func(name string) int {
-		return slices.IndexFunc(t.Fields.Fields,
-			func(f datapackage.Field) bool { return f.Name == name })
-	}
-	columns := func(names []string) (out []int) {
-		for _, name := range names {
-			out = append(out, at(name))
-		}
-		return out
-	}
 	for i := range t.Fields.Fields {
 		field := &t.Fields.Fields[i]
+		column := columnOf{at: i, field: field}
 		if field.Resource != "" {
-			f.resources = append(f.resources, columnOf{i, field.Resource})
+			column.of = field.Resource
+			f.resources = append(f.resources, column)
 		}
 		if field.System != "" {
-			f.systems = append(f.systems, columnOf{i, field.System})
+			column.of = field.System
+			f.systems = append(f.systems, column)
 		}
+		column.of = ""
 		if field.Label {
-			f.labels = append(f.labels, i)
+			f.labels = append(f.labels, column)
 		}
-		if field.Type == "" || field.Type == "string" || field.Type == "any" {
-			f.texts = append(f.texts, i)
+		switch field.Type {
+		case "", "string", "any", "array", "object", "geojson":
+			f.texts = append(f.texts, column)
 		}
 	}
 	if t.Date != "" {
-		f.dateAt = at(t.Date)
-		f.date = &t.Fields.Fields[f.dateAt]
+		c := columnsOf(t, []string{t.Date})[0]
+		f.dateAt, f.date = c.at, c.field
 	}
 	for _, s := range t.Sensitive {
 		c := sensitiveColumn{
-			at: at(s.Field), field: &t.Fields.Fields[at(s.Field)],
-			needs: ehi.Authorization(s.Authorization),
+			columnOf: columnsOf(t, []string{s.Field})[0],
+			needs:    ehi.Authorization(s.Authorization),
 		}
 		for _, v := range s.Values {
 			c.values = append(c.values, c.plain(v))
@@ -367,16 +333,42 @@ func (r *Release) facts(t *datapackage.Resource) *tableFacts {
 		to := r.of.Table(cmp.Or(k.Reference.Resource, t.Name))
 		if to != nil && !to.Lookup {
 			f.parents = append(f.parents, parentKey{
-				columns(k.Fields), keyName(to.Name, k.Reference.Fields),
+				keyColumns(t, k, to), keyName(to.Name, k.Reference.Fields),
 			})
 		}
 	}
 	r.referred(t, func(fields []string) {
 		if name := keyName(t.Name, fields); !slices.Contains(f.keyNames, name) {
-			f.keys, f.keyNames = append(f.keys, columns(fields)), append(f.keyNames, name)
+			f.keys = append(f.keys, columnsOf(t, fields))
+			f.keyNames = append(f.keyNames, name)
 		}
 	})
 	return f
+}
+
+// columnsOf returns the columns of some fields of a table.
+func columnsOf(t *datapackage.Resource, names []string) (out []columnOf) {
+	for _, name := range names {
+		at := slices.IndexFunc(t.Fields.Fields,
+			func(f datapackage.Field) bool { return f.Name == name })
+		out = append(out, columnOf{at: at, field: &t.Fields.Fields[at]})
+	}
+	return out
+}
+
+// keyColumns returns the columns of a foreign key, whose values are compared by their types. A
+// text is compared as the key that it refers to.
+func keyColumns(
+	t *datapackage.Resource, k datapackage.ForeignKey, to *datapackage.Resource,
+) []columnOf {
+	columns := columnsOf(t, k.Fields)
+	for i, target := range columnsOf(to, k.Reference.Fields) {
+		switch columns[i].field.Type {
+		case "", "string", "any":
+			columns[i].field = target.field
+		}
+	}
+	return columns
 }
 
 // referred calls visit with the fields of each key by which a table refers to t.
@@ -469,8 +461,12 @@ func (r *Release) Lookup(of *datapackage.Resource, values [][]byte, raw []byte) 
 // waits too: an administrator decides about each table.
 func (r *Release) parentStays(t *tableFacts, values [][]byte) bool {
 	for _, p := range t.parents {
+		stays, waits := r.stays[p.name], r.waits[p.name]
+		if len(stays) == 0 && len(waits) == 0 {
+			continue // as of most tables
+		}
 		key, ok := r.key(p.columns, values)
-		if ok && (r.stays[p.name][key] || !t.waits && r.waits[p.name][key]) {
+		if ok && (stays[key] || !t.waits && waits[key]) {
 			return true
 		}
 	}
@@ -503,28 +499,28 @@ func valueAt(values [][]byte, i int) []byte {
 
 // told returns why a row stays for what its values tell.
 func (r *Release) told(t *tableFacts, values [][]byte, raw []byte) (reason string) {
-	for _, c := range t.resources {
-		reason = cmp.Or(reason, r.rules.Resource(c.of, valueAt(values, c.at)))
+	judge := func(columns []columnOf, rule func(of string, text []byte) string) {
+		for i := range columns {
+			r.said = columns[i].said(values, r.said)
+			for _, text := range r.said {
+				reason = cmp.Or(reason, rule(columns[i].of, text))
+			}
+		}
 	}
-	for _, c := range t.systems {
-		reason = cmp.Or(reason, r.rules.Code(c.of, valueAt(values, c.at)))
-	}
-	for _, i := range t.labels {
-		reason = cmp.Or(reason, r.rules.Label("", valueAt(values, i)))
-	}
-	for _, s := range t.sensitive {
-		v := valueAt(values, s.at)
-		if len(s.values) == 0 && len(v) > 0 || slices.Contains(s.values, s.plain(string(v))) {
+	judge(t.resources, r.rules.Resource)
+	judge(t.systems, r.rules.Code)
+	judge(t.labels, r.rules.Label)
+	for i := range t.sensitive {
+		if s := &t.sensitive[i]; s.needed(values, r.said) {
 			reason = cmp.Or(reason, r.rules.Authorization(s.needs))
 		}
 	}
 	if reason != "" {
 		return reason
 	}
-	for _, i := range t.texts {
-		reason = cmp.Or(reason, r.rules.Text(valueAt(values, i)),
-			r.rules.Mentions(valueAt(values, i)))
-	}
+	judge(t.texts, func(_ string, text []byte) string {
+		return cmp.Or(r.rules.Text(text), r.rules.Mentions(text))
+	})
 	reason = cmp.Or(reason, r.rules.Mentions(raw))
 	if reason != "" || bytes.IndexByte(raw, '\\') < 0 {
 		return reason
@@ -532,14 +528,16 @@ func (r *Release) told(t *tableFacts, values [][]byte, raw []byte) (reason strin
 	return viewsOf("", raw).read(raw, true, r.rules.Mentions) // such as a note of rich text
 }
 
-// key returns the values of some columns as one text; ok is false if one of them is empty.
-func (r *Release) key(columns []int, values [][]byte) (key string, ok bool) {
+// key returns the values of some columns as one text, which is the same for values that mean the
+// same; ok is false if one of them is empty.
+func (r *Release) key(columns []columnOf, values [][]byte) (key string, ok bool) {
 	out := r.folded[:0]
 	for _, c := range columns {
-		if c < 0 || c >= len(values) || len(values[c]) == 0 {
+		v := valueAt(values, c.at)
+		if len(v) == 0 {
 			return "", false
 		}
-		out = append(append(out, values[c]...), 0)
+		out = append(appendKey(out, c.field, v), 0)
 	}
 	r.folded = out
 	return string(out), true

@@ -22,13 +22,14 @@ import (
 // secretID is the ID of a withheld resource.
 const secretID = "withheld-0123456789"
 
-// strict are rules of a form with every line and no authorization: B20 is a sensitive code.
+// strict are rules of a form with every line and no authorization: B20 and 86406008 are sensitive
+// codes.
 type strict struct{}
 
 func (strict) Line(ehi.Category, *fhir.Span) string { return "" }
 
 func (strict) Code(_ string, code []byte) string {
-	if string(code) == "B20" {
+	if string(code) == "B20" || string(code) == "86406008" {
 		return "sensitive.hiv"
 	}
 	return ""
@@ -534,4 +535,99 @@ func marked(leave, stay []string) map[string]bool {
 		of[v] = false
 	}
 	return of
+}
+
+// declared returns decisions about a table with one column and a patient.
+func declared(t *testing.T, rules native.Rules, field, properties string) *native.Release {
+	t.Helper()
+	p := must(datapackage.Parse([]byte(`{"name":"declared","resources":[
+ {"name":"fact","path":"fact.csv","schema":{"fields":[{"name":"patient"},` + field + `]},
+  "ehi:patient":["patient"],"ehi:category":"medicalRecord"` + properties + `}]}`)))
+	r := native.NewRelease(rules, p)
+	if _, _, err := r.Table(p.Table("fact")); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// EHI-9: a declared value counts however its type lets it be written, and a text as it is read.
+func TestEHI9ADeclaredValueCountsHoweverItIsWritten(t *testing.T) {
+	sensitive := func(value string) string {
+		return `,"ehi:sensitive":[{"field":"f","values":["` + value + `"],"authorization":"hiv"}]`
+	}
+	for _, c := range []struct {
+		field, properties string
+		leave, stay       []string
+	}{
+		{`{"name":"f","type":"number"}`, sensitive("1"),
+			[]string{"11", "0.1", "", "10e1"}, []string{"1", "01", "1.0", "+1", "1e0", " 1"}},
+		{`{"name":"f","type":"integer"}`, sensitive("01"),
+			[]string{"10", "-1"}, []string{"1", "01", "+1"}},
+		{`{"name":"f","type":"number","decimalChar":","}`, sensitive("1"),
+			[]string{"1,5"}, []string{"1,0"}},
+		{`{"name":"f","type":"datetime"}`, sensitive("2024-01-01T00:00:00Z"),
+			[]string{"2024-01-01T00:00:00+01:00"},
+			[]string{"2024-01-01T00:00:00Z", "2024-01-01T01:00:00+01:00"}},
+		{`{"name":"f","type":"boolean","trueValues":["J"],"falseValues":["N"]}`, sensitive("true"),
+			[]string{"N", "false", "0"}, []string{"J", "j", "true", "1"}},
+		{`{"name":"f"}`, sensitive("HIV"),
+			[]string{"HIVE", "X,Y", "", "no HIV"},
+			[]string{"HIV", "hiv ", "\u00a0HIV", "H\u200bIV", "\uff28\uff29\uff36", "HIV;X", "X,HIV",
+				`"HIV"`, "X| hiv", "HIV^X", "x~HIV", "“HIV”"}},
+		{`{"name":"f","type":"array"}`, sensitive("HIV"), []string{`["X"]`},
+			[]string{`["HIV"]`, `["X", "h\u0069v"]`, `[["X;HIV"]]`}},
+		{`{"name":"f","ehi:system":"urn:icd"}`, "", []string{"E11.9"}, []string{"B20"}},
+		{`{"name":"f","type":"number","ehi:system":"urn:icd"}`, "",
+			[]string{"7"}, []string{"86406008", "86406008.0", "8.6406008e7", "+86406008"}},
+		{`{"name":"f","type":"array"}`, "", []string{`["E11"]`, `[`},
+			[]string{`["B20"]`, `["E11", "B2\u0030"]`}},
+		{`{"name":"f","type":"object"}`, "", []string{`{"x": "E11"}`},
+			[]string{`{"x": "B20"}`, `{"x": "B20", "x": ""}`, `{"B20": 1}`, `{"x": [86406008]}`}},
+	} {
+		r := declared(t, strict{}, c.field, c.properties)
+		for value, want := range marked(c.leave, c.stay) {
+			got, err := r.Row([][]byte{[]byte("p"), []byte(value)}, []byte("p,x"), false)
+			if got != want || err != nil {
+				t.Errorf("%s%s with %q leaves: %t, %v", c.field, c.properties, value, got, err)
+			}
+		}
+	}
+}
+
+// numbered are tables with numbers as keys.
+var numbered = must(datapackage.Parse([]byte(`{"name":"numbered","resources":[
+ {"name":"visit","path":"visit.csv","schema":{"fields":[{"name":"id","type":"integer"},
+    {"name":"patient"},{"name":"code","ehi:system":"urn:icd"}],"primaryKey":"id"},
+  "ehi:patient":["patient"],"ehi:category":"visits"},
+ {"name":"note","path":"note.csv","schema":{"fields":[{"name":"patient"},
+    {"name":"visit","type":"number"},{"name":"term","type":"integer"}],"foreignKeys":[
+    {"fields":"visit","reference":{"resource":"visit","fields":"id"}},
+    {"fields":"term","reference":{"resource":"term","fields":"key"}}]},
+  "ehi:patient":["patient"],"ehi:category":"medicalRecord"},
+ {"name":"term","path":"term.csv",
+  "schema":{"fields":[{"name":"key","type":"integer"},{"name":"icd","ehi:system":"urn:icd"},
+    {"name":"broader"}],"primaryKey":"key"},"ehi:lookup":true}]}`)))
+
+type numberedRecord struct{ codedRecord }
+
+func (numberedRecord) Tables() *datapackage.Package { return numbered }
+
+// EHI-9: keys refer to what has the same value, however it is written.
+func TestEHI9KeysReferByValueNotBySpelling(t *testing.T) {
+	x := export(t, native.Export{
+		Record: numberedRecord{codedRecord{rows: map[string]string{
+			"visit": "5,p,B20\r\n006,p,B20\r\n7,p,\r\n",
+			"note": "p,05,\r\np,+5,\r\np,5.0,\r\np,6,\r\np,07,\r\np,,003\r\np,,+4\r\n" +
+				"p,,9\r\n",
+		}}},
+		Packaging: ehi.PackageFiles, Patient: "p", Decide: native.NewRelease(strict{}, numbered),
+	})
+	for name, want := range map[string]string{
+		"tables/note.csv": "patient,visit,term\r\np,07,\r\np,,+4\r\np,,9\r\n",
+		"tables/term.csv": "key,icd,broader\r\n4,I10,\r\n",
+	} {
+		if got := string(x.get(ehi.Index, name)); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
 }

@@ -32,8 +32,8 @@ type needed struct {
 // lookupKey is a foreign key into a look-up table.
 type lookupKey struct {
 	table   string
-	fields  []string // of the table
-	columns []int    // of the row that refers to it
+	fields  []string   // of the table
+	columns []columnOf // of the row that refers to it
 }
 
 // lookedUp is what a key leads to.
@@ -47,7 +47,8 @@ type lookedUp struct {
 // unread is a key whose rows are not read yet.
 type unread struct {
 	key    lookupKey
-	values []string
+	values []string // as the row that refers to it writes them
+	plain  []string // in the canonical form
 	to     *lookedUp
 }
 
@@ -87,12 +88,9 @@ func (l *lookups) keysOf(r *datapackage.Resource) (out []lookupKey) {
 		if target == nil || !target.Lookup {
 			continue
 		}
-		key := lookupKey{table: target.Name, fields: k.Reference.Fields}
-		for _, name := range k.Fields {
-			key.columns = append(key.columns, slices.IndexFunc(r.Fields.Fields,
-				func(f datapackage.Field) bool { return f.Name == name }))
-		}
-		out = append(out, key)
+		out = append(out, lookupKey{
+			table: target.Name, fields: k.Reference.Fields, columns: keyColumns(r, k, target),
+		})
 	}
 	return out
 }
@@ -124,17 +122,21 @@ func (l *lookups) enter(codec *datapackage.Codec, k lookupKey, row [][]byte) *lo
 	id.WriteString(k.table + "\x00" + strings.Join(k.fields, "\x00"))
 	values := make([]string, len(k.columns))
 	for i, c := range k.columns {
-		if c < 0 || c >= len(row) || codec.Missing(c, row[c]) {
+		if c.at >= len(row) || codec.Missing(c.at, row[c.at]) {
 			return nil
 		}
-		values[i] = string(row[c])
-		id.WriteString("\x00" + strconv.Itoa(len(row[c])) + "\x00" + values[i])
+		values[i] = string(row[c.at])
+		id.WriteString("\x00" + strconv.Itoa(len(values[i])) + "\x00" + values[i])
 	}
 	to := l.keys[id.String()]
 	if to == nil {
 		to = &lookedUp{table: k.table}
 		l.keys[id.String()] = to
-		l.unread = append(l.unread, unread{k, values, to})
+		plain := make([]string, len(values))
+		for i, c := range k.columns {
+			plain[i] = string(appendKey(nil, c.field, []byte(values[i])))
+		}
+		l.unread = append(l.unread, unread{k, values, plain, to})
 	}
 	return to
 }
@@ -174,13 +176,18 @@ func (l *lookups) read(ctx context.Context, u unread) error {
 		return err
 	}
 	var rows [][]byte
-	err = l.writing.Record.Lookup(ctx, u.to.table, u.key.fields, u.values,
-		func(some source.Rows) error {
-			for raw := range r.codec.Rows(some.Data) {
-				rows = append(rows, bytes.Clone(raw))
-			}
-			return nil
-		})
+	find := func(values []string) error {
+		return l.writing.Record.Lookup(ctx, u.to.table, u.key.fields, values,
+			func(some source.Rows) error {
+				for raw := range r.codec.Rows(some.Data) {
+					rows = append(rows, bytes.Clone(raw))
+				}
+				return nil
+			})
+	}
+	if err = find(u.values); err == nil && len(rows) == 0 && !slices.Equal(u.plain, u.values) {
+		err = find(u.plain) // the store finds keys as they are written
+	}
 	for _, raw := range rows {
 		if err != nil {
 			return err
