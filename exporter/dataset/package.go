@@ -71,6 +71,9 @@ func (n *native) tablesIn(ctx context.Context, in Input) error {
 			n.total += f.info.Size()
 		}
 	}
+	if err := n.rows.remember(files); err != nil {
+		return err
+	}
 	for _, f := range files {
 		if err := n.rows.file(ctx, root, f); err != nil {
 			return err
@@ -240,6 +243,12 @@ type tableFile struct {
 	first bool        // the first file of the table, which has the header
 }
 
+// mark is what the store remembers of a file that was imported completely.
+func (f tableFile) mark() []byte {
+	return fmt.Appendf(nil, "%d %d %s", f.info.Size(), f.info.ModTime().UnixNano(),
+		f.table.of.Name)
+}
+
 // filesOf returns the files of a table.
 func (n *native) filesOf(root *os.Root, folder string, t *table, paths []string) []tableFile {
 	var out []tableFile
@@ -270,7 +279,8 @@ func (r *rows) file(ctx context.Context, root *os.Root, f tableFile) error {
 	case !info.Mode().IsRegular():
 		return r.problem(of, errInput{"is no regular file"})
 	}
-	mark := fmt.Appendf(nil, "%d %d %s", info.Size(), info.ModTime().UnixNano(), f.table.of.Name)
+	f.info = info
+	mark := f.mark()
 	seen, err := r.get(key(kFile, abs))
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -108,6 +110,9 @@ type rows struct {
 	// met holds the keys of the first index of the current table, once enough look-ups were in
 	// vain; nil before.
 	met *filter
+	// current are the files of the descriptor's tables as they are now, by the passes in which they
+	// were read last.
+	current map[uint32]passFile
 	// occurred counts rows with the same bytes in the current pass.
 	occurred map[digest]uint32
 	missed   int
@@ -143,6 +148,7 @@ func (n *native) newRows(d *dictionary) *rows {
 		native:     n,
 		dictionary: d,
 		leads:      map[lead]leadsTo{},
+		current:    map[uint32]passFile{},
 		checked:    map[checkedKey]bool{},
 		occurred:   map[digest]uint32{},
 	}
@@ -291,16 +297,77 @@ func (r *rows) known(t *table, id digest) (k []byte, before *rowPlace, err error
 		switch {
 		case err != nil:
 			return nil, nil, err
+		case t.hasKey() && r.stands(p.pass):
+			return nil, nil, r.sameKey(p)
 		case p.pass != r.pass:
 			return k, &p, nil
-		case t.hasKey():
-			return nil, nil, errRow{"another row of the file has the same primary key"}
 		}
 		if len(r.occurred) >= occurredKept {
 			clear(r.occurred)
 		}
 		r.occurred[id] = n + 1
 	}
+}
+
+// stands reports whether a row that came last in a pass is in a file of the descriptor as the file
+// is now, rather than in a former state of it or in a file of another import.
+func (r *rows) stands(pass uint32) bool {
+	_, current := r.current[pass]
+	return current
+}
+
+// sameKey returns an errRow that names the first row with a key. Its line is only known if it came
+// for the first time when its file was read last.
+func (r *rows) sameKey(first rowPlace) error {
+	in, line := r.current[first.pass].Name, first.sequence.line()
+	where := "the row in line " + strconv.Itoa(line)
+	switch here, known := first.pass == r.pass, first.sequence.pass() == first.pass; {
+	case here && !known:
+		where = "another row of the file"
+	case !here && known:
+		where = fmt.Sprintf("the row in %s:%d", in, line)
+	case !here:
+		where = "a row of " + in
+	}
+	return errRow{where + " has the same primary key"}
+}
+
+// remember adds those of some files that an import passes over because it has read them before.
+func (r *rows) remember(files []tableFile) error {
+	unchanged := map[string]bool{}
+	for _, f := range files {
+		if f.info == nil || !f.table.hasKey() {
+			continue
+		}
+		abs, err := filepath.Abs(f.name)
+		if err != nil {
+			return err
+		}
+		seen, err := r.get(key(kFile, abs))
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(seen, f.mark()) {
+			unchanged[abs] = true
+		}
+	}
+	if len(unchanged) == 0 {
+		return nil
+	}
+	latest := map[string]uint32{}
+	err := each(r.store.db, []byte{kPass}, func(k, v []byte) error {
+		var from passFile
+		if err := json.Unmarshal(v, &from); err != nil {
+			return err
+		}
+		if unchanged[from.File] {
+			delete(r.current, latest[from.File])
+			latest[from.File] = binary.BigEndian.Uint32(k[1:])
+			r.current[latest[from.File]] = from
+		}
+		return nil
+	})
+	return err
 }
 
 // miss counts look-ups in vain.
@@ -614,6 +681,7 @@ func (r *rows) begin(f passFile) error {
 	r.met, r.missed, r.ending = nil, 0, nil
 	clear(r.occurred)
 	clear(r.leads)
+	r.current[r.pass] = f
 	v, err := json.Marshal(f)
 	return errors.Join(err, r.set(passKey(r.pass), v))
 }

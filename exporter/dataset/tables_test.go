@@ -595,6 +595,53 @@ func TestTablesCanBeCompressedAndHaveSeveralFiles(t *testing.T) {
 	}
 }
 
+// A primary key that rows of two files of a table have is a problem, whichever of the files an
+// import reads again. A corrected file replaces what came before.
+func TestAPrimaryKeyInTwoFilesOfATableIsReported(t *testing.T) {
+	files := clinicFiles()
+	with(`"visits.csv"`, `["visits.csv", "more.csv"]`)(files)
+	const header = "id,patient,day\n"
+	files["more.csv"] = header + "v4,a,2024-01-05\nv1,b,2024-01-06\n"
+	from := folder(t, files)
+	s := openStore(t, t.TempDir())
+	check := func(step, bad, first, visits string) {
+		t.Helper()
+		rep := load(t, s, from)
+		why := ""
+		if len(rep.Bad) > 0 {
+			why = strings.ReplaceAll(rep.Bad[0].String(), from+"/", "")
+		}
+		if len(rep.Bad) > 1 || (bad == "") != (why == "") || !strings.HasPrefix(why, bad) ||
+			!strings.Contains(why, first+" has the same primary key") && bad != "" {
+			t.Errorf("%s: %v", step, rep.Bad)
+		}
+		if got := rowsOf(t, s, "a"); got[2] != "visits a "+visits {
+			t.Errorf("%s: a has %q", step, got)
+		}
+	}
+	const all = "v1,a,2024-01-02\nv3,a,2024-01-04\nv4,a,2024-01-05\n"
+	check("at first", "more.csv:3: ", "the row in visits.csv:2", all)
+	check("again", "more.csv:3: ", "the row in visits.csv:2", all)
+	fill(t, from, map[string]string{"more.csv": header + "v4,a,2024-01-05\n"})
+	check("corrected", "", "", all)
+	fill(t, from, map[string]string{"more.csv": header + "v5,b,2024-01-05\nv5,b,2024-01-06\n"})
+	check("in one file", "more.csv:3: ", "the row in line 2", all)
+	check("in one file again", "more.csv:3: ", "another row of the file", all)
+	fill(t, from, map[string]string{"more.csv": header + "v4,a,2024-01-05\n"})
+	check("corrected again", "", "", all)
+	fill(t, from, map[string]string{"visits.csv": header +
+		"v1,a,2024-01-02\nv2,b,2024-01-03\nv3,a,2024-01-04\nv4,a,2030-01-01\n"})
+	check("in a file before an unchanged one", "visits.csv:5: ", "a row of more.csv", all)
+	fill(t, from, map[string]string{
+		"visits.csv": header + "v4,a,2025-12-12\n", "more.csv": header + "v1,a,2026-01-01\n",
+	})
+	check("moved", "", "", "v3,a,2024-01-04\nv4,a,2025-12-12\nv1,a,2026-01-01\n")
+	if _, err := openStore(t, t.TempDir()).Import(t.Context(), []string{folder(t, files)},
+		source.ImportOptions{Strict: true}); !errors.Is(err, source.ErrBad) {
+		t.Errorf("strict: %v", err)
+	}
+}
+
 // An import of tables that is killed at any point, and run again, ends with the same rows.
 func TestAKilledImportOfTablesIsRunAgain(t *testing.T) {
 	files := clinicFiles()
