@@ -522,10 +522,24 @@ func (r *Release) told(t *tableFacts, values [][]byte, raw []byte) (reason strin
 		return cmp.Or(r.rules.Text(text), r.rules.Mentions(text))
 	})
 	reason = cmp.Or(reason, r.rules.Mentions(raw))
+	if reason != "" || !mayHide(raw) {
+		return reason
+	}
+	judge(t.texts, func(_ string, text []byte) string { return r.read(text) })
 	if reason != "" || bytes.IndexByte(raw, '\\') < 0 {
 		return reason
 	}
 	return viewsOf("", raw).read(raw, true, r.rules.Mentions) // such as a note of rich text
+}
+
+// read decides about a text in every form in which it can be read.
+func (r *Release) read(text []byte) (reason string) {
+	if !hides(text) {
+		return ""
+	}
+	return viewsOf("", text).read(text, true, func(plain []byte) string {
+		return cmp.Or(r.rules.Text(plain), r.text(plain))
+	})
 }
 
 // key returns the values of some columns as one text, which is the same for values that mean the

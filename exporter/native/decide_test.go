@@ -583,10 +583,24 @@ func TestEHI9ADeclaredValueCountsHoweverItIsWritten(t *testing.T) {
 			[]string{`["B20"]`, `["E11", "B2\u0030"]`}},
 		{`{"name":"f","type":"object"}`, "", []string{`{"x": "E11"}`},
 			[]string{`{"x": "B20"}`, `{"x": "B20", "x": ""}`, `{"B20": 1}`, `{"x": [86406008]}`}},
+		{`{"name":"f"}`, "",
+			[]string{"a < b", "a = 1", "50 %", "R&D", "<b>B2</b>", "withheld-01%", "x=", "<", `a\b`},
+			[]string{
+				"<p>withheld-<b>0123</b>456789</p>", "withheld&#45;0123456789", "<b>B20</b>",
+				"withheld=2D0123456789", "withheld-0123=\r\n456789", "withheld-0123= \n456789",
+				"withheld%2D0123456789", `{\rtf1 withheld-{\b 01}23456789}`,
+				"withheld-<wbr>0123456789",
+				`<value code="B20" codeSystem="2.16.840.1.113883.6.90"/>`,
+			}},
+		{`{"name":"f","type":"object"}`, "", []string{`{"x": "a < b"}`},
+			[]string{
+				`{"x": "{\\rtf1 withheld-{\\b 01}23456789}"}`, `{"x": "withheld-<b>01</b>23456789"}`,
+				`{"x": "withheld-0123=\r\n456789"}`,
+			}},
 	} {
 		r := declared(t, strict{}, c.field, c.properties)
 		for value, want := range marked(c.leave, c.stay) {
-			got, err := r.Row([][]byte{[]byte("p"), []byte(value)}, []byte("p,x"), false)
+			got, err := r.Row([][]byte{[]byte("p"), []byte(value)}, []byte("p,"+value), false)
 			if got != want || err != nil {
 				t.Errorf("%s%s with %q leaves: %t, %v", c.field, c.properties, value, got, err)
 			}
