@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -28,27 +29,39 @@ const blobsEnd = ".blobs"
 
 // documentEntry is the value of a D key.
 type documentEntry struct {
-	Name        string       `json:"name"`
-	ContentType string       `json:"type"`
-	Title       string       `json:"title,omitempty"`
-	Created     time.Time    `json:"created,omitzero"`
-	Updated     time.Time    `json:"updated"`
-	Code        fhir.Coding  `json:"code,omitzero"`
-	Category    ehi.Category `json:"category,omitempty"`
-	Labels      []label      `json:"labels,omitempty"`
-	Resource    string       `json:"resource,omitempty"`
-	Blob        string       `json:"blob"` // blobs.Name
-	Size        int64        `json:"size"`
-	SHA1        []byte       `json:"sha1"`
-	Sum         files.Sum    `json:"sum"`
+	Name        string    `json:"name"`
+	ContentType string    `json:"type"`
+	Title       string    `json:"title,omitempty"`
+	Created     time.Time `json:"created,omitzero"`
+	Updated     time.Time `json:"updated"`
+	marks
+	Blob string    `json:"blob"` // blobs.Name
+	Size int64     `json:"size"`
+	SHA1 []byte    `json:"sha1"`
+	Sum  files.Sum `json:"sum"`
 	// Owner is whose it is, as its import said.
 	Owner owner `json:"owner"`
 	// From is the file that it came from.
 	From came `json:"from"`
 }
 
-// label is a security label.
-type label = fhir.Coding
+// marks are what decides whether a document is released, see source.Document. Those that an
+// earlier version did not know are empty in its entries.
+type marks struct {
+	Code     fhir.Coding   `json:"code,omitzero"`
+	Codings  []fhir.Coding `json:"codings,omitempty"`
+	Category ehi.Category  `json:"category,omitempty"`
+	Labels   []fhir.Coding `json:"labels,omitempty"`
+	Resource string        `json:"resource,omitempty"`
+	Related  []string      `json:"related,omitempty"`
+	Unread   bool          `json:"unread,omitempty"`
+}
+
+func (m *marks) equal(other *marks) bool {
+	return m.Code == other.Code && m.Category == other.Category && m.Resource == other.Resource &&
+		m.Unread == other.Unread && slices.Equal(m.Codings, other.Codings) &&
+		slices.Equal(m.Labels, other.Labels) && slices.Equal(m.Related, other.Related)
+}
 
 // came describes the file that a document came from, so that an unchanged one is not read again.
 type came struct {
@@ -105,9 +118,12 @@ func visitDocument(
 		Created:     e.Created,
 		Updated:     e.Updated,
 		Type:        e.Code,
+		Codings:     e.Codings,
 		Category:    e.Category,
 		Labels:      e.Labels,
 		Resource:    e.Resource,
+		Related:     e.Related,
+		Unread:      e.Unread,
 		Size:        e.Size,
 		SHA1:        e.SHA1,
 		Sum:         string(e.Sum),

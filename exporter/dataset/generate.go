@@ -155,8 +155,12 @@ func (n *native) copyDocument(ctx context.Context, d *source.Document) error {
 	}
 	return n.document(ctx, newDocument{d.ID, documentEntry{
 		Name: d.Name, ContentType: d.ContentType, Title: d.Title, Created: d.Created,
-		Updated: n.now(), Code: d.Type, Category: d.Category,
-		Labels: slices.Clone(d.Labels), Resource: d.Resource,
+		Updated: n.now(),
+		marks: marks{
+			Code: d.Type, Codings: slices.Clone(d.Codings), Category: d.Category,
+			Labels: slices.Clone(d.Labels), Resource: d.Resource,
+			Related: slices.Clone(d.Related), Unread: d.Unread,
+		},
 		Blob: blob.Name.String(), Size: blob.Size, SHA1: blob.SHA1, Sum: blob.Sum,
 		Owner: owner{ID: d.Patient},
 	}})

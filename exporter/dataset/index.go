@@ -44,10 +44,7 @@ type documentLine struct {
 	contentType string
 	title       string
 	created     time.Time
-	code        fhir.Coding
-	category    ehi.Category
-	labels      []fhir.Coding
-	resource    string
+	marks       marks
 	size        *int64 // as the index says; nil if it does not
 	sha1        []byte // as the index says; nil if it does not
 	known       string // the ID of the document, if it does not depend on the path
@@ -191,17 +188,17 @@ func (d *documentLine) set(column, value string) (err error) {
 	value = strings.TrimSpace(value)
 	switch column {
 	case "type":
-		d.code = parseCoding(value)
+		d.marks.Code = parseCoding(value)
 	case "category":
-		d.category, err = parseCategory(value)
+		d.marks.Category, err = parseCategory(value)
 	case "date":
 		d.created, err = parseDate(value)
 	case "title":
 		d.title = value
 	case "labels":
-		d.labels, err = parseLabels(value)
+		d.marks.Labels, err = parseLabels(value)
 	case "resource":
-		d.resource, err = parseTarget(value)
+		d.marks.Resource, err = parseTarget(value)
 	case "contentType":
 		d.contentType, err = value, checkMediaType(value)
 	}
@@ -505,10 +502,9 @@ func (n *native) unchanged(id string, e documentEntry) (bool, error) {
 }
 
 func sameEntry(a, b documentEntry) bool {
-	same := slices.Equal(a.Labels, b.Labels) && slices.Equal(a.SHA1, b.SHA1) &&
+	same := a.marks.equal(&b.marks) && slices.Equal(a.SHA1, b.SHA1) &&
 		a.Created.Equal(b.Created) && a.Updated.Equal(b.Updated)
 	return same && a.Name == b.Name && a.ContentType == b.ContentType && a.Title == b.Title &&
-		a.Code == b.Code && a.Category == b.Category && a.Resource == b.Resource &&
 		a.Blob == b.Blob && a.Size == b.Size && a.Sum == b.Sum && a.Owner == b.Owner &&
 		a.From == b.From
 }

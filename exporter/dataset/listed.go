@@ -20,7 +20,6 @@ import (
 
 	"github.com/segmentio/encoding/json"
 
-	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 )
 
@@ -90,7 +89,8 @@ const longestEntry = 1 << 20
 type listEntry struct {
 	ResourceType string `json:"resourceType"`
 	Meta         struct {
-		Tag []fhir.Coding `json:"tag"`
+		Tag      []fhir.Coding `json:"tag"`
+		Security []fhir.Coding `json:"security"`
 	} `json:"meta"`
 	Subject struct {
 		Reference  string `json:"reference"`
@@ -103,7 +103,9 @@ type listEntry struct {
 	Category []listConcept `json:"category"`
 	Labels   []listConcept `json:"securityLabel"`
 	Date     string        `json:"date"`
-	Content  []struct {
+	// Description is what an export says for people.
+	Description string `json:"description"`
+	Content     []struct {
 		Attachment struct {
 			ContentType string `json:"contentType"`
 			URL         string `json:"url"`
@@ -115,6 +117,29 @@ type listEntry struct {
 	Context struct {
 		Related []fhir.Reference `json:"related"`
 	} `json:"context"`
+	unread bool // it has something else that may be why the document must not leave
+}
+
+// readPaths are the elements of an entry that an import reads, and those that cannot be why a
+// document must not leave.
+var readPaths = map[string]bool{
+	"resourceType": true, "id": true, "status": true, "docStatus": true, "date": true,
+	"description": true, "implicitRules": true, "language": true,
+	"meta.tag.system": true, "meta.tag.code": true, "meta.tag.display": true,
+	"meta.tag.version": true, "meta.versionId": true, "meta.lastUpdated": true,
+	"meta.profile":         true,
+	"meta.security.system": true, "meta.security.code": true, "meta.security.display": true,
+	"subject.reference": true, "subject.type": true, "subject.display": true,
+	"subject.identifier.system": true, "subject.identifier.value": true,
+	"type.coding.system": true, "type.coding.code": true, "type.coding.display": true,
+	"category.coding.system": true, "category.coding.code": true,
+	"securityLabel.coding.system": true, "securityLabel.coding.code": true,
+	"securityLabel.coding.display": true, "content.attachment.contentType": true,
+	"content.attachment.language": true, "content.attachment.url": true,
+	"content.attachment.size": true, "content.attachment.hash": true,
+	"content.attachment.title": true, "content.attachment.creation": true,
+	"content.format.system": true, "content.format.code": true, "content.format.display": true,
+	"context.related.reference": true, "context.related.type": true,
 }
 
 type listConcept struct {
@@ -127,7 +152,12 @@ func parseEntry(line []byte) (e listEntry, err error) {
 		return e, errRow{why}
 	}
 	c := fhir.Cursor{Unique: true}
+	var path []byte
 	for c.Reset(line); c.Next(); {
+		if c.Kind == fhir.Scalar {
+			path = c.AppendPath(path[:0])
+			e.unread = e.unread || !readPaths[string(path)]
+		}
 	}
 	if err := c.Err(); err != nil {
 		return e, errRow{fmt.Sprintf("not a valid EHIDocumentReference: %v", err)}
@@ -310,20 +340,53 @@ func (e *listEntry) document(at string) (d documentLine, err error) {
 		{"contentType", func() error { return checkMediaType(a.ContentType) }},
 		{"hash", func() (err error) { d.sha1, err = parseHash(a.Hash); return err }},
 		{"date", func() (err error) { d.created, err = parseDate(e.Date); return err }},
-		{"context.related", func() (err error) { d.resource, err = e.resource(); return err }},
+		{"context.related", func() error { return e.related(&d.marks) }},
 	} {
 		if err := of.set(); err != nil {
 			return d, fmt.Errorf("%s: %w", of.name, err)
 		}
 	}
-	if len(e.Type.Coding) > 0 {
-		d.code = e.Type.Coding[0]
-	}
-	d.category = e.category()
-	for _, l := range e.Labels {
-		d.labels = append(d.labels, l.Coding...)
+	e.classify(&d.marks)
+	if !e.tellsTitle(a.Title) {
+		d.marks.Unread = true
 	}
 	return d, nil
+}
+
+// classify finds what the entry says that the document is.
+func (e *listEntry) classify(m *marks) {
+	if len(e.Type.Coding) > 0 {
+		m.Code, m.Codings = e.Type.Coding[0], e.Type.Coding[1:]
+	}
+	m.Unread = e.unread || slices.ContainsFunc(e.Meta.Tag, func(t fhir.Coding) bool {
+		return t.Code != exportTag
+	})
+	for _, c := range e.Category {
+		for _, coding := range c.Coding {
+			key, err := parseCategory(coding.Code)
+			switch {
+			case err == nil && strings.HasSuffix(coding.System, "/docs/ehi") &&
+				(m.Category == "" || m.Category == key):
+				m.Category = key
+			default: // it says something else of the document
+				m.Unread = true
+			}
+		}
+	}
+	for _, l := range append(e.Labels, listConcept{e.Meta.Security}) {
+		for _, coding := range l.Coding {
+			if !slices.Contains(m.Labels, coding) {
+				m.Labels = append(m.Labels, coding)
+			}
+		}
+	}
+}
+
+// tellsTitle reports whether the description says no more than an export does: the title, and what
+// the format is.
+func (e *listEntry) tellsTitle(title string) bool {
+	rest, is := strings.CutPrefix(e.Description, title)
+	return e.Description == "" || is && (rest == "" || strings.HasPrefix(rest, ". Format: "))
 }
 
 // owner returns whose the document is.
@@ -341,26 +404,20 @@ func (e *listEntry) owner() (owner, error) {
 	return owner{}, errors.New("names no patient")
 }
 
-// resource returns the resource that the document belongs to.
-func (e *listEntry) resource() (string, error) {
-	if len(e.Context.Related) == 0 {
-		return "", nil
-	}
-	return parseTarget(e.Context.Related[0].Reference)
-}
-
-// category returns the line of the release form; "" for none. Exports name it in the code system
-// of their documentation.
-func (e *listEntry) category() ehi.Category {
-	for _, c := range e.Category {
-		for _, coding := range c.Coding {
-			key, err := parseCategory(coding.Code)
-			if err == nil && strings.HasSuffix(coding.System, "/docs/ehi") {
-				return key
-			}
+// related finds the resources that the document belongs to.
+func (e *listEntry) related(m *marks) error {
+	for _, r := range e.Context.Related {
+		to, err := parseTarget(r.Reference)
+		switch {
+		case err != nil:
+			return err
+		case m.Resource == "":
+			m.Resource = to
+		case to != "":
+			m.Related = append(m.Related, to)
 		}
 	}
-	return ""
+	return nil
 }
 
 func parseHash(text string) ([]byte, error) {

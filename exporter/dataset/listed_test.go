@@ -4,6 +4,7 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -158,6 +159,88 @@ func TestAReleasedTableIsImportedWithItsOwnDescription(t *testing.T) {
 	if got := rowsOf(t, s, "a"); !slices.Equal(slices.Sorted(slices.Values(got)),
 		slices.Sorted(slices.Values(clinicOfA))) {
 		t.Errorf("a has %q", got)
+	}
+}
+
+// Everything in an entry that may be why a document must not leave counts: an import keeps it, or
+// nobody has classified the document.
+func TestEverythingThatAListSaysOfADocumentCounts(t *testing.T) {
+	const hiv = `{"coding":[{"system":"s","code":"HIV"}]}`
+	unread := func(d *source.Document) bool { return d.Unread }
+	for more, holds := range map[string]func(d *source.Document) bool{
+		"": func(d *source.Document) bool { return !d.Unread },
+		`,"description":"A title. Format: x"`: func(d *source.Document) bool {
+			return !d.Unread
+		},
+		`,"context":{"related":[{"reference":"Encounter/e"},{"reference":"Condition/c"}]}`: func(
+			d *source.Document,
+		) bool {
+			return !d.Unread && d.Resource == "Encounter/e" &&
+				slices.Equal(d.Related, []string{"Condition/c"})
+		},
+		`,"type":{"coding":[{"code":"1"},{"code":"2","display":"x"}]}`: func(
+			d *source.Document,
+		) bool {
+			return !d.Unread && d.Type.Code == "1" &&
+				slices.Equal(d.Codings, []fhir.Coding{{Code: "2", Display: "x"}})
+		},
+		`,"securityLabel":[` + hiv + `,{"coding":[{"code":"R"},{"code":"V"}]}]`: func(
+			d *source.Document,
+		) bool {
+			return !d.Unread && len(d.Labels) == 3
+		},
+		`,"category":[{"coding":[{"system":"x/docs/ehi","code":"visits"}]},` + hiv + `]`: unread,
+		`,"type":{"coding":[{"code":"1"}],"text":"HIV"}`:                                 unread,
+		`,"description":"About Condition/c"`:                                             unread,
+		`,"context":{"event":[` + hiv + `]}`:                                             unread,
+		`,"context":{"related":[{"reference":"Encounter/e","display":"HIV clinic"}]}`:    unread,
+		`,"relatesTo":[{"code":"appends","target":{"reference":"Condition/c"}}]`:         unread,
+		`,"text":{"div":"<div>HIV</div>"}`:                                               unread,
+		`,"extension":[{"url":"x","valueCode":"HIV"}]`:                                   unread,
+	} {
+		s := openStore(t, t.TempDir())
+		rep := load(t, s, folder(t, map[string]string{
+			"p.ndjson":                  patientsNamed("a"),
+			"document_reference.ndjson": reference("a", "documents/000001-x.txt", "x", more),
+			"documents/000001-x.txt":    "x",
+		}))
+		if rep.Problems > 0 || rep.Documents != 1 {
+			t.Errorf("%s: %+v", more, rep)
+		}
+		rec, err := s.Open(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = rec.Documents(t.Context(), source.Query{}, func(d *source.Document) error {
+			if !holds(d) {
+				t.Errorf("%s: %+v", more, d)
+			}
+			return nil
+		})
+		if err := errors.Join(err, rec.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	s := openStore(t, t.TempDir())
+	marked := strings.Replace(reference("a", "documents/000001-x.txt", "x", ""),
+		`"meta":{`, `"meta":{"security":[{"code":"HIV"}],`, 1)
+	load(t, s, folder(t, map[string]string{
+		"p.ndjson": patientsNamed("a"), "document_reference.ndjson": marked,
+		"documents/000001-x.txt": "x",
+	}))
+	rec, err := s.Open(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Close() // read only
+	err = rec.Documents(t.Context(), source.Query{}, func(d *source.Document) error {
+		if len(d.Labels) != 1 || d.Labels[0].Code != "HIV" || d.Unread {
+			t.Errorf("%+v", d)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

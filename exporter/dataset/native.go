@@ -474,8 +474,7 @@ func (n *native) replaceDocuments(patient string) error {
 func (n *native) entryOf(d documentLine, c came) documentEntry {
 	return documentEntry{
 		Name: d.name, ContentType: d.contentType, Title: d.title, Created: d.created,
-		Updated: n.now(), Code: d.code, Category: d.category, Labels: d.labels,
-		Resource: d.resource, Owner: d.owner, From: c,
+		Updated: n.now(), marks: d.marks, Owner: d.owner, From: c,
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"io"
 	"iter"
 	"net/http"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -144,22 +143,23 @@ func (r *Release) document(d *source.Document) (reason string) {
 		typ, id, _ := strings.Cut(resource, "/")
 		reason = cmp.Or(reason, r.rules.Resource(typ, []byte(id)))
 	}
-	reason = cmp.Or(reason, r.rules.Code(d.Type.System, []byte(d.Type.Code)))
-	stem := strings.TrimSuffix(d.Name, path.Ext(d.Name))
-	for _, text := range []string{d.Title, d.Name, stem, d.Type.Code, d.Type.Display} {
-		reason = cmp.Or(reason, r.rules.Text([]byte(text)), r.rules.Mentions([]byte(text)))
-	}
 	for _, l := range d.Labels {
 		reason = cmp.Or(reason, r.rules.Label(l.System, []byte(l.Code)))
 	}
-	category := d.Category
-	if category == "" {
-		category = r.rules.Group(d.Type)
+	for c := range codingsOf(d) {
+		reason = cmp.Or(reason, r.rules.Code(c.System, []byte(c.Code)))
+	}
+	for text := range textsOf(d) {
+		reason = cmp.Or(reason, r.rules.Text([]byte(text)), r.rules.Mentions([]byte(text)))
+	}
+	category := cmp.Or(d.Category, r.rules.Group(d.Type))
+	for _, c := range d.Codings {
+		category = cmp.Or(category, r.rules.Group(c))
 	}
 	switch {
 	case reason != "":
 		return reason
-	case category == "":
+	case category == "" || d.Unread:
 		return Unclassified
 	}
 	var happened *fhir.Span

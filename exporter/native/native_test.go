@@ -791,6 +791,8 @@ func TestNAT2AListNamesOnlyResourcesOfTheRecord(t *testing.T) {
 				r := sample(t, "")
 				r.documents[0].Resource = "Encounter/own"
 				r.documents[0].Related = []string{"Condition/own"}
+				r.documents[0].Type = fhir.Coding{Code: "first"}
+				r.documents[0].Codings = []fhir.Coding{{Code: "second"}}
 				r.documents[1].Resource = "Encounter/own"
 				r.documents[1].Related = []string{"Encounter/stray"}
 				x := export(t, native.Export{
@@ -804,6 +806,10 @@ func TestNAT2AListNamesOnlyResourcesOfTheRecord(t *testing.T) {
 					all = append(all, x.file(f)...)
 				}
 				own := `"related":[{"reference":"Encounter/own"},{"reference":"Condition/own"}]`
+				codes := `"type":{"coding":[{"code":"first"},{"code":"second"}]}`
+				if !bytes.Contains(all, []byte(codes)) {
+					t.Errorf("%s of %q lacks a code: %s", packaging, patient, all)
+				}
 				if !bytes.Contains(all, []byte(own)) || bytes.Contains(all, []byte("stray")) {
 					t.Errorf("%s of %q: %s", packaging, patient, all)
 				}

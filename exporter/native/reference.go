@@ -89,8 +89,8 @@ func (w *writing) describe(f file, url string) []byte {
 func (w *writing) describeDocument(d *source.Document) {
 	l := &w.line
 	r := &l.of
-	if d.Type != (fhir.Coding{}) {
-		l.typ.Coding = append(l.typ.Coding[:0], d.Type)
+	if d.Type != (fhir.Coding{}) || len(d.Codings) > 0 {
+		l.typ.Coding = append(append(l.typ.Coding[:0], d.Type), d.Codings...)
 		r.Type = &l.typ
 	}
 	if d.Category != "" {

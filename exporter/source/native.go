@@ -59,6 +59,7 @@ type Document struct {
 	Created     time.Time // zero if unknown
 	Updated     time.Time // when it was imported
 	Type        fhir.Coding
+	Codings     []fhir.Coding // further codes of its type
 	// Category is the line of the release form under which the document falls; "" if nobody has
 	// classified it and its Type does not.
 	Category ehi.Category
@@ -67,6 +68,9 @@ type Document struct {
 	// further ones.
 	Resource string
 	Related  []string
+	// Unread means that its source said more about it than is known here, which may be why it
+	// must not leave. So nobody has classified it, whatever its Category and Type are.
+	Unread bool
 	// Size is the size of the content in bytes, SHA1 and Sum its digests; Sum has the form of
 	// files.Sum. They are zero if the source knows them only after the content was read.
 	Size int64

@@ -1,0 +1,62 @@
+package native_test
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+
+	"ehi-server/exporter/native"
+	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// EHI-9: a document stays if any text that is known about it names something withheld, or is a
+// sensitive code: a field that is new is none that is not looked at.
+func TestEHI9EachTextOfADocumentIsLookedAt(t *testing.T) {
+	unlisted := []string{"ID", "Patient", "Sum", "Path"} // no list and no header has them
+	judge := func(of string, change func(d *source.Document)) {
+		t.Helper()
+		d := document(t, "", "scan.pdf", []byte("x"))
+		change(d)
+		v, err := native.NewRelease(strict{}, nil).Document(d, false)
+		if err != nil || v != native.Stays {
+			t.Errorf("a document with a secret as %s: %v, %v", of, v, err)
+		}
+	}
+	for _, secret := range []string{secretID, "B20"} {
+		typ := reflect.TypeFor[source.Document]()
+		for i := range typ.NumField() {
+			field := typ.Field(i)
+			if slices.Contains(unlisted, field.Name) ||
+				field.Name == "Related" && secret != secretID ||
+				field.Name == "Resource" && secret != secretID {
+				continue
+			}
+			set := func(what reflect.Value) func(d *source.Document) {
+				return func(d *source.Document) { reflect.ValueOf(d).Elem().Field(i).Set(what) }
+			}
+			codings := []fhir.Coding{{System: secret}, {Code: secret}, {Display: secret}}
+			switch of := field.Type; of {
+			case reflect.TypeFor[string](), reflect.TypeFor[ehi.Category]():
+				judge(field.Name, set(reflect.ValueOf(secret).Convert(of)))
+			case reflect.TypeFor[[]string]():
+				judge(field.Name, set(reflect.ValueOf([]string{"Condition/x", secret})))
+			case reflect.TypeFor[fhir.Coding]():
+				for _, c := range codings {
+					judge(field.Name, set(reflect.ValueOf(c)))
+				}
+			case reflect.TypeFor[[]fhir.Coding]():
+				for _, c := range codings {
+					judge(field.Name, set(reflect.ValueOf([]fhir.Coding{{Code: "x"}, c})))
+				}
+			}
+		}
+		judge("a parameter of its type", func(d *source.Document) {
+			d.ContentType = `application/pdf; name="` + secret + `"`
+		})
+		judge("a parameter of no valid type", func(d *source.Document) {
+			d.ContentType = `application/pdf;; name=` + secret
+		})
+	}
+}
