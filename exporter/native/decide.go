@@ -152,6 +152,11 @@ func (r *Release) document(d *source.Document) (reason string) {
 	for text := range textsOf(d) {
 		reason = cmp.Or(reason, r.rules.Text([]byte(text)), r.rules.Mentions([]byte(text)))
 	}
+	for _, name := range namesOf(d) {
+		for word := range codesIn(name) {
+			reason = cmp.Or(reason, r.rules.Text([]byte(word)))
+		}
+	}
 	category := cmp.Or(d.Category, r.rules.Group(d.Type))
 	for _, c := range d.Codings {
 		category = cmp.Or(category, r.rules.Group(c))

@@ -4,6 +4,7 @@ import (
 	"iter"
 	"mime"
 	"path"
+	"regexp"
 	"strings"
 
 	"ehi-server/exporter/source"
@@ -59,4 +60,43 @@ func codingsOf(d *source.Document) iter.Seq[fhir.Coding] {
 			}
 		}
 	}
+}
+
+// codesIn yields what may be a code in a name, such as B20 in "scan_B20-2024.pdf": each word by
+// itself, and with all that follows, which may begin with the name of a code system. Whatever is
+// neither a letter nor a digit is a border, and so is the dot, but for codes that have one.
+func codesIn(name string) iter.Seq[string] {
+	name = uuid.ReplaceAllString(name, " ")
+	return func(yield func(string) bool) {
+		for _, at := range wordOrCode.FindAllStringIndex(name, maxWords) {
+			word, rest := name[at[0]:at[1]], name[at[1]:]
+			if checkDigit.MatchString(rest) && strings.Trim(word, "0123456789") == "" {
+				continue // a code of LOINC, which without its end is the code of another system
+			}
+			if isIsotope(word, name) {
+				continue
+			}
+			first, _, dotted := strings.Cut(word, ".")
+			if !yield(word) || !yield(word+rest) || dotted && !yield(first) {
+				return
+			}
+		}
+	}
+}
+
+// maxWords is the number of words of a name that may be codes.
+const maxWords = 256
+
+var (
+	wordOrCode = regexp.MustCompile(`[\pL\pN]+(?:\.[0-9][\pL\pN]*)?`)
+	uuid       = regexp.MustCompile(`(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+	checkDigit = regexp.MustCompile(`^-[0-9](?:[^0-9]|$)`)
+	tracer     = regexp.MustCompile(`(?i)\b(?:pet|fdg|naf|psma)\b`)
+)
+
+// isIsotope reports whether a word of a name is fluorine-18, of which tracers of PET consist, and
+// not a code of ICD-10.
+func isIsotope(word, name string) bool {
+	return strings.EqualFold(word, "F18") &&
+		tracer.MatchString(strings.ReplaceAll(name, "_", " "))
 }
