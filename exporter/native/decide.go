@@ -25,6 +25,8 @@ type Rules interface {
 	Label(system string, code []byte) (reason string)
 	Authorization(key ehi.Authorization) (reason string)
 	Resource(typ string, id []byte) (reason string)
+	Named(typ string, text []byte, visit func(typ string, name []byte))
+	Called(value []byte) (reason string)
 	Describes(line []byte) (reason string, err error)
 	Mentions(text []byte) (reason string)
 	Group(code fhir.Coding) ehi.Category
@@ -44,9 +46,14 @@ type Release struct {
 	// Find returns a resource of the record as a line, or nil. It is nil if nothing of the record
 	// is withheld.
 	Find func(typ, id string) ([]byte, error)
+	// Beside returns the reason why something stays that belongs to a resource outside the record;
+	// "" if there is none that matters. nil means that there is none.
+	Beside func(typ, id string) (reason string, err error)
 
-	counted map[string]int64 // of Withheld, the rows since the last call of Again
-	grown   bool             // a key was added to stays since the last call of Again
+	named   map[string]map[string]string // reasons by type and name
+	failed  error                        // of Find or Beside, for a row
+	counted map[string]int64             // of Withheld, the rows since the last call of Again
+	grown   bool                         // a key was added to stays since the last call of Again
 	table   *tableFacts
 	lookups map[string]*tableFacts
 	stays   keptKeys // of rows that stay
@@ -87,6 +94,7 @@ func NewRelease(rules Rules, of *datapackage.Package) *Release {
 	return &Release{
 		rules: rules, of: of, Withheld: map[string]int64{}, stays: keptKeys{}, waits: keptKeys{},
 		lookups: map[string]*tableFacts{}, counted: map[string]int64{},
+		named: map[string]map[string]string{},
 	}
 }
 
@@ -399,6 +407,9 @@ func (r *Release) Row(values [][]byte, raw []byte, telling bool) (bool, error) {
 		return true, nil
 	}
 	reason := r.row(t, values, raw)
+	if r.failed != nil {
+		return false, r.failed
+	}
 	if reason == "" && telling {
 		reason = referenceOnly
 	}
@@ -459,7 +470,7 @@ func (r *Release) Lookup(of *datapackage.Resource, values [][]byte, raw []byte) 
 		r.lookups[of.Name] = r.facts(of)
 	}
 	t := r.lookups[of.Name]
-	return r.told(t, values, raw) == "" && !r.parentStays(t, values), nil
+	return r.told(t, values, raw) == "" && !r.parentStays(t, values), r.failed
 }
 
 // parentStays reports whether a row refers to one that stays, or to one that waits, unless the row
@@ -512,7 +523,7 @@ func (r *Release) told(t *tableFacts, values [][]byte, raw []byte) (reason strin
 			}
 		}
 	}
-	judge(t.resources, r.rules.Resource)
+	judge(t.resources, r.belongs)
 	judge(t.systems, r.rules.Code)
 	judge(t.labels, r.rules.Label)
 	for i := range t.sensitive {
@@ -535,6 +546,44 @@ func (r *Release) told(t *tableFacts, values [][]byte, raw []byte) (reason strin
 		return reason
 	}
 	return viewsOf("", raw).read(raw, true, r.rules.Mentions) // such as a note of rich text
+}
+
+// belongs decides about what belongs to the resources that a text names.
+func (r *Release) belongs(typ string, text []byte) (reason string) {
+	if reason = r.rules.Resource(typ, text); reason != "" {
+		return reason
+	}
+	r.rules.Named(typ, text, func(typ string, name []byte) {
+		if reason == "" && r.failed == nil {
+			reason, r.failed = r.outside(typ, name)
+		}
+	})
+	return reason
+}
+
+// mostNamed is the number of names of a type whose reasons are kept.
+const mostNamed = 1 << 14
+
+// outside decides about a name that is not the ID of a resource of the record.
+func (r *Release) outside(typ string, name []byte) (reason string, err error) {
+	if reason, known := r.named[typ][string(name)]; known {
+		return reason, nil
+	}
+	if len(r.named[typ]) >= mostNamed || r.named[typ] == nil {
+		r.named[typ] = map[string]string{}
+	}
+	defer func() { r.named[typ][string(name)] = reason }()
+	isID := typ != "" && r.Find != nil
+	if isID {
+		if line, err := r.Find(typ, string(name)); err != nil || line != nil {
+			return "", err
+		}
+	}
+	reason = r.rules.Called(name)
+	if reason == "" && isID && r.Beside != nil {
+		return r.Beside(typ, string(name))
+	}
+	return reason, nil
 }
 
 // read decides about a text in every form in which it can be read.

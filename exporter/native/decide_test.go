@@ -3,6 +3,7 @@ package native_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -55,7 +56,9 @@ func (strict) Mentions(text []byte) string {
 	return ""
 }
 
-func (strict) Group(fhir.Coding) ehi.Category { return "" }
+func (strict) Called([]byte) (reason string)              { return "" }
+func (strict) Named(string, []byte, func(string, []byte)) {}
+func (strict) Group(fhir.Coding) ehi.Category             { return "" }
 
 // coded is a table of problems, whose codes are in look-up tables.
 var coded = must(datapackage.Parse([]byte(`{"name":"coded","resources":[
@@ -643,5 +646,63 @@ func TestEHI9KeysReferByValueNotBySpelling(t *testing.T) {
 		if got := string(x.get(ehi.Index, name)); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
+	}
+}
+
+// naming are rules by which each text of a cell is the ID of a resource.
+type naming struct{ strict }
+
+func (naming) Named(typ string, text []byte, visit func(typ string, name []byte)) {
+	for _, name := range bytes.Split(text, []byte(";")) {
+		visit(typ, name)
+	}
+}
+
+func (naming) Called(value []byte) string {
+	if string(value) == "called" || string(value) == "both" {
+		return "reference-only"
+	}
+	return ""
+}
+
+// EHI-9: a row stays with a resource that is another patient's, or that it names by an identifier.
+// The store is asked once for each resource, and what it cannot say ends the export.
+func TestEHI9ARowStaysWithWhatItNamesOutsideOfTheRecord(t *testing.T) {
+	r := declared(t, naming{}, `{"name":"f","type":"number","ehi:resource":"Encounter"}`, "")
+	asked := map[string]int{}
+	r.Find = func(typ, id string) ([]byte, error) {
+		asked[typ+"/"+id]++
+		if id == "own" || id == "both" {
+			return []byte("{}"), nil
+		}
+		return nil, nil
+	}
+	broken := errors.New("broken")
+	r.Beside = func(_, id string) (string, error) {
+		switch id {
+		case "foreign", "77":
+			return "reference-only", nil
+		case "broken":
+			return "", broken
+		}
+		return "", nil
+	}
+	for range 2 {
+		for value, want := range marked(
+			[]string{"own", "absent", "own;absent", "", "both"},
+			[]string{"foreign", "own;foreign", "called", "77", "077.0"},
+		) {
+			got, err := r.Row([][]byte{[]byte("p"), []byte(value)}, []byte("p,"+value), false)
+			if got != want || err != nil {
+				t.Errorf("%q leaves: %t, %v", value, got, err)
+			}
+		}
+	}
+	if asked["Encounter/own"] != 1 || asked["Encounter/foreign"] != 1 {
+		t.Errorf("asked %v", asked)
+	}
+	_, err := r.Row([][]byte{[]byte("p"), []byte("broken")}, []byte("p,broken"), false)
+	if !errors.Is(err, broken) {
+		t.Errorf("the row is decided in spite of an error: %v", err)
 	}
 }

@@ -14,14 +14,16 @@ import (
 // lenient are rules that search as little as a form can.
 type lenient struct{}
 
-func (lenient) Line(ehi.Category, *fhir.Span) string    { return "" }
-func (lenient) Code(string, []byte) string              { return "" }
-func (lenient) Text([]byte) string                      { return "" }
-func (lenient) Label(string, []byte) string             { return "" }
-func (lenient) Authorization(ehi.Authorization) string  { return "" }
-func (lenient) Resource(string, []byte) (reason string) { return "" }
-func (lenient) Describes([]byte) (string, error)        { return "", nil }
-func (lenient) Group(fhir.Coding) ehi.Category          { return "" }
+func (lenient) Line(ehi.Category, *fhir.Span) string       { return "" }
+func (lenient) Code(string, []byte) string                 { return "" }
+func (lenient) Text([]byte) string                         { return "" }
+func (lenient) Label(string, []byte) string                { return "" }
+func (lenient) Authorization(ehi.Authorization) string     { return "" }
+func (lenient) Resource(string, []byte) (reason string)    { return "" }
+func (lenient) Describes([]byte) (string, error)           { return "", nil }
+func (lenient) Called([]byte) (reason string)              { return "" }
+func (lenient) Named(string, []byte, func(string, []byte)) {}
+func (lenient) Group(fhir.Coding) ehi.Category             { return "" }
 
 func (lenient) Mentions(text []byte) (reason string) {
 	if bytes.Contains(text, []byte(needle)) {

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -321,11 +322,13 @@ func (t *Task) native(ctx context.Context, d decisions) (_ native.Result, err er
 	e.Holds = t.Record.Has
 	var decide *native.Release
 	if !t.Policy.Everything() && d != nil {
-		decide = native.NewRelease(d.Native(), t.Record.Tables())
+		rules := d.Native()
+		decide = native.NewRelease(rules, t.Record.Tables())
 		if !t.Population {
 			decide.Find = func(typ, id string) ([]byte, error) {
 				return t.Record.Find(ctx, source.Query{}, typ, id)
 			}
+			decide.Beside = t.beside(ctx, rules)
 		}
 		e.Decide = decide
 	}
@@ -341,6 +344,21 @@ func (t *Task) native(ctx context.Context, d decisions) (_ native.Result, err er
 	telemetry.NativeRows.Add(float64(res.Written.Rows))
 	countBytes(res.Written)
 	return res, nil
+}
+
+// beside decides about what belongs to resources of the store that are not in the record.
+func (t *Task) beside(
+	ctx context.Context, rules *release.Native,
+) func(typ, id string) (string, error) {
+	return func(typ, id string) (reason string, err error) {
+		names := []source.Name{{Type: typ, ID: id}}
+		err = t.Record.Beside(ctx, names, func(line []byte) error {
+			why, err := rules.Beside(line)
+			reason = cmp.Or(reason, why)
+			return err
+		})
+		return reason, err
+	}
 }
 
 func countBytes(f native.Figures) {

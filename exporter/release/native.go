@@ -85,25 +85,126 @@ func (n *Native) needs(find func(add func(category string))) (reason string) {
 }
 
 // Resource decides about something that belongs to a resource of the record, which a text names by
-// its ID, or by whatever holds the ID: a reference, a URL, a list. What is not in the record is not
-// withheld.
+// its ID, or by whatever holds the ID: a reference, a URL, a list, in any case and disguise. What
+// is not in the record is not withheld.
 func (n *Native) Resource(typ string, text []byte) (reason string) {
 	if n.review == nil {
 		return ""
 	}
+	if reason = n.resource([]byte(typ), text); reason != "" || !isDisguised(text) {
+		return reason
+	}
+	return n.resource([]byte(typ), revealed(text))
+}
+
+func (n *Native) resource(typ, text []byte) (reason string) {
+	types := [][]byte{typ}
 	for len(text) > 0 {
 		end := 0
-		for end < len(text) && fhir.ValidID(string(text[end:end+1])) {
+		for end < len(text) && !outOfID(rune(text[end])) {
 			end++
 		}
-		for _, id := range [][]byte{text[:end], bytes.Trim(text[:end], ".-")} {
-			if v, known := n.review.index.find([]byte(typ), id); known && v.withheld() {
+		word := text[:end]
+		if named := typeCalled(word); named != nil {
+			types = append(types[:1], named)
+		}
+		for _, of := range types {
+			if v, known := n.found(of, word); known && v.withheld() {
 				return reasons[v.reason()]
 			}
 		}
 		text = text[min(end+1, len(text)):]
 	}
 	return ""
+}
+
+// found finds a withheld resource by its ID, in any case and with dots or hyphens around it.
+func (n *Native) found(typ, id []byte) (v verdict, known bool) {
+	if v, known = n.review.index.find(typ, id); known && v.withheld() {
+		return v, true
+	}
+	bare := bytes.Trim(id, ".-")
+	for _, as := range [][]byte{bare, bytes.ToLower(bare), bytes.ToUpper(bare)} {
+		if bytes.Equal(as, id) {
+			continue
+		}
+		if w, is := n.review.index.find(typ, as); is && w.withheld() {
+			return w, true
+		}
+	}
+	return v, known
+}
+
+// Named calls visit with each name in a text that names resources of a type: their types and IDs,
+// and without a type what is no ID, and so a business identifier at most.
+func (n *Native) Named(typ string, text []byte, visit func(typ string, name []byte)) {
+	if n.review == nil || len(text) == 0 {
+		return
+	}
+	if fhir.ValidID(text) {
+		visit(typ, text)
+		return
+	}
+	if isDisguised(text) {
+		text = revealed(text)
+	}
+	visit("", text)
+	for _, part := range bytes.FieldsFunc(text, betweenNames) {
+		if of, id, ok := follow(part); ok {
+			visit(string(of), id)
+			continue
+		}
+		if at := bytes.LastIndexByte(part, '='); at >= 0 {
+			part = part[at+1:] // of a search
+		}
+		for _, urn := range urns {
+			if len(part) > len(urn) && bytes.EqualFold(part[:len(urn)], []byte(urn)) {
+				part = part[len(urn):]
+			}
+		}
+		if fhir.ValidID(part) {
+			visit(typ, part)
+		} else {
+			visit("", part)
+		}
+	}
+}
+
+// betweenNames reports whether a character separates the resources of a list.
+func betweenNames(c rune) bool {
+	return c <= ' ' || bytes.ContainsRune([]byte(`;,|~^"'{}[]<>()`), c)
+}
+
+// Called decides about something that names a resource by a business identifier, in any system.
+func (n *Native) Called(value []byte) (reason string) {
+	if n.review == nil {
+		return ""
+	}
+	if withheld, _ := n.review.names(value); withheld {
+		return referenceOnlyName
+	}
+	return ""
+}
+
+// Beside decides about something that belongs to a resource of the store that is not in the record,
+// which is a line of JSON: it stays if that is another patient's, or sensitive.
+func (n *Native) Beside(line []byte) (reason string, err error) {
+	if n.review == nil {
+		return "", nil
+	}
+	if n.examine == nil {
+		x := n.policy.examiner()
+		n.examine = &x
+	}
+	f, err := n.examine.examine(line)
+	if err != nil {
+		return "", err
+	}
+	anothers := f.number == patientNumber || len(fhir.CompartmentPaths(string(f.typ))) > 0
+	if anothers || f.sensitive&^n.policy.authorised != 0 {
+		return referenceOnlyName, nil
+	}
+	return "", nil
 }
 
 // Describes decides about something that describes a resource of the record, which is a line of

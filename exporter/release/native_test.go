@@ -1,0 +1,59 @@
+package release_test
+
+import (
+	"testing"
+
+	"ehi-server/shared/ehi"
+)
+
+// EHI-9: what belongs to a resource that is withheld stays, however it names it: as a Reference
+// can, in a list, in any case and disguise, or by a business identifier.
+func TestEHI9WhatBelongsToAResourceStaysHoweverItNamesIt(t *testing.T) {
+	hidden := `{"resourceType":"Condition","id":"h1",` + hivLabel +
+		`,"identifier":[{"system":"urn:acc","value":"HX7"},{"value":"ACC 2024/42"}]}`
+	upper := `{"resourceType":"Condition","id":"UP2",` + hivLabel + `}`
+	number := `{"resourceType":"Condition","id":"77",` + hivLabel + `}`
+	fine := `{"resourceType":"Condition","id":"ok1","identifier":[{"value":"FINE-1"}]}`
+	n := review(t, everything(ehi.HIV), hidden, upper, number, fine).Native()
+	for text, stays := range map[string]bool{
+		"h1": true, "H1": true, "up2": true, "77": true, "Condition/h1": true, "condition/H1": true,
+		"Condition%2Fh1": true, "Condition%252Fh1": true, "urn:uuid:h1": true,
+		"h1/_history/1": true, "https://x/fhir/Condition/h1": true, " h1 ": true,
+		"\u00a0h1": true, `"h1"`: true, "h&#49;": true, "h%31": true, "h\u200b1": true,
+		"\uff481": true, "Condition?_id=h1": true, "h1,ok1": true, "ok1;h1": true,
+		`{"reference":"Condition/h1"}`: true, "#h1": true, "h1|2": true,
+		"Condition?identifier=urn:acc%7CHX7": true, "HX7": true, "urn:acc|HX7": true, "hx7": true,
+		"acc 2024/42": true, "ok1;HX7": true, "\uff28X7": true,
+		"ok1": false, "Condition/ok1": false, "FINE-1": false, "absent": false, "": false,
+		"h": false, "h12": false, "https://x/fhir/Condition/ok1": false, "7": false,
+	} {
+		reason := n.Resource("Condition", []byte(text))
+		n.Named("Condition", []byte(text), func(typ string, name []byte) {
+			if reason == "" {
+				reason = n.Called(name)
+			}
+		})
+		if (reason != "") != stays {
+			t.Errorf("%q stays for %q", text, reason)
+		}
+	}
+}
+
+// EHI-9: of the resources outside a record, other patients' count as withheld, and what is
+// sensitive; other things do not belong to anybody.
+func TestEHI9OtherPatientsResourcesCountAsWithheld(t *testing.T) {
+	n := review(t, everything(ehi.HIV)).Native()
+	for line, stays := range map[string]bool{
+		`{"resourceType":"Encounter","id":"x","subject":{"reference":"Patient/p2"}}`: true,
+		`{"resourceType":"Patient","id":"p2"}`:                                       true,
+		`{"resourceType":"Organization","id":"x"}`:                                   false,
+		`{"resourceType":"Organization","id":"x",` + hivLabel + `}`:                  true,
+	} {
+		if reason, err := n.Beside([]byte(line)); err != nil || (reason != "") != stays {
+			t.Errorf("%s: %q, %v", line, reason, err)
+		}
+	}
+	if reason, err := n.Beside([]byte("{")); err == nil {
+		t.Errorf("what is no JSON is decided: %q", reason)
+	}
+}
