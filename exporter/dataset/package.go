@@ -22,12 +22,13 @@ import (
 	"ehi-server/shared/datapackage"
 )
 
-// loadPackage reads a descriptor. Its files cannot lead out of its folder.
-func loadPackage(path string) (*datapackage.Package, error) {
+// loadPackage reads the usable tables of a descriptor, and says what is wrong with the others. Its
+// files cannot lead out of its folder.
+func loadPackage(path string) (p *datapackage.Package, refused []error, err error) {
 	folder, name := filepath.Split(path)
 	root, err := os.OpenRoot(cmp.Or(folder, "."))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer root.Close() // read only
 	return datapackage.Load(root.FS(), name)
@@ -38,16 +39,24 @@ func (n *native) tablesIn(ctx context.Context, in Input) error {
 	folder := filepath.Dir(in.Path)
 	of := input{name: in.Path, line: 1}
 	n.done.Add(in.Info.Size())
-	p, err := loadPackage(in.Path)
+	bad := n.report.Problems
+	p, refused, err := loadPackage(in.Path)
+	if syntax, ok := errors.AsType[*datapackage.SyntaxError](err); ok {
+		return n.bad(in.Path, syntax.Line, "the descriptor "+syntax.Problem)
+	}
 	if err != nil {
 		return n.problem(of, errInput{withoutPath(err)})
+	}
+	for _, why := range refused {
+		if err := n.bad(in.Path, 1, withoutPath(why)+"; no row of it is imported"); err != nil {
+			return err
+		}
 	}
 	root, err := os.OpenRoot(folder)
 	if err != nil {
 		return n.problem(of, errInput{reason(err)})
 	}
 	defer root.Close() // read only
-	bad := n.report.Problems
 	abs, err := filepath.Abs(in.Path)
 	if err != nil {
 		return err
@@ -120,6 +129,9 @@ func (n *native) learn(from, abs string, p *datapackage.Package) (
 		return nil, nil, err
 	}
 	p = p.Narrow(func(name string) bool { return !lost[name] }, nil)
+	if len(p.Resources) == 0 { // it was said why
+		return nil, nil, nil
+	}
 	d, conflicts, unusable, err := n.meet(abs, p)
 	if err != nil {
 		return nil, nil, err
@@ -173,7 +185,7 @@ func (n *native) meetAll() error {
 		return nil
 	}
 	for _, path := range all {
-		p, err := loadPackage(path)
+		p, _, err := loadPackage(path)
 		if err != nil {
 			continue
 		}
@@ -183,6 +195,9 @@ func (n *native) meetAll() error {
 		}
 		lost := ownerless(p)
 		p = p.Narrow(func(name string) bool { return !lost[name] }, nil)
+		if len(p.Resources) == 0 {
+			continue
+		}
 		if _, _, _, err := n.meet(abs, p); err != nil {
 			return err
 		}

@@ -753,7 +753,7 @@ func descriptorsIn(folder string) (out []string) {
 // these is reported when they are imported.
 func tableFiles(folder string) (out []string) {
 	for _, path := range descriptorsIn(folder) {
-		p, err := loadPackage(path)
+		p, _, err := loadPackage(path)
 		if err != nil {
 			continue
 		}

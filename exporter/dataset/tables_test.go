@@ -480,6 +480,56 @@ func TestBadDictionariesAreReported(t *testing.T) {
 	}
 }
 
+// A table with a wrong description costs itself, and those that lead to patients through it. When
+// the description is right, the others do not change.
+func TestTablesBesideABadOneAreImported(t *testing.T) {
+	files := clinicFiles()
+	with(`"name": "value", "type": "number"`, `"name": "value", "type": "foo"`)(files)
+	from := folder(t, files)
+	s := openStore(t, t.TempDir())
+	rep := load(t, s, from)
+	why := fmt.Sprint(rep.Bad)
+	for _, want := range []string{
+		`table "results", field "value": type "foo" is no type of Table Schema; no row of it`,
+		`table "notes": leads to its patients through the table "results"`,
+	} {
+		if !strings.Contains(why, want) || rep.Problems != 2 {
+			t.Errorf("%d problems: %v", rep.Problems, why)
+		}
+	}
+	want := []string{clinicOfA[2], clinicOfA[3]}
+	if got := rowsOf(t, s, "a"); !slices.Equal(got, want) {
+		t.Errorf("a has %q", got)
+	}
+	fill(t, from, clinicFiles())
+	rep = load(t, s, from)
+	all := slices.Sorted(slices.Values(clinicOfA))
+	if got := rowsOf(t, s, "a"); rep.Problems > 0 ||
+		!slices.Equal(slices.Sorted(slices.Values(got)), all) {
+		t.Errorf("a has %q, %v", got, rep.Bad)
+	}
+}
+
+// A problem of a descriptor has the line of its JSON, and brings no further ones about.
+func TestAProblemOfADescriptorIsReportedOnce(t *testing.T) {
+	for text, want := range map[string]string{
+		"[\n]":                   "datapackage.json:1: the descriptor must be a JSON object",
+		"{\n\"resources\": x\n}": "datapackage.json:2: the descriptor is not valid JSON: invalid",
+		`{"resources": [{"name": "x", "path": "x.csv",
+			"schema": {"fields": [{"name": "a"}]}}]}`: `.json:1: table "x": says neither whose`,
+		`{"resources": [{"name": "x", "path": "x.csv",
+			"schema": {"fields": []}}]}`: `.json:1: table "x": schema.fields must list`,
+	} {
+		s := openStore(t, t.TempDir())
+		rep := load(t, s, folder(t, map[string]string{
+			"datapackage.json": text, "x.csv": "a\n1\n", "p.ndjson": patientsNamed("a"),
+		}))
+		if rep.Problems != 1 || !strings.Contains(rep.Bad[0].String(), want) {
+			t.Errorf("%s: %v", want, rep.Bad)
+		}
+	}
+}
+
 func with(old, replaced string) func(map[string]string) {
 	return func(f map[string]string) {
 		f["datapackage.json"] = strings.Replace(f["datapackage.json"], old, replaced, 1)

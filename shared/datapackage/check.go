@@ -40,6 +40,19 @@ func (p *Package) Check() error {
 
 // check adds what is wrong with values, as opposed to the form of the JSON.
 func (p *Package) check(found *problems) {
+	p.checkSelf(found)
+	for _, of := range p.checkTables() {
+		found.addAll(&of)
+	}
+	if len(found.errs) == 0 {
+		if _, err := p.Order(); err != nil {
+			found.errs = append(found.errs, err)
+		}
+	}
+}
+
+// checkSelf adds what is wrong with values of the package other than its tables.
+func (p *Package) checkSelf(found *problems) {
 	if p.Name != "" && !p.version2() && !packageName.MatchString(p.Name) {
 		found.add("", "name", "%q must have lower-case letters, digits and -._/ only", p.Name)
 	}
@@ -50,23 +63,24 @@ func (p *Package) check(found *problems) {
 	if _, err := time.Parse(time.RFC3339, p.Created); p.Created != "" && err != nil {
 		found.add("", "created", "must be a time of RFC 3339")
 	}
+}
+
+// checkTables returns what is wrong with values of each table.
+func (p *Package) checkTables() []problems {
+	found := make([]problems, len(p.Resources))
 	names := map[string]bool{}
 	for i := range p.Resources {
 		t := &p.Resources[i]
 		if t.Name != "" && names[t.Name] {
-			found.add(t.at(), "name", "is the name of another table, too")
+			found[i].add(t.at(), "name", "is the name of another table, too")
 		}
 		names[t.Name] = true
-		c := checker{found: found, p: p, t: t}
+		c := checker{found: &found[i], p: p, t: t}
 		c.table()
 		c.schema()
 		c.native()
 	}
-	if len(found.errs) == 0 {
-		if _, err := p.Order(); err != nil {
-			found.errs = append(found.errs, err)
-		}
-	}
+	return found
 }
 
 // version2 reports whether the descriptor says that it is of version 2. It is of version 1

@@ -205,10 +205,49 @@ func TestManyProblemsAreCounted(t *testing.T) {
 }
 
 func TestDescriptorsMustBeOneObject(t *testing.T) {
-	for _, text := range []string{"", "[]", "null", "{} {}", `{"resources": []}`, "{"} {
-		if _, err := datapackage.Parse([]byte(text)); err == nil {
-			t.Errorf("%q is a descriptor", text)
+	for text, want := range map[string]string{
+		"":                                "the descriptor is empty (line 1)",
+		"\n[]":                            "and not a list (line 1)",
+		"null":                            "and not null (line 1)",
+		"{}\n{}":                          "the descriptor has text after its JSON object (line 2)",
+		`{"resources": []}`:               "resources must list at least one table",
+		"{\n\n":                           "is not valid JSON: it ends too early (line 1)",
+		"{\n\"resources\": [}":            "invalid character '}' looking for",
+		"{\n\"resources\": [\n}]":         "(line 3)",
+		"{\n\"a\": 1,\n\"a\": 2}":         `has the property "a" twice in one object (line 3)`,
+		"{\"a\": {\n\"ehi:paitent\": 1}}": `"ehi:paitent", which does not exist; there are ehi:`,
+	} {
+		_, err := datapackage.Parse([]byte(text))
+		if err == nil || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "Go value") {
+			t.Errorf("%q: %v", text, err)
 		}
+	}
+}
+
+// A table with a problem costs itself alone, and keys to it wait for it.
+func TestLoadReadsTheTablesThatAreRight(t *testing.T) {
+	load := func(text string) (*datapackage.Package, []error, error) {
+		fsys := fstest.MapFS{"datapackage.json": {Data: []byte(text)}}
+		return datapackage.Load(fsys, "datapackage.json")
+	}
+	for _, with := range []string{`"type": "foo"`, `"type": 7`, `"type": ""`} {
+		text := change(t, `{"name": "patient"}`, `{"name": "patient", `+with+`}`)
+		p, refused, err := load(text)
+		if err != nil || len(refused) != 1 || !strings.Contains(refused[0].Error(), "visits") {
+			t.Fatalf("%s: %v, %v", with, refused, err)
+		}
+		if len(p.Resources) != 2 || p.LeadsElsewhere("notes") != "visits" {
+			t.Errorf("%s: %+v", with, p.Resources)
+		}
+	}
+	whole, refused, err := load(clinic)
+	if err != nil || len(refused) > 0 || string(whole.JSON()) != string(parsed(t, clinic).JSON()) {
+		t.Errorf("%v, %v", refused, err)
+	}
+	twice := change(t, `"name": "notes"`, `"name": "visits"`)
+	if p, refused, err := load(twice); err != nil || len(refused) == 0 || p.Table("visits") != nil {
+		t.Errorf("two tables with one name: %v, %v", refused, err)
 	}
 }
 
@@ -223,9 +262,9 @@ func TestLoadReadsFilesBesideTheDescriptorOnly(t *testing.T) {
 		"s.json":              {Data: []byte(`{"fields": [{"name": "x"}]}`)},
 		"in/.s.json":          {Data: []byte(`{"fields": [{"name": "x"}]}`)},
 	}
-	p, err := datapackage.Load(fsys, "in/datapackage.json")
-	if err != nil {
-		t.Fatal(err)
+	p, refused, err := datapackage.Load(fsys, "in/datapackage.json")
+	if err != nil || len(refused) > 0 {
+		t.Fatal(refused, err)
 	}
 	if p.Table("b").Fields.Fields[0].Name != "x" || p.Table("a").Dialect.Delimiter != "|" {
 		t.Errorf("got %+v", p)
@@ -237,9 +276,10 @@ func TestLoadReadsFilesBesideTheDescriptorOnly(t *testing.T) {
 		quoted, _ := json.Marshal(ref)
 		fsys["in/datapackage.json"].Data = []byte(
 			strings.ReplaceAll(text, `"meta/s.json"`, string(quoted)))
-		_, err := datapackage.Load(fsys, "in/datapackage.json")
-		if err == nil || !strings.Contains(err.Error(), `table "a": schema names the file`) {
-			t.Errorf("%s: %v", ref, err)
+		p, refused, err := datapackage.Load(fsys, "in/datapackage.json")
+		if err != nil || len(p.Resources) > 0 || len(refused) != 2 ||
+			!strings.Contains(refused[0].Error(), `table "a": schema names the file`) {
+			t.Errorf("%s: %v, %v", ref, refused, err)
 		}
 	}
 }

@@ -24,19 +24,43 @@ const maxDescriptor = 64 << 20
 // Properties that the package does not know are ignored. Those that would change what a row
 // means are refused if they are not supported: fieldsMatch, headerRows and commentRows. The
 // error lists every problem with its table, field and property.
-func Parse(data []byte) (*Package, error) { return parse(data, nil) }
-
-// Load reads and checks the descriptor in a file of fsys, as Parse does. Schemas and dialects
-// may be in JSON files beside it or below. Names of files that lead elsewhere are refused; use
-// an os.Root if symbolic links must not lead elsewhere either.
-func Load(fsys fs.FS, name string) (*Package, error) {
-	data, err := readFile(fsys, name)
+func Parse(data []byte) (*Package, error) {
+	tree, err := decodeObject(data)
 	if err != nil {
+		return nil, fmt.Errorf("the descriptor %w", err)
+	}
+	r := reader{loaded: map[string]map[string]any{}}
+	p := r.pack(node{problems: &r.problems, properties: tree})
+	for i := range r.tables {
+		r.problems.addAll(&r.tables[i])
+	}
+	p.check(&r.problems)
+	if err := r.problems.err(); err != nil {
 		return nil, err
 	}
-	return parse(data, func(ref string) ([]byte, error) {
+	return p, nil
+}
+
+// Load reads and checks the descriptor in a file of fsys, as Parse does, but a table with a problem
+// costs only itself: the package has the others, perhaps none, and refused says for each such table
+// what is wrong with it. Foreign keys to these tables become Schema.Elsewhere. Errors are those of
+// the whole descriptor, also *SyntaxError.
+//
+// Schemas and dialects may be in JSON files beside the descriptor or below. Names of files that
+// lead elsewhere are refused; use an os.Root if symbolic links must not lead elsewhere either.
+func Load(fsys fs.FS, name string) (p *Package, refused []error, err error) {
+	data, err := readFile(fsys, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	tree, err := decodeObject(data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the descriptor %w", err)
+	}
+	r := reader{loaded: map[string]map[string]any{}, load: func(ref string) ([]byte, error) {
 		return readFile(fsys, path.Join(path.Dir(name), ref))
-	})
+	}}
+	return r.usable(tree)
 }
 
 func readFile(fsys fs.FS, name string) ([]byte, error) {
@@ -58,21 +82,51 @@ func readFile(fsys fs.FS, name string) ([]byte, error) {
 	return data, err
 }
 
-func parse(data []byte, load func(ref string) ([]byte, error)) (*Package, error) {
-	tree, err := decodeObject(data)
-	if err != nil {
-		return nil, err
-	}
-	r := &reader{load: load, loaded: map[string]map[string]any{}}
-	p := r.pack(node{problems: &r.problems, properties: tree})
-	p.check(&r.problems)
+// usable reads the tables that have no problems.
+func (r *reader) usable(tree map[string]any) (p *Package, refused []error, err error) {
+	p = r.pack(node{problems: &r.problems, properties: tree})
+	p.checkSelf(&r.problems)
 	if err := r.problems.err(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return p, nil
+	for found := r.tables; ; found = p.checkTables() {
+		bad := map[string]bool{}
+		for i := range found {
+			if err := found[i].err(); err != nil {
+				bad[p.Resources[i].Name] = true
+				refused = append(refused, err)
+			}
+		}
+		if len(bad) > 0 {
+			p = p.Narrow(func(name string) bool { return !bad[name] }, nil)
+		} else if r.tables == nil { // the values have been checked, too
+			break
+		}
+		r.tables = nil
+	}
+	_, err = p.Order()
+	return p, refused, err
 }
 
-// decodeObject decodes a file with one JSON object. Names of properties are case-sensitive.
+// SyntaxError is a file that is no JSON, or has an object that a descriptor cannot have.
+type SyntaxError struct {
+	Line    int
+	Problem string
+}
+
+func (e *SyntaxError) Error() string { return fmt.Sprintf("%s (line %d)", e.Problem, e.Line) }
+
+// syntaxError returns a *SyntaxError before an offset.
+func syntaxError(data []byte, offset int64, format string, args ...any) error {
+	before := data[:min(max(offset, 0), int64(len(data)))]
+	return &SyntaxError{
+		Line:    1 + bytes.Count(before, []byte{'\n'}),
+		Problem: fmt.Sprintf(format, args...),
+	}
+}
+
+// decodeObject decodes a file with one JSON object. Names of properties are case-sensitive. Errors:
+// *SyntaxError.
 func decodeObject(data []byte) (map[string]any, error) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	if err := repeated(data); err != nil {
@@ -80,17 +134,48 @@ func decodeObject(data []byte) (map[string]any, error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
-	var tree map[string]any
+	var tree any
 	if err := d.Decode(&tree); err != nil {
-		return nil, fmt.Errorf("the descriptor is no JSON object: %w", err)
+		return nil, notJSON(data, err)
 	}
+	object, ok := tree.(map[string]any)
+	if !ok {
+		return nil, syntaxError(data, 0,
+			`must be a JSON object, such as {"resources": [...]}, and not %s`, kindOf(tree))
+	}
+	end := d.InputOffset()
 	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("the descriptor has text after its JSON object")
+		rest := bytes.TrimLeft(data[end:], " \t\r\n")
+		return nil, syntaxError(data, int64(len(data)-len(rest)), "has text after its JSON object")
 	}
-	if tree == nil {
-		return nil, errors.New("the descriptor is no JSON object")
+	return object, nil
+}
+
+// notJSON returns a *SyntaxError for an error of decoding.
+func notJSON(data []byte, err error) error {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return syntaxError(data, syntax.Offset-1, "is not valid JSON: %v", syntax)
 	}
-	return tree, nil
+	text := bytes.TrimRight(data, " \t\r\n")
+	if len(text) == 0 {
+		return syntaxError(data, 0, "is empty")
+	}
+	return syntaxError(data, int64(len(text)), "is not valid JSON: it ends too early")
+}
+
+// kindOf says what a value of JSON is that is no object.
+func kindOf(v any) string {
+	switch v.(type) {
+	case []any:
+		return "a list"
+	case string:
+		return "a text"
+	case nil:
+		return "null"
+	case bool:
+		return "true or false"
+	}
+	return "a number"
 }
 
 // repeated returns an error if an object has a property twice, or one of our own that does not
@@ -115,10 +200,12 @@ func repeated(data []byte) error {
 		name, isText := token.(string)
 		if top != nil && top.names != nil && !top.value && isText {
 			if top.names[name] {
-				return fmt.Errorf("an object has the property %q twice", name)
+				return syntaxError(data, d.InputOffset(), "has the property %q twice in one object",
+					name)
 			}
 			if ours, ok := strings.CutPrefix(name, "ehi:"); ok && !slices.Contains(own, ours) {
-				return fmt.Errorf("there is no property %q; there are ehi:%s", name,
+				return syntaxError(data, d.InputOffset(),
+					"has the property %q, which does not exist; there are ehi:%s", name,
 					strings.Join(own, ", ehi:"))
 			}
 			top.names[name], top.value = true, true
@@ -158,7 +245,8 @@ var own = func() (names []string) {
 type reader struct {
 	load     func(ref string) ([]byte, error) // nil for Parse
 	loaded   map[string]map[string]any        // files by name
-	problems problems
+	problems problems                         // of the package
+	tables   []problems                       // of each table
 }
 
 func (r *reader) pack(n node) *Package {
@@ -175,7 +263,9 @@ func (r *reader) pack(n node) *Package {
 	if len(resources) == 0 {
 		n.problem("resources", "must list at least one table")
 	}
+	r.tables = make([]problems, len(resources))
 	for i, x := range resources {
+		x.problems = &r.tables[i]
 		x.at, x.prefix = fmt.Sprintf("table %d", i+1), ""
 		if name, ok := x.properties["name"].(string); ok {
 			x.at = fmt.Sprintf("table %q", name)
@@ -588,6 +678,13 @@ func (p *problems) add(at, property, format string, args ...any) {
 		text = at + ": " + text
 	}
 	p.errs = append(p.errs, errors.New(text))
+}
+
+// addAll adds the problems of another one.
+func (p *problems) addAll(of *problems) {
+	n := min(len(of.errs), maxProblems-len(p.errs))
+	p.errs = append(p.errs, of.errs[:n]...)
+	p.more += len(of.errs) - n + of.more
 }
 
 func (p *problems) err() error {
