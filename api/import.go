@@ -41,6 +41,10 @@ var errIncomplete = errors.New("some input could not be imported")
 var errOnlyHere = errors.New("documents and tables cannot be imported through a running server: " +
 	"stop the server, import without --url, and start it again")
 
+// onlyHereData is why the data of attachments is not sent to a server.
+const onlyHereData = "data of attachments is not imported through a running server: " +
+	"stop the server, import without --url, and start it again"
+
 // Run imports and shows a progress bar.
 func (i *importCmd) Run(ctx context.Context) error {
 	bar := progressbar.DefaultBytes(-1, "importing")
@@ -94,7 +98,11 @@ func (i *importCmd) send(ctx context.Context, progress func(done, total int64)) 
 		if in.Native {
 			return sum, fmt.Errorf("%s: %w", in.Path, errOnlyHere)
 		}
+		if in.Data {
+			sum.Ignored = append(sum.Ignored, source.Ignored{File: in.Path, Why: onlyHereData})
+		}
 	}
+	inputs = slices.DeleteFunc(inputs, func(in dataset.Input) bool { return in.Data })
 	open := client.New(strings.TrimSuffix(i.URL, "/"))
 	defer open.Close()
 	admin, err := i.logIn(ctx, open)

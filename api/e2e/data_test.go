@@ -8,10 +8,14 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
+	"path"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -19,9 +23,11 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/records"
@@ -340,6 +346,68 @@ func TestExportedDataCanBePutBack(t *testing.T) {
 	second := start(t, t.TempDir(), cfg, node.Options{})
 	second.load(strings.Join(again, "\n") + "\n")
 	second.putBack(want)
+}
+
+// A folder with the files of an export and those of its data can be imported: the data is then what
+// it was, in every kind of export.
+func TestAnExportIsImportedWithTheFilesOfItsData(t *testing.T) {
+	t.Parallel()
+	lines := attachedRecord()
+	cfg := config()
+	cfg.Demo = false
+	first := start(t, t.TempDir(), cfg, node.Options{})
+	first.load(strings.Join(lines, "\n") + "\n")
+	want := map[string]records.Resource{}
+	for _, line := range lines {
+		var r records.Resource
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		want[r["id"].(string)] = r
+	}
+	owner, service := first.patient("pa"), first.service("system/*.rs")
+	for name, folder := range map[string]string{
+		"$ehi-export": first.saved(owner, first.manifest(owner,
+			first.kickOff(owner, "/no-form/auto-approve", "pa", kickOffWith(ehi.PackageFiles)))),
+		"$export": first.saved(service, first.manifest(service,
+			first.begun(service, http.MethodGet, "/fhir/$export"))),
+	} {
+		data := t.TempDir()
+		s, err := dataset.Open(dataset.Config{Dir: filepath.Join(data, dataset.Folder)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rep, err := s.Import(t.Context(), []string{folder}, source.ImportOptions{Now: time.Now()})
+		if err = errors.Join(err, s.Close()); err != nil || rep.Problems > 0 {
+			t.Fatalf("%s: %v, %+v", name, err, rep)
+		}
+		start(t, data, cfg, node.Options{}).putBack(want)
+	}
+}
+
+// saved downloads the files of an export, and the data that they name, into a folder.
+func (w *world) saved(c *client.Client, m *ehi.Manifest) (folder string) {
+	w.t.Helper()
+	folder = w.t.TempDir()
+	save := func(url, below string) []byte {
+		content, err := c.Download(w.t.Context(), url)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(folder, below, path.Base(url)), content, 0o600)
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return content
+	}
+	if err := os.Mkdir(filepath.Join(folder, "data"), 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, e := range m.Output {
+		for _, url := range dataURLs.FindAllString(string(save(e.URL, "")), -1) {
+			save(url, "data")
+		}
+	}
+	return folder
 }
 
 // attachedRecord returns the resources of a patient with attachments of all sizes.

@@ -89,10 +89,15 @@ type examiner struct {
 	cursor fhir.Cursor
 	// moveFrom is ImportOptions.MoveFrom for what an import brings; 0 for what is in the store.
 	moveFrom int64
-	path     []byte
-	words    map[string]string // interned types and paths
-	moulds   []*moulds         // by type number; nil if none are made
-	walked   bool              // the current resource was walked
+	// files, if not nil, has the data of attachments that URLs name, and maxResource is the
+	// longest resource with them, in bytes. defers means that another examiner has them.
+	files       *dataFiles
+	maxResource int64
+	defers      bool
+	path        []byte
+	words       map[string]string // interned types and paths
+	moulds      []*moulds         // by type number; nil if none are made
+	walked      bool              // the current resource was walked
 
 	// The current resource.
 	refs     refTable

@@ -23,13 +23,15 @@ type Input struct {
 	Document bool
 	// Native means that it describes native content: documents or tables.
 	Native bool
+	// Data means that it is the data of an attachment, which the import of another file takes.
+	Data bool
 }
 
 // Inputs lists the files to import, including those of nested folders, sorted by name, and the
 // ignored files. A path that is a file is read as NDJSON unless its name says otherwise.
 func Inputs(paths []string) (files []Input, ignored []source.Ignored, err error) {
 	for _, root := range paths {
-		n := len(files)
+		n, data := len(files), 0
 		root = followed(root)
 		indexed := indexed{}
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -43,6 +45,9 @@ func Inputs(paths []string) (files []Input, ignored []source.Ignored, err error)
 				}
 			case in.Info != nil:
 				files = append(files, in)
+				if in.Data {
+					data++
+				}
 			default:
 				indexed.enter(path)
 			}
@@ -51,7 +56,7 @@ func Inputs(paths []string) (files []Input, ignored []source.Ignored, err error)
 		if err != nil {
 			return nil, ignored, err
 		}
-		if len(files) == n {
+		if len(files)-data == n {
 			return nil, ignored, fmt.Errorf("%s holds nothing to import: no %s", root, wanted)
 		}
 		sortNative(files[n:])
@@ -175,6 +180,7 @@ const wanted = "file named .json, .ndjson or .jsonl, gzipped (.gz) or not"
 func examineFile(root, path string, d fs.DirEntry, err error) (in Input, why string) {
 	name := filepath.Base(path)
 	known, document := kindOfName(name)
+	data := path != root && isDataFile(path)
 	native := name == documentIndex || isDescriptor(name) || isList(path)
 	switch {
 	case err != nil:
@@ -183,7 +189,7 @@ func examineFile(root, path string, d fs.DirEntry, err error) (in Input, why str
 		return in, "hidden"
 	case d.IsDir():
 		return in, ""
-	case path != root && !known && !native:
+	case path != root && !known && !native && !data:
 		return in, "no " + wanted
 	case native && d.Type()&fs.ModeSymlink != 0:
 		return in, "a symbolic link, which could lead out of the folder"
@@ -195,7 +201,7 @@ func examineFile(root, path string, d fs.DirEntry, err error) (in Input, why str
 	case !info.Mode().IsRegular():
 		return in, "no regular file"
 	}
-	return Input{path, info, document, native}, ""
+	return Input{path, info, document, native, data}, ""
 }
 
 // reason returns an error without its path.

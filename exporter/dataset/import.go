@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,18 +31,25 @@ func (s *Store) Import(
 		if err != nil {
 			return err
 		}
+		var data []string
 		for _, f := range files {
-			im.total += f.Info.Size()
+			if !f.Data {
+				im.total += f.Info.Size()
+			}
 		}
 		for _, f := range files {
-			if f.Native {
+			switch {
+			case f.Native:
 				im.native = append(im.native, f)
-				continue
-			}
-			if err := im.file(ctx, f); err != nil {
-				return err
+			case f.Data:
+				data = append(data, f.Path)
+			default:
+				if err := im.file(ctx, f); err != nil {
+					return err
+				}
 			}
 		}
+		im.leaveDataFiles(data)
 		return nil
 	})
 }
@@ -106,6 +114,8 @@ func (s *Store) load(
 		o:       o,
 		charset: cs,
 		report:  source.Report{Counts: map[string]int64{}},
+		named:   map[string]bool{},
+		skipped: map[string]bool{},
 	}
 	defer im.w.close() // settle has flushed everything that counts
 	err = read(&im)
@@ -160,7 +170,9 @@ type importer struct {
 	native  []Input // what is imported after the resources
 	// generated, if not nil, is a source whose native content is copied after that.
 	generated *synthetic.Source
-	left      bool // the current file was ignored
+	named     map[string]bool // files of data that attachments name
+	skipped   map[string]bool // folders of files that were imported before
+	left      bool            // the current file was ignored
 	total     int64
 	done      atomic.Int64 // bytes read
 }
@@ -180,6 +192,7 @@ func (im *importer) file(ctx context.Context, f Input) error {
 	}
 	if bytes.Equal(seen, mark) {
 		im.report.Skipped++
+		im.skipped[filepath.Dir(f.Path)] = true
 		im.done.Add(f.Info.Size())
 		im.advance()
 		return nil
@@ -214,6 +227,12 @@ func (c counting) Read(p []byte) (int, error) {
 
 func (im *importer) read(ctx context.Context, f Input) (err error) {
 	defer im.advance()
+	data := im.openDataFiles(ctx, f.Path)
+	im.w.files, im.w.maxResource = data, im.o.MaxResource
+	defer func() {
+		im.w.files = nil
+		err = errors.Join(err, data.close())
+	}()
 	in := fileInput(f.Path)
 	if f.Document {
 		return im.document(ctx, in)
@@ -270,5 +289,8 @@ func (im *importer) keep(path string, line int, p prepared, put func(prepared) e
 		return nil
 	}
 	im.report.Counts[p.facts.typ]++
+	for _, why := range p.lost {
+		err = cmp.Or(err, im.bad(path, line, why))
+	}
 	return err
 }

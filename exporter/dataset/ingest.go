@@ -134,13 +134,17 @@ type prepared struct {
 	// moved is the data that has left the line, and stands whether the line has stand-ins.
 	moved  []movedData
 	stands bool
-	err    error // errResource
+	lost   []string // why data that it names is not imported
+	err    error    // errResource, or an error of the store
 }
 
 func (x *examiner) prepare(resource []byte) (p prepared) {
-	line, moved := x.move(resource)
+	line, moving := x.move(resource)
 	p.line, p.facts, p.err = x.compact(line)
-	p.moved, p.stands = moved, len(moved) > 0
+	if moving.err != nil {
+		p.err = moving.err
+	}
+	p.moved, p.stands, p.lost = moving.moved, len(moving.moved) > 0, moving.lost
 	if x.moveFrom == 0 {
 		p.stands = source.HasMoved(line)
 	}

@@ -36,6 +36,7 @@ type chunk struct {
 type item struct {
 	number int
 	bundle []byte // a line that is a bundle or an array
+	later  []byte // a line that the goroutine prepares which writes
 	prepared
 }
 
@@ -65,7 +66,7 @@ func (im *importer) lines(ctx context.Context, path string, first int, r io.Read
 	for range processors {
 		group.Go(func() error {
 			x := incoming(scope{own: im.store.own})
-			x.moveFrom = moveFrom(im.o)
+			x.moveFrom, x.defers = moveFrom(im.o), im.w.files != nil
 			for c := range toPrepare {
 				im.prepare(&x, c)
 				close(c.ready)
@@ -248,6 +249,9 @@ func (im *importer) item(x *examiner, number int, line []byte) item {
 	if line[0] == '[' || x.isBundle(line) {
 		return item{number: number, bundle: line} // its entries are prepared one by one
 	}
+	if x.defers && mayNameData(line) {
+		return item{number: number, later: line}
+	}
 	text, err := im.charset.line(line)
 	if err != nil {
 		return item{number: number, prepared: prepared{err: err}}
@@ -276,6 +280,9 @@ func (im *importer) chunk(ctx context.Context, path string, c *chunk) error {
 	for i, it := range c.items {
 		if i%warmAtOnce == 0 {
 			im.w.warm(c.items[i:min(i+warmAtOnce, len(c.items))])
+		}
+		if it.later != nil {
+			it = im.item(&im.w.examiner, it.number, it.later)
 		}
 		var err error
 		if it.bundle != nil {

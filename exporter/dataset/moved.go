@@ -21,7 +21,8 @@ import (
 	"ehi-server/shared/files"
 )
 
-// movedData is data that leaves a resource of an import: what its stand-in says, and its content.
+// movedData is data that leaves a resource of an import: what its stand-in says, and its content,
+// which is nil if it has been added to the writer's blobs.
 type movedData struct {
 	blob    blobs.Blob
 	content []byte
@@ -32,6 +33,9 @@ type attachmentAt struct {
 	depth       int
 	start, end  int // of the field data; end is 0 if there is none
 	data        []byte
+	urlStart    int // of the field url
+	urlEnd      int // 0 if there is none, or if it is no string
+	url         []byte
 	contentType string
 	located     bool // it has a url
 	extended    bool // its data or url has an extension
@@ -39,19 +43,28 @@ type attachmentAt struct {
 	hashed      bool
 }
 
+// moving is what leaves a resource of an import.
+type moving struct {
+	moved []movedData
+	lost  []string // why data that the resource names is not imported
+	err   error    // of the store
+}
+
 // move takes the data of attachments out of a resource from the input: the data that has at least
 // moveFrom bytes. It returns the resource with stand-ins, see source.Moved. Data stays that is no
-// Base64, that has an extension, or that has a url beside it: an Attachment has only one. What is
-// no JSON stays as it is; a later walk reports it.
-func (x *examiner) move(resource []byte) ([]byte, []movedData) {
+// Base64, that has an extension, or that has a url beside it: an Attachment has only one. A url
+// that names a file of data beside the input is replaced by the data, see dataFiles. What is no
+// JSON stays as it is; a later walk reports it.
+func (x *examiner) move(resource []byte) (_ []byte, out moving) {
 	if x.moveFrom == 0 { // of the store
-		return resource, nil
+		return resource, out
 	}
 	resource = source.Respell(resource)
-	if int64(len(resource)) < x.moveFrom {
-		return resource, nil
+	named := x.files != nil && mayNameData(resource)
+	if int64(len(resource)) < x.moveFrom && !named {
+		return resource, out
 	}
-	var moved []movedData
+	room := x.maxResource - int64(len(resource))
 	var edits []fhir.Edit
 	var open []attachmentAt
 	c := &x.cursor
@@ -64,18 +77,40 @@ func (x *examiner) move(resource []byte) ([]byte, []movedData) {
 			a := open[len(open)-1]
 			open = open[:len(open)-1]
 			if m, with, ok := x.movable(&a); ok {
-				moved = append(moved, m)
+				out.moved = append(out.moved, m)
 				edits = append(edits, fhir.Edit{Start: a.start, End: a.end, With: with})
+			} else if named && out.err == nil {
+				if with := out.takeFile(x.files, &a, room); with != nil {
+					room -= int64(len(with))
+					edits = append(edits, fhir.Edit{Start: a.urlStart, End: a.urlEnd, With: with})
+				}
 			}
 		case len(open) > 0:
 			open[len(open)-1].field(c)
 		}
 	}
 	if c.Err() != nil || len(edits) == 0 {
-		return resource, nil
+		out.moved = nil
+		return resource, out
 	}
 	slices.SortFunc(edits, func(a, b fhir.Edit) int { return cmp.Compare(a.Start, b.Start) })
-	return fhir.Apply(nil, resource, edits), moved
+	return fhir.Apply(nil, resource, edits), out
+}
+
+// takeFile returns what replaces the url of an attachment; nil if it stays.
+func (o *moving) takeFile(from *dataFiles, a *attachmentAt, room int64) []byte {
+	m, with, err := from.take(a, room)
+	if why, is := errors.AsType[errData](err); is {
+		o.lost = append(o.lost, why.why)
+		return nil
+	}
+	if o.err = err; err != nil {
+		return nil
+	}
+	if m.blob.Size > 0 {
+		o.moved = append(o.moved, m)
+	}
+	return with
 }
 
 // field takes note of a field of the object.
@@ -91,6 +126,10 @@ func (a *attachmentAt) field(c *fhir.Cursor) {
 		}
 	case "url":
 		a.located = true
+		if c.IsString() {
+			a.urlStart, a.url = c.KeyStart(), c.Raw()
+			_, a.urlEnd = c.Span()
+		}
 	case "_url", "_data":
 		a.extended = true
 	case "contentType":
@@ -117,18 +156,27 @@ func (x *examiner) movable(a *attachmentAt) (m movedData, with []byte, ok bool) 
 		return m, nil, false
 	}
 	m = movedData{blob: blobs.Of(content), content: content}
+	return m, a.standIn(m.blob), true
+}
+
+// standIn returns the stand-in for the data of an attachment.
+func (a *attachmentAt) standIn(b blobs.Blob) []byte {
 	stands := source.Moved{
-		Name: m.blob.Name.String(), Size: m.blob.Size, SHA1: m.blob.SHA1, Sum: string(m.blob.Sum),
+		Name: b.Name.String(), Size: b.Size, SHA1: b.SHA1, Sum: string(b.Sum),
 		ContentType: a.contentType, Sized: a.sized, Hashed: a.hashed,
 	}
-	return m, stands.Member(), true
+	return stands.Member()
 }
 
 // holdsMoved notes that a resource has the data that stand-ins in a line name, and adds what of it
 // comes with the import.
 func (w *writer) holdsMoved(typ, id string, line []byte, moved []movedData) error {
 	for _, m := range moved {
-		if err := w.addBlob(m); err != nil {
+		if m.content == nil {
+			continue
+		}
+		_, err := w.addBlob(bytes.NewReader(m.content), m.blob.Size)
+		if err = errors.Join(err, w.publishFull()); err != nil {
 			return err
 		}
 	}
@@ -138,18 +186,20 @@ func (w *writer) holdsMoved(typ, id string, line []byte, moved []movedData) erro
 	})
 }
 
-// addBlob adds a content to those that flush publishes.
-func (w *writer) addBlob(m movedData) error {
-	if w.floor > 0 && !w.store.hasFree(w.floor+m.blob.Size) {
-		return fmt.Errorf("write record store: less than %d bytes are free on its disk: %w",
-			w.floor+m.blob.Size, syscall.ENOSPC)
+// addBlob adds a content of some bytes to those that flush publishes.
+func (w *writer) addBlob(r io.Reader, size int64) (blobs.Blob, error) {
+	if w.floor > 0 && !w.store.hasFree(w.floor+size) {
+		return blobs.Blob{}, fmt.Errorf("write record store: less than %d bytes are free on its "+
+			"disk: %w", w.floor+size, syscall.ENOSPC)
 	}
 	if w.blobs == nil {
 		w.blobs = w.store.blobs.Batch()
 	}
-	if _, err := w.blobs.Add(bytes.NewReader(m.content)); err != nil {
-		return err
-	}
+	return w.blobs.Add(r)
+}
+
+// publishFull publishes the contents that were added once they are many.
+func (w *writer) publishFull() error {
 	if w.blobs.Len() < blobsAtOnce && w.blobs.Bytes() < blobBytes {
 		return nil
 	}
