@@ -749,21 +749,32 @@ func descriptorsIn(folder string) (out []string) {
 	return out
 }
 
-// tableFiles returns the files of tables that the descriptors of a folder name. What is wrong with
-// these is reported when they are imported.
+// tableFiles returns the files of tables that the descriptors of a folder name, and those of
+// schemas and dialects. What is wrong with these is reported when they are imported.
 func tableFiles(folder string) (out []string) {
 	for _, path := range descriptorsIn(folder) {
-		p, _, err := loadPackage(path)
-		if err != nil {
-			continue
-		}
-		for _, t := range p.Resources {
-			for _, name := range t.Path {
-				out = append(out, filepath.Join(folder, filepath.FromSlash(name)))
+		names := references(path)
+		if p, _, err := loadPackage(path); err == nil {
+			for _, t := range p.Resources {
+				names = append(names, t.Path...)
 			}
+		}
+		for _, name := range names {
+			out = append(out, filepath.Join(folder, filepath.FromSlash(name)))
 		}
 	}
 	return out
+}
+
+// references returns the files of schemas and dialects that a descriptor names.
+func references(path string) []string {
+	folder, name := filepath.Split(path)
+	root, err := os.OpenRoot(cmp.Or(folder, "."))
+	if err != nil {
+		return nil // whoever reads the descriptor says why
+	}
+	defer root.Close() // read only
+	return datapackage.References(root.FS(), name)
 }
 
 // ownerless lists the tables of which it is not said whose their rows are.

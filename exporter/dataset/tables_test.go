@@ -530,6 +530,28 @@ func TestAProblemOfADescriptorIsReportedOnce(t *testing.T) {
 	}
 }
 
+// Files of schemas and dialects belong to their descriptor, even if a table is wrong.
+func TestFilesOfSchemasAndDialectsAreNoInputs(t *testing.T) {
+	for _, category := range []string{"visits", "wrong"} {
+		s := openStore(t, t.TempDir())
+		rep := load(t, s, folder(t, map[string]string{
+			"p.ndjson": patientsNamed("a"), "x.csv": "patient;day\na;1\n",
+			"meta/schema.json": `{"fields": [{"name": "patient"}, {"name": "day"}]}`,
+			"dialect.json":     `{"delimiter": ";"}`,
+			"datapackage.json": `{"resources": [{"name": "x", "path": "x.csv",
+				"ehi:patient": ["patient"], "ehi:category": "` + category + `",
+				"schema": "meta/schema.json", "dialect": "dialect.json"}]}`,
+		}))
+		right := category == "visits"
+		if right && (rep.Problems > 0 || rep.Rows["x"] != 1) || !right && rep.Problems != 1 {
+			t.Errorf("%+v", rep)
+		}
+		if right && len(rep.Ignored) > 0 {
+			t.Errorf("ignored: %v", rep.Ignored)
+		}
+	}
+}
+
 func with(old, replaced string) func(map[string]string) {
 	return func(f map[string]string) {
 		f["datapackage.json"] = strings.Replace(f["datapackage.json"], old, replaced, 1)

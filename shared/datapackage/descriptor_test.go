@@ -266,6 +266,10 @@ func TestLoadReadsFilesBesideTheDescriptorOnly(t *testing.T) {
 	if err != nil || len(refused) > 0 {
 		t.Fatal(refused, err)
 	}
+	refs := []string{"meta/s.json", "d.json", "meta/s.json"}
+	if got := datapackage.References(fsys, "in/datapackage.json"); !slices.Equal(got, refs) {
+		t.Errorf("names the files %q", got)
+	}
 	if p.Table("b").Fields.Fields[0].Name != "x" || p.Table("a").Dialect.Delimiter != "|" {
 		t.Errorf("got %+v", p)
 	}

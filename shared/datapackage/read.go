@@ -63,6 +63,27 @@ func Load(fsys fs.FS, name string) (p *Package, refused []error, err error) {
 	return r.usable(tree)
 }
 
+// References returns the files of schemas and dialects that the descriptor in a file of fsys names,
+// relative to it, whatever else is wrong with it.
+func References(fsys fs.FS, name string) (out []string) {
+	data, err := readFile(fsys, name)
+	if err != nil {
+		return nil
+	}
+	tree, err := decodeObject(data)
+	if err != nil {
+		return nil
+	}
+	for _, x := range (node{problems: &problems{}, properties: tree}).objects("resources") {
+		for _, key := range []string{"schema", "dialect"} {
+			if ref, ok := x.properties[key].(string); ok && unsafePath(ref) == "" {
+				out = append(out, ref)
+			}
+		}
+	}
+	return out
+}
+
 func readFile(fsys fs.FS, name string) ([]byte, error) {
 	// opening a pipe would wait for its writer
 	if info, err := fs.Stat(fsys, name); err != nil {
