@@ -75,7 +75,7 @@ func (i *importCmd) Run(ctx context.Context) error {
 		})
 	}
 	if errors.Is(err, dataset.ErrInUse) {
-		return fmt.Errorf("%w; import through the running server: import --url URL PATH", err)
+		return fmt.Errorf("%w; %s", err, i.instead())
 	}
 	fmt.Fprintln(os.Stderr)
 	if e := i.print(report); err == nil {
@@ -85,6 +85,16 @@ func (i *importCmd) Run(ctx context.Context) error {
 		err = errIncomplete
 	}
 	return err
+}
+
+// instead says how the same is imported while a server has the store.
+func (i *importCmd) instead() string {
+	inputs, _, err := dataset.Inputs(i.Paths)
+	native := func(in dataset.Input) bool { return in.Native }
+	if err == nil && slices.ContainsFunc(inputs, native) {
+		return errOnlyHere.Error()
+	}
+	return "import through the running server: import --url URL PATH"
 }
 
 // send imports through a running server, file by file.

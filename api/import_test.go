@@ -4,7 +4,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"ehi-server/exporter/dataset"
 )
 
 // An import of documents or tables through a server is refused before anything is sent.
@@ -23,6 +26,30 @@ func TestNativeContentIsNotSentToAServer(t *testing.T) {
 		i.URL = "http://127.0.0.1:1"
 		_, err := i.send(t.Context(), func(int64, int64) {})
 		if !errors.Is(err, errOnlyHere) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// While a server has the store, the error names a way that works for what is imported.
+func TestAnImportBesideAServerSaysHowItCanBeDone(t *testing.T) {
+	data := t.TempDir()
+	store, err := dataset.Open(dataset.Config{Dir: filepath.Join(data, dataset.Folder)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close() // read only
+	for name, want := range map[string]string{
+		"p.ndjson": "import --url URL", "documents.csv": "stop the server, import without --url",
+	} {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte("patient,path\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		i := importCmd{Paths: []string{path}}
+		i.Data, i.LogFormat = data, "text"
+		err := i.Run(t.Context())
+		if !errors.Is(err, dataset.ErrInUse) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
