@@ -1,14 +1,15 @@
 package native
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"io"
 	"iter"
-	"net/http"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"ehi-server/exporter/source"
 	"ehi-server/shared/datapackage"
@@ -186,27 +187,28 @@ func (r *Release) document(d *source.Document) (reason string) {
 // withheld. What a program would have to interpret (PDF, images) is not read: its category and
 // labels decide.
 func (r *Release) content(d *source.Document) (reason string, err error) {
-	declared := isText(d)
-	if !declared && isMedia(d) {
-		return "", nil
-	}
 	in, err := d.Open()
 	if err != nil {
 		return "", err
 	}
 	defer in.Close() // read only
+	text := bufio.NewReaderSize(in, overlap)
+	head, err := text.Peek(overlap)
+	if err != nil && err != io.EOF {
+		return "", err
+	}
+	if !isText(d) && !looksLikeText(head) {
+		return "", nil
+	}
 	buf := make([]byte, copyBytes)
 	var views *view
 	for {
-		n, err := io.ReadFull(in, buf)
+		n, err := io.ReadFull(text, buf)
 		ended := err == io.EOF || err == io.ErrUnexpectedEOF
 		if err != nil && !ended {
 			return "", err
 		}
 		if views == nil {
-			if !declared && !strings.HasPrefix(http.DetectContentType(buf[:n]), "text/") {
-				return "", nil
-			}
 			views = viewsOf(d.ContentType, buf[:n])
 		}
 		if reason := views.read(buf[:n], ended, r.text); reason != "" || ended {
@@ -264,7 +266,7 @@ func clinicalCodes(piece []byte) iter.Seq[[]byte] {
 // xmlAttribute matches the two attributes of a code.
 var xmlAttribute = regexp.MustCompile(`\b(code|codeSystem)\s*=\s*(?:"([^"<]*)"|'([^'<]*)')`)
 
-// isText reports whether the bytes of a document can be read as text.
+// isText reports whether the type of a document says that it is text.
 func isText(d *source.Document) bool {
 	t := strings.ToLower(d.ContentType)
 	for _, is := range []string{"text/", "xml", "json", "rtf", "csv", "html", "message/"} {
@@ -275,16 +277,27 @@ func isText(d *source.Document) bool {
 	return false
 }
 
-// isMedia reports whether the bytes of a document are for a program. What is neither text nor for
-// a program by its type is text if it looks like it.
-func isMedia(d *source.Document) bool {
-	t := strings.ToLower(d.ContentType)
-	for _, is := range []string{"image/", "audio/", "video/", "pdf", "dicom", "zip"} {
-		if strings.Contains(t, is) {
-			return true
+// looksLikeText reports whether a document that begins with head can be read as text, whatever its
+// type says: few of its bytes are control characters, of which HL7 v2 and terminals have some.
+// Zeros do not count, because UTF-16 has them.
+func looksLikeText(head []byte) bool {
+	head = bytes.ReplaceAll(head, []byte{0}, nil)
+	if bytes.HasPrefix(head, []byte("%PDF-")) {
+		return false
+	}
+	strange := 0
+	for _, c := range head {
+		if c < ' ' && !('\b' <= c && c <= '\r' || 0x1b <= c) || c == 0x7f {
+			strange++
 		}
 	}
-	return false
+	whole := bytes.TrimRightFunc(head[max(0, len(head)-utf8.UTFMax):],
+		func(c rune) bool { return c == utf8.RuneError })
+	head = head[:max(0, len(head)-utf8.UTFMax)+len(whole)]
+	if utf8.Valid(head) {
+		return strange*5 <= len(head)+5
+	}
+	return strange*20 <= len(head)+20
 }
 
 // Table implements Decider.

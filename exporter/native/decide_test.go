@@ -166,7 +166,25 @@ func TestEHI9ATextThatTellsSomethingWithheldStays(t *testing.T) {
 		"an ID":              {"text/plain", []byte(long + secretID + long), false},
 		"an ID in UTF-16":    {"text/plain; charset=utf-16", wide(long + secretID), false},
 		"an ID in rich text": {"application/rtf", []byte(`{\rtf1 ` + secretID + `}`), false},
-		"an ID in an image":  {"image/png", []byte(secretID), true}, // nobody reads it
+		// nobody reads it
+		"an ID in an image": {
+			"image/png", []byte("\x89PNG\r\n\x1a\n\x00\x00\rIHDR\x01\x02\x03\xff" + secretID), true,
+		},
+		"an ID in a PDF": {"application/octet-stream", []byte("%PDF-1.7\n" + secretID), true},
+		"an ID in HL7 v2 with its frame": {
+			"application/hl7-v2", []byte("\vMSH|^~\\&|" + secretID + "\r\x1c\r"), false,
+		},
+		"an ID in a log with colors": {
+			"application/octet-stream", []byte("\x1b[31m \x01" + secretID), false,
+		},
+		"an ID in UTF-16 of an unknown type": {
+			"application/octet-stream", wide("see " + secretID), false,
+		},
+		"an ID in a text whose type says zip":    {"x/x-zip-note", []byte(secretID), false},
+		"an ID in a text whose type is an image": {"image/x-note", []byte("BM " + secretID), false},
+		"an ID in PostScript": {
+			"application/postscript", []byte("%!PS-Adobe-3.0 " + secretID), false,
+		},
 		"a code": {
 			"application/hl7-cda+xml",
 			[]byte(`<value code="B20" codeSystem="2.16.840.1.113883.6.90"/>`), false,
