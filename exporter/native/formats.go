@@ -3,7 +3,6 @@ package native
 import (
 	"bytes"
 	"strconv"
-	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -22,6 +21,11 @@ type richText struct {
 	groups  []int // the value of \uc in each group outside the current one, up to maxGroups
 	behind  int   // \uc: how many characters are skipped behind \u
 	binary  int   // bytes that follow \bin
+	// visible makes it leave out also the groups that nobody sees. Then it counts as another text
+	// only where it leaves one out.
+	visible bool
+	unseen  int  // the depth of the group that is being left out; 0 for none
+	left    bool // something was left out since read began
 }
 
 type richPart int
@@ -42,7 +46,7 @@ func (r *richText) read(piece []byte, last bool) (plain []byte, changed bool) {
 	if r.groups == nil {
 		r.groups, r.behind = []int{}, 1
 	}
-	r.plain = r.plain[:0]
+	r.plain, r.left = r.plain[:0], r.unseen > 0
 	for i := 0; i < len(piece); {
 		if r.in == inText && r.skip == 0 && r.binary == 0 {
 			from := i
@@ -61,7 +65,7 @@ func (r *richText) read(piece []byte, last bool) (plain []byte, changed bool) {
 	if last && r.in == inControl {
 		r.word()
 	}
-	return r.plain, true
+	return r.plain, r.left || !r.visible
 }
 
 // richMarks are the bytes that do not stand for themselves.
@@ -131,6 +135,9 @@ func (r *richText) symbol(c byte) {
 		r.character('-')
 	case '\r', '\n':
 		r.character('\n')
+	case '*': // what follows may be ignored
+		r.leave()
+		r.skip = max(0, r.skip-1)
 	default: // such as an optional hyphen, which nobody sees
 		r.skip = max(0, r.skip-1)
 	}
@@ -161,10 +168,33 @@ func (r *richText) word() {
 		r.binary, r.skip = max(value, 0), 0
 	case richSpaces[string(name)] != 0:
 		r.character(richSpaces[string(name)])
+	case string(name) == "v" && numbered && value == 0:
+		if r.unseen == r.depth {
+			r.unseen = 0
+		}
+	case unseenGroups[string(name)]:
+		r.leave()
 	}
 	if string(r.control[at:]) == "-" { // it is text
 		r.put('-')
 	}
+}
+
+// leave begins to leave the current group out, if only what is seen counts.
+func (r *richText) leave() {
+	if r.visible && r.unseen == 0 {
+		r.unseen, r.left = r.depth, true
+	}
+}
+
+// unseenGroups are control words that make the rest of their group something else than text that
+// a reader sees where it stands: other destinations, and hidden text.
+var unseenGroups = map[string]bool{
+	"annotation": true, "atnauthor": true, "atndate": true, "atnid": true, "atnref": true,
+	"bkmkend": true, "bkmkstart": true, "colortbl": true, "fldinst": true, "fonttbl": true,
+	"footer": true, "footnote": true, "header": true, "info": true, "listtable": true,
+	"nonshppict": true, "objdata": true, "pict": true, "rsidtbl": true, "stylesheet": true,
+	"tc": true, "tcn": true, "v": true, "xe": true,
 }
 
 // richSpaces are control words that stand between words.
@@ -180,6 +210,8 @@ func (r *richText) character(c rune) {
 	switch {
 	case r.skip > 0:
 		r.skip--
+	case r.unseen > 0:
+		r.high = 0
 	case r.high != 0 && utf16.DecodeRune(r.high, c) != utf8.RuneError:
 		r.plain = utf8.AppendRune(r.plain, utf16.DecodeRune(r.high, c))
 		r.high = 0
@@ -192,7 +224,11 @@ func (r *richText) character(c rune) {
 }
 
 // put takes bytes that stand for themselves.
-func (r *richText) put(text ...byte) { r.plain, r.high = append(r.plain, text...), 0 }
+func (r *richText) put(text ...byte) {
+	if r.high = 0; r.unseen == 0 {
+		r.plain = append(r.plain, text...)
+	}
+}
 
 func (r *richText) begin() {
 	if r.skip = 0; r.depth < maxGroups {
@@ -206,7 +242,10 @@ func (r *richText) end() {
 	if r.depth == 0 {
 		return
 	}
-	if r.depth--; r.depth < maxGroups {
+	if r.depth--; r.depth < r.unseen {
+		r.unseen = 0
+	}
+	if r.depth < maxGroups {
 		r.behind = r.groups[r.depth]
 		r.groups = r.groups[:r.depth]
 	}
@@ -217,8 +256,15 @@ func (r *richText) end() {
 type markup struct {
 	plain []byte
 	in    markupPart
-	name  []byte // of the tag, with what ends the name; of a comment its end
+	name  []byte // of the tag, with what ends the name; of a comment or CDATA section its end
 	quote byte
+	cdata bool // a CDATA section is open
+	empty bool // the tag ends with a slash, so far
+	// visible makes it leave out also what is in elements that nobody sees. Then it counts as
+	// another text only where it leaves such a thing out.
+	visible bool
+	unseen  string // the element that is being left out
+	left    bool   // something was left out since read began
 }
 
 type markupPart int
@@ -228,37 +274,89 @@ const (
 	inName
 	inTag
 	inComment
+	inEnd // of a CDATA section
 )
 
 // read implements step.
 func (m *markup) read(piece []byte, _ bool) (plain []byte, changed bool) {
-	if m.in == outside && bytes.IndexByte(piece, '<') < 0 {
+	if m.in == outside && !m.cdata && m.unseen == "" && bytes.IndexByte(piece, '<') < 0 {
 		return piece, false
 	}
-	m.plain = m.plain[:0]
+	m.plain, m.left = m.plain[:0], m.unseen != ""
 	for len(piece) > 0 {
 		switch m.in {
 		case outside:
-			text, _, tag := bytes.Cut(piece, []byte("<"))
-			m.plain, piece = append(m.plain, text...), piece[len(text):]
-			if tag {
-				m.in, m.name, piece = inName, m.name[:0], piece[1:]
-			}
+			piece = m.text(piece)
 		case inName:
 			piece = m.named(piece)
 		case inTag:
 			piece = m.tag(piece)
 		case inComment:
 			piece = m.comment(piece)
+		case inEnd:
+			piece = m.end(piece)
 		}
 	}
-	return m.plain, true
+	return m.plain, m.left || !m.visible
+}
+
+// text takes what is between tags.
+func (m *markup) text(piece []byte) (rest []byte) {
+	ends := "<"
+	if m.cdata {
+		ends = "<]"
+	}
+	at := bytes.IndexAny(piece, ends)
+	if at < 0 {
+		at = len(piece)
+	}
+	if m.unseen == "" {
+		m.plain = append(m.plain, piece[:at]...)
+	}
+	if at == len(piece) {
+		return nil
+	}
+	m.in, m.name = inName, m.name[:0]
+	if piece[at] == ']' {
+		m.in = inEnd
+		return piece[at:]
+	}
+	return piece[at+1:]
+}
+
+// end takes the end of a CDATA section, and what may be it.
+func (m *markup) end(piece []byte) (rest []byte) {
+	c := piece[0]
+	if c == ']' && len(m.name) < 2 {
+		m.name = append(m.name, c)
+		return piece[1:]
+	}
+	switch {
+	case c == ']':
+		m.put(']')
+		return piece[1:]
+	case c == '>' && len(m.name) == 2:
+		m.in, m.cdata = outside, false
+		return piece[1:]
+	}
+	m.put(m.name...)
+	m.in = outside
+	return piece
+}
+
+func (m *markup) put(text ...byte) {
+	if m.unseen == "" {
+		m.plain = append(m.plain, text...)
+	}
 }
 
 // named takes the name of a tag, and what follows if it is none.
 func (m *markup) named(piece []byte) (rest []byte) {
 	c := piece[0]
 	switch {
+	case m.unseen != "" && len(m.name) == 0 && c != '/': // of a program, such as "a < b"
+		m.in = outside
+		return piece
 	case len(m.name) == 0 && (isNaming(c) && c > '9' || c == '/' || c == '!'),
 		len(m.name) > 0 && (isNaming(c) || c == ':' || c == '-' && m.name[0] == '!'):
 		if m.name = append(m.name, c); string(m.name) == "!--" {
@@ -268,16 +366,17 @@ func (m *markup) named(piece []byte) (rest []byte) {
 		}
 		return piece[1:]
 	case len(m.name) == 0 && c != '?': // "a < b"
-		m.in, m.plain = outside, append(m.plain, '<')
+		m.in = outside
+		m.put('<')
 		return piece
 	case c == '[' && string(m.name) == "!": // a CDATA section has text
 		m.name = append(m.name, c)
 		return piece[1:]
 	case c == '[':
-		m.in = outside
+		m.in, m.cdata = outside, string(m.name) == "![CDATA"
 		return piece[1:]
 	}
-	m.in, m.quote = inTag, 0
+	m.in, m.quote, m.empty = inTag, 0, false
 	return piece
 }
 
@@ -291,14 +390,40 @@ func (m *markup) tag(piece []byte) (rest []byte) {
 		case c == '"' || c == '\'':
 			m.quote = c
 		case c == '>':
-			if m.in = outside; !withinWords[strings.ToLower(strings.Trim(string(m.name), "/"))] {
-				m.plain = append(m.plain, ' ')
-			}
+			m.in = outside
+			m.tagged()
 			return piece[i+1:]
 		}
+		m.empty = c == '/'
 	}
 	return nil
 }
+
+// tagged takes a whole tag.
+func (m *markup) tagged() {
+	for i, c := range m.name {
+		if 'A' <= c && c <= 'Z' {
+			m.name[i] = c | 0x20
+		}
+	}
+	plain := bytes.Trim(m.name[bytes.LastIndexByte(m.name, ':')+1:], "/")
+	switch {
+	case m.unseen != "":
+		if string(plain) == m.unseen && m.name[0] == '/' {
+			m.unseen = ""
+		}
+	case m.visible && unseenElements[string(plain)]:
+		m.left = true
+		if m.name[0] != '/' && !m.empty {
+			m.unseen = string(plain)
+		}
+	case !withinWords[string(plain)]:
+		m.plain = append(m.plain, ' ')
+	}
+}
+
+// unseenElements are the elements of HTML whose content nobody sees.
+var unseenElements = map[string]bool{"script": true, "style": true, "template": true}
 
 // comment takes what is in a comment.
 func (m *markup) comment(piece []byte) (rest []byte) {
@@ -319,7 +444,12 @@ func (m *markup) comment(piece []byte) (rest []byte) {
 // withinWords are the elements of HTML and of C-CDA's narratives that may begin or end within a
 // word.
 var withinWords = map[string]bool{
-	"a": true, "b": true, "big": true, "content": true, "em": true, "font": true, "i": true,
-	"ins": true, "mark": true, "s": true, "small": true, "span": true, "strong": true,
-	"sub": true, "sup": true, "tt": true, "u": true, "wbr": true,
+	"a": true, "abbr": true, "acronym": true, "b": true, "bdi": true, "bdo": true, "big": true,
+	"blink": true, "cite": true, "code": true, "content": true, "data": true, "del": true,
+	"dfn": true, "em": true, "font": true, "footnoteref": true, "i": true, "img": true,
+	"input": true, "ins": true, "kbd": true, "label": true, "linkhtml": true, "map": true,
+	"mark": true, "nobr": true, "object": true, "output": true, "picture": true, "q": true,
+	"rendermultimedia": true, "ruby": true, "s": true, "samp": true, "small": true,
+	"source": true, "span": true, "strike": true, "strong": true, "sub": true, "sup": true,
+	"svg": true, "time": true, "tspan": true, "tt": true, "u": true, "var": true, "wbr": true,
 }

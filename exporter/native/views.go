@@ -44,11 +44,12 @@ func viewsOf(contentType string, head []byte) *view {
 	start := bytes.ReplaceAll(head[:min(len(head), overlap)], []byte{0}, nil)
 	declared := strings.Contains(t, "rtf")
 	if declared || bytes.Contains(start, []byte(`{\rtf`)) {
-		set.after = append(set.after, newView(&richText{}))
+		set.after = append(set.after, newView(&richText{}), newView(&richText{visible: true}))
 	}
 	if !declared {
 		references := newView(newEscapes('&', characterReference),
-			newView(newEscapes('&', anyReference)), newView(&markup{}))
+			newView(newEscapes('&', anyReference)), newView(&markup{}),
+			newView(&markup{visible: true}))
 		set.after = append(set.after,
 			newView(newEscapes('\\', jsonEscape), newView(newEscapes('\\', jsonEscape), references)),
 			newView(newEscapes('=', quotedPrintable)), newView(newEscapes('%', percentEncoded)))

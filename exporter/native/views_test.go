@@ -32,7 +32,9 @@ var steps = map[string]func() step{
 	"references":       func() step { return newEscapes('&', characterReference) },
 	"all references":   func() step { return newEscapes('&', anyReference) },
 	"rich text":        func() step { return &richText{} },
+	"seen rich text":   func() step { return &richText{visible: true} },
 	"markup":           func() step { return &markup{} },
+	"seen markup":      func() step { return &markup{visible: true} },
 	"UTF-16":           func() step { return charsetOf([]byte("\xff\xfe")) },
 	"no zeros":         func() step { return charsetOf(nil) },
 }
@@ -55,7 +57,15 @@ func TestEHI9EachWayOfWritingCharactersIsResolved(t *testing.T) {
 			"ab-c d\\{e}f-g-1A?"},
 		{"rich text", "{\\bin3 {\\}A\\endash}", "{\\}A–"},
 		{"markup", `1<b>2</b><!-- a > b -->3<td title='>'>4</td>5<br/>6`, "123 4 5 6"},
-		{"markup", `a < b, a <5, <![CDATA[1]]>2<?xml a?>`, "a < b, a <5, 1]]>2 "},
+		{"markup", `a < b, a <5, <![CDATA[1]]>2<?xml a?>`, "a < b, a <5, 12 "},
+		{"markup", `<![CDATA[1]] ]>2]]]>3]]><![CDATA[<b>4</b>]]>]`, "1]] ]>2]3]]>4]"},
+		{"markup", `1<img src="data:x">2<v3:content>3</v3:content>4<br>5`, "1234 5"},
+		{"markup", `1<style>p{}</style>2`, "1 p{} 2"},
+		{"seen markup", `1<style a=">">p<b{}</style>2<SCRIPT>a < b</p>'</Script >3<script/>4`,
+			"1234"},
+		{"seen rich text", `{\rtf1 1{\*\bkmkstart {a} b}2{\field{\*\fldinst X}{\fldrslt 3}}4}`,
+			"1234"},
+		{"seen rich text", `{1{\v x\v0 2}{\fonttbl {\f0 X;}}3{\*\f \'41\bin2 }}}4}`, "1234"},
 		{"markup", `<!-->1<a href=">" title = '"'>2</a`, "12"},
 		{"UTF-16", "\xff\xfeA\x00\xe9\x00\x3d\xd8\x00\xde", "Aé😀"},
 		{"no zeros", "A\x00B\x00", "AB"},
@@ -94,13 +104,17 @@ var writings = map[string]func(r *rand.Rand, c byte) string{
 		return []string{
 			fmt.Sprintf(`\'%02x`, c), fmt.Sprintf(`\u%d?`, c), fmt.Sprintf(`{\insrsid%d %c}`, c, c),
 			fmt.Sprintf("{\\uc0\\u%d}\r\n", c), fmt.Sprintf(`\u%d\'3f`, c),
-		}[r.IntN(5)]
+			fmt.Sprintf(`{\*\bkmkstart _Toc%d}%c`, c, c),
+			fmt.Sprintf(`{\field{\*\fldinst {X %d}}{\fldrslt {%c}}}`, c, c),
+		}[r.IntN(7)]
 	},
 	"text/html": func(r *rand.Rand, c byte) string {
 		return []string{
 			fmt.Sprintf("&#%d;", c), fmt.Sprintf("&#x%x;", c), fmt.Sprintf("<b>%c</b>", c),
-			fmt.Sprintf("%c<!-- & -->", c),
-		}[r.IntN(4)]
+			fmt.Sprintf("%c<!-- & -->", c), fmt.Sprintf("<style>p{}</style>%c", c),
+			fmt.Sprintf("%c<img src='data:image/png;base64,%s'>", c, strings.Repeat("A", 6000)),
+			fmt.Sprintf("<![CDATA[%c]]>", c),
+		}[r.IntN(7)]
 	},
 	"message/rfc822": func(r *rand.Rand, c byte) string {
 		return []string{fmt.Sprintf("=%02X", c), fmt.Sprintf("%c=\r\n", c)}[r.IntN(2)]
