@@ -47,8 +47,8 @@ type Release struct {
 	// Find returns a resource of the record as a line, or nil. It is nil if nothing of the record
 	// is withheld.
 	Find func(typ, id string) ([]byte, error)
-	// Beside returns the reason why something stays that belongs to a resource outside the record;
-	// "" if there is none that matters. nil means that there is none.
+	// Beside returns the reason why something stays that belongs to a resource that Find does not
+	// find; "" if there is none, or none that matters. nil means that there is none.
 	Beside func(typ, id string) (reason string, err error)
 
 	named   map[string]map[string]string // reasons by type and name
@@ -130,11 +130,14 @@ func (r *Release) Document(d *source.Document, strays bool) (Verdict, error) {
 // described decides by what the resources of a document describe: a document of a report stays, as
 // the presentedForm of the report does, if one of the results stays.
 func (r *Release) described(d *source.Document) (reason string, err error) {
-	if r.Find == nil {
-		return "", nil
-	}
 	for resource := range d.Resources() {
 		typ, id, _ := strings.Cut(resource, "/")
+		if r.Find == nil { // a population
+			if reason, err = r.outside(typ, []byte(id)); err != nil || reason != "" {
+				return reason, err
+			}
+			continue
+		}
 		line, err := r.Find(typ, id)
 		if err == nil && line != nil {
 			reason, err = r.rules.Describes(line)
@@ -586,14 +589,13 @@ func (r *Release) outside(typ string, name []byte) (reason string, err error) {
 		r.named[typ] = map[string]string{}
 	}
 	defer func() { r.named[typ][string(name)] = reason }()
-	isID := typ != "" && r.Find != nil
-	if isID {
+	if typ != "" && r.Find != nil {
 		if line, err := r.Find(typ, string(name)); err != nil || line != nil {
 			return "", err
 		}
 	}
 	reason = r.rules.Called(name)
-	if reason == "" && isID && r.Beside != nil {
+	if reason == "" && typ != "" && r.Beside != nil {
 		return r.Beside(typ, string(name))
 	}
 	return reason, nil

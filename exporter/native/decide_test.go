@@ -724,3 +724,80 @@ func TestEHI9ARowStaysWithWhatItNamesOutsideOfTheRecord(t *testing.T) {
 		t.Errorf("the row is decided in spite of an error: %v", err)
 	}
 }
+
+// EHI-9, NAT-4: in a population too, a row stays with one that it refers to, which may come after
+// it or be in a table that nobody has classified.
+func TestEHI9RowsOfAPopulationStayWithWhatTheyReferTo(t *testing.T) {
+	for name, c := range map[string]struct {
+		record source.Native
+		want   map[string]string
+	}{
+		"in a circle": {
+			chainedRecord{codedRecord{rows: map[string]string{
+				"step": "a,p,b,,,,\r\nb,p,c,,,,\r\nc,p,,,B20,,\r\nd,p,,x,,,\r\ni,p,,y,,,false\r\n",
+				"plan": "x,p,a\r\ny,p,i\r\n", "odd": "o,p\r\n", "child": "o,p\r\n,p\r\n",
+			}}},
+			map[string]string{
+				"tables/step.csv":  "id,patient,before,plan,code,of,secret\r\ni,p,,y,,,false\r\n",
+				"tables/plan.csv":  "id,patient,first\r\ny,p,i\r\n",
+				"tables/odd.csv":   "",
+				"tables/child.csv": "odd,patient\r\n,p\r\n",
+			},
+		},
+		"in one pass": {
+			unreadRecord{codedRecord{rows: map[string]string{
+				"visit": "v1,p\r\n", "device": "p,1,v1\r\n", "diet": "p,a\r\n",
+			}}},
+			map[string]string{
+				"tables/visit.csv": "id,patient\r\nv1,p\r\n", "tables/device.csv": "",
+			},
+		},
+		"in tables to be classified": {
+			unsortedRecord{codedRecord{rows: map[string]string{
+				"folder": "a,p,b,\r\nb,p,,\r\n", "sheet": "1,a\r\n", "visit": "v,p,1\r\nx,p,\r\n",
+			}}},
+			map[string]string{
+				"tables/visit.csv":  "id,patient,sheet\r\nx,p,\r\n",
+				"tables/folder.csv": "", "tables/sheet.csv": "",
+			},
+		},
+	} {
+		x := export(t, native.Export{
+			Record: c.record, Packaging: ehi.PackageZIP,
+			Decide: native.NewRelease(strict{}, c.record.Tables()),
+		})
+		contents := unpack(t, x.kind(ehi.Archive))
+		for file, want := range c.want {
+			if got := string(contents[file]); got != want {
+				t.Errorf("%s: %s is %q, want %q", name, file, got, want)
+			}
+		}
+		if len(x.kind(ehi.HeldIndex)) > 0 {
+			t.Errorf("%s: something of a population waits", name)
+		}
+	}
+}
+
+// EHI-9: what belongs to a resource that is not part of a population stays, rows and documents.
+func TestEHI9WhatBelongsToNoResourceOfAPopulationStays(t *testing.T) {
+	r := declared(t, naming{}, `{"name":"f","ehi:resource":"Encounter"}`, "")
+	r.Beside = func(typ, id string) (string, error) {
+		if typ == "Encounter" && id == "old" {
+			return "category.visits", nil
+		}
+		return "", nil
+	}
+	for value, want := range marked([]string{"new", ""}, []string{"old", "new;old"}) {
+		got, err := r.Row([][]byte{[]byte("p"), []byte(value)}, []byte("p,"+value), false)
+		if got != want || err != nil {
+			t.Errorf("%q leaves: %t, %v", value, got, err)
+		}
+	}
+	for id, want := range map[string]native.Verdict{"new": native.Leaves, "old": native.Stays} {
+		d := document(t, "", "a", nil)
+		d.Category, d.Resource = ehi.Visits, "Encounter/"+id
+		if v, err := r.Document(d, false); v != want || err != nil {
+			t.Errorf("a document of %s: %v, %v", id, v, err)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -244,23 +245,41 @@ func (w *writing) tables(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if w.Patient == "" && !w.ByPatient {
-		return w.each(ctx, p, names, nil)
+	begin := func() *lookups { return newLookups(p, w) }
+	if whole := w.Patient == "" && !w.ByPatient; whole {
+		begin = func() *lookups { return nil }
+		if !forward(p, names) { // one pass is enough, and a population is large
+			return w.each(ctx, p, names, nil)
+		}
 	}
 	if w.Decide != nil {
 		w.dry = true
 		for again := true; again; again = w.Decide.Again() {
-			if err := w.each(ctx, p, names, newLookups(p, w)); err != nil {
+			if err := w.each(ctx, p, names, begin()); err != nil {
 				return err
 			}
 		}
 		w.dry = false
 	}
-	l := newLookups(p, w)
-	if err := w.each(ctx, p, names, l); err != nil {
+	l := begin()
+	if err := w.each(ctx, p, names, l); err != nil || l == nil {
 		return err
 	}
 	return l.write()
+}
+
+// forward reports whether a row may refer to one that comes after it: in its own table, or in a
+// circle of tables.
+func forward(p *datapackage.Package, names []string) bool {
+	for at, name := range names {
+		for _, k := range p.Table(name).Fields.ForeignKeys {
+			to := cmp.Or(k.Reference.Resource, name)
+			if slices.Index(names, to) >= at && !p.Table(to).Lookup {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // each writes the tables of patients, and of a population the look-up tables too.

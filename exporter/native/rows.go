@@ -10,17 +10,18 @@ import (
 // tableWriting is a table that is being written. It begins with the first row that leaves.
 type tableWriting struct {
 	*writing
-	of      *datapackage.Resource
-	codec   *datapackage.Codec
-	each    bool // Decide.Row decides
-	lookups *lookups
-	refers  []lookupKey // the foreign keys into look-up tables
-	needs   *needed     // what the rows that are written refer to
-	values  [][]byte
-	found   []*lookedUp // of the current row
-	kept    []byte
-	to      sink
-	out     rowWriter
+	of        *datapackage.Resource
+	codec     *datapackage.Codec
+	each      bool // Decide.Row decides
+	unwritten bool
+	lookups   *lookups
+	refers    []lookupKey // the foreign keys into look-up tables
+	needs     *needed     // what the rows that are written refer to
+	values    [][]byte
+	found     []*lookedUp // of the current row
+	kept      []byte
+	to        sink
+	out       rowWriter
 }
 
 // begin prepares a table. It returns nil if nothing of it may leave.
@@ -28,11 +29,12 @@ func (w *writing) begin(r *datapackage.Resource, l *lookups) (*tableWriting, err
 	t := &tableWriting{writing: w, of: r, to: w.to, lookups: l}
 	if w.Decide != nil {
 		v, each, err := w.Decide.Table(r)
-		if err != nil || v == Stays || v == Waits && w.Patient == "" {
+		if err != nil || v == Stays {
 			return nil, err
 		}
 		if t.each = each; v == Waits {
 			t.to = w.held
+			t.unwritten = w.Patient == "" // its rows count for those that refer to them
 		}
 	}
 	if l != nil {
@@ -105,7 +107,7 @@ func (t *tableWriting) row(ctx context.Context, raw []byte) (leaves bool, err er
 
 // put writes whole rows.
 func (t *tableWriting) put(data []byte, n int64) (err error) {
-	if len(data) == 0 || t.dry {
+	if len(data) == 0 || t.dry || t.unwritten {
 		return nil
 	}
 	if t.out == nil {

@@ -328,8 +328,8 @@ func (t *Task) native(ctx context.Context, d decisions) (_ native.Result, err er
 			decide.Find = func(typ, id string) ([]byte, error) {
 				return t.Record.Find(ctx, source.Query{}, typ, id)
 			}
-			decide.Beside = t.beside(ctx, rules)
 		}
+		decide.Beside = t.beside(ctx, rules)
 		e.Decide = decide
 	}
 	res, err := e.Write(ctx)
@@ -346,11 +346,19 @@ func (t *Task) native(ctx context.Context, d decisions) (_ native.Result, err er
 	return res, nil
 }
 
-// beside decides about what belongs to resources of the store that are not in the record.
+// beside decides about what belongs to resources of the store that are not in the record, or to
+// those of a population.
 func (t *Task) beside(
 	ctx context.Context, rules *release.Native,
 ) func(typ, id string) (string, error) {
 	return func(typ, id string) (reason string, err error) {
+		if t.Population {
+			line, err := t.Record.Find(ctx, source.Query{}, typ, id)
+			if err != nil || line == nil {
+				return "", err
+			}
+			return rules.Beside(line)
+		}
 		names := []source.Name{{Type: typ, ID: id}}
 		err = t.Record.Beside(ctx, names, func(line []byte) error {
 			why, err := rules.Beside(line)

@@ -138,7 +138,7 @@ func (n *Native) found(typ, id []byte) (v verdict, known bool) {
 // Named calls visit with each name in a text that names resources of a type: their types and IDs,
 // and without a type what is no ID, and so a business identifier at most.
 func (n *Native) Named(typ string, text []byte, visit func(typ string, name []byte)) {
-	if n.review == nil || len(text) == 0 {
+	if len(text) == 0 {
 		return
 	}
 	if fhir.ValidID(text) {
@@ -186,19 +186,21 @@ func (n *Native) Called(value []byte) (reason string) {
 	return ""
 }
 
-// Beside decides about something that belongs to a resource of the store that is not in the record,
-// which is a line of JSON: it stays if that is another patient's, or sensitive.
+// Beside decides about something that belongs to a resource of the store that no Review knows,
+// which is a line of JSON. It is not in the record, and something stays if that is another
+// patient's, or sensitive. Or there is only a Filter, and something stays if the resource does.
 func (n *Native) Beside(line []byte) (reason string, err error) {
-	if n.review == nil {
-		return "", nil
-	}
 	if n.examine == nil {
 		x := n.policy.examiner()
+		x.alone = n.review == nil
 		n.examine = &x
 	}
 	f, err := n.examine.examine(line)
 	if err != nil {
 		return "", err
+	}
+	if n.review == nil {
+		return n.policy.withhold(f), nil
 	}
 	anothers := f.number == patientNumber || len(fhir.CompartmentPaths(string(f.typ))) > 0
 	if anothers || f.sensitive&^n.policy.authorised != 0 {

@@ -57,3 +57,33 @@ func TestEHI9OtherPatientsResourcesCountAsWithheld(t *testing.T) {
 		t.Errorf("what is no JSON is decided: %q", reason)
 	}
 }
+
+// EHI-9: what belongs to a resource that the application did not ask for stays with it, in a
+// population.
+func TestEHI9WhatBelongsToAResourceOutsideTheDatesOfAPopulationStays(t *testing.T) {
+	p, err := rules(t).Policy(nil, ehi.KickOff{
+		Categories: []ehi.Category{ehi.Visits}, From: "2024-03-10", To: "2024-03-20",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line, stays := range map[string]bool{
+		`{"resourceType":"Encounter","id":"x","period":{"start":"2024-03-15"}}`: false,
+		`{"resourceType":"Encounter","id":"x","period":{"end":"2020-03-15"}}`:   true,
+		`{"resourceType":"Claim","id":"x","created":"2024-03-15"}`:              true,
+		`{"resourceType":"Patient","id":"x"}`:                                   false,
+	} {
+		n := p.Filter().Native()
+		reason, err := n.Beside([]byte(line))
+		if err != nil || (reason != "") != stays {
+			t.Errorf("%s: %q, %v", line, reason, err)
+		}
+		named := ""
+		n.Named("Encounter", []byte("x"), func(typ string, name []byte) {
+			named += typ + "/" + string(name)
+		})
+		if named != "Encounter/x" || n.Called([]byte("x")) != "" {
+			t.Errorf("%q is named", named)
+		}
+	}
+}
