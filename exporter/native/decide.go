@@ -59,12 +59,20 @@ type Release struct {
 	lookups map[string]*tableFacts
 	stays   keptKeys // of rows that stay
 	waits   keptKeys // of rows that wait
-	folded  []byte
-	said    [][]byte // room for what a cell says
+	// refers are rows that may leave, by the keys that they refer to and that come after them.
+	refers map[string]map[string][]referring
+	folded []byte
+	said   [][]byte // room for what a cell says
 }
 
 // keptKeys are keys of rows, by the name of the key (keyName).
 type keptKeys map[string]map[string]bool
+
+// referring is a row that refers to another one.
+type referring struct {
+	of   *tableFacts
+	keys []string // of the row, as of.keys has them; "" for none
+}
 
 // tableFacts are the columns of a table that decisions depend on, by number.
 type tableFacts struct {
@@ -88,6 +96,7 @@ type tableFacts struct {
 type parentKey struct {
 	columns []columnOf
 	name    string // see keyName
+	forward bool   // the row may come later: it is of the same table, or of one in a circle
 }
 
 // NewRelease returns the decisions about a record with these tables.
@@ -95,7 +104,7 @@ func NewRelease(rules Rules, of *datapackage.Package) *Release {
 	return &Release{
 		rules: rules, of: of, Withheld: map[string]int64{}, stays: keptKeys{}, waits: keptKeys{},
 		lookups: map[string]*tableFacts{}, counted: map[string]int64{},
-		named: map[string]map[string]string{},
+		named: map[string]map[string]string{}, refers: map[string]map[string][]referring{},
 	}
 }
 
@@ -358,11 +367,13 @@ func (r *Release) facts(t *datapackage.Resource) *tableFacts {
 		}
 		f.sensitive = append(f.sensitive, c)
 	}
+	order, _ := r.of.Order() // without one, every row may come later
 	for _, k := range t.Fields.ForeignKeys {
 		to := r.of.Table(cmp.Or(k.Reference.Resource, t.Name))
 		if to != nil && !to.Lookup {
 			f.parents = append(f.parents, parentKey{
-				keyColumns(t, k, to), keyName(to.Name, k.Reference.Fields),
+				columns: keyColumns(t, k, to), name: keyName(to.Name, k.Reference.Fields),
+				forward: slices.Index(order, to.Name) >= slices.Index(order, t.Name),
 			})
 		}
 	}
@@ -434,6 +445,7 @@ func (r *Release) Row(values [][]byte, raw []byte, telling bool) (bool, error) {
 			r.count(Unclassified)
 			r.keep(r.waits, t, values)
 		}
+		r.refer(t, values)
 		return true, nil
 	}
 	r.count(reason)
@@ -450,16 +462,63 @@ func (r *Release) count(reason string) {
 // keep notes the keys of a row that stays or waits: what refers to it does so too.
 func (r *Release) keep(in keptKeys, t *tableFacts, values [][]byte) {
 	for i, columns := range t.keys {
-		key, ok := r.key(columns, values)
+		if key, ok := r.key(columns, values); ok && in.add(t.keyNames[i], key) {
+			r.grown = true
+			r.spread(t.keyNames[i], key)
+		}
+	}
+}
+
+// add adds a key, and reports whether it is new.
+func (k keptKeys) add(name, key string) bool {
+	if k[name] == nil {
+		k[name] = map[string]bool{}
+	}
+	if k[name][key] {
+		return false
+	}
+	k[name][key] = true
+	return true
+}
+
+// spread makes the rows stay that came before a row and refer to it, directly or through others. So
+// a chain of any length is decided in the next pass.
+func (r *Release) spread(name, key string) {
+	for keys := [][2]string{{name, key}}; len(keys) > 0; {
+		name, key := keys[len(keys)-1][0], keys[len(keys)-1][1]
+		keys = keys[:len(keys)-1]
+		for _, from := range r.refers[name][key] {
+			if from.of.waits && !r.stays[name][key] {
+				continue // it waits with what it refers to
+			}
+			for i, own := range from.keys {
+				if own != "" && r.stays.add(from.of.keyNames[i], own) {
+					keys = append(keys, [2]string{from.of.keyNames[i], own})
+				}
+			}
+		}
+	}
+}
+
+// refer notes to which rows after it a row refers that may leave.
+func (r *Release) refer(t *tableFacts, values [][]byte) {
+	var own []string
+	for _, p := range t.parents {
+		if !p.forward || len(t.keys) == 0 {
+			continue
+		}
+		to, ok := r.key(p.columns, values)
 		if !ok {
 			continue
 		}
-		if in[t.keyNames[i]] == nil {
-			in[t.keyNames[i]] = map[string]bool{}
+		for _, columns := range t.keys[len(own):] {
+			key, _ := r.key(columns, values)
+			own = append(own, key)
 		}
-		if !in[t.keyNames[i]][key] {
-			in[t.keyNames[i]][key], r.grown = true, true
+		if r.refers[p.name] == nil {
+			r.refers[p.name] = map[string][]referring{}
 		}
+		r.refers[p.name][to] = append(r.refers[p.name][to], referring{t, own})
 	}
 }
 
@@ -467,6 +526,7 @@ func (r *Release) keep(in keptKeys, t *tableFacts, values [][]byte) {
 func (r *Release) Again() bool {
 	again := r.grown
 	r.grown = false
+	clear(r.refers) // each pass notes them
 	for reason, n := range r.Withheld {
 		r.Withheld[reason] = n - r.counted[reason]
 		if r.Withheld[reason] == 0 {

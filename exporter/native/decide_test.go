@@ -801,3 +801,43 @@ func TestEHI9WhatBelongsToNoResourceOfAPopulationStays(t *testing.T) {
 		}
 	}
 }
+
+// countedRecord counts how often the rows of each table are read.
+type countedRecord struct {
+	chainedRecord
+	read map[string]int
+}
+
+func (r countedRecord) Rows(
+	ctx context.Context, table string, visit func(source.Rows) error,
+) error {
+	r.read[table]++
+	return r.chainedRecord.Rows(ctx, table, visit)
+}
+
+// A chain of rows, each of which refers to the next one, is decided in as many passes as one row.
+func TestChainsOfRowsAreDecidedInTwoPasses(t *testing.T) {
+	var chain strings.Builder
+	for i := range 500 {
+		fmt.Fprintf(&chain, "%d,p,%d,,,,\r\n", i, i+1)
+	}
+	chain.WriteString("500,p,,,B20,,\r\nfree,p,,,,,\r\n")
+	r := countedRecord{chainedRecord{codedRecord{rows: map[string]string{
+		"step": chain.String(), "plan": "x,p,0\r\ny,p,free\r\n",
+	}}}, map[string]int{}}
+	x := export(t, native.Export{
+		Record: r, Packaging: ehi.PackageFiles, Patient: "p",
+		Decide: native.NewRelease(strict{}, chained),
+	})
+	for name, want := range map[string]string{
+		"tables/step.csv": "id,patient,before,plan,code,of,secret\r\nfree,p,,,,,\r\n",
+		"tables/plan.csv": "id,patient,first\r\ny,p,free\r\n",
+	} {
+		if got := string(x.get(ehi.Index, name)); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	if r.read["step"] > 3 { // and once to write
+		t.Errorf("the rows are read %d times", r.read["step"])
+	}
+}
