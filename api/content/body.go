@@ -24,11 +24,11 @@ type Body struct {
 	Size     int64  // bytes
 	Digest   []byte // the SHA-256; nil if it is unknown or not wanted
 	MIME     string
-	Tag      string // an ETag without quotes, which identifies these bytes forever
-	Modified time.Time
-	Compress bool   // whether clients that accept gzip get it
-	Cut      bool   // whether to break the response off in the middle, as the sandbox simulates
-	Coding   string // the content coding in which the bytes are stored; "" for none
+	Tag      string    // an ETag without quotes, which identifies these bytes forever
+	Modified time.Time // zero if nobody knows
+	Compress bool      // whether clients that accept gzip get it
+	Cut      bool      // whether to break the response off in the middle, as the sandbox simulates
+	Coding   string    // the content coding in which the bytes are stored; "" for none
 }
 
 // Send answers with a body. It understands HEAD, Range (RFC 9110 14.2), preconditions and
@@ -72,7 +72,9 @@ func (b Body) headers(c *fiber.Ctx) (answered bool, err error) {
 	c.Set(fiber.HeaderContentType, b.MIME)
 	c.Set(fiber.HeaderETag, tag)
 	c.Set(fiber.HeaderAcceptRanges, "bytes")
-	c.Set(fiber.HeaderLastModified, b.Modified.UTC().Format(http.TimeFormat))
+	if !b.Modified.IsZero() {
+		c.Set(fiber.HeaderLastModified, b.Modified.UTC().Format(http.TimeFormat))
+	}
 	c.Set(fiber.HeaderCacheControl, "private, no-cache")
 	if b.MIME == NDJSON || b.Compress {
 		c.Vary(fiber.HeaderAcceptEncoding)

@@ -15,7 +15,7 @@ import (
 func precondition(c *fiber.Ctx, tag string, modified time.Time) int {
 	changedSince := func(header string) (changed, ok bool) {
 		at, err := http.ParseTime(c.Get(header))
-		return modified.Truncate(time.Second).After(at), err == nil
+		return modified.Truncate(time.Second).After(at), err == nil && !modified.IsZero()
 	}
 	if asked := c.Get(fiber.HeaderIfMatch); asked != "" {
 		if !matchesStrongly(asked, tag) {

@@ -12,7 +12,6 @@ package fhirapi
 import (
 	"bufio"
 	"context"
-	"io"
 	"log/slog"
 	"time"
 
@@ -80,7 +79,6 @@ type Trail interface {
 type Sender interface {
 	Send(c *fiber.Ctx, b content.Body) error
 	SendChunked(c *fiber.Ctx, write func(*bufio.Writer) error)
-	SendSized(c *fiber.Ctx, r io.ReadCloser, size int64) error
 	SendOutput(c *fiber.Ctx, j *ehi.Job, f ehi.File, cut bool) error
 	SendDocument(c *fiber.Ctx, j *ehi.Job, segment string) error
 	SendNative(c *fiber.Ctx, j *ehi.Job, folder, segment string, cut bool) error

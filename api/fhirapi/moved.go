@@ -3,6 +3,7 @@ package fhirapi
 import (
 	"bufio"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"io"
 
@@ -25,7 +26,8 @@ func (h *Handlers) linked(c *fiber.Ctx, line []byte) ([]byte, error) {
 	return source.Link(nil, line, func(m *source.Moved) string { return base + m.Name })
 }
 
-// sendMoved sends data that is stored beside a resource, by its name, as a Binary.
+// sendMoved sends data that is stored beside a resource, by its name, as a Binary. Its content
+// comes whole or in ranges, with an ETag: a name never means other bytes.
 func (h *Handlers) sendMoved(c *fiber.Ctx, patient, name string) error {
 	m, err := h.Source.Moved(c.UserContext(), patient, name)
 	if ehi.CodeOf(err) == ehi.NotFound {
@@ -50,9 +52,16 @@ func (h *Handlers) sendMoved(c *fiber.Ctx, patient, name string) error {
 		h.Sender.SendChunked(c, func(w *bufio.Writer) error { return writeBinary(w, m) })
 		return nil
 	}
-	c.Set(fiber.HeaderContentType, contentType(m.ContentType))
+	digest, err := hex.DecodeString(m.Name)
+	if err != nil {
+		return errors.Join(err, m.Close())
+	}
 	c.Attachment()
-	return h.Sender.SendSized(c, m, m.Size)
+	c.Vary(fiber.HeaderAccept)
+	return h.Sender.Send(c, content.Body{
+		ReadSeeker: m, Closer: m, Size: m.Size, Digest: digest,
+		MIME: contentType(m.ContentType), Tag: m.Name,
+	})
 }
 
 // writeBinary writes moved data as a Binary, and closes it.

@@ -371,27 +371,25 @@ func (s *Store) Moved(
 	if found == nil {
 		return nil, errNoResource
 	}
-	d, err := s.openMoved(found)
+	content, err := s.blobs.Open(blobs.Blob{
+		Name: blob, Size: found.Size, SHA1: found.SHA1, Sum: files.Sum(found.Sum),
+	})
 	if err != nil {
 		return nil, err
 	}
-	content, err := d.Open()
-	if err != nil {
-		return nil, err
-	}
-	return &source.MovedContent{Moved: *found, ReadCloser: &pinned{content, release}}, nil
+	return &source.MovedContent{Moved: *found, ReadSeekCloser: &pinned{content, release}}, nil
 }
 
 // pinned is a content that is kept until it is closed.
 type pinned struct {
-	io.ReadCloser
+	io.ReadSeekCloser
 	release func()
 }
 
 // Close implements io.Closer.
 func (p *pinned) Close() error {
 	defer p.release()
-	return p.ReadCloser.Close()
+	return p.ReadSeekCloser.Close()
 }
 
 // openMoved returns moved data as a document. Errors, also of Open and of what it returns:

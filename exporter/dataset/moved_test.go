@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -374,4 +375,31 @@ func TestSmallDataChangesNoByte(t *testing.T) {
 			r.Fatalf("moved: %q, %v; want %q", got, err, content)
 		}
 	})
+}
+
+// Whoever reads exactly the size of moved data learns that it was changed, and does not get all of
+// it. A part is read as it is.
+func TestChangedDataIsNeverReadWhole(t *testing.T) {
+	dir, content := t.TempDir(), letter('L', 2000)
+	s := openStore(t, dir)
+	loadFrom(t, s, 1000, patientsNamed("a"), report("r", "a", dataField(content)))
+	name := blobName(content)
+	file := blobs.In(dir + ".blobs").Path(blobs.Of(content).Name)
+	err := errors.Join(os.Chmod(file, 0o600), os.WriteFile(file, letter('X', 2000), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := s.Moved(t.Context(), "a", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := io.Copy(io.Discard, io.LimitReader(m, 2000))
+	if n == 2000 || !errors.Is(err, blobs.ErrDamaged) {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	_, err = m.Seek(1990, io.SeekStart)
+	part, e := io.ReadAll(m)
+	if err = errors.Join(err, e, m.Close()); err != nil || len(part) != 10 {
+		t.Errorf("a part: %d bytes, %v", len(part), err)
+	}
 }

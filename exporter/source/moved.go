@@ -30,7 +30,7 @@ type Moved struct {
 // MovedContent is the content of moved data, as Source.Moved finds it.
 type MovedContent struct {
 	Moved
-	io.ReadCloser
+	io.ReadSeekCloser
 }
 
 // DefaultInline is the default of the largest data of an Attachment that stays in its resource, in

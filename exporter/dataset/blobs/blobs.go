@@ -161,9 +161,10 @@ func damaged(path string, err error) error {
 	return fmt.Errorf("%w: %s: %w", ErrDamaged, path, err)
 }
 
-// Open opens a blob. The last Read fails if the content differs from the blob that was stored.
-// Errors, also of Read: ErrDamaged.
-func (f *Folder) Open(b Blob) (io.ReadCloser, error) {
+// Open opens a blob. Whoever reads all of it, from its beginning, gets an error in place of its
+// last bytes if the content differs from the blob that was stored. Parts are not checked. Errors,
+// also of Read: ErrDamaged.
+func (f *Folder) Open(b Blob) (io.ReadSeekCloser, error) {
 	if err := f.Check(b.Name, b.Size); err != nil {
 		return nil, err
 	}
@@ -179,7 +180,15 @@ type checked struct {
 	file *os.File
 	sum  hash.Hash
 	read int64
+	part bool // only a part is read
 	want Blob
+}
+
+// Seek implements io.Seeker.
+func (c *checked) Seek(offset int64, whence int) (int64, error) {
+	at, err := c.file.Seek(offset, whence)
+	c.part = c.part || at != c.read
+	return at, err
 }
 
 // Read implements io.Reader. Errors: ErrDamaged.
@@ -187,9 +196,10 @@ func (c *checked) Read(p []byte) (int, error) {
 	n, err := c.file.Read(p)
 	_, _ = c.sum.Write(p[:n]) // a hash accepts everything
 	c.read += int64(n)
+	ends := errors.Is(err, io.EOF) || c.read >= c.want.Size
 	switch {
-	case errors.Is(err, io.EOF) && (c.read != c.want.Size || files.SumBy(c.sum) != c.want.Sum):
-		return n, fmt.Errorf("%w: %s has changed since it was stored", ErrDamaged, c.file.Name())
+	case !c.part && ends && (c.read != c.want.Size || files.SumBy(c.sum) != c.want.Sum):
+		return 0, fmt.Errorf("%w: %s has changed since it was stored", ErrDamaged, c.file.Name())
 	case err != nil && !errors.Is(err, io.EOF):
 		return n, damaged(c.file.Name(), err)
 	}
