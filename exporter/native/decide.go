@@ -53,8 +53,10 @@ type Release struct {
 
 	named   map[string]map[string]string // reasons by type and name
 	failed  error                        // of Find or Beside, for a row
-	counted map[string]int64             // of Withheld, the rows since the last call of Again
-	grown   bool                         // a key was added to stays since the last call of Again
+	found   string                       // by visit
+	visit   func(typ string, name []byte)
+	counted map[string]int64 // of Withheld, the rows since the last call of Again
+	grown   bool             // a key was added to stays since the last call of Again
 	table   *tableFacts
 	lookups map[string]*tableFacts
 	stays   keptKeys // of rows that stay
@@ -101,11 +103,17 @@ type parentKey struct {
 
 // NewRelease returns the decisions about a record with these tables.
 func NewRelease(rules Rules, of *datapackage.Package) *Release {
-	return &Release{
+	r := &Release{
 		rules: rules, of: of, Withheld: map[string]int64{}, stays: keptKeys{}, waits: keptKeys{},
 		lookups: map[string]*tableFacts{}, counted: map[string]int64{},
 		named: map[string]map[string]string{}, refers: map[string]map[string][]referring{},
 	}
+	r.visit = func(typ string, name []byte) { // made once: cells are many
+		if r.found == "" && r.failed == nil {
+			r.found, r.failed = r.outside(typ, name)
+		}
+	}
+	return r
 }
 
 // Document implements Decider. A document that belongs to a resource which is not in the record
@@ -629,12 +637,9 @@ func (r *Release) belongs(typ string, text []byte) (reason string) {
 	if reason = r.rules.Resource(typ, text); reason != "" {
 		return reason
 	}
-	r.rules.Named(typ, text, func(typ string, name []byte) {
-		if reason == "" && r.failed == nil {
-			reason, r.failed = r.outside(typ, name)
-		}
-	})
-	return reason
+	r.found = ""
+	r.rules.Named(typ, text, r.visit)
+	return r.found
 }
 
 // mostNamed is the number of names of a type whose reasons are kept.
