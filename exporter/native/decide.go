@@ -246,15 +246,18 @@ func (r *Release) text(piece []byte) (reason string) {
 		var codes, systems [][]byte
 		for _, a := range xmlAttribute.FindAllSubmatch(element, -1) {
 			value := append(a[2], a[3]...) // one of them is empty
-			if string(a[1]) == "code" {
+			switch string(a[1]) {
+			case "code":
 				codes = append(codes, value)
-			} else {
+			case "codeSystem":
+				systems = append(systems, append([]byte("urn:oid:"), value...))
+			default:
 				systems = append(systems, value)
 			}
 		}
 		for _, code := range codes {
 			for _, system := range systems {
-				reason = cmp.Or(reason, r.rules.Code("urn:oid:"+string(system), code))
+				reason = cmp.Or(reason, r.rules.Code(string(system), code))
 			}
 		}
 	}
@@ -284,7 +287,8 @@ func clinicalCodes(piece []byte) iter.Seq[[]byte] {
 }
 
 // xmlAttribute matches the two attributes of a code.
-var xmlAttribute = regexp.MustCompile(`\b(code|codeSystem)\s*=\s*(?:"([^"<]*)"|'([^'<]*)')`)
+var xmlAttribute = regexp.MustCompile(
+	`\b(code|codeSystem|codeSystemName)\s*=\s*(?:"([^"<]*)"|'([^'<]*)')`)
 
 // isText reports whether the type of a document says that it is text.
 func isText(d *source.Document) bool {

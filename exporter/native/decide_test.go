@@ -233,6 +233,27 @@ func TestEHI9ATextThatTellsSomethingWithheldStays(t *testing.T) {
 			"application/json",
 			[]byte(`{"div":"<value code=\"B20\" codeSystem=\"2.16\"\/>"}`), false,
 		},
+		"a code with the name of its system": {
+			"text/xml", []byte(`<value code="B20" codeSystemName="ICD-10-CM"/>`), false,
+		},
+		"a code far from its system": {
+			"text/xml", []byte(strings.Repeat(" ", 256<<10-2500) +
+				`<value code="B20" displayName="` +
+				strings.Repeat("x", 300_000) + `" codeSystem="2.16"/>`), false,
+		},
+		"an ID with an entity": {
+			"text/xml",
+			[]byte(`<!DOCTYPE a [<!ENTITY h "held-">]><a>with&h;0123456789</a>`), false,
+		},
+		"an ID with escapes and markup": {
+			"message/rfc822", []byte("<p>withheld-<b>0123=\r\n45</b>6789"), false,
+		},
+		"an ID in HTML within XML": {
+			"text/xml", []byte("<text>withheld-&lt;b&gt;0123&lt;/b&gt;456789</text>"), false,
+		},
+		"an ID in JSON in JSON in JSON": {
+			"application/json", []byte(`"\"\\\"\\\\u0077ithheld-0123456789\\\"\""`), false,
+		},
 		"a code of no system": {"text/xml", []byte(`<x code="B20"/>`), true},
 	} {
 		d := document(t, "", name, c.text)

@@ -8,10 +8,11 @@ import (
 // A text can write the same characters in many ways. A view is the text as it is read by somebody
 // who resolves one of them: a character set, escapes, or formatting. Views are made of each other:
 //
-//	the bytes - the character set -+- JSON - JSON - references -+- all references
-//	                               |                            +- no markup
-//	                               +- quoted-printable
-//	                               +- percent-encoding
+//	the bytes - the character set -+- JSON - JSON - JSON - references -+- all references - ...
+//	                               |                                   +- no markup
+//	                               |                                   +- elements with codes
+//	                               +- quoted-printable - JSON - ...
+//	                               +- percent-encoding - references - ...
 //	                               +- rich text
 //
 // Each view is judged wherever it differs from the one that it is made of, so that nothing is
@@ -20,6 +21,7 @@ import (
 type view struct {
 	step  step // makes this view of the one before; nil for the bytes as they are
 	after []*view
+	more  func() *view // see then
 	// same is the number of bytes since the last difference to the view before.
 	same   int
 	last   []byte // the end of what was read, in which something may begin that goes on
@@ -47,14 +49,39 @@ func viewsOf(contentType string, head []byte) *view {
 		set.after = append(set.after, newView(&richText{}), newView(&richText{visible: true}))
 	}
 	if !declared {
-		references := newView(newEscapes('&', characterReference),
-			newView(newEscapes('&', anyReference)), newView(&markup{}),
-			newView(&markup{visible: true}))
-		set.after = append(set.after,
-			newView(newEscapes('\\', jsonEscape), newView(newEscapes('\\', jsonEscape), references)),
-			newView(newEscapes('=', quotedPrintable)), newView(newEscapes('%', percentEncoded)))
+		o := entitiesOf(head)
+		set.after = append(set.after, o.json(),
+			newView(newEscapes('=', quotedPrintable)).then(o.json),
+			newView(newEscapes('%', percentEncoded)).then(o.references))
 	}
 	return newView(nil, set)
+}
+
+// json returns the views of a text that may be JSON within JSON within JSON.
+func (o entities) json() *view {
+	v := o.references()
+	for range 3 {
+		v = newView(newEscapes('\\', jsonEscape), v)
+	}
+	return v
+}
+
+// references returns the views of a text that may be XML or HTML, also within XML.
+func (o entities) references() *view {
+	return newView(newEscapes('&', o.resolve(characterReference, false)),
+		newView(newEscapes('&', o.resolve(anyReference, true))).then(seen),
+		newView(&markup{}), newView(&markup{visible: true}), newView(&elements{}))
+}
+
+// seen returns the views of HTML within XML.
+func seen() *view {
+	return newView(newEscapes('&', characterReference), newView(&markup{}), newView(&elements{}))
+}
+
+// then adds views that are made of this one, once it is another text than the one before.
+func (v *view) then(more func() *view) *view {
+	v.more = more
+	return v
 }
 
 func newView(s step, after ...*view) *view {
@@ -71,6 +98,13 @@ func (v *view) read(piece []byte, last bool, judge func(text []byte) string) (re
 	if changed || v.same < overlap {
 		v.window = append(append(v.window[:0], v.last...), piece...)
 		if reason := judge(v.window); reason != "" {
+			return reason
+		}
+	}
+	if changed && v.more != nil {
+		next := v.more()
+		v.after, v.more = append(v.after, next), nil
+		if reason := next.read(v.last, false, judge); reason != "" {
 			return reason
 		}
 	}

@@ -36,7 +36,13 @@ var steps = map[string]func() step{
 	"markup":           func() step { return &markup{} },
 	"seen markup":      func() step { return &markup{visible: true} },
 	"UTF-16":           func() step { return charsetOf([]byte("\xff\xfe")) },
-	"no zeros":         func() step { return charsetOf(nil) },
+	"elements":         func() step { return &elements{} },
+	"entities": func() step {
+		all := entitiesOf([]byte(`<!DOCTYPE a [<!ENTITY b "1&c;2"><!ENTITY c '3'>` +
+			`<!ENTITY d "&d;&d;x"><!ENTITY t "<b>">]>`))
+		return newEscapes('&', all.resolve(characterReference, false))
+	},
+	"no zeros": func() step { return charsetOf(nil) },
 }
 
 func TestEHI9EachWayOfWritingCharactersIsResolved(t *testing.T) {
@@ -66,6 +72,9 @@ func TestEHI9EachWayOfWritingCharactersIsResolved(t *testing.T) {
 		{"seen rich text", `{\rtf1 1{\*\bkmkstart {a} b}2{\field{\*\fldinst X}{\fldrslt 3}}4}`,
 			"1234"},
 		{"seen rich text", `{1{\v x\v0 2}{\fonttbl {\f0 X;}}3{\*\f \'41\bin2 }}}4}`, "1234"},
+		{"elements", `code="0"<a x='code="1" y' codeSystem = "2"><b>code <c code='3'/>`,
+			`< code="0"< code="1" codeSystem="2"< code='3'`},
+		{"entities", `&b; &c &t; &zz; &#65;&amp;`, `132 &c &t; &zz; A&`},
 		{"markup", `<!-->1<a href=">" title = '"'>2</a`, "12"},
 		{"UTF-16", "\xff\xfeA\x00\xe9\x00\x3d\xd8\x00\xde", "Aé😀"},
 		{"no zeros", "A\x00B\x00", "AB"},
