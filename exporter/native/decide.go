@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"io"
 	"iter"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -65,6 +64,9 @@ type Release struct {
 	refers map[string]map[string][]referring
 	folded []byte
 	said   [][]byte // room for what a cell says
+	// codes and systems are room for those of an element.
+	codes   [][]byte
+	systems []string
 }
 
 // keptKeys are keys of rows, by the name of the key (keyName).
@@ -243,21 +245,21 @@ func (r *Release) text(piece []byte) (reason string) {
 		return reason
 	}
 	for element := range clinicalCodes(piece) {
-		var codes, systems [][]byte
-		for _, a := range xmlAttribute.FindAllSubmatch(element, -1) {
-			value := append(a[2], a[3]...) // one of them is empty
-			switch string(a[1]) {
+		codes, systems := r.codes[:0], r.systems[:0]
+		for name, value := range codedAttributes(element) {
+			switch name {
 			case "code":
 				codes = append(codes, value)
 			case "codeSystem":
-				systems = append(systems, append([]byte("urn:oid:"), value...))
+				systems = append(systems, "urn:oid:"+string(value))
 			default:
-				systems = append(systems, value)
+				systems = append(systems, string(value))
 			}
 		}
+		r.codes, r.systems = codes, systems
 		for _, code := range codes {
 			for _, system := range systems {
-				reason = cmp.Or(reason, r.rules.Code(string(system), code))
+				reason = cmp.Or(reason, r.rules.Code(system, code))
 			}
 		}
 	}
@@ -286,9 +288,52 @@ func clinicalCodes(piece []byte) iter.Seq[[]byte] {
 	}
 }
 
-// xmlAttribute matches the two attributes of a code.
-var xmlAttribute = regexp.MustCompile(
-	`\b(code|codeSystem|codeSystemName)\s*=\s*(?:"([^"<]*)"|'([^'<]*)')`)
+// codedAttributes yields the attributes of an element of CDA that have a code or its system: code,
+// codeSystem and codeSystemName.
+func codedAttributes(element []byte) iter.Seq2[string, []byte] {
+	const space = " \t\r\n\f"
+	return func(yield func(string, []byte) bool) {
+		for i := 0; ; {
+			at := bytes.Index(element[i:], []byte("code"))
+			if at < 0 {
+				return
+			}
+			begin := i + at
+			i = begin + len("code")
+			if begin > 0 && isWord(element[begin-1]) {
+				continue
+			}
+			name := "code"
+			for _, longer := range []string{"codeSystemName", "codeSystem"} {
+				if bytes.HasPrefix(element[begin:], []byte(longer)) {
+					name = longer
+					break
+				}
+			}
+			rest := bytes.TrimLeft(element[begin+len(name):], space)
+			if len(rest) == 0 || rest[0] != '=' {
+				continue
+			}
+			rest = bytes.TrimLeft(rest[1:], space)
+			if len(rest) == 0 || rest[0] != '"' && rest[0] != '\'' {
+				continue
+			}
+			end := bytes.IndexByte(rest[1:], rest[0])
+			if end < 0 || bytes.IndexByte(rest[1:end+1], '<') >= 0 {
+				continue
+			}
+			if !yield(name, rest[1:end+1]) {
+				return
+			}
+			i = len(element) - len(rest) + end + 2
+		}
+	}
+}
+
+// isWord reports whether a name may go on behind c.
+func isWord(c byte) bool {
+	return c == '_' || c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z'
+}
 
 // isText reports whether the type of a document says that it is text.
 func isText(d *source.Document) bool {
