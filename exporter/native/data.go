@@ -156,16 +156,8 @@ func (w *dataWriting) add(name string, m *source.Moved) error {
 }
 
 func (w *dataWriting) link(d *source.Document, at *ehi.NativeFile) error {
-	number, linked, err := w.Batch.Link(d.Path)
-	if err != nil {
+	if err := w.room.link(d, at, &w.links, &w.figures); err != nil {
 		return err
-	}
-	at.Pack, at.Link, at.Length, at.Sum = -1, number, d.Size, d.Sum
-	w.links = max(w.links, number+1)
-	w.room.linkBytes += d.Size
-	w.figures.Bytes += d.Size
-	if linked {
-		w.figures.Linked += d.Size
 	}
 	return w.pace.pass(0)
 }

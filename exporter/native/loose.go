@@ -81,6 +81,23 @@ func (r *room) place(m *measured, at *ehi.NativeFile) {
 	p.files++
 }
 
+// link makes a document an object of its own, notes where it is, and counts it: links is how many
+// such objects the batch has.
+func (r *room) link(d *source.Document, at *ehi.NativeFile, links *int, f *Figures) error {
+	number, linked, err := r.of.Link(d.Path)
+	if err != nil {
+		return err
+	}
+	at.Pack, at.Link, at.Length, at.Sum = -1, number, d.Size, d.Sum
+	*links = max(*links, number+1)
+	r.linkBytes += d.Size
+	f.Bytes += d.Size
+	if linked {
+		f.Linked += d.Size
+	}
+	return nil
+}
+
 func (r *room) end() error {
 	if n := len(r.packs); n > 0 {
 		return r.packs[n-1].w.Flush() // the others are flushed
@@ -185,18 +202,10 @@ func (p *pace) copyDocument(to io.Writer, d *source.Document) error {
 	return errors.Join(err, in.Close())
 }
 
-// link makes a document an object of its own.
+// link makes a document an object of its own and adds it to the list.
 func (l *loose) link(d *source.Document, at ehi.NativeFile) error {
-	number, linked, err := l.Batch.Link(d.Path)
-	if err != nil {
+	if err := l.room.link(d, &at, &l.links, &l.figures); err != nil {
 		return err
-	}
-	at.Pack, at.Link, at.Length, at.Sum = -1, number, d.Size, d.Sum
-	l.links = max(l.links, number+1)
-	l.room.linkBytes += d.Size
-	l.figures.Bytes += d.Size
-	if linked {
-		l.figures.Linked += d.Size
 	}
 	return l.add(l.documentFile(d, at.Name, d.Size, d.SHA1), at)
 }
