@@ -327,16 +327,16 @@ func TestCutDataNeverLooksWhole(t *testing.T) {
 	}
 }
 
-// With the data that its URLs name put back, an export is what was imported, in whichever way it
-// comes: an import of it gives the same export again.
-func TestExportedDataCanBePutBack(t *testing.T) {
-	t.Parallel()
+// withAttached returns a server with the resources of attachedRecord, these by ID, and its
+// settings.
+func withAttached(t *testing.T) (w *world, want map[string]records.Resource, cfg node.Config) {
+	t.Helper()
 	lines := attachedRecord()
-	cfg := config()
+	cfg = config()
 	cfg.Demo = false
-	first := start(t, t.TempDir(), cfg, node.Options{})
-	first.load(strings.Join(lines, "\n") + "\n")
-	want := map[string]records.Resource{}
+	w = start(t, t.TempDir(), cfg, node.Options{})
+	w.load(strings.Join(lines, "\n") + "\n")
+	want = map[string]records.Resource{}
 	for _, line := range lines {
 		var r records.Resource
 		if err := json.Unmarshal([]byte(line), &r); err != nil {
@@ -344,6 +344,14 @@ func TestExportedDataCanBePutBack(t *testing.T) {
 		}
 		want[r["id"].(string)] = r
 	}
+	return w, want, cfg
+}
+
+// With the data that its URLs name put back, an export is what was imported, in whichever way it
+// comes: an import of it gives the same export again.
+func TestExportedDataCanBePutBack(t *testing.T) {
+	t.Parallel()
+	first, want, cfg := withAttached(t)
 	again := first.putBack(want)
 	second := start(t, t.TempDir(), cfg, node.Options{})
 	second.load(strings.Join(again, "\n") + "\n")
@@ -354,19 +362,7 @@ func TestExportedDataCanBePutBack(t *testing.T) {
 // it was, in every kind of export.
 func TestAnExportIsImportedWithTheFilesOfItsData(t *testing.T) {
 	t.Parallel()
-	lines := attachedRecord()
-	cfg := config()
-	cfg.Demo = false
-	first := start(t, t.TempDir(), cfg, node.Options{})
-	first.load(strings.Join(lines, "\n") + "\n")
-	want := map[string]records.Resource{}
-	for _, line := range lines {
-		var r records.Resource
-		if err := json.Unmarshal([]byte(line), &r); err != nil {
-			t.Fatal(err)
-		}
-		want[r["id"].(string)] = r
-	}
+	first, want, cfg := withAttached(t)
 	owner, service := first.patient("pa"), first.service("system/*.rs")
 	for name, folder := range map[string]string{
 		"$ehi-export": first.saved(owner, first.manifest(owner,
