@@ -32,69 +32,127 @@ func (e *elements) read(piece []byte, _ bool) (plain []byte, changed bool) {
 	for len(piece) > 0 {
 		end := bytes.IndexByte(piece, '<')
 		if end < 0 {
-			end = len(piece)
+			e.region(piece, false)
+			break
 		}
-		region := piece[:end]
-		if e.in == inElement && len(e.name) == 0 && !bytes.Contains(region, []byte("code")) {
-			region = region[max(0, end-len("codeSystemName")):]
-		}
-		for _, c := range region {
-			e.take(c)
-		}
-		if piece = piece[end:]; len(piece) > 0 {
-			e.in, e.name, piece, e.coded = inElement, e.name[:0], piece[1:], false
-		}
+		e.region(piece[:end], true)
+		e.in, e.name, e.coded, piece = inElement, e.name[:0], false, piece[end+1:]
 	}
-	return e.plain, bytes.IndexByte(e.plain, '=') >= 0
+	return e.plain, len(e.plain) > 0
 }
 
-// take takes the next byte of an element.
-func (e *elements) take(c byte) {
-	space := c == ' ' || c == '\t' || c == '\r' || c == '\n'
-	switch e.in {
-	case behindName, inElement:
-		switch {
-		case c == '=' && codeAttributes[string(e.name)]:
-			e.in = behindEquals
-		case space:
-			e.in = behindName
+// region takes bytes up to the next '<'. ended tells that it follows.
+func (e *elements) region(text []byte, ended bool) {
+	for len(text) > 0 {
+		switch e.in {
+		case inElement:
+			text = e.equals(text, ended)
+		case inValue:
+			end := bytes.IndexByte(text, e.quote)
+			if end < 0 {
+				e.keep(text)
+				return
+			}
+			e.keep(text[:end])
+			e.valued()
+			text = text[end+1:]
 		default:
-			if e.in == behindName || !isNaming(c) {
-				e.in, e.name = inElement, e.name[:0]
-			}
-			if isNaming(c) && len(e.name) <= maxControl {
-				e.name = append(e.name, c)
-			}
+			e.take(text[0])
+			text = text[1:]
 		}
+	}
+}
+
+// equals takes what is up to the next '=', and skips all but the name before it.
+func (e *elements) equals(text []byte, ended bool) (rest []byte) {
+	end := bytes.IndexByte(text, '=')
+	switch {
+	case end < 0 && ended:
+		return nil
+	case end < 0:
+		end = len(text)
+	}
+	behind := end
+	for behind > 0 && spaces[text[behind-1]] {
+		behind--
+	}
+	begin := behind
+	for begin > 0 && naming[text[begin-1]] {
+		begin--
+	}
+	if begin > 0 && end < len(text) { // nothing before it is a part of the name
+		e.name = append(e.name[:0], text[begin:min(behind, begin+maxControl)]...)
+		e.take('=')
+		return text[end+1:]
+	}
+	if begin > 0 {
+		e.name = e.name[:0]
+	}
+	for _, c := range text[begin:end] {
+		e.take(c)
+	}
+	if end < len(text) {
+		e.take('=')
+		end++
+	}
+	return text[end:]
+}
+
+// take takes the next byte of an element, outside values.
+func (e *elements) take(c byte) {
+	switch e.in {
 	case behindEquals:
 		switch {
 		case c == '"' || c == '\'':
 			e.in, e.quote, e.value = inValue, c, e.value[:0]
-		case !space:
+		case !spaces[c]:
 			e.in, e.name = inElement, e.name[:0]
 		}
-	case inValue:
+	default:
 		switch {
-		case c != e.quote && len(e.value) <= maxCode:
-			e.value = append(e.value, c)
-		case c == e.quote:
-			if len(e.value) <= maxCode {
-				if !e.coded {
-					e.plain, e.coded = append(e.plain, '<'), true
-				}
-				e.plain = append(append(append(e.plain, ' '), e.name...), '=', c)
-				e.plain = append(append(e.plain, e.value...), c)
+		case c == '=' && isCodeAttribute(e.name):
+			e.in = behindEquals
+		case spaces[c]:
+			e.in = behindName
+		default:
+			if e.in == behindName || !naming[c] {
+				e.in, e.name = inElement, e.name[:0]
 			}
-			e.in, e.name = inElement, e.name[:0]
+			if naming[c] && len(e.name) <= maxControl {
+				e.name = append(e.name, c)
+			}
 		}
 	}
+}
+
+// keep keeps a part of a value, unless it is too long.
+func (e *elements) keep(part []byte) {
+	e.value = append(e.value, part[:min(len(part), maxCode+1-len(e.value))]...)
+}
+
+// valued ends a value.
+func (e *elements) valued() {
+	if len(e.value) <= maxCode {
+		if !e.coded {
+			e.plain, e.coded = append(e.plain, '<'), true
+		}
+		e.plain = append(append(append(e.plain, ' '), e.name...), '=', e.quote)
+		e.plain = append(append(e.plain, e.value...), e.quote)
+	}
+	e.in, e.name = inElement, e.name[:0]
 }
 
 // maxCode is the length of the longest code or system of an element.
 const maxCode = 512
 
-// codeAttributes are the attributes of HL7 V3 that have a code or its system.
-var codeAttributes = map[string]bool{"code": true, "codeSystem": true, "codeSystemName": true}
+// isCodeAttribute reports whether an attribute of HL7 V3 has a code or its system.
+func isCodeAttribute(name []byte) bool {
+	switch string(name) {
+	case "code", "codeSystem", "codeSystemName":
+		return true
+	}
+	return false
+}
 
 // entities are the general entities that a document type declares, by name.
 type entities map[string][]byte
