@@ -254,17 +254,34 @@ func (r *richText) end() {
 // markup is a step that leaves out the tags and comments of HTML and XML. Tags that may stand
 // within a word become nothing: "<b>1</b>2" is 12. Others become a space.
 type markup struct {
-	plain []byte
-	in    markupPart
-	name  []byte // of the tag, with what ends the name; of a comment or CDATA section its end
-	quote byte
-	cdata bool // a CDATA section is open
-	empty bool // the tag ends with a slash, so far
+	place
+	plain  []byte
+	result []byte // of the last piece
 	// visible makes it leave out also what is in elements that nobody sees. Then it counts as
 	// another text only where it leaves such a thing out.
 	visible bool
-	unseen  string // the element that is being left out
-	left    bool   // something was left out since read began
+	left    bool // something was left out since read began
+	// hides tells that there was an element that nobody sees. Up to then, begun is the place
+	// where the last piece begins.
+	hides bool
+	begun place
+}
+
+// place is where a piece of a text ends, in its markup.
+type place struct {
+	in     markupPart
+	name   []byte // of the tag, with what ends the name; of a comment or CDATA section its end
+	quote  byte
+	cdata  bool   // a CDATA section is open
+	empty  bool   // the tag ends with a slash, so far
+	unseen string // the element that is being left out
+}
+
+// copyTo copies a place.
+func (p *place) copyTo(to *place) {
+	name := append(to.name[:0], p.name...)
+	*to = *p
+	to.name = name
 }
 
 type markupPart int
@@ -279,7 +296,11 @@ const (
 
 // read implements step.
 func (m *markup) read(piece []byte, _ bool) (plain []byte, changed bool) {
+	if !m.hides {
+		m.copyTo(&m.begun)
+	}
 	if m.in == outside && !m.cdata && m.unseen == "" && bytes.IndexByte(piece, '<') < 0 {
+		m.result = piece
 		return piece, false
 	}
 	m.plain, m.left = m.plain[:0], m.unseen != ""
@@ -297,18 +318,39 @@ func (m *markup) read(piece []byte, _ bool) (plain []byte, changed bool) {
 			piece = m.end(piece)
 		}
 	}
+	m.result = m.plain
 	return m.plain, m.left || !m.visible
+}
+
+// visibleMarkup is a step that leaves out what another one does, which reads each piece before,
+// and what is in elements that nobody sees. Few texts have these.
+type visibleMarkup struct {
+	of  *markup
+	own *markup // from the first of these elements on
+}
+
+// read implements step.
+func (v *visibleMarkup) read(piece []byte, last bool) (plain []byte, changed bool) {
+	if v.own == nil {
+		if !v.of.hides {
+			return v.of.result, false
+		}
+		v.own = &markup{visible: true}
+		v.of.begun.copyTo(&v.own.place)
+	}
+	return v.own.read(piece, last)
 }
 
 // text takes what is between tags.
 func (m *markup) text(piece []byte) (rest []byte) {
-	ends := "<"
-	if m.cdata {
-		ends = "<]"
-	}
-	at := bytes.IndexAny(piece, ends)
+	at := bytes.IndexByte(piece, '<')
 	if at < 0 {
 		at = len(piece)
+	}
+	if m.cdata {
+		if end := bytes.IndexByte(piece[:at], ']'); end >= 0 {
+			at = end
+		}
 	}
 	if m.unseen == "" {
 		m.plain = append(m.plain, piece[:at]...)
@@ -353,6 +395,18 @@ func (m *markup) put(text ...byte) {
 // named takes the name of a tag, and what follows if it is none.
 func (m *markup) named(piece []byte) (rest []byte) {
 	c := piece[0]
+	if n := len(m.name); n > 0 && m.name[0] != '!' {
+		run := 0
+		for run < len(piece) && n+run <= maxControl && (naming[piece[run]] || piece[run] == ':') {
+			run++
+		}
+		if m.name = append(m.name, piece[:run]...); len(m.name) > maxControl {
+			m.in = inTag
+		}
+		if run > 0 {
+			return piece[run:]
+		}
+	}
 	switch {
 	case m.unseen != "" && len(m.name) == 0 && c != '/': // of a program, such as "a < b"
 		m.in = outside
@@ -382,19 +436,26 @@ func (m *markup) named(piece []byte) (rest []byte) {
 
 // tag takes what is in a tag behind its name.
 func (m *markup) tag(piece []byte) (rest []byte) {
-	for i, c := range piece {
-		switch {
-		case m.quote != 0 && c == m.quote:
-			m.quote = 0
-		case m.quote != 0:
-		case c == '"' || c == '\'':
+	for i := 0; i < len(piece); i++ {
+		if m.quote != 0 {
+			end := bytes.IndexByte(piece[i:], m.quote)
+			if end < 0 {
+				return nil
+			}
+			i += end
+			m.quote, m.empty = 0, false
+			continue
+		}
+		switch c := piece[i]; c {
+		case '"', '\'':
 			m.quote = c
-		case c == '>':
+		case '>':
 			m.in = outside
 			m.tagged()
 			return piece[i+1:]
+		default:
+			m.empty = c == '/'
 		}
-		m.empty = c == '/'
 	}
 	return nil
 }
@@ -412,18 +473,29 @@ func (m *markup) tagged() {
 		if string(plain) == m.unseen && m.name[0] == '/' {
 			m.unseen = ""
 		}
-	case m.visible && unseenElements[string(plain)]:
+	case isUnseen(plain):
+		m.hides = true
+		if !m.visible {
+			m.plain = append(m.plain, ' ')
+			return
+		}
 		m.left = true
 		if m.name[0] != '/' && !m.empty {
 			m.unseen = string(plain)
 		}
-	case !withinWords[string(plain)]:
+	case !isWithinWords(plain):
 		m.plain = append(m.plain, ' ')
 	}
 }
 
-// unseenElements are the elements of HTML whose content nobody sees.
-var unseenElements = map[string]bool{"script": true, "style": true, "template": true}
+// isUnseen reports whether nobody sees the content of an element of HTML.
+func isUnseen(element []byte) bool {
+	switch string(element) {
+	case "script", "style", "template":
+		return true
+	}
+	return false
+}
 
 // comment takes what is in a comment.
 func (m *markup) comment(piece []byte) (rest []byte) {
@@ -441,15 +513,16 @@ func (m *markup) comment(piece []byte) (rest []byte) {
 	return nil
 }
 
-// withinWords are the elements of HTML and of C-CDA's narratives that may begin or end within a
-// word.
-var withinWords = map[string]bool{
-	"a": true, "abbr": true, "acronym": true, "b": true, "bdi": true, "bdo": true, "big": true,
-	"blink": true, "cite": true, "code": true, "content": true, "data": true, "del": true,
-	"dfn": true, "em": true, "font": true, "footnoteref": true, "i": true, "img": true,
-	"input": true, "ins": true, "kbd": true, "label": true, "linkhtml": true, "map": true,
-	"mark": true, "nobr": true, "object": true, "output": true, "picture": true, "q": true,
-	"rendermultimedia": true, "ruby": true, "s": true, "samp": true, "small": true,
-	"source": true, "span": true, "strike": true, "strong": true, "sub": true, "sup": true,
-	"svg": true, "time": true, "tspan": true, "tt": true, "u": true, "var": true, "wbr": true,
+// isWithinWords reports whether an element of HTML or of C-CDA's narratives may begin or end
+// within a word.
+func isWithinWords(element []byte) bool {
+	switch string(element) {
+	case "a", "abbr", "acronym", "b", "bdi", "bdo", "big", "blink", "cite", "code", "content",
+		"data", "del", "dfn", "em", "font", "footnoteref", "i", "img", "input", "ins", "kbd",
+		"label", "linkhtml", "map", "mark", "nobr", "object", "output", "picture", "q",
+		"rendermultimedia", "ruby", "s", "samp", "small", "source", "span", "strike", "strong",
+		"sub", "sup", "svg", "time", "tspan", "tt", "u", "var", "wbr":
+		return true
+	}
+	return false
 }

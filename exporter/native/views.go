@@ -68,9 +68,10 @@ func (o entities) json() *view {
 
 // references returns the views of a text that may be XML or HTML, also within XML.
 func (o entities) references() *view {
+	m := &markup{}
 	return newView(newEscapes('&', o.resolve(characterReference, false)),
 		newView(newEscapes('&', o.resolve(anyReference, true))).then(seen),
-		newView(&markup{}), newView(&markup{visible: true}), newView(&elements{}))
+		newView(m), newView(&visibleMarkup{of: m}), newView(&elements{}))
 }
 
 // seen returns the views of HTML within XML.
