@@ -67,6 +67,8 @@ type Release struct {
 	// codes and systems are room for those of an element.
 	codes   [][]byte
 	systems []string
+	oids    systemNames // by object identifiers
+	spoken  systemNames // by names
 }
 
 // keptKeys are keys of rows, by the name of the key (keyName).
@@ -109,6 +111,7 @@ func NewRelease(rules Rules, of *datapackage.Package) *Release {
 		rules: rules, of: of, Withheld: map[string]int64{}, stays: keptKeys{}, waits: keptKeys{},
 		lookups: map[string]*tableFacts{}, counted: map[string]int64{},
 		named: map[string]map[string]string{}, refers: map[string]map[string][]referring{},
+		oids: systemNames{}, spoken: systemNames{},
 	}
 	r.visit = func(typ string, name []byte) { // made once: cells are many
 		if r.found == "" && r.failed == nil {
@@ -251,9 +254,9 @@ func (r *Release) text(piece []byte) (reason string) {
 			case "code":
 				codes = append(codes, value)
 			case "codeSystem":
-				systems = append(systems, "urn:oid:"+string(value))
+				systems = append(systems, r.oids.of("urn:oid:", value))
 			default:
-				systems = append(systems, string(value))
+				systems = append(systems, r.spoken.of("", value))
 			}
 		}
 		r.codes, r.systems = codes, systems
@@ -265,6 +268,24 @@ func (r *Release) text(piece []byte) (reason string) {
 	}
 	return reason
 }
+
+// systemNames are names of code systems by the values of attributes, of which documents have few.
+type systemNames map[string]string
+
+// of returns the name of a system, which is a value behind a prefix.
+func (s systemNames) of(prefix string, value []byte) string {
+	if name, known := s[string(value)]; known {
+		return name
+	}
+	name := prefix + string(value)
+	if len(s) < maxNames && len(value) <= maxCode {
+		s[string(value)] = name
+	}
+	return name
+}
+
+// maxNames is the number of names of code systems that are kept.
+const maxNames = 256
 
 // clinicalCodes yields the elements of CDA with a code's system (HL7 V3 CD), each with the text
 // behind it.
@@ -291,44 +312,56 @@ func clinicalCodes(piece []byte) iter.Seq[[]byte] {
 // codedAttributes yields the attributes of an element of CDA that have a code or its system: code,
 // codeSystem and codeSystemName.
 func codedAttributes(element []byte) iter.Seq2[string, []byte] {
-	const space = " \t\r\n\f"
 	return func(yield func(string, []byte) bool) {
 		for i := 0; ; {
-			at := bytes.Index(element[i:], []byte("code"))
-			if at < 0 {
+			equals := bytes.IndexByte(element[i:], '=')
+			if equals < 0 {
 				return
 			}
-			begin := i + at
-			i = begin + len("code")
-			if begin > 0 && isWord(element[begin-1]) {
+			name := codeAttributeAt(element[:i+equals])
+			if i += equals + 1; name == "" {
 				continue
 			}
-			name := "code"
-			for _, longer := range []string{"codeSystemName", "codeSystem"} {
-				if bytes.HasPrefix(element[begin:], []byte(longer)) {
-					name = longer
-					break
-				}
+			for i < len(element) && isSpace(element[i]) {
+				i++
 			}
-			rest := bytes.TrimLeft(element[begin+len(name):], space)
-			if len(rest) == 0 || rest[0] != '=' {
+			if i == len(element) || element[i] != '"' && element[i] != '\'' {
 				continue
 			}
-			rest = bytes.TrimLeft(rest[1:], space)
-			if len(rest) == 0 || rest[0] != '"' && rest[0] != '\'' {
+			value := element[i+1:]
+			end := bytes.IndexByte(value, element[i])
+			if end < 0 || bytes.IndexByte(value[:end], '<') >= 0 {
 				continue
 			}
-			end := bytes.IndexByte(rest[1:], rest[0])
-			if end < 0 || bytes.IndexByte(rest[1:end+1], '<') >= 0 {
-				continue
-			}
-			if !yield(name, rest[1:end+1]) {
+			if !yield(name, value[:end]) {
 				return
 			}
-			i = len(element) - len(rest) + end + 2
+			i += end + 2
 		}
 	}
 }
+
+// codeAttributeAt returns the name of an attribute with a code or its system, if a text ends with
+// one and spaces.
+func codeAttributeAt(text []byte) (name string) {
+	for len(text) > 0 && isSpace(text[len(text)-1]) {
+		text = text[:len(text)-1]
+	}
+	switch {
+	case bytes.HasSuffix(text, []byte("code")):
+		name = "code"
+	case bytes.HasSuffix(text, []byte("codeSystem")):
+		name = "codeSystem"
+	case bytes.HasSuffix(text, []byte("codeSystemName")):
+		name = "codeSystemName"
+	}
+	if before := len(text) - len(name); before > 0 && isWord(text[before-1]) {
+		return ""
+	}
+	return name
+}
+
+func isSpace(c byte) bool { return spaces[c] || c == '\f' }
 
 // isWord reports whether a name may go on behind c.
 func isWord(c byte) bool {

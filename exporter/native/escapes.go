@@ -171,11 +171,30 @@ func anyReference(plain, text []byte) (_ []byte, n int) {
 	case text[n] == ';':
 		n++
 	}
+	if c := syntaxReference(text[:n]); c != 0 {
+		return append(plain, c), n
+	}
 	to := html.UnescapeString(string(text[:n]))
 	if to == string(text[:n]) {
 		return plain, 0
 	}
 	return append(plain, to...), n
+}
+
+// syntaxReference returns the character for which one of the references of XML stands that are
+// most frequent in documents; 0 for any other reference.
+func syntaxReference(reference []byte) (c byte) {
+	switch string(reference) {
+	case "&amp;":
+		return '&'
+	case "&lt;":
+		return '<'
+	case "&gt;":
+		return '>'
+	case "&quot;":
+		return '"'
+	}
+	return 0
 }
 
 func isNaming(c byte) bool { return naming[c] }

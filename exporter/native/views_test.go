@@ -104,7 +104,8 @@ func TestEHI9EachWayOfWritingCharactersIsResolved(t *testing.T) {
 func FuzzPiecesDoNotMatter(f *testing.F) {
 	f.Add([]byte(`{\rtf1 \u233?\'e9{\b x}\bin3 {}}`), uint8(1))
 	f.Add([]byte(`"\uD83D\uDE00\u00" =41=  &amp;#65; %4 <b a=">">&lt; <!-- - --->`), uint8(3))
-	f.Add([]byte("<a xcode='1' code = \"2\"codeSystem='3' code code\n= =code='4><code='5'"), uint8(2))
+	f.Add([]byte("<a xcode='1' code = \"2\"codeSystem='3' code code\n= =code='4><code='5'"),
+		uint8(2))
 	f.Add([]byte("\xff\xfeA\x00\x3d\xd8\x00\xde"), uint8(3))
 	f.Fuzz(func(t *testing.T, text []byte, size uint8) {
 		for name, of := range steps {
