@@ -166,13 +166,13 @@ func (r *richText) word() {
 		r.behind = min(max(value, 0), maxControl)
 	case numbered && string(name) == "bin":
 		r.binary, r.skip = max(value, 0), 0
-	case richSpaces[string(name)] != 0:
-		r.character(richSpaces[string(name)])
+	case richSpace(name) != 0:
+		r.character(richSpace(name))
 	case string(name) == "v" && numbered && value == 0:
 		if r.unseen == r.depth {
 			r.unseen = 0
 		}
-	case unseenGroups[string(name)]:
+	case isUnseenGroup(name):
 		r.leave()
 	}
 	if string(r.control[at:]) == "-" { // it is text
@@ -187,22 +187,43 @@ func (r *richText) leave() {
 	}
 }
 
-// unseenGroups are control words that make the rest of their group something else than text that
-// a reader sees where it stands: other destinations, and hidden text.
-var unseenGroups = map[string]bool{
-	"annotation": true, "atnauthor": true, "atndate": true, "atnid": true, "atnref": true,
-	"bkmkend": true, "bkmkstart": true, "colortbl": true, "fldinst": true, "fonttbl": true,
-	"footer": true, "footnote": true, "header": true, "info": true, "listtable": true,
-	"nonshppict": true, "objdata": true, "pict": true, "rsidtbl": true, "stylesheet": true,
-	"tc": true, "tcn": true, "v": true, "xe": true,
+// isUnseenGroup reports whether a control word makes the rest of its group something else than text
+// that a reader sees where it stands: another destination, or hidden text.
+func isUnseenGroup(word []byte) bool {
+	switch string(word) {
+	case "annotation", "atnauthor", "atndate", "atnid", "atnref", "bkmkend", "bkmkstart",
+		"colortbl", "fldinst", "fonttbl", "footer", "footnote", "header", "info", "listtable",
+		"nonshppict", "objdata", "pict", "rsidtbl", "stylesheet", "tc", "tcn", "v", "xe":
+		return true
+	}
+	return false
 }
 
-// richSpaces are control words that stand between words.
-var richSpaces = map[string]rune{
-	"par": '\n', "line": '\n', "sect": '\n', "page": '\n', "row": '\n', "column": '\n',
-	"cell": '\t', "tab": '\t', "emspace": ' ', "enspace": ' ', "qmspace": ' ',
-	"emdash": '\u2014', "endash": '\u2013', "bullet": '\u2022',
-	"lquote": '\u2018', "rquote": '\u2019', "ldblquote": '\u201c', "rdblquote": '\u201d',
+// richSpace returns the character of a control word that stands between words; 0 for any other.
+func richSpace(word []byte) rune {
+	switch string(word) {
+	case "par", "line", "sect", "page", "row", "column":
+		return '\n'
+	case "cell", "tab":
+		return '\t'
+	case "emspace", "enspace", "qmspace":
+		return ' '
+	case "emdash":
+		return '\u2014'
+	case "endash":
+		return '\u2013'
+	case "bullet":
+		return '\u2022'
+	case "lquote":
+		return '\u2018'
+	case "rquote":
+		return '\u2019'
+	case "ldblquote":
+		return '\u201c'
+	case "rdblquote":
+		return '\u201d'
+	}
+	return 0
 }
 
 // character takes a character that was written with an escape.
