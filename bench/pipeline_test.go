@@ -170,6 +170,8 @@ func (folder) Resolves(string, string) (bool, error) { return true, nil }
 
 func (folder) Has(string, string, string) (bool, error) { return true, nil }
 
+func (folder) Another(string, string, string) (bool, error) { return false, nil }
+
 func (folder) Find(context.Context, source.Query, string, string) ([]byte, error) {
 	return nil, nil
 }

@@ -29,6 +29,7 @@ var (
 	waits    = fate{name: "is of no line"}
 	freed    = fate{name: "is of no line, and is released", freed: true}
 	others   = fate{name: "is another patient's", narrow: true}
+	strays   = fate{name: "belongs to a resource of another patient"}
 	needed   = fate{name: "is a look-up row of what is released", freed: true, narrow: true}
 	unneeded = fate{name: "is a look-up row of what is withheld", narrow: true}
 )
@@ -169,6 +170,8 @@ func (p *planted) resources() (hidden string) {
 		`{"resourceType":"Condition","id":"` + hidden + `","subject":{"reference":"Patient/` +
 			plantedPatient + `"},"code":{"coding":[{"system":"` + icd + `","code":"B20"}],"text":"` +
 			p.word(secret, "a withheld resource") + `"}}`,
+		`{"resourceType":"Condition","id":"hers","subject":{"reference":"Patient/` +
+			plantedOther + `"},"code":{"text":"cough"}}`,
 	} {
 		p.files["patients.ndjson"] += line + "\n"
 	}
@@ -231,6 +234,7 @@ func (p *planted) rows(hidden string) {
 		{secret, "whose term has a code", "p6," + me + ",,,,false,T2,%s"},
 		{secret, "that shows a code", "p7," + me + ",,,,false,T3,F10.20 - Alcohol %s"},
 		{others, "of another patient", "p8," + her + ",,,,false,T4,%s"},
+		{strays, "of what is hers", "p9," + me + ",hers,,,false,T3,%s"},
 	} {
 		p.row(r.fate, "problem.csv", r.where, r.row)
 	}

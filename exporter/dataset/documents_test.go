@@ -372,6 +372,71 @@ func TestMergedPatientsShareTheirDocuments(t *testing.T) {
 	}
 }
 
+// A record knows what belongs to other patients only, also to those outside of a Group. In a
+// population, somebody who was merged into a patient is the same one.
+func TestARecordKnowsWhatIsAnotherPatients(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	of := func(patient string) string {
+		return `{"resourceType":"Encounter","id":"of-` + patient + `","subject":{"reference":` +
+			`"Patient/` + patient + `"}}` + "\n"
+	}
+	load(t, s, folder(t, map[string]string{"p.ndjson": patientsNamed("a", "new") +
+		`{"resourceType":"Patient","id":"old","link":[{"other":{"reference":"Patient/new"},` +
+		`"type":"replaced-by"}]}` + "\n" + of("a") + of("new") + of("old") +
+		`{"resourceType":"Organization","id":"o"}` + "\n" +
+		`{"resourceType":"Group","id":"g","type":"person","actual":true,"member":[{"entity":` +
+		`{"reference":"Patient/new"}}]}` + "\n",
+	}))
+	check := func(rec source.Record, patient string, others ...string) {
+		t.Helper()
+		for _, id := range []string{"a", "new", "old"} {
+			got, err := rec.Another(patient, "Encounter", "of-"+id)
+			if want := slices.Contains(others, id); got != want || err != nil {
+				t.Errorf("what is of %s is another's for %s: %t, %v", id, patient, got, err)
+			}
+		}
+		for _, id := range []string{"o", "absent"} {
+			if got, err := rec.Another(patient, "Organization", id); got || err != nil {
+				t.Errorf("%s is another's for %s: %t, %v", id, patient, got, err)
+			}
+		}
+	}
+	p := freeze(t, s, "one")
+	defer p.Close() // read only
+	for _, sel := range []source.Selection{
+		{Level: ehi.System}, {Level: ehi.OneGroup, Group: "g"},
+	} {
+		parts, err := p.Plan(t.Context(), sel, 1<<30)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range parts {
+			rec, err := p.Open(t.Context(), sel, part)
+			if err != nil {
+				t.Fatal(err)
+			}
+			check(rec, "a", "new", "old")
+			check(rec, "new", "a")
+			check(rec, "old", "a")
+			if err := rec.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for patient, others := range map[string][]string{
+		"a": {"new", "old"}, "new": {"a"}, "old": {"a", "new"},
+	} {
+		rec, err := s.Open(t.Context(), patient)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(rec, patient, others...)
+		if err := rec.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // What is wrong with a row is reported with its line, and costs only this row.
 func TestBadRowsOfAnIndexAreReported(t *testing.T) {
 	outside := filepath.Join(t.TempDir(), "secret.txt")

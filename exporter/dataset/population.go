@@ -748,3 +748,23 @@ func (r *partRecord) Has(patient, typ, id string) (bool, error) {
 	}
 	return r.Resolves(typ, id)
 }
+
+// Another implements source.Record. Most resources that rows name are their patient's.
+func (r *partRecord) Another(patient, typ, id string) (bool, error) {
+	store := r.population.store
+	owners, _, err := ownersIn(store.db, typ, id)
+	if err != nil || len(owners) == 0 || slices.Contains(owners, patient) {
+		return false, err
+	}
+	mine, err := recordOf(store.db, patient)
+	if err != nil {
+		return false, err
+	}
+	for _, o := range owners {
+		merged, err := recordOf(store.db, o)
+		if err != nil || slices.Contains(mine, o) || slices.Contains(merged, patient) {
+			return false, err
+		}
+	}
+	return true, nil
+}

@@ -819,6 +819,13 @@ func (r *record) Resolves(typ, id string) (bool, error) {
 // Has implements source.Record.
 func (r *record) Has(_, typ, id string) (bool, error) { return r.Resolves(typ, id) }
 
+// Another implements source.Record.
+func (r *record) Another(_, typ, id string) (bool, error) {
+	owners, _, err := ownersIn(r.snap, typ, id)
+	owns := func(patient string) bool { return slices.Contains(r.patients, patient) }
+	return len(owners) > 0 && !slices.ContainsFunc(owners, owns), err
+}
+
 // find returns the key of a resource of the record, or nil.
 func (r *record) find(typ, id string) ([]byte, error) {
 	for _, p := range r.patients {

@@ -49,7 +49,12 @@ type Release struct {
 	// Beside returns the reason why something stays that belongs to a resource that Find does not
 	// find; "" if there is none, or none that matters. nil means that there is none.
 	Beside func(typ, id string) (reason string, err error)
+	// Another reports whether a resource of the store is another patient's. nil means that Beside
+	// knows: it is for a population, whose records have the resources of many.
+	Another func(patient, typ, id string) (bool, error)
 
+	patient string                       // of the rows; "" for look-up rows
+	others  map[string]bool              // whether a name of his is another's
 	named   map[string]map[string]string // reasons by type and name
 	failed  error                        // of Find or Beside, for a row
 	found   string                       // by visit
@@ -110,8 +115,8 @@ func NewRelease(rules Rules, of *datapackage.Package) *Release {
 	r := &Release{
 		rules: rules, of: of, Withheld: map[string]int64{}, stays: keptKeys{}, waits: keptKeys{},
 		lookups: map[string]*tableFacts{}, counted: map[string]int64{},
-		named: map[string]map[string]string{}, refers: map[string]map[string][]referring{},
-		oids: systemNames{}, spoken: systemNames{},
+		others: map[string]bool{}, named: map[string]map[string]string{},
+		refers: map[string]map[string][]referring{}, oids: systemNames{}, spoken: systemNames{},
 	}
 	r.visit = func(typ string, name []byte) { // made once: cells are many
 		if r.found == "" && r.failed == nil {
@@ -155,7 +160,7 @@ func (r *Release) described(d *source.Document) (reason string, err error) {
 	for resource := range d.Resources() {
 		typ, id, _ := strings.Cut(resource, "/")
 		if r.Find == nil { // a population
-			if reason, err = r.outside(typ, []byte(id)); err != nil || reason != "" {
+			if reason, err = r.beside(typ, []byte(id)); err != nil || reason != "" {
 				return reason, err
 			}
 			continue
@@ -517,6 +522,14 @@ func keyName(table string, fields []string) string {
 	return table + "\x00" + strings.Join(fields, "\x00")
 }
 
+// Of implements Decider.
+func (r *Release) Of(patient string) {
+	if patient != r.patient {
+		r.patient = patient
+		clear(r.others)
+	}
+}
+
 // Row implements Decider.
 func (r *Release) Row(values [][]byte, raw []byte, telling bool) (bool, error) {
 	t := r.table
@@ -630,8 +643,11 @@ func (r *Release) Again() bool {
 // referenceOnly is the reason of what stays because of what it refers to.
 const referenceOnly = "reference-only"
 
-// Lookup implements Decider: a row that refers to a sensitive code, by whatever key, tells it.
+// Lookup implements Decider: a row that refers to a sensitive code, by whatever key, tells it. That
+// is the same for the rows of all patients.
 func (r *Release) Lookup(of *datapackage.Resource, values [][]byte, raw []byte) (bool, error) {
+	defer func(patient string) { r.patient = patient }(r.patient)
+	r.patient = ""
 	if r.lookups[of.Name] == nil {
 		r.lookups[of.Name] = r.facts(of)
 	}
@@ -729,6 +745,35 @@ const mostNamed = 1 << 14
 
 // outside decides about a name that is not the ID of a resource of the record.
 func (r *Release) outside(typ string, name []byte) (reason string, err error) {
+	if reason, err = r.beside(typ, name); reason != "" || err != nil {
+		return reason, err
+	}
+	if another, err := r.another(typ, name); !another {
+		return "", err
+	}
+	return referenceOnly, nil
+}
+
+// another reports whether a name is the ID of a resource that is another patient's.
+func (r *Release) another(typ string, name []byte) (another bool, err error) {
+	if typ == "" || r.patient == "" || r.Another == nil {
+		return false, nil
+	}
+	id := typ + "/" + string(name)
+	another, known := r.others[id]
+	if !known {
+		if another, err = r.Another(r.patient, typ, string(name)); err != nil {
+			return false, err
+		}
+		if len(r.others) < mostNamed {
+			r.others[id] = another
+		}
+	}
+	return another, nil
+}
+
+// beside is outside for what is the same for all patients.
+func (r *Release) beside(typ string, name []byte) (reason string, err error) {
 	if reason, known := r.named[typ][string(name)]; known {
 		return reason, nil
 	}

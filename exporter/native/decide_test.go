@@ -823,6 +823,45 @@ func TestEHI9WhatBelongsToNoResourceOfAPopulationStays(t *testing.T) {
 	}
 }
 
+// EHI-9: what belongs to another patient's resource stays in a population too, whoever's rows come
+// before it. The store is asked once for each resource and patient.
+func TestEHI9RowsOfAPopulationStayThatBelongToAnotherPatientsResource(t *testing.T) {
+	r := declared(t, naming{}, `{"name":"f","ehi:resource":"Encounter"}`, "")
+	r.Beside = func(string, string) (string, error) { return "", nil }
+	asked := map[string]int{}
+	r.Another = func(patient, typ, id string) (bool, error) {
+		asked[patient+" "+typ+"/"+id]++
+		if id == "broken" {
+			return false, errors.New(id)
+		}
+		return strings.HasPrefix(id, "of-") && id != "of-"+patient, nil
+	}
+	row := func(of string) (bool, error) {
+		return r.Row([][]byte{[]byte("p"), []byte(of)}, []byte("p,"+of), false)
+	}
+	for _, patient := range []string{"p", "q"} {
+		r.Of(patient)
+		for range 2 {
+			for of, want := range map[string]bool{
+				"of-p": patient == "p", "of-q": patient == "q", "of-x;of-" + patient: false,
+				"of-" + patient + ";nobodys": true, "": true,
+			} {
+				if got, err := row(of); got != want || err != nil {
+					t.Errorf("%q of %s leaves: %t, %v", of, patient, got, err)
+				}
+			}
+		}
+	}
+	for name, n := range asked {
+		if n != 1 {
+			t.Errorf("%s is asked for %d times", name, n)
+		}
+	}
+	if _, err := row("broken"); err == nil {
+		t.Error("the row is decided in spite of an error")
+	}
+}
+
 // countedRecord counts how often the rows of each table are read.
 type countedRecord struct {
 	chainedRecord

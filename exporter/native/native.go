@@ -75,6 +75,8 @@ type Decider interface {
 	// Table decides about a table. If rows of it may leave or wait, each says whether Row
 	// decides about each one.
 	Table(r *datapackage.Resource) (v Verdict, each bool, err error)
+	// Of says whose rows of the last Table follow.
+	Of(patient string)
 	// Row reports whether a row of the last Table follows the decision about the table. If not,
 	// it stays. The values are those of the row, in the order of the fields, and raw is the row
 	// as it is in the file. telling means that it refers to a look-up row for which Lookup said

@@ -59,6 +59,9 @@ func (t *tableWriting) take(ctx context.Context) func(rows source.Rows) error {
 		if !t.each && len(t.refers) == 0 {
 			return t.put(rows.Data, rows.Count)
 		}
+		if t.each {
+			t.Decide.Of(rows.Patient)
+		}
 		t.kept = t.kept[:0]
 		n := int64(0)
 		for raw := range t.codec.Rows(rows.Data) {

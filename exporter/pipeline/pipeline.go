@@ -329,6 +329,9 @@ func (t *Task) native(ctx context.Context, d decisions) (_ native.Result, err er
 				return t.Record.Find(ctx, source.Query{}, typ, id)
 			}
 		}
+		if t.Population {
+			decide.Another = t.Record.Another
+		}
 		decide.Beside = t.beside(ctx, rules)
 		e.Decide = decide
 	}

@@ -45,6 +45,8 @@ func (lines) Resolves(string, string) (bool, error) { return false, nil }
 
 func (lines) Has(string, string, string) (bool, error) { return false, nil }
 
+func (lines) Another(string, string, string) (bool, error) { return false, nil }
+
 func (lines) Find(context.Context, source.Query, string, string) ([]byte, error) { return nil, nil }
 
 func (lines) Beside(context.Context, []source.Name, func([]byte) error) error { return nil }
@@ -357,6 +359,8 @@ func (endless) Close() error         { return nil }
 func (endless) Resolves(string, string) (bool, error) { return true, nil }
 
 func (endless) Has(string, string, string) (bool, error) { return true, nil }
+
+func (endless) Another(string, string, string) (bool, error) { return false, nil }
 
 func (endless) Find(context.Context, source.Query, string, string) ([]byte, error) {
 	return nil, nil

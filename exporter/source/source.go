@@ -119,6 +119,10 @@ type Record interface {
 	// what is the patient's and what is nobody's. It is called during a visit of Documents, for
 	// what they belong to.
 	Has(patient, typ, id string) (bool, error)
+	// Another reports whether the store has a resource that belongs to other patients only, and
+	// so is not in the record of one of the export's patients. It is called during a visit of
+	// Rows, for what they belong to.
+	Another(patient, typ, id string) (bool, error)
 	// Find returns a resource that Scan with q would visit in this record or in another part of
 	// the same export, as a line that is valid until the next call, or nil. It is used for
 	// resources that the record references.

@@ -389,6 +389,13 @@ func (r *record) Has(patient, typ, id string) (bool, error) {
 	return r.Resolves(typ, id)
 }
 
+// Another implements source.Record.
+func (r *record) Another(patient, _, id string) (bool, error) {
+	k, owned := r.source.cfg.owner(id)
+	of, ok := r.source.cfg.owner(patient)
+	return owned && (!ok || k != of), nil
+}
+
 // Find implements source.Record. It generates the patient of the resource's ID again, or the
 // shared resources.
 func (r *record) Find(

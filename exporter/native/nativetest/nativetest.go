@@ -230,6 +230,8 @@ func Export(
 	return done
 }
 
+func (byCategory) Of(string) {}
+
 func (byCategory) Again() bool { return false }
 
 func (byCategory) Lookup(*datapackage.Resource, [][]byte, []byte) (bool, error) {

@@ -107,6 +107,10 @@ func belongs(t *testing.T, s source.Source, want Expect) {
 			if got, err := rec.Has(d.Patient, typ, id); err != nil || got != in {
 				t.Errorf("%s is in the record: %t, %v", name, got, err)
 			}
+			others := !in && slices.Contains(want.Patients, id)
+			if got, err := rec.Another(d.Patient, typ, id); err != nil || got != others {
+				t.Errorf("%s is another patient's: %t, %v", name, got, err)
+			}
 		}
 		return nil
 	})
