@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ehi-server/shared/datapackage"
+	"ehi-server/shared/tooltest"
 )
 
 // python returns a Python that has modules, or skips the test. EHI_TEST_PYTHON names it; python3
@@ -26,7 +27,7 @@ func python(t *testing.T, modules string) string {
 		name = "python3"
 	}
 	if exec.Command(name, "-c", "import "+modules).Run() != nil {
-		t.Skipf("needs a Python with %s, which EHI_TEST_PYTHON can name", modules)
+		tooltest.Lacking(t, "a Python with "+modules+" (EHI_TEST_PYTHON)")
 	}
 	return name
 }
@@ -157,8 +158,8 @@ func compare(t *testing.T, descriptors, theirs []string, known func(why string) 
 func TestParseTakesNothingThatThePublishedSchemasRefuse(t *testing.T) {
 	profiles := os.Getenv("EHI_TEST_DATAPACKAGE_PROFILES")
 	if profiles == "" {
-		t.Skip("EHI_TEST_DATAPACKAGE_PROFILES names no folder with public/profiles of " +
-			"https://github.com/frictionlessdata/datapackage")
+		tooltest.Lacking(t,
+			"the JSON schema of descriptors (EHI_TEST_DATAPACKAGE_PROFILES, see .ci/judges)")
 	}
 	python := python(t, "jsonschema")
 	for version, text := range map[string]string{"1.0": firstVersion(), "2.0": clinic} {
