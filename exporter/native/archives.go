@@ -182,7 +182,7 @@ func (a *archives) finish() error {
 		return nil
 	}
 	if len(z.described) > 0 {
-		m, err := a.text(z, descriptorName, a.descriptor(z.described, z.parts))
+		m, err := a.text(z, descriptorName, a.descriptor(z.described, z.parts, a.claims))
 		if err != nil {
 			return err
 		}

@@ -40,7 +40,7 @@ func (l *loose) complete(t *tableWriting) error {
 	described := l.described[len(l.described)-1:]
 	if t.needs != nil {
 		err := t.needs.each(l.Record.Tables(), func(r *datapackage.Resource, rows *found) error {
-			d, err := b.lookup(t.of, r, rows)
+			d, err := b.lookup(t, r, rows)
 			described = append(slices.Clip(described), d)
 			return err
 		})
@@ -51,7 +51,7 @@ func (l *loose) complete(t *tableWriting) error {
 	at := ehi.NativeFile{
 		Name: besideName(t.of, descriptorName), ContentType: datapackage.MediaType,
 	}
-	m, err := l.store(&at, l.Export.descriptor(described, nil))
+	m, err := l.store(&at, l.Export.descriptor(described, nil, t.claims))
 	if err != nil {
 		return err
 	}
@@ -61,20 +61,24 @@ func (l *loose) complete(t *tableWriting) error {
 
 // lookup adds look-up rows, and returns their description.
 func (b *beside) lookup(
-	with, r *datapackage.Resource, rows *found,
+	t *tableWriting, r *datapackage.Resource, rows *found,
 ) (d datapackage.Resource, err error) {
 	codec, err := datapackage.NewCodec(r)
 	if err != nil {
 		return d, err
 	}
-	at := ehi.NativeFile{Name: besideName(with, tableName(r)), ContentType: tableType(r)}
+	t.claims.watch(r, codec)
+	if err := t.claims.see(r, rows.rows); err != nil {
+		return d, err
+	}
+	at := ehi.NativeFile{Name: besideName(t.of, tableName(r)), ContentType: tableType(r)}
 	m, err := b.of.store(&at, codec.Header(rows.rows), rows.rows)
 	if err != nil {
 		return d, err
 	}
 	digest := m.digest()
 	b.files = append(b.files, companion{
-		looseEntry{b.of.tableFile(r, at.Name, m.size, digest), at}, tablesFolder + tableName(with),
+		looseEntry{b.of.tableFile(r, at.Name, m.size, digest), at}, tablesFolder + tableName(t.of),
 	})
 	return described(r, strings.TrimPrefix(at.Name, tablesFolder), m.size, digest), nil
 }

@@ -1,6 +1,7 @@
 package native
 
 import (
+	"cmp"
 	"encoding/hex"
 	"time"
 
@@ -34,8 +35,11 @@ func plainType(r *datapackage.Resource) string {
 }
 
 // descriptor returns the Data Package of tables that lie beside each other. Of those that are in
-// parts, some rows lie elsewhere: keys to such a table cannot be followed here.
-func (e *Export) descriptor(tables []datapackage.Resource, parts map[string]bool) []byte {
+// parts, some rows lie elsewhere: keys to such a table cannot be followed here, nor those that the
+// rows do not prove.
+func (e *Export) descriptor(
+	tables []datapackage.Resource, parts map[string]bool, proved *claims,
+) []byte {
 	of := e.Record.Tables()
 	p := *of
 	p.Resources = tables
@@ -47,7 +51,9 @@ func (e *Export) descriptor(tables []datapackage.Resource, parts map[string]bool
 	}
 	return p.Narrow(
 		func(name string) bool { return has[name] },
-		func(name string) bool { return !parts[name] },
+		func(from *datapackage.Resource, k datapackage.ForeignKey) bool {
+			return !parts[cmp.Or(k.Reference.Resource, from.Name)] && proved.hold(from, k)
+		},
 	).JSON()
 }
 

@@ -267,7 +267,7 @@ func (l *loose) end() error {
 // descriptor writes the Data Package of the tables.
 func (l *loose) descriptor() error {
 	at := ehi.NativeFile{Name: tablesFolder + descriptorName, ContentType: datapackage.MediaType}
-	m, err := l.store(&at, l.Export.descriptor(l.described, nil))
+	m, err := l.store(&at, l.Export.descriptor(l.described, nil, l.claims))
 	if err != nil {
 		return err
 	}

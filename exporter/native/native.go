@@ -179,6 +179,7 @@ type writing struct {
 	figures Figures
 	dry     bool // rows are decided and not written
 	line    line
+	claims  *claims
 	related []string // the resources of the current document that its list may name
 }
 
@@ -248,6 +249,7 @@ func (w *writing) tables(ctx context.Context) error {
 		return err
 	}
 	begin := func() *lookups { return newLookups(p, w) }
+	w.claims = newClaims(p, w.Patient == "" && !w.ByPatient)
 	if whole := w.Patient == "" && !w.ByPatient; whole {
 		begin = func() *lookups { return nil }
 		if !forward(p, names) { // one pass is enough, and a population is large

@@ -22,11 +22,12 @@ type tableWriting struct {
 	kept      []byte
 	to        sink
 	out       rowWriter
+	claims    *claims
 }
 
 // begin prepares a table. It returns nil if nothing of it may leave.
 func (w *writing) begin(r *datapackage.Resource, l *lookups) (*tableWriting, error) {
-	t := &tableWriting{writing: w, of: r, to: w.to, lookups: l}
+	t := &tableWriting{writing: w, of: r, to: w.to, lookups: l, claims: w.claims}
 	if w.Decide != nil {
 		v, each, err := w.Decide.Table(r)
 		if err != nil || v == Stays {
@@ -44,8 +45,14 @@ func (w *writing) begin(r *datapackage.Resource, l *lookups) (*tableWriting, err
 		}
 	}
 	var err error
-	t.codec, err = datapackage.NewCodec(r)
-	return t, err
+	if t.codec, err = datapackage.NewCodec(r); err != nil {
+		return nil, err
+	}
+	if t.to == w.held { // described alone
+		t.claims = newClaims(w.Record.Tables(), false)
+	}
+	t.claims.watch(r, t.codec)
+	return t, nil
 }
 
 // take returns a visit that writes those rows that may leave.
@@ -124,7 +131,9 @@ func (t *tableWriting) put(data []byte, n int64) (err error) {
 	if t.to == t.writing.to {
 		t.figures.Rows += n
 	}
-	_, err = t.out.Write(data)
+	if err = t.claims.see(t.of, data); err == nil {
+		_, err = t.out.Write(data)
+	}
 	return err
 }
 

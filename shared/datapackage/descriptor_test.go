@@ -314,7 +314,9 @@ func TestNarrowKeepsKeysToOtherTablesApart(t *testing.T) {
 		t.Error(diff)
 	}
 	parts := p.Narrow(func(string) bool { return true },
-		func(name string) bool { return name != "visits" })
+		func(from *datapackage.Resource, k datapackage.ForeignKey) bool {
+			return from.Name == "notes" && k.Reference.Resource != "visits"
+		})
 	notes = parts.Table("notes")
 	if len(parts.Resources) != 3 || len(notes.Fields.ForeignKeys) != 1 ||
 		len(notes.Fields.Elsewhere) != 1 || parts.Check() != nil {
@@ -333,7 +335,9 @@ func TestNarrowKeepsKeysIntoAPartOfATableApart(t *testing.T) {
 	  {"fields":"part_of","reference":{"resource":"","fields":"id"}}]}}]}`
 	p := parsed(t, self)
 	all := func(string) bool { return true }
-	parts := p.Narrow(all, func(string) bool { return false })
+	parts := p.Narrow(all, func(*datapackage.Resource, datapackage.ForeignKey) bool {
+		return false
+	})
 	s := parts.Table("ward").Fields
 	if len(s.ForeignKeys) != 0 || len(s.Elsewhere) != 1 ||
 		s.Elsewhere[0].Reference.Resource != "ward" {

@@ -91,9 +91,11 @@ func (t *Resource) Extension() string {
 }
 
 // Narrow returns a copy of the package with the tables that the function picks. Foreign keys to
-// other tables become Schema.Elsewhere. whole says of which of the tables the package has all rows,
-// so that keys to them can be followed; nil means all.
-func (p *Package) Narrow(tables, whole func(name string) bool) *Package {
+// other tables become Schema.Elsewhere, and so do those for which holds returns false: rows that
+// they refer to are not in the package. A nil holds means that all are.
+func (p *Package) Narrow(
+	tables func(name string) bool, holds func(from *Resource, k ForeignKey) bool,
+) *Package {
 	out := *p
 	out.Resources = nil
 	for _, t := range p.Resources {
@@ -108,7 +110,7 @@ func (p *Package) Narrow(tables, whole func(name string) bool) *Package {
 		elsewhere := slices.Clone(s.Elsewhere)
 		for _, k := range s.ForeignKeys {
 			to := cmp.Or(k.Reference.Resource, t.Name)
-			if tables(to) && (whole == nil || whole(to)) {
+			if tables(to) && (holds == nil || holds(t, k)) {
 				here = append(here, k)
 				continue
 			}
