@@ -177,6 +177,9 @@ func printReport(r source.Report) {
 	if r.Documents > 0 {
 		fmt.Printf("%d documents read\n", r.Documents)
 	}
+	if r.DocumentsRemoved > 0 {
+		fmt.Printf("%d documents removed from their patient\n", r.DocumentsRemoved)
+	}
 	for _, t := range slices.Sorted(maps.Keys(r.Rows)) {
 		fmt.Printf("table %-18s %8d rows\n", t, r.Rows[t])
 	}

@@ -62,6 +62,8 @@
 //	F <blob> <type>/<id>         ->              a state of the resource had the content when it was
 //	                                             written: data of an attachment, see source.Moved
 //	C <blob>                     ->              nothing may refer to the blob any more
+//	E # # <document>             -> state        an index named the document for a path, as
+//	                                             digests; the state of the index that did so last
 //	T                            -> JSON         the dictionary: the description of all tables, and
 //	                                             the number of each
 //	R <table><patient> <sequence> -> row         a row of a patient, or of a look-up table, which

@@ -31,6 +31,7 @@ const documentIndex = "documents.csv"
 // documentColumns are the columns of a documentIndex. Those that are required come first.
 var documentColumns = []string{
 	"patient", "path", "type", "category", "date", "title", "labels", "resource", "contentType",
+	"status",
 }
 
 // requiredColumns is how many of documentColumns are required.
@@ -48,6 +49,7 @@ type documentLine struct {
 	size        *int64 // as the index says; nil if it does not
 	sha1        []byte // as the index says; nil if it does not
 	known       string // the ID of the document, if it does not depend on the path
+	gone        bool   // it was entered in error
 }
 
 // id returns the ID of the document. One that comes again for the same patient from the same path
@@ -160,9 +162,13 @@ func (x *indexReader) next() (d documentLine, line int, err error) {
 	line, _ = x.rows.FieldPos(0)
 	x.line = line
 	for i, value := range row {
-		if err := d.set(x.columns[i], strings.Clone(value)); err != nil {
-			return d, line, errRow{x.columns[i] + ": " + err.Error()}
+		why := d.set(x.columns[i], strings.Clone(value))
+		if why != nil && err == nil {
+			err = errRow{x.columns[i] + ": " + why.Error()}
 		}
+	}
+	if err != nil {
+		return d, line, err
 	}
 	if d.contentType == "" {
 		d.contentType = contentTypeOf(d.name)
@@ -201,8 +207,21 @@ func (d *documentLine) set(column, value string) (err error) {
 		d.marks.Resource, err = parseTarget(value)
 	case "contentType":
 		d.contentType, err = value, checkMediaType(value)
+	case "status":
+		d.gone, err = parseStatus(value)
 	}
 	return err
+}
+
+// enteredInError is the status of a DocumentReference that says so.
+const enteredInError = "entered-in-error"
+
+// parseStatus reports whether a document was entered in error.
+func parseStatus(text string) (gone bool, err error) {
+	if text != "" && text != "current" && text != enteredInError {
+		err = fmt.Errorf("%q is neither current nor %s", text, enteredInError)
+	}
+	return text == enteredInError, err
 }
 
 // parseOwner parses the ID of a patient, or system|value of an identifier.
@@ -362,8 +381,12 @@ func (n *native) documents(ctx context.Context, in Input) (err error) {
 	if err != nil {
 		return n.problem(of, err)
 	}
+	listing, err := n.newListing(in, x)
+	if err != nil {
+		return err
+	}
 	for {
-		err := n.nextDocument(ctx, in.Path, root, x)
+		err := n.nextDocument(ctx, in.Path, root, x, listing)
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -386,31 +409,44 @@ func (n *native) documents(ctx context.Context, in Input) (err error) {
 			})
 		}
 	}
-	return n.publish(ctx)
+	if err := n.publish(ctx); err != nil {
+		return err
+	}
+	return listing.finish(ctx, n.report.Problems == bad)
 }
 
 // nextDocument imports the document of the next row. Errors: io.EOF behind the last one.
 func (n *native) nextDocument(
-	ctx context.Context, index string, root *os.Root, x documentReader,
+	ctx context.Context, index string, root *os.Root, x documentReader, listing *listing,
 ) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	d, line, err := x.next()
 	if why, ok := errors.AsType[errRow](err); ok {
-		return n.bad(index, line, why.Error())
+		return errors.Join(listing.note(&d, noteBad), n.bad(index, line, why.Error()))
 	}
 	if errors.Is(err, io.EOF) {
 		return err
 	}
 	if err != nil {
+		if listing != nil {
+			listing.cut = true
+		}
 		return cmp.Or(n.bad(index, line, "cannot be read further: "+err.Error()), io.EOF)
+	}
+	if d.gone {
+		return errors.Join(n.dropDocument(ctx, d.id()), listing.note(&d, noteGone))
 	}
 	err = n.content(ctx, root, d)
 	if why, ok := errors.AsType[errRow](err); ok {
-		return n.bad(index, line, fmt.Sprintf("%q: %s", d.path, why.Error()))
+		return errors.Join(listing.note(&d, noteBad),
+			n.bad(index, line, fmt.Sprintf("%q: %s", d.path, why.Error())))
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return listing.note(&d, noteListed)
 }
 
 // content stores the content of a document, unless it has not changed since it was. Errors:

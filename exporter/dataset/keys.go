@@ -46,6 +46,7 @@ const (
 	kDocuments = 'M'
 	kBlob      = 'F'
 	kLoose     = 'C'
+	kListed    = 'E'
 	kNamed     = 'A'
 	kNative    = 'Y'
 	kUprooted  = 'H'

@@ -92,6 +92,7 @@ type listEntry struct {
 		Tag      []fhir.Coding `json:"tag"`
 		Security []fhir.Coding `json:"security"`
 	} `json:"meta"`
+	Status  string `json:"status"`
 	Subject struct {
 		Reference  string `json:"reference"`
 		Identifier struct {
@@ -330,7 +331,7 @@ func (e *listEntry) document(at string) (d documentLine, err error) {
 	if d.contentType == "" {
 		d.contentType = contentTypeOf(d.name)
 	}
-	d.size = a.Size
+	d.size, d.gone = a.Size, e.Status == enteredInError
 	for _, of := range []struct {
 		name string
 		set  func() error

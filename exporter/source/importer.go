@@ -90,6 +90,9 @@ type Report struct {
 	Unplaced Unplaced `json:"unplaced,omitempty"`
 	// Documents counts the documents read that are not FHIR.
 	Documents int64 `json:"documents,omitempty"`
+	// DocumentsRemoved counts the documents that the import took out of the store, because their
+	// index now lists them for another patient, or as entered in error.
+	DocumentsRemoved int64 `json:"documentsRemoved,omitempty"`
 	// Rows counts the rows read of tables, by table.
 	Rows map[string]int64 `json:"rows,omitempty"`
 	// UnplacedRows counts, like Unplaced, the rows that are in no patient's record, by table. The
@@ -152,6 +155,7 @@ func (r *Report) Add(other Report) {
 	r.Bad = append(r.Bad, other.Bad[:min(len(other.Bad), MaxBad-len(r.Bad))]...)
 	r.Ignored = append(r.Ignored, other.Ignored...)
 	r.Documents += other.Documents
+	r.DocumentsRemoved += other.DocumentsRemoved
 	// the state of the store after the later import
 	r.Unplaced, r.UnplacedDocuments = other.Unplaced, other.UnplacedDocuments
 	r.UnplacedRows = other.UnplacedRows
