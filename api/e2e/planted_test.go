@@ -203,6 +203,20 @@ func (p *planted) documents(hidden string) {
 		name: "clinical", category: "medicalRecord", ext: ".xml",
 		text: `...<value code="B20" codeSystem="2.16.840.1.113883.6.90"/>`,
 	})
+	p.document(secret, paper{
+		name: "resource", category: "medicalRecord", ext: ".json",
+		text: `{"resourceType":"Condition","code":{"coding":[{"system":"` + icd +
+			`","code":"B20"}]},"note":"..."}` + "\n",
+	})
+	p.document(secret, paper{
+		name: "resource-of-xml", category: "medicalRecord", ext: ".xml",
+		text: `<Condition xmlns="http://hl7.org/fhir">...<code><coding><system value="` + icd +
+			`"/><code value="B20"/></coding></code></Condition>`,
+	})
+	p.document(secret, paper{
+		name: "message", category: "medicalRecord", ext: ".hl7",
+		text: "MSH|^~\\&|...\rDG1|1||B20^HIV^I10\r",
+	})
 	p.document(secret, paper{name: "F10.20-alcohol", category: "medicalRecord"})
 	p.document(waits, paper{name: "strange", date: in})
 	p.document(waits, paper{name: "strange-too", ext: ".pdf"})

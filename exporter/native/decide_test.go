@@ -254,6 +254,51 @@ func TestEHI9ATextThatTellsSomethingWithheldStays(t *testing.T) {
 		"an ID in JSON in JSON in JSON": {
 			"application/json", []byte(`"\"\\\"\\\\u0077ithheld-0123456789\\\"\""`), false,
 		},
+		"a code in FHIR as JSON": {
+			"application/fhir+json",
+			[]byte(`{"resourceType":"Bundle","entry":[{"resource":{"text":{"div":"` + long +
+				`"},"code":{"coding":[{"code":"B2\u0030","system":"urn:icd"}]}}}]}`), false,
+		},
+		"a code in FHIR of an unknown type": {
+			"application/octet-stream",
+			[]byte("\ufeff" + `[{"security":[{"system":"urn:icd","code":"B20"}]}]`), false,
+		},
+		"a code in lines of JSON in UTF-16": {
+			"application/x-ndjson", wide("{}\n" + `{"codeSystem":"2.16","code":"B20"}`), false,
+		},
+		"another code in FHIR": {
+			"application/fhir+json", []byte(`{"coding":[{"code":"E11.9","system":"urn:icd"},` +
+				`{"code":"B20"}],"value":{"code":"B20","of":{"system":"urn:icd"}}}`), true,
+		},
+		"a code in FHIR as XML": {
+			"application/fhir+xml", []byte(`<f:Bundle xmlns:f="http://hl7.org/fhir">` + long +
+				`<f:coding><f:system value="urn:icd"/><f:version value="1"/><!-- <x> -->` +
+				`<f:code value='B2&#48;'></f:code></f:coding></f:Bundle>`), false,
+		},
+		"a code in FHIR as XML of an unknown type": {
+			"application/octet-stream", []byte(`<?xml version="1.0"?>` +
+				`<Condition xmlns="http://hl7.org/fhir"><code><coding><system value="urn:icd"/>` +
+				`<code value="B20"/></coding></code></Condition>`), false,
+		},
+		"another code in FHIR as XML": {
+			"application/fhir+xml", []byte(`<code><coding><system value="urn:icd"/>` +
+				`<code value="E11.9"/></coding><coding><code value="B20"/></coding></code>`), true,
+		},
+		"a code in HL7 v2": {
+			"x-application/hl7-v2+er7",
+			[]byte("MSH|^~\\&|X\rOBX|1|TX|||" + long + "\rDG1|1||E11.9^DM^I10~B20^HIV^I10\r"), false,
+		},
+		"a code in HL7 v2 of an unknown type": {
+			"application/octet-stream", []byte("\vMSH|^~\\&|X\rPID|1\rDG1|1|I10|B20\r\x1c\r"),
+			false,
+		},
+		"a code in a batch of HL7 v2 with other separators": {
+			"application/edi-hl7", []byte("FHS#-~\\&#X\nMSH#-~\\&#X\nOBR#1#E11-DM-I10-B20-HIV-I9"),
+			false,
+		},
+		"another code in HL7 v2": {
+			"text/plain", []byte("MSH|^~\\&|B20\rDG1|1|B20^x|E11.9^B20^I10|B20\r"), true,
+		},
 		"a code of no system": {"text/xml", []byte(`<x code="B20"/>`), true},
 	} {
 		d := document(t, "", name, c.text)

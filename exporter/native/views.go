@@ -14,6 +14,7 @@ import (
 //	                               +- quoted-printable - JSON - ...
 //	                               +- percent-encoding - references - ...
 //	                               +- rich text
+//	                               +- codes of FHIR, JSON or HL7 v2
 //
 // Each view is judged wherever it differs from the one that it is made of, so that nothing is
 // hidden by an escape, and nothing either by resolving what is no escape. A text goes through them
@@ -53,6 +54,9 @@ func viewsOf(contentType string, head []byte) *view {
 		set.after = append(set.after, o.json(),
 			newView(newEscapes('=', quotedPrintable)).then(o.json),
 			newView(newEscapes('%', percentEncoded)).then(o.references))
+		if codes := codesOf(t, head, o); codes != nil {
+			set.after = append(set.after, newView(codes))
+		}
 	}
 	return newView(nil, set)
 }

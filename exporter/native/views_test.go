@@ -42,7 +42,10 @@ var steps = map[string]func() step{
 			`<!ENTITY d "&d;&d;x"><!ENTITY t "<b>">]>`))
 		return newEscapes('&', all.resolve(characterReference, false))
 	},
-	"no zeros": func() step { return charsetOf(nil) },
+	"no zeros":       func() step { return charsetOf(nil) },
+	"codes of JSON":  func() step { return &jsonCodes{} },
+	"codes of XML":   func() step { return &xmlCodes{of: entities{"b": []byte("B2")}} },
+	"codes of HL7v2": func() step { return newMessageCodes() },
 }
 
 // both are the two steps for markup, of which the second one counts.
@@ -88,6 +91,18 @@ func TestEHI9EachWayOfWritingCharactersIsResolved(t *testing.T) {
 			`< code="0"< code="1" codeSystem="2"< code='3'`},
 		{"entities", `&b; &c &t; &zz; &#65;&amp;`, `132 &c &t; &zz; A&`},
 		{"markup", `<!-->1<a href=">" title = '"'>2</a`, "12"},
+		{"codes of JSON", `{"a":[{"code":"1","x":{"system":"y","e":"}\""},"system":"s\u0031"},` +
+			`{"system":"s","code":2}],"code":"3"}{"codeSystem":"<\"","code":["4","5"]}`,
+			coded("s1", "1", "s", "2", "  ", "4", "  ", "5")},
+		{"codes of XML", `<?xml ?><f:a><f:system  value = "s>"/><!--<x>-->` +
+			`<version value='v'></version>` +
+			`<extension><code value="0"/></extension><code value='&b;&#x30;'/></f:a>` +
+			`<b><![CDATA[<c>]]><system value='1'/><code alt="value" value="2"><x/></code></b>` +
+			`<code value="3"/>`, coded("s>", "B20", "1", "2")},
+		{"codes of HL7v2", "MSH|^~\\&|A\rDG1|1|I10|1^text^|x~2^^s^3^^t\nOBX|4&&u^5\r" +
+			"ORC" + strings.Repeat("|", 28) + "7\x0bMSH#-~\\&#A\rPR1##L#8-x-y\rZ#9-x-y",
+			coded("I10", "1", "s", "2", "t", "3", "u", "4",
+				"urn:oid:2.16.840.1.113883.12.177", "7", "y", "8", "L", "8", "y", "9")},
 		{"UTF-16", "\xff\xfeA\x00\xe9\x00\x3d\xd8\x00\xde", "Aé😀"},
 		{"no zeros", "A\x00B\x00", "AB"},
 	} {
@@ -100,6 +115,15 @@ func TestEHI9EachWayOfWritingCharactersIsResolved(t *testing.T) {
 	}
 }
 
+// coded returns codes as steps leave them, which are given as systems and codes.
+func coded(pairs ...string) string {
+	var c codings
+	for at := 0; at < len(pairs); at += 2 {
+		c.add([]byte(pairs[at]), []byte(pairs[at+1]))
+	}
+	return string(c.plain)
+}
+
 // A text means the same, whatever pieces it comes in.
 func FuzzPiecesDoNotMatter(f *testing.F) {
 	f.Add([]byte(`{\rtf1 \u233?\'e9{\b x}\bin3 {}}`), uint8(1))
@@ -107,6 +131,9 @@ func FuzzPiecesDoNotMatter(f *testing.F) {
 	f.Add([]byte("<a xcode='1' code = \"2\"codeSystem='3' code code\n= =code='4><code='5'"),
 		uint8(2))
 	f.Add([]byte("\xff\xfeA\x00\x3d\xd8\x00\xde"), uint8(3))
+	f.Add([]byte(`{"code":"\u0031","a":{},"system":["2",3]}`), uint8(2))
+	f.Add([]byte(`<a><!-- <b> --><system value="1"/><code value='2'/></a><![CDATA[<]]>`), uint8(2))
+	f.Add([]byte("MSH|^~\\&|\rDG1|1|1|2^3^4~5&6&7\r"), uint8(2))
 	f.Fuzz(func(t *testing.T, text []byte, size uint8) {
 		for name, of := range steps {
 			want := whole(of(), text, len(text)+1)
@@ -212,6 +239,7 @@ func TestAViewKeepsLittleOfAText(t *testing.T) {
 	for _, unit := range []string{
 		"&", "&#0", "&a", "\\", "\\u", "\\ud83d", "=", "= ", "%", "<", "<a '", "<!--", "<!", "{",
 		"\\bin99999999999 ", "\\a1", "\\u1", "codeSystem", "<codeSystem ", "\x00",
+		"{", `{"code":"`, "[\"", "^", "&", "MSH|", "~|", "<x>", "<!--x",
 	} {
 		text := []byte(strings.Repeat(unit, 1<<20/len(unit)))
 		for name, of := range steps {

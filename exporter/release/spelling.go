@@ -85,7 +85,8 @@ var plainNames = map[string]string{
 	"i11": icd11, "atc": atc, "atccode": atc, "whoatc": atc, "sct": snomed, "ln": loinc, "cpt": cpt,
 	"cpt4": cpt, "c4": cpt, "ndc": ndc, "i10": icd10, "i10c": icd10, "i9": icd9, "i9c": icd9,
 	// HL7 table 0396
-	"i9cp": icd9Procedures, "i9cdx": icd9, "i10p": icd10Procedures, "c5": cpt, "hpc": hcpcs,
+	"hl70177": hl7v2,
+	"i9cp":    icd9Procedures, "i9cdx": icd9, "i10p": icd10Procedures, "c5": cpt, "hpc": hcpcs,
 	"ndc9": ndc, "ndc10": ndc, "ndc11": ndc,
 }
 

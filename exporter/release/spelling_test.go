@@ -42,7 +42,7 @@ var systemSpellings = map[string][]string{
 		"http://terminology.hl7.org/ValueSet/v3-ConfidentialityClassification",
 	},
 	hl7v2: {"http://terminology.hl7.org/CodeSystem/v2-0177", "http://hl7.org/fhir/v2/0177",
-		"urn:oid:2.16.840.1.113883.12.177"},
+		"urn:oid:2.16.840.1.113883.12.177", "HL70177"},
 	icd10: {
 		"http://hl7.org/fhir/sid/icd-10-cm",
 		"http://hl7.org/fhir/sid/icd-10",

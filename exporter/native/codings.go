@@ -1,0 +1,300 @@
+package native
+
+import (
+	"bytes"
+	"strings"
+)
+
+// codesOf returns the step that finds the codes of a text with a media type that begins with
+// head; nil if it is neither FHIR, nor other JSON, nor a message of HL7 v2. The codes of CDA have a
+// view of their own.
+func codesOf(contentType string, head []byte, o entities) step {
+	head = bytes.ReplaceAll(head[:min(len(head), overlap)], []byte{0}, nil)
+	head = bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\ufeff")), " \t\r\n\x0b")
+	is := func(part string) bool { return strings.Contains(contentType, part) }
+	switch {
+	case len(head) > 0 && (head[0] == '{' || head[0] == '['), is("json"):
+		return &jsonCodes{}
+	case is("fhir"), bytes.Contains(head, []byte("http://hl7.org/fhir")):
+		return &xmlCodes{of: o}
+	case isMessage(head), is("hl7") && !is("xml"):
+		return newMessageCodes()
+	}
+	return nil
+}
+
+// codings collects the codes of a text. An element, or an object, has a code and its system.
+type codings struct {
+	plain  []byte
+	within []coding // the current element, and those that it is part of
+	depth  int
+}
+
+type coding struct{ system, code []byte }
+
+// maxDepth is how many elements within each other are told apart.
+const maxDepth = 128
+
+// add appends a code and its system, as an element of CDA.
+func (c *codings) add(system, code []byte) {
+	if len(code) > maxCode || len(system) > maxCode {
+		return
+	}
+	c.plain = append(append(c.plain, `< code="`...), code...)
+	c.plain = append(append(append(c.plain, `" codeSystemName="`...), system...), '"')
+}
+
+func (c *codings) current() *coding {
+	at := min(c.depth, maxDepth-1)
+	for len(c.within) <= at {
+		c.within = append(c.within, coding{})
+	}
+	return &c.within[at]
+}
+
+// set notes a value of the current element.
+func (c *codings) set(name string, value []byte) {
+	in := c.current()
+	if name == "code" {
+		in.code = appendValue(in.code[:0], value)
+	} else {
+		in.system = appendValue(in.system[:0], value)
+	}
+	if len(in.code) > 0 && len(in.system) > 0 {
+		c.add(in.system, in.code)
+	}
+}
+
+// appendValue appends a value without the characters that end one in an element of CDA.
+func appendValue(to, value []byte) []byte {
+	from := len(to)
+	to = append(to, value...)
+	for i, c := range to[from:] {
+		if c == '"' || c == '<' {
+			to[from+i] = ' '
+		}
+	}
+	return to
+}
+
+func (c *codings) begin() {
+	c.depth++
+	in := c.current()
+	in.code, in.system = in.code[:0], in.system[:0]
+}
+
+func (c *codings) end() { c.depth = max(0, c.depth-1) }
+
+// codingNames are the names of what a coding has, in FHIR and in other JSON.
+var codingNames = map[string]string{"code": "code", "system": "system", "codeSystem": "system"}
+
+// jsonCodes is a step that leaves only the codes of the objects of JSON, with their systems.
+type jsonCodes struct {
+	codings
+	text    []byte // of the last string; or of a number, if it is the value of a name
+	open    bool   // the string goes on
+	escaped bool   // a backslash is before the next byte of it
+	name    string // of the value that follows, see codingNames
+}
+
+// read implements step.
+func (j *jsonCodes) read(piece []byte, _ bool) (plain []byte, changed bool) {
+	j.plain = j.plain[:0]
+	for len(piece) > 0 {
+		if j.open {
+			piece = j.string(piece)
+		} else {
+			piece = j.between(piece)
+		}
+	}
+	return j.plain, len(j.plain) > 0
+}
+
+// between takes what is not part of a string.
+func (j *jsonCodes) between(piece []byte) (rest []byte) {
+	for i, c := range piece {
+		switch c {
+		case '"':
+			j.open, j.text = true, j.text[:0]
+			return piece[i+1:]
+		case ':':
+			j.name, j.text = codingNames[string(j.text)], j.text[:0]
+		case ',', '}', ']':
+			j.valued()
+			if c == '}' {
+				j.end()
+			}
+		case '{':
+			j.name = ""
+			j.begin()
+		default:
+			if j.name != "" && naming[c] {
+				j.keep(piece[i : i+1])
+			}
+		}
+	}
+	return nil
+}
+
+// string takes what is part of a string.
+func (j *jsonCodes) string(piece []byte) (rest []byte) {
+	if j.escaped {
+		j.escaped = false
+		j.keep(piece[:1])
+		return piece[1:]
+	}
+	some := piece[:min(len(piece), 256)] // a string of escapes is not searched again and again
+	end := bytes.IndexByte(some, '"')
+	if end < 0 {
+		end = len(some)
+	}
+	if at := bytes.IndexByte(some[:end], '\\'); at >= 0 {
+		end = at
+	}
+	j.keep(piece[:end])
+	switch {
+	case end == len(some):
+		return piece[end:]
+	case piece[end] == '\\':
+		j.escaped = true
+		j.keep(piece[end : end+1])
+	default:
+		j.open = false
+	}
+	return piece[end+1:]
+}
+
+// keep keeps a part of a string, unless that is too long.
+func (j *jsonCodes) keep(part []byte) {
+	j.text = append(j.text, part[:min(len(part), maxCode+1-len(j.text))]...)
+}
+
+// valued ends the value of a name, if there is one.
+func (j *jsonCodes) valued() {
+	if j.name != "" && len(j.text) > 0 {
+		value := j.text
+		if bytes.IndexByte(value, '\\') >= 0 {
+			value, _ = newEscapes('\\', jsonEscape).read(value, true)
+		}
+		j.set(j.name, value)
+	}
+	j.text = j.text[:0]
+}
+
+// xmlCodes is a step that leaves only the codes of FHIR in XML, with their systems.
+type xmlCodes struct {
+	codings
+	of    entities
+	tag   []byte // its begin, up to overlap
+	open  bool   // the tag goes on
+	quote byte   // of the value of an attribute that goes on
+	until string // the end of what is skipped: a comment, or a CDATA section
+}
+
+// read implements step.
+func (x *xmlCodes) read(piece []byte, _ bool) (plain []byte, changed bool) {
+	x.plain = x.plain[:0]
+	for len(piece) > 0 {
+		switch {
+		case x.until != "":
+			piece = x.skip(piece)
+		case x.open:
+			piece = x.inside(piece)
+		default:
+			at := bytes.IndexByte(piece, '<')
+			if at < 0 {
+				return x.plain, len(x.plain) > 0
+			}
+			x.open, x.tag, x.quote, piece = true, x.tag[:0], 0, piece[at+1:]
+		}
+	}
+	return x.plain, len(x.plain) > 0
+}
+
+// skip takes what is skipped. The tag has the bytes before a piece.
+func (x *xmlCodes) skip(piece []byte) (rest []byte) {
+	before := len(x.tag)
+	x.tag = append(x.tag, piece...)
+	at := bytes.Index(x.tag, []byte(x.until))
+	if at < 0 {
+		x.tag = append(x.tag[:0], x.tag[max(0, len(x.tag)-len(x.until)+1):]...)
+		return nil
+	}
+	rest = piece[at+len(x.until)-before:]
+	x.until, x.tag = "", x.tag[:0]
+	return rest
+}
+
+// inside takes what is part of a tag.
+func (x *xmlCodes) inside(piece []byte) (rest []byte) {
+	for i, c := range piece {
+		if x.quote == 0 && c == '>' {
+			x.open = false
+			x.tagged()
+			return piece[i+1:]
+		}
+		switch {
+		case c == x.quote:
+			x.quote = 0
+		case x.quote == 0 && (c == '"' || c == '\''):
+			x.quote = c
+		}
+		if len(x.tag) < overlap {
+			x.tag = append(x.tag, c)
+		}
+		switch {
+		case c == '-' && string(x.tag) == "!--":
+			x.until = "-->"
+		case c == '[' && string(x.tag) == "![CDATA[":
+			x.until = "]]>"
+		default:
+			continue
+		}
+		x.open, x.tag = false, x.tag[:0]
+		return piece[i+1:]
+	}
+	return nil
+}
+
+// tagged takes a whole tag.
+func (x *xmlCodes) tagged() {
+	if len(x.tag) == 0 || x.tag[0] == '!' || x.tag[0] == '?' {
+		return
+	}
+	if x.tag[0] == '/' {
+		x.end()
+		return
+	}
+	end := bytes.IndexAny(x.tag, " \t\r\n/")
+	if end < 0 {
+		end = len(x.tag)
+	}
+	name := x.tag[bytes.LastIndexByte(x.tag[:end], ':')+1 : end]
+	if name := codingNames[string(name)]; name != "" {
+		value, _ := newEscapes('&', x.of.resolve(anyReference, true)).read(valueOf(x.tag), true)
+		x.set(name, value)
+	}
+	if x.tag[len(x.tag)-1] != '/' {
+		x.begin()
+	}
+}
+
+// valueOf returns the attribute value of a tag; nil if it has none.
+func valueOf(tag []byte) []byte {
+	name := []byte("value")
+	for rest := tag; ; {
+		at := bytes.Index(rest, name)
+		if at < 0 {
+			return nil
+		}
+		isName := at > 0 && isSpace(rest[at-1])
+		rest = rest[at+len(name):]
+		value := bytes.TrimLeftFunc(rest, func(c rune) bool { return c <= ' ' || c == '=' })
+		if !isName || len(value) == 0 || value[0] != '"' && value[0] != '\'' {
+			continue
+		}
+		if end := bytes.IndexByte(value[1:], value[0]); end >= 0 {
+			return value[1 : 1+end]
+		}
+	}
+}
