@@ -3,6 +3,7 @@ package native
 import (
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -40,4 +41,61 @@ func TestEHI9AttributesWithACodeAreFound(t *testing.T) {
 	if found == 0 {
 		t.Error("no attribute was found")
 	}
+}
+
+// A text whose codes are judged in a view that is made of it is not judged itself. Nothing is
+// missed by that, whatever pieces it comes in.
+func TestEHI9NoCodeIsMissedWhereTheViewsOfATextAreJudged(t *testing.T) {
+	part := rapid.SampledFrom([]string{
+		"code", "codeSystem", "codeSystemName", "xcode", "=", " = ", "\n", "\f", `"`, "'", "<",
+		"<a ", "code='B20'", `codeSystem = "2.16"`, "_", ">", "&lt;", "&#61;", "&quot;", `\"`,
+		`\u0042`, "%3C", "=3D", "<!--", "&", "\x00", "code='1' codeSystem='2'/>", `{\rtf `,
+		"<!DOCTYPE a [<!ENTITY b 'code='>]>", "&b;",
+		strings.Repeat("code=<a>", overlap/8), `code="`, `codeSystem="`,
+		`<a code="x code='1' codeSystem='2'/><b`,
+		"<a code='" + strings.Repeat(" ", maxCode) + "1' codeSystem='2'/>",
+	})
+	skipped := 0
+	rapid.Check(t, func(t *rapid.T) {
+		var text []byte
+		for _, s := range rapid.SliceOfN(part, 0, 20).Draw(t, "parts") {
+			text = append(text, s...)
+		}
+		size := rapid.IntRange(1, len(text)+1).Draw(t, "size")
+		want, got := asked{pairs: map[string]bool{}}, asked{pairs: map[string]bool{}}
+		all, some := 0, 0
+		readAll("", text, size, decider{text: counted(&all, NewRelease(want, nil).clinical)})
+		readAll("", text, size, decider{
+			text:  func([]byte) string { return "" },
+			codes: counted(&some, NewRelease(got, nil).clinical),
+		})
+		for pair := range want.pairs {
+			if !got.pairs[pair] {
+				t.Fatalf("%q is missed in %q in pieces of %d", pair, text, size)
+			}
+		}
+		skipped += all - some
+	})
+	if skipped == 0 {
+		t.Error("each text was judged")
+	}
+}
+
+// counted counts the calls of what decides about a text.
+func counted(n *int, decide func([]byte) string) func([]byte) string {
+	return func(text []byte) string {
+		*n++
+		return decide(text)
+	}
+}
+
+// asked are rules that note which codes they are asked about.
+type asked struct {
+	lenient
+	pairs map[string]bool
+}
+
+func (a asked) Code(system string, code []byte) string {
+	a.pairs[system+"|"+string(code)] = true
+	return ""
 }

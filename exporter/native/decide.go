@@ -232,6 +232,7 @@ func (r *Release) content(d *source.Document) (reason string, err error) {
 	}
 	buf := make([]byte, copyBytes)
 	var views *view
+	documents := decider{text: r.rules.Mentions, codes: r.clinical}
 	for {
 		n, err := io.ReadFull(text, buf)
 		ended := err == io.EOF || err == io.ErrUnexpectedEOF
@@ -241,17 +242,14 @@ func (r *Release) content(d *source.Document) (reason string, err error) {
 		if views == nil {
 			views = viewsOf(d.ContentType, buf[:n])
 		}
-		if reason := views.read(buf[:n], ended, r.text); reason != "" || ended {
+		if reason, _ := views.read(buf[:n], ended, documents); reason != "" || ended {
 			return reason, nil
 		}
 	}
 }
 
-// text decides about a piece of a document.
-func (r *Release) text(piece []byte) (reason string) {
-	if reason = r.rules.Mentions(piece); reason != "" {
-		return reason
-	}
+// clinical decides about a piece of a document by its elements with codes.
+func (r *Release) clinical(piece []byte) (reason string) {
 	for element := range clinicalCodes(piece) {
 		codes, systems := r.codes[:0], r.systems[:0]
 		for name, value := range codedAttributes(element) {
@@ -327,7 +325,7 @@ func codedAttributes(element []byte) iter.Seq2[string, []byte] {
 			if i += equals + 1; name == "" {
 				continue
 			}
-			for i < len(element) && isSpace(element[i]) {
+			for i < len(element) && spaces[element[i]] {
 				i++
 			}
 			if i == len(element) || element[i] != '"' && element[i] != '\'' {
@@ -349,7 +347,7 @@ func codedAttributes(element []byte) iter.Seq2[string, []byte] {
 // codeAttributeAt returns the name of an attribute with a code or its system, if a text ends with
 // one and spaces.
 func codeAttributeAt(text []byte) (name string) {
-	for len(text) > 0 && isSpace(text[len(text)-1]) {
+	for len(text) > 0 && spaces[text[len(text)-1]] {
 		text = text[:len(text)-1]
 	}
 	switch {
@@ -365,8 +363,6 @@ func codeAttributeAt(text []byte) (name string) {
 	}
 	return name
 }
-
-func isSpace(c byte) bool { return spaces[c] || c == '\f' }
 
 // isWord reports whether a name may go on behind c.
 func isWord(c byte) bool {
@@ -727,7 +723,8 @@ func (r *Release) told(t *tableFacts, values [][]byte, raw []byte) (reason strin
 	if reason != "" || bytes.IndexByte(raw, '\\') < 0 {
 		return reason
 	}
-	return viewsOf("", raw).read(raw, true, r.rules.Mentions) // such as a note of rich text
+	reason, _ = viewsOf("", raw).read(raw, true, decider{text: r.rules.Mentions})
+	return reason // such as a note of rich text
 }
 
 // belongs decides about what belongs to the resources that a text names.
@@ -798,9 +795,10 @@ func (r *Release) read(text []byte) (reason string) {
 	if !hides(text) {
 		return ""
 	}
-	return viewsOf("", text).read(text, true, func(plain []byte) string {
-		return cmp.Or(r.rules.Text(plain), r.text(plain))
-	})
+	reason, _ = viewsOf("", text).read(text, true, decider{text: func(plain []byte) string {
+		return cmp.Or(r.rules.Text(plain), r.rules.Mentions(plain))
+	}, codes: r.clinical})
+	return reason
 }
 
 // key returns the values of some columns as one text, which is the same for values that mean the

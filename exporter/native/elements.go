@@ -15,6 +15,9 @@ type elements struct {
 	value []byte
 	quote byte
 	coded bool // an attribute of this element was left
+	// odd tells that the text that was read last has an element with attributes that this step
+	// leaves out, as codedAttributes does not: it is not well-formed, or a value is too long.
+	odd bool
 }
 
 type attributePart int
@@ -28,14 +31,16 @@ const (
 
 // read implements step.
 func (e *elements) read(piece []byte, _ bool) (plain []byte, changed bool) {
-	e.plain = e.plain[:0]
+	e.plain, e.odd = e.plain[:0], false
 	for len(piece) > 0 {
 		end := bytes.IndexByte(piece, '<')
 		if end < 0 {
 			e.region(piece, false)
+			e.unended()
 			break
 		}
 		e.region(piece[:end], true)
+		e.unended()
 		e.in, e.name, e.coded, piece = inElement, e.name[:0], false, piece[end+1:]
 	}
 	return e.plain, len(e.plain) > 0
@@ -60,6 +65,13 @@ func (e *elements) region(text []byte, ended bool) {
 			e.take(text[0])
 			text = text[1:]
 		}
+	}
+}
+
+// unended notes an element that ends in a value, which may contain another attribute.
+func (e *elements) unended() {
+	if e.in == inValue && (len(e.value) > maxCode || bytes.IndexByte(e.value, '=') >= 0) {
+		e.odd = true
 	}
 }
 
@@ -107,6 +119,7 @@ func (e *elements) take(c byte) {
 			e.in, e.quote, e.value = inValue, c, e.value[:0]
 		case !spaces[c]:
 			e.in, e.name = inElement, e.name[:0]
+			e.take(c)
 		}
 	default:
 		switch {
@@ -132,7 +145,7 @@ func (e *elements) keep(part []byte) {
 
 // valued ends a value.
 func (e *elements) valued() {
-	if len(e.value) <= maxCode {
+	if e.odd = e.odd || len(e.value) > maxCode; len(e.value) <= maxCode {
 		if !e.coded {
 			e.plain, e.coded = append(e.plain, '<'), true
 		}

@@ -24,7 +24,10 @@ type view struct {
 	after []*view
 	more  func() *view // see then
 	// same is the number of bytes since the last difference to the view before.
-	same   int
+	same int
+	// coded is the number of bytes since the last one that may belong to an element whose codes
+	// are judged in no view that is made of this one.
+	coded  int
 	last   []byte // the end of what was read, in which something may begin that goes on
 	window []byte // what is judged, which begins with last
 }
@@ -93,33 +96,56 @@ func newView(s step, after ...*view) *view {
 	return &view{step: s, after: after, same: overlap}
 }
 
+// decider looks for reasons in a text.
+type decider struct {
+	text func(text []byte) (reason string)
+	// codes looks for elements with codes, and may be nil. It is not called for a text whose
+	// elements are judged by a view that is made of it.
+	codes func(text []byte) (reason string)
+}
+
 // read judges the next piece of the view before, in this view and in those that are made of it.
-// It returns the first reason that judge finds.
-func (v *view) read(piece []byte, last bool, judge func(text []byte) string) (reason string) {
+// It returns the first reason that it finds, and whether all elements with codes were judged that
+// the piece has as it is.
+func (v *view) read(piece []byte, last bool, by decider) (reason string, coded bool) {
 	changed := v.step == nil
 	if v.step != nil {
 		piece, changed = v.step.read(piece, last)
 	}
-	if changed || v.same < overlap {
+	judged := changed || v.same < overlap
+	if judged {
 		v.window = append(append(v.window[:0], v.last...), piece...)
-		if reason := judge(v.window); reason != "" {
-			return reason
+		if reason = by.text(v.window); reason != "" {
+			return reason, false
 		}
 	}
 	if changed && v.more != nil {
 		next := v.more()
 		v.after, v.more = append(v.after, next), nil
-		if reason := next.read(v.last, false, judge); reason != "" {
-			return reason
+		if reason, coded = next.read(v.last, false, by); reason != "" {
+			return reason, false
+		}
+		if v.coded = 0; coded {
+			v.coded = len(v.last)
 		}
 	}
 	v.remember(piece, changed)
+	e, coded := v.step.(*elements)
+	coded = coded && !e.odd
 	for _, next := range v.after {
-		if reason := next.read(piece, last, judge); reason != "" {
-			return reason
+		reason, all := next.read(piece, last, by)
+		if reason != "" {
+			return reason, false
 		}
+		coded = coded || all
 	}
-	return ""
+	if v.coded += len(piece); !coded {
+		v.coded = 0
+	}
+	if judged && by.codes != nil && (e != nil || v.coded < len(v.window)) {
+		reason = by.codes(v.window)
+	}
+	return reason, coded && (e != nil || !changed)
 }
 
 // remember notes the end of what was read.

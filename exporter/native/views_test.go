@@ -218,17 +218,22 @@ func TestEHI9AnIDIsFoundHoweverItIsWritten(t *testing.T) {
 
 // finds reports whether a text with the needle is judged to have it.
 func finds(mime string, text []byte, size int) bool {
+	return readAll(mime, text, size, decider{text: func(text []byte) string {
+		if bytes.Contains(text, []byte(needle)) {
+			return "found"
+		}
+		return ""
+	}}) != ""
+}
+
+// readAll reads a text in pieces of some bytes, up to the first reason.
+func readAll(mime string, text []byte, size int, by decider) (reason string) {
 	views := viewsOf(mime, text[:min(size, len(text))])
 	for {
 		n := min(size, len(text))
-		has := views.read(text[:n], n == len(text), func(text []byte) string {
-			if bytes.Contains(text, []byte(needle)) {
-				return "found"
-			}
-			return ""
-		})
-		if has != "" || n == len(text) {
-			return has != ""
+		reason, _ = views.read(text[:n], n == len(text), by)
+		if reason != "" || n == len(text) {
+			return reason
 		}
 		text = text[n:]
 	}
