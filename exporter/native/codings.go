@@ -287,7 +287,7 @@ func valueOf(tag []byte) []byte {
 		if at < 0 {
 			return nil
 		}
-		isName := at > 0 && isSpace(rest[at-1])
+		isName := at > 0 && spaces[rest[at-1]]
 		rest = rest[at+len(name):]
 		value := bytes.TrimLeftFunc(rest, func(c rune) bool { return c <= ' ' || c == '=' })
 		if !isName || len(value) == 0 || value[0] != '"' && value[0] != '\'' {

@@ -88,6 +88,10 @@ func (e *elements) equals(text []byte, ended bool) (rest []byte) {
 	for behind > 0 && spaces[text[behind-1]] {
 		behind--
 	}
+	if behind > 0 && end < len(text) && text[behind-1] != 'e' && text[behind-1] != 'm' {
+		e.name = e.name[:0] // no code attribute ends so
+		return text[end+1:]
+	}
 	begin := behind
 	for begin > 0 && naming[text[begin-1]] {
 		begin--

@@ -202,7 +202,9 @@ func isNaming(c byte) bool { return naming[c] }
 // naming are the letters and digits of ASCII, and spaces its white space.
 var naming, spaces = bytesThat(func(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z'
-}), bytesThat(func(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\f' })
+}), bytesThat(func(c byte) bool {
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\f'
+})
 
 // bytesThat returns a table of the bytes that something holds for.
 func bytesThat(holds func(c byte) bool) (table [256]bool) {

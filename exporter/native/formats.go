@@ -457,29 +457,38 @@ func (m *markup) named(piece []byte) (rest []byte) {
 
 // tag takes what is in a tag behind its name.
 func (m *markup) tag(piece []byte) (rest []byte) {
-	for i := 0; i < len(piece); i++ {
+	for len(piece) > 0 {
 		if m.quote != 0 {
-			end := bytes.IndexByte(piece[i:], m.quote)
+			end := bytes.IndexByte(piece, m.quote)
 			if end < 0 {
 				return nil
 			}
-			i += end
-			m.quote, m.empty = 0, false
+			piece, m.quote, m.empty = piece[end+1:], 0, false
 			continue
 		}
-		switch c := piece[i]; c {
-		case '"', '\'':
-			m.quote = c
-		case '>':
+		at := 0
+		for at < len(piece) && !tagMarks[piece[at]] {
+			at++
+		}
+		if at > 0 {
+			m.empty = piece[at-1] == '/'
+		}
+		if at == len(piece) {
+			return nil
+		}
+		c := piece[at]
+		if piece = piece[at+1:]; c == '>' {
 			m.in = outside
 			m.tagged()
-			return piece[i+1:]
-		default:
-			m.empty = c == '/'
+			return piece
 		}
+		m.quote = c
 	}
 	return nil
 }
+
+// tagMarks are the bytes of a tag that begin or end something.
+var tagMarks = [256]bool{'"': true, '\'': true, '>': true}
 
 // tagged takes a whole tag.
 func (m *markup) tagged() {
