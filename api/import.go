@@ -183,6 +183,9 @@ func printReport(r source.Report) {
 	for _, t := range slices.Sorted(maps.Keys(r.Rows)) {
 		fmt.Printf("table %-18s %8d rows\n", t, r.Rows[t])
 	}
+	for _, t := range slices.Sorted(maps.Keys(r.RowsRemoved)) {
+		fmt.Printf("table %-18s %8d rows removed\n", t, r.RowsRemoved[t])
+	}
 	for _, left := range r.Ignored {
 		fmt.Fprintf(os.Stderr, "left out: %s: %s\n", left.File, left.Why)
 	}

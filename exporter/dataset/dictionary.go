@@ -231,7 +231,7 @@ func (d *dictionary) merged(p *datapackage.Package, from string) (
 	}
 	p, conflicts = d.connected(p)
 	for _, t := range p.Resources {
-		t.Path, t.Bytes, t.Hash = nil, 0, ""
+		t.Path, t.Bytes, t.Hash, t.Replace = nil, 0, "", false
 		at := slices.IndexFunc(pack.Resources, func(o datapackage.Resource) bool {
 			return o.Name == t.Name
 		})

@@ -72,7 +72,7 @@ func (n *native) tablesIn(ctx context.Context, in Input) error {
 	var files []tableFile
 	for _, name := range d.names(p) {
 		if taken[name] {
-			files = append(files, n.filesOf(root, folder, d.tables[name], p.Table(name).Path)...)
+			files = append(files, n.filesOf(root, folder, d.tables[name], p.Table(name))...)
 		}
 	}
 	for _, f := range files {
@@ -83,10 +83,16 @@ func (n *native) tablesIn(ctx context.Context, in Input) error {
 	if err := n.rows.remember(files); err != nil {
 		return err
 	}
+	troubled := map[*table]bool{}
 	for _, f := range files {
+		before := n.report.Problems
 		if err := n.rows.file(ctx, root, f); err != nil {
 			return err
 		}
+		troubled[f.table] = troubled[f.table] || n.report.Problems > before
+	}
+	if err := n.rows.leftOver(ctx, files, troubled); err != nil {
+		return err
 	}
 	if n.report.Problems == bad {
 		n.report.Files++
@@ -256,6 +262,7 @@ type tableFile struct {
 	name  string      // in problems
 	info  fs.FileInfo // nil if it cannot be read
 	first bool        // the first file of the table, which has the header
+	whole bool        // the files have all rows of the table
 }
 
 // mark is what the store remembers of a file that was imported completely.
@@ -265,14 +272,17 @@ func (f tableFile) mark() []byte {
 }
 
 // filesOf returns the files of a table.
-func (n *native) filesOf(root *os.Root, folder string, t *table, paths []string) []tableFile {
+func (n *native) filesOf(
+	root *os.Root, folder string, t *table, of *datapackage.Resource,
+) []tableFile {
 	var out []tableFile
-	for i, path := range paths {
+	for i, path := range of.Path {
 		f := tableFile{
 			table: t,
 			path:  filepath.FromSlash(path),
 			name:  filepath.Join(folder, filepath.FromSlash(path)),
 			first: i == 0,
+			whole: of.Replace,
 		}
 		f.info, _ = root.Stat(f.path) // opening it says what is wrong
 		out = append(out, f)
@@ -300,7 +310,7 @@ func (r *rows) file(ctx context.Context, root *os.Root, f tableFile) error {
 	if err != nil {
 		return err
 	}
-	if bytes.Equal(seen, mark) {
+	if bytes.Equal(seen, mark) && !f.whole {
 		r.report.Skipped++
 		r.done.Add(info.Size())
 		r.advance()

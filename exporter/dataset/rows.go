@@ -336,7 +336,7 @@ func (r *rows) sameKey(first rowPlace) error {
 func (r *rows) remember(files []tableFile) error {
 	unchanged := map[string]bool{}
 	for _, f := range files {
-		if f.info == nil || !f.table.hasKey() {
+		if f.info == nil || f.whole || !f.table.hasKey() {
 			continue
 		}
 		abs, err := filepath.Abs(f.name)
@@ -393,8 +393,7 @@ func occurrence(prefix []byte, n uint32) []byte {
 	return binary.BigEndian.AppendUint32(prefix[:len(prefix):len(prefix)], n)
 }
 
-// takeChanged takes a row out of the store, if it differs from what is to replace it. Rows that
-// follow it to its patient are placed again.
+// takeChanged takes a row out of the store, if it differs from what is to replace it.
 func (r *rows) takeChanged(t *table, at rowPlace, now []byte) (changed bool, err error) {
 	if !t.hasKey() {
 		return false, nil
@@ -404,15 +403,21 @@ func (r *rows) takeChanged(t *table, at rowPlace, now []byte) (changed bool, err
 		return false, err
 	}
 	if old == nil {
-		return false, errors.New("read record store: a row is missing that a key names")
+		return false, errLostRow
 	}
-	values, err := t.codec.Fields(old, nil)
+	return true, r.take(t, at, old)
+}
+
+// take takes a row out of the store, and out of all indexes but the first. Rows that follow it to
+// its patient are placed again.
+func (r *rows) take(t *table, at rowPlace, raw []byte) error {
+	values, err := t.codec.Fields(raw, nil)
 	if err != nil {
-		return false, err
+		return err
 	}
-	r.grow(at.patient, -int64(len(old)))
+	r.grow(at.patient, -int64(len(raw)))
 	err = errors.Join(r.delete(at.key(t)), r.uproot(t, values))
-	return true, errors.Join(err, r.eachFurther(t, values, func(prefix []byte) error {
+	return errors.Join(err, r.eachFurther(t, values, func(prefix []byte) error {
 		return r.delete(append(prefix, at.sequence[:]...))
 	}))
 }

@@ -95,6 +95,9 @@ type Report struct {
 	DocumentsRemoved int64 `json:"documentsRemoved,omitempty"`
 	// Rows counts the rows read of tables, by table.
 	Rows map[string]int64 `json:"rows,omitempty"`
+	// RowsRemoved counts the rows that the import removed, by table: those that are not in the files
+	// of a table that was replaced as a whole.
+	RowsRemoved map[string]int64 `json:"rowsRemoved,omitempty"`
 	// UnplacedRows counts, like Unplaced, the rows that are in no patient's record, by table. The
 	// example is a file and a line.
 	UnplacedRows Unplaced `json:"unplacedRows,omitempty"`
@@ -164,6 +167,12 @@ func (r *Report) Add(other Report) {
 			r.Rows = map[string]int64{}
 		}
 		r.Rows[table] += n
+	}
+	for table, n := range other.RowsRemoved {
+		if r.RowsRemoved == nil {
+			r.RowsRemoved = map[string]int64{}
+		}
+		r.RowsRemoved[table] += n
 	}
 	if r.Counts == nil {
 		r.Counts = map[string]int64{}

@@ -52,6 +52,9 @@ type Resource struct {
 	PatientSystem string `json:"ehi:patientSystem,omitempty"`
 	// Lookup means that the rows belong to no patient. They go with the rows that refer to them.
 	Lookup bool `json:"ehi:lookup,omitempty"`
+	// Replace means that the files have all rows of the table: an import removes all others. It is
+	// about the import of this descriptor, and no export has it.
+	Replace bool `json:"ehi:replace,omitempty"`
 	// Category is the line of the release form (a key of ehi.Categories) under which the rows
 	// fall, or Always. "" means that nobody has classified the table.
 	Category string `json:"ehi:category,omitempty"`

@@ -312,6 +312,7 @@ func (r *reader) resource(n node) Resource {
 		Patient:       n.texts("ehi:patient"),
 		PatientSystem: n.text("ehi:patientSystem"),
 		Lookup:        n.is("ehi:lookup"),
+		Replace:       n.is("ehi:replace"),
 		Category:      n.text("ehi:category"),
 		Date:          n.text("ehi:date"),
 	}

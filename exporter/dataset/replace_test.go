@@ -1,0 +1,186 @@
+package dataset_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ehi-server/exporter/dataset"
+)
+
+// A row with a primary key that comes again for another patient leaves the first one, whatever file
+// it comes in, and so do the rows that follow it.
+func TestACorrectedRowMovesToItsPatient(t *testing.T) {
+	for _, sameFile := range []bool{true, false} {
+		s := openStore(t, t.TempDir())
+		from := folder(t, clinicFiles())
+		load(t, s, from)
+		files := clinicFiles()
+		files["visits.csv"] = "id,patient,day\nv1,b,2024-01-02\nv2,b,2024-01-03\nv3,b,2024-01-04\n"
+		if !sameFile {
+			from = t.TempDir()
+		}
+		fill(t, from, files)
+		if rep := load(t, s, from); rep.Problems > 0 {
+			t.Errorf("%+v", rep)
+		}
+		if got := rowsOf(t, s, "a"); !slices.Equal(got, clinicOfA[3:]) {
+			t.Errorf("a has %q", got)
+		}
+		if got := strings.Join(rowsOf(t, s, "b"), ""); !strings.Contains(got, "again") ||
+			!strings.Contains(got, "v1,b,") || !strings.Contains(got, "3,v3,l1,7") {
+			t.Errorf("b has %q", got)
+		}
+	}
+}
+
+// Without a primary key, a corrected row is another row. An import reports that the former one
+// stays, until the table is replaced as a whole.
+func TestATableIsReplacedAsAWhole(t *testing.T) {
+	files := clinicFiles()
+	files["pets.csv"] = "mrn,pet\nm-a,dog\nm-a,cat\nm-a,cat\nm-b,cat\nm-nobody,fish\n"
+	s := openStore(t, t.TempDir())
+	from := folder(t, files)
+	load(t, s, from)
+	load(t, s, folder(t, map[string]string{ // of another folder
+		"datapackage.json": `{"resources": [{"name": "pets", "path": "p.csv", "ehi:patient": ["mrn"],
+			"ehi:patientSystem": "urn:mrn", "schema": {"fields": [{"name": "mrn"},
+			{"name": "pet"}]}}]}`,
+		"p.csv": "mrn,pet\nm-a,emu\nm-b,cat\n",
+	}))
+	pets := func(step, a, b string) {
+		t.Helper()
+		for i, want := range []string{a, b} {
+			patient := []string{"a", "b"}[i]
+			got := rowsOf(t, s, patient)
+			if len(got) != 3 && want == "" || len(got) == 4 && got[3] != "pets "+patient+" "+want ||
+				len(got) < 4 && want != "" {
+				t.Errorf("%s: %s has %q, want %q", step, patient, got, want)
+			}
+		}
+	}
+	pets("at first", "m-a,dog\nm-a,cat\nm-a,cat\nm-a,emu\n", "m-b,cat\n")
+	fill(t, from, map[string]string{"pets.csv": "mrn,pet\nm-b,dog\nm-a,cat\nm-b,cat\n"})
+	rep := load(t, s, from)
+	if len(rep.Ignored) != 1 || !strings.Contains(rep.Ignored[0].Why, `3 rows of the table "pets"`) {
+		t.Errorf("%+v", rep.Ignored)
+	}
+	pets("additional", "m-a,dog\nm-a,cat\nm-a,cat\nm-a,emu\n", "m-b,cat\nm-b,dog\n")
+	replaced := map[string]string{"datapackage.json": clinic}
+	with(`"name": "pets",`, `"name": "pets", "ehi:replace": true,`)(replaced)
+	fill(t, from, replaced)
+	for i, removed := range []int64{4, 0} {
+		if rep := load(t, s, from); rep.RowsRemoved["pets"] != removed || rep.Problems > 0 ||
+			len(rep.RowsRemoved) > 1 || len(rep.UnplacedRows) > 0 {
+			t.Errorf("import %d: %+v", i, rep)
+		}
+		pets("replaced", "m-a,cat\n", "m-b,cat\nm-b,dog\n")
+	}
+	rec, err := s.Open(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Close() // read only
+	if text := string(rec.Tables().JSON()); strings.Contains(text, "ehi:replace") {
+		t.Errorf("an export has %s", text)
+	}
+	fill(t, from, map[string]string{"pets.csv": "mrn,pet\nm-b\n"})
+	rep = load(t, s, from)
+	if rep.Problems != 1 || len(rep.RowsRemoved) > 0 || len(rep.Ignored) != 1 {
+		t.Errorf("with a problem: %+v", rep)
+	}
+	pets("with a problem", "m-a,cat\n", "m-b,cat\nm-b,dog\n")
+	fill(t, from, map[string]string{"pets.csv": "mrn,pet\n"})
+	if rep := load(t, s, from); rep.RowsRemoved["pets"] != 3 {
+		t.Errorf("%+v", rep)
+	}
+	pets("without rows", "", "")
+	fill(t, from, map[string]string{"pets.csv": "mrn,pet\nm-a,dog\n"})
+	load(t, s, from)
+	pets("there again", "m-a,dog\n", "")
+}
+
+// The rows that follow a removed row to their patient wait until it comes again. A look-up row that
+// is removed is in no export.
+func TestRowsWaitForAReplacedRow(t *testing.T) {
+	files := clinicFiles()
+	with(`"name": "visits",`, `"name": "visits", "ehi:replace": true,`)(files)
+	with(`"name": "labs",`, `"name": "labs", "ehi:replace": true,`)(files)
+	s := openStore(t, t.TempDir())
+	from := folder(t, files)
+	load(t, s, from)
+	fill(t, from, map[string]string{
+		"visits.csv": "id,patient,day\nv2,b,2024-01-03\nv3,a,2024-01-04\n",
+		"labs.csv":   "code,name\nl1,Sodium\n",
+	})
+	rep := load(t, s, from)
+	if rep.RowsRemoved["visits"] != 1 || rep.RowsRemoved["labs"] != 1 ||
+		rep.UnplacedRows["results"].Count != 1 || rep.UnplacedRows["notes"].Count != 2 {
+		t.Errorf("%+v", rep)
+	}
+	want := []string{
+		"notes a 3\tthird\n", "results a 3,v3,l1,7\n", "visits a v3,a,2024-01-04\n", clinicOfA[3],
+	}
+	if got := rowsOf(t, s, "a"); !slices.Equal(got, want) {
+		t.Errorf("a has %q", got)
+	}
+	fill(t, from, map[string]string{"visits.csv": clinicFiles()["visits.csv"]})
+	load(t, s, from)
+	got := rowsOf(t, s, "a")
+	slices.Sort(got)
+	if !strings.Contains(got[2], "1,v1,l1,5\n") || !strings.Contains(got[0], "again") {
+		t.Errorf("a has %q", got)
+	}
+}
+
+// An import that replaces a table and is killed at any point ends with the rows of its files when
+// it runs again.
+func TestAKilledReplacementIsRunAgain(t *testing.T) {
+	const rows = 4000
+	var wrong, right strings.Builder
+	for i := range rows {
+		fmt.Fprintf(&wrong, "m-a,pet %d\n", i)
+		fmt.Fprintf(&right, "m-b,pet %d\n", i)
+	}
+	files := clinicFiles()
+	with(`"name": "pets",`, `"name": "pets", "ehi:replace": true,`)(files)
+	from := folder(t, files)
+	rnd := rand.New(rand.NewPCG(6, 2))
+	var took time.Duration
+	kills := 0
+	for round := range 8 {
+		dir := filepath.Join(t.TempDir(), "records")
+		fill(t, from, map[string]string{"pets.csv": "mrn,pet\n" + wrong.String()})
+		runImport(t, dir, from, 0)
+		fill(t, from, map[string]string{"pets.csv": "mrn,pet\n" + right.String()})
+		if round == 0 {
+			took, _ = runImport(t, dir, from, 0)
+		} else {
+			kill := took/8 + time.Duration(rnd.Int64N(int64(took)))
+			if _, killed := runImport(t, dir, from, kill); killed {
+				kills++
+			}
+			runImport(t, dir, from, 0)
+		}
+		s, err := dataset.Open(dataset.Config{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := rowsOf(t, s, "a"); !slices.Equal(got, clinicOfA[:3]) {
+			t.Errorf("round %d: a has %d tables", round, len(got))
+		}
+		if got := rowsOf(t, s, "b"); got[len(got)-1] != "pets b "+right.String() {
+			t.Errorf("round %d: b has %d bytes of pets", round, len(got[len(got)-1]))
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if kills == 0 {
+		t.Error("no import was killed")
+	}
+}
