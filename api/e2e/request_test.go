@@ -75,7 +75,8 @@ func TestAPatientFollowsARequest(t *testing.T) {
 	}
 	if b.header.Get("Cache-Control") != "no-store" || held["documents/letter.txt"] != "a letter" ||
 		strings.Count(held["Patient.ndjson"], "\n") != 1 ||
-		len(held) != len(w.wait(j.ID, ehi.Approved).Manifest.Output) {
+		!strings.Contains(held["document_reference.ndjson"], `"url":"documents/letter.txt"`) ||
+		len(held) != len(w.wait(j.ID, ehi.Approved).Manifest.Output)+2 { // the letter and a text
 		t.Errorf("the archive holds %d files: %v", len(held), slices.Sorted(maps.Keys(held)))
 	}
 	b.visit(page + "/files/Observation.ndjson")

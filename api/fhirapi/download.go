@@ -10,7 +10,6 @@ import (
 	"strconv"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/segmentio/encoding/json"
 
 	"ehi-server/api/content"
 	"ehi-server/api/faulty"
@@ -92,34 +91,20 @@ func (h *Handlers) sendBytes(c *fiber.Ctx, j *ehi.Job, name string, data []byte)
 }
 
 // attachmentLines are the EHIDocumentReferences of the job's attachments (EHI-11).
-func (h *Handlers) attachmentLines(c *fiber.Ctx, j *ehi.Job) []byte {
-	var out []byte
+func (h *Handlers) attachmentLines(c *fiber.Ctx, j *ehi.Job) (out []byte) {
 	for _, a := range j.Attachments {
-		doc := fhir.NewEHIDocument(fhir.MakeID(j.ID, a.Object), subjectOf(j), h.attachment(c, j, a))
-		line, err := json.Marshal(doc)
-		if err != nil { // strings and numbers only: cannot fail
-			panic(err)
-		}
-		out = append(append(out, line...), '\n')
+		out = append(out, jobs.AttachmentLine(j, a, h.attachmentURL(c, j, a))...)
 	}
 	return out
 }
 
-// subjectOf returns a reference to the patient or group of a job's documents; "" if the job is
-// about all patients.
-func subjectOf(j *ehi.Job) string {
-	switch {
-	case j.Level == ehi.OnePatient && fhir.ValidID(j.Patient.ID):
-		return "Patient/" + j.Patient.ID
-	case j.Level == ehi.OneGroup && fhir.ValidID(j.Group):
-		return "Group/" + j.Group
-	}
-	return ""
+func (h *Handlers) attachmentURL(c *fiber.Ctx, j *ehi.Job, a ehi.Attachment) string {
+	return jobURL(h.Origins.Base(c), j.ID, "/download/attachments/"+url.PathEscape(a.Name))
 }
 
 func (h *Handlers) attachment(c *fiber.Ctx, j *ehi.Job, a ehi.Attachment) fhir.Attachment {
-	u := jobURL(h.Origins.Base(c), j.ID, "/download/attachments/"+url.PathEscape(a.Name))
-	return fhir.NewAttachment(a.Name, a.ContentType, u, a.Size, a.SHA1, a.CreatedAt)
+	return fhir.NewAttachment(
+		a.Name, a.ContentType, h.attachmentURL(c, j, a), a.Size, a.SHA1, a.CreatedAt)
 }
 
 // errorLines report what was left out of the request (EHI-6, BULK-1), what the token does not

@@ -1,7 +1,6 @@
 package patient
 
 import (
-	"archive/zip"
 	"bufio"
 	"context"
 	"errors"
@@ -42,6 +41,8 @@ type Jobs interface {
 	) error
 	// OpenFile opens a file as stored.
 	OpenFile(ctx context.Context, of jobs.Stored) (files.Reader, error)
+	// ReleasedLines returns the EHIDocumentReferences of what administrators have released.
+	ReleasedLines(ctx context.Context, j *ehi.Job) ([]byte, error)
 	// Damaged lists the files of a job that are known to be damaged.
 	Damaged(job string) ([]files.Known, error)
 }
@@ -491,92 +492,6 @@ func (h *Requests) handleRequestArchive(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderContentDisposition, `attachment; filename="health-record.zip"`)
 	h.Sender.SendChunked(c, func(w *bufio.Writer) error { return writeArchive(w, parts) })
 	return nil
-}
-
-// archivePart is a file of an archive, opened when it is due.
-type archivePart struct {
-	name string
-	at   time.Time
-	size int64 // bytes
-	open func() (io.ReadCloser, error)
-}
-
-// openable refuses an archive if a part is known to be damaged and still is. Errors:
-// jobs.ErrDamaged.
-func (h *Requests) openable(j *ehi.Job, parts []archivePart) error {
-	known, err := h.Jobs.Damaged(j.ID)
-	if err != nil || len(known) == 0 {
-		return err
-	}
-	for _, p := range parts {
-		r, err := p.open()
-		if err == nil {
-			err = r.Close()
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (h *Requests) archiveParts(c *fiber.Ctx, j *ehi.Job) (out []archivePart, err error) {
-	ctx := context.Background() // the request's context ends before its body is written
-	err = h.Jobs.EachFile(c.UserContext(), j, func(name string, f ehi.File) bool {
-		out = append(out, archivePart{name, j.CompletedAt, f.Bytes, func() (io.ReadCloser, error) {
-			return h.Sender.OpenPlain(ctx, jobs.StoredFile(j, f), f.Compression)
-		}})
-		return true
-	})
-	if err != nil {
-		return nil, err
-	}
-	taken := map[string]bool{}
-	err = h.Jobs.EachNative(c.UserContext(), j, func(f ehi.NativeFile, at jobs.Stored) error {
-		open := func() (io.ReadCloser, error) { return h.Jobs.OpenFile(ctx, at) }
-		out = append(out, archivePart{f.Name, j.CompletedAt, f.Length, open})
-		taken[ehi.NameKey(strings.TrimPrefix(f.Name, documents))] = true
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	// A document of an older build may have a name that is no longer allowed.
-	for _, a := range j.Attachments {
-		name := jobs.UniqueName(a.Name, taken)
-		taken[ehi.NameKey(name)] = true
-		open := func() (io.ReadCloser, error) {
-			return h.Jobs.OpenFile(ctx, jobs.StoredDocument(j, a))
-		}
-		out = append(out, archivePart{documents + name, a.CreatedAt, a.Size, open})
-	}
-	return out, nil
-}
-
-// documents is the folder of documents in a patient's archive.
-const documents = "documents/"
-
-func writeArchive(w io.Writer, parts []archivePart) error {
-	z := zip.NewWriter(w)
-	for _, p := range parts {
-		if err := p.copy(z); err != nil {
-			return err
-		}
-	}
-	return z.Close()
-}
-
-func (p archivePart) copy(z *zip.Writer) (err error) {
-	r, err := p.open()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	w, err := z.CreateHeader(&zip.FileHeader{Name: p.name, Method: zip.Deflate, Modified: p.at})
-	if err != nil {
-		return err
-	}
-	return content.CopyWhole(w, r, p.size)
 }
 
 // now returns the time in UTC, as all times on the wire.

@@ -3,8 +3,14 @@ package server
 import (
 	"archive/zip"
 	"bytes"
+	"crypto/sha1"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +18,7 @@ import (
 	"ehi-server/exporter/jobs"
 	"ehi-server/exporter/native/nativetest"
 	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
 	"ehi-server/shared/files"
 )
 
@@ -113,7 +120,7 @@ func TestNAT1APageListsTheFirstDocuments(t *testing.T) {
 	if strings.Contains(p.page, "000201-note") {
 		t.Error("the page lists more than 200")
 	}
-	if n := len(p.archive()); n != 214 { // and the list of them
+	if n := len(p.archive()); n != 215 { // and the list of them, and the text for people
 		t.Errorf("the archive has %d files", n)
 	}
 }
@@ -163,13 +170,13 @@ func (b *seat) archive() map[string]string {
 func TestNAT1ThePatientsArchiveHoldsDocumentsAndTables(t *testing.T) {
 	for packaging, want := range map[ehi.Packaging][]string{
 		ehi.PackageFiles: {
-			"documents.DocumentReference.ndjson", "documents/000001-scan.pdf",
+			"document_reference.ndjson", "documents/000001-scan.pdf",
 			"documents/000001-scan-1.pdf", heldLetter, "tables/visit.csv", "tables/ward.csv",
-			"tables/datapackage.json",
+			"tables/datapackage.json", "README.txt",
 		},
 		ehi.PackageZIP: {
-			"documents.DocumentReference.ndjson", "native-1.zip", heldLetter,
-			"documents/000001-scan.pdf",
+			"document_reference.ndjson", "native-1.zip", heldLetter,
+			"documents/000001-scan.pdf", "README.txt",
 		},
 	} {
 		t.Run(string(packaging), func(t *testing.T) {
@@ -193,7 +200,35 @@ func TestNAT1ThePatientsArchiveHoldsDocumentsAndTables(t *testing.T) {
 			if packaging == ehi.PackageFiles && len(got["documents/000001-scan.pdf"]) != 200_000 {
 				t.Errorf("the scan has %d bytes", len(got["documents/000001-scan.pdf"]))
 			}
+			listsEachOnce(t, got)
 		})
+	}
+}
+
+// listsEachOnce checks that the list of an archive names each other file but the text for people
+// once, by a relative URL, with its size and SHA-1 (NAT-2).
+func listsEachOnce(t *testing.T, archive map[string]string) {
+	t.Helper()
+	left := maps.Clone(archive)
+	delete(left, "document_reference.ndjson")
+	delete(left, "README.txt")
+	for line := range strings.Lines(archive["document_reference.ndjson"]) {
+		var d fhir.DocumentReference
+		if err := json.Unmarshal([]byte(line), &d); err != nil || len(d.Content) != 1 {
+			t.Fatalf("%v: %s", err, line)
+		}
+		a := d.Content[0].Attachment
+		name, err := url.PathUnescape(a.URL)
+		content, has := left[name]
+		sum := sha1.Sum([]byte(content))
+		if err != nil || !has || a.Size != int64(len(content)) ||
+			a.Hash != base64.StdEncoding.EncodeToString(sum[:]) {
+			t.Errorf("%q is %t in the archive, with %d bytes: %s", name, has, len(content), line)
+		}
+		delete(left, name)
+	}
+	if len(left) > 0 {
+		t.Errorf("the list does not name %q", slices.Sorted(maps.Keys(left)))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/segmentio/encoding/json"
 	"golang.org/x/text/encoding/htmlindex"
 
 	"ehi-server/shared/ehi"
@@ -148,4 +149,27 @@ func wholeRunes(head []byte) []byte {
 		}
 	}
 	return head
+}
+
+// AttachmentLine returns a line of NDJSON: the EHIDocumentReference of an attachment at a URL
+// (EHI-11).
+func AttachmentLine(j *ehi.Job, a ehi.Attachment, url string) []byte {
+	at := fhir.NewAttachment(a.Name, a.ContentType, url, a.Size, a.SHA1, a.CreatedAt)
+	line, err := json.Marshal(fhir.NewEHIDocument(fhir.MakeID(j.ID, a.Object), subjectOf(j), at))
+	if err != nil { // strings and numbers only: cannot fail
+		panic(err)
+	}
+	return append(line, '\n')
+}
+
+// subjectOf returns a reference to the patient or group of a job's documents; "" if the job is
+// about all patients.
+func subjectOf(j *ehi.Job) string {
+	switch {
+	case j.Level == ehi.OnePatient && fhir.ValidID(j.Patient.ID):
+		return "Patient/" + j.Patient.ID
+	case j.Level == ehi.OneGroup && fhir.ValidID(j.Group):
+		return "Group/" + j.Group
+	}
+	return ""
 }
