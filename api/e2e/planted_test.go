@@ -214,6 +214,10 @@ func (p *planted) documents(hidden string) {
 			`"/><code value="B20"/></coding></code></Condition>`,
 	})
 	p.document(secret, paper{
+		name: "hidden", category: "medicalRecord",
+		text: "see " + strings.ReplaceAll(hidden, "-", "+AC0-") + " ",
+	})
+	p.document(secret, paper{
 		name: "message", category: "medicalRecord", ext: ".hl7",
 		text: "MSH|^~\\&|...\rDG1|1||B20^HIV^I10\r",
 	})

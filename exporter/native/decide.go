@@ -214,8 +214,8 @@ func (r *Release) document(d *source.Document) (reason string) {
 }
 
 // content decides by the text of a document that is text: it stays if it mentions something
-// withheld. What a program would have to interpret (PDF, images) is not read: its category and
-// labels decide.
+// withheld. It cannot be classified if nobody here can read its character set. What a program
+// would have to interpret (PDF, images) is not read: its category and labels decide.
 func (r *Release) content(d *source.Document) (reason string, err error) {
 	in, err := d.Open()
 	if err != nil {
@@ -227,7 +227,8 @@ func (r *Release) content(d *source.Document) (reason string, err error) {
 	if err != nil && err != io.EOF {
 		return "", err
 	}
-	if !isText(d) && !looksLikeText(head) {
+	set := declaredBy(d.ContentType, head)
+	if !isText(d) && !looksLikeText(head) && (set.isPlain() || isBinary(d)) {
 		return "", nil
 	}
 	buf := make([]byte, copyBytes)
@@ -240,9 +241,13 @@ func (r *Release) content(d *source.Document) (reason string, err error) {
 			return "", err
 		}
 		if views == nil {
-			views = viewsOf(d.ContentType, buf[:n])
+			views = viewsOf(d.ContentType, buf[:n], set)
 		}
-		if reason, _ := views.read(buf[:n], ended, documents); reason != "" || ended {
+		reason, _ := views.read(buf[:n], ended, documents)
+		if reason == "" && ended && set.unknown {
+			return Unclassified, nil
+		}
+		if reason != "" || ended {
 			return reason, nil
 		}
 	}
@@ -374,6 +379,21 @@ func isText(d *source.Document) bool {
 	t := strings.ToLower(d.ContentType)
 	for _, is := range []string{"text/", "xml", "json", "rtf", "csv", "html", "message/"} {
 		if strings.Contains(t, is) {
+			return true
+		}
+	}
+	return false
+}
+
+// isBinary reports whether the type of a document says that it is no text, whatever character set
+// it has.
+func isBinary(d *source.Document) bool {
+	t := strings.ToLower(d.ContentType)
+	for _, is := range []string{
+		"image/", "audio/", "video/", "font/", "application/pdf", "application/dicom",
+		"application/zip", "application/gzip",
+	} {
+		if strings.HasPrefix(t, is) {
 			return true
 		}
 	}
@@ -723,7 +743,7 @@ func (r *Release) told(t *tableFacts, values [][]byte, raw []byte) (reason strin
 	if reason != "" || bytes.IndexByte(raw, '\\') < 0 {
 		return reason
 	}
-	reason, _ = viewsOf("", raw).read(raw, true, decider{text: r.rules.Mentions})
+	reason, _ = viewsOf("", raw, declared{}).read(raw, true, decider{text: r.rules.Mentions})
 	return reason // such as a note of rich text
 }
 
@@ -795,9 +815,10 @@ func (r *Release) read(text []byte) (reason string) {
 	if !hides(text) {
 		return ""
 	}
-	reason, _ = viewsOf("", text).read(text, true, decider{text: func(plain []byte) string {
+	by := decider{text: func(plain []byte) string {
 		return cmp.Or(r.rules.Text(plain), r.rules.Mentions(plain))
-	}, codes: r.clinical})
+	}, codes: r.clinical}
+	reason, _ = viewsOf("", text, declared{}).read(text, true, by)
 	return reason
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/text/encoding/charmap"
 
 	"ehi-server/exporter/native"
 	"ehi-server/exporter/source"
@@ -318,6 +319,59 @@ func TestEHI9ATextThatTellsSomethingWithheldStays(t *testing.T) {
 		v, err := native.NewRelease(strict{}, nil).Document(d, false)
 		if v != native.Stays || err != nil {
 			t.Fatalf("at %d: %v, %v", at, v, err)
+		}
+	}
+}
+
+// EHI-9, NAT-4: a document stays in every character set that it declares or looks like. If nobody
+// here can read its character set, it waits.
+func TestEHI9ATextIsReadInItsCharacterSet(t *testing.T) {
+	in := func(encoding *charmap.Charmap, text string) string {
+		return string(must(encoding.NewEncoder().Bytes([]byte(text))))
+	}
+	old := in(charmap.CodePage037, "The patient came in good health. See "+secretID)
+	const stays, waits, leaves = native.Stays, native.Waits, native.Leaves
+	for _, c := range []struct {
+		mime, text string
+		want       native.Verdict
+	}{
+		{"text/plain; charset=UTF-7", "see withheld+AC0-0123456789", stays},
+		{"text/plain;charset=utf-7;charset=utf-7", "+AHcAaQB0AGgAaABlAGwAZAAt-0123456789", stays},
+		{"text/plain", "see withheld+AC0-0123456789", stays},
+		{"text/html", "<p>1 + 1<p>withheld+AC0AMAAx-23456<b>7</b>89", stays},
+		{`text/plain; charset="IBM037"`, old, stays},
+		{"application/octet-stream; charset=cp1047", old, stays},
+		{"text/plain; charset=ebcdic-cp-us", old, stays},
+		{"text/plain", old, stays},
+		{"application/octet-stream", old, stays},
+		{"text/plain; charset=ibm500", "see " + secretID, stays},
+		{"text/xml", in(charmap.CodePage1140, `<?xml version="1.0" encoding="cp1140"?>`+
+			`<value code="B&#50;0" codeSystem="2.16"/>`), stays},
+		{"application/json", in(charmap.CodePage037, `{"a":"with\u0068eld-0123456789","b":"c"}`),
+			stays},
+		{"text/plain; charset=gb18030", "\xc4\xe3" + secretID, stays},
+		{"text/plain; charset=iso-2022-jp", "\x1b$B$3\x1b(B" + secretID, stays},
+		{"text/plain; charset=x-martian", "see " + secretID, stays},
+		{"text/plain; charset=x-martian", "harmless", waits},
+		{"text/plain; charset=iso-2022-kr", "harmless", waits},
+		{"text/xml", `<?xml version="1.0" encoding="scsu"?><a/>`, waits},
+		{"text/html", `<html><meta charset=bocu-1><p>harmless`, waits},
+		{"application/octet-stream; charset=ibm424", in(charmap.CodePage037, "harmless"), waits},
+		{"text/plain; charset=x-martian", "\ufeffharmless", leaves},
+		{"image/png; charset=x-martian", "\x89PNG\r\n\x1a\n\x00\x01\x02\x03\xff", leaves},
+		{"application/pdf; charset=ibm037", "%PDF-1.7", leaves},
+		{"text/plain; charset=iso-8859-1", "harmless \xe9", leaves},
+		{"text/plain; charset=windows-1252", "harmless \xe9", leaves},
+		{"text/plain; charset=us-ascii", "1 +AOk- 2", leaves},
+		{"text/plain; charset=utf-16", "h\x00a\x00r\x00m\x00", leaves},
+		{"text/xml", `<?xml version="1.0" encoding="UTF-8"?><a/>`, leaves},
+		{"text/plain; charset=shift_jis", "\x83\x6e", leaves},
+	} {
+		d := document(t, "", "note", []byte(c.text))
+		d.ContentType = c.mime
+		v, err := native.NewRelease(strict{}, nil).Document(d, false)
+		if v != c.want || err != nil {
+			t.Errorf("%s %q: %v, want %v, %v", c.mime, c.text, v, c.want, err)
 		}
 	}
 }

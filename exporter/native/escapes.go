@@ -2,8 +2,11 @@ package native
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"html"
+	"slices"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -144,6 +147,51 @@ func hexadecimal(plain, text []byte, prefix int) (_ []byte, n int) {
 
 func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f'
+}
+
+// utf7 resolves characters of UTF-7 (RFC 2152).
+func utf7(plain, text []byte) (_ []byte, n int) {
+	n = 1
+	for n < len(text) && (naming[text[n]] || text[n] == '+' || text[n] == '/') {
+		n++
+	}
+	switch {
+	case n == len(text):
+		return plain, open
+	case n == 1 && text[n] == '-':
+		return append(plain, '+'), 2
+	}
+	units, err := base64.RawStdEncoding.DecodeString(string(text[1:n]))
+	if err != nil || len(units) < 2 {
+		return plain, 0
+	}
+	var chars []uint16
+	for at := 0; at+1 < len(units); at += 2 {
+		chars = append(chars, binary.BigEndian.Uint16(units[at:]))
+	}
+	for _, c := range utf16.Decode(chars) {
+		plain = utf8.AppendRune(plain, c)
+	}
+	if text[n] == '-' {
+		n++
+	}
+	return plain, n
+}
+
+// maxHidden is the length of the longest escape of UTF-7 in a text that does not declare it.
+const maxHidden = 64
+
+// hiddenUTF7 resolves characters of UTF-7 that stand for ASCII: what is Base64 hardly does.
+func hiddenUTF7(plain, text []byte) (_ []byte, n int) {
+	before := len(plain)
+	plain, n = utf7(plain, text[:min(len(text), maxHidden)])
+	if n == open && len(text) >= maxHidden {
+		return plain, 0
+	}
+	if slices.ContainsFunc(plain[before:], func(c byte) bool { return c < ' ' || c > '~' }) {
+		return plain[:before], 0
+	}
+	return plain, n
 }
 
 // characterReference resolves a character reference of XML or HTML, unless it stands for a

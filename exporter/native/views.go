@@ -13,8 +13,10 @@ import (
 //	                               |                                   +- elements with codes
 //	                               +- quoted-printable - JSON - ...
 //	                               +- percent-encoding - references - ...
+//	                               +- UTF-7 - references - ...
 //	                               +- rich text
 //	                               +- codes of FHIR, JSON or HL7 v2
+//	          - the character set that the text declares - ...
 //
 // Each view is judged wherever it differs from the one that it is made of, so that nothing is
 // hidden by an escape, and nothing either by resolving what is no escape. A text goes through them
@@ -43,25 +45,37 @@ type step interface {
 // overlap is longer than any ID or number of a resource, and than an element with a code.
 const overlap = 4 << 10
 
-// viewsOf returns the views of a text that has a media type and begins with head.
-func viewsOf(contentType string, head []byte) *view {
-	set := newView(charsetOf(head))
+// viewsOf returns the views of a text that has a media type, begins with head, and declares a
+// character set.
+func viewsOf(contentType string, head []byte, d declared) *view {
 	t := strings.ToLower(contentType)
+	sets := []*view{newView(charsetOf(head), formsOf(t, head)...)}
+	if d.step != nil {
+		plain, _ := d.step().read(head, false)
+		sets = append(sets, newView(d.step(), formsOf(t, plain)...))
+	}
+	return newView(nil, sets...)
+}
+
+// formsOf returns the views of a text in UTF-8 that begins with head.
+func formsOf(contentType string, head []byte) (forms []*view) {
 	start := bytes.ReplaceAll(head[:min(len(head), overlap)], []byte{0}, nil)
-	declared := strings.Contains(t, "rtf")
-	if declared || bytes.Contains(start, []byte(`{\rtf`)) {
-		set.after = append(set.after, newView(&richText{}), newView(&richText{visible: true}))
+	rich := strings.Contains(contentType, "rtf")
+	if rich || bytes.Contains(start, []byte(`{\rtf`)) {
+		forms = append(forms, newView(&richText{}), newView(&richText{visible: true}))
 	}
-	if !declared {
-		o := entitiesOf(head)
-		set.after = append(set.after, o.json(),
-			newView(newEscapes('=', quotedPrintable)).then(o.json),
-			newView(newEscapes('%', percentEncoded)).then(o.references))
-		if codes := codesOf(t, head, o); codes != nil {
-			set.after = append(set.after, newView(codes))
-		}
+	if rich {
+		return forms
 	}
-	return newView(nil, set)
+	o := entitiesOf(head)
+	forms = append(forms, o.json(),
+		newView(newEscapes('=', quotedPrintable)).then(o.json),
+		newView(newEscapes('%', percentEncoded)).then(o.references),
+		newView(newEscapes('+', hiddenUTF7)).then(o.references))
+	if codes := codesOf(contentType, head, o); codes != nil {
+		forms = append(forms, newView(codes))
+	}
+	return forms
 }
 
 // json returns the views of a text that may be JSON within JSON within JSON.

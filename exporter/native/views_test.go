@@ -29,6 +29,10 @@ var steps = map[string]func() step{
 	"JSON":             func() step { return newEscapes('\\', jsonEscape) },
 	"quoted-printable": func() step { return newEscapes('=', quotedPrintable) },
 	"percent":          func() step { return newEscapes('%', percentEncoded) },
+	"UTF-7":            func() step { return newEscapes('+', utf7) },
+	"hidden UTF-7":     func() step { return newEscapes('+', hiddenUTF7) },
+	"EBCDIC":           ebcdic,
+	"GB 18030":         func() step { return charsetCalled("gb18030").step() },
 	"references":       func() step { return newEscapes('&', characterReference) },
 	"all references":   func() step { return newEscapes('&', anyReference) },
 	"rich text":        func() step { return &richText{} },
@@ -67,6 +71,11 @@ func TestEHI9EachWayOfWritingCharactersIsResolved(t *testing.T) {
 		{"JSON", `C:\Documents\`, `C:\Documents\`},
 		{"quoted-printable", "=41=c3=A9=3D=\r\nB=  \t\nC=zz =", "Aé=BC=zz ="},
 		{"percent", `%41%c3%A9 100% %`, `Aé 100% %`},
+		{"UTF-7", "1+AC0-2+AOk.+2D3eAA-+- +A-+ 3+", "1-2é.😀+ +A-+ 3+"},
+		{"hidden UTF-7", "1+AC0-2+AOk.+2D3eAA-+- " + "+AEIAMgAw", "1-2+AOk.+2D3eAA-+ +AEIAMgAw"},
+		{"hidden UTF-7", "+AEIAMgAw-", "B20"},
+		{"EBCDIC", "\x81\x82\x60\xf1\x4b\x7f\xc1", `ab-1."A`},
+		{"GB 18030", "a\xa3\xad\x81\x30\x84\x36", "a\uff0d\u00a5"},
 		{"references", `&#65;&#x00042;&eacute;&amp;&lt;b&#62;&quot;&zzz; & &`,
 			`ABé&&lt;b&#62;&quot;&zzz; & &`},
 		{"references", `&#65 &#x0000000000000000000000000000000000000000000000042;`, `A B`},
@@ -228,7 +237,8 @@ func finds(mime string, text []byte, size int) bool {
 
 // readAll reads a text in pieces of some bytes, up to the first reason.
 func readAll(mime string, text []byte, size int, by decider) (reason string) {
-	views := viewsOf(mime, text[:min(size, len(text))])
+	head := text[:min(size, len(text))]
+	views := viewsOf(mime, head, declaredBy(mime, head))
 	for {
 		n := min(size, len(text))
 		reason, _ = views.read(text[:n], n == len(text), by)
