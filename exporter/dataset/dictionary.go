@@ -32,6 +32,9 @@ type savedDictionary struct {
 	Version int                   `json:"version"`
 	Tables  map[string]savedTable `json:"tables"`
 	Package json.RawMessage       `json:"package"` // the descriptor
+	// ByValue tells that indexes find rows by the canonical forms of values. Those of older stores
+	// find them by keys as they are written.
+	ByValue bool `json:"byValue,omitempty"`
 }
 
 // savedTable is what the store knows of a table beside its description.
@@ -48,6 +51,7 @@ type table struct {
 	savedTable
 	of      *datapackage.Resource
 	codec   *datapackage.Codec
+	byValue bool    // see savedDictionary.ByValue
 	indexes [][]int // fields of savedTable.Indexes, by their numbers
 	foreign []foreignKey
 	// way leads from a row to its patient; nil for a look-up table.
@@ -128,7 +132,9 @@ func (d *dictionary) link() error {
 		if err != nil {
 			return err
 		}
-		t := &table{savedTable: d.saved.Tables[of.Name], of: of, codec: codec}
+		t := &table{
+			savedTable: d.saved.Tables[of.Name], of: of, codec: codec, byValue: d.saved.ByValue,
+		}
 		for _, fields := range t.Indexes {
 			t.indexes = append(t.indexes, numbers(of, fields))
 		}
@@ -222,7 +228,7 @@ func (d *dictionary) merged(p *datapackage.Package, from string) (
 ) {
 	out := &dictionary{tables: map[string]*table{}, number: map[uint16]*table{}}
 	pack := datapackage.Package{}
-	out.saved.Tables = map[string]savedTable{}
+	out.saved = savedDictionary{Tables: map[string]savedTable{}, ByValue: true}
 	if d != nil {
 		pack = *d.pack
 		pack.Resources = slices.Clone(d.pack.Resources)

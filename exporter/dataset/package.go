@@ -245,7 +245,7 @@ func (r *rows) fill(t *table, from int) error {
 		r.fields = values
 		for i := from; i < len(t.indexes); i++ {
 			if key, ok := t.pick(values, t.indexes[i], nil); ok {
-				k := append(t.indexKey(i, digestValues(key)), at.sequence[:]...)
+				k := append(t.indexKey(i, t.digest(i, key)), at.sequence[:]...)
 				if err := errors.Join(r.batch.Set(k, at.encode(), nil), r.flushFull()); err != nil {
 					return err
 				}

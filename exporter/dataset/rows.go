@@ -61,15 +61,25 @@ func (t *table) indexKey(index int, d digest) []byte {
 	return append(append(tableKey(kRowIndex, t.Number), byte(index)), d[:]...)
 }
 
-// digestValues is the digest of a key's values.
-func digestValues(values [][]byte) digest {
+// digest is the digest of the values of an index, in the order of its fields. Values that mean the
+// same by the types of these fields have one digest: 05 and 5. A text means what is written.
+func (t *table) digest(index int, values [][]byte) digest {
 	var room [256]byte
+	var one [64]byte
 	text := room[:0]
-	for _, v := range values {
+	for i, v := range values {
+		if f := &t.of.Fields.Fields[t.indexes[index][i]]; t.byValue && !isText(f) {
+			v = f.AppendCanonical(one[:0], v)
+		}
 		text = append(binary.AppendUvarint(text, uint64(len(v))), v...)
 	}
 	sum := sha256.Sum256(text)
 	return digest(sum[:len(digest{})])
+}
+
+// isText reports whether values of a field are different if they are written differently.
+func isText(f *datapackage.Field) bool {
+	return f.Type == "" || f.Type == "string" || f.Type == "any"
 }
 
 // pick appends some values of a row to into[:0]. ok is false if one stands for none.
@@ -95,7 +105,10 @@ func (t *table) identity(raw []byte, values [][]byte, room [][]byte) (d digest, 
 		return digest(sum[:len(d)]), true
 	}
 	key, ok := t.pick(values, t.indexes[0], room)
-	return digestValues(key), ok
+	if !ok {
+		return d, false
+	}
+	return t.digest(0, key), ok
 }
 
 // rows imports the rows of tables, and places them. It belongs to native.
@@ -170,7 +183,7 @@ func (r *rows) ownerOf(t *table, w *way, values [][]byte) (o owner, ok bool, err
 	if !ok {
 		return o, false, nil
 	}
-	at := lead{w.next, digestValues(key)}
+	at := lead{w.next, w.key.target.digest(w.key.index, key)}
 	if known, found := r.leads[at]; found {
 		return known.owner, known.ok, nil
 	}
@@ -441,7 +454,7 @@ func (r *rows) eachFurther(t *table, values [][]byte, visit func(prefix []byte) 
 		if !ok {
 			continue
 		}
-		if err := visit(t.indexKey(i, digestValues(key))); err != nil {
+		if err := visit(t.indexKey(i, t.digest(i, key))); err != nil {
 			return err
 		}
 	}
@@ -532,7 +545,7 @@ func (r *rows) check(t *table, values [][]byte, s sequence) error {
 		if !ok {
 			continue
 		}
-		of := checkedKey{k.target.Number, byte(k.index), digestValues(key)}
+		of := checkedKey{k.target.Number, byte(k.index), k.target.digest(k.index, key)}
 		if r.checked[of] {
 			continue
 		}

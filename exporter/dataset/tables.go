@@ -112,7 +112,7 @@ func (d *dictionary) lookup(
 		of[i] = []byte(values[at])
 	}
 	g := gatherer{ctx: ctx, visit: visit}
-	err = t.find(r, index, digestValues(of), func(row []byte, _ rowPlace) error {
+	err = t.find(r, index, t.digest(index, of), func(row []byte, _ rowPlace) error {
 		return g.add(nil, row)
 	})
 	if err != nil {

@@ -416,6 +416,70 @@ func TestBadRowsAreReported(t *testing.T) {
 	}
 }
 
+// numbered describes tables whose keys are numbers: visits of patients, their notes, and the kinds
+// of notes.
+const numbered = `{"resources": [
+	{"name": "visits", "path": "visits.csv", "ehi:patient": ["patient"], "schema": {"fields": [
+		{"name": "id", "type": "integer"}, {"name": "patient"}], "primaryKey": "id"}},
+	{"name": "notes", "path": "notes.csv", "ehi:patient": ["visit", "patient"], "schema": {
+		"fields": [{"name": "visit", "type": "integer"}, {"name": "kind", "type": "integer"}],
+		"foreignKeys": [
+		{"fields": "visit", "reference": {"resource": "visits", "fields": "id"}},
+		{"fields": "kind", "reference": {"resource": "kinds", "fields": "code"}}]}},
+	{"name": "kinds", "path": "kinds.csv", "ehi:lookup": true, "schema": {"fields": [
+		{"name": "code", "type": "integer"}, {"name": "name"}], "primaryKey": "code"}}
+]}`
+
+// Rows are found by the values of keys, as their types say, however they are written.
+func TestRowsAreFoundByTheValuesOfKeys(t *testing.T) {
+	from := folder(t, map[string]string{
+		"datapackage.json": numbered,
+		"patients.ndjson":  patientsNamed("a"),
+		"visits.csv":       "id,patient\n5,a\n007,a\n+5,a\n",
+		"notes.csv":        "visit,kind\n05,3\n7,+04\n8,5\n",
+		"kinds.csv":        "code,name\n003,Letter\n4,Note\n",
+	})
+	s := openStore(t, t.TempDir())
+	rep := load(t, s, from)
+	var bad []string
+	for _, p := range rep.Bad {
+		bad = append(bad, filepath.Base(p.String()))
+	}
+	want := []string{
+		"visits.csv:4: the row in line 2 has the same primary key",
+		`notes.csv:4: field "visit": no row of the table "visits" has this value`,
+		`notes.csv:4: field "kind": no row of the table "kinds" has this value`,
+	}
+	if !slices.Equal(bad, want) {
+		t.Errorf("problems: %q", bad)
+	}
+	rows := []string{"visits a 5,a\n007,a\n", "notes a 05,3\n7,+04\n"}
+	if got := rowsOf(t, s, "a"); !slices.Equal(got, rows) {
+		t.Errorf("a has %q", got)
+	}
+	rec, err := s.Open(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Close()
+	for value, want := range map[string]string{"3": "003,Letter\n", "04": "4,Note\n", "5": ""} {
+		got := ""
+		err := rec.Lookup(t.Context(), "kinds", []string{"code"}, []string{value},
+			func(r source.Rows) error {
+				got += string(r.Data)
+				return nil
+			})
+		if err != nil || got != want {
+			t.Errorf("%s is %q, %v", value, got, err)
+		}
+	}
+	fill(t, from, map[string]string{"visits.csv": "id,patient\n05,a\n7,a\n"})
+	load(t, s, from)
+	if got := rowsOf(t, s, "a"); got[0] != "visits a 05,a\n7,a\n" {
+		t.Errorf("the rows are replaced by %q", got)
+	}
+}
+
 // A folder whose descriptor is wrong, or contradicts its files or the store, costs only the tables
 // that it is wrong about.
 func TestBadDictionariesAreReported(t *testing.T) {

@@ -139,12 +139,8 @@ func appendKey(to []byte, field *datapackage.Field, v []byte) []byte {
 	switch field.Type {
 	case "", "string", "any":
 		return append(to, bytes.TrimSpace(v)...)
-	case "integer", "number":
-		if isPlainInteger(v) {
-			return append(to, v...)
-		}
 	}
-	return append(to, field.Canonical(string(v))...)
+	return field.AppendCanonical(to, v)
 }
 
 // marks begin what a text can be read without: markup and escapes.

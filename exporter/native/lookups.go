@@ -186,7 +186,7 @@ func (l *lookups) read(ctx context.Context, u unread) error {
 			})
 	}
 	if err = find(u.values); err == nil && len(rows) == 0 && !slices.Equal(u.plain, u.values) {
-		err = find(u.plain) // the store finds keys as they are written
+		err = find(u.plain) // a source may find keys as they are written
 	}
 	for _, raw := range rows {
 		if err != nil {

@@ -32,8 +32,8 @@ type Native interface {
 	// for what belongs to no patient visits all rows of look-up tables, and no others. Errors:
 	// as Documents.
 	Rows(ctx context.Context, table string, visit func(Rows) error) error
-	// Lookup calls visit for the rows of a look-up table whose fields have these values. The
-	// fields are those of a foreign key's reference in Tables.
+	// Lookup calls visit for the rows of a look-up table whose fields have these values, perhaps
+	// written differently. The fields are those of a foreign key's reference in Tables.
 	Lookup(
 		ctx context.Context, table string, fields, values []string, visit func(Rows) error,
 	) error

@@ -35,6 +35,30 @@ func (f *Field) Canonical(value string) string {
 	return text
 }
 
+// AppendCanonical appends the canonical form of a value. It makes no text of a plain integer.
+func (f *Field) AppendCanonical(to, value []byte) []byte {
+	switch f.kind() {
+	case "integer", "number":
+		if isPlainInteger(value) {
+			return append(to, value...)
+		}
+	}
+	return append(to, f.Canonical(string(value))...)
+}
+
+// isPlainInteger reports whether a value is canonical as it is: digits without zeros in front.
+func isPlainInteger(value []byte) bool {
+	if len(value) > 1 && value[0] == '0' {
+		return false
+	}
+	for _, c := range value {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return len(value) > 0
+}
+
 // truth is boolean in any case. What is not in trueValues is true as Table Schema has it by
 // default.
 func (f *Field) truth(s string) (is, ok bool) {
