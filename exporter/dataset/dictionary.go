@@ -223,7 +223,7 @@ const mostTables = 1 << 16
 
 // merged returns the dictionary with the tables of a package that came from a descriptor. A table
 // that is there with another schema stays as it is: conflicts says why by its name. d may be nil.
-func (d *dictionary) merged(p *datapackage.Package, from string) (
+func (d *dictionary) merged(p *datapackage.Package, from string, refused map[string]bool) (
 	_ *dictionary, conflicts map[string]string, err error,
 ) {
 	out := &dictionary{tables: map[string]*table{}, number: map[uint16]*table{}}
@@ -235,7 +235,7 @@ func (d *dictionary) merged(p *datapackage.Package, from string) (
 		out.saved = d.saved
 		out.saved.Tables = maps.Clone(d.saved.Tables)
 	}
-	p, conflicts = d.connected(p)
+	p, conflicts = d.connected(p, refused)
 	for _, t := range p.Resources {
 		t.Path, t.Bytes, t.Hash, t.Replace = nil, 0, "", false
 		at := slices.IndexFunc(pack.Resources, func(o datapackage.Resource) bool {
@@ -281,9 +281,10 @@ func (d *dictionary) merged(p *datapackage.Package, from string) (
 	return out, conflicts, out.link()
 }
 
-// connected returns the tables of a package that lead to patients with those that d has. conflicts
-// says by their names why the others do not. d may be nil.
-func (d *dictionary) connected(p *datapackage.Package) (
+// connected returns the tables of a package that lead to patients with those that d has, and that
+// refer to no table of which a descriptor has a wrong description (refused): nobody would know what
+// is sensitive about its rows. conflicts says by their names why others do not. d may be nil.
+func (d *dictionary) connected(p *datapackage.Package, refused map[string]bool) (
 	_ *datapackage.Package, conflicts map[string]string,
 ) {
 	conflicts = map[string]string{}
@@ -303,6 +304,13 @@ func (d *dictionary) connected(p *datapackage.Package) (
 			if through := all.LeadsElsewhere(t.Name); through != "" {
 				conflicts[t.Name] = fmt.Sprintf("table %q: leads to its patients through the "+
 					"table %q, which nothing describes; no row of it is imported", t.Name, through)
+				continue
+			}
+			for _, k := range all.Table(t.Name).Fields.Elsewhere {
+				if to := k.Reference.Resource; refused[to] || conflicts[to] != "" {
+					conflicts[t.Name] = fmt.Sprintf("table %q: refers to the table %q, which is "+
+						"not imported; no row of it is imported", t.Name, to)
+				}
 			}
 		}
 		if len(conflicts) == before {

@@ -30,8 +30,10 @@ type native struct {
 	pending *filter
 	blobs   *blobs.Batch
 	// entries are what is to be said of the documents whose blobs wait for Publish.
-	entries  []newDocument
-	rows     *rows // of the latest descriptor, or nil
+	entries []newDocument
+	rows    *rows // of the latest descriptor, or nil
+	// refused are tables that a descriptor of the import has a wrong description of.
+	refused  map[string]bool
 	resolver resolver
 	named    map[owner]string // the patient to whom it leads, or ""
 	// grown is by how many bytes the native content of patients grew in the batch.
@@ -47,6 +49,7 @@ func (im *importer) newNative() *native {
 		blobs:    im.store.blobs.Batch(),
 		resolver: newResolver(im.store.db),
 		named:    map[owner]string{},
+		refused:  map[string]bool{},
 		grown:    map[string]int64{},
 	}
 }

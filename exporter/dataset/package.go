@@ -24,7 +24,9 @@ import (
 
 // loadPackage reads the usable tables of a descriptor, and says what is wrong with the others. Its
 // files cannot lead out of its folder.
-func loadPackage(path string) (p *datapackage.Package, refused []error, err error) {
+func loadPackage(
+	path string,
+) (p *datapackage.Package, refused []datapackage.RefusedTable, err error) {
 	folder, name := filepath.Split(path)
 	root, err := os.OpenRoot(cmp.Or(folder, "."))
 	if err != nil {
@@ -47,6 +49,7 @@ func (n *native) tablesIn(ctx context.Context, in Input) error {
 	if err != nil {
 		return n.problem(of, errInput{withoutPath(err)})
 	}
+	n.refuse(refused)
 	for _, why := range refused {
 		if err := n.bad(in.Path, 1, withoutPath(why)+"; no row of it is imported"); err != nil {
 			return err
@@ -98,6 +101,13 @@ func (n *native) tablesIn(ctx context.Context, in Input) error {
 		n.report.Files++
 	}
 	return nil
+}
+
+// refuse notes tables whose descriptions are wrong.
+func (n *native) refuse(tables []datapackage.RefusedTable) {
+	for _, t := range tables {
+		n.refused[t.Name] = true
+	}
 }
 
 // withoutPath returns what is wrong with a descriptor, on one line.
@@ -170,7 +180,7 @@ func (n *native) meet(from string, p *datapackage.Package) (
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	d, conflicts, unusable = before.merged(p, from)
+	d, conflicts, unusable = before.merged(p, from, n.refused)
 	if unusable != nil {
 		return before, conflicts, unusable, nil
 	}
@@ -190,9 +200,17 @@ func (n *native) meetAll() error {
 	if len(all) < 2 {
 		return nil
 	}
-	for _, path := range all {
-		p, _, err := loadPackage(path)
-		if err != nil {
+	packages := make([]*datapackage.Package, len(all)) // nil for none
+	for i, path := range all {
+		p, refused, err := loadPackage(path)
+		if err == nil {
+			packages[i] = p
+			n.refuse(refused)
+		}
+	}
+	for i, path := range all {
+		p := packages[i]
+		if p == nil {
 			continue
 		}
 		abs, err := filepath.Abs(path)

@@ -574,6 +574,62 @@ func TestTablesBesideABadOneAreImported(t *testing.T) {
 	}
 }
 
+// Nobody knows which rows of a look-up table are sensitive whose description is wrong. Tables that
+// refer to it are not imported until it is right, whichever descriptor has it.
+func TestTablesThatReferToABadLookUpTableAreNotImported(t *testing.T) {
+	wrong := with(`{"name": "code"}, {"name": "name"}`,
+		`{"name": "code"}, {"name": "name", "type": "foo", "ehi:sensitive": {"hiv": ["x"]}}`)
+	s := openStore(t, t.TempDir())
+	files := clinicFiles()
+	wrong(files)
+	from := folder(t, files)
+	rep := load(t, s, from)
+	why := fmt.Sprint(rep.Bad)
+	for _, want := range []string{
+		`table "labs", field "name": type "foo" is no type of Table Schema; no row of it`,
+		`table "results": refers to the table "labs", which is not imported; no row of it`,
+		`table "notes": leads to its patients through the table "results"`,
+	} {
+		if !strings.Contains(why, want) || rep.Problems != 3 {
+			t.Errorf("%d problems: %v", rep.Problems, why)
+		}
+	}
+	want := []string{clinicOfA[2], clinicOfA[3]}
+	if got := rowsOf(t, s, "a"); !slices.Equal(got, want) {
+		t.Errorf("a has %q", got)
+	}
+	fill(t, from, clinicFiles())
+	rep = load(t, s, from)
+	all := slices.Sorted(slices.Values(clinicOfA))
+	if got := rowsOf(t, s, "a"); rep.Problems > 0 ||
+		!slices.Equal(slices.Sorted(slices.Values(got)), all) {
+		t.Errorf("a has %q, %v", got, rep.Bad)
+	}
+	wrong(files)
+	fill(t, from, files) // now the store knows the table
+	if rep = load(t, s, from); rep.Problems != 1 {
+		t.Errorf("a known table: %v", rep.Bad)
+	}
+
+	apart := folder(t, map[string]string{
+		"patients.ndjson": patientsNamed("a"),
+		"1/datapackage.json": `{"resources": [{"name": "seen", "path": "seen.csv",
+			"ehi:patient": ["patient"], "schema": {"fields": [{"name": "patient"}, {"name": "lab"}],
+			"ehi:foreignKeys": [
+			{"fields": "lab", "reference": {"resource": "labs", "fields": "code"}}]}}]}`,
+		"1/seen.csv": "patient,lab\na,l1\n",
+		"2/datapackage.json": `{"resources": [{"name": "labs", "path": "labs.csv",
+			"ehi:lookup": true, "schema": {"fields": [{"name": "code", "type": "foo"}]}}]}`,
+		"2/labs.csv": "code\nl1\n",
+	})
+	s = openStore(t, t.TempDir())
+	rep = load(t, s, apart)
+	if got := rowsOf(t, s, "a"); len(got) > 0 || rep.Problems != 2 ||
+		!strings.Contains(fmt.Sprint(rep.Bad), `table "seen": refers to the table "labs"`) {
+		t.Errorf("a has %q, %v", got, rep.Bad)
+	}
+}
+
 // A problem of a descriptor has the line of its JSON, and brings no further ones about.
 func TestAProblemOfADescriptorIsReportedOnce(t *testing.T) {
 	for text, want := range map[string]string{

@@ -227,7 +227,7 @@ func TestDescriptorsMustBeOneObject(t *testing.T) {
 
 // A table with a problem costs itself alone, and keys to it wait for it.
 func TestLoadReadsTheTablesThatAreRight(t *testing.T) {
-	load := func(text string) (*datapackage.Package, []error, error) {
+	load := func(text string) (*datapackage.Package, []datapackage.RefusedTable, error) {
 		fsys := fstest.MapFS{"datapackage.json": {Data: []byte(text)}}
 		return datapackage.Load(fsys, "datapackage.json")
 	}

@@ -48,7 +48,7 @@ func Parse(data []byte) (*Package, error) {
 //
 // Schemas and dialects may be in JSON files beside the descriptor or below. Names of files that
 // lead elsewhere are refused; use an os.Root if symbolic links must not lead elsewhere either.
-func Load(fsys fs.FS, name string) (p *Package, refused []error, err error) {
+func Load(fsys fs.FS, name string) (p *Package, refused []RefusedTable, err error) {
 	data, err := readFile(fsys, name)
 	if err != nil {
 		return nil, nil, err
@@ -103,8 +103,19 @@ func readFile(fsys fs.FS, name string) ([]byte, error) {
 	return data, err
 }
 
+// RefusedTable says what is wrong with the description of a table.
+type RefusedTable struct {
+	Name string
+	Err  error
+}
+
+func (t RefusedTable) Error() string { return t.Err.Error() }
+
+// Unwrap supports errors.Is.
+func (t RefusedTable) Unwrap() error { return t.Err }
+
 // usable reads the tables that have no problems.
-func (r *reader) usable(tree map[string]any) (p *Package, refused []error, err error) {
+func (r *reader) usable(tree map[string]any) (p *Package, refused []RefusedTable, err error) {
 	p = r.pack(node{problems: &r.problems, properties: tree})
 	p.checkSelf(&r.problems)
 	if err := r.problems.err(); err != nil {
@@ -115,7 +126,7 @@ func (r *reader) usable(tree map[string]any) (p *Package, refused []error, err e
 		for i := range found {
 			if err := found[i].err(); err != nil {
 				bad[p.Resources[i].Name] = true
-				refused = append(refused, err)
+				refused = append(refused, RefusedTable{p.Resources[i].Name, err})
 			}
 		}
 		if len(bad) > 0 {
