@@ -203,6 +203,9 @@ func TestEHI9ATextThatTellsSomethingWithheldStays(t *testing.T) {
 		"an ID with escapes of rich text": {
 			"text/rtf", []byte(`{\rtf1 ` + long + `\'77ithheld-0\'31\'323456789}`), false,
 		},
+		"an ID in rich text with an optional hyphen": {
+			"text/rtf", []byte(`{\rtf1 {\b w}ithheld\-0123456789}`), false,
+		},
 		"an ID with escapes of HTML": {
 			"text/html", []byte(`<p>` + long + `&#119;ithheld-0123&#x34;56789`), false,
 		},

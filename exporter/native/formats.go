@@ -21,8 +21,8 @@ type richText struct {
 	groups  []int // the value of \uc in each group outside the current one, up to maxGroups
 	behind  int   // \uc: how many characters are skipped behind \u
 	binary  int   // bytes that follow \bin
-	// visible makes it leave out also the groups that nobody sees. Then it counts as another text
-	// only where it leaves one out.
+	// visible makes it leave out also the groups that nobody sees, and optional hyphens. Then it
+	// counts as another text only where it leaves one out.
 	visible bool
 	unseen  int  // the depth of the group that is being left out; 0 for none
 	left    bool // something was left out since read began
@@ -138,7 +138,14 @@ func (r *richText) symbol(c byte) {
 	case '*': // what follows may be ignored
 		r.leave()
 		r.skip = max(0, r.skip-1)
-	default: // such as an optional hyphen, which nobody sees
+	case '-': // an optional hyphen is seen at the end of a line
+		if !r.visible {
+			r.character('-')
+			return
+		}
+		r.left = true
+		fallthrough
+	default:
 		r.skip = max(0, r.skip-1)
 	}
 }

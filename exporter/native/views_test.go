@@ -84,7 +84,8 @@ func TestEHI9EachWayOfWritingCharactersIsResolved(t *testing.T) {
 		{"rich text", `\u233?\u-4051 ?\uc0\u55357\u56832 \uc2\u65\'3f\'3f{\uc0 \u66}\u67 ??\u68}`,
 			"é\uf02d😀ABCD"},
 		{"rich text", "a\\-b\\_c\\~d\\\\\\{e\\}\r\nf\\b-g\\b0-1\\uc1\\u65{\\*\\f ?}",
-			"ab-c d\\{e}f-g-1A?"},
+			"a-b-c d\\{e}f-g-1A?"},
+		{"seen rich text", "a\\-b\\_c", "ab-c"},
 		{"rich text", "{\\bin3 {\\}A\\endash}", "{\\}A–"},
 		{"markup", `1<b>2</b><!-- a > b -->3<td title='>'>4</td>5<br/>6`, "123 4 5 6"},
 		{"markup", `a < b, a <5, <![CDATA[1]]>2<?xml a?>`, "a < b, a <5, 12 "},
@@ -165,7 +166,8 @@ var writings = map[string]func(r *rand.Rand, c byte) string{
 			fmt.Sprintf("{\\uc0\\u%d}\r\n", c), fmt.Sprintf(`\u%d\'3f`, c),
 			fmt.Sprintf(`{\*\bkmkstart _Toc%d}%c`, c, c),
 			fmt.Sprintf(`{\field{\*\fldinst {X %d}}{\fldrslt {%c}}}`, c, c),
-		}[r.IntN(7)]
+			fmt.Sprintf(`\-%c`, c),
+		}[r.IntN(8)]
 	},
 	"text/html": func(r *rand.Rand, c byte) string {
 		return []string{

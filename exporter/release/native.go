@@ -23,7 +23,9 @@ func (r *Review) Native() *Native {
 	if !r.concluded {
 		panic("release: Native before Conclude")
 	}
-	return &Native{policy: r.policy, review: &reviewed{Review: r}}
+	ids := r.secrets
+	ids.anyCase = true
+	return &Native{policy: r.policy, review: &reviewed{Review: r, native: &ids}}
 }
 
 // Native returns the decisions about the native content of a population, of which nothing but
@@ -254,13 +256,53 @@ func (r *Review) tells(to target) (telling bool) {
 }
 
 // Mentions decides about something with a text. It stays if the text holds an ID or another number
-// of a withheld resource, a short ID behind its type, or the URL of a withheld definition, also in
-// disguise.
+// of a withheld resource, a short ID behind its type or as a URN, or the URL of a withheld
+// definition, also in disguise. An ID without capitals may be in any case.
 func (n *Native) Mentions(text []byte) (reason string) {
-	if n.review == nil || !n.review.betraysIn(text) {
+	if n.review == nil {
 		return ""
 	}
-	return referenceOnlyName
+	if n.review.betraysIn(text) || n.review.holdsWithheldURN(text) ||
+		isDisguised(text) && n.review.holdsWithheldURN(revealed(text)) {
+		return referenceOnlyName
+	}
+	return ""
+}
+
+// holdsWithheldURN reports whether a text holds the ID of a withheld resource as a URN.
+func (r *reviewed) holdsWithheldURN(text []byte) bool {
+	for at := 0; ; {
+		n := bytes.IndexByte(text[at:], ':')
+		if n < 0 {
+			return false
+		}
+		at += n + 1
+		if !endsWithURN(text[:at]) {
+			continue
+		}
+		end := at
+		for end < len(text) && !outOfID(rune(text[end])) {
+			end++
+		}
+		id := bytes.TrimRight(text[at:end], ".")
+		if r.isOnlyWithheld(id) || r.isOnlyWithheld(bytes.ToLower(id)) {
+			return true
+		}
+	}
+}
+
+// endsWithURN reports whether a text ends with the beginning of a URN that an ID follows.
+func endsWithURN(text []byte) bool {
+	return slices.ContainsFunc(urns, func(urn string) bool {
+		from := len(text) - len(urn)
+		return from >= 0 && bytes.EqualFold(text[from:], []byte(urn))
+	})
+}
+
+// isOnlyWithheld reports whether an ID is that of a withheld resource and of no released one.
+func (r *reviewed) isOnlyWithheld(id []byte) bool {
+	released, withheld := r.index.of(r.index.hash(id))
+	return withheld && !released
 }
 
 // Group returns the document group that a code stands for; "" if it stands for none.

@@ -39,6 +39,31 @@ func TestEHI9WhatBelongsToAResourceStaysHoweverItNamesIt(t *testing.T) {
 	}
 }
 
+// EHI-9: a text stays that holds the ID of a withheld resource in any case, or as a URN.
+func TestEHI9ATextStaysThatHoldsAnIDInAnyCaseOrAsAURN(t *testing.T) {
+	n := review(t, everything(ehi.HIV),
+		`{"resourceType":"Condition","id":"h1",`+hivLabel+`}`,
+		`{"resourceType":"Condition","id":"both",`+hivLabel+`}`,
+		`{"resourceType":"Observation","id":"both"}`,
+		`{"resourceType":"Condition","id":"cond-secret-01",`+hivLabel+`}`,
+		`{"resourceType":"Condition","id":"cond-much-longer-secret-01",`+hivLabel+`}`,
+		`{"resourceType":"Condition","id":"Mixed-Secret-01",`+hivLabel+`}`,
+	).Native()
+	for text, stays := range map[string]bool{
+		"see Cond-Secret-01.": true, "CoND-SECret-01": true, "COND-SECRET-01": true,
+		"xCond-Much-Longer-Secret-01": true, "cond-much-longer-SECRET-01": true,
+		"Mixed-Secret-01": true, "mixed-secret-01": false, "Cond-Secret-012": false,
+		"urn:uuid:h1": true, "<a href='URN:UUID:H1'>": true, "is urn:oid:h1.": true,
+		"urn%3Auuid%3Ah1": true, "urn&#58;uuid:h1": true,
+		"urn:uuid:h12": false, "urn:x:h1": false, "uuid:h1": false, "urn:uuid:both": false,
+		"urn:uuid:": false, ":": false,
+	} {
+		if reason := n.Mentions([]byte(text)); (reason != "") != stays {
+			t.Errorf("%q stays for %q", text, reason)
+		}
+	}
+}
+
 // EHI-9: of the resources outside a record, other patients' count as withheld, and what is
 // sensitive; other things do not belong to anybody.
 func TestEHI9OtherPatientsResourcesCountAsWithheld(t *testing.T) {

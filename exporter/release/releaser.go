@@ -19,6 +19,7 @@ type Releaser interface {
 // reviewed is a Releaser that follows a Review.
 type reviewed struct {
 	*Review
+	native   *secrets // for content that is not FHIR; else nil
 	walk     walk
 	isAnswer bool   // it answers a bill that loses lines
 	typ      uint16 // the type number of the current line
@@ -798,7 +799,12 @@ func (r *reviewed) unshow(f frame) {
 
 // secret reports whether a text contains the id of a withheld resource, or another of its
 // numbers.
-func (r *reviewed) secret(text []byte) bool { return len(text) >= minNumber && r.secrets.in(text) }
+func (r *reviewed) secret(text []byte) bool {
+	if r.native != nil {
+		return r.native.in(text)
+	}
+	return len(text) >= minNumber && r.secrets.in(text)
+}
 
 // namesOneWithheld reports whether a text contains the type and id of a withheld resource,
 // joined by a slash, however short the id is. It skips occurrences that directly follow but.

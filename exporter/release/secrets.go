@@ -25,7 +25,9 @@ const (
 type secrets struct {
 	index verdicts
 	idSpellings
-	filter  filter // of all ids; nil if there are none
+	filter filter // of all ids; nil if there are none
+	// anyCase means that an id with only small letters may also be in capitals in part.
+	anyCase bool
 	numbers numbers
 }
 
@@ -291,7 +293,8 @@ func (s *secrets) is(text []byte) bool {
 	if !s.capitals {
 		return false
 	}
-	return hasLetters(text, true) && !hasLetters(text, false) && s.isExactly(bytes.ToLower(text))
+	return hasLetters(text, true) && (s.anyCase || !hasLetters(text, false)) &&
+		s.isExactly(bytes.ToLower(text))
 }
 
 func (s *secrets) isExactly(text []byte) bool {
@@ -307,8 +310,8 @@ func alphanumeric(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
-// tails is a set of the last bytes of ids. Its size is fixed: above some 100,000 different tails
-// it rules out few texts, and the filter decides.
+// tails is a set of the last bytes of ids, in whatever case. Its size is fixed: above some 100,000
+// different tails it rules out few texts, and the filter decides.
 type tails [1 << 21 / 64]uint64
 
 const tailBytes = 8
@@ -324,7 +327,8 @@ func (t *tails) has(text []byte) bool {
 }
 
 func tailBit(text []byte) uint64 {
-	return binary.LittleEndian.Uint64(text) * 0x9e3779b97f4a7c15 >> (64 - 21)
+	const small = 0x2020202020202020 // makes capitals small, and changes no digit, hyphen or dot
+	return (binary.LittleEndian.Uint64(text) | small) * 0x9e3779b97f4a7c15 >> (64 - 21)
 }
 
 // filter is a Bloom filter of hashes with about 1 % false positives. Both bits of a hash are in
