@@ -110,7 +110,7 @@ func (w *writer) condition(query, fullURL string, create bool, p prepared) error
 		}
 	}
 	if done, err := w.conditionComes(&h, p); err != nil || done {
-		return err
+		return errors.Join(err, w.restores(f.typ, f.id, p.moved))
 	}
 	if err := w.cameOver(&h, f.typ); err != nil {
 		return err

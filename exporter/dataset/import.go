@@ -172,9 +172,12 @@ type importer struct {
 	generated *synthetic.Source
 	named     map[string]bool // files of data that attachments name
 	skipped   map[string]bool // folders of files that were imported before
-	left      bool            // the current file was ignored
-	total     int64
-	done      atomic.Int64 // bytes read
+	// lost tells that data of attachments was lost before the import, which unchanged files may
+	// have; nil if that is not known yet.
+	lost  *bool
+	left  bool // the current file was ignored
+	total int64
+	done  atomic.Int64 // bytes read
 }
 
 // file imports one file and records it if everything was imported.
@@ -190,7 +193,15 @@ func (im *importer) file(ctx context.Context, f Input) error {
 	if err != nil {
 		return err
 	}
-	if bytes.Equal(seen, mark) {
+	unchanged := bytes.Equal(seen, mark)
+	if unchanged && im.lost == nil {
+		lost, err := im.store.hasLost()
+		if err != nil {
+			return err
+		}
+		im.lost = &lost
+	}
+	if unchanged && !*im.lost {
 		im.report.Skipped++
 		im.skipped[filepath.Dir(f.Path)] = true
 		im.done.Add(f.Info.Size())

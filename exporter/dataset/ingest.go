@@ -183,7 +183,7 @@ func (w *writer) put(p prepared) error {
 			return err
 		}
 	} else if done, err := w.superseded(before, p); err != nil || done {
-		return err
+		return errors.Join(err, w.restores(f.typ, f.id, p.moved))
 	}
 	if err := w.write(p, before); err != nil {
 		return err

@@ -5,10 +5,12 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -180,10 +182,60 @@ func (w *writer) holdsMoved(typ, id string, line []byte, moved []movedData) erro
 			return err
 		}
 	}
-	return eachBlob(line, func(name blobs.Name) error {
+	return source.EachMoved(line, func(m *source.Moved, _, _ int) error {
+		name, err := blobs.ParseName(m.Name)
+		if err != nil {
+			return err
+		}
 		return errors.Join(w.batch.delete(looseKey(name)),
-			w.batch.set(blobKey(name, typ+"/"+id), nil))
+			w.batch.set(blobKey(name, typ+"/"+id), binary.AppendVarint(nil, m.Size)))
 	})
+}
+
+// restores puts data back that comes again with a resource whose state stays, if it was lost.
+func (w *writer) restores(typ, id string, moved []movedData) error {
+	for _, m := range moved {
+		if m.content == nil || w.store.blobs.Check(m.blob.Name, m.blob.Size) == nil {
+			continue // what is no content has been added, see movedData
+		}
+		held, err := has(w.store.db, blobKey(m.blob.Name, typ+"/"+id))
+		if err == nil && held {
+			_, err = w.addBlob(bytes.NewReader(m.content), m.blob.Size)
+			if err == nil {
+				err = w.publishFull()
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hasLost reports whether data of attachments was lost or cut off. It looks at sizes only.
+func (s *Store) hasLost() (lost bool, err error) {
+	err = each(s.db, []byte{kBlob}, func(k, v []byte) error {
+		name := blobs.Name(k[1:])
+		if !bytes.Contains(k[1+len(name):], []byte("/")) { // a document
+			return nil
+		}
+		size, n := binary.Varint(v)
+		if n <= 0 { // that of an older store
+			info, err := os.Stat(s.blobs.Path(name))
+			if err == nil {
+				size = info.Size()
+			}
+		}
+		if s.blobs.Check(name, size) != nil {
+			lost = true
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return lost, err
 }
 
 // addBlob adds a content of some bytes to those that flush publishes.

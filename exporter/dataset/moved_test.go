@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -84,6 +85,46 @@ func blobName(content []byte) string { return blobs.Of(content).Name.String() }
 func sha1Of(content []byte) string {
 	sum := sha1.Sum(content)
 	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// An import of the same files puts data back that was lost, or cut off.
+func TestLostDataComesBackWithItsUnchangedFile(t *testing.T) {
+	for what, harm := range map[string]func(path string) error{
+		"lost":    os.Remove,
+		"cut off": func(path string) error { return os.Truncate(path, 3) },
+	} {
+		dir := filepath.Join(t.TempDir(), "records")
+		s := openStore(t, dir)
+		content, other := letter(1, 2<<20), letter(2, 2<<20)
+		from := folder(t, map[string]string{
+			"a.ndjson": patientsNamed("a") + report("r", "a", dataField(content)) + "\n" +
+				`{"resourceType":"Bundle","type":"batch","entry":[{"resource":` +
+				strings.Replace(report("", "a", dataField(other)), `"id":"",`, "", 1) +
+				`,"request":{"method":"POST","url":"DiagnosticReport",` +
+				`"ifNoneExist":"identifier=urn:x|1"}}]}` + "\n",
+		})
+		load(t, s, from)
+		for _, c := range [][]byte{content, other} {
+			path := blobs.In(dir + ".blobs").Path(blobs.Of(c).Name)
+			if err := errors.Join(os.Chmod(path, 0o600), harm(path)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := linkedLines(t, s, "a")
+		rep := load(t, s, from)
+		for _, c := range [][]byte{content, other} {
+			got, err := movedContent(t, s, "a", blobName(c))
+			if err != nil || !bytes.Equal(got, c) {
+				t.Errorf("%s: %d bytes, %v", what, len(got), err)
+			}
+		}
+		if rep.Skipped > 0 || rep.Problems > 0 || linkedLines(t, s, "a") != before {
+			t.Errorf("%s: %+v", what, rep)
+		}
+		if rep = load(t, s, from); rep.Skipped != 1 {
+			t.Errorf("%s: an import with nothing lost: %+v", what, rep)
+		}
+	}
 }
 
 // linkedLines returns the lines of a record with URLs that are the names of moved data.
