@@ -252,6 +252,17 @@ func TestEHI9ATextThatTellsSomethingWithheldStays(t *testing.T) {
 		"an ID with escapes and markup": {
 			"message/rfc822", []byte("<p>withheld-<b>0123=\r\n45</b>6789"), false,
 		},
+		"an ID with markup in an attribute": {
+			"text/html", []byte(`<a href="x/<b title=''></b>withheld-<i>0123456789">`), false,
+		},
+		"an ID with markup in an attribute of HTML within XML": {
+			"text/xml", []byte(`<text>&lt;a href='withheld-<b></b>0123456789'/></text>`), false,
+		},
+		"an ID with markup in a long attribute": {
+			"text/html", []byte(`<a href="` + long + `withheld-<b></b>0123456789` +
+				strings.Repeat("x ", 200) + `">x</a>`), false,
+		},
+		"markup in an attribute": {"text/html", []byte(`<a href="a<b>c<" title="<">`), true},
 		"an ID in HTML within XML": {
 			"text/xml", []byte("<text>withheld-&lt;b&gt;0123&lt;/b&gt;456789</text>"), false,
 		},

@@ -285,6 +285,8 @@ type markup struct {
 	place
 	plain  []byte
 	result []byte // of the last piece
+	value  []byte // of an attribute, in the pieces before
+	values []byte // of the attributes that end in the last piece, see attributes
 	// visible makes it leave out also what is in elements that nobody sees. Then it counts as
 	// another text only where it leaves such a thing out.
 	visible bool
@@ -327,6 +329,7 @@ func (m *markup) read(piece []byte, _ bool) (plain []byte, changed bool) {
 	if !m.hides {
 		m.copyTo(&m.begun)
 	}
+	m.values = m.values[:0]
 	if m.in == outside && !m.cdata && m.unseen == "" && bytes.IndexByte(piece, '<') < 0 {
 		m.result = piece
 		return piece, false
@@ -468,8 +471,11 @@ func (m *markup) tag(piece []byte) (rest []byte) {
 		if m.quote != 0 {
 			end := bytes.IndexByte(piece, m.quote)
 			if end < 0 {
+				m.value = append(m.value, piece...)
+				m.value = append(m.value[:0], m.value[max(0, len(m.value)-overlap):]...)
 				return nil
 			}
+			m.valued(piece[:end])
 			piece, m.quote, m.empty = piece[end+1:], 0, false
 			continue
 		}
@@ -492,6 +498,33 @@ func (m *markup) tag(piece []byte) (rest []byte) {
 		m.quote = c
 	}
 	return nil
+}
+
+// valued takes the end of an attribute's value. Markup in it is not read here: attributes does.
+func (m *markup) valued(end []byte) {
+	if len(m.value) == 0 && bytes.IndexByte(end, '<') < 0 {
+		return
+	}
+	value := append(m.value, end...)
+	m.value = value[:0]
+	for m.values = append(m.values, ' '); len(value) > 0; {
+		begin := bytes.IndexByte(value, '<')
+		size := bytes.IndexByte(value[max(0, begin):], '>') + 1
+		if begin < 0 || size == 0 {
+			m.values = append(m.values, value...)
+			return
+		}
+		m.values, value = append(m.values, value[:begin]...), value[begin+size:]
+	}
+}
+
+// attributes is a step that leaves only the values of attributes that have markup, without it. A
+// step that reads each piece before finds them.
+type attributes struct{ of *markup }
+
+// read implements step.
+func (a attributes) read([]byte, bool) (plain []byte, changed bool) {
+	return a.of.values, len(a.of.values) > 0
 }
 
 // tagMarks are the bytes of a tag that begin or end something.

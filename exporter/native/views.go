@@ -10,6 +10,7 @@ import (
 //
 //	the bytes - the character set -+- JSON - JSON - JSON - references -+- all references - ...
 //	                               |                                   +- no markup
+//	                               |                                   +- attributes with markup
 //	                               |                                   +- elements with codes
 //	                               +- quoted-printable - JSON - ...
 //	                               +- percent-encoding - references - ...
@@ -92,12 +93,14 @@ func (o entities) references() *view {
 	m := &markup{}
 	return newView(newEscapes('&', o.resolve(characterReference, false)),
 		newView(newEscapes('&', o.resolve(anyReference, true))).then(seen),
-		newView(m), newView(&visibleMarkup{of: m}), newView(&elements{}))
+		newView(m), newView(&visibleMarkup{of: m}), newView(attributes{m}), newView(&elements{}))
 }
 
 // seen returns the views of HTML within XML.
 func seen() *view {
-	return newView(newEscapes('&', characterReference), newView(&markup{}), newView(&elements{}))
+	m := &markup{}
+	return newView(newEscapes('&', characterReference),
+		newView(m), newView(attributes{m}), newView(&elements{}))
 }
 
 // then adds views that are made of this one, once it is another text than the one before.
