@@ -54,6 +54,8 @@ type table struct {
 	byValue bool    // see savedDictionary.ByValue
 	indexes [][]int // fields of savedTable.Indexes, by their numbers
 	foreign []foreignKey
+	// unique are the indexes, but for the first one, of fields whose values occur once.
+	unique []int
 	// way leads from a row to its patient; nil for a look-up table.
 	way *way
 	// through are the rests of other tables' ways behind the rows of this one.
@@ -138,6 +140,11 @@ func (d *dictionary) link() error {
 		for _, fields := range t.Indexes {
 			t.indexes = append(t.indexes, numbers(of, fields))
 		}
+		for _, name := range uniqueFields(of) {
+			if i, _ := t.index([]string{name}); i > 0 {
+				t.unique = append(t.unique, i)
+			}
+		}
 		d.tables[of.Name], d.number[t.Number] = t, t
 	}
 	for _, t := range d.tables {
@@ -157,6 +164,16 @@ func (d *dictionary) link() error {
 		d.order = append(d.order, t)
 	}
 	return nil
+}
+
+// uniqueFields returns the fields whose values occur once.
+func uniqueFields(of *datapackage.Resource) (names []string) {
+	for _, f := range of.Fields.Fields {
+		if f.Constraints != nil && f.Constraints.Unique {
+			names = append(names, f.Name)
+		}
+	}
+	return names
 }
 
 // numbers returns the numbers of fields.
@@ -218,8 +235,8 @@ func (d *dictionary) way(t *table, path []string, system string) *way {
 	return w
 }
 
-// mostTables is how many tables a store can have.
-const mostTables = 1 << 16
+// mostTables is how many tables a store can have, and mostIndexes how many indexes a table.
+const mostTables, mostIndexes = 1 << 16, 1 << 8
 
 // merged returns the dictionary with the tables of a package that came from a descriptor. A table
 // that is there with another schema stays as it is: conflicts says why by its name. d may be nil.
@@ -269,6 +286,12 @@ func (d *dictionary) merged(p *datapackage.Package, from string, refused map[str
 	}
 	pack.Connect()
 	out.addIndexes(&pack)
+	for name, t := range out.saved.Tables {
+		if len(t.Indexes) > mostIndexes {
+			return nil, conflicts, fmt.Errorf("table %q: has more than %d keys and unique fields",
+				name, mostIndexes)
+		}
+	}
 	out.pack = &pack
 	if err := pack.Check(); err != nil {
 		return nil, conflicts, err
@@ -320,24 +343,29 @@ func (d *dictionary) connected(p *datapackage.Package, refused map[string]bool) 
 	}
 }
 
-// addIndexes adds an index for each set of fields that a foreign key refers to.
+// addIndexes adds an index for each set of fields that a foreign key refers to, and for each field
+// whose values occur once.
 func (d *dictionary) addIndexes(p *datapackage.Package) {
 	for i := range p.Resources {
 		for _, k := range p.Resources[i].Fields.ForeignKeys {
-			name := k.Reference.Resource
-			if name == "" {
-				name = p.Resources[i].Name
-			}
-			t, there := d.saved.Tables[name]
-			if !there || slices.ContainsFunc(t.Indexes, func(of []string) bool {
-				return sameSet(of, k.Reference.Fields)
-			}) {
-				continue
-			}
-			t.Indexes = append(slices.Clone(t.Indexes), slices.Clone(k.Reference.Fields))
-			d.saved.Tables[name] = t
+			d.addIndex(cmp.Or(k.Reference.Resource, p.Resources[i].Name), k.Reference.Fields)
+		}
+		for _, name := range uniqueFields(&p.Resources[i]) {
+			d.addIndex(p.Resources[i].Name, []string{name})
 		}
 	}
+}
+
+// addIndex adds an index of a table, unless it has one of these fields.
+func (d *dictionary) addIndex(table string, fields []string) {
+	t, there := d.saved.Tables[table]
+	if !there || slices.ContainsFunc(t.Indexes, func(of []string) bool {
+		return sameSet(of, fields)
+	}) {
+		return
+	}
+	t.Indexes = append(slices.Clone(t.Indexes), slices.Clone(fields))
+	d.saved.Tables[table] = t
 }
 
 // difference says in what the rows of two descriptions of a table differ; "" for nothing. Texts for

@@ -255,6 +255,9 @@ func (r *rows) put(t *table, raw []byte, values [][]byte, s sequence) error {
 		return errRow{"the primary key has no value"}
 	}
 	at, before, err := r.known(t, id)
+	if err == nil {
+		err = r.checkUnique(t, values, at)
+	}
 	if err != nil {
 		return err
 	}
@@ -329,9 +332,47 @@ func (r *rows) stands(pass uint32) bool {
 	return current
 }
 
-// sameKey returns an errRow that names the first row with a key. Its line is only known if it came
-// for the first time when its file was read last.
+// checkUnique returns an errRow if another row has the value of a field whose values occur once. at
+// is the row's key in the first index. As with primary keys, only rows count that are in the
+// descriptor's files as they are now.
+func (r *rows) checkUnique(t *table, values [][]byte, at []byte) error {
+	for _, index := range t.unique {
+		key, ok := t.pick(values, t.indexes[index], r.key)
+		if r.key = key; !ok {
+			continue
+		}
+		d := t.digest(index, key)
+		if err := r.see(t.indexKey(index, d)); err != nil {
+			return err
+		}
+		err := t.find(r.store.db, index, d, func(raw []byte, place rowPlace) error {
+			other, err := t.codec.Fields(raw, nil)
+			if err != nil {
+				return err
+			}
+			id, _ := t.identity(raw, other, nil)
+			k, is, err := r.namedAt(t.indexKey(0, id), place.sequence)
+			if err != nil || k == nil || bytes.Equal(k, at) || !r.stands(is.pass) {
+				return err
+			}
+			return errRow{fmt.Sprintf("field %q: %s has the same value, which must be unique",
+				t.Indexes[index][0], r.where(is))}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sameKey returns an errRow that names the first row with a key.
 func (r *rows) sameKey(first rowPlace) error {
+	return errRow{r.where(first) + " has the same primary key"}
+}
+
+// where names a row. Its line is only known if it came for the first time when its file was read
+// last.
+func (r *rows) where(first rowPlace) string {
 	in, line := r.current[first.pass].Name, first.sequence.line()
 	where := "the row in line " + strconv.Itoa(line)
 	switch here, known := first.pass == r.pass, first.sequence.pass() == first.pass; {
@@ -342,14 +383,14 @@ func (r *rows) sameKey(first rowPlace) error {
 	case !here:
 		where = "a row of " + in
 	}
-	return errRow{where + " has the same primary key"}
+	return where
 }
 
 // remember adds those of some files that an import passes over because it has read them before.
 func (r *rows) remember(files []tableFile) error {
 	unchanged := map[string]bool{}
 	for _, f := range files {
-		if f.info == nil || f.whole || !f.table.hasKey() {
+		if f.info == nil || f.whole || !f.table.hasKey() && len(f.table.unique) == 0 {
 			continue
 		}
 		abs, err := filepath.Abs(f.name)

@@ -480,6 +480,68 @@ func TestRowsAreFoundByTheValuesOfKeys(t *testing.T) {
 	}
 }
 
+// Values of a field with the constraint unique occur once, as their type says, in tables with and
+// without a primary key. All other constraints are checked, too.
+func TestRowsThatBreakAConstraintAreReported(t *testing.T) {
+	from := folder(t, map[string]string{
+		"patients.ndjson": patientsNamed("a"),
+		"datapackage.json": `{"resources": [
+			{"name": "cards", "path": ["c1.csv", "c2.csv"], "ehi:patient": ["patient"], "schema": {
+				"primaryKey": "id", "fields": [{"name": "id"}, {"name": "patient"},
+				{"name": "number", "type": "integer", "constraints": {"unique": true}}]}},
+			{"name": "stays", "path": "stays.csv", "ehi:patient": ["patient"], "schema": {"fields": [
+				{"name": "patient", "constraints": {"required": true}},
+				{"name": "bed", "constraints": {"unique": true, "pattern": "[a-z][0-9]"}},
+				{"name": "days", "type": "integer", "constraints": {"minimum": 1, "maximum": 9}},
+				{"name": "ward", "constraints": {"enum": ["x", "y"], "maxLength": 1}}]}}]}`,
+		"c1.csv": "id,patient,number\n1,a,5\n2,a,\n3,a,\n4,a,05\n",
+		"c2.csv": "id,patient,number\n5,a,+5\n6,a,6\n",
+		"stays.csv": "patient,bed,days,ward\na,b1,1,x\na,b2,2,y\na,b1,3,x\na,b2,2,y\n" +
+			"a,b,1,x\na,b3,0,x\na,b4,10,x\na,b5,1,z\n,b6,1,x\n",
+	})
+	s := openStore(t, t.TempDir())
+	const twice = " has the same value, which must be unique"
+	first := []string{
+		`c1.csv:5: field "number": the row in line 2` + twice,
+		`c2.csv:2: field "number": the row in c1.csv:2` + twice,
+		`stays.csv:4: field "bed": the row in line 2` + twice,
+		`stays.csv:5: field "bed": the row in line 3` + twice,
+		`stays.csv:6: field "bed"`, `stays.csv:7: field "days"`, `stays.csv:8: field "days"`,
+		`stays.csv:9: field "ward"`, `stays.csv:10: field "patient"`,
+	}
+	again := slices.Clone(first) // the store does not note the new lines of rows that it has
+	again[0] = `c1.csv:5: field "number": another row of the file` + twice
+	again[1] = `c2.csv:2: field "number": a row of c1.csv` + twice
+	again[2] = `stays.csv:4: field "bed": another row of the file` + twice
+	again[3] = `stays.csv:5: field "bed": another row of the file` + twice
+	for _, want := range [][]string{first, again} {
+		bad := load(t, s, from).Bad
+		if len(bad) != len(want) {
+			t.Fatalf("%v", bad)
+		}
+		for i, p := range bad {
+			got := strings.ReplaceAll(p.String(), from+string(filepath.Separator), "")
+			if !strings.HasPrefix(got, want[i]) {
+				t.Errorf("%q, want %q", got, want[i])
+			}
+		}
+	}
+	rows := []string{
+		"cards a 1,a,5\n2,a,\n3,a,\n6,a,6\n", "stays a a,b1,1,x\na,b2,2,y\n",
+	}
+	if got := rowsOf(t, s, "a"); !slices.Equal(got, rows) {
+		t.Errorf("a has %q", got)
+	}
+	fill(t, from, map[string]string{ // a corrected file can exchange values
+		"c1.csv":    "id,patient,number\n1,a,6\n2,a,\n3,a,\n",
+		"c2.csv":    "id,patient,number\n6,a,5\n",
+		"stays.csv": "patient,bed,days,ward\na,b1,1,x\n",
+	})
+	if rep := load(t, s, from); rep.Problems > 0 {
+		t.Errorf("corrected: %v", rep.Bad)
+	}
+}
+
 // A folder whose descriptor is wrong, or contradicts its files or the store, costs only the tables
 // that it is wrong about.
 func TestBadDictionariesAreReported(t *testing.T) {
