@@ -257,7 +257,8 @@ func (r *Review) tells(to target) (telling bool) {
 
 // Mentions decides about something with a text. It stays if the text holds an ID or another number
 // of a withheld resource, a short ID behind its type or as a URN, or the URL of a withheld
-// definition, also in disguise. An ID without capitals may be in any case.
+// definition, also in disguise. An ID without capitals, or without small letters, may be in any
+// case.
 func (n *Native) Mentions(text []byte) (reason string) {
 	if n.review == nil {
 		return ""

@@ -48,10 +48,12 @@ func TestEHI9ATextStaysThatHoldsAnIDInAnyCaseOrAsAURN(t *testing.T) {
 		`{"resourceType":"Condition","id":"cond-secret-01",`+hivLabel+`}`,
 		`{"resourceType":"Condition","id":"cond-much-longer-secret-01",`+hivLabel+`}`,
 		`{"resourceType":"Condition","id":"Mixed-Secret-01",`+hivLabel+`}`,
+		`{"resourceType":"Condition","id":"UP-SECRET-0001",`+hivLabel+`}`,
 	).Native()
 	for text, stays := range map[string]bool{
 		"see Cond-Secret-01.": true, "CoND-SECret-01": true, "COND-SECRET-01": true,
 		"xCond-Much-Longer-Secret-01": true, "cond-much-longer-SECRET-01": true,
+		"up-secret-0001": true, "Up-Secret-0001": true, "UP-SECRET-0001": true,
 		"Mixed-Secret-01": true, "mixed-secret-01": false, "Cond-Secret-012": false,
 		"urn:uuid:h1": true, "<a href='URN:UUID:H1'>": true, "is urn:oid:h1.": true,
 		"urn%3Auuid%3Ah1": true, "urn&#58;uuid:h1": true,

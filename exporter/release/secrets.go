@@ -26,7 +26,7 @@ type secrets struct {
 	index verdicts
 	idSpellings
 	filter filter // of all ids; nil if there are none
-	// anyCase means that an id with only small letters may also be in capitals in part.
+	// anyCase means that an id with only small letters, or only capitals, may be in any case.
 	anyCase bool
 	numbers numbers
 }
@@ -39,7 +39,8 @@ type idSpellings struct {
 	tails    *tails // of the loose ids; nil if there are none
 	// some ids have only small letters; they may also be written in capitals, as UUIDs are
 	capitals bool
-	upper    []byte // the last of these ids in capitals
+	other    []byte // the last of these ids in the other case
+	smalls   bool   // some ids have only capitals; see secrets.anyCase
 }
 
 // merge adds the spellings of o.
@@ -52,6 +53,7 @@ func (s *idSpellings) merge(o *idSpellings) {
 		s.loose = insert(s.loose, n)
 	}
 	s.capitals = s.capitals || o.capitals
+	s.smalls = s.smalls || o.smalls
 	switch {
 	case s.tails == nil:
 		s.tails = o.tails
@@ -76,10 +78,20 @@ func (s *idSpellings) consider(id []byte) {
 	if letters&otherLetters != 0 {
 		letters = lettersOf(id)
 	}
-	if letters == smallLetters {
+	switch letters {
+	case smallLetters:
 		s.capitals = true
-		s.upper = appendUpper(s.upper[:0], id)
-		s.spelled(s.upper)
+		s.other = appendUpper(s.other[:0], id)
+		s.spelled(s.other)
+	case capitalLetters:
+		s.smalls = true
+		s.other = append(s.other[:0], id...)
+		for i, b := range s.other {
+			if b >= 'A' && b <= 'Z' {
+				s.other[i] = b | 0x20
+			}
+		}
+		s.spelled(s.other)
 	}
 }
 
@@ -288,6 +300,9 @@ func (s *secrets) inWords(text []byte, from, to int, escaped bool) bool {
 // only small letters may be in capitals.
 func (s *secrets) is(text []byte) bool {
 	if s.isExactly(text) {
+		return true
+	}
+	if s.anyCase && s.smalls && hasLetters(text, false) && s.isExactly(bytes.ToUpper(text)) {
 		return true
 	}
 	if !s.capitals {
