@@ -203,18 +203,37 @@ func (r *rows) follow(k *foreignKey, w *way, d digest) (o owner, ok bool, err er
 	if err := r.see(k.target.indexKey(k.index, d)); err != nil {
 		return o, false, err
 	}
-	found, err := k.target.rowsWith(r.store.db, k.index, d)
-	if len(found) > 0 {
+	owners, err := r.ownersWith(k, w, d)
+	if len(owners) > 0 {
 		r.exists(checkedKey{k.target.Number, byte(k.index), d})
 	}
-	for _, values := range found {
-		next, there, e := r.ownerOf(k.target, w, values)
-		if err = errors.Join(err, e); err != nil || !there || ok && next != o {
+	for i, next := range owners {
+		if err != nil || next == (owner{}) || i > 0 && next != o {
 			return owner{}, false, err
 		}
 		o, ok = next, true
 	}
 	return o, ok, err
+}
+
+// ownersWith returns to whom each of the rows with a key leads; no owner for nobody.
+func (r *rows) ownersWith(k *foreignKey, w *way, d digest) (out []owner, err error) {
+	if own := k.target.way; own != nil && own.byID() && w.byID() && own.field == w.field {
+		err = k.target.places(r.store.db, k.index, d, func(at rowPlace) error {
+			out = append(out, owner{ID: at.patient}) // the rows need not be read
+			return nil
+		})
+		return out, err
+	}
+	found, err := k.target.rowsWith(r.store.db, k.index, d)
+	for _, values := range found {
+		o, ok, e := r.ownerOf(k.target, w, values)
+		if err = errors.Join(err, e); !ok {
+			o = owner{}
+		}
+		out = append(out, o)
+	}
+	return out, err
 }
 
 // rowsWith returns the values of the rows with a key.

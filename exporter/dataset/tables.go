@@ -125,12 +125,21 @@ func (d *dictionary) lookup(
 func (t *table) find(
 	r pebble.Reader, index int, d digest, visit func(row []byte, at rowPlace) error,
 ) error {
+	return t.places(r, index, d, func(at rowPlace) error {
+		return view(r, at.key(t), func(row []byte) error { return visit(row, at) })
+	})
+}
+
+// places visits the places of the rows with a key, by its digest.
+func (t *table) places(
+	r pebble.Reader, index int, d digest, visit func(at rowPlace) error,
+) error {
 	one := func(_, v []byte) error {
 		at, err := decodePlace(v)
 		if err != nil {
 			return err
 		}
-		return view(r, at.key(t), func(row []byte) error { return visit(row, at) })
+		return visit(at)
 	}
 	k := t.indexKey(index, d)
 	if index > 0 {
