@@ -189,6 +189,9 @@ func printReport(r source.Report) {
 	for _, left := range r.Ignored {
 		fmt.Fprintf(os.Stderr, "left out: %s: %s\n", left.File, left.Why)
 	}
+	for _, note := range r.Notes {
+		fmt.Fprintf(os.Stderr, "note: %s: %s\n", note.File, note.Text)
+	}
 	for _, t := range slices.Sorted(maps.Keys(r.Unplaced)) {
 		fmt.Fprintf(os.Stderr, "of unknown patients: %d %s, for example %s\n", r.Unplaced[t].Count,
 			t, r.Unplaced[t].Example)

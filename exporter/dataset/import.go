@@ -285,6 +285,13 @@ func (im *importer) leaves(name string, why errIgnored) {
 	im.report.Ignored = append(im.report.Ignored, left)
 }
 
+// notes records what to know about a file that is imported.
+func (im *importer) notes(name, format string, args ...any) {
+	im.report.Notes = append(im.report.Notes, source.Note{
+		File: name, Text: fmt.Sprintf(format, args...),
+	})
+}
+
 func (im *importer) put(path string, line int, p prepared) error {
 	return im.keep(path, line, p, im.w.put)
 }

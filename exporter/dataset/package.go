@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -279,7 +280,7 @@ type tableFile struct {
 	path  string      // in the folder
 	name  string      // in problems
 	info  fs.FileInfo // nil if it cannot be read
-	first bool        // the first file of the table, which has the header
+	later bool        // not the first file of the table: it may lack the header
 	whole bool        // the files have all rows of the table
 }
 
@@ -299,7 +300,7 @@ func (n *native) filesOf(
 			table: t,
 			path:  filepath.FromSlash(path),
 			name:  filepath.Join(folder, filepath.FromSlash(path)),
-			first: i == 0,
+			later: i > 0,
 			whole: of.Replace,
 		}
 		f.info, _ = root.Stat(f.path) // opening it says what is wrong
@@ -351,34 +352,17 @@ func (r *rows) file(ctx context.Context, root *os.Root, f tableFile) error {
 
 // read imports the rows of a file.
 func (r *rows) read(ctx context.Context, root *os.Root, f tableFile, abs string) error {
-	of := input{name: f.name, line: 1}
-	file, err := root.Open(f.path)
+	lacks := f.lacksHeader(root, int(r.o.MaxResource))
+	s, done, err := f.open(root, &r.done, !lacks, int(r.o.MaxResource))
 	if err != nil {
-		return r.problem(of, errInput{reason(err)})
-	}
-	defer file.Close() // read only
-	text, done, err := unpacked(counting{file, &r.done})
-	if err != nil {
-		return r.problem(of, errInput{err.Error()})
+		return r.bad(f.name, 1, err.Error())
 	}
 	defer done()
-	dialect := f.table.of.Dialect
-	if !f.first {
-		dialect = headless(dialect)
+	if err := checkHeader(s, f.table.codec); err != nil {
+		return r.bad(f.name, max(s.Line(), 1), err.Error())
 	}
-	s, err := datapackage.NewScanner(text, dialect, f.table.of.Encoding, int(r.o.MaxResource))
-	if err != nil {
-		return r.problem(of, errInput{err.Error()})
-	}
-	header, err := s.ReadHeader()
-	if err == nil && header != nil {
-		err = f.table.codec.CheckHeader(header)
-	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errors.New("is empty: the header is missing")
-	}
-	if err != nil {
-		return r.problem(of, errInput{err.Error()})
+	if lacks {
+		r.notes(f.name, "has no header, so its first row is imported as a row of the table")
 	}
 	if err := r.begin(passFile{Name: f.name, File: abs}); err != nil {
 		return err
@@ -395,7 +379,7 @@ func (r *rows) read(ctx context.Context, root *os.Root, f tableFile, abs string)
 			return nil
 		}
 		if err == nil {
-			err = r.row(f, s, raw, n)
+			err = r.row(f.table, s, raw)
 		}
 		if why, ok := errors.AsType[errRow](err); ok {
 			err = r.bad(f.name, s.Line(), why.Error())
@@ -413,17 +397,13 @@ func (r *rows) read(ctx context.Context, root *os.Root, f tableFile, abs string)
 // progressRows is after how many rows the progress is reported.
 const progressRows = 1024
 
-// row imports a row, the nth of its file from 0. Errors: errRow.
-func (r *rows) row(f tableFile, s *datapackage.Scanner, raw []byte, n int) error {
-	t := f.table
+// row imports a row of a file. Errors: errRow.
+func (r *rows) row(t *table, s *datapackage.Scanner, raw []byte) error {
 	values, err := t.codec.Fields(raw, r.fields)
 	if err != nil {
 		return errRow{err.Error()}
 	}
 	r.fields = values
-	if n == 0 && !f.first && sameNames(t.of.Fields.Fields, values) {
-		return nil
-	}
 	if err := t.codec.Check(values); err != nil {
 		return errRow{err.Error()}
 	}
@@ -458,14 +438,36 @@ func (r *rows) terminated(t *table, raw []byte, lacks bool) []byte {
 	return raw
 }
 
-// sameNames reports whether a row is a header.
-func sameNames(fields []datapackage.Field, values [][]byte) bool {
-	return slices.EqualFunc(fields, values, func(f datapackage.Field, v []byte) bool {
-		return f.Name == string(v)
-	})
+// open opens a file for its rows, and skips the header only if the dialect says that there is one.
+// read counts its bytes. The caller calls done.
+func (f tableFile) open(root *os.Root, read *atomic.Int64, header bool, most int) (
+	s *datapackage.Scanner, done func(), err error,
+) {
+	file, err := root.Open(f.path)
+	if err != nil {
+		return nil, nil, errors.New(reason(err))
+	}
+	text, unpack, err := unpacked(counting{file, read})
+	if err != nil {
+		file.Close() // read only
+		return nil, nil, err
+	}
+	done = func() {
+		unpack()
+		file.Close() // read only
+	}
+	d := f.table.of.Dialect
+	if !header {
+		d = headless(d)
+	}
+	if s, err = datapackage.NewScanner(text, d, f.table.of.Encoding, most); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return s, done, nil
 }
 
-// headless is a dialect whose files have no header. Further files of a table may have one or not.
+// headless is a dialect whose files have no header.
 func headless(d *datapackage.Dialect) *datapackage.Dialect {
 	var out datapackage.Dialect
 	if d != nil {
@@ -473,6 +475,40 @@ func headless(d *datapackage.Dialect) *datapackage.Dialect {
 	}
 	out.Header = new(false)
 	return &out
+}
+
+// lacksHeader reports whether a file that is not the first one of its table has no header although
+// the dialect says that there is one. The first version of the standard joins the files of a table
+// as they are, so only the first one needs a header. A row with the name of any field counts as a
+// header: a file with other columns must not be read as if it had those of the descriptor.
+func (f tableFile) lacksHeader(root *os.Root, most int) bool {
+	if !f.later || f.table.codec.Header(nil) == nil {
+		return false
+	}
+	s, done, err := f.open(root, new(atomic.Int64), false, most)
+	if err != nil {
+		return false // whoever reads the file says why
+	}
+	defer done()
+	raw, err := s.Next()
+	if err != nil {
+		return false
+	}
+	values, err := f.table.codec.Fields(raw, nil)
+	return err == nil && !slices.ContainsFunc(values, f.table.codec.IsName)
+}
+
+// checkHeader reads the header of a file, if the dialect says that there is one, and reports how it
+// differs from the table's fields.
+func checkHeader(s *datapackage.Scanner, c *datapackage.Codec) error {
+	header, err := s.ReadHeader()
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("is empty: the header is missing")
+	case err != nil || header == nil:
+		return err
+	}
+	return c.CheckHeader(header)
 }
 
 // unpacked decompresses gzip and Zstandard, which it recognizes by their first bytes.

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"path/filepath"
 )
 
@@ -25,8 +24,8 @@ func (r *rows) leftOver(ctx context.Context, files []tableFile, troubled map[*ta
 		var err error
 		switch f := files[0]; {
 		case f.whole && troubled[t]:
-			r.leaves(f.name, errIgnored{fmt.Sprintf("no row of the table %q is removed, because "+
-				"of the problems with its files", t.of.Name)})
+			r.notes(f.name, "no row of the table %q is removed, because of the problems with its "+
+				"files", t.of.Name)
 		case f.whole:
 			err = r.removeOthers(ctx, t)
 		case !t.hasKey():
@@ -75,8 +74,10 @@ func (r *rows) reportFormer(ctx context.Context, t *table, files []tableFile) er
 		return nil
 	})
 	if err == nil && count > 0 {
-		r.leaves(files[0].name, errIgnored{fmt.Sprintf("%d rows of the table %q were in files that "+
-			"have changed, and stay in the store: ehi:replace removes them", count, t.of.Name)})
+		r.notes(files[0].name, "%d rows of former states of the files of the table %q stay with "+
+			"their patients, also if they were corrected: the table has no primary key. To remove "+
+			`them, import all its files with "ehi:replace": true in the descriptor`,
+			count, t.of.Name)
 	}
 	return err
 }

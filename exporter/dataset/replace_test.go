@@ -66,8 +66,9 @@ func TestATableIsReplacedAsAWhole(t *testing.T) {
 	pets("at first", "m-a,dog\nm-a,cat\nm-a,cat\nm-a,emu\n", "m-b,cat\n")
 	fill(t, from, map[string]string{"pets.csv": "mrn,pet\nm-b,dog\nm-a,cat\nm-b,cat\n"})
 	rep := load(t, s, from)
-	if len(rep.Ignored) != 1 || !strings.Contains(rep.Ignored[0].Why, `3 rows of the table "pets"`) {
-		t.Errorf("%+v", rep.Ignored)
+	if len(rep.Notes) != 1 || !strings.HasPrefix(rep.Notes[0].Text, "3 rows of former states of ") ||
+		!strings.Contains(rep.Notes[0].Text, `"ehi:replace": true`) || len(rep.Ignored) > 0 {
+		t.Errorf("%+v", rep)
 	}
 	pets("additional", "m-a,dog\nm-a,cat\nm-a,cat\nm-a,emu\n", "m-b,cat\nm-b,dog\n")
 	replaced := map[string]string{"datapackage.json": clinic}
@@ -90,7 +91,7 @@ func TestATableIsReplacedAsAWhole(t *testing.T) {
 	}
 	fill(t, from, map[string]string{"pets.csv": "mrn,pet\nm-b\n"})
 	rep = load(t, s, from)
-	if rep.Problems != 1 || len(rep.RowsRemoved) > 0 || len(rep.Ignored) != 1 {
+	if rep.Problems != 1 || len(rep.RowsRemoved) > 0 || len(rep.Notes) != 1 {
 		t.Errorf("with a problem: %+v", rep)
 	}
 	pets("with a problem", "m-a,cat\n", "m-b,cat\nm-b,dog\n")

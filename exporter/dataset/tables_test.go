@@ -542,6 +542,57 @@ func TestRowsThatBreakAConstraintAreReported(t *testing.T) {
 	}
 }
 
+// A file with another header than the descriptor is reported, whichever file of the table it is.
+// None of its rows is read as if it had the columns of the descriptor.
+func TestEachFileOfATableHasItsHeader(t *testing.T) {
+	with := func(dialect, first, second string) (source.Report, string) {
+		s := openStore(t, t.TempDir())
+		rep := load(t, s, folder(t, map[string]string{
+			"patients.ndjson": patientsNamed("a"),
+			"1.csv":           first,
+			"2.csv":           second,
+			"datapackage.json": `{"resources": [{"name": "pressure", "path": ["1.csv", "2.csv"],
+				"ehi:patient": ["id"], "dialect": {"commentChar": "#"` + dialect + `}, "schema": {
+				"fields": [{"name": "id"}, {"name": "high"}, {"name": "low"}]}}]}`,
+		}))
+		return rep, strings.Join(rowsOf(t, s, "a"), "")
+	}
+	const header, first = "id,high,low\n", "pressure a a,120,80\n"
+	for _, same := range []string{
+		header, "\ufeff" + header, "\"id\",high,low\r\n", "#\n\n" + header,
+	} {
+		rep, got := with("", header+"a,120,80\n", same+"a,130,90\n")
+		if rep.Problems > 0 || got != first+"a,130,90\n" {
+			t.Errorf("%q: %+v, %q", same, rep.Bad, got)
+		}
+	}
+	for other, line := range map[string]int{
+		"id,low,high\n":                1, // another order
+		"ID,High,Low\n":                1,
+		"# 1\nid,systolic,diastolic\n": 2,
+		"id,high\n":                    1,
+	} {
+		rep, got := with("", header+"a,120,80\n", other+"a,130,90\n")
+		if len(rep.Bad) != 1 || filepath.Base(rep.Bad[0].File) != "2.csv" ||
+			rep.Bad[0].Line != line || rep.Rows["pressure"] != 1 || got != first {
+			t.Errorf("%q: %+v, %q", other, rep, got)
+		}
+	}
+	// the first version of the standard joins files, of which only the first one has a header
+	rep, got := with("", header+"a,120,80\n", "a,130,90\n")
+	if rep.Problems > 0 || got != first+"a,130,90\n" || len(rep.Notes) != 1 ||
+		!strings.Contains(rep.Notes[0].Text, "has no header") {
+		t.Errorf("joined: %+v, %q", rep, got)
+	}
+	if rep, got := with("", header+"a,120,80\n", ""); len(rep.Bad) != 1 || got != first {
+		t.Errorf("empty: %+v, %q", rep, got)
+	}
+	if rep, got := with(`, "header": false`, "a,120,80\n", "a,130,90\n"); rep.Problems > 0 ||
+		got != first+"a,130,90\n" {
+		t.Errorf("without headers: %+v, %q", rep.Bad, got)
+	}
+}
+
 // A folder whose descriptor is wrong, or contradicts its files or the store, costs only the tables
 // that it is wrong about.
 func TestBadDictionariesAreReported(t *testing.T) {

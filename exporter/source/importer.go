@@ -84,6 +84,8 @@ type Report struct {
 	Problems int64            `json:"problems"`          // lines and entries that could not be imported
 	Bad      []Problem        `json:"bad"`               // the first MaxBad of them
 	Ignored  []Ignored        `json:"ignored,omitempty"` // ignored files and lines
+	// Notes are what to know about files that were imported.
+	Notes []Note `json:"notes,omitempty"`
 	// Unplaced counts what the store holds after the import that is in no patient's record
 	// although its type belongs to patients: it names no patient, or one who has not been
 	// imported yet.
@@ -138,6 +140,12 @@ type Ignored struct {
 	Why  string `json:"why"`
 }
 
+// Note is what to know about a file that was imported.
+type Note struct {
+	File string `json:"file"`
+	Text string `json:"text"`
+}
+
 // MaxBad is how many problems a report lists.
 const MaxBad = 1000
 
@@ -157,6 +165,7 @@ func (r *Report) Add(other Report) {
 	r.Problems += other.Problems
 	r.Bad = append(r.Bad, other.Bad[:min(len(other.Bad), MaxBad-len(r.Bad))]...)
 	r.Ignored = append(r.Ignored, other.Ignored...)
+	r.Notes = append(r.Notes, other.Notes...)
 	r.Documents += other.Documents
 	r.DocumentsRemoved += other.DocumentsRemoved
 	// the state of the store after the later import

@@ -2,6 +2,7 @@ package datapackage
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -65,11 +66,16 @@ func (c *Codec) Header(rows []byte) []byte {
 // Terminator returns what ends rows that are written.
 func (c *Codec) Terminator() []byte { return slices.Clone(c.g.terminator) }
 
-// CheckHeader reports how the names of a file's columns differ from the fields.
+// CheckHeader reports how the names of a file's columns differ from the fields. It repeats no value
+// of a row that is taken for a header, because the file has none.
 func (c *Codec) CheckHeader(names []string) error {
 	if len(names) != len(c.names) {
 		return fmt.Errorf("the header has %d columns, but the descriptor has %d fields",
 			len(names), len(c.names))
+	}
+	if !slices.ContainsFunc(names, func(s string) bool { return c.IsName([]byte(s)) }) {
+		return errors.New("the header is missing: the first row names none of the descriptor's " +
+			"fields, and dialect.header is not false")
 	}
 	for i, name := range names {
 		if name != c.names[i] {
@@ -78,6 +84,14 @@ func (c *Codec) CheckHeader(names []string) error {
 		}
 	}
 	return nil
+}
+
+// IsName reports whether a value is the name of a field, in any case.
+func (c *Codec) IsName(value []byte) bool {
+	value = bytes.TrimSpace(value)
+	return slices.ContainsFunc(c.names, func(name string) bool {
+		return strings.EqualFold(name, string(value))
+	})
 }
 
 // Rows returns the rows in a block of whole rows, each with its line terminator, as slices of

@@ -227,9 +227,12 @@ func TestRowsAreCheckedWithTheMissingValuesOfTheirSchema(t *testing.T) {
 	if err := c.CheckHeader([]string{"id", "n"}); err != nil {
 		t.Error(err)
 	}
-	for _, names := range [][]string{{"id"}, {"n", "id"}} {
-		if c.CheckHeader(names) == nil {
+	for _, names := range [][]string{{"id"}, {"n", "id"}, {"ID", "n"}, {"4711", "of a patient"}} {
+		err := c.CheckHeader(names)
+		if err == nil {
 			t.Errorf("%q is the header", names)
+		} else if strings.Contains(err.Error(), "4711") {
+			t.Errorf("the error tells a value of a row: %v", err)
 		}
 	}
 }
