@@ -239,8 +239,11 @@ func (d *dictionary) way(t *table, path []string, system string) *way {
 const mostTables, mostIndexes = 1 << 16, 1 << 8
 
 // merged returns the dictionary with the tables of a package that came from a descriptor. A table
-// that is there with another schema stays as it is: conflicts says why by its name. d may be nil.
-func (d *dictionary) merged(p *datapackage.Package, from string, refused map[string]bool) (
+// that is there with another schema stays as it is: conflicts says why by its name. But those of
+// replaced get their new description, and a new number, which has no rows. d may be nil.
+func (d *dictionary) merged(
+	p *datapackage.Package, from string, refused map[string]bool, replaced map[string]bool,
+) (
 	_ *dictionary, conflicts map[string]string, err error,
 ) {
 	out := &dictionary{tables: map[string]*table{}, number: map[uint16]*table{}}
@@ -252,27 +255,33 @@ func (d *dictionary) merged(p *datapackage.Package, from string, refused map[str
 		out.saved = d.saved
 		out.saved.Tables = maps.Clone(d.saved.Tables)
 	}
-	p, conflicts = d.connected(p, refused)
+	p, conflicts = d.connected(p, refused, replaced)
 	for _, t := range p.Resources {
 		t.Path, t.Bytes, t.Hash, t.Replace = nil, 0, "", false
 		at := slices.IndexFunc(pack.Resources, func(o datapackage.Resource) bool {
 			return o.Name == t.Name
 		})
-		if at < 0 {
-			if len(pack.Resources) == mostTables {
-				return nil, conflicts, fmt.Errorf("the store can have %d tables", mostTables)
+		if at < 0 || replaced[t.Name] {
+			number, err := out.saved.nextNumber()
+			if err != nil {
+				return nil, conflicts, err
 			}
 			out.saved.Tables[t.Name] = savedTable{
-				Number:  uint16(len(pack.Resources)),
+				Number:  number,
 				From:    from,
 				Indexes: [][]string{slices.Clone(t.Fields.PrimaryKey)},
 			}
-			pack.Resources = append(pack.Resources, t)
+			if at < 0 {
+				pack.Resources = append(pack.Resources, t)
+			} else {
+				pack.Resources[at] = t
+			}
 			continue
 		}
 		if why := difference(&pack.Resources[at], &t); why != "" {
 			conflicts[t.Name] = fmt.Sprintf("table %q: %s differs from the table that came with "+
-				"%s; no row of it is imported", t.Name, why, out.saved.Tables[t.Name].From)
+				"%s; no row of it is imported. With \"ehi:replace\": true, it replaces that table",
+				t.Name, why, out.saved.Tables[t.Name].From)
 			continue
 		}
 		s := &pack.Resources[at].Fields // has the same keys, perhaps in another order
@@ -304,19 +313,39 @@ func (d *dictionary) merged(p *datapackage.Package, from string, refused map[str
 	return out, conflicts, out.link()
 }
 
+// nextNumber returns a number that no table has, nor had before it was replaced by the one with the
+// highest number.
+func (d *savedDictionary) nextNumber() (uint16, error) {
+	next := 0
+	for _, t := range d.Tables {
+		next = max(next, int(t.Number)+1)
+	}
+	if next == mostTables {
+		return 0, fmt.Errorf("the store can have %d tables", mostTables)
+	}
+	return uint16(next), nil
+}
+
 // connected returns the tables of a package that lead to patients with those that d has, and that
 // refer to no table of which a descriptor has a wrong description (refused): nobody would know what
 // is sensitive about its rows. conflicts says by their names why others do not. d may be nil.
-func (d *dictionary) connected(p *datapackage.Package, refused map[string]bool) (
+func (d *dictionary) connected(
+	p *datapackage.Package, refused map[string]bool, replaced map[string]bool,
+) (
 	_ *datapackage.Package, conflicts map[string]string,
 ) {
 	conflicts = map[string]string{}
 	for {
 		all := datapackage.Package{Resources: slices.Clone(p.Resources)}
 		if d != nil {
-			all.Resources = slices.Clone(d.pack.Resources)
+			all.Resources = nil
+			for _, t := range d.pack.Resources {
+				if !replaced[t.Name] || p.Table(t.Name) == nil {
+					all.Resources = append(all.Resources, t)
+				}
+			}
 			for _, t := range p.Resources {
-				if d.pack.Table(t.Name) == nil {
+				if all.Table(t.Name) == nil {
 					all.Resources = append(all.Resources, t)
 				}
 			}

@@ -58,7 +58,7 @@ func (n *native) copy(ctx context.Context, from *synthetic.Source) error {
 		return err
 	}
 	if tables != nil {
-		d, _, err := n.learn(generated, generated, tables)
+		d, _, err := n.learn(ctx, generated, generated, tables)
 		if err != nil {
 			return err
 		}

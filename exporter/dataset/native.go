@@ -62,7 +62,7 @@ func (im *importer) importNative(ctx context.Context) (err error) {
 	}
 	n := im.newNative()
 	defer func() { err = errors.Join(err, n.close()) }()
-	err = n.meetAll()
+	err = n.meetAll(ctx)
 	for _, in := range im.native {
 		if err != nil {
 			break

@@ -65,7 +65,7 @@ func (n *native) tablesIn(ctx context.Context, in Input) error {
 	if err != nil {
 		return err
 	}
-	d, taken, err := n.learn(in.Path, abs, p)
+	d, taken, err := n.learn(ctx, in.Path, abs, p)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (d *dictionary) names(p *datapackage.Package) (out []string) {
 // learn adds the tables of a package to the dictionary, and reports what is wrong with it. taken
 // are those whose rows can be imported. d is nil if there is no dictionary. from is the
 // descriptor's name in problems, abs its absolute path.
-func (n *native) learn(from, abs string, p *datapackage.Package) (
+func (n *native) learn(ctx context.Context, from, abs string, p *datapackage.Package) (
 	d *dictionary, taken map[string]bool, err error,
 ) {
 	lost := ownerless(p)
@@ -149,7 +149,7 @@ func (n *native) learn(from, abs string, p *datapackage.Package) (
 	if len(p.Resources) == 0 { // it was said why
 		return nil, nil, nil
 	}
-	d, conflicts, unusable, err := n.meet(abs, p)
+	d, conflicts, unusable, err := n.meet(ctx, abs, p)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -171,7 +171,7 @@ func (n *native) learn(from, abs string, p *datapackage.Package) (
 // meet adds the tables of a package that came from a descriptor to the dictionary. conflicts says
 // by their names why some are not added; unusable, why none is. The dictionary is nil if there is
 // still none.
-func (n *native) meet(from string, p *datapackage.Package) (
+func (n *native) meet(ctx context.Context, from string, p *datapackage.Package) (
 	d *dictionary, conflicts map[string]string, unusable, err error,
 ) {
 	if err := n.flush(); err != nil {
@@ -181,9 +181,22 @@ func (n *native) meet(from string, p *datapackage.Package) (
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	d, conflicts, unusable = before.merged(p, from, n.refused)
+	replaced, wrong, err := n.replacements(ctx, before, from, p)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	d, conflicts, unusable = before.merged(p, from, n.refused, replaced)
+	maps.Copy(conflicts, wrong)
 	if unusable != nil {
 		return before, conflicts, unusable, nil
+	}
+	for name := range replaced {
+		if conflicts[name] == "" {
+			err = errors.Join(err, n.removeTable(ctx, before, name))
+		}
+	}
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	return d, conflicts, nil, n.saveDictionary(before, d)
 }
@@ -191,7 +204,7 @@ func (n *native) meet(from string, p *datapackage.Package) (
 // meetAll adds the tables of all descriptors to the dictionary before the rows of any, because
 // tables lead to patients through tables of other descriptors: those of an export's archives. What
 // is wrong with a descriptor is reported when its rows are imported.
-func (n *native) meetAll() error {
+func (n *native) meetAll(ctx context.Context) error {
 	var all []string
 	for _, in := range n.native {
 		if isDescriptor(filepath.Base(in.Path)) {
@@ -223,7 +236,7 @@ func (n *native) meetAll() error {
 		if len(p.Resources) == 0 {
 			continue
 		}
-		if _, _, _, err := n.meet(abs, p); err != nil {
+		if _, _, _, err := n.meet(ctx, abs, p); err != nil {
 			return err
 		}
 	}

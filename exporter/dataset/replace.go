@@ -5,7 +5,13 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"os"
 	"path/filepath"
+	"sync/atomic"
+
+	"ehi-server/shared/datapackage"
 )
 
 // errLostRow means that a key names a row that is not there.
@@ -37,6 +43,121 @@ func (r *rows) leftOver(ctx context.Context, files []tableFile, troubled map[*ta
 		files = files[n:]
 	}
 	return nil
+}
+
+// replacements returns the tables of a package that replace ones with another description, and says
+// by their names why others cannot: their files, in the folder of the descriptor from, are not
+// free of problems. d may be nil.
+func (n *native) replacements(
+	ctx context.Context, d *dictionary, from string, p *datapackage.Package,
+) (replaced map[string]bool, wrong map[string]string, err error) {
+	replaced, wrong = map[string]bool{}, map[string]string{}
+	for i := range p.Resources {
+		t := &p.Resources[i]
+		before := d.packageOf().Table(t.Name)
+		if !t.Replace || before == nil || difference(before, t) == "" {
+			continue
+		}
+		why, err := n.problemOf(ctx, filepath.Dir(from), t)
+		if err != nil {
+			return nil, nil, err
+		}
+		if why == "" {
+			replaced[t.Name] = true
+			continue
+		}
+		wrong[t.Name] = fmt.Sprintf("table %q: does not replace the one that came with %s, because "+
+			"of a problem with its files: %s", t.Name, d.saved.Tables[t.Name].From, why)
+	}
+	return replaced, wrong, nil
+}
+
+// problemOf returns a problem with the files of a table that is not in the store; "" for none. Keys
+// that occur twice, and where rows lead, are not checked.
+func (n *native) problemOf(
+	ctx context.Context, folder string, of *datapackage.Resource,
+) (string, error) {
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return reason(err), nil
+	}
+	defer root.Close() // read only
+	codec, err := datapackage.NewCodec(of)
+	if err != nil {
+		return err.Error(), nil
+	}
+	t := &table{of: of, codec: codec, indexes: [][]int{numbers(of, of.Fields.PrimaryKey)}}
+	if len(of.Patient) == 1 {
+		t.way = &way{field: of.Fields.Field(of.Patient[0]), system: of.PatientSystem}
+	}
+	for _, f := range n.filesOf(root, folder, t, of) {
+		line, why := 1, "is no regular file"
+		if f.info == nil || f.info.Mode().IsRegular() {
+			line, why = f.problem(ctx, root, int(n.o.MaxResource))
+		}
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		if why != "" {
+			return fmt.Sprintf("%s:%d: %s", f.path, line, why), nil
+		}
+	}
+	return "", nil
+}
+
+// problem returns a problem with the header or a row of a file, and its line; "" for none.
+func (f tableFile) problem(ctx context.Context, root *os.Root, most int) (line int, why string) {
+	s, done, err := f.open(root, new(atomic.Int64), !f.lacksHeader(root, most), most)
+	if err != nil {
+		return 1, err.Error()
+	}
+	defer done()
+	if err := checkHeader(s, f.table.codec); err != nil {
+		return max(s.Line(), 1), err.Error()
+	}
+	var room [][]byte
+	for ctx.Err() == nil {
+		raw, err := s.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err == nil {
+			room, err = f.table.codec.Fields(raw, room)
+		}
+		if err == nil {
+			err = f.table.checkRow(raw, room)
+		}
+		if why, ok := errors.AsType[*datapackage.RowError](err); ok {
+			return why.Line, why.Problem
+		}
+		if err != nil {
+			return s.Line(), err.Error()
+		}
+	}
+	return 0, ""
+}
+
+// checkRow reports what is wrong with a row by itself.
+func (t *table) checkRow(raw []byte, values [][]byte) error {
+	if err := t.codec.Check(values); err != nil {
+		return err
+	}
+	if _, ok := t.identity(raw, values, nil); !ok {
+		return errNoKey
+	}
+	return t.checkPatient(values)
+}
+
+// removeTable removes all rows of a table, and what is noted of its foreign keys. The dictionary
+// still has the table.
+func (n *native) removeTable(ctx context.Context, d *dictionary, name string) error {
+	t := d.tables[name]
+	if err := n.newRows(d).removeOthers(ctx, t); err != nil {
+		return err
+	}
+	return each(n.store.db, tableKey(kUnchecked, t.Number), func(k, _ []byte) error {
+		return errors.Join(ctx.Err(), n.delete(k), n.flushFull())
+	})
 }
 
 // removeOthers removes the rows of a table that are not in its files as they are now.

@@ -2,6 +2,7 @@ package dataset_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -105,6 +106,88 @@ func TestATableIsReplacedAsAWhole(t *testing.T) {
 	pets("there again", "m-a,dog\n", "")
 }
 
+// A table that is replaced as a whole can have another description: a path to the wrong patients is
+// corrected, and rows of other tables follow it to the right ones. Until all of its files can be
+// read, nothing changes.
+func TestATableIsReplacedWithItsDescription(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	files := clinicFiles()
+	files["visits.csv"] = "id,patient,day\nv1,b,2024-01-02\nv2,a,2024-01-03\nv3,b,2024-01-04\n"
+	from := folder(t, files)
+	load(t, s, from)
+	wrong := rowsOf(t, s, "a")
+	// the column names who pays, and a new one the patient
+	describe := func(replace string) {
+		fill(t, from, map[string]string{"datapackage.json": strings.NewReplacer(
+			`"visits.csv"`, `["visits.csv", "w.csv"]`,
+			`{"name": "patient"},`, `{"name": "patient"}, {"name": "whose"},`,
+			`"ehi:patient": ["result", "visit", "patient"]`, replace+`["result", "visit", "whose"]`,
+			`"ehi:patient": ["visit", "patient"]`, replace+`["visit", "whose"]`,
+			`"ehi:patient": ["patient"]`, replace+`["whose"]`,
+		).Replace(clinic)})
+	}
+	const path = `"ehi:patientSystem": "urn:mrn", "ehi:patient": `
+	fill(t, from, map[string]string{
+		"visits.csv": "id,patient,whose,day\nv1,b,m-a,2024-01-02\nv2,a,m-b,2024-01-03\n",
+		"w.csv":      "id,patient,whose,day\nv3,b,m-a,soon\n",
+	})
+	describe(path)
+	unchanged := func(why ...string) {
+		t.Helper()
+		rep := load(t, s, from)
+		if int(rep.Problems) != len(why) || len(rep.RowsRemoved) > 0 ||
+			!slices.Equal(rowsOf(t, s, "a"), wrong) {
+			t.Errorf("%+v, %q", rep, rowsOf(t, s, "a"))
+		}
+		for i, p := range rep.Bad {
+			if !strings.Contains(p.Why, why[i]) {
+				t.Errorf("%v", p)
+			}
+		}
+	}
+	const hint = `"ehi:replace": true`
+	unchanged(hint, hint, hint)
+	describe(`"ehi:replace": true, ` + path)
+	unchanged(`w.csv:2: field "day"`, `"whose", which the table "visits" does not have`)
+	fill(t, from, map[string]string{"w.csv": "id,patient,whose,day\nv3,b,m-a,2024-01-04\n"})
+	want := slices.Clone(clinicOfA)
+	want[2] = "visits a v1,b,m-a,2024-01-02\nv3,b,m-a,2024-01-04\n"
+	for i, removed := range []int64{3, 0} {
+		rep := load(t, s, from)
+		if rep.Problems > 0 || len(rep.UnplacedRows) > 0 ||
+			rep.RowsRemoved["visits"] != removed || rep.Rows["visits"] != 3 {
+			t.Errorf("import %d: %+v", i, rep)
+		}
+		if got := sorted(rowsOf(t, s, "a")); !slices.Equal(got, sorted(want)) {
+			t.Errorf("import %d: a has %q", i, got)
+		}
+	}
+	fill(t, from, map[string]string{
+		"datapackage.json": `{"resources": [{"name": "visits", "path": "w.csv", "ehi:replace": true,
+			"ehi:patient": ["patient"], "schema": {"fields": [{"name": "patient"}]}}]}`,
+		"w.csv": "patient\nb\n",
+	})
+	rep := load(t, s, from)
+	if rep.Problems != 1 || !strings.Contains(rep.Bad[0].Why, `field "id"`) {
+		t.Errorf("without the field of a key: %+v", rep)
+	}
+	if got := sorted(rowsOf(t, s, "a")); !slices.Equal(got, sorted(want)) {
+		t.Errorf("without the field of a key: a has %q", got)
+	}
+}
+
+// sorted returns the lines of the rows of tables, each with its table.
+func sorted(rows []string) (lines []string) {
+	for _, of := range rows {
+		table, text, _ := strings.Cut(of, " ")
+		for line := range strings.Lines(text[len("a "):]) {
+			lines = append(lines, table+" "+line)
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
 // The rows that follow a removed row to their patient wait until it comes again. A look-up row that
 // is removed is in no export.
 func TestRowsWaitForAReplacedRow(t *testing.T) {
@@ -138,8 +221,8 @@ func TestRowsWaitForAReplacedRow(t *testing.T) {
 	}
 }
 
-// An import that replaces a table and is killed at any point ends with the rows of its files when
-// it runs again.
+// An import that replaces a table, alone or with its description, and is killed at any point ends
+// with the rows of its files when it runs again.
 func TestAKilledReplacementIsRunAgain(t *testing.T) {
 	const rows = 4000
 	var wrong, right strings.Builder
@@ -150,14 +233,21 @@ func TestAKilledReplacementIsRunAgain(t *testing.T) {
 	files := clinicFiles()
 	with(`"name": "pets",`, `"name": "pets", "ehi:replace": true,`)(files)
 	from := folder(t, files)
+	other := maps.Clone(files)
+	with(`{"name": "pet"}`, `{"name": "pet", "constraints": {"required": true}}`)(other)
 	rnd := rand.New(rand.NewPCG(6, 2))
 	var took time.Duration
 	kills := 0
 	for round := range 8 {
 		dir := filepath.Join(t.TempDir(), "records")
-		fill(t, from, map[string]string{"pets.csv": "mrn,pet\n" + wrong.String()})
+		fill(t, from, map[string]string{
+			"pets.csv": "mrn,pet\n" + wrong.String(), "datapackage.json": files["datapackage.json"],
+		})
 		runImport(t, dir, from, 0)
 		fill(t, from, map[string]string{"pets.csv": "mrn,pet\n" + right.String()})
+		if round%2 == 1 {
+			fill(t, from, map[string]string{"datapackage.json": other["datapackage.json"]})
+		}
 		if round == 0 {
 			took, _ = runImport(t, dir, from, 0)
 		} else {

@@ -252,10 +252,8 @@ func (r *rows) placeOf(t *table, values [][]byte, s sequence) (rowPlace, error) 
 	if t.way == nil {
 		return to, nil
 	}
-	if id := values[t.way.field]; t.way.byID() && !fhir.ValidID(id) &&
-		!t.codec.Missing(t.way.field, id) {
-		return to, errRow{fmt.Sprintf("field %q: the value is no id of a patient",
-			t.of.Fields.Fields[t.way.field].Name)}
+	if err := t.checkPatient(values); err != nil {
+		return to, err
 	}
 	o, ok, err := r.ownerOf(t, t.way, values)
 	if err == nil && ok {
@@ -267,11 +265,24 @@ func (r *rows) placeOf(t *table, values [][]byte, s sequence) (rowPlace, error) 
 	return to, err
 }
 
+// checkPatient reports a value that is no patient's ID, if a field of the row has that. Errors:
+// errRow.
+func (t *table) checkPatient(values [][]byte) error {
+	if t.way == nil || !t.way.byID() || fhir.ValidID(values[t.way.field]) ||
+		t.codec.Missing(t.way.field, values[t.way.field]) {
+		return nil
+	}
+	return errRow{fmt.Sprintf("field %q: the value is no id of a patient",
+		t.of.Fields.Fields[t.way.field].Name)}
+}
+
+var errNoKey = errRow{"the primary key has no value"}
+
 // put stores a row, unless the store has it. Errors: errRow.
 func (r *rows) put(t *table, raw []byte, values [][]byte, s sequence) error {
 	id, ok := t.identity(raw, values, r.key)
 	if !ok {
-		return errRow{"the primary key has no value"}
+		return errNoKey
 	}
 	at, before, err := r.known(t, id)
 	if err == nil {
