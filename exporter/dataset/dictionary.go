@@ -227,7 +227,7 @@ func (d *dictionary) way(t *table, path []string, system string) *way {
 	if len(path) == 1 {
 		return w
 	}
-	k := t.of.Fields.Key(path[0])
+	k, _ := t.of.Fields.PathKey(path[0])
 	foreign := d.foreign(t, k)
 	w.key = &foreign
 	w.next = d.way(foreign.target, path[1:], system)
@@ -445,7 +445,11 @@ func plainField(f datapackage.Field) datapackage.Field {
 // plainKeys returns the foreign keys of a table, whatever their order is, and wherever the tables
 // are described.
 func plainKeys(t *datapackage.Resource) (out []string) {
-	for _, k := range slices.Concat(t.Fields.ForeignKeys, t.Fields.Elsewhere) {
+	s := datapackage.Schema{
+		ForeignKeys: slices.Concat(t.Fields.ForeignKeys, t.Fields.Elsewhere),
+	}
+	s.MarkPaths()
+	for _, k := range s.ForeignKeys {
 		k.Reference.Resource = cmp.Or(k.Reference.Resource, t.Name)
 		text, err := json.Marshal(k)
 		if err != nil { // strings only: cannot fail

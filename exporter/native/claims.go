@@ -108,7 +108,7 @@ func (c *claims) follows(from *datapackage.Resource, k datapackage.ForeignKey) b
 	if len(from.Patient) < 2 || len(k.Fields) != 1 || from.Patient[0] != k.Fields[0] {
 		return false
 	}
-	step := from.Fields.Key(from.Patient[0]) // the first one, if the field has several
+	step, _ := from.Fields.PathKey(from.Patient[0])
 	return step.Reference.Resource == k.Reference.Resource &&
 		slices.Equal(step.Reference.Fields, k.Reference.Fields) &&
 		sameTypes(from, k, c.target(from, k))

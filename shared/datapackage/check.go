@@ -179,6 +179,7 @@ func (c *checker) schema() {
 		}
 	}
 	c.fields("schema.primaryKey", s, s.PrimaryKey)
+	c.marks(s)
 	for i, k := range s.ForeignKeys {
 		c.foreignKey(fmt.Sprintf("schema.foreignKeys[%d]", i), k)
 	}
@@ -194,6 +195,22 @@ func (c *checker) schema() {
 		}
 		c.fields(property+".fields", s, k.Fields)
 		c.sameNumber(property, k)
+	}
+}
+
+// marks checks that one key of each field is marked at most.
+func (c *checker) marks(s *Schema) {
+	marked := map[string]bool{}
+	for _, k := range slices.Concat(s.ForeignKeys, s.Elsewhere) {
+		switch {
+		case !k.Path:
+		case len(k.Fields) != 1:
+			c.add("schema.foreignKeys", "ehi:path can only mark a key of one field")
+		case marked[k.Fields[0]]:
+			c.add("schema.foreignKeys", "ehi:path marks two keys of the field %q", k.Fields[0])
+		default:
+			marked[k.Fields[0]] = true
+		}
 	}
 }
 
@@ -377,11 +394,11 @@ func (p *Package) patientPath(t *Resource, visit func(*Resource)) (elsewhere str
 		if i == len(path)-1 {
 			break
 		}
-		k := t.Fields.Key(name)
+		k, elsewhere := t.Fields.PathKey(name)
+		if elsewhere {
+			return k.Reference.Resource, nil
+		}
 		if k == nil {
-			if k = keyOf(t.Fields.Elsewhere, name); k != nil {
-				return k.Reference.Resource, nil
-			}
 			return "", fmt.Errorf("follows the field %q, which is not the only field of a foreign "+
 				"key of the table %q", name, t.Name)
 		}

@@ -156,6 +156,9 @@ type Constraints struct {
 type ForeignKey struct {
 	Fields    Names     `json:"fields"`
 	Reference Reference `json:"reference"`
+	// Path marks the key that paths to patients follow, where a field alone has several keys.
+	// Without a mark it is the first one.
+	Path bool `json:"ehi:path,omitempty"`
 }
 
 // Reference is the target of a ForeignKey.
@@ -208,14 +211,34 @@ func (s *Schema) missing(f *Field) []string {
 	return []string{""}
 }
 
-// Key returns the foreign key whose only field is the named one, or nil.
-func (s *Schema) Key(field string) *ForeignKey { return keyOf(s.ForeignKeys, field) }
-
-func keyOf(keys []ForeignKey, field string) *ForeignKey {
-	for i, k := range keys {
-		if len(k.Fields) == 1 && k.Fields[0] == field {
-			return &keys[i]
+// PathKey returns the foreign key of a field alone that paths to patients follow, and whether it is
+// one of Elsewhere; nil if the field has none. See ForeignKey.Path.
+func (s *Schema) PathKey(field string) (k *ForeignKey, elsewhere bool) {
+	for i := range len(s.ForeignKeys) + len(s.Elsewhere) {
+		next, away := (*ForeignKey)(nil), i >= len(s.ForeignKeys)
+		if away {
+			next = &s.Elsewhere[i-len(s.ForeignKeys)]
+		} else {
+			next = &s.ForeignKeys[i]
+		}
+		if len(next.Fields) == 1 && next.Fields[0] == field && (k == nil || next.Path) {
+			k, elsewhere = next, away
 		}
 	}
-	return nil
+	return k, elsewhere
+}
+
+// MarkPaths marks the keys that paths to patients follow, where a field alone has several keys, and
+// no others. So they are the same whatever the order of the keys is. It changes the lists of keys.
+func (s *Schema) MarkPaths() {
+	alone := map[string]int{}
+	for _, k := range slices.Concat(s.ForeignKeys, s.Elsewhere) {
+		if len(k.Fields) == 1 {
+			alone[k.Fields[0]]++
+		}
+	}
+	for field, n := range alone {
+		k, _ := s.PathKey(field)
+		k.Path = n > 1
+	}
 }

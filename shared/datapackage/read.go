@@ -262,7 +262,9 @@ func repeated(data []byte) error {
 
 // own are the properties of our own, without their prefix.
 var own = func() (names []string) {
-	for _, of := range []any{Package{}, Resource{}, Schema{}, Field{}} {
+	for _, of := range []any{
+		Package{}, Resource{}, Schema{}, Field{}, ForeignKey{},
+	} {
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(of)) {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if ours, ok := strings.CutPrefix(name, "ehi:"); ok {
@@ -454,7 +456,7 @@ func constraints(n node) *Constraints {
 }
 
 func foreignKey(n node) ForeignKey {
-	k := ForeignKey{Fields: n.names("fields")}
+	k := ForeignKey{Fields: n.names("fields"), Path: n.is("ehi:path")}
 	if len(k.Fields) == 0 {
 		n.problem("fields", "is missing")
 	}

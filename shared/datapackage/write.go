@@ -106,8 +106,10 @@ func (p *Package) Narrow(
 	for i := range out.Resources {
 		t := &out.Resources[i]
 		s := &t.Fields
+		s.ForeignKeys, s.Elsewhere = slices.Clone(s.ForeignKeys), slices.Clone(s.Elsewhere)
+		s.MarkPaths()
 		var here []ForeignKey
-		elsewhere := slices.Clone(s.Elsewhere)
+		elsewhere := s.Elsewhere
 		for _, k := range s.ForeignKeys {
 			to := cmp.Or(k.Reference.Resource, t.Name)
 			if tables(to) && (holds == nil || holds(t, k)) {

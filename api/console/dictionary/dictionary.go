@@ -132,7 +132,7 @@ func (b *Book) way(t *Table) (out []Step) {
 			break
 		}
 		out = append(out, Step{t, field})
-		if k := t.Fields.Key(field); k != nil {
+		if k, _ := t.Fields.PathKey(field); k != nil {
 			t = b.byName[cmp.Or(k.Reference.Resource, t.Name)]
 		}
 	}
