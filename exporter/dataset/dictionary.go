@@ -257,7 +257,7 @@ func (d *dictionary) merged(
 	}
 	p, conflicts = d.connected(p, refused, replaced)
 	for _, t := range p.Resources {
-		t.Path, t.Bytes, t.Hash, t.Replace = nil, 0, "", false
+		t.Path, t.Bytes, t.Hash, t.Replace, t.Part = nil, 0, "", false, nil
 		at := slices.IndexFunc(pack.Resources, func(o datapackage.Resource) bool {
 			return o.Name == t.Name
 		})

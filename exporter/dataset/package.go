@@ -290,11 +290,12 @@ func (r *rows) fill(t *table, from int) error {
 // tableFile is a file of a table.
 type tableFile struct {
 	table *table
-	path  string      // in the folder
-	name  string      // in problems
-	info  fs.FileInfo // nil if it cannot be read
-	later bool        // not the first file of the table: it may lack the header
-	whole bool        // the files have all rows of the table
+	path  string            // in the folder
+	name  string            // in problems
+	info  fs.FileInfo       // nil if it cannot be read
+	later bool              // not the first file of the table: it may lack the header
+	whole bool              // the files have all rows of the table
+	part  *datapackage.Part // nil if they are not a part of a table of an export
 }
 
 // mark is what the store remembers of a file that was imported completely.
@@ -315,6 +316,7 @@ func (n *native) filesOf(
 			name:  filepath.Join(folder, filepath.FromSlash(path)),
 			later: i > 0,
 			whole: of.Replace,
+			part:  of.Part,
 		}
 		f.info, _ = root.Stat(f.path) // opening it says what is wrong
 		out = append(out, f)
@@ -377,7 +379,11 @@ func (r *rows) read(ctx context.Context, root *os.Root, f tableFile, abs string)
 	if lacks {
 		r.notes(f.name, "has no header, so its first row is imported as a row of the table")
 	}
-	if err := r.begin(passFile{Name: f.name, File: abs}); err != nil {
+	from := passFile{Name: f.name, File: abs}
+	if f.part != nil {
+		from.Part, from.Number = f.part.Of+"/"+f.table.of.Name, f.part.Number
+	}
+	if err := r.begin(from); err != nil {
 		return err
 	}
 	for n := 0; ; n++ {

@@ -2,8 +2,6 @@ package dataset
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -207,8 +205,10 @@ func (r *rows) reportFormer(ctx context.Context, t *table, files []tableFile) er
 // none if it read none of them.
 func (r *rows) formerPasses(files []tableFile) (map[uint32]bool, error) {
 	read := map[string]bool{}
-	for _, from := range r.current {
-		read[from.File] = true
+	for pass, from := range r.current {
+		if pass >= r.since {
+			read[from.File] = true
+		}
 	}
 	of := map[string]bool{}
 	for _, f := range files {
@@ -219,15 +219,10 @@ func (r *rows) formerPasses(files []tableFile) (map[uint32]bool, error) {
 		of[abs] = read[abs]
 	}
 	former := map[uint32]bool{}
-	err := each(r.store.db, []byte{kPass}, func(k, v []byte) error {
-		var from passFile
-		if err := json.Unmarshal(v, &from); err != nil {
-			return err
-		}
-		if pass := binary.BigEndian.Uint32(k[1:]); of[from.File] && !r.stands(pass) {
+	err := r.eachPass(func(pass uint32, from passFile) {
+		if of[from.File] && !r.stands(pass) {
 			former[pass] = true
 		}
-		return nil
 	})
 	return former, err
 }

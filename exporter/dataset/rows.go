@@ -126,6 +126,9 @@ type rows struct {
 	// current are the files of the descriptor's tables as they are now, by the passes in which they
 	// were read last.
 	current map[uint32]passFile
+	since   uint32 // the first pass of the import
+	// parts are the passes in which the other parts of the current file's table were read.
+	parts map[uint32]bool
 	// occurred counts rows with the same bytes in the current pass.
 	occurred map[digest]uint32
 	missed   int
@@ -164,6 +167,7 @@ func (n *native) newRows(d *dictionary) *rows {
 		current:    map[uint32]passFile{},
 		checked:    map[checkedKey]bool{},
 		occurred:   map[digest]uint32{},
+		parts:      map[uint32]bool{},
 	}
 }
 
@@ -345,7 +349,7 @@ func (r *rows) known(t *table, id digest) (k []byte, before *rowPlace, err error
 			return nil, nil, err
 		case t.hasKey() && r.stands(p.pass):
 			return nil, nil, r.sameKey(p)
-		case p.pass != r.pass:
+		case p.pass != r.pass && !r.stands(p.pass) && !r.parts[p.pass]:
 			return k, &p, nil
 		}
 		if len(r.occurred) >= occurredKept {
@@ -420,7 +424,7 @@ func (r *rows) where(first rowPlace) string {
 func (r *rows) remember(files []tableFile) error {
 	unchanged := map[string]bool{}
 	for _, f := range files {
-		if f.info == nil || f.whole || !f.table.hasKey() && len(f.table.unique) == 0 {
+		if f.info == nil || f.whole {
 			continue
 		}
 		abs, err := filepath.Abs(f.name)
@@ -439,19 +443,13 @@ func (r *rows) remember(files []tableFile) error {
 		return nil
 	}
 	latest := map[string]uint32{}
-	err := each(r.store.db, []byte{kPass}, func(k, v []byte) error {
-		var from passFile
-		if err := json.Unmarshal(v, &from); err != nil {
-			return err
-		}
+	return r.eachPass(func(pass uint32, from passFile) {
 		if unchanged[from.File] {
 			delete(r.current, latest[from.File])
-			latest[from.File] = binary.BigEndian.Uint32(k[1:])
-			r.current[latest[from.File]] = from
+			latest[from.File] = pass
+			r.current[pass] = from
 		}
-		return nil
 	})
-	return err
 }
 
 // miss counts look-ups in vain.
@@ -733,6 +731,10 @@ func (r *rows) moveRaw(t *table, from rowPlace, raw []byte) error {
 type passFile struct {
 	Name string `json:"name"` // in problems
 	File string `json:"file"` // its absolute path
+	// Part is the table of which the file is a part, and Number which one it is (see
+	// datapackage.Part).
+	Part   string `json:"part,omitempty"`
+	Number int    `json:"number,omitempty"`
 }
 
 // passKey is the key of a pass.
@@ -770,9 +772,33 @@ func (r *rows) begin(f passFile) error {
 	r.met, r.missed, r.ending = nil, 0, nil
 	clear(r.occurred)
 	clear(r.leads)
+	r.since = cmp.Or(r.since, r.pass)
 	r.current[r.pass] = f
+	clear(r.parts)
+	if f.Part != "" {
+		err := r.eachPass(func(pass uint32, other passFile) {
+			if other.Part == f.Part && other.Number != f.Number {
+				r.parts[pass] = true
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
 	v, err := json.Marshal(f)
 	return errors.Join(err, r.set(passKey(r.pass), v))
+}
+
+// eachPass visits the files that were read, in the order of the passes.
+func (r *rows) eachPass(visit func(pass uint32, of passFile)) error {
+	return each(r.store.db, []byte{kPass}, func(k, v []byte) error {
+		var of passFile
+		if err := json.Unmarshal(v, &of); err != nil {
+			return err
+		}
+		visit(binary.BigEndian.Uint32(k[1:]), of)
+		return nil
+	})
 }
 
 // unplacedRows counts the rows that are in no record, by table.

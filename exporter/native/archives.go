@@ -170,7 +170,11 @@ func (t *archivedTable) Write(rows []byte) (int, error) {
 func (t *archivedTable) Close() error {
 	name, digest := tablesFolder+tableName(t.of), t.m.digest()
 	t.figures.Bytes += t.m.size
-	t.z.described = append(t.z.described, described(t.of, name, t.m.size, digest))
+	d := described(t.of, name, t.m.size, digest)
+	if t.z.parts[t.of.Name] {
+		d.Part = &datapackage.Part{Of: fmt.Sprintf("%s-%d", t.Job, t.Task), Number: t.z.number}
+	}
+	t.z.described = append(t.z.described, d)
 	t.z.add(t.writing, t.tableFile(t.of, name, t.m.size, digest))
 	return nil
 }

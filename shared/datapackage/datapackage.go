@@ -55,6 +55,9 @@ type Resource struct {
 	// Replace means that the files have all rows of the table: an import removes all others. It is
 	// about the import of this descriptor, and no export has it.
 	Replace bool `json:"ehi:replace,omitempty"`
+	// Part says which part of a table of an export the files are, if the table goes on in other
+	// archives; nil for a whole table.
+	Part *Part `json:"ehi:part,omitempty"`
 	// Category is the line of the release form (a key of ehi.Categories) under which the rows
 	// fall, or Always. "" means that nobody has classified the table.
 	Category string `json:"ehi:category,omitempty"`
@@ -150,6 +153,12 @@ type Constraints struct {
 	ExclusiveMaximum any    `json:"exclusiveMaximum,omitempty"`
 	Pattern          string `json:"pattern,omitempty"`
 	Enum             []any  `json:"enum,omitempty"`
+}
+
+// Part is a part of a table. A row that occurs in two parts is there twice.
+type Part struct {
+	Of     string `json:"of"`     // the same for all parts of a table
+	Number int    `json:"number"` // another one for each
 }
 
 // ForeignKey says that the values of some fields are those of another table's fields.

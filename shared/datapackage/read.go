@@ -326,6 +326,7 @@ func (r *reader) resource(n node) Resource {
 		PatientSystem: n.text("ehi:patientSystem"),
 		Lookup:        n.is("ehi:lookup"),
 		Replace:       n.is("ehi:replace"),
+		Part:          part(n),
 		Category:      n.text("ehi:category"),
 		Date:          n.text("ehi:date"),
 	}
@@ -453,6 +454,14 @@ func constraints(n node) *Constraints {
 		}
 	}
 	return c
+}
+
+func part(n node) *Part {
+	x, ok := n.object("ehi:part")
+	if !ok {
+		return nil
+	}
+	return &Part{Of: x.required("of"), Number: int(x.integer("number"))}
 }
 
 func foreignKey(n node) ForeignKey {
