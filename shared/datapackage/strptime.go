@@ -60,7 +60,7 @@ func (m *moment) directive(d byte) bool {
 	m.read += string(d)
 	switch d {
 	case 'Y':
-		return m.number(&m.year, 4, 0, 9999)
+		return digits(m.rest) >= 4 && m.number(&m.year, 4, 1, 9999)
 	case 'y':
 		ok := m.number(&m.year, 2, 0, 99)
 		if m.year += 1900; m.year < 1969 { // as POSIX has it

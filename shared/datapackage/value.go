@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"net/mail"
 	"net/url"
 	"regexp"
 	"slices"
@@ -264,7 +265,8 @@ func plain(v any) string {
 	return string(text)
 }
 
-// forms returns for each type what checks the form of values.
+// forms returns for each type what checks the form of values. XML Schema, to which the standard
+// refers, has years of more digits and before Christ too; but other programs read none of these.
 var forms = map[string]func(*Field) func(string) error{
 	"any":       func(*Field) func(string) error { return func(string) error { return nil } },
 	"string":    stringForm,
@@ -274,11 +276,11 @@ var forms = map[string]func(*Field) func(string) error{
 	"date":      timeForm,
 	"time":      timeForm,
 	"datetime":  timeForm,
-	"year":      match(`^-?[0-9]{4,9}$`, "is no year"),
-	"yearmonth": match(`^-?[0-9]{4,9}-(0[1-9]|1[0-2])$`, "is no year and month such as 2026-01"),
+	"year":      match(`^[0-9]{4}$`, "is no year of four digits"),
+	"yearmonth": match(`^[0-9]{4}-(0[1-9]|1[0-2])$`, "is no year and month such as 2026-01"),
 	"duration":  durationForm,
 	"object":    jsonForm('{', "is no JSON object"),
-	"geojson":   jsonForm('{', "is no JSON object"),
+	"geojson":   geojsonForm,
 	"array":     jsonForm('[', "is no JSON array"),
 	"geopoint":  geopointForm,
 }
@@ -300,12 +302,21 @@ var uuidForm = match(
 	"is no UUID",
 )
 
-var emailForm = match(`^[^@\s]+@[^@\s]+$`, "is no e-mail address")
+// isEmail reports whether a text is an address of RFC 5322 without a name, a comment or quotes.
+func isEmail(s string) bool {
+	a, err := mail.ParseAddress(s)
+	return err == nil && a.Name == "" && a.Address == s && !strings.ContainsAny(s, " \t\"")
+}
 
 func stringForm(f *Field) func(string) error {
 	switch f.Format {
 	case "email":
-		return emailForm(f)
+		return func(s string) error {
+			if !isEmail(s) {
+				return errors.New("is no e-mail address")
+			}
+			return nil
+		}
 	case "uuid":
 		return uuidForm(f)
 	case "uri":
@@ -391,13 +402,16 @@ func (f *Field) number(s string) (string, bool) {
 	}
 	if rest != "" && (rest[0] == 'e' || rest[0] == 'E') {
 		rest = unsigned(rest[1:])
-		if rest == "" {
+		if n := digits(rest); n == 0 || n > mostExponent {
 			return "", false
 		}
 		rest = rest[digits(rest):]
 	}
 	return s, rest == ""
 }
+
+// mostExponent is how many digits the exponent of a decimal has at most in other programs.
+const mostExponent = 18
 
 // special reports whether a number is NaN, INF or -INF. Their case does not matter.
 func special(s string) bool {
@@ -489,11 +503,18 @@ func (f *Field) moment(s string) (time.Time, error) {
 	}
 	for _, layout := range layouts {
 		t, err := time.Parse(layout, s)
-		if err == nil && !strings.Contains(s, ",") && len(s) >= len(layouts[len(layouts)-1]) {
-			return t, nil // time.Parse takes a comma, and hours of one digit
+		if err == nil && !strings.Contains(s, ",") && len(s) >= len(layouts[len(layouts)-1]) &&
+			(t.Year() > 0 || f.kind() == "time") && zoneHours(t) < 24 {
+			return t, nil // time.Parse takes more: a comma, hours of one digit, and the year 0
 		}
 	}
 	return time.Time{}, errors.New(why)
+}
+
+// zoneHours returns by how many hours a zone is before or behind UTC.
+func zoneHours(t time.Time) int {
+	_, offset := t.Zone()
+	return max(offset, -offset) / (60 * 60)
 }
 
 var duration = regexp.MustCompile(
@@ -544,17 +565,20 @@ func geopointForm(f *Field) func(string) error {
 		var at struct{ Lon, Lat *float64 }
 		switch f.Format {
 		case "object":
-			json.Unmarshal([]byte(s), &at)
+			var members map[string]*float64 // names of members have no other case
+			if json.Unmarshal([]byte(s), &members) == nil && len(members) == 2 {
+				at.Lon, at.Lat = members["lon"], members["lat"]
+			}
 		case "array":
-			var list []float64
+			var list []*float64
 			if json.Unmarshal([]byte(s), &list) == nil && len(list) == 2 {
-				at.Lon, at.Lat = &list[0], &list[1]
+				at.Lon, at.Lat = list[0], list[1]
 			}
 		default:
 			lon, lat, _ := strings.Cut(s, ",")
-			x, err1 := strconv.ParseFloat(strings.TrimSpace(lon), 64)
-			y, err2 := strconv.ParseFloat(strings.TrimSpace(lat), 64)
-			if err1 == nil && err2 == nil {
+			x, ok1 := decimal(strings.TrimSpace(lon))
+			y, ok2 := decimal(strings.TrimSpace(lat))
+			if ok1 && ok2 {
 				at.Lon, at.Lat = &x, &y
 			}
 		}
@@ -564,6 +588,15 @@ func geopointForm(f *Field) func(string) error {
 		}
 		return nil
 	}
+}
+
+// decimal returns a number, which is not in the hexadecimal form that strconv knows.
+func decimal(s string) (float64, bool) {
+	if _, ok := (&Field{}).number(s); !ok {
+		return 0, false
+	}
+	v, err := strconv.ParseFloat(s, 64)
+	return v, err == nil
 }
 
 // value returns what a text means in the field: a *big.Float, float64 (seconds), time.Time,

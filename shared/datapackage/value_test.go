@@ -17,7 +17,7 @@ func TestValuesAreCheckedByTypeFormatAndConstraints(t *testing.T) {
 		`{"type": "any"}`: {[]string{"", "x"}, nil},
 		`{"format": "email"}`: {
 			[]string{"a@b.org"},
-			[]string{"a", "a b@c", "@"},
+			[]string{"a", "a b@c", "@", "a@b..org", ".a@b.org", "A <a@b.org>", "<a@b.org>"},
 		},
 		`{"format": "uri"}`: {
 			[]string{"urn:x", "https://x/y"},
@@ -34,7 +34,7 @@ func TestValuesAreCheckedByTypeFormatAndConstraints(t *testing.T) {
 		},
 		`{"type": "number"}`: {
 			[]string{"1", "-1.5", ".5", "5.", "1e-7", "NaN", "-inf", "1E+3"},
-			[]string{".", "1,5", "e1", "1e", "0x1", "--1", "+NaN"},
+			[]string{".", "1,5", "e1", "1e", "0x1", "--1", "+NaN", "1e9999999999999999999"},
 		},
 		`{"type": "boolean"}`: {
 			[]string{"true", "False", "1", "0"},
@@ -42,7 +42,7 @@ func TestValuesAreCheckedByTypeFormatAndConstraints(t *testing.T) {
 		},
 		`{"type": "date"}`: {
 			[]string{"2024-02-29"},
-			[]string{"2023-02-29", "24-02-01", "2024-2-1", "2024-02-01T00:00:00"},
+			[]string{"2023-02-29", "24-02-01", "2024-2-1", "2024-02-01T00:00:00", "0000-01-01"},
 		},
 		`{"type": "time"}`: {
 			[]string{"23:59:59"},
@@ -52,15 +52,15 @@ func TestValuesAreCheckedByTypeFormatAndConstraints(t *testing.T) {
 			[]string{"2024-01-26T15:00:00", "2024-01-26T15:00:00Z",
 				"2024-01-26T15:00:00.300-05:00"},
 			[]string{"2024-01-26", "2024-01-26 15:00:00", "2024-01-26T5:00:00",
-				"2024-01-26T15:00:00,3Z"},
+				"2024-01-26T15:00:00,3Z", "0000-01-26T15:00:00Z", "2024-01-26T15:00:00+24:00"},
 		},
 		`{"type": "year"}`: {
-			[]string{"2024", "-0044"},
-			[]string{"24", "x"},
+			[]string{"2024", "0800"},
+			[]string{"24", "x", "02024", "20240", "-0044", "+2024"},
 		},
 		`{"type": "yearmonth"}`: {
 			[]string{"2024-12"},
-			[]string{"2024-13", "2024"},
+			[]string{"2024-13", "2024", "20240-01", "-0044-01"},
 		},
 		`{"type": "duration"}`: {
 			[]string{"P1Y2M3DT4H5M6.5S", "PT1H", "-P1D"},
@@ -72,17 +72,57 @@ func TestValuesAreCheckedByTypeFormatAndConstraints(t *testing.T) {
 		},
 		`{"type": "array"}`: {[]string{`[1]`}, []string{"{}", "["}},
 		`{"type": "geojson"}`: {
-			[]string{`{"type": "Point"}`},
-			[]string{"1"},
+			[]string{
+				`{"type": "Point", "coordinates": [1, 2]}`,
+				`{"type": "Point", "coordinates": [1, 2, 3], "bbox": [1, 2, 1, 2]}`,
+				`{"type": "LineString", "coordinates": [[1, 2], [3, 4]]}`,
+				`{"type": "MultiPolygon", "coordinates": [[[[0, 0], [1, 0], [1, 1], [0, 0]]]]}`,
+				`{"type": "GeometryCollection", "geometries": [
+					{"type": "Point", "coordinates": [1, 2]}]}`,
+				`{"type": "Feature", "geometry": null, "properties": {"a": 1}}`,
+				`{"type": "FeatureCollection", "features": []}`,
+			},
+			[]string{
+				"1", "{}", "null", `{"type": "Foo"}`, `{"type": "Point"}`,
+				`{"type": "Point", "coordinates": [1]}`,
+				`{"type": "Point", "coordinates": ["1", "2"]}`,
+				`{"type": "Point", "coordinates": [1, 2], "bbox": 1}`,
+				`{"type": "LineString", "coordinates": [[1, 2]]}`,
+				`{"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [0, 0]]]}`,
+				`{"type": "GeometryCollection", "geometries": [{}]}`,
+				`{"type": "Feature", "geometry": null}`,
+				`{"type": "FeatureCollection", "features": [{"type": "Point"}]}`,
+			},
+		},
+		`{"type": "geojson", "format": "topojson"}`: {
+			[]string{
+				`{"type": "Topology", "objects": {"a": {"type": "Polygon", "arcs": [[0]]}},
+					"arcs": [[[0, 0], [1, 1]]]}`,
+				`{"type": "MultiPoint", "coordinates": [[1, 2]]}`,
+				`{"type": "GeometryCollection", "geometries": []}`,
+			},
+			[]string{
+				"{}", `{"type": "Topology"}`, `{"type": "Topology", "objects": {}, "arcs": [[[0]]]}`,
+				`{"type": "Topology", "objects": {"a": 1}, "arcs": []}`,
+				`{"type": "LineString", "coordinates": [[1, 2], [3, 4]]}`,
+			},
 		},
 		`{"type": "geopoint"}`: {
 			[]string{"90.5, 45", "1,2"},
-			[]string{"1", "181,0", "x,y", "NaN,1"},
+			[]string{"1", "181,0", "x,y", "NaN,1", "0x1p-2,1"},
+		},
+		`{"type": "geopoint", "format": "array"}`: {
+			[]string{"[1, 2]"},
+			[]string{"[1]", "[null, 1]", "[1, 2, 3]"},
+		},
+		`{"type": "geopoint", "format": "object"}`: {
+			[]string{`{"lon": 1, "lat": 2}`},
+			[]string{`{"Lon": 1, "Lat": 2}`, `{"lon": 1}`, `{"lon": 1, "lat": 2, "x": 3}`},
 		},
 		`{"type": "date", "format": "any"}`: {[]string{"yesterday"}, nil},
 		`{"type": "date", "format": "%d/%m/%Y"}`: {
 			[]string{"31/01/2026", "1/2/2026"},
-			[]string{"31/02/2026", "2026-01-31", "31/01/2026x"},
+			[]string{"31/02/2026", "2026-01-31", "31/01/2026x", "31/01/26", "31/01/0000"},
 		},
 		`{"type": "date", "format": "fmt:%d %b %y"}`: {
 			[]string{"31 Jan 26"},
