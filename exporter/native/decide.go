@@ -1,15 +1,12 @@
 package native
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
-	"io"
-	"iter"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
+	"ehi-server/exporter/reading"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/datapackage"
 	"ehi-server/shared/ehi"
@@ -69,11 +66,7 @@ type Release struct {
 	refers map[string]map[string][]referring
 	folded []byte
 	said   [][]byte // room for what a cell says
-	// codes and systems are room for those of an element.
-	codes   [][]byte
-	systems []string
-	oids    systemNames // by object identifiers
-	spoken  systemNames // by names
+	codes  *reading.Codes
 }
 
 // keptKeys are keys of rows, by the name of the key (keyName).
@@ -116,7 +109,7 @@ func NewRelease(rules Rules, of *datapackage.Package) *Release {
 		rules: rules, of: of, Withheld: map[string]int64{}, stays: keptKeys{}, waits: keptKeys{},
 		lookups: map[string]*tableFacts{}, counted: map[string]int64{},
 		others: map[string]bool{}, named: map[string]map[string]string{},
-		refers: map[string]map[string][]referring{}, oids: systemNames{}, spoken: systemNames{},
+		refers: map[string]map[string][]referring{}, codes: reading.NewCodes(rules.Code),
 	}
 	r.visit = func(typ string, name []byte) { // made once: cells are many
 		if r.found == "" && r.failed == nil {
@@ -214,213 +207,19 @@ func (r *Release) document(d *source.Document) (reason string) {
 }
 
 // content decides by the text of a document that is text: it stays if it mentions something
-// withheld. It cannot be classified if nobody here can read its character set. What a program
-// would have to interpret (PDF, images) is not read: its category and labels decide.
+// withheld. It cannot be classified if nobody here can read its character set.
 func (r *Release) content(d *source.Document) (reason string, err error) {
 	in, err := d.Open()
 	if err != nil {
 		return "", err
 	}
 	defer in.Close() // read only
-	text := bufio.NewReaderSize(in, overlap)
-	head, err := text.Peek(overlap)
-	if err != nil && err != io.EOF {
-		return "", err
+	by := reading.Judge{Text: r.rules.Mentions, Codes: r.codes.In}
+	reason, readable, err := reading.Document(in, d.ContentType, by)
+	if reason == "" && !readable {
+		reason = Unclassified
 	}
-	set := declaredBy(d.ContentType, head)
-	if !isText(d) && !looksLikeText(head) && (set.isPlain() || isBinary(d)) {
-		return "", nil
-	}
-	buf := make([]byte, copyBytes)
-	var views *view
-	documents := decider{text: r.rules.Mentions, codes: r.clinical}
-	for {
-		n, err := io.ReadFull(text, buf)
-		ended := err == io.EOF || err == io.ErrUnexpectedEOF
-		if err != nil && !ended {
-			return "", err
-		}
-		if views == nil {
-			views = viewsOf(d.ContentType, buf[:n], set)
-		}
-		reason, _ := views.read(buf[:n], ended, documents)
-		if reason == "" && ended && set.unknown {
-			return Unclassified, nil
-		}
-		if reason != "" || ended {
-			return reason, nil
-		}
-	}
-}
-
-// clinical decides about a piece of a document by its elements with codes.
-func (r *Release) clinical(piece []byte) (reason string) {
-	for element := range clinicalCodes(piece) {
-		codes, systems := r.codes[:0], r.systems[:0]
-		for name, value := range codedAttributes(element) {
-			switch name {
-			case "code":
-				codes = append(codes, value)
-			case "codeSystem":
-				systems = append(systems, r.oids.of("urn:oid:", value))
-			default:
-				systems = append(systems, r.spoken.of("", value))
-			}
-		}
-		r.codes, r.systems = codes, systems
-		for _, code := range codes {
-			for _, system := range systems {
-				reason = cmp.Or(reason, r.rules.Code(system, code))
-			}
-		}
-	}
-	return reason
-}
-
-// systemNames are names of code systems by the values of attributes, of which documents have few.
-type systemNames map[string]string
-
-// of returns the name of a system, which is a value behind a prefix.
-func (s systemNames) of(prefix string, value []byte) string {
-	if name, known := s[string(value)]; known {
-		return name
-	}
-	name := prefix + string(value)
-	if len(s) < maxNames && len(value) <= maxCode {
-		s[string(value)] = name
-	}
-	return name
-}
-
-// maxNames is the number of names of code systems that are kept.
-const maxNames = 256
-
-// clinicalCodes yields the elements of CDA with a code's system (HL7 V3 CD), each with the text
-// behind it.
-func clinicalCodes(piece []byte) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		for {
-			at := bytes.Index(piece, []byte("codeSystem"))
-			if at < 0 {
-				return
-			}
-			end := bytes.IndexByte(piece[at:], '<')
-			if end < 0 {
-				end = len(piece) - at
-			}
-			begin := bytes.LastIndexByte(piece[:at], '<')
-			if begin >= 0 && !yield(piece[begin:at+end]) {
-				return
-			}
-			piece = piece[at+end:]
-		}
-	}
-}
-
-// codedAttributes yields the attributes of an element of CDA that have a code or its system: code,
-// codeSystem and codeSystemName.
-func codedAttributes(element []byte) iter.Seq2[string, []byte] {
-	return func(yield func(string, []byte) bool) {
-		for i := 0; ; {
-			equals := bytes.IndexByte(element[i:], '=')
-			if equals < 0 {
-				return
-			}
-			name := codeAttributeAt(element[:i+equals])
-			if i += equals + 1; name == "" {
-				continue
-			}
-			for i < len(element) && spaces[element[i]] {
-				i++
-			}
-			if i == len(element) || element[i] != '"' && element[i] != '\'' {
-				continue
-			}
-			value := element[i+1:]
-			end := bytes.IndexByte(value, element[i])
-			if end < 0 || bytes.IndexByte(value[:end], '<') >= 0 {
-				continue
-			}
-			if !yield(name, value[:end]) {
-				return
-			}
-			i += end + 2
-		}
-	}
-}
-
-// codeAttributeAt returns the name of an attribute with a code or its system, if a text ends with
-// one and spaces.
-func codeAttributeAt(text []byte) (name string) {
-	for len(text) > 0 && spaces[text[len(text)-1]] {
-		text = text[:len(text)-1]
-	}
-	switch {
-	case bytes.HasSuffix(text, []byte("code")):
-		name = "code"
-	case bytes.HasSuffix(text, []byte("codeSystem")):
-		name = "codeSystem"
-	case bytes.HasSuffix(text, []byte("codeSystemName")):
-		name = "codeSystemName"
-	}
-	if before := len(text) - len(name); before > 0 && isWord(text[before-1]) {
-		return ""
-	}
-	return name
-}
-
-// isWord reports whether a name may go on behind c.
-func isWord(c byte) bool {
-	return c == '_' || c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z'
-}
-
-// isText reports whether the type of a document says that it is text.
-func isText(d *source.Document) bool {
-	t := strings.ToLower(d.ContentType)
-	for _, is := range []string{"text/", "xml", "json", "rtf", "csv", "html", "message/"} {
-		if strings.Contains(t, is) {
-			return true
-		}
-	}
-	return false
-}
-
-// isBinary reports whether the type of a document says that it is no text, whatever character set
-// it has.
-func isBinary(d *source.Document) bool {
-	t := strings.ToLower(d.ContentType)
-	for _, is := range []string{
-		"image/", "audio/", "video/", "font/", "application/pdf", "application/dicom",
-		"application/zip", "application/gzip",
-	} {
-		if strings.HasPrefix(t, is) {
-			return true
-		}
-	}
-	return false
-}
-
-// looksLikeText reports whether a document that begins with head can be read as text, whatever its
-// type says: few of its bytes are control characters, of which HL7 v2 and terminals have some.
-// Zeros do not count, because UTF-16 has them.
-func looksLikeText(head []byte) bool {
-	head = bytes.ReplaceAll(head, []byte{0}, nil)
-	if bytes.HasPrefix(head, []byte("%PDF-")) {
-		return false
-	}
-	strange := 0
-	for _, c := range head {
-		if c < ' ' && !('\b' <= c && c <= '\r' || 0x1b <= c) || c == 0x7f {
-			strange++
-		}
-	}
-	whole := bytes.TrimRightFunc(head[max(0, len(head)-utf8.UTFMax):],
-		func(c rune) bool { return c == utf8.RuneError })
-	head = head[:max(0, len(head)-utf8.UTFMax)+len(whole)]
-	if utf8.Valid(head) {
-		return strange*5 <= len(head)+5
-	}
-	return strange*20 <= len(head)+20
+	return reason, err
 }
 
 // Table implements Decider.
@@ -736,15 +535,14 @@ func (r *Release) told(t *tableFacts, values [][]byte, raw []byte) (reason strin
 		return cmp.Or(r.rules.Text(text), r.rules.Mentions(text))
 	})
 	reason = cmp.Or(reason, r.rules.Mentions(raw))
-	if reason != "" || !mayHide(raw) {
+	if reason != "" || !reading.MayHide(raw) {
 		return reason
 	}
 	judge(t.texts, func(_ string, text []byte) string { return r.read(text) })
 	if reason != "" || bytes.IndexByte(raw, '\\') < 0 {
 		return reason
 	}
-	reason, _ = viewsOf("", raw, declared{}).read(raw, true, decider{text: r.rules.Mentions})
-	return reason // such as a note of rich text
+	return reading.Value(raw, reading.Judge{Text: r.rules.Mentions}) // a note of rich text
 }
 
 // belongs decides about what belongs to the resources that a text names.
@@ -812,14 +610,9 @@ func (r *Release) beside(typ string, name []byte) (reason string, err error) {
 
 // read decides about a text in every form in which it can be read.
 func (r *Release) read(text []byte) (reason string) {
-	if !hides(text) {
-		return ""
-	}
-	by := decider{text: func(plain []byte) string {
+	return reading.Value(text, reading.Judge{Text: func(plain []byte) string {
 		return cmp.Or(r.rules.Text(plain), r.rules.Mentions(plain))
-	}, codes: r.clinical}
-	reason, _ = viewsOf("", text, declared{}).read(text, true, by)
-	return reason
+	}, Codes: r.codes.In})
 }
 
 // key returns the values of some columns as one text, which is the same for values that mean the

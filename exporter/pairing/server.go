@@ -14,6 +14,7 @@ import (
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/native"
 	"ehi-server/exporter/pipeline"
+	"ehi-server/exporter/reading"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/selection"
 	"ehi-server/exporter/source"
@@ -56,7 +57,7 @@ type Exports interface {
 // code is a digest of everything in the build that decides what an export releases.
 var code = sync.OnceValue(func() string {
 	return fingerprint.Of(ehi.Text, fhir.Text, source.Text, dataset.Text, selection.Text,
-		release.Text, native.Text, datapackage.Text, pipeline.Text)
+		release.Text, native.Text, reading.Text, datapackage.Text, pipeline.Text)
 })
 
 // rules identifies all release rules: those of the build and those that are configured.

@@ -1,4 +1,4 @@
-package native
+package reading
 
 import (
 	"regexp"
@@ -64,10 +64,10 @@ func TestEHI9NoCodeIsMissedWhereTheViewsOfATextAreJudged(t *testing.T) {
 		size := rapid.IntRange(1, len(text)+1).Draw(t, "size")
 		want, got := asked{pairs: map[string]bool{}}, asked{pairs: map[string]bool{}}
 		all, some := 0, 0
-		readAll("", text, size, decider{text: counted(&all, NewRelease(want, nil).clinical)})
-		readAll("", text, size, decider{
-			text:  func([]byte) string { return "" },
-			codes: counted(&some, NewRelease(got, nil).clinical),
+		readAll("", text, size, Judge{Text: counted(&all, NewCodes(want.code).In)})
+		readAll("", text, size, Judge{
+			Text:  func([]byte) string { return "" },
+			Codes: counted(&some, NewCodes(got.code).In),
 		})
 		for pair := range want.pairs {
 			if !got.pairs[pair] {
@@ -89,13 +89,10 @@ func counted(n *int, decide func([]byte) string) func([]byte) string {
 	}
 }
 
-// asked are rules that note which codes they are asked about.
-type asked struct {
-	lenient
-	pairs map[string]bool
-}
+// asked notes about which codes it is asked.
+type asked struct{ pairs map[string]bool }
 
-func (a asked) Code(system string, code []byte) string {
+func (a asked) code(system string, code []byte) string {
 	a.pairs[system+"|"+string(code)] = true
 	return ""
 }

@@ -1,4 +1,4 @@
-package native
+package reading
 
 import (
 	"bytes"
@@ -8,8 +8,11 @@ import (
 	"testing"
 	"unicode/utf16"
 
+	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // whole reads a text in one piece, or in pieces of some bytes.
 func whole(s step, text []byte, size int) string {
@@ -229,7 +232,7 @@ func TestEHI9AnIDIsFoundHoweverItIsWritten(t *testing.T) {
 
 // finds reports whether a text with the needle is judged to have it.
 func finds(mime string, text []byte, size int) bool {
-	return readAll(mime, text, size, decider{text: func(text []byte) string {
+	return readAll(mime, text, size, Judge{Text: func(text []byte) string {
 		if bytes.Contains(text, []byte(needle)) {
 			return "found"
 		}
@@ -238,7 +241,7 @@ func finds(mime string, text []byte, size int) bool {
 }
 
 // readAll reads a text in pieces of some bytes, up to the first reason.
-func readAll(mime string, text []byte, size int, by decider) (reason string) {
+func readAll(mime string, text []byte, size int, by Judge) (reason string) {
 	head := text[:min(size, len(text))]
 	views := viewsOf(mime, head, declaredBy(mime, head))
 	for {

@@ -1,4 +1,4 @@
-package native
+package reading
 
 import (
 	"bytes"
@@ -113,18 +113,10 @@ func newView(s step, after ...*view) *view {
 	return &view{step: s, after: after, same: overlap}
 }
 
-// decider looks for reasons in a text.
-type decider struct {
-	text func(text []byte) (reason string)
-	// codes looks for elements with codes, and may be nil. It is not called for a text whose
-	// elements are judged by a view that is made of it.
-	codes func(text []byte) (reason string)
-}
-
 // read judges the next piece of the view before, in this view and in those that are made of it.
 // It returns the first reason that it finds, and whether all elements with codes were judged that
 // the piece has as it is.
-func (v *view) read(piece []byte, last bool, by decider) (reason string, coded bool) {
+func (v *view) read(piece []byte, last bool, by Judge) (reason string, coded bool) {
 	changed := v.step == nil
 	if v.step != nil {
 		piece, changed = v.step.read(piece, last)
@@ -132,7 +124,7 @@ func (v *view) read(piece []byte, last bool, by decider) (reason string, coded b
 	judged := changed || v.same < overlap
 	if judged {
 		v.window = append(append(v.window[:0], v.last...), piece...)
-		if reason = by.text(v.window); reason != "" {
+		if reason = by.Text(v.window); reason != "" {
 			return reason, false
 		}
 	}
@@ -159,8 +151,8 @@ func (v *view) read(piece []byte, last bool, by decider) (reason string, coded b
 	if v.coded += len(piece); !coded {
 		v.coded = 0
 	}
-	if judged && by.codes != nil && (e != nil || v.coded < len(v.window)) {
-		reason = by.codes(v.window)
+	if judged && by.Codes != nil && (e != nil || v.coded < len(v.window)) {
+		reason = by.Codes(v.window)
 	}
 	return reason, coded && (e != nil || !changed)
 }
