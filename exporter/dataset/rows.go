@@ -864,24 +864,18 @@ func descriptorsIn(folder string) (out []string) {
 	return out
 }
 
-// tableFiles returns the files of tables that the descriptors of a folder name, and those of
-// schemas and dialects. What is wrong with these is reported when they are imported.
+// tableFiles returns the files of tables, schemas and dialects that the descriptors of a folder
+// name, also of wrong ones. What is wrong is reported when they are imported.
 func tableFiles(folder string) (out []string) {
 	for _, path := range descriptorsIn(folder) {
-		names := references(path)
-		if p, _, err := loadPackage(path); err == nil {
-			for _, t := range p.Resources {
-				names = append(names, t.Path...)
-			}
-		}
-		for _, name := range names {
+		for _, name := range references(path) {
 			out = append(out, filepath.Join(folder, filepath.FromSlash(name)))
 		}
 	}
 	return out
 }
 
-// references returns the files of schemas and dialects that a descriptor names.
+// references returns the files that a descriptor names.
 func references(path string) []string {
 	folder, name := filepath.Split(path)
 	root, err := os.OpenRoot(cmp.Or(folder, "."))

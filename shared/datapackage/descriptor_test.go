@@ -254,7 +254,7 @@ func TestLoadReadsTheTablesThatAreRight(t *testing.T) {
 func TestLoadReadsFilesBesideTheDescriptorOnly(t *testing.T) {
 	const text = `{"resources": [
 		{"name": "a", "path": "a.csv", "schema": "meta/s.json", "dialect": "d.json"},
-		{"name": "b", "path": "b.csv", "schema": "meta/s.json"}]}`
+		{"name": "b", "path": ["b.csv", "c.csv"], "schema": "meta/s.json"}]}`
 	fsys := fstest.MapFS{
 		"in/datapackage.json": {Data: []byte(text)},
 		"in/meta/s.json":      {Data: []byte(`{"fields": [{"name": "x"}]}`)},
@@ -266,7 +266,7 @@ func TestLoadReadsFilesBesideTheDescriptorOnly(t *testing.T) {
 	if err != nil || len(refused) > 0 {
 		t.Fatal(refused, err)
 	}
-	refs := []string{"meta/s.json", "d.json", "meta/s.json"}
+	refs := []string{"a.csv", "meta/s.json", "d.json", "b.csv", "c.csv", "meta/s.json"}
 	if got := datapackage.References(fsys, "in/datapackage.json"); !slices.Equal(got, refs) {
 		t.Errorf("names the files %q", got)
 	}

@@ -63,8 +63,8 @@ func Load(fsys fs.FS, name string) (p *Package, refused []RefusedTable, err erro
 	return r.usable(tree)
 }
 
-// References returns the files of schemas and dialects that the descriptor in a file of fsys names,
-// relative to it, whatever else is wrong with it.
+// References returns the files of tables, schemas and dialects that the descriptor in a file of
+// fsys names, relative to it, whatever else is wrong with it.
 func References(fsys fs.FS, name string) (out []string) {
 	data, err := readFile(fsys, name)
 	if err != nil {
@@ -75,9 +75,15 @@ func References(fsys fs.FS, name string) (out []string) {
 		return nil
 	}
 	for _, x := range (node{problems: &problems{}, properties: tree}).objects("resources") {
-		for _, key := range []string{"schema", "dialect"} {
-			if ref, ok := x.properties[key].(string); ok && unsafePath(ref) == "" {
-				out = append(out, ref)
+		for _, key := range []string{"path", "schema", "dialect"} {
+			refs, ok := x.properties[key].([]any)
+			if !ok {
+				refs = []any{x.properties[key]}
+			}
+			for _, ref := range refs {
+				if ref, ok := ref.(string); ok && unsafePath(ref) == "" {
+					out = append(out, ref)
+				}
 			}
 		}
 	}
