@@ -1,6 +1,7 @@
 package native
 
 import (
+	"bytes"
 	"cmp"
 	"hash/maphash"
 	"slices"
@@ -115,7 +116,7 @@ func (c *claims) follows(from *datapackage.Resource, k datapackage.ForeignKey) b
 }
 
 // sameTypes reports whether the values of a foreign key can be equal to those that it refers to
-// for any reader: a text is not equal to a number.
+// for any reader: a text is not equal to a number, and a date depends on its format.
 func sameTypes(
 	from *datapackage.Resource, k datapackage.ForeignKey, to *datapackage.Resource,
 ) bool {
@@ -123,12 +124,10 @@ func sameTypes(
 		return false
 	}
 	kind := func(c columnOf) string {
-		switch typ := cmp.Or(c.field.Type, "string"); typ {
-		case "integer":
-			return "number"
-		default:
-			return typ
+		if f := c.field; f.Type != "integer" && f.Type != "number" {
+			return cmp.Or(f.Type, "string") + " " + cmp.Or(f.Format, "default")
 		}
+		return "number"
 	}
 	return slices.EqualFunc(columnsOf(from, k.Fields), columnsOf(to, k.Reference.Fields),
 		func(a, b columnOf) bool { return kind(a) == kind(b) })
@@ -145,7 +144,9 @@ func (c *claims) see(r *datapackage.Resource, rows []byte) (err error) {
 			return err
 		}
 		for _, key := range t.own {
-			if hash, n := c.hash(t.codec, key.columns); n == len(key.columns) {
+			nan := func(of columnOf) bool { return isNaN(of.field, valueAt(c.row, of.at)) }
+			hash, n := c.hash(t.codec, key.columns)
+			if n == len(key.columns) && !slices.ContainsFunc(key.columns, nan) {
 				c.add(key.values, hash)
 			}
 		}
@@ -190,13 +191,18 @@ func (c *claims) hash(codec *datapackage.Codec, columns []columnOf) (hash uint64
 }
 
 // appendExact appends a value so that equal ones are equal for any reader: unlike in appendKey,
-// space counts in a text.
+// values that are no numbers are equal only if they are written in the same way.
 func appendExact(to []byte, field *datapackage.Field, v []byte) []byte {
 	switch field.Type {
-	case "", "string", "any":
-		return append(to, v...)
+	case "integer", "number":
+		return field.AppendCanonical(to, v)
 	}
-	return appendKey(to, field, v)
+	return append(to, v...)
+}
+
+// isNaN reports whether a value is equal to no other one, itself included.
+func isNaN(field *datapackage.Field, v []byte) bool {
+	return field.Type == "number" && bytes.EqualFold(bytes.TrimSpace(v), []byte("NaN"))
 }
 
 // hold reports whether each row of a table that has a foreign key has what it refers to.

@@ -257,3 +257,48 @@ func TestNAT3AForeignKeyOfVeryManyRowsIsNotClaimed(t *testing.T) {
 		}
 	}
 }
+
+// NAT-3: a foreign key is claimed only if its values are equal for readers that do not know how we
+// compare them.
+func TestNAT3AForeignKeyIsClaimedIfItsValuesAreEqualForEveryReader(t *testing.T) {
+	for _, c := range []struct {
+		types [2]string
+		from  string
+		to    string
+		holds bool
+	}{
+		{[2]string{"integer", "integer"}, "05", "5", true},
+		{[2]string{"integer", "number"}, "5", "5.0", true},
+		{[2]string{"number", "number"}, "NaN", "NaN", false},
+		{[2]string{"string", "integer"}, "5", "5", false},
+		{[2]string{"string", "string"}, "a", "a ", false},
+		{[2]string{"boolean", "boolean"}, "true", "1", false},
+		{[2]string{"datetime", "datetime"}, "2024-01-01T00:00:00", "2024-01-01T00:00:00Z", false},
+		{[2]string{"datetime", "datetime"}, "2024-01-01T00:00:00Z", "2024-01-01T00:00:00Z", true},
+		{[2]string{"date", `date", "format": "any`}, "2024-01-01", "2024-01-01", false},
+	} {
+		p := must(datapackage.Parse(fmt.Appendf(nil, `{"name":"pair","resources":[
+		 {"name":"from","path":"from.csv","ehi:patient":["patient"],
+		  "schema":{"fields":[{"name":"patient"},{"name":"to","type":"%s"}],"foreignKeys":[
+		   {"fields":"to","reference":{"resource":"to","fields":"key"}}]}},
+		 {"name":"to","path":"to.csv","ehi:patient":["patient"],
+		  "schema":{"fields":[{"name":"patient"},{"name":"key","type":"%s"}]}}]}`,
+			c.types[0], c.types[1])))
+		r := pairRecord{record{rows: map[string]string{
+			"from": "p," + c.from + "\r\n", "to": "p," + c.to + "\r\n",
+		}}, p}
+		x := export(t, native.Export{Record: r, Packaging: ehi.PackageZIP, Patient: "p"})
+		for claimed := range archived(t, x) {
+			if holds := len(claimed) == 1; holds != c.holds {
+				t.Errorf("%+v is claimed: %t", c, holds)
+			}
+		}
+	}
+}
+
+type pairRecord struct {
+	record
+	tables *datapackage.Package
+}
+
+func (r pairRecord) Tables() *datapackage.Package { return r.tables }
