@@ -23,7 +23,8 @@ import (
 func TestTheConfigurationReferenceIsTheCommandLines(t *testing.T) {
 	var want strings.Builder
 	want.WriteString("# Configuration\n\nA flag outranks its variable. Durations are written as " +
-		"`90s`, `10m`, `24h`. `go test ./api -run Reference -update` writes this page.\n")
+		"`90s`, `10m`, `24h`. A negative value needs `=`: `--inline-bytes=-1`. " +
+		"`go test ./api -run Reference -update` writes this page.\n")
 	names := map[string]bool{}
 	for _, program := range []struct {
 		run  string
@@ -48,6 +49,20 @@ func TestTheConfigurationReferenceIsTheCommandLines(t *testing.T) {
 	for _, n := range named {
 		if !names[n[1]+" "+n[2]] {
 			t.Errorf("docs/operations.md names %s with %s, which no command takes", n[1], n[2])
+		}
+	}
+}
+
+// A command line takes a negative value only behind "=", and so do the documents write it.
+func TestDocumentsWriteNegativeValuesAsCommandLinesTakeThem(t *testing.T) {
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	apart := regexp.MustCompile(`--[a-z-]+ +-[0-9]`)
+	for _, page := range append(pages, "../README.md", "../CONTRIBUTING.md") {
+		for _, found := range apart.FindAllString(document(t, page), -1) {
+			t.Errorf("%s has %q, which no command takes", page, found)
 		}
 	}
 }

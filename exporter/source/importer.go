@@ -69,7 +69,7 @@ type ImportFlags struct {
 	// MaxResource is ImportOptions.MaxResource.
 	MaxResource int64 `name:"max-resource" help:"Maximum size of a resource in an import, in bytes. Larger ones are skipped and reported. With --url, the server's limit applies." default:"67108864" env:"EHI_MAX_RESOURCE" range:"1024..1073741824"`
 	// InlineBytes is the argument of MoveFrom.
-	InlineBytes int64 `name:"inline-bytes" help:"Largest data of an attachment that stays in its resource, in bytes. Larger data is stored beside it, and exported as a file with a URL. 0: all data moves. -1: none does. With --url, the server's limit applies." default:"1048576" env:"EHI_INLINE_BYTES" range:"-1..1073741824"`
+	InlineBytes int64 `name:"inline-bytes" help:"Largest data of an attachment that stays in its resource, in bytes. Larger data is stored beside it, and exported as a file with a URL. 0: all data moves. -1 (written --inline-bytes=-1): none does. With --url, the server's limit applies." default:"1048576" env:"EHI_INLINE_BYTES" range:"-1..1073741824"`
 }
 
 // MaxResource is the default size of the largest resource that an import takes, in bytes.
