@@ -11,6 +11,9 @@ import (
 
 	"github.com/pb33f/libopenapi"
 	validator "github.com/pb33f/libopenapi-validator"
+
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
 )
 
 // served returns the document as a server sends it.
@@ -107,6 +110,46 @@ func TestOperationsAreComplete(t *testing.T) {
 	}
 	if len(ids) != len(Operations()) {
 		t.Errorf("%d ids of %d operations", len(ids), len(Operations()))
+	}
+}
+
+// Each kick-off lists the parameters that it takes, and no others. (Only bodies have patient.)
+func TestKickOffsListTheirParameters(t *testing.T) {
+	values := map[string]string{
+		"_since": "2024-01-01T00:00:00Z", "_until": "2024-01-01T00:00:00Z", "_type": "Patient",
+		"_outputFormat": "ndjson", "_compression": "gzip", "category": "labs", "from": "2024-01-01",
+		"to": "2024-01-01", "_package": "zip", "_typeFilter": "Patient?gender=male",
+		"_elements": "Patient.name", "includeAssociatedData": "RelevantProvenanceResources",
+		"organizeOutputBy": "Patient", "allowPartialManifests": "true",
+	}
+	levels := map[string]ehi.Level{
+		"/fhir/Patient/{id}/": ehi.OnePatient, "/fhir/Group/{id}/": ehi.OneGroup,
+		"/fhir/Patient/": ehi.AllPatients, "/fhir/": ehi.System,
+	}
+	kickOffs := 0
+	for _, o := range Operations() {
+		folder, name := path.Split(o.Path)
+		level, known := levels[folder]
+		if !known || !strings.Contains(name, "export") {
+			continue
+		}
+		kickOffs++
+		operation := ehi.BulkExport
+		if name == "$ehi-export" {
+			operation = ehi.EHIExport
+		}
+		for name, value := range values {
+			_, err := ehi.ParseKickOff(ehi.Asked{
+				Level: level, Operation: operation,
+				Parameters: []fhir.Parameter{{Name: name, Value: value}},
+			})
+			if listed := slices.Contains(o.Query, name); listed != (err == nil) {
+				t.Errorf("%s lists %s: %v; %v", o, name, listed, err)
+			}
+		}
+	}
+	if kickOffs < 12 {
+		t.Errorf("only %d kick-offs", kickOffs)
 	}
 }
 
