@@ -12,6 +12,7 @@ import (
 
 	"ehi-server/api/client"
 	"ehi-server/api/node"
+	"ehi-server/api/openapi"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
 )
@@ -274,8 +275,15 @@ func TestDiscoveryBelowEveryBase(t *testing.T) {
 			t.Fatalf("%s, %v", answer.Body, err)
 		}
 		w.want(answer, 200, `"url":"`+w.open.Base+base+`/fhir"`)
-		w.want(w.do(w.open, "GET", statement.Rest[0].Resource[0].Operation[0].Definition), 200,
-			`"OperationDefinition"`)
+		definition := w.do(w.open, "GET", statement.Rest[0].Resource[0].Operation[0].Definition)
+		w.want(definition, 200, `"OperationDefinition"`)
+		for _, o := range openapi.Operations() {
+			for _, name := range o.Query {
+				if strings.HasSuffix(o.Path, "$ehi-export") && name != "_format" {
+					w.want(definition, 200, `"name":"`+name+`"`)
+				}
+			}
+		}
 	}
 	w.wantOutcome(w.do(w.open, "GET", "/fhir/metadata?_format=xyz"), 400,
 		`Unsupported _format parameter \"xyz\"`)

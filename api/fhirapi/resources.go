@@ -159,6 +159,20 @@ func (h *Handlers) handleOperationDefinition(c *fiber.Ctx) error {
 			in("_compression", "code", "1",
 				"How to store the files: identity, gzip or zstd. "+
 					"They are sent in a coding that the client accepts."),
+			in("_outputFormat", "string", "1", "NDJSON, by any of its names."),
+			in("_package", "code", "1",
+				"How documents and tables come: files or zip. Populations have only zip."),
+			in("patient", "Reference", "*", "Only these members of the group, in the body."),
+			in("_typeFilter", "string", "*",
+				"Of a population: searches that resources of their types must match."),
+			in("_elements", "string", "*",
+				"Of a population: only these elements and the mandatory ones, comma separated."),
+			in("includeAssociatedData", "code", "*",
+				"Of a population: RelevantProvenanceResources."),
+			in("organizeOutputBy", "code", "1",
+				"Of a population: Patient, to keep the resources of each patient together."),
+			in("allowPartialManifests", "boolean", "1",
+				"Of a population: whether the manifest may come in pages."),
 		},
 	})
 }
