@@ -29,7 +29,8 @@ type Config struct {
 	Errors float64
 	// Native is the shape of the native content, one of native.Shapes; "" for none.
 	Native string
-	// Documents is the number of documents of each patient; 0 means as many as the shape draws.
+	// Documents is the number of documents of each patient; 0 means as many as the shape draws, and
+	// native.NoDocuments none.
 	Documents int
 	// DocumentBytes is the size of a document in bytes, which padding fills up; 0 means no
 	// padding.
@@ -80,7 +81,7 @@ func (c *Config) set(name, value string) (err error) {
 	case "native":
 		c.Native, err = value, native.CheckShape(value)
 	case "documents":
-		c.Documents, err = strconv.Atoi(value)
+		c.Documents, err = parseDocuments(value)
 	case "document-bytes":
 		c.DocumentBytes, err = parseSize(value)
 	case "delay":
@@ -91,6 +92,20 @@ func (c *Config) set(name, value string) (err error) {
 				"documents and document-bytes")
 	}
 	return err
+}
+
+// parseDocuments parses a number of documents.
+func parseDocuments(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	switch {
+	case err != nil:
+		return 0, err
+	case n < 0:
+		return 0, errors.New("the number is negative")
+	case n == 0:
+		return native.NoDocuments, nil
+	}
+	return n, nil
 }
 
 // parseSize parses a number of bytes such as 200M.
@@ -116,7 +131,10 @@ func (c Config) Canonical() string {
 	if c.Native != "" {
 		text += ",native=" + c.Native
 	}
-	if c.Documents != 0 {
+	switch {
+	case c.Documents == native.NoDocuments:
+		text += ",documents=0"
+	case c.Documents > 0:
 		text += ",documents=" + strconv.Itoa(c.Documents)
 	}
 	if c.DocumentBytes != 0 {
@@ -148,7 +166,7 @@ func (c *Config) check() error {
 
 func (c *Config) checkNative() error {
 	switch {
-	case c.Documents < 0 || c.Documents > maxDocuments:
+	case c.Documents < native.NoDocuments || c.Documents > maxDocuments:
 		return fmt.Errorf("synthetic patients: documents must be 0 to %d", maxDocuments)
 	case c.DocumentBytes < 0 || c.DocumentBytes > media.MaxBytes:
 		return fmt.Errorf("synthetic patients: document-bytes must be 0 to %d",

@@ -455,6 +455,56 @@ func checkSections(t *testing.T, document []byte) {
 	}
 }
 
+// Tables name the files that a patient has, and no others. A note is of the same kind in the table
+// as its file is.
+func TestTablesNameTheFilesThatAreThere(t *testing.T) {
+	names := map[string]string{"tsv-tables": "note", "csv-zip": "images"}
+	for _, shape := range native.Shapes() {
+		for _, count := range []string{"", ",documents=0", ",documents=3"} {
+			s, c := nativeSource(t, "patients=3,native="+shape+count)
+			for k := range 3 {
+				r := open(t, s, c, k)
+				titles := map[string]string{}
+				for _, d := range documentsOf(t, r, source.Query{}) {
+					titles[d.Name] = d.Title
+				}
+				if count != "" && "documents="+strconv.Itoa(len(titles)) != count[1:] {
+					t.Errorf("%s%s: there are %d documents", shape, count, len(titles))
+				}
+				if names[shape] != "" {
+					checkNames(t, r, names[shape], titles)
+				}
+			}
+		}
+	}
+}
+
+// checkNames checks the names of files in a table, given the titles of the files that are there.
+func checkNames(t *testing.T, r source.Record, table string, titles map[string]string) {
+	t.Helper()
+	of := r.Tables().Table(table)
+	at := of.Fields.Field
+	kinds := map[string]string{"PROG": "Progress note", "PHON": "Telephone note"}
+	named := 0
+	for _, row := range cells(t, of, rowsOf(t, r, table)) {
+		if table == "note" && row[at("title")] != kinds[row[at("note_kind_code")]] {
+			t.Errorf("a note is %q", row)
+		}
+		file := row[at("file_name")]
+		if file == "" {
+			continue
+		}
+		named++
+		title, there := titles[file]
+		if !there || table == "note" && title != row[at("title")] {
+			t.Errorf("the row %q names a file with the title %q", row, title)
+		}
+	}
+	if table == "note" && named != max(len(titles)-1, 0) { // but for a letter
+		t.Errorf("%d of %d files are named", named, len(titles))
+	}
+}
+
 // The images of a series belong to the patient's ImagingStudy by its UIDs.
 func TestTheSeriesHasTheUIDsOfTheImagingStudy(t *testing.T) {
 	s, c := nativeSource(t, "native=csv-zip")

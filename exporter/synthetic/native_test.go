@@ -372,6 +372,10 @@ func TestSettingsOfNativeContentAreChecked(t *testing.T) {
 		if c.DocumentBytes != want || c.Documents != 2 || c.Native != "tsv-tables" {
 			t.Errorf("%+v", c)
 		}
+		none := config(t, "native=tsv-tables,documents=0")
+		if none == config(t, "native=tsv-tables") || none != config(t, none.Canonical()) {
+			t.Errorf("no documents are %+v", none)
+		}
 		again := config(t, c.Canonical())
 		if again != c {
 			t.Errorf("%s makes %+v", c.Canonical(), again)

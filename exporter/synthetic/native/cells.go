@@ -66,10 +66,23 @@ var claimTotal = made("number", func(dst []byte, r *row) []byte {
 // socialWork is the row of a patient's messages about the conversation with the social worker.
 const socialWork = 3
 
+// The kinds of notes in the look-up table note_kind, by the place of a note.
+const progressNote, telephoneNote = 0, 1
+
+// noteKind is the place of the kind of note n of a patient: one in four is of a telephone call.
+func noteKind(p *patient, n int) int {
+	if (p.K+uint64(n))%4 == 3 {
+		return telephoneNote
+	}
+	return progressNote
+}
+
+func rowsNoteKind(r *row) int { return noteKind(r.patient, r.n) }
+
 // noteFile is the name of the document with a note, if there is one. A letter comes before them.
 var noteFile = made("string", func(dst []byte, r *row) []byte {
 	const letters = 1
-	if r.cfg.Documents > 0 && letters+r.n >= r.cfg.Documents {
+	if !r.cfg.has(letters + r.n) {
 		return dst
 	}
 	return append(dst, noteName(r.patient, r.n)...)

@@ -20,7 +20,7 @@ var imageFiles = []string{
 
 // imageFile is the name of an image, if there is one.
 var imageFile = made("string", func(dst []byte, r *row) []byte {
-	if r.cfg.Documents > 0 && r.sub >= r.cfg.Documents {
+	if !r.cfg.has(r.sub) {
 		return dst
 	}
 	return append(dst, imageFiles[r.sub]...)

@@ -23,6 +23,8 @@ type kind struct {
 	belongs func(s *sheet) (typ string, n uint32)
 	// named is the file's name without extension; nil for name and a number.
 	named func(s *sheet) string
+	// instead decides which kind a document is of, if it can be of several; nil for this one.
+	instead func(s *sheet) *kind
 	// needsVisit means that a patient without visits has no such document.
 	needsVisit bool
 	write      func(s *sheet) *media.File
@@ -81,13 +83,13 @@ type documents struct {
 	query  source.Query
 	visit  func(*source.Document) error
 	sheet  sheet
-	wanted int // 0 means all that the shape draws
+	wanted int // as Config.Documents
 	err    error
 }
 
 // full reports whether the patient has all documents.
 func (d *documents) full() bool {
-	return d.err != nil || d.wanted > 0 && d.sheet.i >= d.wanted
+	return d.err != nil || !d.reader.cfg.has(d.sheet.i)
 }
 
 // once visits the documents that belong to no visit.
@@ -141,6 +143,9 @@ func (d *documents) put(k *kind) {
 
 // document returns the document of a sheet.
 func (k *kind) document(s *sheet) *source.Document {
+	if k.instead != nil {
+		k = k.instead(s)
+	}
 	created, file := time.Unix(s.at, 0).UTC(), k.write(s)
 	name := k.name + "-" + strconv.Itoa(s.i+1)
 	if k.named != nil {

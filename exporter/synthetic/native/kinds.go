@@ -43,21 +43,15 @@ var (
 	letter = kind{name: "letter", title: "Scanned letter", write: func(s *sheet) *media.File {
 		return media.RTF("Letter", []string{s.about(), s.date(), s.sentence(1)}, s.size)
 	}}
-	note = kind{
-		name:     "note",
-		title:    "Progress note",
-		category: ehi.Visits,
-		typ:      ofLOINC("11506-3", "Progress note"),
-		belongs:  itsEncounter,
-		named:    func(s *sheet) string { return noteStem(s.patient, s.n) },
-		write: func(s *sheet) *media.File {
-			return media.RTF("Progress note", []string{
-				s.about(), s.date(), "Subjective: " + s.sentence(1),
-				"Objective: " + s.sentence(2), "Plan: " + s.sentence(3),
-			}, s.size)
-		},
-	}
-	summary = kind{
+	note = kind{instead: func(s *sheet) *kind {
+		if noteKind(s.patient, s.n) == telephoneNote {
+			return &telephone
+		}
+		return &progress
+	}}
+	progress  = noted("Progress note", ofLOINC("11506-3", "Progress note"))
+	telephone = noted("Telephone note", ofLOINC("34748-4", "Telephone encounter Note"))
+	summary   = kind{
 		name:     "discharge-summary",
 		title:    "Discharge summary",
 		category: ehi.DischargeSummary,
@@ -101,6 +95,23 @@ var (
 	}
 	slices3 = []kind{slice(1), slice(2), slice(3)}
 )
+
+// noted returns a kind of notes.
+func noted(title string, typ fhir.Coding) kind {
+	return kind{
+		title:    title,
+		category: ehi.Visits,
+		typ:      typ,
+		belongs:  itsEncounter,
+		named:    func(s *sheet) string { return noteStem(s.patient, s.n) },
+		write: func(s *sheet) *media.File {
+			return media.RTF(title, []string{
+				s.about(), s.date(), "Subjective: " + s.sentence(1),
+				"Objective: " + s.sentence(2), "Plan: " + s.sentence(3),
+			}, s.size)
+		},
+	}
+}
 
 // noteStem is the name of the file with note n of a patient, without extension.
 func noteStem(p *patient, n int) string {

@@ -20,12 +20,19 @@ type Config struct {
 	Resources int // of each patient, as synthetic.Config.Resources
 	// Shape is one of Shapes.
 	Shape string
-	// Documents is the number of documents of each patient; 0 means as many as the shape draws.
+	// Documents is the number of documents of each patient; 0 means as many as the shape draws, and
+	// NoDocuments none.
 	Documents int
 	// DocumentBytes is the size that documents are padded to; 0 means no padding. A document may
 	// lack the few bytes that are too little for a filling of its format.
 	DocumentBytes int64
 }
+
+// NoDocuments is the Config.Documents of patients without documents.
+const NoDocuments = -1
+
+// has reports whether a patient has document i, if the shape draws so many.
+func (c *Config) has(i int) bool { return c.Documents == 0 || i < c.Documents }
 
 // shape defines a shape: its tables, and its documents, which are some of each patient and some
 // of each visit.

@@ -611,8 +611,8 @@ func noteTables() []table {
 			columns: []column{
 				{"note_id", "Key", rowKey},
 				theVisit,
-				{"note_kind_code", "Kind of note", from("note_kind")},
-				{"title", "Title", pick("Progress note", "Visit note", "Telephone note")},
+				{"note_kind_code", "Kind of note", keyOf("note_kind", rowsNoteKind)},
+				{"title", "Title", chosen([]string{progress.title, telephone.title}, rowsNoteKind)},
 				{"file_name", "Name of the file with the text", noteFile},
 				{"written_by", "Who wrote it", clinicianID},
 				{"written_at", "When it was written", end},
