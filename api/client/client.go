@@ -572,6 +572,8 @@ type Held struct {
 	ContentType string `json:"contentType"`
 	Size        int64  `json:"size"` // bytes
 	Released    bool   `json:"released"`
+	// With are the names of the files that are released with a table.
+	With []string `json:"with"`
 }
 
 // ListHeld lists the first 1000 documents and tables of a job that need a decision, behind the
@@ -588,12 +590,13 @@ func (c *Client) ListHeld(ctx context.Context, id, after string) (list []Held, e
 	return list, json.Unmarshal(a.Body, &list)
 }
 
-// DecideHeld releases and withholds documents and tables that need a decision, by their names.
+// DecideHeld releases and withholds documents and tables that need a decision, by their names. The
+// job is as it was when they were looked at.
 func (c *Client) DecideHeld(
-	ctx context.Context, id string, release, withhold []string,
+	ctx context.Context, j AdminJob, release, withhold []string,
 ) (*Answer, error) {
-	return c.postJSON(ctx, "/admin/jobs/"+id+"/held",
-		map[string][]string{"release": release, "withhold": withhold})
+	return c.postJSON(ctx, "/admin/jobs/"+j.ID+"/held",
+		map[string]any{"release": release, "withhold": withhold, "contents": j.Contents})
 }
 
 // jobPause is the pause between two polls of WaitJob.

@@ -708,12 +708,17 @@ func (w *world) heldRoutes(pat *client.Client, patient string) {
 		t.Fatalf("%+v wait, %v", held, err)
 	}
 	w.want(w.do(w.admin, "GET", "/admin/jobs/"+j.ID+"/held?limit=0"), 400, "limit")
-	a, err := w.admin.DecideHeld(t.Context(), j.ID, []string{held[0].Name}, nil)
+	seen, err := w.admin.Job(t.Context(), j.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := w.admin.DecideHeld(t.Context(), seen, []string{held[0].Name}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.want(a, 200, `"held":{"waiting":1,"released":1}`)
-	if a, err = w.admin.DecideHeld(t.Context(), j.ID, nil, []string{"none"}); err != nil {
+	seen.Contents = ""
+	if a, err = w.admin.DecideHeld(t.Context(), seen, nil, []string{"none"}); err != nil {
 		t.Fatal(err)
 	}
 	w.want(a, 404, "needs a decision")

@@ -168,7 +168,7 @@ func (l *leaks) staff(j client.Job, release bool) {
 	} {
 		reviewer.read(at, l.do(l.admin, "GET", at))
 	}
-	names := map[string][]string{"release": {}}
+	var names []string
 	var held []jobs.Held
 	a := l.do(l.admin, "GET", "/admin/jobs/"+j.ID+"/held")
 	if err := json.Unmarshal(a.Body, &held); err != nil || len(held) != 5 {
@@ -179,16 +179,15 @@ func (l *leaks) staff(j client.Job, release bool) {
 		at := "/admin/ui/jobs/" + j.ID + "/held/" + folder + "/" + url.PathEscape(name)
 		reviewer.read("what waits", l.do(l.admin, "GET", at))
 		if strings.Contains(f.Name, "freed") {
-			names["release"] = append(names["release"], f.Name)
+			names = append(names, f.Name)
 		}
 	}
 	if release {
-		body, err := json.Marshal(names)
+		seen, err := l.admin.Job(l.t.Context(), j.ID)
 		if err != nil {
 			l.t.Fatal(err)
 		}
-		a, err := l.admin.Do(l.t.Context(), "POST", "/admin/jobs/"+j.ID+"/held",
-			strings.NewReader(string(body)), "Content-Type", "application/json")
+		a, err := l.admin.DecideHeld(l.t.Context(), seen, names, nil)
 		if err != nil || a.Status != 200 {
 			l.t.Fatalf("%+v, %v", a, err)
 		}

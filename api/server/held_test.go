@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,7 +44,8 @@ func TestNAT4ReviewersDecideByTheAPI(t *testing.T) {
 	var list []jobs.Held
 	a := r.rita.wants("GET", heldAPI, "", 200, "")
 	if err := json.Unmarshal(a.Body(), &list); err != nil || len(list) != 3 ||
-		list[0].Name != heldLetter || list[0].Size != 25 || list[0].Released {
+		list[0].Name != heldLetter || list[0].Size != 25 || list[0].Released ||
+		!slices.Equal(list[2].With, []string{"tables/oddity~datapackage.json"}) {
 		t.Fatalf("%s: %v", a.Body(), err)
 	}
 	after := strings.ReplaceAll(heldLetter, " ", "%20")
@@ -53,22 +55,35 @@ func TestNAT4ReviewersDecideByTheAPI(t *testing.T) {
 		t.Errorf("%s: %v", a.Body(), err)
 	}
 	r.rita.wants("GET", "/admin/jobs/j", "", 200, `"held":{"waiting":3,"released":0}`)
+	// seen adds the contents of the job as it is
+	seen := func(body string) string {
+		var j struct{ Contents string }
+		a := r.rita.wants("GET", "/admin/jobs/j", "", 200, "")
+		if err := json.Unmarshal(a.Body(), &j); err != nil || j.Contents == "" {
+			t.Fatal(j, err)
+		}
+		return strings.TrimSuffix(body, "}") + `,"contents":"` + j.Contents + `"}`
+	}
 	release := `{"release":["` + heldLetter + `"]}`
-	r.rita.wants("POST", heldAPI, release, 200, `"held":{"waiting":2,"released":1}`)
+	r.rita.wants("POST", heldAPI, release, 400, `\"contents\" is missing`)
+	once := seen(release)
+	r.rita.wants("POST", heldAPI, once, 200, `"held":{"waiting":2,"released":1}`)
 	r.rita.wants("GET", heldAPI, "", 200, `"released":true`)
-	r.rita.wants("POST", heldAPI, `{"withhold":["`+heldLetter+`"],"release":["tables/oddity.csv"]}`,
-		200, `"held":{"waiting":2,"released":1}`)
+	r.rita.wants("POST", heldAPI, once, 400, "has changed since you looked at it")
+	r.rita.wants("POST", heldAPI,
+		seen(`{"withhold":["`+heldLetter+`"],"release":["tables/oddity.csv"]}`), 200,
+		`"held":{"waiting":2,"released":1}`)
 
 	r.rita.wants("GET", heldAPI+"?limit=0", "", 400, "limit")
 	for body, says := range map[string]string{
-		`{}`:                                 "names of documents",
-		`{"release":"x"}`:                    "names of documents",
-		``:                                   "names of documents",
-		`{"release":["a"],"release":["b"]}`:  `two fields`,
-		`{"release":["a"],"withhold":["a"]}`: "to be released and withheld",
-		`{"release":["` + heldLetter + `","../x"]}`:     "needs a decision",
-		`{"release":["tables/../tables/oddity.csv"]}`:   "needs a decision",
-		`{"release":["x"],"contents":"something else"}`: "has changed since you looked at it",
+		`{}`:                                "names of documents",
+		`{"release":"x"}`:                   "names of documents",
+		``:                                  "names of documents",
+		`{"release":["a"],"release":["b"]}`: `two fields`,
+		seen(`{"release":["a"],"withhold":["a"]}`):          "to be released and withheld",
+		seen(`{"release":["` + heldLetter + `","../x"]}`):   "needs a decision",
+		seen(`{"release":["tables/../tables/oddity.csv"]}`): "needs a decision",
+		`{"release":["x"],"contents":"something else"}`:     "has changed since you looked at it",
 	} {
 		status := http.StatusBadRequest
 		if says == "needs a decision" {
@@ -94,7 +109,8 @@ func TestNAT4ReviewersDecideOnThePage(t *testing.T) {
 	r.visit("/admin/ui/jobs", 200, "2 to decide about")
 	r.visit(page, 200, "Waiting for your decision", "About letter 1.html", "text/html", "25 bytes",
 		"2 withheld, 0 released", "What you do not release stays withheld",
-		"Release all withheld (2)", `aria-label="Release tables/oddity.csv"`)
+		"Release all withheld (2)", `aria-label="Release tables/oddity.csv"`,
+		`href="`+page+`/held/tables/oddity~datapackage.json"`)
 
 	letter := r.ask("GET", page+"/held/"+strings.ReplaceAll(heldLetter, " ", "%20"), "",
 		"Accept", "text/html")

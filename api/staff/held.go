@@ -76,6 +76,11 @@ func (h *Exports) handleDecideHeld(c *fiber.Ctx) error {
 		return ehi.Errorf(ehi.Invalid,
 			`The body must be JSON with names of documents and tables in "release" or "withhold"`)
 	}
+	if len(in.Release) > 0 && in.Contents == "" {
+		return ehi.Errorf(ehi.Invalid,
+			`"contents" is missing: that of the job (GET /admin/jobs/{id}) when you looked at `+
+				`what it holds, so that nothing else is released`)
+	}
 	j, err := h.decideHeld(c, jobs.HeldDecision{
 		Release: in.Release, Withhold: in.Withhold, Contents: in.Contents,
 	})
@@ -104,7 +109,8 @@ type heldPage struct {
 // heldFile is one of them, and where reviewers open it.
 type heldFile struct {
 	jobs.Held
-	URL string
+	URL    string
+	Beside []heldFile // what is released with it
 }
 
 // heldOf returns the part of the list that the request asks for by ?held=, the name before it; nil
@@ -127,11 +133,20 @@ func (h *Review) heldOf(c *fiber.Ctx, j *ehi.Job) (*heldPage, error) {
 		p.Next = jobPath(j.ID) + "?held=" + url.QueryEscape(list[heldShown-1].Name) + "#held"
 	}
 	for _, f := range list {
-		folder, name, _ := strings.Cut(f.Name, "/")
-		at := jobPath(j.ID) + "/held/" + folder + "/" + url.PathEscape(name)
-		p.Files = append(p.Files, heldFile{f, at})
+		file := heldFile{Held: f, URL: heldURL(j, f.Name)}
+		for _, name := range f.With {
+			file.Beside = append(file.Beside,
+				heldFile{Held: jobs.Held{Name: name}, URL: heldURL(j, name)})
+		}
+		p.Files = append(p.Files, file)
 	}
 	return p, nil
+}
+
+// heldURL returns where reviewers open a file.
+func heldURL(j *ehi.Job, file string) string {
+	folder, name, _ := strings.Cut(file, "/")
+	return jobPath(j.ID) + "/held/" + folder + "/" + url.PathEscape(name)
 }
 
 // handleDecideHeld releases or withholds one document or table, or all of them.

@@ -21,6 +21,8 @@ type Held struct {
 	ContentType string `json:"contentType"`
 	Size        int64  `json:"size"` // bytes
 	Released    bool   `json:"released"`
+	// With are the names of the files that are released with a table.
+	With []string `json:"with,omitempty"`
 }
 
 // EachHeld calls visit for each document and table that waits for a decision, or was released by
@@ -104,8 +106,10 @@ func (s *Service) openKind(
 func (s *Service) ListHeld(
 	ctx context.Context, j *ehi.Job, after string, limit int,
 ) (out []Held, err error) {
+	at := map[int]int{} // by number
 	err = s.EachHeld(ctx, j, func(n int, line []byte, f ehi.NativeFile) bool {
 		if f.Name > after {
+			at[n] = len(out)
 			out = append(out, Held{
 				Name: f.Name, Title: titleOf(line), ContentType: f.ContentType, Size: f.Length,
 				Released: j.Freed.Has(n),
@@ -113,7 +117,14 @@ func (s *Service) ListHeld(
 		}
 		return len(out) < limit
 	})
-	return out, err
+	if err != nil || len(out) == 0 {
+		return out, err
+	}
+	return out, s.eachBeside(ctx, j, func(_ []byte, f ehi.NativeFile) {
+		if i, listed := at[f.With]; listed {
+			out[i].With = append(out[i].With, f.Name)
+		}
+	})
 }
 
 // titleOf returns the title of the file that a line of a list describes.
