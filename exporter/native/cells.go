@@ -15,15 +15,26 @@ import (
 
 // columnOf is a column with the type or system of what it holds.
 type columnOf struct {
-	at    int
-	of    string
-	field *datapackage.Field
+	at      int
+	of      string
+	field   *datapackage.Field
+	missing []string // the texts that stand for no value
 }
 
-// said appends to into[:0] what a cell of the column says: its value, and the value in its
-// canonical form if it is a number, or each text and number in it if it is JSON.
-func (c *columnOf) said(values [][]byte, into [][]byte) [][]byte {
+// value returns the value of a row; nil if it has none.
+func (c *columnOf) value(values [][]byte) []byte {
 	v := valueAt(values, c.at)
+	for _, missing := range c.missing {
+		if string(v) == missing {
+			return nil
+		}
+	}
+	return v
+}
+
+// said appends to into[:0] what a value of the column says: itself, and its canonical form if it
+// is a number, or each text and number in it if it is JSON.
+func (c *columnOf) said(v []byte, into [][]byte) [][]byte {
 	into = append(into[:0], v)
 	switch c.field.Type {
 	case "integer", "number":
@@ -74,12 +85,13 @@ type sensitiveColumn struct {
 	needs  ehi.Authorization
 }
 
-// needed reports whether a cell has one of the values.
+// needed reports whether a cell has one of the values. A value that is declared counts even if it
+// stands for none.
 func (c *sensitiveColumn) needed(values [][]byte, room [][]byte) bool {
 	if len(c.values) == 0 {
-		return len(valueAt(values, c.at)) > 0
+		return len(c.value(values)) > 0
 	}
-	for _, text := range c.said(values, room) {
+	for _, text := range c.said(valueAt(values, c.at), room) {
 		if c.has(string(text)) {
 			return true
 		}

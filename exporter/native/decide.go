@@ -245,7 +245,7 @@ func (r *Release) facts(t *datapackage.Resource) *tableFacts {
 	}
 	for i := range t.Fields.Fields {
 		field := &t.Fields.Fields[i]
-		column := columnOf{at: i, field: field}
+		column := columnOf{at: i, field: field, missing: t.Fields.Missing(field)}
 		if field.Resource != "" {
 			column.of = field.Resource
 			f.resources = append(f.resources, column)
@@ -301,7 +301,8 @@ func columnsOf(t *datapackage.Resource, names []string) (out []columnOf) {
 	for _, name := range names {
 		at := slices.IndexFunc(t.Fields.Fields,
 			func(f datapackage.Field) bool { return f.Name == name })
-		out = append(out, columnOf{at: at, field: &t.Fields.Fields[at]})
+		field := &t.Fields.Fields[at]
+		out = append(out, columnOf{at: at, field: field, missing: t.Fields.Missing(field)})
 	}
 	return out
 }
@@ -514,7 +515,7 @@ func valueAt(values [][]byte, i int) []byte {
 func (r *Release) told(t *tableFacts, values [][]byte, raw []byte) (reason string) {
 	judge := func(columns []columnOf, rule func(of string, text []byte) string) {
 		for i := range columns {
-			r.said = columns[i].said(values, r.said)
+			r.said = columns[i].said(columns[i].value(values), r.said)
 			for _, text := range r.said {
 				reason = cmp.Or(reason, rule(columns[i].of, text))
 			}
@@ -616,12 +617,12 @@ func (r *Release) read(text []byte) (reason string) {
 }
 
 // key returns the values of some columns as one text, which is the same for values that mean the
-// same; ok is false if one of them is empty.
+// same; ok is false if one of them is missing.
 func (r *Release) key(columns []columnOf, values [][]byte) (key string, ok bool) {
 	out := r.folded[:0]
 	for _, c := range columns {
-		v := valueAt(values, c.at)
-		if len(v) == 0 {
+		v := c.value(values)
+		if v == nil {
 			return "", false
 		}
 		out = append(appendKey(out, c.field, v), 0)

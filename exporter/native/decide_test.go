@@ -763,6 +763,51 @@ func TestEHI9ADeclaredValueCountsHoweverItIsWritten(t *testing.T) {
 	}
 }
 
+// lacking are tables with texts that stand for no value.
+var lacking = must(datapackage.Parse([]byte(`{"name":"lacking","resources":[
+ {"name":"visit","path":"visit.csv","schema":{"missingValues":["-"],
+   "fields":[{"name":"patient"},{"name":"id"},{"name":"code","ehi:system":"urn:icd"}]},
+  "ehi:patient":["patient"],"ehi:category":"visits"},
+ {"name":"note","path":"note.csv","schema":{"missingValues":["-"],
+   "fields":[{"name":"patient"},{"name":"visit"},{"name":"hiv"}],"foreignKeys":[
+    {"fields":"visit","reference":{"resource":"visit","fields":"id"}}]},
+  "ehi:sensitive":[{"field":"hiv","authorization":"hiv"}],
+  "ehi:patient":["patient"],"ehi:category":"medicalRecord"}]}`)))
+
+type lackingRecord struct{ codedRecord }
+
+func (lackingRecord) Tables() *datapackage.Package { return lacking }
+
+// EHI-9: a text that stands for no value refers to nothing, and needs no authorization. An empty
+// one that does not is a value.
+func TestEHI9AMissingValueIsNoValue(t *testing.T) {
+	x := export(t, native.Export{
+		Record: lackingRecord{codedRecord{rows: map[string]string{
+			"visit": "p,-,B20\r\np,,B20\r\np,7,-\r\n",
+			"note":  "p,-,-\r\np,,-\r\np,7,\r\np,7,x\r\n",
+		}}},
+		Packaging: ehi.PackageFiles, Patient: "p", Decide: native.NewRelease(strict{}, lacking),
+	})
+	for name, want := range map[string]string{
+		"tables/visit.csv": "patient,id,code\r\np,7,-\r\n",
+		"tables/note.csv":  "patient,visit,hiv\r\np,-,-\r\np,7,\r\n",
+	} {
+		if got := string(x.get(ehi.Index, name)); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+}
+
+// EHI-9: a declared value counts even if it is declared to stand for none.
+func TestEHI9ADeclaredValueCountsThatStandsForNone(t *testing.T) {
+	r := declared(t, strict{}, `{"name":"f","missingValues":["unknown"]}`,
+		`,"ehi:sensitive":[{"field":"f","values":["unknown"],"authorization":"hiv"}]`)
+	leaves, err := r.Row([][]byte{[]byte("p"), []byte("unknown")}, []byte("p,unknown"), false)
+	if leaves || err != nil {
+		t.Error("it leaves", err)
+	}
+}
+
 // numbered are tables with numbers as keys.
 var numbered = must(datapackage.Parse([]byte(`{"name":"numbered","resources":[
  {"name":"visit","path":"visit.csv","schema":{"fields":[{"name":"id","type":"integer"},

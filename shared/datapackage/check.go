@@ -229,7 +229,7 @@ func (c *checker) values(at string, f *Field) {
 		c.enum(at, f)
 		c.bounds(at, f)
 	}
-	if _, err := f.compile(c.t.Fields.missing(f)); err != nil {
+	if _, err := f.compile(c.t.Fields.Missing(f)); err != nil {
 		c.found.add(at, "constraints", "%v", err)
 	}
 }

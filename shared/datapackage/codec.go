@@ -28,7 +28,7 @@ func NewCodec(r *Resource) (*Codec, error) {
 	c := &Codec{g: g}
 	for i := range r.Fields.Fields {
 		f := &r.Fields.Fields[i]
-		cell, err := f.compile(r.Fields.missing(f))
+		cell, err := f.compile(r.Fields.Missing(f))
 		if err != nil {
 			return nil, fmt.Errorf("table %q, field %q: %w", r.Name, f.Name, err)
 		}

@@ -209,8 +209,8 @@ func (s *Schema) Field(name string) int {
 	return slices.IndexFunc(s.Fields, func(f Field) bool { return f.Name == name })
 }
 
-// missing returns the texts that stand for no value of a field.
-func (s *Schema) missing(f *Field) []string {
+// Missing returns the texts that stand for no value of a field.
+func (s *Schema) Missing(f *Field) []string {
 	switch {
 	case f.MissingValues != nil:
 		return f.MissingValues

@@ -56,7 +56,7 @@ func (f *Field) kind() string {
 // Check knows the missing values of the field, not those of its schema. Codec.Check knows both,
 // and is quicker for many values.
 func (f *Field) Check(value string) error {
-	c, err := f.compile((&Schema{}).missing(f))
+	c, err := f.compile((&Schema{}).Missing(f))
 	if err != nil {
 		return err
 	}
