@@ -398,7 +398,7 @@ func (r *rows) read(ctx context.Context, root *os.Root, f tableFile, abs string)
 			return nil
 		}
 		if err == nil {
-			err = r.row(f.table, s, raw)
+			err = r.row(f.table, s, raw, n == 0)
 		}
 		if why, ok := errors.AsType[errRow](err); ok {
 			err = r.bad(f.name, s.Line(), why.Error())
@@ -417,12 +417,15 @@ func (r *rows) read(ctx context.Context, root *os.Root, f tableFile, abs string)
 const progressRows = 1024
 
 // row imports a row of a file. Errors: errRow.
-func (r *rows) row(t *table, s *datapackage.Scanner, raw []byte) error {
+func (r *rows) row(t *table, s *datapackage.Scanner, raw []byte, first bool) error {
 	values, err := t.codec.Fields(raw, r.fields)
 	if err != nil {
 		return errRow{err.Error()}
 	}
 	r.fields = values
+	if first && t.isHeader(values) {
+		return errRow{"is a header, but dialect.header is false"}
+	}
 	if err := t.codec.Check(values); err != nil {
 		return errRow{err.Error()}
 	}
@@ -436,6 +439,15 @@ func (r *rows) row(t *table, s *datapackage.Scanner, raw []byte) error {
 	}
 	r.report.Rows[t.of.Name]++
 	return r.check(t, values, at)
+}
+
+// isHeader reports whether the first row of a file is a header although the dialect says that there
+// is none.
+func (t *table) isHeader(values [][]byte) bool {
+	return t.codec.Header(nil) == nil &&
+		slices.EqualFunc(t.of.Fields.Fields, values, func(f datapackage.Field, v []byte) bool {
+			return f.Name == string(v)
+		})
 }
 
 // terminated returns a row with a line terminator, which the last row of a file may lack.

@@ -591,6 +591,10 @@ func TestEachFileOfATableHasItsHeader(t *testing.T) {
 		got != first+"a,130,90\n" {
 		t.Errorf("without headers: %+v, %q", rep.Bad, got)
 	}
+	rep, got = with(`, "header": false`, "a,120,80\n", header+"a,130,90\n")
+	if len(rep.Bad) != 1 || rep.Bad[0].Line != 1 || got != first+"a,130,90\n" {
+		t.Errorf("a header in spite of the dialect: %+v, %q", rep.Bad, got)
+	}
 }
 
 // A folder whose descriptor is wrong, or contradicts its files or the store, costs only the tables
