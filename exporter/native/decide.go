@@ -89,7 +89,7 @@ type tableFacts struct {
 	resources []columnOf
 	systems   []columnOf
 	labels    []columnOf
-	texts     []columnOf
+	texts     []columnOf // each of its system, of ids, or of none if it is free text
 	sensitive []sensitiveColumn
 	parents   []parentKey  // foreign keys to tables of which rows may stay
 	keys      [][]columnOf // columns of the keys by which other tables may refer to a row
@@ -254,9 +254,11 @@ func (r *Release) facts(t *datapackage.Resource) *tableFacts {
 			column.of = field.System
 			f.systems = append(f.systems, column)
 		}
-		column.of = ""
 		if field.Label {
-			f.labels = append(f.labels, column)
+			f.labels = append(f.labels, columnOf{at: i, field: field, missing: column.missing})
+		}
+		if field.Resource != "" || len(t.Patient) == 1 && t.Patient[0] == field.Name {
+			column.of = ids
 		}
 		switch field.Type {
 		case "", "string", "any", "array", "object", "geojson":
@@ -532,14 +534,12 @@ func (r *Release) told(t *tableFacts, values [][]byte, raw []byte) (reason strin
 	if reason != "" {
 		return reason
 	}
-	judge(t.texts, func(_ string, text []byte) string {
-		return cmp.Or(r.rules.Text(text), r.rules.Mentions(text))
-	})
+	judge(t.texts, r.text)
 	reason = cmp.Or(reason, r.rules.Mentions(raw))
 	if reason != "" || !reading.MayHide(raw) {
 		return reason
 	}
-	judge(t.texts, func(_ string, text []byte) string { return r.read(text) })
+	judge(t.texts, r.read)
 	if reason != "" || bytes.IndexByte(raw, '\\') < 0 {
 		return reason
 	}
@@ -609,11 +609,28 @@ func (r *Release) beside(typ string, name []byte) (reason string, err error) {
 	return reason, nil
 }
 
-// read decides about a text in every form in which it can be read.
-func (r *Release) read(text []byte) (reason string) {
-	return reading.Value(text, reading.Judge{Text: func(plain []byte) string {
-		return cmp.Or(r.rules.Text(plain), r.rules.Mentions(plain))
-	}, Codes: r.codes.In})
+// ids is the system of the columns that have IDs of resources.
+const ids = "urn:id"
+
+// text decides about a text of a row. A code of a system, and an ID, is no text that may show a
+// code of another system.
+func (r *Release) text(of string, text []byte) (reason string) {
+	if of == "" {
+		reason = r.rules.Text(text)
+	}
+	return cmp.Or(reason, r.rules.Mentions(text))
+}
+
+// read decides about a text of a row in every form in which it can be read.
+func (r *Release) read(of string, text []byte) (reason string) {
+	by := reading.Judge{Codes: r.codes.In}
+	by.Text = func(plain []byte) (reason string) {
+		if of != "" {
+			reason = r.rules.Code(of, plain)
+		}
+		return cmp.Or(reason, r.text(of, plain))
+	}
+	return reading.Value(text, by)
 }
 
 // key returns the values of some columns as one text, which is the same for values that mean the

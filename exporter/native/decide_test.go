@@ -763,6 +763,51 @@ func TestEHI9ADeclaredValueCountsHoweverItIsWritten(t *testing.T) {
 	}
 }
 
+// oneSystem are rules by which B20 is sensitive in the system urn:icd, and in texts.
+type oneSystem struct{ strict }
+
+func (r oneSystem) Code(system string, code []byte) string {
+	if system != "urn:icd" {
+		return ""
+	}
+	return r.strict.Code(system, code)
+}
+
+func (r oneSystem) Text(text []byte) string { return r.strict.Text(text) }
+
+// EHI-9: a code of a declared system counts in that system alone, and an ID is no code. In any
+// other text a code counts.
+func TestEHI9ACodeOfADeclaredSystemIsNoTextOfAnother(t *testing.T) {
+	for field, leaves := range map[string]bool{
+		`{"name":"f","ehi:system":"urn:icd"}`:                false,
+		`{"name":"f","ehi:system":"urn:unit"}`:               true,
+		`{"name":"f","type":"array","ehi:system":"urn:x"}`:   true,
+		`{"name":"f","ehi:resource":"Location"}`:             true,
+		`{"name":"f"}`:                                       false,
+		`{"name":"f","ehi:label":true}`:                      false,
+		`{"name":"f","type":"any"}`:                          false,
+		`{"name":"g","ehi:system":"urn:unit"},{"name":"f"}`:  false,
+		`{"name":"g"},{"name":"f","ehi:system":"urn:units"}`: true,
+	} {
+		r := declared(t, oneSystem{}, field, "")
+		for value, said := range map[string]string{"B20": "B20", "<b>B20</b>": "B20", "ok": "ok"} {
+			row := [][]byte{[]byte("p"), []byte(value)}
+			if strings.Contains(field, `"g"`) {
+				row = [][]byte{[]byte("p"), []byte("E11"), []byte(value)}
+			}
+			raw := bytes.Join(row, []byte(","))
+			got, err := r.Row(row, raw, false)
+			if want := leaves || said == "ok"; got != want || err != nil {
+				t.Errorf("%s with %q leaves: %t, %v", field, value, got, err)
+			}
+		}
+	}
+	patient := declared(t, oneSystem{}, `{"name":"f"}`, "")
+	if got, err := patient.Row([][]byte{[]byte("B20"), nil}, []byte("B20,"), false); !got {
+		t.Error("the ID of a patient counts as a code", err)
+	}
+}
+
 // lacking are tables with texts that stand for no value.
 var lacking = must(datapackage.Parse([]byte(`{"name":"lacking","resources":[
  {"name":"visit","path":"visit.csv","schema":{"missingValues":["-"],
