@@ -62,8 +62,14 @@
 //	F <blob> <type>/<id>         ->              a state of the resource had the content when it was
 //	                                             written: data of an attachment, see source.Moved
 //	C <blob>                     ->              nothing may refer to the blob any more
-//	E # # <document>             -> state        an index named the document for a path, as
-//	                                             digests; the state of the index that did so last
+//	J n # # #                    -> JSON         a note: what an index says of a path and a patient,
+//	                                             as digests
+//	J c <document> # # #         ->              the index of the note lists the document
+//	J w # # #                    -> JSON         the index of the note removes a document, which is
+//	                                             not there yet
+//	J g <blob><document>         -> JSON         a document that was removed as entered in error
+//	J i #                        -> path         where an index is
+//	E # # <document>             ->              a note of an earlier version
 //	T                            -> JSON         the dictionary: the description of all tables, and
 //	                                             the number of each
 //	R <table><patient> <sequence> -> row         a row of a patient, or of a look-up table, which

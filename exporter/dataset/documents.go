@@ -43,6 +43,9 @@ type documentEntry struct {
 	Owner owner `json:"owner"`
 	// From is the file that it came from.
 	From came `json:"from"`
+	// Path is that in a documentIndex; "" for a document of an export's list only, and in entries
+	// of earlier versions.
+	Path string `json:"path,omitempty"`
 }
 
 // marks are what decides whether a document is released, see source.Document. Those that an

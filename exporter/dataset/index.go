@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/csv"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"ehi-server/exporter/dataset/blobs"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -48,18 +48,10 @@ type documentLine struct {
 	marks       marks
 	size        *int64 // as the index says; nil if it does not
 	sha1        []byte // as the index says; nil if it does not
-	known       string // the ID of the document, if it does not depend on the path
+	known       string // the ID of the document in the list of an export
 	gone        bool   // it was entered in error
-}
-
-// id returns the ID of the document. One that comes again for the same patient from the same path
-// replaces the earlier one.
-func (d *documentLine) id() string {
-	if d.known != "" {
-		return d.known
-	}
-	of := digestOf(d.owner.ID, d.owner.System, d.owner.Value, d.path)
-	return hex.EncodeToString(of[:])
+	list        bool   // it is an entry of an export's list
+	line        int    // of the index
 }
 
 // documentReader reads an index of documents.
@@ -377,13 +369,15 @@ func (n *native) documents(ctx context.Context, in Input) (err error) {
 		return n.problem(of, err)
 	}
 	defer text.Close() // read only
-	x, err := newDocumentReader(text, in.Path, n.o.MaxResource)
+	sum := newTextDigest()
+	x, err := newDocumentReader(io.TeeReader(text, sum), in.Path, n.o.MaxResource)
 	if err != nil {
 		return n.problem(of, err)
 	}
-	listing, err := n.newListing(in, x)
+	_, list := x.(*listReader)
+	listing, err := n.newListing(of, list)
 	if err != nil {
-		return err
+		return n.problem(of, err)
 	}
 	for {
 		err := n.nextDocument(ctx, in.Path, root, x, listing)
@@ -412,7 +406,7 @@ func (n *native) documents(ctx context.Context, in Input) (err error) {
 	if err := n.publish(ctx); err != nil {
 		return err
 	}
-	return listing.finish(ctx, n.report.Problems == bad)
+	return listing.finish(ctx, sum.text())
 }
 
 // nextDocument imports the document of the next row. Errors: io.EOF behind the last one.
@@ -423,35 +417,33 @@ func (n *native) nextDocument(
 		return err
 	}
 	d, line, err := x.next()
+	d.line = line
 	if why, ok := errors.AsType[errRow](err); ok {
-		return errors.Join(listing.note(&d, noteBad), n.bad(index, line, why.Error()))
+		return errors.Join(listing.bad(&d), n.bad(index, line, why.Error()))
 	}
 	if errors.Is(err, io.EOF) {
 		return err
 	}
 	if err != nil {
-		if listing != nil {
-			listing.cut = true
-		}
+		listing.cut = true
 		return cmp.Or(n.bad(index, line, "cannot be read further: "+err.Error()), io.EOF)
 	}
 	if d.gone {
-		return errors.Join(n.dropDocument(ctx, d.id()), listing.note(&d, noteGone))
+		return listing.remove(&d)
 	}
-	err = n.content(ctx, root, d)
+	err = n.content(ctx, root, &d, listing)
 	if why, ok := errors.AsType[errRow](err); ok {
-		return errors.Join(listing.note(&d, noteBad),
+		return errors.Join(listing.bad(&d),
 			n.bad(index, line, fmt.Sprintf("%q: %s", d.path, why.Error())))
 	}
-	if err != nil {
-		return err
-	}
-	return listing.note(&d, noteListed)
+	return err
 }
 
-// content stores the content of a document, unless it has not changed since it was. Errors:
-// errRow.
-func (n *native) content(ctx context.Context, root *os.Root, d documentLine) error {
+// content stores a document and its content, unless neither has changed since the index listed it.
+// Errors: errRow.
+func (n *native) content(
+	ctx context.Context, root *os.Root, d *documentLine, l *listing,
+) error {
 	info, err := root.Stat(filepath.FromSlash(d.path))
 	switch {
 	case err != nil:
@@ -461,46 +453,129 @@ func (n *native) content(ctx context.Context, root *os.Root, d documentLine) err
 	case d.size != nil && *d.size != info.Size():
 		return errRow{fmt.Sprintf("has %d bytes; the index says %d", info.Size(), *d.size)}
 	}
-	n.report.Documents++
 	n.total += info.Size()
-	from := came{info.Size(), info.ModTime().UnixNano()}
-	entry := n.entryOf(d, from)
-	same, err := n.unchanged(d.id(), entry)
-	if err != nil || same {
-		n.done.Add(info.Size())
+	entry := n.entryOf(d, came{info.Size(), info.ModTime().UnixNano()})
+	now := note{Line: d.line, State: stateOf(&entry), From: entry.From}
+	before, err := l.noted(d)
+	if err != nil {
 		return err
+	}
+	now.Document, err = n.unchanged(d, before, &now)
+	if err != nil {
+		return err
+	}
+	if now.Document != "" {
+		n.done.Add(info.Size())
+		n.report.Documents++
+		return l.lists(d, before, now)
 	}
 	if err := n.roomFor(info.Size()); err != nil {
 		return err
 	}
+	if err := n.add(ctx, root, d, &entry); err != nil {
+		return err
+	}
+	n.report.Documents++
+	now.Document, err = n.keepDocument(ctx, d, entry, before, l)
+	if err != nil {
+		return err
+	}
+	return l.lists(d, before, now)
+}
+
+// add adds the content of a document to the batch of blobs, and what is known of it to the entry.
+// Errors: errRow.
+func (n *native) add(
+	ctx context.Context, root *os.Root, d *documentLine, entry *documentEntry,
+) error {
 	file, err := root.Open(filepath.FromSlash(d.path))
 	if err != nil {
-		n.report.Documents--
 		return errRow{reason(err)}
 	}
 	defer file.Close() // read only
 	read := &reader{ctx: ctx, r: counting{file, &n.done}}
 	blob, err := n.blobs.Add(read)
 	if read.err != nil && ctx.Err() == nil { // of the document, not of the store
-		n.report.Documents--
 		return errRow{reason(read.err)}
 	}
 	if err != nil {
 		return fmt.Errorf("store a document: %w", err)
 	}
 	now, err := file.Stat()
-	if err != nil || now.Size() != blob.Size || now.Size() != from.Size ||
-		now.ModTime().UnixNano() != from.MTime {
-		n.report.Documents--
+	if err != nil || now.Size() != blob.Size || now.Size() != entry.From.Size ||
+		now.ModTime().UnixNano() != entry.From.MTime {
 		return errors.Join(n.blobs.Undo(), errRow{"changed while it was imported"})
 	}
 	if d.sha1 != nil && !bytes.Equal(d.sha1, blob.SHA1) {
-		n.report.Documents--
 		return errors.Join(n.blobs.Undo(), errRow{"differs from the hash that the index says"})
 	}
 	entry.Blob, entry.Size, entry.SHA1, entry.Sum = blob.Name.String(), blob.Size, blob.SHA1,
 		blob.Sum
-	return n.document(ctx, newDocument{d.id(), entry})
+	return nil
+}
+
+// keepDocument stores a document whose content was added last, unless the store has it or must not
+// have it. It returns the ID.
+func (n *native) keepDocument(
+	ctx context.Context, d *documentLine, entry documentEntry, before *note, l *listing,
+) (string, error) {
+	id, dead, err := n.identify(d, &entry, l)
+	if err != nil {
+		return "", err
+	}
+	if dead != nil {
+		buried, err := n.staysBuried(dead, &entry, before, l, d.line)
+		if err != nil || buried {
+			return id, errors.Join(err, n.blobs.Undo())
+		}
+	}
+	k, have, there, err := n.have(id)
+	if err != nil {
+		return "", err
+	}
+	if there {
+		entry = entry.merged(&have, l.list)
+		same := have.Blob == entry.Blob && stateOf(&have) == stateOf(&entry)
+		whole := k == nil || n.intact(&have) == nil
+		if same && whole {
+			if entry.Path == have.Path {
+				return id, n.blobs.Undo()
+			}
+			entry.Updated = have.Updated
+		}
+	}
+	return id, n.document(ctx, newDocument{id, entry})
+}
+
+// staysBuried reports whether a document that was removed is not brought back: what the index says
+// of it is what indexes said before. It comes back if the index says no more that it was entered in
+// error.
+func (n *native) staysBuried(
+	dead *grave, entry *documentEntry, before *note, l *listing, line int,
+) (bool, error) {
+	merged := entry.merged(&dead.Entry, l.list)
+	same := slices.Contains(dead.States, stateOf(entry)) ||
+		slices.Contains(dead.States, stateOf(&merged))
+	takenBack := before != nil && before.Removed && before.Mark != l.mark
+	if l.removes(before) || same && !takenBack {
+		if !l.told {
+			l.told = true
+			n.notes(l.name, "line %d: the document was removed as entered in error, and stays "+
+				"removed", line)
+		}
+		return true, nil
+	}
+	content, err := blobs.ParseName(dead.Entry.Blob)
+	return false, errors.Join(err, n.delete(graveKey(content, dead.ID)))
+}
+
+// intact fails unless the store has the content of a document.
+func (n *native) intact(e *documentEntry) error {
+	blob, err := e.blob()
+	if err != nil {
+		return err
+	}
+	return n.store.blobs.Check(blob.Name, blob.Size)
 }
 
 // reader reads until a context ends, and remembers its error.
@@ -521,28 +596,28 @@ func (r *reader) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// unchanged reports whether the store has a document as an index describes it, from the same file,
-// and has its content.
-func (n *native) unchanged(id string, e documentEntry) (bool, error) {
-	k, have, err := n.findDocument(id)
-	if err != nil || k == nil {
-		return false, err
+// unchanged returns the ID of the document of a row if the index said the same of the same file
+// before, and the store has the document with its content; otherwise "".
+func (n *native) unchanged(d *documentLine, before, now *note) (id string, err error) {
+	switch {
+	case before != nil && !before.Removed && before.State == now.State && before.From == now.From:
+		id = before.Document
+	case before == nil && d.known != "": // perhaps of an earlier version, which made no notes
+		id = d.known
+	default:
+		return "", nil
 	}
-	e.Updated, e.Blob, e.Size = have.Updated, have.Blob, have.Size
-	e.SHA1, e.Sum = have.SHA1, have.Sum
-	if !sameEntry(e, have) {
-		return false, nil
+	k, have, there, err := n.have(id)
+	if err != nil || !there {
+		return "", err
 	}
-	blob, err := have.blob()
-	return err == nil && n.store.blobs.Check(blob.Name, blob.Size) == nil, err
-}
-
-func sameEntry(a, b documentEntry) bool {
-	same := a.marks.equal(&b.marks) && slices.Equal(a.SHA1, b.SHA1) &&
-		a.Created.Equal(b.Created) && a.Updated.Equal(b.Updated)
-	return same && a.Name == b.Name && a.ContentType == b.ContentType && a.Title == b.Title &&
-		a.Blob == b.Blob && a.Size == b.Size && a.Sum == b.Sum && a.Owner == b.Owner &&
-		a.From == b.From
+	if before == nil && (have.From != now.From || stateOf(&have) != now.State) {
+		return "", nil
+	}
+	if k != nil && n.intact(&have) != nil {
+		return "", nil
+	}
+	return id, nil
 }
 
 // listed returns those files of an index that an import would otherwise take for resources. What

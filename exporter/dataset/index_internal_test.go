@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"ehi-server/exporter/dataset/blobs"
 	"ehi-server/shared/fhir"
 )
 
@@ -36,7 +37,8 @@ func FuzzAnIndexOfDocumentsLeadsNowhereElse(f *testing.F) {
 			if err != nil || d.path == "" { // columns may be empty where a row is bad
 				continue
 			}
-			if id := d.id(); !fhir.ValidID(id) || !filepath.IsLocal(filepath.FromSlash(d.path)) {
+			id, path := d.idOf(blobs.Name{}), filepath.FromSlash(d.path)
+			if !fhir.ValidID(id) || !filepath.IsLocal(path) {
 				t.Fatalf("id %q, path %q", id, d.path)
 			}
 		}

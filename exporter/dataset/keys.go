@@ -47,6 +47,7 @@ const (
 	kBlob      = 'F'
 	kLoose     = 'C'
 	kListed    = 'E'
+	kIndexed   = 'J'
 	kNamed     = 'A'
 	kNative    = 'Y'
 	kUprooted  = 'H'

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/segmentio/encoding/json"
@@ -208,7 +206,7 @@ type listReader struct {
 	// tables are the paths of files that descriptors describe, and of the descriptors.
 	tables map[string]bool
 	// seen counts the documents that are the same by all that tells documents apart.
-	seen map[digest]int
+	seen map[string]int
 	// archives means that the list names archives.
 	archives bool
 	// named are the paths of all files that the list of an archive names; nil for other lists.
@@ -242,7 +240,7 @@ func newListReader(r io.Reader, list string) *listReader {
 		name:   name,
 		bound:  &bound{r, longestEntry, longestEntry},
 		tables: map[string]bool{},
-		seen:   map[digest]int{},
+		seen:   map[string]int{},
 	}
 	x.lines = bufio.NewReaderSize(x.bound, 64<<10)
 	if name == archiveList {
@@ -320,7 +318,7 @@ func (x *listReader) document(e *listEntry) (d documentLine, is bool, err error)
 // document returns the document at a path.
 func (e *listEntry) document(at string) (d documentLine, err error) {
 	a := &e.Content[0].Attachment
-	d.path, d.name = at, path.Base(at)
+	d.list, d.path, d.name = true, at, path.Base(at)
 	if strings.HasPrefix(at, documentsFolder) {
 		d.name = unnumbered(d.name)
 	}
@@ -451,15 +449,9 @@ func (x *listReader) identity(d *documentLine) string {
 	if d.sha1 == nil {
 		return ""
 	}
-	parts := []string{
-		d.owner.ID, d.owner.System, d.owner.Value, d.name, d.title, fhir.FormatInstant(d.created),
-		hex.EncodeToString(d.sha1),
-	}
-	of := digestOf(parts...)
-	n := x.seen[of]
-	x.seen[of]++
-	if n > 0 {
-		of = digestOf(append(parts, strconv.Itoa(n))...)
-	}
-	return hex.EncodeToString(of[:])
+	id := func(n int) string { return listID(d.owner, d.name, d.title, d.created, d.sha1, n) }
+	first := id(0)
+	n := x.seen[first]
+	x.seen[first]++
+	return id(n)
 }

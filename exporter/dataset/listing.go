@@ -5,140 +5,321 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"path/filepath"
 	"slices"
+
+	"github.com/segmentio/encoding/json"
 )
 
-// listing is one reading of a documentIndex. What earlier states of the index said of a path counts
-// no more once it says something else of it: a document that it listed for another patient is taken
-// out of the store. Of a path that it names no more, and of a path of which no row could be used,
-// everything stays as it was.
+// listing is one reading of an index of documents. What an earlier state of a documentIndex said of
+// a path counts no more once it says something else of it: the index gives up its claim to a
+// document that it listed for another patient, or with another content. A document that no index
+// claims any more is taken out of the store. Of a path that the index names no more, and of a path
+// of which no row could be used, everything stays as it was.
 //
-// Each row notes its document below the index and the path, with the state of the index that named
-// it. When the whole index was read, all notes of older states are behind the times. A process that
-// is killed before that leaves documents with both patients; the next import reads the index again.
+// Each row leaves a note, with the state of the index that named it. When the whole index was read,
+// the notes of older states are behind the times. A process that is killed before that leaves
+// documents with both patients; the next import reads the index again.
 //
-// A nil listing notes nothing.
+// The list of an export says by their contents which documents it means, because other exports have
+// files of the same names. So none of its notes is ever behind the times.
 type listing struct {
 	native *native
 	index  digest
 	name   string // of the index, in problems
-	file   string // its absolute path
-	mark   []byte // of its present state
+	mark   string // of the present text of the index
 	cut    bool   // it could not be read to its end
+	told   bool   // the report says that a document stays removed
+	list   bool   // it is the list of an export
+	// met are the documents that the entries of a list mean so far.
+	met map[string]bool
+	// strays are documents without a claim that an earlier version imported for another patient,
+	// as their rows may have said before, by the lines of what the rows say now.
+	strays map[string]int
 }
 
-// What a note says of a document, before the mark of the index.
+// note is what an index says of a path and a patient.
+type note struct {
+	Mark     string `json:"mark"`               // the state of the index that said so last
+	Line     int    `json:"line"`               // of the index
+	Document string `json:"document,omitempty"` // its ID; "" for a removal of another index's
+	// Before are documents that this one replaces once the whole index has been read.
+	Before  []string `json:"before,omitempty"`
+	State   string   `json:"state"`             // stateOf what it says
+	From    came     `json:"from"`              // the file of the document
+	Removed bool     `json:"removed,omitempty"` // it says that the document was entered in error
+	Bad     bool     `json:"bad,omitempty"`     // its row could not be used, so that all stays
+}
+
+func (a *note) equal(b *note) bool {
+	return a.Mark == b.Mark && a.Line == b.Line && a.Document == b.Document &&
+		slices.Equal(a.Before, b.Before) && a.State == b.State && a.From == b.From &&
+		a.Removed == b.Removed && a.Bad == b.Bad
+}
+
+// noteID tells notes apart: an index, a path and a patient.
+type noteID [3 * len(digest{})]byte
+
+func noteIDOf(index digest, path string, o owner) noteID {
+	of, whose := digestOf(path), digestOf(o.ID, o.System, o.Value)
+	return noteID(slices.Concat(index[:], of[:], whose[:]))
+}
+
+// The second byte of the keys of what indexes say.
 const (
-	noteListed = 'l'
-	noteBad    = 'b' // its row could not be used, so that it stays as it was
-	noteGone   = 'r' // its row says that it was entered in error
+	isNote  = 'n'
+	isClaim = 'c'
+	isWait  = 'w'
+	isGone  = 'g'
+	isIndex = 'i'
 )
 
-// newListing starts the reading of an index. It returns nil for an index that was read before in
-// the same state, and for the list of an export, which says by their contents which documents it
-// means: other exports have files of the same names.
-func (n *native) newListing(in Input, x documentReader) (*listing, error) {
-	if _, is := x.(*indexReader); !is {
-		return nil, nil
-	}
-	abs, err := filepath.Abs(in.Path)
+func indexKey(kind byte, parts ...[]byte) []byte {
+	return append([]byte{kIndexed, kind}, bytes.Join(parts, nil)...)
+}
+
+// claimKey is the key of a note's claim to a document; without the note, the prefix of all.
+func claimKey(document string, at []byte) []byte {
+	return indexKey(isClaim, []byte(document), []byte{0}, at)
+}
+
+// newListing starts the reading of an index. Errors: errInput, errIgnored, and of the store.
+func (n *native) newListing(of input, list bool) (*listing, error) {
+	file, err := filepath.Abs(of.name)
 	if err != nil {
 		return nil, err
 	}
-	l := &listing{native: n, index: digestOf(abs), name: in.Path, file: abs}
-	l.mark = fmt.Appendf(nil, "%d %d", in.Info.Size(), in.Info.ModTime().UnixNano())
-	seen, err := n.get(key(kFile, abs))
-	if err != nil || bytes.Equal(seen, l.mark) {
+	if to, err := filepath.EvalSymlinks(file); err == nil { // the same place through a link
+		file = to
+	}
+	l := &listing{
+		native: n, index: digestOf(file), name: of.name, list: list,
+		met: map[string]bool{}, strays: map[string]int{},
+	}
+	text, err := n.open(of, false)
+	if err != nil {
 		return nil, err
 	}
-	return l, n.delete(key(kFile, abs))
+	defer text.Close() // read only
+	if l.mark, err = markOf(text); err != nil {
+		l.cut = true // reading it reports this
+	}
+	n.read[l.index] = l.mark
+	k := indexKey(isIndex, l.index[:])
+	if known, err := n.get(k); err != nil || known != nil { // an import of the same writes nothing
+		return l, err
+	}
+	return l, n.set(k, []byte(file))
 }
 
-// noteKey is the key of a document that an index names. prefix is that of the index and the path.
-func noteKey(index, path digest, document string) []byte {
-	return append(append(digestKey(kListed, index), path[:]...), document...)
+// markOf returns what tells the states of an index apart.
+func markOf(text io.Reader) (string, error) {
+	sum := newTextDigest()
+	_, err := io.Copy(sum, text)
+	return sum.text(), err
 }
 
-// note remembers what the index says of a document.
-func (l *listing) note(d *documentLine, says byte) error {
-	if l == nil {
+func (l *listing) noteIDOf(d *documentLine) noteID {
+	if d.known != "" {
+		return noteIDOf(l.index, d.known, d.owner)
+	}
+	return noteIDOf(l.index, d.path, d.owner)
+}
+
+// noted returns the note of a row; nil if there is none.
+func (l *listing) noted(d *documentLine) (*note, error) { return l.native.noteAt(l.noteIDOf(d)) }
+
+func (n *native) noteAt(at noteID) (*note, error) {
+	v, err := n.get(indexKey(isNote, at[:]))
+	if err != nil || v == nil {
+		return nil, err
+	}
+	var out note
+	return &out, json.Unmarshal(v, &out)
+}
+
+// put replaces the note of a row, unless it is the same.
+func (l *listing) put(at noteID, before *note, now note) error {
+	if before != nil && before.equal(&now) {
 		return nil
 	}
-	k := noteKey(l.index, digestOf(d.path), d.id())
-	if says == noteBad {
-		if before, err := l.native.get(k); err != nil || before == nil {
+	v, err := json.Marshal(now)
+	if err != nil {
+		return err
+	}
+	return errors.Join(l.native.set(indexKey(isNote, at[:]), v), l.native.flushFull())
+}
+
+// bad notes that a row cannot be used: what an earlier state of the index said stays.
+func (l *listing) bad(d *documentLine) error {
+	before, err := l.noted(d)
+	if err != nil || before == nil {
+		return err
+	}
+	now := *before
+	now.Mark, now.Line, now.Bad = l.mark, d.line, true
+	return l.put(l.noteIDOf(d), before, now)
+}
+
+// lists notes the document of a row.
+func (l *listing) lists(d *documentLine, before *note, now note) error {
+	at := l.noteIDOf(d)
+	now.Mark = l.mark
+	if l.list {
+		l.met[now.Document] = true
+	}
+	if before != nil {
+		now.Before = before.Before
+		if before.Document != "" && before.Document != now.Document {
+			now.Before = append(slices.Clone(now.Before), before.Document)
+		}
+		if l.removes(before) {
+			if now.Document != before.Document {
+				if err := l.await(at, d); err != nil {
+					return err
+				}
+			}
+			now.Removed, now.State, now.From = true, before.State, came{}
+		} else if before.Removed { // taken back before it found the document
+			if err := l.native.delete(indexKey(isWait, at[:])); err != nil {
+				return err
+			}
+		}
+	}
+	if before == nil || before.Document != now.Document {
+		if err := l.native.set(claimKey(now.Document, at[:]), nil); err != nil {
 			return err
 		}
 	}
-	return errors.Join(l.native.set(k, append([]byte{says}, l.mark...)), l.native.flushFull())
+	return l.put(at, before, now)
 }
 
-// finish takes back what the index says no more. complete means that it had no problems.
-func (l *listing) finish(ctx context.Context, complete bool) error {
-	if l == nil || l.cut {
+// removes reports whether another row of this reading removes the document: that counts more,
+// whatever their order is.
+func (l *listing) removes(before *note) bool {
+	return before != nil && before.Removed && before.Mark == l.mark
+}
+
+// remove notes that a row removes a document. It is removed when everything has come, unless the
+// index said so before.
+func (l *listing) remove(d *documentLine) error {
+	before, err := l.noted(d)
+	if err != nil {
+		return err
+	}
+	entry := l.native.entryOf(d, came{})
+	now := note{Mark: l.mark, Line: d.line, State: stateOf(&entry), Removed: true}
+	at := l.noteIDOf(d)
+	if before != nil {
+		now.Document, now.Before = before.Document, before.Before
+	}
+	if before == nil || !before.Removed || before.State != now.State {
+		if err := l.await(at, d); err != nil {
+			return err
+		}
+	}
+	return l.put(at, before, now)
+}
+
+// await notes a removal that is to come when everything has come.
+func (l *listing) await(at noteID, d *documentLine) error {
+	return l.native.await(at, &removal{
+		File: l.name, Line: d.line, List: l.list, Owner: d.owner, Path: d.path, Name: d.name,
+		Title: d.title, Created: d.created, SHA1: d.sha1,
+	})
+}
+
+// finish takes back what the index says no more.
+func (l *listing) finish(ctx context.Context, read string) error {
+	if l.cut {
 		return nil
 	}
-	info, err := os.Stat(l.file)
-	if err != nil || string(l.mark) != fmt.Sprint(info.Size(), info.ModTime().UnixNano()) {
+	if l.mark != read {
 		return l.native.bad(l.name, 1, "changed while it was imported: import it again")
 	}
 	if err := l.native.flush(); err != nil {
 		return err
 	}
 	path := notesOfPath{listing: l}
-	prefix := digestKey(kListed, l.index)
-	err = each(l.native.store.db, prefix, func(k, v []byte) error {
+	err := each(l.native.store.db, indexKey(isNote, l.index[:]), func(k, v []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		of := digest(k[len(prefix):])
-		if of != path.path {
-			if err := path.end(ctx); err != nil {
+		at := noteID(k[2:])
+		if of := digest(at[len(digest{}):]); of != path.path {
+			if err := path.end(); err != nil {
 				return err
 			}
 			path = notesOfPath{listing: l, path: of}
 		}
-		path.add(string(k[len(prefix)+len(of):]), v)
-		return nil
+		return path.add(at, v)
 	})
-	if err = errors.Join(err, path.end(ctx)); err != nil || !complete {
-		return err
-	}
-	return l.native.set(key(kFile, l.file), l.mark)
+	return errors.Join(err, path.end(), l.tellStrays())
 }
 
 // notesOfPath are the notes of one path.
 type notesOfPath struct {
 	*listing
-	path    digest
-	current bool     // the present state of the index says something of the path
-	stale   []string // documents that older states named
-	gone    []string // documents that the present state takes back
+	path  digest
+	line  int              // of what the present state of the index says of the path; 0 for nothing
+	stale map[noteID]*note // what older states said
 }
 
-func (p *notesOfPath) add(document string, note []byte) {
-	switch {
-	case !bytes.Equal(note[1:], p.mark):
-		p.stale = append(p.stale, document)
-	case note[0] == noteGone:
-		p.current = true
-		p.gone = append(p.gone, document)
-	case note[0] == noteListed:
-		p.current = true
+func (p *notesOfPath) add(at noteID, v []byte) error {
+	n := &note{}
+	if err := json.Unmarshal(v, n); err != nil {
+		return err
 	}
+	switch {
+	case n.Mark != p.mark && !p.list:
+		if p.stale == nil {
+			p.stale = map[noteID]*note{}
+		}
+		p.stale[at] = n
+	case n.Bad:
+	default:
+		p.line = n.Line
+		return p.supersede(at, n)
+	}
+	return nil
 }
 
-// end takes back what is behind the times.
-func (p *notesOfPath) end(ctx context.Context) error {
-	if !p.current {
+// supersede gives up the documents that others have replaced.
+func (p *notesOfPath) supersede(at noteID, n *note) error {
+	if len(n.Before) == 0 || n.Removed { // the removal is to come
 		return nil
 	}
-	for _, document := range append(p.gone, p.stale...) {
-		err := p.native.dropDocument(ctx, document)
-		err = errors.Join(err, p.native.delete(noteKey(p.index, p.path, document)),
-			p.native.flushFull())
+	for _, document := range n.Before {
+		if document == n.Document {
+			continue
+		}
+		others, err := p.native.disclaim(document, at)
+		if err == nil && others == nil {
+			_, err = p.native.dropDocument(document)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	now := *n
+	now.Before = nil
+	return p.put(at, n, now)
+}
+
+// end gives up what older states of the index said of the path.
+func (p *notesOfPath) end() error {
+	if p.line == 0 {
+		return nil
+	}
+	for at, n := range p.stale {
+		err := errors.Join(p.native.delete(indexKey(isNote, at[:])),
+			p.native.delete(indexKey(isWait, at[:])))
+		for _, document := range append(n.Before, n.Document) {
+			if document != "" {
+				err = errors.Join(err, p.giveUp(document, at))
+			}
+		}
 		if err != nil {
 			return err
 		}
@@ -146,17 +327,107 @@ func (p *notesOfPath) end(ctx context.Context) error {
 	return nil
 }
 
-// dropDocument takes a document out of the store for good, if it is there.
-func (n *native) dropDocument(ctx context.Context, id string) error {
-	if slices.ContainsFunc(n.entries, func(d newDocument) bool { return d.id == id }) {
-		if err := n.publish(ctx); err != nil {
-			return err
-		}
-	}
-	there, err := n.get(key(kDocuments, id))
-	if err != nil || there == nil {
+// giveUp takes a document back from a patient, unless another index lists it, which is reported.
+func (p *notesOfPath) giveUp(document string, at noteID) error {
+	n := p.native
+	others, err := n.disclaim(document, at)
+	if err != nil {
 		return err
 	}
-	n.report.DocumentsRemoved++
-	return errors.Join(n.takeDocument(id), n.delete(key(kDocuments, id)))
+	_, e, there, err := n.have(document)
+	switch {
+	case err != nil || !there:
+		return err
+	case others == nil:
+		return n.removeDocument(document)
+	}
+	other, err := n.get(indexKey(isIndex, others[:len(digest{})]))
+	if err != nil {
+		return err
+	}
+	return n.bad(p.name, p.line, fmt.Sprintf("%q stays with %s too, because %s lists it there: "+
+		"correct that index, or remove the document with the status %s", e.Name, e.Owner, other,
+		enteredInError))
+}
+
+// disclaim takes back the claim of a note to a document. It returns another note that claims it;
+// nil if there is none.
+func (n *native) disclaim(document string, at noteID) (other []byte, err error) {
+	if err := errors.Join(n.delete(claimKey(document, at[:])), n.flush()); err != nil {
+		return nil, err
+	}
+	ends, err := first(n.store.db, claimKey(document, nil), 1)
+	if err != nil || len(ends) == 0 {
+		return nil, err
+	}
+	return []byte(ends[0]), nil
+}
+
+// dropDocument takes a document out of the store for good, if it is there.
+func (n *native) dropDocument(id string) (dropped bool, err error) {
+	there, err := n.get(key(kDocuments, id))
+	if err != nil || there == nil {
+		return false, err
+	}
+	return true, errors.Join(n.takeDocument(id), n.delete(key(kDocuments, id)), n.flushFull())
+}
+
+// removeDocument is dropDocument for a document that its patient loses.
+func (n *native) removeDocument(id string) error {
+	dropped, err := n.dropDocument(id)
+	if dropped {
+		n.report.DocumentsRemoved++
+	}
+	return err
+}
+
+// tellStrays notes in the report documents of an earlier version that a correction may not reach.
+func (l *listing) tellStrays() error {
+	of, line, count := documentEntry{}, 0, 0
+	for id, at := range l.strays {
+		_, e, there, err := l.native.have(id)
+		if err != nil {
+			return err
+		}
+		claimed, err := some(l.native.store.db, claimKey(id, nil))
+		if err != nil {
+			return err
+		}
+		if there && !claimed {
+			if count++; line == 0 || at < line {
+				of, line = e, at
+			}
+		}
+	}
+	if count > 0 {
+		l.native.notes(l.name, "line %d: %s has %q too, from an import by an earlier version of "+
+			"the server, which a correction of the index does not reach: if that is wrong, list "+
+			"it with the status %s (%d of these)", line, of.Owner, of.Name, enteredInError, count)
+	}
+	return nil
+}
+
+// convertNotes turns the notes of an earlier version, which name a document each, into notes and
+// claims.
+func (n *native) convertNotes() error {
+	old, err := some(n.store.db, []byte{kListed})
+	if err != nil || !old {
+		return err
+	}
+	return each(n.store.db, []byte{kListed}, func(k, v []byte) error {
+		const ends = 1 + 2*len(digest{})
+		err := n.delete(k)
+		id := string(k[ends:])
+		_, e, there, e2 := n.have(id)
+		if err = errors.Join(err, e2); err != nil || !there || v[0] == 'r' {
+			return err
+		}
+		whose := digestOf(e.Owner.ID, e.Owner.System, e.Owner.Value)
+		at := slices.Concat(k[1:ends], whose[:])
+		text, err := json.Marshal(note{
+			Mark: "", Document: id, State: stateOf(&e), From: e.From,
+		})
+		return errors.Join(err, n.set(indexKey(isNote, at), text),
+			n.set(claimKey(id, at), nil), n.flushFull())
+	})
 }

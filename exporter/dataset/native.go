@@ -33,9 +33,15 @@ type native struct {
 	entries []newDocument
 	rows    *rows // of the latest descriptor, or nil
 	// refused are tables that a descriptor of the import has a wrong description of.
-	refused  map[string]bool
-	resolver resolver
-	named    map[owner]string // the patient to whom it leads, or ""
+	refused map[string]bool
+	// read are the indexes of documents that the import has read, by their digests, with the states
+	// of their texts.
+	read map[digest]string
+	// graves are the documents that were removed before the import; nil until somebody asks.
+	// buried are those that it removes.
+	graves, buried []grave
+	resolver       resolver
+	named          map[owner]string // the patient to whom it leads, or ""
 	// grown is by how many bytes the native content of patients grew in the batch.
 	grown map[string]int64
 	wrote bool // something was written to the store
@@ -50,6 +56,7 @@ func (im *importer) newNative() *native {
 		resolver: newResolver(im.store.db),
 		named:    map[owner]string{},
 		refused:  map[string]bool{},
+		read:     map[digest]string{},
 		grown:    map[string]int64{},
 	}
 }
@@ -62,7 +69,7 @@ func (im *importer) importNative(ctx context.Context) (err error) {
 	}
 	n := im.newNative()
 	defer func() { err = errors.Join(err, n.close()) }()
-	err = n.meetAll(ctx)
+	err = errors.Join(n.convertNotes(), n.meetAll(ctx))
 	for _, in := range im.native {
 		if err != nil {
 			break
@@ -192,13 +199,14 @@ func (n *native) settle(ctx context.Context) error {
 			return err
 		}
 	}
+	bad := n.remove()
 	if err := n.flush(); err != nil || !n.wrote {
-		return err
+		return errors.Join(bad, err)
 	}
 	if n.store.bulk {
-		return errors.Join(n.store.mergeOthers(ctx), n.store.db.Flush())
+		return errors.Join(bad, n.store.mergeOthers(ctx), n.store.db.Flush())
 	}
-	return n.store.sync()
+	return errors.Join(bad, n.store.sync())
 }
 
 // renamed looks all identifiers of owners up again, and marks the patients to whom they led
@@ -474,9 +482,13 @@ func (n *native) replaceDocuments(patient string) error {
 }
 
 // entryOf returns what the store says of a document from an index.
-func (n *native) entryOf(d documentLine, c came) documentEntry {
+func (n *native) entryOf(d *documentLine, c came) documentEntry {
+	path := d.path
+	if d.list {
+		path = ""
+	}
 	return documentEntry{
-		Name: d.name, ContentType: d.contentType, Title: d.title, Created: d.created,
+		Path: path, Name: d.name, ContentType: d.contentType, Title: d.title, Created: d.created,
 		Updated: n.now(), marks: d.marks, Owner: d.owner, From: c,
 	}
 }

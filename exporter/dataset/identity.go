@@ -1,0 +1,220 @@
+package dataset
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"hash"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/exporter/dataset/blobs"
+	"ehi-server/shared/ehi"
+	"ehi-server/shared/fhir"
+)
+
+// A document of a documentIndex is known by its patient, its path below the folder of the index,
+// and its content. So deliveries whose files have the same names do not replace each other's
+// documents, and a folder is the same at another place. A document of an export's list is known by
+// its patient, name, title, date and content, because the numbers in the names of two exports
+// differ. What is the same by either is one document: its ID is that of its first import.
+
+// idOf returns the ID of a new document of a row.
+func (d *documentLine) idOf(content blobs.Name) string {
+	if d.known != "" {
+		return d.known
+	}
+	return hexOf(digestOf(d.owner.ID, d.owner.System, d.owner.Value, d.path, content.String()))
+}
+
+// formerID returns the ID that earlier versions gave to a document of a documentIndex.
+func formerID(o owner, path string) string {
+	return hexOf(digestOf(o.ID, o.System, o.Value, path))
+}
+
+// listID returns the ID of the n-th document of an export's list that has all this.
+func listID(o owner, name, title string, created time.Time, sha1 []byte, n int) string {
+	parts := []string{
+		o.ID, o.System, o.Value, name, title, fhir.FormatInstant(created), hex.EncodeToString(sha1),
+	}
+	if n > 0 {
+		parts = append(parts, strconv.Itoa(n))
+	}
+	return hexOf(digestOf(parts...))
+}
+
+// mostSame is how many documents of a list that are the same by all that is known are told apart
+// from those of a documentIndex in a store of an earlier version.
+const mostSame = 16
+
+// fromList reports whether a document came with the list of an export only.
+func fromList(id string, e *documentEntry) bool {
+	if e.Path != "" {
+		return false
+	}
+	for n := range mostSame {
+		if id == listID(e.Owner, e.Name, e.Title, e.Created, e.SHA1, n) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasPath reports whether a document came from a path of a documentIndex.
+func hasPath(id string, e *documentEntry, path string) bool {
+	return e.Path == path || e.Path == "" && id == formerID(e.Owner, path)
+}
+
+// alike reports whether an entry of an export's list may mean a document of the same content.
+// Exports write names that all systems accept, and the name in place of a title.
+func alike(a, b *documentEntry) bool {
+	title := func(e *documentEntry) string {
+		if e.Title != "" {
+			return e.Title
+		}
+		return e.Name
+	}
+	return ehi.PortableName(a.Name) == ehi.PortableName(b.Name) &&
+		fhir.FormatInstant(a.Created) == fhir.FormatInstant(b.Created) &&
+		(title(a) == title(b) || ehi.PortableName(title(a)) == ehi.PortableName(title(b)))
+}
+
+// stateOf returns what tells apart what indexes say of one document.
+func stateOf(e *documentEntry) string {
+	title := e.Title
+	if title == e.Name {
+		title = ""
+	}
+	text, err := json.Marshal(e.marks)
+	if err != nil { // strings only: cannot fail
+		panic(err)
+	}
+	return hexOf(digestOf(e.Name, e.ContentType, title, fhir.FormatInstant(e.Created),
+		string(text)))
+}
+
+// have returns the key and the entry of a document, also of one that waits for Publish, which has
+// no key.
+func (n *native) have(id string) (k []byte, e documentEntry, there bool, err error) {
+	for i := range slices.Backward(n.entries) { // the latest is stored last
+		if n.entries[i].id == id {
+			return nil, n.entries[i].entry, true, nil
+		}
+	}
+	k, e, err = n.findDocument(id)
+	return k, e, k != nil, err
+}
+
+// samePatient reports whether two owners lead to one patient.
+func (n *native) samePatient(a, b owner) (bool, error) {
+	if a == b {
+		return true, nil
+	}
+	x, err := n.patientOf(a)
+	if err != nil || x == "" {
+		return false, err
+	}
+	y, err := n.patientOf(b)
+	return x == y, err
+}
+
+// withContent visits the documents that have a content, also those that wait for Publish.
+func (n *native) withContent(
+	content blobs.Name, visit func(id string, e *documentEntry) error,
+) error {
+	name := content.String()
+	for i := range n.entries {
+		if d := &n.entries[i]; d.entry.Blob == name {
+			if err := visit(d.id, &d.entry); err != nil {
+				return err
+			}
+		}
+	}
+	prefix := append([]byte{kBlob}, content[:]...)
+	return each(n.store.db, prefix, func(k, _ []byte) error {
+		id := string(k[len(prefix):])
+		_, e, err := n.findDocument(id)
+		if err != nil || e.Blob != name { // data of an attachment
+			return err
+		}
+		return visit(id, &e)
+	})
+}
+
+// identify returns the ID of a document whose content is known, and the grave of a document that
+// was removed; nil if it was not.
+func (n *native) identify(
+	d *documentLine, e *documentEntry, l *listing,
+) (id string, dead *grave, err error) {
+	content, err := blobs.ParseName(e.Blob)
+	if err != nil {
+		return "", nil, err
+	}
+	own := d.idOf(content)
+	_, _, there, err := n.have(own)
+	if err != nil || there {
+		return own, nil, err
+	}
+	same := func(id string, have *documentEntry) (bool, error) {
+		if l.list && (l.met[id] || !alike(e, have)) ||
+			!l.list && !hasPath(id, have, d.path) && (!fromList(id, have) || !alike(e, have)) {
+			return false, nil
+		}
+		return n.samePatient(e.Owner, have.Owner)
+	}
+	found := ""
+	err = n.withContent(content, func(id string, have *documentEntry) error {
+		is, err := same(id, have)
+		switch {
+		case err != nil:
+		case is && (found == "" || id < found):
+			found = id
+		case !is && !l.list && id == formerID(have.Owner, d.path):
+			l.strays[id] = d.line
+		}
+		return err
+	})
+	if err != nil || found != "" {
+		return found, nil, err
+	}
+	err = each(n.store.db, indexKey(isGone, content[:]), func(_, v []byte) error {
+		g := &grave{}
+		if err := json.Unmarshal(v, g); err != nil || dead != nil {
+			return err
+		}
+		is, err := same(g.ID, &g.Entry)
+		if is || g.ID == own {
+			dead = g
+		}
+		return err
+	})
+	if err != nil || dead == nil {
+		return own, nil, err
+	}
+	return dead.ID, dead, nil
+}
+
+// merged returns what the store says of a document that it has, once an index says something of it.
+func (e documentEntry) merged(have *documentEntry, list bool) documentEntry {
+	e.Owner = have.Owner
+	if !list {
+		return e
+	}
+	e.Path = have.Path
+	if alike(&e, have) { // the export wrote these in its own way
+		e.Name, e.Title, e.Created = have.Name, have.Title, have.Created
+	}
+	return e
+}
+
+// textDigest tells the states of a text apart.
+type textDigest struct{ hash.Hash }
+
+func newTextDigest() textDigest { return textDigest{sha256.New()} }
+
+func (t textDigest) text() string { return hexOf(digest(t.Sum(nil)[:len(digest{})])) }
+
+// hexOf returns a digest as a text.
+func hexOf(d digest) string { return hex.EncodeToString(d[:]) }

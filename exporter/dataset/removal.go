@@ -1,0 +1,261 @@
+package dataset
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/segmentio/encoding/json"
+
+	"ehi-server/exporter/dataset/blobs"
+)
+
+// removal is what an index says of a document that was entered in error, until it is removed.
+type removal struct {
+	File    string    `json:"file"` // of the index
+	Line    int       `json:"line"`
+	List    bool      `json:"list,omitempty"` // an export's list says so
+	Owner   owner     `json:"owner"`
+	Path    string    `json:"path"`
+	Name    string    `json:"name"`
+	Title   string    `json:"title,omitempty"`
+	Created time.Time `json:"created,omitzero"`
+	SHA1    []byte    `json:"sha1,omitempty"`
+	// Several means that it might have meant several documents: it stays unclear which one.
+	Several bool `json:"several,omitempty"`
+}
+
+// means reports whether a document of the same patient may be the one that was entered in error.
+func (r *removal) means(id string, e *documentEntry) bool {
+	if !r.List {
+		return hasPath(id, e, r.Path)
+	}
+	like := documentEntry{Name: r.Name, Title: r.Title, Created: r.Created}
+	return alike(&like, e) && (r.SHA1 == nil || bytes.Equal(r.SHA1, e.SHA1))
+}
+
+// grave remembers a document that was removed, and what indexes said of it until then: saying that
+// again does not bring it back.
+type grave struct {
+	ID     string        `json:"id"`
+	Entry  documentEntry `json:"entry"`
+	States []string      `json:"states"`
+}
+
+func graveKey(content blobs.Name, id string) []byte {
+	return indexKey(isGone, content[:], []byte(id))
+}
+
+// remove removes what indexes call entered in error, now that all has come and is with its patient:
+// first what the index of the removal lists itself. What removes nothing waits, and is reported.
+func (n *native) remove() error {
+	err := n.eachRemoval(func(k []byte, at noteID, r *removal) error {
+		done, err := n.removeListed(at, r)
+		if err == nil && done {
+			err = n.delete(k)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var problems error
+	err = n.eachRemoval(func(k []byte, at noteID, r *removal) error {
+		why, err := n.removeMeant(r)
+		if err == nil && why == "" {
+			return n.delete(k)
+		}
+		said, e2 := n.noteAt(at)
+		if err = errors.Join(err, e2); err != nil {
+			return err
+		}
+		if said != nil && n.read[digest(at[:])] == said.Mark {
+			problems = errors.Join(problems, n.bad(r.File, r.Line, "removes nothing: "+why))
+		}
+		if r.Several {
+			return n.await(at, r)
+		}
+		return nil
+	})
+	return errors.Join(err, problems)
+}
+
+// eachRemoval visits the removals that wait.
+func (n *native) eachRemoval(visit func(k []byte, at noteID, r *removal) error) error {
+	if err := n.flush(); err != nil {
+		return err
+	}
+	return each(n.store.db, indexKey(isWait), func(k, v []byte) error {
+		var r removal
+		if err := json.Unmarshal(v, &r); err != nil {
+			return err
+		}
+		return errors.Join(visit(k, noteID(k[2:]), &r), n.flushFull())
+	})
+}
+
+// await stores a removal until it finds its document.
+func (n *native) await(at noteID, r *removal) error {
+	v, err := json.Marshal(r)
+	return errors.Join(err, n.set(indexKey(isWait, at[:]), v))
+}
+
+// removeListed removes what a removal means of the documents that its own index lists, or listed.
+// It reports whether there are any, perhaps removed before.
+func (n *native) removeListed(at noteID, r *removal) (done bool, err error) {
+	prefix := indexKey(isNote, at[:2*len(digest{})])
+	err = each(n.store.db, prefix, func(k, v []byte) error {
+		var said note
+		if err := json.Unmarshal(v, &said); err != nil {
+			return err
+		}
+		for _, id := range append(said.Before, said.Document) {
+			if id == "" {
+				continue
+			}
+			done = done || bytes.Equal(k[2:], at[:])
+			there, e, err := n.findDocument(id)
+			if err != nil {
+				return err
+			}
+			if there == nil {
+				continue
+			}
+			same, err := n.samePatient(e.Owner, r.Owner)
+			if err == nil && same {
+				done, err = true, n.bury(newDocument{id, e})
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return done, err
+}
+
+// removeMeant removes the document that a removal means of those of other indexes. It returns why
+// it removes nothing.
+func (n *native) removeMeant(r *removal) (why string, err error) {
+	if done, err := n.isAmong(n.buried, r); err != nil || done {
+		return "", err
+	}
+	targets, err := n.meant(r)
+	if err != nil {
+		return "", err
+	}
+	if r.Several || len(targets) == 0 {
+		graves, err := n.allGraves()
+		if err != nil {
+			return "", err
+		}
+		if done, err := n.isAmong(graves, r); err != nil || done {
+			return "", err
+		}
+	}
+	if len(targets) == 0 && !r.Several {
+		return "no document of " + r.Owner.String() + " is known by " + r.knownBy() +
+			"; it will be removed when it comes", nil
+	}
+	for _, t := range targets {
+		r.Several = r.Several || t.entry.Blob != targets[0].entry.Blob
+	}
+	if r.Several {
+		return "several documents of " + r.Owner.String() + " are known by " + r.knownBy() +
+			"; put the removal into the index that lists the one", nil
+	}
+	for _, t := range targets {
+		if err := n.bury(t); err != nil {
+			return "", err
+		}
+	}
+	return "", nil
+}
+
+func (r *removal) knownBy() string {
+	switch {
+	case !r.List:
+		return "the path " + strconv.Quote(r.Path)
+	case r.SHA1 == nil:
+		return "this name, title and date"
+	}
+	return "this name, title, date and hash"
+}
+
+// meant returns the documents that a removal means.
+func (n *native) meant(r *removal) (out []newDocument, err error) {
+	patient, err := n.patientOf(r.Owner)
+	if err == nil {
+		err = n.flush()
+	}
+	if err != nil {
+		return nil, err
+	}
+	prefix := key(kDocument, patient, "")
+	err = each(n.store.db, prefix, func(k, v []byte) error {
+		var e documentEntry
+		if err := json.Unmarshal(v, &e); err != nil {
+			return err
+		}
+		id := string(k[len(prefix):])
+		if r.means(id, &e) && (patient != "" || e.Owner == r.Owner) {
+			out = append(out, newDocument{id, e})
+		}
+		return nil
+	})
+	return out, err
+}
+
+// isAmong reports whether a removal means one of the documents that were removed.
+func (n *native) isAmong(graves []grave, r *removal) (bool, error) {
+	for i := range graves {
+		g := &graves[i]
+		if !r.means(g.ID, &g.Entry) {
+			continue
+		}
+		if same, err := n.samePatient(g.Entry.Owner, r.Owner); err != nil || same {
+			return same, err
+		}
+	}
+	return false, nil
+}
+
+// allGraves returns what was removed before the import.
+func (n *native) allGraves() ([]grave, error) {
+	if n.graves != nil {
+		return n.graves, nil
+	}
+	n.graves = []grave{}
+	err := each(n.store.db, indexKey(isGone), func(_, v []byte) error {
+		var g grave
+		err := json.Unmarshal(v, &g)
+		n.graves = append(n.graves, g)
+		return err
+	})
+	return n.graves, err
+}
+
+// bury removes a document that was entered in error.
+func (n *native) bury(d newDocument) error {
+	content, err := blobs.ParseName(d.entry.Blob)
+	if err != nil {
+		return err
+	}
+	g := grave{ID: d.id, Entry: d.entry, States: []string{stateOf(&d.entry)}}
+	prefix := claimKey(d.id, nil)
+	err = each(n.store.db, prefix, func(k, _ []byte) error {
+		said, err := n.noteAt(noteID(k[len(prefix):]))
+		if err == nil && said != nil && !slices.Contains(g.States, said.State) {
+			g.States = append(g.States, said.State)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	v, err := json.Marshal(g)
+	n.graves = append(n.graves, g)
+	return errors.Join(err, n.set(graveKey(content, d.id), v), n.removeDocument(d.id))
+}

@@ -1,0 +1,124 @@
+package dataset_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A removal counts more than a listing, whatever comes first, in one import or in several, and when
+// both come again.
+func TestARemovalCountsInAnyOrder(t *testing.T) {
+	for what, steps := range map[string][]string{
+		"together":         {"."},
+		"together again":   {".", "."},
+		"removal first":    {"corrections", "scans"},
+		"removal last":     {"scans", "corrections", "scans", "corrections"},
+		"and then all":     {"scans", "."},
+		"removal and all":  {"corrections", "."},
+		"the folder again": {"scans", "corrections", ".", "scans", "."},
+	} {
+		s := openStore(t, t.TempDir())
+		all := folder(t, nil)
+		load(t, s, folder(t, map[string]string{"p.ndjson": patientsNamed("a", "b")}))
+		delivery(t, filepath.Join(all, "scans"), map[string]string{"x.txt": "x", "y.txt": "y"},
+			"patient,path", "urn:mrn|m-a,x.txt", "a,y.txt", "b,x.txt")
+		delivery(t, filepath.Join(all, "corrections"), nil, "patient,path,status",
+			"a,x.txt,entered-in-error")
+		var removed int64
+		for _, step := range steps {
+			rep := load(t, s, filepath.Join(all, step))
+			if waits := step == "corrections" && rep.Problems == 1; rep.Problems > 0 && !waits {
+				t.Errorf("%s: %+v", what, rep)
+			}
+			removed += rep.DocumentsRemoved
+		}
+		hold(t, s, what, []string{"a y.txt y"}, []string{"b x.txt x"})
+		if removed != 1 {
+			t.Errorf("%s: %d were removed", what, removed)
+		}
+	}
+}
+
+// A document that was removed comes back when an index says something else of it than before, or
+// when the index that removed it lists it again. The same index at another place brings nothing
+// back, and the import says so.
+func TestARemovedDocumentComesBackOnlyInAnotherState(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	load(t, s, folder(t, map[string]string{"p.ndjson": patientsNamed("a", "b")}))
+	scans, removal := t.TempDir(), t.TempDir()
+	const header = "patient,path,title,status"
+	delivery(t, scans, map[string]string{"x.txt": "x"}, header, "a,x.txt,Letter,")
+	load(t, s, scans)
+	delivery(t, removal, nil, header, "a,x.txt,,entered-in-error")
+	load(t, s, removal)
+	hold(t, s, "removed", nil, nil)
+	again := t.TempDir()
+	delivery(t, again, map[string]string{"x.txt": "x"}, header, "urn:mrn|m-a,x.txt,Letter,current")
+	rep := load(t, s, again)
+	if rep.Problems > 0 || !strings.Contains(fmt.Sprint(rep.Notes), "stays removed") {
+		t.Errorf("%+v", rep)
+	}
+	hold(t, s, "at another place", nil, nil)
+	reindex(t, scans, header, "a,x.txt,Letter to Dr. Rey,")
+	load(t, s, scans)
+	hold(t, s, "another title", []string{"a x.txt x"}, nil)
+	load(t, s, removal)
+	hold(t, s, "the unchanged removal", []string{"a x.txt x"}, nil)
+	reindex(t, scans, header, "a,x.txt,Letter to Dr. Rey,entered-in-error")
+	load(t, s, scans)
+	hold(t, s, "removed by its own index", nil, nil)
+	reindex(t, scans, header, "a,x.txt,Letter to Dr. Rey,")
+	load(t, s, scans)
+	hold(t, s, "listed again", []string{"a x.txt x"}, nil)
+	fill(t, scans, map[string]string{"x.txt": "other"})
+	reindex(t, scans, header, "a,x.txt,,entered-in-error", "a,x.txt,,")
+	load(t, s, scans)
+	hold(t, s, "both in one index", nil, nil)
+	fill(t, scans, map[string]string{"x.txt": "another"})
+	load(t, s, scans)
+	hold(t, s, "both, and another content", nil, nil)
+}
+
+// A removal that removes nothing is a problem with its line until it finds its document.
+func TestARemovalThatRemovesNothingIsReported(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	load(t, s, folder(t, map[string]string{"p.ndjson": patientsNamed("a", "b")}))
+	first := t.TempDir()
+	for content, dir := range map[string]string{"one": first, "two": t.TempDir()} {
+		delivery(t, dir, map[string]string{"x.txt": content}, "patient,path", "a,x.txt")
+		load(t, s, dir)
+	}
+	removal := t.TempDir()
+	delivery(t, removal, nil, "patient,path,status", "b,x.txt,entered-in-error",
+		"nobody,x.txt,entered-in-error", "a,x.txt,entered-in-error", "a,y.txt,entered-in-error")
+	for range 2 {
+		rep := load(t, s, removal)
+		got := problems(rep)
+		slices.Sort(got)
+		if !slices.Equal(got, []int{2, 3, 4, 5}) || rep.DocumentsRemoved > 0 ||
+			!strings.Contains(fmt.Sprint(rep.Bad), "several documents") {
+			t.Errorf("%v", rep.Bad)
+		}
+	}
+	hold(t, s, "nothing is removed", []string{"a x.txt one", "a x.txt two"}, nil)
+	rep := load(t, s, folder(t, map[string]string{
+		"y.txt": "y", "documents.csv": "patient,path\na,y.txt\n",
+	}))
+	if rep.DocumentsRemoved != 1 || rep.Problems > 0 {
+		t.Errorf("what a removal waited for: %+v", rep)
+	}
+	if got := problems(load(t, s, removal)); len(got) != 3 {
+		t.Errorf("lines %v", got)
+	}
+	reindex(t, first, "patient,path,status", "a,x.txt,entered-in-error")
+	for range 2 { // the removal that was unclear does not mean the other one now
+		load(t, s, first)
+		hold(t, s, "the one is removed", []string{"a x.txt two"}, nil)
+		if got := problems(load(t, s, removal)); len(got) != 2 {
+			t.Errorf("lines %v", got)
+		}
+	}
+}
