@@ -42,7 +42,8 @@ const (
 )
 
 // isList reports whether a file is the list of an export rather than one of resources: its first
-// line is an EHIDocumentReference of a file that can be in the folder.
+// line is an EHIDocumentReference of a file that can be in the folder, or an entry removes a
+// document.
 func isList(file string) bool {
 	name := filepath.Base(file)
 	if !slices.Contains(append([]string{archiveList}, looseLists...), name) &&
@@ -57,11 +58,8 @@ func isList(file string) bool {
 		return false
 	}
 	defer f.Close() // read only
-	line, err := bufio.NewReaderSize(io.LimitReader(f, longestEntry), 64<<10).ReadBytes('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false
-	}
-	e, err := parseEntry(line)
+	lines := bufio.NewReaderSize(f, 64<<10)
+	e, err := nextEntry(lines)
 	if err != nil || !e.exported() || len(e.Content) != 1 {
 		return false
 	}
@@ -77,7 +75,45 @@ func isList(file string) bool {
 	// otherwise only the list was downloaded, or something else has the URL
 	top, _, _ := strings.Cut(at, "/")
 	info, err := os.Stat(filepath.Join(filepath.Dir(file), top))
-	return err == nil && info.IsDir()
+	if err == nil && info.IsDir() {
+		return true
+	}
+	return e.removes() || removesAny(lines)
+}
+
+// removes reports whether an entry of an export says that its document was entered in error.
+func (e *listEntry) removes() bool { return e.exported() && e.Status == enteredInError }
+
+// removesAny reports whether one of the further entries of a list removes a document.
+func removesAny(lines *bufio.Reader) bool {
+	for {
+		e, err := nextEntry(lines)
+		if err == nil && e.removes() {
+			return true
+		}
+		if _, bad := errors.AsType[errRow](err); err != nil && !bad {
+			return false
+		}
+	}
+}
+
+// nextEntry reads the next line of a list that is not blank. Errors: io.EOF, errRow, and others.
+func nextEntry(lines *bufio.Reader) (listEntry, error) {
+	var text []byte
+	for {
+		part, err := lines.ReadSlice('\n')
+		text = append(text, part...)
+		switch {
+		case len(text) > longestEntry:
+			return listEntry{}, errLongRow
+		case err == nil && len(bytes.TrimSpace(text)) == 0:
+			text = text[:0]
+		case err == nil, errors.Is(err, io.EOF) && len(text) > 0:
+			return parseEntry(text)
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return listEntry{}, err
+		}
+	}
 }
 
 // longestEntry is the size of the longest line of a list in bytes.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"ehi-server/exporter/source"
 )
 
 // A removal counts more than a listing, whatever comes first, in one import or in several, and when
@@ -120,5 +122,72 @@ func TestARemovalThatRemovesNothingIsReported(t *testing.T) {
 		if got := problems(load(t, s, removal)); len(got) != 2 {
 			t.Errorf("lines %v", got)
 		}
+	}
+}
+
+// An entry of a list that was entered in error removes its document alone in a folder too, without
+// a hash, and whether a list or an index brought the document.
+func TestAnEntryOfAListRemovesTheDocumentThatItDescribes(t *testing.T) {
+	const url = "https://ehi.example.org/jobs/j/download/documents/000007-x.txt"
+	entry := func(url, status string) string {
+		return strings.NewReplacer("current", status, "A title", "x.txt").
+			Replace(reference("a", url, "x", ""))
+	}
+	gone := entry(url, "entered-in-error")
+	_, hash, _ := strings.Cut(gone, `,"hash":`)
+	hash, _, _ = strings.Cut(hash, `,`)
+	hashless := strings.Replace(gone, `,"hash":`+hash, "", 1)
+	index := map[string]string{
+		"documents.csv": "patient,path\nurn:mrn|m-a,s/x.txt\na,y.txt\n",
+		"s/x.txt":       "x", "y.txt": "x",
+	}
+	list := map[string]string{
+		"document_reference.ndjson": entry("documents/000001-x.txt", "current") +
+			strings.ReplaceAll(entry("documents/000002-y.txt", "current"), `"x.txt"`, `"y.txt"`),
+		"documents/000001-x.txt": "x", "documents/000002-y.txt": "x",
+	}
+	const loose = "documents.DocumentReference.ndjson"
+	for what, c := range map[string]struct {
+		files  map[string]string
+		name   string
+		remove string
+	}{
+		"of a list":        {list, loose, gone},
+		"of an index":      {index, loose, gone},
+		"without a hash":   {list, loose, hashless},
+		"of an index, too": {index, loose, hashless},
+		"by an archive": {
+			list, "document_reference.ndjson",
+			entry("documents/000009-x.txt", "entered-in-error"),
+		},
+	} {
+		s := openStore(t, t.TempDir())
+		load(t, s, folder(t, map[string]string{"p.ndjson": patientsNamed("a", "b")}))
+		from := folder(t, c.files)
+		load(t, s, from)
+		removal := folder(t, map[string]string{c.name: c.remove})
+		rep := load(t, s, removal)
+		if rep.Problems > 0 || rep.DocumentsRemoved != 1 || len(rep.Counts) > 0 {
+			t.Errorf("%s: %+v", what, rep)
+		}
+		for range 2 {
+			hold(t, s, what, []string{"a y.txt x"}, nil)
+			load(t, s, from)
+			if rep := load(t, s, removal); rep.Problems > 0 {
+				t.Errorf("%s, again: %+v", what, rep)
+			}
+		}
+	}
+	s := openStore(t, t.TempDir())
+	rep := load(t, s, folder(t, map[string]string{
+		"p.ndjson": patientsNamed("a"), loose: "\n" + gone,
+	}))
+	if rep.Counts["DocumentReference"] > 0 {
+		t.Errorf("%+v", rep)
+	}
+	rep, err := s.Import(t.Context(), []string{folder(t, map[string]string{loose: gone})},
+		source.ImportOptions{})
+	if err != nil || !slices.Equal(problems(rep), []int{1}) {
+		t.Errorf("%+v, %v", rep, err)
 	}
 }
