@@ -534,9 +534,13 @@ func (r *Release) told(t *tableFacts, values [][]byte, raw []byte) (reason strin
 	if reason != "" {
 		return reason
 	}
-	judge(t.texts, r.text)
+	objects := false
+	judge(t.texts, func(of string, text []byte) string {
+		objects = objects || reading.BeginsJSON(text)
+		return r.text(of, text)
+	})
 	reason = cmp.Or(reason, r.rules.Mentions(raw))
-	if reason != "" || !reading.MayHide(raw) {
+	if reason != "" || !objects && !reading.MayHide(raw) {
 		return reason
 	}
 	judge(t.texts, r.read)

@@ -747,6 +747,13 @@ func TestEHI9ADeclaredValueCountsHoweverItIsWritten(t *testing.T) {
 				"withheld-<wbr>0123456789",
 				`<value code="B20" codeSystem="2.16.840.1.113883.6.90"/>`,
 			}},
+		{`{"name":"f"}`, "",
+			[]string{`{"system":"urn:icd","code":"E11"}`, `{B20}`, `[]`},
+			[]string{
+				`{"coding":[{"system":"urn:icd","code":"B20"}]}`,
+				` [{"code":"B20","system":"urn:icd"}]`,
+				"\ufeff{\"code\":86406008,\"codeSystem\":\"2.16\"}",
+			}},
 		{`{"name":"f","type":"object"}`, "", []string{`{"x": "a < b"}`},
 			[]string{
 				`{"x": "{\\rtf1 withheld-{\\b 01}23456789}"}`, `{"x": "withheld-<b>01</b>23456789"}`,

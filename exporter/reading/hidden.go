@@ -15,6 +15,16 @@ func MayHide(text []byte) bool {
 	return false
 }
 
+// BeginsJSON reports whether a text begins as an object or array of JSON, which may have codes.
+func BeginsJSON(text []byte) bool {
+	for _, c := range bytes.TrimPrefix(text, []byte("\ufeff")) {
+		if c > ' ' {
+			return c == '{' || c == '['
+		}
+	}
+	return false
+}
+
 // hides reports whether a text has a mark that begins something: not "dose < 5" or "a = b".
 func hides(text []byte) bool {
 	for len(text) > 0 {

@@ -56,10 +56,10 @@ func Document(in io.Reader, contentType string, by Judge) (
 	}
 }
 
-// Value judges a short text, such as a cell or a title, in every form. It judges none that has only
-// one form.
+// Value judges a short text, such as a cell or a title, in every form, and the codes of JSON in it.
+// It judges none that has only one form.
 func Value(text []byte, by Judge) (reason string) {
-	if !hides(text) {
+	if !hides(text) && !BeginsJSON(text) {
 		return ""
 	}
 	reason, _ = viewsOf("", text, declared{}).read(text, true, by)
