@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/charmap"
@@ -69,7 +70,7 @@ func (c charset) text(head []byte, r io.Reader) (io.Reader, error) {
 		if !bytes.HasPrefix(head, []byte(w.mark)) && zeros(head) != w.zero {
 			continue
 		}
-		if w.encoding != nil && strings.HasPrefix(strings.ToLower(c.name), "utf-16") {
+		if w.encoding != nil && c.isUTF16() {
 			return w.encoding.NewDecoder().Reader(r), nil
 		}
 		if w.encoding == nil {
@@ -80,10 +81,24 @@ func (c charset) text(head []byte, r io.Reader) (io.Reader, error) {
 				w.name),
 		}
 	}
-	if c.several != nil {
+	if c.several != nil && !c.isUTF16() { // text in UTF-16 is found above: the rest is UTF-8
 		return c.several.NewDecoder().Reader(r), nil
 	}
 	return r, nil
+}
+
+func (c charset) isUTF16() bool { return strings.HasPrefix(strings.ToLower(c.name), "utf-16") }
+
+// value returns a value of an index of documents as UTF-8, if it can be converted.
+func (c charset) value(text string) string {
+	if c.single == nil || utf8.ValidString(text) {
+		return text
+	}
+	converted, err := c.single.NewDecoder().String(text)
+	if err != nil || strings.Contains(converted, string(replacement)) {
+		return text
+	}
+	return converted
 }
 
 // zeros returns the pattern of the first four bytes.

@@ -180,3 +180,31 @@ func TestADocumentThatComesAgainIsNotNew(t *testing.T) {
 		t.Errorf("%v, before %v", after, before)
 	}
 }
+
+// A charset holds for the values of an index too. A file in UTF-8 beside one in UTF-16 stays one.
+func TestACharsetHoldsForAnIndex(t *testing.T) {
+	for charset, index := range map[string]string{
+		"latin1": "patient,path,title\na,x.txt,M\xfcller\n",
+		"utf-16": "patient,path,title\na,x.txt,Müller\n",
+	} {
+		s := openStore(t, t.TempDir())
+		rep, err := s.Import(t.Context(), []string{folder(t, map[string]string{
+			"p.ndjson": patientsNamed("a"), "x.txt": "x", "documents.csv": index,
+		})}, source.ImportOptions{Now: time.Now(), Charset: charset})
+		if err != nil || rep.Problems > 0 {
+			t.Fatalf("%s: %v, %v", charset, rep.Bad, err)
+		}
+		rec, err := s.Open(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		title := ""
+		err = rec.Documents(t.Context(), source.Query{}, func(d *source.Document) error {
+			title = d.Title
+			return nil
+		})
+		if err := errors.Join(err, rec.Close()); err != nil || title != "Müller" {
+			t.Errorf("%s: the title is %q, %v", charset, title, err)
+		}
+	}
+}

@@ -76,6 +76,7 @@ type indexReader struct {
 	rows    *csv.Reader
 	columns []string // of the index
 	line    int      // of the latest row
+	charset charset  // of values that are not UTF-8
 }
 
 // bound ends the reading of a row that is too long.
@@ -154,7 +155,7 @@ func (x *indexReader) next() (d documentLine, line int, err error) {
 	line, _ = x.rows.FieldPos(0)
 	x.line = line
 	for i, value := range row {
-		why := d.set(x.columns[i], strings.Clone(value))
+		why := d.set(x.columns[i], x.charset.value(strings.Clone(value)))
 		if why != nil && err == nil {
 			err = errRow{x.columns[i] + ": " + why.Error()}
 		}
@@ -373,6 +374,9 @@ func (n *native) documents(ctx context.Context, in Input) (err error) {
 	x, err := newDocumentReader(io.TeeReader(text, sum), in.Path, n.o.MaxResource)
 	if err != nil {
 		return n.problem(of, err)
+	}
+	if index, is := x.(*indexReader); is {
+		index.charset = n.charset
 	}
 	_, list := x.(*listReader)
 	listing, err := n.newListing(of, list)
