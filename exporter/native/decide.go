@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	"ehi-server/exporter/reading"
 	"ehi-server/exporter/source"
@@ -659,7 +660,7 @@ func (t *tableFacts) happened(value []byte) *fhir.Span {
 		return nil
 	}
 	text := string(bytes.TrimSpace(value))
-	if f := t.date.Format; f != "" && f != "default" {
+	if f := t.date.Format; f != "" && f != "default" && f != "any" {
 		start, end, err := t.date.Span(text)
 		if err != nil {
 			return nil
@@ -669,8 +670,32 @@ func (t *tableFacts) happened(value []byte) *fhir.Span {
 	if span, err := fhir.ParseSpan(text); err == nil {
 		return &span
 	}
-	if span, err := fhir.ParseSpan(strings.Replace(text, " ", "T", 1) + "Z"); err == nil {
-		return &span
+	for _, layout := range isoTimes {
+		start, err := time.Parse(layout.form, strings.Replace(text, " ", "T", 1))
+		if err != nil {
+			continue
+		}
+		if start.Nanosecond() != 0 {
+			layout.width = time.Millisecond
+		}
+		return &fhir.Span{Start: start, End: start.Add(layout.width)}
 	}
 	return nil
+}
+
+// isoTimes are the forms of ISO 8601 that dates with a time have beside that of FHIR. Each may have
+// a T or a space in its middle, and a fraction. It is in UTC if it has no zone.
+var isoTimes = []struct {
+	form  string
+	width time.Duration
+}{
+	{"2006-01-02T15:04:05", time.Second},
+	{"2006-01-02T15:04", time.Minute},
+	{"2006-01-02T15:04:05Z07:00", time.Second},
+	{"2006-01-02T15:04Z07:00", time.Minute},
+	{"2006-01-02T15:04:05Z0700", time.Second},
+	{"2006-01-02T15:04Z0700", time.Minute},
+	{"2006-01-02T15:04:05 Z07:00", time.Second},
+	{"2006-01-02T15:04:05 Z0700", time.Second},
+	{"2006-01-02T15:04:05Z07", time.Second}, // as PostgreSQL writes them
 }

@@ -380,6 +380,20 @@ func TestEHI9ATextIsReadInItsCharacterSet(t *testing.T) {
 		{"text/plain; charset=utf-16", "h\x00a\x00r\x00m\x00", leaves},
 		{"text/xml", `<?xml version="1.0" encoding="UTF-8"?><a/>`, leaves},
 		{"text/plain; charset=shift_jis", "\x83\x6e", leaves},
+		{"text/plain; charset=utf_8", "harmless", leaves},
+		{"text/plain; charset=UTF-8-SIG", "harmless", leaves},
+		{"text/plain; charset=ISO8859_1", "harmless \xe9", leaves},
+		{"text/plain; charset=windows1252", "harmless \xe9", leaves},
+		{"text/plain; charset=win-1252", "harmless \xe9", leaves},
+		{"text/plain; charset=8859/1", "harmless", leaves},
+		{"text/plain; charset=en_US.UTF-8", "harmless", leaves},
+		{"text/plain; charset=unknown", "harmless", leaves},
+		{"text/plain; charset=default", "harmless", leaves},
+		{"text/plain; charset=none", "harmless", leaves},
+		{"text/plain; charset=ASCII//TRANSLIT", "harmless", leaves},
+		{"text/plain; charset=unknown", "see " + secretID, stays},
+		{"text/plain; charset=utf_7", "see withheld+AC0-0123456789", stays},
+		{"text/plain; charset=de_DE.ibm037", old, stays},
 	} {
 		d := document(t, "", "note", []byte(c.text))
 		d.ContentType = c.mime
@@ -663,6 +677,19 @@ func TestEHI9LimitsOfDatesApplyToDatesOfEveryForm(t *testing.T) {
 		{`{"name":"at","type":"datetime"}`,
 			[]string{"2024-03-10T00:00:00Z", "2024-03-20T23:59:59"},
 			[]string{"2024-03-09T23:59:59Z", "2024-03-21T00:00:00", "2024-03-10T00:30:00+02:00"}},
+		{`{"name":"at","type":"datetime","format":"any"}`,
+			[]string{
+				"2024-03-20", "2024-03", "2024-03-20 23:59", "2024-03-20T23:59:59.5",
+				"2024-03-20 23:59:59Z", "2024-03-21 00:30:00+01:00", "2024-03-21T00:30+0100",
+				"2024-03-21 00:30:00 +0100", "2024-03-21 00:30:00.25+01", " 2024-03-10 ",
+			},
+			[]string{
+				"2024-03-09", "2024-02", "2024-03-09 23:59", "2024-03-09T23:59:59.5",
+				"2024-03-10 00:30:00+01:00", "2024-03-21 00:00", "15.03.2024", "2024-3-15",
+			}},
+		{`{"name":"at","type":"date","format":"any"}`,
+			[]string{"2024-03-20"}, []string{"2024-03-09", "15 March 2024"}},
+		{`{"name":"at"}`, []string{"2024-03-20 23:59"}, []string{"2024-03-21 00:00"}},
 		{`{"name":"at","type":"year"}`, []string{"2024"}, []string{"2023", "2025"}},
 		{`{"name":"at","type":"yearmonth"}`, []string{"2024-03"}, []string{"2024-02", "2024-04"}},
 	} {

@@ -140,7 +140,12 @@ var (
 
 // charsetCalled returns a character set by its name.
 func charsetCalled(name string) declared {
-	name = strings.ToLower(strings.Trim(name, " \t\"'"))
+	name = strings.ToLower(strings.Trim(name, " \t\"';,"))
+	if plain := properName(name); plain != name {
+		if proper := charsetCalled(plain); !proper.unknown {
+			return proper
+		}
+	}
 	switch {
 	case slices.Contains(plainCharsets, name):
 		return declared{}
@@ -166,8 +171,26 @@ func charsetCalled(name string) declared {
 // none.
 var plainCharsets = []string{
 	"", "utf-8", "utf8", "us-ascii", "ascii", "ansi", "binary", "unknown-8bit", "7bit", "8bit",
+	"unknown", "default", "none", "null", "undefined",
 	"utf-32", "utf-32le", "utf-32be", "ucs-2", "ucs-4", "iso-10646-ucs-2", "iso-10646-ucs-4",
 }
+
+// properName returns a name of a character set as its registry spells it: utf_8, ISO8859_1,
+// windows1252, en_US.UTF-8 and ASCII//TRANSLIT are names in programs and locales.
+func properName(name string) string {
+	name, _, _ = strings.Cut(name, "//")
+	name = localeName.ReplaceAllString(name, "")
+	name = strings.ReplaceAll(name, "_", "-")
+	name = strings.TrimSuffix(name, "-sig")
+	name = windowsName.ReplaceAllString(name, "windows-$1")
+	return isoName.ReplaceAllString(name, "iso-8859-$1")
+}
+
+var (
+	localeName  = regexp.MustCompile(`^[a-z]{2,3}(?:[_-][a-z]{2,4})?\.`)
+	windowsName = regexp.MustCompile(`^(?:windows|win|x-cp|cp)-?(125[0-8]|874)$`)
+	isoName     = regexp.MustCompile(`^(?:iso)?-?8859[-/]?([1-9][0-9]?)$`)
+)
 
 // holdsASCII reports whether each byte of ASCII stands for itself, and no other byte changes that.
 func holdsASCII(encoding text.Encoding) bool {
