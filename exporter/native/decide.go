@@ -25,7 +25,10 @@ type Rules interface {
 	Resource(typ string, id []byte) (reason string)
 	Named(typ string, text []byte, visit func(typ string, name []byte))
 	Called(value []byte) (reason string)
-	Describes(line []byte) (reason string, err error)
+	// Describes finds the resources of the record that a resource, a line, consists of.
+	Describes(
+		line []byte, find func(typ, id string) ([]byte, error),
+	) (reason string, err error)
 	Mentions(text []byte) (reason string)
 	Group(code fhir.Coding) ehi.Category
 }
@@ -148,8 +151,7 @@ func (r *Release) Document(d *source.Document, strays bool) (Verdict, error) {
 	return Stays, nil
 }
 
-// described decides by what the resources of a document describe: a document of a report stays, as
-// the presentedForm of the report does, if one of the results stays.
+// described decides by the resources that a document belongs to, as a row is decided.
 func (r *Release) described(d *source.Document) (reason string, err error) {
 	for resource := range d.Resources() {
 		typ, id, _ := strings.Cut(resource, "/")
@@ -159,15 +161,25 @@ func (r *Release) described(d *source.Document) (reason string, err error) {
 			}
 			continue
 		}
-		line, err := r.Find(typ, id)
-		if err == nil && line != nil {
-			reason, err = r.rules.Describes(line)
-		}
-		if err != nil || reason != "" {
+		if _, reason, err = r.within(typ, id); err != nil || reason != "" {
 			return reason, err
 		}
 	}
 	return "", nil
+}
+
+// within decides about what belongs to a resource of the record; known is false if the record does
+// not have it.
+func (r *Release) within(typ, id string) (known bool, reason string, err error) {
+	if r.Find == nil {
+		return false, "", nil
+	}
+	line, err := r.Find(typ, id)
+	if err != nil || line == nil {
+		return false, "", err
+	}
+	reason, err = r.rules.Describes(line, r.Find)
+	return true, reason, err
 }
 
 // document decides by what is known about a document.
@@ -602,9 +614,9 @@ func (r *Release) beside(typ string, name []byte) (reason string, err error) {
 		r.named[typ] = map[string]string{}
 	}
 	defer func() { r.named[typ][string(name)] = reason }()
-	if typ != "" && r.Find != nil {
-		if line, err := r.Find(typ, string(name)); err != nil || line != nil {
-			return "", err
+	if typ != "" {
+		if known, reason, err := r.within(typ, string(name)); err != nil || known {
+			return reason, err
 		}
 	}
 	reason = r.rules.Called(name)

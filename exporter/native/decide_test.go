@@ -48,7 +48,9 @@ func (strict) Resource(_ string, id []byte) string {
 	return ""
 }
 
-func (strict) Describes([]byte) (string, error) { return "", nil }
+func (strict) Describes([]byte, func(string, string) ([]byte, error)) (string, error) {
+	return "", nil
+}
 
 func (strict) Mentions(text []byte) string {
 	if bytes.Contains(text, []byte(secretID)) {
@@ -980,6 +982,61 @@ func TestEHI9ARowStaysWithWhatItNamesOutsideOfTheRecord(t *testing.T) {
 	_, err := r.Row([][]byte{[]byte("p"), []byte("broken")}, []byte("p,broken"), false)
 	if !errors.Is(err, broken) {
 		t.Errorf("the row is decided in spite of an error: %v", err)
+	}
+}
+
+// describing are rules by which only the resource "whole" leaves with its narrative.
+type describing struct{ naming }
+
+func (describing) Describes(
+	line []byte, find func(string, string) ([]byte, error),
+) (string, error) {
+	if _, err := find("List", "part"); err != nil {
+		return "", err
+	}
+	if string(line) == `{"id":"whole"}` {
+		return "", nil
+	}
+	return "reference-only", nil
+}
+
+// EHI-9: rows and documents leave with a resource of the record only if its own narrative does.
+func TestEHI9RowsAndDocumentsLeaveWithTheNarrativeOfTheirResource(t *testing.T) {
+	r := declared(t, describing{}, `{"name":"f","ehi:resource":"Encounter"}`, "")
+	broken := errors.New("broken")
+	r.Find = func(typ, id string) ([]byte, error) {
+		switch id {
+		case "", "absent":
+			return nil, nil
+		case "broken":
+			return nil, broken
+		}
+		return []byte(`{"id":"` + id + `"}`), nil
+	}
+	document := func(id string) (native.Verdict, error) {
+		d := document(t, "", "a", nil)
+		d.Category, d.Resource = ehi.Visits, "Encounter/"+id
+		return r.Document(d, false)
+	}
+	for range 2 {
+		for value, want := range marked(
+			[]string{"whole", "absent", "whole;absent", ""}, []string{"torn", "whole;torn"},
+		) {
+			got, err := r.Row([][]byte{[]byte("p"), []byte(value)}, []byte("p,"+value), false)
+			if got != want || err != nil {
+				t.Errorf("%q leaves: %t, %v", value, got, err)
+			}
+		}
+		for id, want := range map[string]native.Verdict{
+			"whole": native.Leaves, "absent": native.Leaves, "torn": native.Stays,
+		} {
+			if v, err := document(id); v != want || err != nil {
+				t.Errorf("a document of %s: %v, %v", id, v, err)
+			}
+		}
+	}
+	if _, err := document("broken"); !errors.Is(err, broken) {
+		t.Errorf("a document is decided in spite of an error: %v", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"maps"
 	"slices"
@@ -55,6 +56,7 @@ func newClinic(t *testing.T, shape string) *clinic {
 // chart is what an export has.
 type chart struct {
 	resources map[string]bool                // by Type/id
+	told      map[string]bool                // those with a narrative, by Type/id
 	rows      map[string][]map[string]string // by table, each by column
 	documents map[string]string              // contents, by title
 	waits     []string                       // names of what waits
@@ -83,7 +85,8 @@ func (c *clinic) run(record source.Record, form *ehi.ReleaseForm) chart {
 		c.t.Fatal(err)
 	}
 	out := chart{
-		resources: map[string]bool{}, rows: map[string][]map[string]string{},
+		resources: map[string]bool{}, told: map[string]bool{},
+		rows:      map[string][]map[string]string{},
 		documents: map[string]string{}, withheld: res.Withheld,
 	}
 	for _, f := range res.Files {
@@ -97,6 +100,7 @@ func (c *clinic) run(record source.Record, form *ehi.ReleaseForm) chart {
 					c.t.Fatal(err)
 				}
 				out.resources[records.Key(r)] = true
+				out.told[records.Key(r)] = r["text"] != nil
 			}
 		case f.Kind == ehi.Archive:
 			c.unpack(&out, content)
@@ -235,8 +239,7 @@ func (o *oracle) leaves(t *datapackage.Resource, row map[string]string) bool {
 	}
 	for _, f := range t.Fields.Fields {
 		v := row[f.Name]
-		id := f.Resource + "/" + v
-		if f.Resource != "" && o.full.resources[id] && !o.got.resources[id] {
+		if f.Resource != "" && !o.whole(f.Resource+"/"+v) {
 			return false
 		}
 		if needs := secretCodes[v]; f.System != "" && needs != "" && !o.authorized(needs) {
@@ -255,6 +258,13 @@ func (o *oracle) leaves(t *datapackage.Resource, row map[string]string) bool {
 		}
 	}
 	return o.parentsLeave(t, row)
+}
+
+// whole reports whether a resource leaves with its narrative, if it has one. A Patient is whole
+// for what belongs to him, and so is what is not in the record.
+func (o *oracle) whole(id string) bool {
+	return !o.full.resources[id] || o.got.resources[id] &&
+		(o.got.told[id] || !o.full.told[id] || strings.HasPrefix(id, "Patient/"))
 }
 
 func (o *oracle) authorized(key string) bool { return o.form.Authorizes(ehi.Authorization(key)) }
@@ -343,7 +353,7 @@ func (o *oracle) documents(t *testing.T) {
 			return !strings.HasPrefix(text, "%PDF") && strings.Contains(text, id)
 		})
 		if on && !secret && !mentions && inLimits(d.Created.Format(time.DateOnly), choice) &&
-			(d.Resource == "" || o.got.resources[d.Resource]) {
+			(d.Resource == "" || o.whole(d.Resource)) {
 			want = append(want, d.Name)
 		}
 	}
@@ -521,5 +531,95 @@ func TestNAT4ADocumentOfAResourceThatIsNotInTheRecordWaits(t *testing.T) {
 	}
 	if bytes.Contains(unknown.held, []byte("of-another-patient")) {
 		t.Errorf("the resource is named: %s", unknown.held)
+	}
+}
+
+// torn is a record whose resources have narratives. Every second one refers to a sensitive one.
+// Its documents belong to its visits.
+type torn struct {
+	source.Record
+	secret string
+	visits []string
+}
+
+func (r torn) Documents(
+	ctx context.Context, q source.Query, visit func(*source.Document) error,
+) error {
+	n := 0
+	return r.Record.Documents(ctx, q, func(d *source.Document) error {
+		d.Resource = r.visits[n%len(r.visits)]
+		n++
+		return visit(d)
+	})
+}
+
+func (r torn) Scan(
+	ctx context.Context, q source.Query, visit func(source.Resource) error,
+) error {
+	return r.Record.Scan(ctx, q, func(of source.Resource) error {
+		of.Line = r.narrated(of.Line)
+		return visit(of)
+	})
+}
+
+func (r torn) Find(ctx context.Context, q source.Query, typ, id string) ([]byte, error) {
+	line, err := r.Record.Find(ctx, q, typ, id)
+	if err != nil || line == nil {
+		return nil, err
+	}
+	return r.narrated(line), nil
+}
+
+func (r torn) narrated(line []byte) []byte {
+	more := `,"text":{"status":"generated","div":"<div>It says a lot.</div>"}}`
+	if crc32.ChecksumIEEE(line)%2 == 0 && !bytes.Contains(line, []byte(r.secret)) {
+		more = `,"extension":[{"url":"urn:why","valueReference":{"reference":"` + r.secret + `"}}]` +
+			more
+	}
+	return append(bytes.Clone(line[:len(line)-1]), more...)
+}
+
+// EHI-9, NAT-4: rows and documents leave with a resource only if its narrative does.
+func TestNAT4WhatBelongsToAResourceLeavesOnlyWithItsNarrative(t *testing.T) {
+	for _, shape := range []string{"tsv-tables", "ccda"} {
+		c := newClinic(t, shape)
+		record, err := c.source.Open(t.Context(), c.patient)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer record.Close() // read only
+		of := torn{Record: record}
+		err = record.Scan(t.Context(), source.Query{}, func(r source.Resource) error {
+			var has records.Resource
+			if err := json.Unmarshal(r.Line, &has); err != nil {
+				return err
+			}
+			switch {
+			case r.Type == "Encounter":
+				of.visits = append(of.visits, records.Key(has))
+			case r.Type == "Condition" && bytes.Contains(r.Line, []byte(`"86406008"`)):
+				of.secret = records.Key(has)
+			}
+			return nil
+		})
+		if err != nil || of.secret == "" || len(of.visits) == 0 {
+			t.Fatalf("%d visits, sensitive is %q: %v", len(of.visits), of.secret, err)
+		}
+		o := oracle{tables: record.Tables(), full: c.run(of, nil), form: everything("a:hiv")}
+		if o.tables == nil {
+			o.tables = &datapackage.Package{}
+		}
+		err = of.Documents(t.Context(), source.Query{}, func(d *source.Document) error {
+			o.papers = append(o.papers, *d)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.got = c.run(of, o.form)
+		left, stayed := o.check(t)
+		documents := len(o.got.documents)
+		t.Logf("%s: %d rows and %d documents leave, %d and %d stay", shape,
+			left, documents, stayed, len(o.papers)-documents)
 	}
 }

@@ -1,8 +1,12 @@
 package release_test
 
 import (
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
+	"ehi-server/exporter/release"
 	"ehi-server/shared/ehi"
 )
 
@@ -28,10 +32,164 @@ func TestEHI9WhatDescribesAResourceStaysWithEachOfItsParts(t *testing.T) {
 			"every line": everything(ehi.HIV), "no laboratory": allBut(ehi.Labs),
 		} {
 			r := review(t, form, hidden, lab, other, report)
-			reason, err := r.Native().Describes([]byte(report))
+			reason, err := r.Native().Describes([]byte(report), none)
 			if err != nil || (reason != "") != stays {
 				t.Errorf("%s, %s: %q, %v", name, parts, reason, err)
 			}
+		}
+	}
+}
+
+// none finds nothing in a record.
+func none(string, string) ([]byte, error) { return nil, nil }
+
+// EHI-9: what belongs to a resource leaves exactly if the resource's own narrative does, whatever
+// the resource loses. It does not stay with one of which only unticked References are masked.
+func TestEHI9WhatBelongsToAResourceLeavesWithItsNarrative(t *testing.T) {
+	const narrative = `"text":{"status":"generated","div":"<div>NARRATIVE</div>"}`
+	for i, resource := range []string{
+		`"resourceType":"Claim","diagnosis":[{"sequence":1,"diagnosisReference":REF},` +
+			`{"sequence":2,"diagnosisReference":{"reference":"Condition/c2"}}]`,
+		`"resourceType":"ExplanationOfBenefit","diagnosis":[{"sequence":1,` +
+			`"diagnosisReference":REF}],"item":[{"sequence":1,"diagnosisSequence":[1]},` +
+			`{"sequence":2}]`,
+		`"resourceType":"Encounter","diagnosis":[{"condition":REF}]`,
+		`"resourceType":"QuestionnaireResponse","item":[{"linkId":"1","answer":[` +
+			`{"valueReference":REF}]},{"linkId":"2","answer":[{"valueString":"x"}]}]`,
+		`"resourceType":"Task","input":[{"valueReference":REF},{"valueString":"x"}]`,
+		`"resourceType":"Condition","evidence":[{"detail":[REF]}]`,
+		`"resourceType":"AllergyIntolerance","extension":[{"url":"x","valueReference":REF}]`,
+		`"resourceType":"Procedure","contained":[{"resourceType":"Claim","id":"k","diagnosis":[` +
+			`{"diagnosisReference":REF},{"diagnosisReference":{"reference":"Condition/c2"}}]}],` +
+			`"extension":[{"url":"x","valueReference":{"reference":"#k"}}]`,
+		`"resourceType":"Encounter","reasonReference":[{"display":"x","identifier":` +
+			`{"value":"CON-777"}}]`,
+		`"resourceType":"Encounter","serviceProvider":{"reference":"Organization/o"}`,
+		`"resourceType":"Encounter"`,
+		`"resourceType":"Encounter","diagnosis":[{"condition":{"reference":"Condition/c2"}}]`,
+	} {
+		resource = `{"id":"r",` + strings.ReplaceAll(resource, "REF",
+			`{"reference":"Condition/c1"}`)
+		lines := []string{
+			`{"resourceType":"Condition","id":"c1","identifier":[{"value":"CON-777"}],` +
+				hivLabel + `}`,
+			`{"resourceType":"Condition","id":"c2"}`,
+		}
+		for name, form := range map[string]*ehi.ReleaseForm{
+			"every line": everything(ehi.HIV), "nothing sensitive": everything(),
+			"no other line": allBut(ehi.MedicalRecord),
+		} {
+			all := append(lines, resource+`,`+narrative+`}`)
+			r := review(t, form, all...)
+			leaves := strings.Contains(strings.Join(released(t, r, all...), ""), "NARRATIVE")
+			n := r.Native()
+			for _, line := range []string{all[2], resource + `}`} {
+				reason, err := n.Describes([]byte(line), none)
+				if n.Resource("", []byte("r")) != "" || reason != "" {
+					reason = "stays"
+				}
+				if err != nil || (reason == "") != leaves {
+					t.Errorf("%s, %s: %q, %v, the narrative leaves: %t", name, line, reason, err,
+						leaves)
+				}
+			}
+			if name == "every line" && leaves != (i > 8) {
+				t.Errorf("%s: the narrative leaves: %t", resource, leaves)
+			}
+		}
+	}
+}
+
+// EHI-9: what belongs to a resource stays if something that it consists of loses a part, also
+// through others, and in a circle.
+func TestEHI9WhatBelongsToAResourceStaysWithThePartsOfItsParts(t *testing.T) {
+	lines := map[string]string{}
+	for _, line := range []string{
+		`{"resourceType":"Patient","id":"p"}`,
+		`{"resourceType":"Observation","id":"hiv",` + hivLabel + `}`,
+		`{"resourceType":"Observation","id":"ok"}`,
+		`{"resourceType":"Observation","id":"panel","hasMember":[{"reference":` +
+			`"Observation/hiv"},{"reference":"Observation/ok"}]}`,
+		`{"resourceType":"DiagnosticReport","id":"report","result":[{"reference":` +
+			`"https://ehr.example.org/fhir/Observation/panel"}]}`,
+		`{"resourceType":"DocumentReference","id":"letter","context":{"related":[{"reference":` +
+			`"DiagnosticReport/report"}]}}`,
+		`{"resourceType":"Composition","id":"summary","section":[{"section":[{"entry":` +
+			`[{"reference":"Patient/p"},{"reference":"urn:uuid:report"}]}]}]}`,
+		`{"resourceType":"List","id":"loop","entry":[{"item":{"reference":"List/other"}},` +
+			`{"item":{"reference":"DiagnosticReport/report"}}]}`,
+		`{"resourceType":"List","id":"other","entry":[{"item":{"reference":"List/loop"}}]}`,
+		`{"resourceType":"Encounter","id":"visit","diagnosis":[{"condition":` +
+			`{"reference":"Condition/hidden"}}]}`,
+		`{"resourceType":"Condition","id":"hidden",` + hivLabel + `}`,
+		`{"resourceType":"Composition","id":"course","section":[{"entry":[` +
+			`{"reference":"Encounter/visit"}]}]}`,
+		`{"resourceType":"DiagnosticReport","id":"fine","result":[{"reference":` +
+			`"Observation/ok"}],"basedOn":[{"reference":"ServiceRequest/gone"}]}`,
+		`{"resourceType":"List","id":"a","entry":[{"item":{"reference":"List/b"}},` +
+			`{"item":{"reference":"DiagnosticReport/fine"}}]}`,
+		`{"resourceType":"List","id":"b","entry":[{"item":{"reference":"List/a"}}]}`,
+		`{"resourceType":"Observation","id":"during","encounter":{"reference":` +
+			`"Encounter/visit"}}`,
+	} {
+		parts := strings.SplitN(line, `"`, 9)
+		lines[parts[3]+"/"+parts[7]] = line
+	}
+	var all []string
+	for _, line := range lines {
+		all = append(all, line)
+	}
+	find := func(typ, id string) ([]byte, error) {
+		if line := lines[typ+"/"+id]; line != "" {
+			return []byte(line), nil
+		}
+		return nil, nil
+	}
+	n := review(t, everything(ehi.HIV), all...).Native()
+	stay := map[string]bool{
+		"Observation/panel": true, "DiagnosticReport/report": true, "List/loop": true,
+		"List/other": true, "DocumentReference/letter": true, "Composition/summary": true,
+		"Composition/course": true, "Encounter/visit": true, "Observation/hiv": true,
+		"Condition/hidden": true,
+	}
+	for range 2 {
+		for name, line := range lines { // in any order, as answers are kept
+			reason, err := n.Describes([]byte(line), find)
+			if err != nil || (reason != "") != stay[name] {
+				t.Errorf("what belongs to %s stays: %q, %v", name, reason, err)
+			}
+		}
+	}
+	broken := errors.New("broken")
+	n = review(t, everything(ehi.HIV), all...).Native()
+	_, err := n.Describes([]byte(lines["List/a"]), func(string, string) ([]byte, error) {
+		return nil, broken
+	})
+	if !errors.Is(err, broken) {
+		t.Errorf("it is decided in spite of an error: %v", err)
+	}
+	if _, err := n.Describes([]byte("{"), none); err == nil {
+		t.Error("what is no JSON is decided")
+	}
+}
+
+// EHI-9: a resource of very many parts is not followed without end: what belongs to it stays.
+func TestEHI9WhatBelongsToAResourceOfTooManyPartsStays(t *testing.T) {
+	var entries []string
+	for i := range release.MostParts + 1 {
+		entries = append(entries, fmt.Sprintf(`{"item":{"reference":"Observation/o%d"}}`, i))
+	}
+	of := func(n int) string {
+		return `{"resourceType":"List","id":"l","entry":[` + strings.Join(entries[:n], ",") + `]}`
+	}
+	hidden := `{"resourceType":"Condition","id":"c",` + hivLabel + `}`
+	for parts, stays := range map[int]bool{
+		release.MostParts: false, release.MostParts + 1: true,
+	} {
+		n := review(t, everything(ehi.HIV), hidden, of(parts)).Native()
+		reason, err := n.Describes([]byte(of(parts)), none)
+		if err != nil || (reason != "") != stays {
+			t.Errorf("%d parts: %q, %v", parts, reason, err)
 		}
 	}
 }

@@ -107,6 +107,11 @@ var held = map[string]string{
 
 	"a signature goes with what is sensitive of a Patient": "TestEHI9ASignatureGoesWithWhateverIsLeftOut",
 
+	"what belongs to a resource leaves with its narrative": "TestEHI9" +
+		"WhatBelongsToAResourceLeavesWithItsNarrative",
+	"what belongs to a resource stays with its parts": "TestEHI9" +
+		"WhatBelongsToAResourceStaysWithThePartsOfItsParts",
+
 	"a Coding may show its code alone":  "TestEHI9CodesCountInEveryShape",
 	"a Coding without a code is walked": "TestEHI9CodesCountInEveryShape",
 	"codes of ICD-11 count":             "TestEHI9RangesAndBlocksOfEveryICD",
@@ -143,6 +148,12 @@ const casts = "TestCastsMaskWhatAWalkMasks"
 // mutations has a row for each rule that withholds or releases something. The adversary must
 // find every mutation, except those that another test holds.
 var mutations = []mutation{
+	{"what belongs to a resource leaves with its narrative", "whole.go",
+		`return hasNarrative(&r.walk, out), r.walk.err`,
+		`return hasNarrative(&r.walk, out) || ok, r.walk.err`},
+	{"what belongs to a resource stays with its parts", "whole.go",
+		`if todo, err = n.parts(todo, line); err != nil {`,
+		`if _, err = n.parts(todo, line); err != nil {`},
 	{"a Patient goes bare where it has to", "patient.go",
 		`if p.name == resourceType || p.name == "id" {`, `if p.name != "" {`},
 	{

@@ -16,6 +16,9 @@ type Native struct {
 	review *reviewed // nil for a population
 	// examine is for resources that something describes; created on first use.
 	examine *examiner
+	// plain and wholes are for Describes; created on first use.
+	plain  *reviewed
+	wholes map[resource]bool
 }
 
 // Native returns the decisions about the native content of a record. It panics before Conclude.
@@ -209,50 +212,6 @@ func (n *Native) Beside(line []byte) (reason string, err error) {
 		return referenceOnlyName, nil
 	}
 	return "", nil
-}
-
-// Describes decides about something that describes a resource of the record, which is a line of
-// JSON, as the presentedForm of a report does: it tells everything that the resource is about,
-// answers or consists of. So it stays if one of these is withheld for more than an unticked line.
-func (n *Native) Describes(line []byte) (reason string, err error) {
-	if n.review == nil || n.policy.everything {
-		return "", nil
-	}
-	if n.examine == nil {
-		x := n.policy.examiner()
-		n.examine = &x
-	}
-	f, err := n.examine.examine(line)
-	if err != nil {
-		return "", err
-	}
-	for _, p := range f.content {
-		if n.review.tells(p.to) {
-			return referenceOnlyName, nil
-		}
-	}
-	return "", nil
-}
-
-// tells reports, after Conclude, whether a Reference points to something that is withheld for a
-// reason other than an unticked form line.
-func (r *Review) tells(to target) (telling bool) {
-	of := r.index.resource(to.typ, to.id)
-	if of.typ != nameType {
-		v, _ := r.index.at(of)
-		return !r.outside[of] && v.telling(of)
-	}
-	if l, is := parseLead(to.id); is {
-		lead := hashed(r.index.index, l)
-		telling = slices.ContainsFunc(lead.values, func(v idHash) bool {
-			return r.identified.values[v]
-		})
-		lead.values = nil // nobody owns them after Conclude
-		r.candidates(lead, func(of resource, v verdict) {
-			telling = telling || v.telling(of)
-		})
-	}
-	return telling
 }
 
 // Mentions decides about something with a text. It stays if the text holds an ID or another number

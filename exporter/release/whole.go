@@ -1,0 +1,204 @@
+package release
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+)
+
+// finder returns a resource of the record as a line; nil if the record has none of a type and id.
+type finder = func(typ, id string) ([]byte, error)
+
+// consistsOf are the elements of aboutPaths and whyPaths that name the parts of a resource. A
+// section within another one counts as a section.
+var consistsOf = map[string][]string{
+	"Composition":       {"section.entry", "event.detail", "relatesTo.targetReference"},
+	"DiagnosticReport":  {"result", "imagingStudy", "media.link"},
+	"DocumentManifest":  {"content"},
+	"DocumentReference": {"relatesTo.target", "context.related"},
+	"List":              {"entry.item"},
+	"Observation":       {"hasMember", "derivedFrom"},
+}
+
+// mostParts is how many parts of a resource are followed; something stays with a resource that has
+// more. mostWholes is how many answers are kept.
+const mostParts, mostWholes = 1 << 12, 1 << 16
+
+// narrative is what Describes adds to a resource, to see whether the form lets it go.
+const narrative = `,"text":{"div":"x"}}`
+
+// Describes decides about something that belongs to a resource of the record, which is a line of
+// JSON: a document, or a row of a table. It tells as much as the resource's own narrative does, so
+// it leaves only if that does, and if those of everything do that the resource consists of. What
+// belongs to the Patient leaves, because he always does.
+func (n *Native) Describes(line []byte, find finder) (reason string, err error) {
+	if n.review == nil || n.policy.everything {
+		return "", nil
+	}
+	if n.plain == nil {
+		n.wholes, n.plain = map[resource]bool{}, &reviewed{Review: n.review.Review}
+	}
+	typ, id, err := n.plain.walk.identify(line)
+	if err != nil {
+		return "", err
+	}
+	self := n.review.index.resource(typ, id)
+	whole, known := n.wholes[self]
+	if !known {
+		if whole, err = n.whole(self, line, find); err != nil {
+			return "", err
+		}
+	}
+	if !whole {
+		return referenceOnlyName, nil
+	}
+	return "", nil
+}
+
+// whole reports whether a resource, and each that it consists of, keeps its narrative. Resources
+// may consist of each other.
+func (n *Native) whole(self resource, line []byte, find finder) (whole bool, err error) {
+	if len(n.wholes) >= mostWholes {
+		clear(n.wholes)
+	}
+	seen, todo := map[resource]bool{self: true}, []Name(nil)
+	for line != nil {
+		if whole, err = n.keepsNarrative(line); err != nil || !whole {
+			break
+		}
+		if todo, err = n.parts(todo, line); err != nil {
+			break
+		}
+		for line = nil; len(todo) > 0 && line == nil && whole && err == nil; {
+			part := todo[len(todo)-1]
+			todo = todo[:len(todo)-1]
+			of := n.review.index.resource([]byte(part.Type), []byte(part.ID))
+			is, known := n.wholes[of]
+			switch {
+			case known:
+				whole = is
+			case len(seen) > mostParts:
+				whole = false
+			case !seen[of]:
+				seen[of] = true
+				line, err = find(part.Type, part.ID)
+			}
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	n.wholes[self] = whole
+	for of := range seen {
+		if whole { // otherwise one of them is not, and the others may be
+			n.wholes[of] = true
+		}
+	}
+	return whole, nil
+}
+
+// keepsNarrative reports whether a narrative of a resource would be released with it. One that is
+// withheld does not matter here if it tells nothing, as if its form line is not ticked.
+func (n *Native) keepsNarrative(line []byte) (keeps bool, err error) {
+	r := n.plain
+	end := bytes.LastIndexByte(line, '}')
+	if end < 0 {
+		return false, errSyntax
+	}
+	line = slices.Concat(line[:end], []byte(narrative))
+	v, known, err := r.verdict(line)
+	switch {
+	case err != nil || !known || r.typ == patientNumber:
+		return true, err
+	case v.withheld():
+		return !v.telling(resource{r.typ, r.index.hash(r.id)}), nil
+	}
+	if r.holding.has(r.typ) {
+		if keeps, err = n.keepsInner(line, bytes.Clone(r.id)); err != nil || !keeps {
+			return false, err
+		}
+		if v, _, err = r.verdict(line); err != nil {
+			return false, err
+		}
+	}
+	out, ok, err := r.release(line, v)
+	if err != nil || !ok {
+		return false, err
+	}
+	return hasNarrative(&r.walk, out), r.walk.err
+}
+
+// keepsInner is keepsNarrative for the resources within a resource.
+func (n *Native) keepsInner(line, id []byte) (keeps bool, err error) {
+	r := &reviewed{Review: n.review.Review}
+	found, err := innerResources(&r.walk, line)
+	if err == nil {
+		err = identifyInner(&r.walk, line, id, found)
+	}
+	for i := 0; i < len(found) && err == nil; i++ {
+		in := &found[i]
+		self := r.index.resource(in.typ, in.id)
+		if v, _ := r.index.at(self); v.withheld() {
+			if v.telling(self) {
+				return false, nil
+			}
+			continue
+		}
+		inner := slices.Concat(line[in.start:in.end-1], []byte(narrative))
+		out, ok, failed := r.releaseAs(inner, in.typ, in.id)
+		if err = failed; err == nil && ok && !hasNarrative(&r.walk, out) {
+			return false, r.walk.err
+		}
+	}
+	return err == nil, err
+}
+
+// hasNarrative reports whether a resource has a text.
+func hasNarrative(w *walk, line []byte) (has bool) {
+	for w.reset(line); w.next(); {
+		has = has || w.depth == 1 && string(w.key()) == "text"
+	}
+	return has
+}
+
+// parts adds the resources that a resource consists of. One that is named by an id alone may be of
+// each type that consists of others.
+func (n *Native) parts(to []Name, line []byte) ([]Name, error) {
+	w := &n.plain.walk
+	typ, _, err := w.identify(line)
+	paths := consistsOf[string(typ)]
+	if err != nil || paths == nil {
+		return to, err
+	}
+	var refs [][]byte
+	for w.reset(line); w.next(); {
+		if !w.isText || string(w.key()) != "reference" {
+			continue
+		}
+		path := strings.TrimSuffix(string(w.appendPath(nil)), ".reference")
+		for strings.HasPrefix(path, "section.section.") {
+			path = strings.TrimPrefix(path, "section.")
+		}
+		if slices.Contains(paths, path) {
+			refs = append(refs, bytes.Clone(w.text()))
+		}
+	}
+	for _, ref := range refs {
+		of, _ := resolve(ref)
+		if of.typ == nil {
+			continue
+		}
+		for _, name := range of.names() {
+			switch {
+			case name.ID == "":
+			case name.Type != "":
+				to = append(to, name)
+			default:
+				for typ := range consistsOf {
+					to = append(to, Name{Type: typ, ID: name.ID})
+				}
+			}
+		}
+	}
+	return to, w.err
+}
