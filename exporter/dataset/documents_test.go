@@ -788,7 +788,7 @@ func TestAKilledImportOfDocumentsIsRunAgain(t *testing.T) {
 	kills := 0
 	for round := range 8 {
 		dir := filepath.Join(t.TempDir(), "records")
-		_, killed := runImport(t, dir, from, time.Millisecond+time.Duration(rnd.Int64N(int64(took))))
+		killed := killImport(t, dir, from, &took, rnd)
 		if killed {
 			kills++
 		}

@@ -81,11 +81,8 @@ func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeReports(t, patients, filepath.Join(from, "Attached.ndjson"))
-	run := func(dir string, kill time.Duration) (took time.Duration, killed bool) {
-		return runImport(t, dir, from, kill)
-	}
 	dir := t.TempDir()
-	took, _ := run(dir, 0)
+	took, _ := runImport(t, dir, from, 0)
 	want := recordsIn(t, dir)
 	data := sortedOf(blobsOf(t, dir))
 	if len(want) != 150 || len(data) != 150 {
@@ -95,7 +92,7 @@ func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
 	kills := 0
 	for round := range 12 {
 		dir := t.TempDir()
-		_, killed := run(dir, time.Millisecond+time.Duration(rnd.Int64N(int64(took))))
+		killed := killImport(t, dir, from, &took, rnd)
 		if killed {
 			kills++
 		}
@@ -111,7 +108,7 @@ func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
 				}
 			}
 		}
-		run(dir, 0)
+		runImport(t, dir, from, 0)
 		if got := recordsIn(t, dir); !maps.EqualFunc(got, want, slices.Equal[[]string]) {
 			t.Errorf("round %d, killed %v: the import that followed brought other records", round,
 				killed)
@@ -183,6 +180,20 @@ func runImport(
 		t.Fatal(err)
 	}
 	return time.Since(begin), err != nil
+}
+
+// killImport runs an import and kills it at a random time, within the time that such an import
+// took. If it ends before that, it took less than was thought.
+func killImport(
+	t *testing.T, dir, from string, took *time.Duration, rnd *rand.Rand,
+) (killed bool) {
+	t.Helper()
+	kill := *took/16 + time.Duration(rnd.Int64N(int64(*took)))
+	ran, killed := runImport(t, dir, from, kill)
+	if !killed {
+		*took = min(*took, ran)
+	}
+	return killed
 }
 
 // writeAsNDJSON writes all resources of a store to a folder, one file for each type.

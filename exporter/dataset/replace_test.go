@@ -251,8 +251,7 @@ func TestAKilledReplacementIsRunAgain(t *testing.T) {
 		if round == 0 {
 			took, _ = runImport(t, dir, from, 0)
 		} else {
-			kill := took/8 + time.Duration(rnd.Int64N(int64(took)))
-			if _, killed := runImport(t, dir, from, kill); killed {
+			if killImport(t, dir, from, &took, rnd) {
 				kills++
 			}
 			runImport(t, dir, from, 0)

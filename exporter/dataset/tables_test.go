@@ -982,7 +982,7 @@ func TestAKilledImportOfTablesIsRunAgain(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(9, 9))
 	for round := range 6 {
 		dir := filepath.Join(t.TempDir(), "records")
-		_, killed := runImport(t, dir, from, took/4+time.Duration(rnd.Int64N(int64(took))))
+		killed := killImport(t, dir, from, &took, rnd)
 		runImport(t, dir, from, 0)
 		if got := rows(dir); got != want {
 			t.Errorf("round %d, killed %v: %d bytes of rows instead of %d", round, killed, len(got),
