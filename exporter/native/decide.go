@@ -709,5 +709,5 @@ var isoTimes = []struct {
 	{"2006-01-02T15:04Z0700", time.Minute},
 	{"2006-01-02T15:04:05 Z07:00", time.Second},
 	{"2006-01-02T15:04:05 Z0700", time.Second},
-	{"2006-01-02T15:04:05Z07", time.Second}, // as PostgreSQL writes them
+	{"2006-01-02T15:04:05Z07", time.Second}, // as databases write them
 }
