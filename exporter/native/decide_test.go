@@ -3,6 +3,7 @@ package native_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -335,6 +336,38 @@ func TestEHI9ATextThatTellsSomethingWithheldStays(t *testing.T) {
 		v, err := native.NewRelease(strict{}, nil).Document(d, false)
 		if v != native.Stays || err != nil {
 			t.Fatalf("at %d: %v, %v", at, v, err)
+		}
+	}
+}
+
+// EHI-9: codes are found in what a document has behind or within something else.
+func TestEHI9CodesAreFoundWhereverTheyBeginInADocument(t *testing.T) {
+	const object = `{"resourceType":"Condition","code":{"coding":[{"system":"urn:icd","code":"%"}]}}`
+	const xml = `<Condition xmlns="http://hl7.org/fhir"><code><coding><system value="urn:icd"/>` +
+		`<code value="%"/></coding></code></Condition>`
+	const message = "MSH|^~\\&|A\rPID|1\rDG1|1||%^HIV^I10\r"
+	quoted := func(text string) string { return string(must(json.Marshal(text))) }
+	long := strings.Repeat("x", 5000)
+	for _, text := range []string{
+		"received 12\":\n" + message, "# log\r\n" + message, "INFO " + message,
+		"Export of \"today\n" + object, "// x\n" + object, "\x1e" + object, "\x00" + object,
+		"Content-Type: application/fhir+json\n\n" + object + "\n--x--",
+		`<script type="application/json">` + object + "</script>",
+		"<log id=\"1\"><msg>" + object + "</msg></log>",
+		`{"payload":` + quoted(object) + "}", `{"a":` + quoted(`{"b":`+quoted(object)+"}") + "}",
+		`{"message":` + quoted(message) + "}", `{"doc":` + quoted(xml) + "}",
+		"<?xml version='1.0'?><!-- " + long + " -->" + xml,
+		"<s:Envelope><s:Header>" + long + "</s:Header>" + xml + "</s:Envelope>",
+	} {
+		for code, want := range map[string]native.Verdict{
+			"B20": native.Stays, "E11": native.Leaves,
+		} {
+			d := document(t, "", "a", []byte(strings.ReplaceAll(text, "%", code)))
+			d.ContentType = "text/plain"
+			v, err := native.NewRelease(strict{}, nil).Document(d, false)
+			if v != want || err != nil {
+				t.Errorf("%.60q with %s: %v, want %v, %v", text, code, v, want, err)
+			}
 		}
 	}
 }

@@ -5,23 +5,31 @@ import (
 	"strings"
 )
 
-// codesOf returns the step that finds the codes of a text with a media type that begins with
-// head; nil if it is neither FHIR, nor other JSON, nor a message of HL7 v2. The codes of CDA have a
-// view of their own.
-func codesOf(contentType string, head []byte, o entities) step {
-	head = bytes.ReplaceAll(head[:min(len(head), overlap)], []byte{0}, nil)
+// codesOf returns the steps that find the codes of a text with a media type that begins with head:
+// of FHIR, other JSON and messages of HL7 v2, also behind something else, such as lines of a log.
+// The codes of CDA have a view of their own.
+func codesOf(contentType string, head []byte, o entities) (all []step) {
+	if bytes.IndexByte(head, 0) >= 0 {
+		head = bytes.ReplaceAll(head, []byte{0}, nil)
+	}
 	head = bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\ufeff")), " \t\r\n\x0b")
 	is := func(part string) bool { return strings.Contains(contentType, part) }
-	switch {
-	case len(head) > 0 && (head[0] == '{' || head[0] == '['), is("json"):
-		return &jsonCodes{}
-	case is("fhir"), bytes.Contains(head, []byte("http://hl7.org/fhir")):
-		return &xmlCodes{of: o}
-	case isMessage(head), is("hl7") && !is("xml"):
-		return newMessageCodes()
+	has := func(part string) bool { return bytes.Contains(head, []byte(part)) }
+	whole := BeginsJSON(head)
+	if whole || is("json") || has(`"code"`) && (has(`"system"`) || has(`"codeSystem"`)) {
+		all = append(all, &jsonCodes{lines: !whole})
 	}
-	return nil
+	if !whole && (is("fhir") && !is("json") || has("hl7.org/fhir")) {
+		all = append(all, &xmlCodes{of: o})
+	}
+	if !whole && (isMessage(head) || is("hl7") && !is("xml") || has(header)) {
+		all = append(all, newMessageCodes())
+	}
+	return all
 }
+
+// header begins a message of HL7 v2 with the usual separators.
+const header = `MSH|^~\&`
 
 // codings collects the codes of a text. An element, or an object, has a code and its system.
 type codings struct {
@@ -95,6 +103,16 @@ type jsonCodes struct {
 	open    bool   // the string goes on
 	escaped bool   // a backslash is before the next byte of it
 	name    string // of the value that follows, see codingNames
+	// lines tells that JSON is only a part of the text: no string goes on in the next line.
+	lines bool
+	// special tells that the string may be a document, or is one.
+	special bool
+	// inner finds the codes of the string, if that is a document; the escapes of raw are resolved
+	// before.
+	inner  step
+	raw    []byte
+	escape step
+	level  int // of strings within strings
 }
 
 // read implements step.
@@ -107,7 +125,65 @@ func (j *jsonCodes) read(piece []byte, _ bool) (plain []byte, changed bool) {
 			piece = j.between(piece)
 		}
 	}
+	if j.inner != nil {
+		j.feed(false)
+	}
 	return j.plain, len(j.plain) > 0
+}
+
+// maxLevel is how deep documents in strings are read in each other.
+const maxLevel = 3
+
+// mayBegin reports whether a string that begins with text may be a document.
+func mayBegin(text []byte) bool {
+	if len(text) < len(`\u003c`) {
+		return true
+	}
+	switch text[0] {
+	case '{', '[', '<', 'M':
+		return true
+	case '\\':
+		return text[5]|0x20 == 'b' || text[5]|0x20 == 'c'
+	}
+	return false
+}
+
+// begun decides by the first bytes of a string whether it is a document.
+func (j *jsonCodes) begun() {
+	start, escaped := j.text, ""
+	if start[0] == '\\' {
+		if len(start) < len(`\u003c`) {
+			return
+		}
+		escaped = string(start[len(`\u00`):len(`\u003c`)])
+		j.special = string(start[:len(`\u00`)]) == `\u00`
+	}
+	if len(start) < len("MSH|") || !j.special {
+		return
+	}
+	switch first := start[0]; {
+	case j.level == maxLevel, string(start[:len("<div")]) == "<div": // a narrative
+	case first == '{', first == '[', strings.EqualFold(escaped, "7b"),
+		strings.EqualFold(escaped, "5b"):
+		j.inner = &jsonCodes{level: j.level + 1}
+	case first == '<', strings.EqualFold(escaped, "3c"):
+		j.inner = &xmlCodes{}
+	case string(start[:len("MSH|")]) == "MSH|":
+		j.inner = newMessageCodes()
+	}
+	if j.special = j.inner != nil; j.special {
+		j.escape = newEscapes('\\', jsonEscape)
+	}
+}
+
+// feed reads what is new of a string that is a document.
+func (j *jsonCodes) feed(last bool) {
+	text, _ := j.escape.read(j.raw, last)
+	codes, _ := j.inner.read(text, last)
+	j.plain, j.raw = append(j.plain, codes...), j.raw[:0]
+	if last {
+		j.inner = nil
+	}
 }
 
 // between takes what is not part of a string.
@@ -116,6 +192,7 @@ func (j *jsonCodes) between(piece []byte) (rest []byte) {
 		switch c {
 		case '"':
 			j.open, j.text = true, j.text[:0]
+			j.special = mayBegin(piece[i+1:])
 			return piece[i+1:]
 		case ':':
 			j.name, j.text = codingNames[string(j.text)], j.text[:0]
@@ -140,7 +217,7 @@ func (j *jsonCodes) between(piece []byte) (rest []byte) {
 func (j *jsonCodes) string(piece []byte) (rest []byte) {
 	if j.escaped {
 		j.escaped = false
-		j.keep(piece[:1])
+		j.put(piece[:1])
 		return piece[1:]
 	}
 	some := piece[:min(len(piece), 256)] // a string of escapes is not searched again and again
@@ -151,17 +228,46 @@ func (j *jsonCodes) string(piece []byte) (rest []byte) {
 	if at := bytes.IndexByte(some[:end], '\\'); at >= 0 {
 		end = at
 	}
-	j.keep(piece[:end])
+	if j.lines {
+		if at := bytes.IndexByte(some[:end], '\n'); at >= 0 {
+			end = at
+		}
+	}
+	j.put(piece[:end])
 	switch {
 	case end == len(some):
 		return piece[end:]
 	case piece[end] == '\\':
 		j.escaped = true
-		j.keep(piece[end : end+1])
+		j.put(piece[end : end+1])
 	default:
 		j.open = false
+		if j.inner != nil {
+			j.feed(true)
+		}
 	}
 	return piece[end+1:]
+}
+
+// put takes a part of a string.
+func (j *jsonCodes) put(part []byte) {
+	if j.special {
+		j.take(part)
+		return
+	}
+	j.keep(part)
+}
+
+// take takes a part of a string that may be a document, or is one.
+func (j *jsonCodes) take(part []byte) {
+	if j.inner != nil {
+		j.raw = append(j.raw, part...)
+		return
+	}
+	j.raw = append(append(j.raw[:0], j.text...), part...)
+	if j.keep(part); len(j.text) > 0 {
+		j.begun()
+	}
 }
 
 // keep keeps a part of a string, unless that is too long.

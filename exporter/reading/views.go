@@ -73,7 +73,7 @@ func formsOf(contentType string, head []byte) (forms []*view) {
 		newView(newEscapes('=', quotedPrintable)).then(o.json),
 		newView(newEscapes('%', percentEncoded)).then(o.references),
 		newView(newEscapes('+', hiddenUTF7)).then(o.references))
-	if codes := codesOf(contentType, head, o); codes != nil {
+	for _, codes := range codesOf(contentType, head, o) {
 		forms = append(forms, newView(codes))
 	}
 	return forms
