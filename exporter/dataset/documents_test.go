@@ -373,7 +373,7 @@ func TestMergedPatientsShareTheirDocuments(t *testing.T) {
 }
 
 // A record knows what belongs to other patients only, also to those outside of a Group. In a
-// population, somebody who was merged into a patient is the same one.
+// population, somebody who was merged into a patient is the same one, for rows and for documents.
 func TestARecordKnowsWhatIsAnotherPatients(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	of := func(patient string) string {
@@ -387,12 +387,18 @@ func TestARecordKnowsWhatIsAnotherPatients(t *testing.T) {
 		`{"resourceType":"Group","id":"g","type":"person","actual":true,"member":[{"entity":` +
 		`{"reference":"Patient/new"}}]}` + "\n",
 	}))
+	outside := "" // the patient whom an export leaves out
 	check := func(rec source.Record, patient string, others ...string) {
 		t.Helper()
 		for _, id := range []string{"a", "new", "old"} {
 			got, err := rec.Another(patient, "Encounter", "of-"+id)
-			if want := slices.Contains(others, id); got != want || err != nil {
+			want := slices.Contains(others, id)
+			if got != want || err != nil {
 				t.Errorf("what is of %s is another's for %s: %t, %v", id, patient, got, err)
+			}
+			has, err := rec.Has(patient, "Encounter", "of-"+id)
+			if exported := id != outside; has != (exported && !want) || err != nil {
+				t.Errorf("what is of %s is in the record of %s: %t, %v", id, patient, has, err)
 			}
 		}
 		for _, id := range []string{"o", "absent"} {
@@ -415,6 +421,9 @@ func TestARecordKnowsWhatIsAnotherPatients(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if outside = ""; sel.Level == ehi.OneGroup {
+				outside = "a"
+			}
 			check(rec, "a", "new", "old")
 			check(rec, "new", "a")
 			check(rec, "old", "a")
@@ -423,6 +432,7 @@ func TestARecordKnowsWhatIsAnotherPatients(t *testing.T) {
 			}
 		}
 	}
+	outside = ""
 	for patient, others := range map[string][]string{
 		"a": {"new", "old"}, "new": {"a"}, "old": {"a", "new"},
 	} {

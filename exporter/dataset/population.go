@@ -742,8 +742,7 @@ func (r *partRecord) Resolves(typ, id string) (bool, error) {
 
 // Has implements source.Record.
 func (r *partRecord) Has(patient, typ, id string) (bool, error) {
-	owners, there, err := ownersIn(r.population.store.db, typ, id)
-	if err != nil || there && len(owners) > 0 && !slices.Contains(owners, patient) {
+	if another, err := r.Another(patient, typ, id); err != nil || another {
 		return false, err
 	}
 	return r.Resolves(typ, id)
