@@ -97,9 +97,7 @@ func (h *Form) counts(
 		h.Log.Info("preview a form", "job", j.ID, "err", err, "request", request.ID(c))
 		return map[string]string{"sum": t.Say("form.unknown")}, false
 	}
-	out = map[string]string{
-		"sum": t.Say("form.summary", t.Number(n.All.Released), t.Count("entries", n.All.Stored)),
-	}
+	out = map[string]string{"sum": sumText(t, n)}
 	for _, c := range ehi.Categories() {
 		k := "p." + string(c.Key)
 		out[k] = countText(t, v.ticked(k), n.Categories[c.Key])
@@ -107,8 +105,24 @@ func (h *Form) counts(
 	for _, a := range ehi.Authorizations() {
 		k := "a." + string(a.Key)
 		out[k] = countText(t, v.ticked(k), n.Authorizations[a.Key])
+		if n.Authorizations[a.Key].Stored == 0 && n.Unread {
+			out[k] = t.Say("form.unread")
+		}
 	}
 	return out, false
+}
+
+// sumText describes what all lines of the form would release, and what falls under none of them.
+func sumText(t *web.Catalogue, n release.Counts) string {
+	key := "form.summary"
+	if n.All.AtMost {
+		key = "form.summary.upto"
+	}
+	text := t.Say(key, t.Number(n.All.Released), t.Count("entries", n.All.Stored))
+	if n.Waiting > 0 {
+		text += " " + t.Say("form.waiting", t.Count("entries", n.Waiting))
+	}
+	return text
 }
 
 // countText describes what a line of the form would release.
@@ -119,7 +133,11 @@ func countText(t *web.Catalogue, chosen bool, n release.Tally) string {
 	case !chosen && n.Released == 0:
 		return t.Say("form.stored", t.Count("entries", n.Stored))
 	}
-	text := t.Say("form.goes", t.Number(n.Released), t.Count("entries", n.Stored))
+	key := "form.goes"
+	if n.AtMost {
+		key = "form.upto"
+	}
+	text := t.Say(key, t.Number(n.Released), t.Count("entries", n.Stored))
 	if n.Undated > 0 {
 		text += ". " + t.Say("form.undated", t.Count("entries", n.Undated))
 	}

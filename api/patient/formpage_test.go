@@ -369,3 +369,21 @@ func TestTheFormTellsWhatHasNoDate(t *testing.T) {
 	s.sees(200, "1 of 3 entries would be shared. Not shared because of the dates you entered: "+
 		"1 entry without a date")
 }
+
+// NAT-4: what the form cannot tell exactly it says so: upper limits, what an administrator decides
+// about, and documents that nobody has read.
+func TestTheFormSaysWhichNumbersAreUpperLimits(t *testing.T) {
+	s := counted(t)
+	s.jobs.counts = func(ehi.ReleaseForm) (n release.Counts) {
+		tally := release.Tally{Stored: 3, Released: 2, AtMost: true}
+		n.All, n.Waiting, n.Unread = tally, 2, true
+		n.Categories = map[ehi.Category]release.Tally{ehi.Labs: tally}
+		return n
+	}
+	s.submit("p.labs", "on", "do", "preview")
+	s.sees(200, ">Up to 2 of 3 entries would be shared<",
+		"With these choices, up to 2 of 3 entries would be shared. "+
+			"Of none of these kinds: 2 entries. The hospital decides about that separately.",
+		`data-count="p.visits">Your record has no entries of this kind<`,
+		`data-count="a.hiv">We found no entries of this kind, but we have not checked`)
+}

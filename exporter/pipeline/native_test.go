@@ -53,6 +53,26 @@ func newClinic(t *testing.T, shape string) *clinic {
 	return &clinic{t: t, source: s, patient: all[0].ID, files: newStore(t)}
 }
 
+// contents returns the tables and the documents of the patient's record.
+func (c *clinic) contents() (tables *datapackage.Package, papers []source.Document) {
+	c.t.Helper()
+	record, err := c.source.Open(c.t.Context(), c.patient)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if tables = record.Tables(); tables == nil {
+		tables = &datapackage.Package{}
+	}
+	err = record.Documents(c.t.Context(), source.Query{}, func(d *source.Document) error {
+		papers = append(papers, *d)
+		return nil
+	})
+	if err := errors.Join(err, record.Close()); err != nil {
+		c.t.Fatal(err)
+	}
+	return tables, papers
+}
+
 // chart is what an export has.
 type chart struct {
 	resources map[string]bool                // by Type/id
@@ -435,25 +455,7 @@ func TestNAT4NativeContentFollowsTheForm(t *testing.T) {
 		t.Run(shape, func(t *testing.T) {
 			t.Parallel()
 			c := newClinic(t, shape)
-			record, err := c.source.Open(t.Context(), c.patient)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tables := record.Tables()
-			if tables == nil {
-				tables = &datapackage.Package{}
-			}
-			var papers []source.Document
-			err = record.Documents(t.Context(), source.Query{}, func(d *source.Document) error {
-				papers = append(papers, *d)
-				return nil
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := record.Close(); err != nil {
-				t.Fatal(err)
-			}
+			tables, papers := c.contents()
 			full := c.export(nil)
 			figures := map[string]string{}
 			all := forms()

@@ -2,15 +2,17 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
 
+	"ehi-server/exporter/native"
 	"ehi-server/exporter/release"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 )
 
 // Summarize walks the record once and summarizes what any form could release of what the job
-// requests. It writes nothing. pause, if not nil, is called after each slab. Errors:
-// release.ErrTooVaried and those of pause.
+// requests, native content included. It writes nothing. pause, if not nil, is called after each
+// slab. Errors: release.ErrTooVaried and those of pause.
 func Summarize(
 	ctx context.Context, rules *release.Rules, job *ehi.Job, record source.Record,
 	pause func(context.Context) error,
@@ -19,14 +21,18 @@ func Summarize(
 	if err != nil {
 		return nil, err
 	}
+	read := 0
+	pass := func(bytes int) error {
+		if read += bytes; read < SlabBytes || pause == nil {
+			return nil
+		}
+		read = 0
+		return pause(ctx)
+	}
 	paced := func(visit func(source.Resource) error) func(source.Resource) error {
-		read := 0
 		return func(r source.Resource) error {
-			if read += len(r.Line); read >= SlabBytes && pause != nil {
-				read = 0
-				if err := pause(ctx); err != nil {
-					return err
-				}
+			if err := pass(len(r.Line)); err != nil {
+				return err
 			}
 			if r.Unchecked && !wellFormed(r) {
 				return nil
@@ -50,6 +56,14 @@ func Summarize(
 		return nil, err
 	}
 	task := NewTask(job, nil, record)
+	if job.Native() {
+		facts := s.Native(func(typ, id string, visit func(line []byte) error) error {
+			return record.Beside(ctx, []source.Name{{Type: typ, ID: id}}, visit)
+		})
+		if err := native.Survey(ctx, record, task.Query, facts, pass); err != nil {
+			return nil, fmt.Errorf("native content: %w", err)
+		}
+	}
 	if task.Selector == nil && len(task.Query.Types) == 0 && !task.Query.Timed() {
 		return s.Summary(), nil
 	}

@@ -30,13 +30,9 @@ func Document(in io.Reader, contentType string, by Judge) (
 	reason string, readable bool, err error,
 ) {
 	text := bufio.NewReaderSize(in, overlap)
-	head, err := text.Peek(overlap)
-	if err != nil && err != io.EOF {
+	set, is, err := begin(text, contentType)
+	if !is {
 		return "", true, err
-	}
-	set := declaredBy(contentType, head)
-	if !isText(contentType) && !looksLikeText(head) && (set.isPlain() || isBinary(contentType)) {
-		return "", true, nil
 	}
 	buf := make([]byte, pieceBytes)
 	var views *view
@@ -54,6 +50,24 @@ func Document(in io.Reader, contentType string, by Judge) (
 			return reason, !set.unknown, nil
 		}
 	}
+}
+
+// begin finds the character set of a document, and whether it is text.
+func begin(in *bufio.Reader, contentType string) (set declared, is bool, err error) {
+	head, err := in.Peek(overlap)
+	if err != nil && err != io.EOF {
+		return set, false, err
+	}
+	set = declaredBy(contentType, head)
+	return set, isText(contentType) || looksLikeText(head) ||
+		!set.isPlain() && !isBinary(contentType), nil
+}
+
+// IsText reports whether Document would read a document. It reads only the beginning. Errors:
+// those of in.
+func IsText(in io.Reader, contentType string) (bool, error) {
+	_, is, err := begin(bufio.NewReaderSize(in, overlap), contentType)
+	return is, err
 }
 
 // Value judges a short text, such as a cell or a title, in every form, and the codes of JSON in it.

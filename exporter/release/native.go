@@ -13,7 +13,8 @@ import (
 // leaves only if every method that applies to it returns "". It is for one goroutine.
 type Native struct {
 	policy *Policy
-	review *reviewed // nil for a population
+	review *reviewed      // nil for a population
+	needed authorizations // found by all decisions so far
 	// examine is for resources that something describes; created on first use.
 	examine *examiner
 	// plain and wholes are for Describes; created on first use.
@@ -83,6 +84,7 @@ func (n *Native) Authorization(key ehi.Authorization) (reason string) {
 func (n *Native) needs(find func(add func(category string))) (reason string) {
 	var needed authorizations
 	find(func(category string) { needed |= authorizationBits[category] })
+	n.needed |= needed
 	if missing := needed &^ n.policy.authorised; missing != 0 {
 		return sensitiveReason + string(missing.first())
 	}
@@ -103,6 +105,19 @@ func (n *Native) Resource(typ string, text []byte) (reason string) {
 }
 
 func (n *Native) resource(typ, text []byte) (reason string) {
+	spelled(typ, text, func(of, word []byte) {
+		if reason != "" {
+			return
+		}
+		if v, known := n.found(of, word); known && v.withheld() {
+			reason = reasons[v.reason()]
+		}
+	})
+	return reason
+}
+
+// spelled calls visit with the words of a text that may be IDs, and the types that they may have.
+func spelled(typ, text []byte, visit func(of, word []byte)) {
 	types := [][]byte{typ}
 	for len(text) > 0 {
 		end := 0
@@ -114,13 +129,10 @@ func (n *Native) resource(typ, text []byte) (reason string) {
 			types = append(types[:1], named)
 		}
 		for _, of := range types {
-			if v, known := n.found(of, word); known && v.withheld() {
-				return reasons[v.reason()]
-			}
+			visit(of, word)
 		}
 		text = text[min(end+1, len(text)):]
 	}
-	return ""
 }
 
 // found finds a withheld resource by its ID, in any case and with dots or hyphens around it.
@@ -128,16 +140,24 @@ func (n *Native) found(typ, id []byte) (v verdict, known bool) {
 	if v, known = n.review.index.find(typ, id); known && v.withheld() {
 		return v, true
 	}
-	bare := bytes.Trim(id, ".-")
-	for _, as := range [][]byte{bare, bytes.ToLower(bare), bytes.ToUpper(bare)} {
-		if bytes.Equal(as, id) {
-			continue
-		}
+	for _, as := range otherCases(id) {
 		if w, is := n.review.index.find(typ, as); is && w.withheld() {
 			return w, true
 		}
 	}
 	return v, known
+}
+
+// otherCases returns an ID without dots and hyphens around it, in any case, if that is another
+// text.
+func otherCases(id []byte) (out [][]byte) {
+	bare := bytes.Trim(id, ".-")
+	for _, as := range [][]byte{bare, bytes.ToLower(bare), bytes.ToUpper(bare)} {
+		if !bytes.Equal(as, id) {
+			out = append(out, as)
+		}
+	}
+	return out
 }
 
 // Named calls visit with each name in a text that names resources of a type: their types and IDs,

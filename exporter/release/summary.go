@@ -22,6 +22,7 @@ type Summary struct {
 	relations []relations
 	unread    holders      // nodes with a link that may point to any Binary
 	times     []fhir.Spans // of nodes that happened several times
+	native    []nativeGroup
 }
 
 // node stands for the resources of one kind and time that are related to the same nodes.
@@ -90,6 +91,9 @@ type Tally struct {
 	// Undated counts resources that are withheld only because the form limits the line by date
 	// and they have no date.
 	Undated int64
+	// AtMost means that fewer may be released: native content also stays with what it mentions
+	// or refers to, which is not counted.
+	AtMost bool
 }
 
 func (t *Tally) add(n int64, goes, undated bool) {
@@ -111,6 +115,12 @@ type Counts struct {
 	// Authorizations are the form's second part. A resource may count under several of them, in
 	// addition to its category.
 	Authorizations map[ehi.Authorization]Tally
+	// Waiting counts native content that an administrator decides about (NAT-4). It counts in
+	// no category.
+	Waiting int64
+	// Unread means that an authorization may have more than is counted, because not all that
+	// native content says was read.
+	Unread bool
 }
 
 // Count counts what a form's policy would release. form must be Rules.Policy of the form without
@@ -144,11 +154,12 @@ func (s *Summary) Count(form *Policy) (Counts, error) {
 			out.Authorizations[a] = t
 		}
 	}
+	d.countNative(&out)
 	return out, nil
 }
 
 // Nodes returns the number of nodes. Each takes some 100 bytes.
-func (s *Summary) Nodes() int { return len(s.nodes) }
+func (s *Summary) Nodes() int { return len(s.nodes) + len(s.native) }
 
 // daily reports whether all limits are at the beginning of a day in UTC.
 func (p *Policy) daily() bool {
@@ -205,10 +216,7 @@ func (d *decision) facts(n *node) *facts {
 	case n.times != none:
 		d.at.happened = d.summary.times[n.times]
 	case n.first != notDated:
-		d.span[0] = fhir.Span{
-			Start: time.Unix(int64(n.first)*86400, 0),
-			End:   time.Unix((int64(n.last)+1)*86400, 0),
-		}
+		d.span[0] = daysSpan(n.first, n.last)
 		d.at.happened = d.span[:]
 	}
 	return &d.at
@@ -846,6 +854,14 @@ func (s *Summarizer) add(at nodeKey, happened fhir.Spans) int32 {
 // days returns the first and last day of a span.
 func days(s fhir.Span) (first, last int32) {
 	return int32(floor(s.Start.Unix())), int32(floor(s.End.Add(-time.Nanosecond).Unix()))
+}
+
+// daysSpan is the reverse of days.
+func daysSpan(first, last int32) fhir.Span {
+	return fhir.Span{
+		Start: time.Unix(int64(first)*86400, 0),
+		End:   time.Unix((int64(last)+1)*86400, 0),
+	}
 }
 
 func floor(seconds int64) int64 {
