@@ -18,12 +18,26 @@ type columnOf struct {
 	at      int
 	of      string
 	field   *datapackage.Field
-	missing []string // the texts that stand for no value
+	missing []string // the texts that stand for no value; nil for the empty one alone
+}
+
+// missingOf returns columnOf.missing of a field.
+func missingOf(t *datapackage.Resource, field *datapackage.Field) []string {
+	if all := t.Fields.Missing(field); len(all) != 1 || all[0] != "" {
+		return append([]string{}, all...)
+	}
+	return nil
 }
 
 // value returns the value of a row; nil if it has none.
 func (c *columnOf) value(values [][]byte) []byte {
 	v := valueAt(values, c.at)
+	if c.missing == nil {
+		if len(v) == 0 {
+			return nil
+		}
+		return v
+	}
 	for _, missing := range c.missing {
 		if string(v) == missing {
 			return nil

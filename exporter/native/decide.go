@@ -258,7 +258,7 @@ func (r *Release) facts(t *datapackage.Resource) *tableFacts {
 	}
 	for i := range t.Fields.Fields {
 		field := &t.Fields.Fields[i]
-		column := columnOf{at: i, field: field, missing: t.Fields.Missing(field)}
+		column := columnOf{at: i, field: field, missing: missingOf(t, field)}
 		if field.Resource != "" {
 			column.of = field.Resource
 			f.resources = append(f.resources, column)
@@ -317,7 +317,7 @@ func columnsOf(t *datapackage.Resource, names []string) (out []columnOf) {
 		at := slices.IndexFunc(t.Fields.Fields,
 			func(f datapackage.Field) bool { return f.Name == name })
 		field := &t.Fields.Fields[at]
-		out = append(out, columnOf{at: at, field: field, missing: t.Fields.Missing(field)})
+		out = append(out, columnOf{at: at, field: field, missing: missingOf(t, field)})
 	}
 	return out
 }

@@ -17,6 +17,9 @@ func MayHide(text []byte) bool {
 
 // BeginsJSON reports whether a text begins as an object or array of JSON, which may have codes.
 func BeginsJSON(text []byte) bool {
+	if len(text) == 0 || naming[text[0]] { // as most do
+		return false
+	}
 	for _, c := range bytes.TrimPrefix(text, []byte("\ufeff")) {
 		if c > ' ' {
 			return c == '{' || c == '['
