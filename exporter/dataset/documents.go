@@ -58,11 +58,12 @@ type marks struct {
 	Resource string        `json:"resource,omitempty"`
 	Related  []string      `json:"related,omitempty"`
 	Unread   bool          `json:"unread,omitempty"`
+	Date     string        `json:"date,omitempty"`
 }
 
 func (m *marks) equal(other *marks) bool {
 	return m.Code == other.Code && m.Category == other.Category && m.Resource == other.Resource &&
-		m.Unread == other.Unread && slices.Equal(m.Codings, other.Codings) &&
+		m.Unread == other.Unread && m.Date == other.Date && slices.Equal(m.Codings, other.Codings) &&
 		slices.Equal(m.Labels, other.Labels) && slices.Equal(m.Related, other.Related)
 }
 
@@ -119,6 +120,7 @@ func visitDocument(
 		ContentType: e.ContentType,
 		Title:       e.Title,
 		Created:     e.Created,
+		Date:        e.Date,
 		Updated:     e.Updated,
 		Type:        e.Code,
 		Codings:     e.Codings,

@@ -147,7 +147,7 @@ func TestAFolderWithAnIndexIsImportedAsDocuments(t *testing.T) {
 			time.Time{}
 		want := source.Document{
 			Patient: "a", Name: "letter.pdf", ContentType: "application/pdf", Title: "A letter",
-			Created:  time.Date(2024, 5, 6, 0, 0, 0, 0, time.UTC),
+			Created: time.Date(2024, 5, 6, 0, 0, 0, 0, time.UTC), Date: "2024-05-06",
 			Type:     fhir.Coding{System: "http://loinc.org", Code: "11488-4"},
 			Category: ehi.DischargeSummary, Resource: "Encounter/e", Size: 4,
 			Labels: []fhir.Coding{
@@ -815,5 +815,53 @@ func TestAKilledImportOfDocumentsIsRunAgain(t *testing.T) {
 	}
 	if kills == 0 {
 		t.Error("no import was killed")
+	}
+}
+
+// A date that is a year, a month or a day stays one, from an index and from the list of an export.
+func TestAPartialDateStaysOne(t *testing.T) {
+	dates := map[string]string{
+		"2024": "2024", "2024-03": "2024-03", "2024-03-15": "2024-03-15",
+		"2024-03-15T10:00:00Z": "", "": "",
+	}
+	patient := `{"resourceType":"Patient","id":"a"}` + "\n"
+	index := map[string]string{"p.ndjson": patient, "documents.csv": "patient,path,date,title\n"}
+	list := map[string]string{"p.ndjson": patient, "document_reference.ndjson": ""}
+	wants := map[string]string{}
+	for date, want := range dates {
+		name := "d" + date[:min(len(date), 13)] + ".txt"
+		wants[name] = want
+		index[name], list["documents/"+name] = date, date
+		index["documents.csv"] += "a," + name + "," + date + ",of " + date + "\n"
+		at, err := fhir.ParseSpan(date)
+		entry := reference("a", "documents/"+name, date, "")
+		if err == nil {
+			entry = reference("a", "documents/"+name, date,
+				`,"date":"`+fhir.FormatInstant(at.Start)+`"`)
+			entry = strings.Replace(entry, `"title":"A title"`,
+				`"title":"of `+date+`","creation":"`+date+`"`, 1)
+		}
+		list["document_reference.ndjson"] += entry
+	}
+	for name, files := range map[string]map[string]string{"index": index, "list": list} {
+		s := openStore(t, t.TempDir())
+		if rep := load(t, s, folder(t, files)); rep.Problems > 0 {
+			t.Fatalf("%s: %+v", name, rep)
+		}
+		rec, err := s.Open(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		err = rec.Documents(t.Context(), source.Query{}, func(d *source.Document) error {
+			n++
+			if want := wants[d.Name]; d.Date != want {
+				t.Errorf("%s: %s has the date %q, want %q", name, d.Name, d.Date, want)
+			}
+			return nil
+		})
+		if err := errors.Join(err, rec.Close()); err != nil || n != len(dates) {
+			t.Errorf("%s: %d documents, %v", name, n, err)
+		}
 	}
 }

@@ -192,6 +192,7 @@ func (d *documentLine) set(column, value string) (err error) {
 		d.marks.Category, err = parseCategory(value)
 	case "date":
 		d.created, err = parseDate(value)
+		d.marks.Date = partial(value)
 	case "title":
 		d.title = value
 	case "labels":
@@ -280,6 +281,14 @@ func parseCategory(text string) (ehi.Category, error) {
 	}
 	return "", fmt.Errorf("%q is no line of the release form: use %s", text,
 		strings.Join(keys, ", "))
+}
+
+// partial returns a date that is a year, a month or a day, and otherwise "".
+func partial(date string) string {
+	if len(date) <= len(time.DateOnly) {
+		return date
+	}
+	return ""
 }
 
 func parseDate(text string) (time.Time, error) {

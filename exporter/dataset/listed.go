@@ -147,6 +147,7 @@ type listEntry struct {
 			Size        *int64 `json:"size"`
 			Hash        string `json:"hash"`
 			Title       string `json:"title"`
+			Creation    string `json:"creation"`
 		} `json:"attachment"`
 	} `json:"content"`
 	Context struct {
@@ -382,6 +383,10 @@ func (e *listEntry) document(at string) (d documentLine, err error) {
 		}
 	}
 	e.classify(&d.marks)
+	// date is an instant, and creation may be less
+	if at, err := parseDate(a.Creation); err == nil && at.Equal(d.created) {
+		d.marks.Date = partial(a.Creation)
+	}
 	if !e.tellsTitle(a.Title) {
 		d.marks.Unread = true
 	}

@@ -215,6 +215,9 @@ func (r *Release) document(d *source.Document) (reason string) {
 	var happened *fhir.Span
 	if !d.Created.IsZero() {
 		happened = &fhir.Span{Start: d.Created, End: d.Created.Add(1)}
+		if span, err := fhir.ParseSpan(d.Date); err == nil {
+			happened = &span
+		}
 	}
 	return r.rules.Line(category, happened)
 }

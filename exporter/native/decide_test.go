@@ -1228,3 +1228,19 @@ func TestChainsOfRowsAreDecidedInTwoPasses(t *testing.T) {
 		t.Errorf("the rows are read %d times", r.read["step"])
 	}
 }
+
+// EHI-9: limits of dates apply to the whole year, month or day that a document has, as they do to
+// resources and rows.
+func TestEHI9ThePartialDateOfADocumentCoversItsWholeSpan(t *testing.T) {
+	for date, leaves := range map[string]bool{
+		"2024": true, "2024-03": true, "2024-03-20": true, "2023": false, "2024-02": false,
+		"2024-03-09": false, "": false, // the first instant of 2024
+	} {
+		d := document(t, "", "letter.pdf", []byte("%PDF-1.7"))
+		d.Created, d.Date = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC), date
+		v, err := native.NewRelease(limited{}, nil).Document(d, false)
+		if err != nil || (v == native.Leaves) != leaves {
+			t.Errorf("dated %q: %v, %v", date, v, err)
+		}
+	}
+}

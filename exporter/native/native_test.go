@@ -822,3 +822,18 @@ func TestNAT2AListNamesOnlyResourcesOfTheRecord(t *testing.T) {
 		}
 	}
 }
+
+// A list says no more of a date than its document has. date is an instant, because R4 wants it so.
+func TestAListSaysThePartialDateOfADocument(t *testing.T) {
+	d := document(t, "", "a.pdf", []byte("a"))
+	d.Date = "2024-03"
+	x := export(t, native.Export{
+		Record:    record{documents: []*source.Document{d}},
+		Packaging: ehi.PackageFiles, Patient: "p",
+	})
+	var r reference
+	if err := json.Unmarshal(x.kind(ehi.Documents), &r); err != nil ||
+		r.Date != "2024-03-01T00:00:00.000Z" || r.Content[0].Attachment.Creation != "2024-03" {
+		t.Errorf("%+v, %v", r, err)
+	}
+}

@@ -110,6 +110,9 @@ func (w *writing) describeDocument(d *source.Document) {
 	}
 	if !d.Created.IsZero() { // an import must not take a substitute for the date
 		r.Date = fhir.FormatInstant(d.Created)
+		if d.Date != "" {
+			r.Content[0].Attachment.Creation = d.Date
+		}
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // decides about texts takes them from here, so that none is forgotten.
 func textsOf(d *source.Document) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		all := append([]string{d.ContentType}, namesOf(d)...)
+		all := append([]string{d.ContentType, d.Date}, namesOf(d)...)
 		for c := range codingsOf(d) {
 			all = append(all, c.System, c.Code, c.Display)
 		}

@@ -57,9 +57,12 @@ type Document struct {
 	ContentType string // media type; never ""
 	Title       string
 	Created     time.Time // zero if unknown
-	Updated     time.Time // when it was imported
-	Type        fhir.Coding
-	Codings     []fhir.Coding // further codes of its type
+	// Date is the year, month or day of Created, as FHIR writes it, if no more of it is known;
+	// "" for an instant.
+	Date    string
+	Updated time.Time // when it was imported
+	Type    fhir.Coding
+	Codings []fhir.Coding // further codes of its type
 	// Category is the line of the release form under which the document falls; "" if nobody has
 	// classified it and its Type does not.
 	Category ehi.Category
