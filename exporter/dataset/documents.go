@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -59,12 +58,6 @@ type marks struct {
 	Related  []string      `json:"related,omitempty"`
 	Unread   bool          `json:"unread,omitempty"`
 	Date     string        `json:"date,omitempty"`
-}
-
-func (m *marks) equal(other *marks) bool {
-	return m.Code == other.Code && m.Category == other.Category && m.Resource == other.Resource &&
-		m.Unread == other.Unread && m.Date == other.Date && slices.Equal(m.Codings, other.Codings) &&
-		slices.Equal(m.Labels, other.Labels) && slices.Equal(m.Related, other.Related)
 }
 
 // came describes the file that a document came from, so that an unchanged one is not read again.
