@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -358,7 +359,10 @@ func (p *production) exportAdversary(a *adversary) {
 	for _, f := range archive.File {
 		data := contentsOf(t, f)
 		a.told["the archive"] += f.Name + "\n" + data
-		lines = append(lines, bytes.Split([]byte(strings.TrimSuffix(data, "\n")), []byte("\n"))...)
+		if path.Ext(f.Name) == ".ndjson" { // and not the text for people
+			lines = append(lines,
+				bytes.Split([]byte(strings.TrimSuffix(data, "\n")), []byte("\n"))...)
+		}
 	}
 	p.checkAdversary(a, "archive", lines)
 	p.countsTellTheReleasedAlone(a, app, j, len(lines))
