@@ -3,6 +3,7 @@ package dataset
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"hash"
 	"slices"
 	"strconv"
@@ -120,20 +121,30 @@ func (n *native) samePatient(a, b owner) (bool, error) {
 	return x == y, err
 }
 
-// withContent visits the documents that have a content, also those that wait for Publish.
+// mostAlike is how many documents of one content are compared with a new one. A form that every
+// patient of a hospital gets has many more.
+const mostAlike = 64
+
+// withContent visits documents that have a content, also those that wait for Publish: mostAlike of
+// these, and of the stored ones.
 func (n *native) withContent(
 	content blobs.Name, visit func(id string, e *documentEntry) error,
 ) error {
-	name := content.String()
+	name, left := content.String(), mostAlike
 	for i := range n.entries {
-		if d := &n.entries[i]; d.entry.Blob == name {
+		if d := &n.entries[i]; d.entry.Blob == name && left > 0 {
+			left--
 			if err := visit(d.id, &d.entry); err != nil {
 				return err
 			}
 		}
 	}
+	left = mostAlike
 	prefix := append([]byte{kBlob}, content[:]...)
-	return each(n.store.db, prefix, func(k, _ []byte) error {
+	err := each(n.store.db, prefix, func(k, _ []byte) error {
+		if left--; left < 0 {
+			return errEnough
+		}
 		id := string(k[len(prefix):])
 		_, e, err := n.findDocument(id)
 		if err != nil || e.Blob != name { // data of an attachment
@@ -141,6 +152,10 @@ func (n *native) withContent(
 		}
 		return visit(id, &e)
 	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
 }
 
 // identify returns the ID of a document whose content is known, and the grave of a document that
@@ -153,9 +168,11 @@ func (n *native) identify(
 		return "", nil, err
 	}
 	own := d.idOf(content)
-	_, _, there, err := n.have(own)
-	if err != nil || there {
-		return own, nil, err
+	for _, id := range []string{own, formerID(e.Owner, d.path)} {
+		_, have, there, err := n.have(id)
+		if err != nil || there && (id == own || !l.list && have.Blob == e.Blob) {
+			return id, nil, err
+		}
 	}
 	same := func(id string, have *documentEntry) (bool, error) {
 		if l.list && (l.met[id] || !alike(e, have)) ||
