@@ -28,9 +28,9 @@ func (s *Service) Released(ctx context.Context, a ehi.Actor, id string) (*ehi.Jo
 	if err != nil || j.Status == ehi.Approved {
 		return j, err
 	}
-	// This process's copy of the job may be older than what another process has told the client. So
-	// read the record before refusing.
-	if j, err = s.Bus.Jobs.Get(ctx, j.ID); err != nil {
+	// This process's copy of the job, and that of the NATS server it is connected to, may be older
+	// than what another process has told the client. So read the current record before refusing.
+	if j, err = s.Bus.Jobs.Newest(ctx, j.ID); err != nil {
 		return nil, err
 	}
 	if err := s.CheckFiles(a, j); err != nil {
@@ -61,7 +61,7 @@ func (s *Service) Task(ctx context.Context, j *ehi.Job, n int) (ehi.Task, error)
 		return t, err
 	}
 	// On an error another process has deleted the job meanwhile.
-	if _, err = s.Bus.Jobs.Get(ctx, j.ID); err == nil {
+	if _, err = s.Bus.Jobs.Newest(ctx, j.ID); err == nil {
 		s.Doubt(j.ID)
 		err = errors.Join(
 			ehi.Errorf(ehi.Transient,
@@ -354,7 +354,7 @@ func StoredDocument(j *ehi.Job, a ehi.Attachment) Stored {
 func (s *Service) OpenFile(ctx context.Context, f Stored) (files.Reader, error) {
 	r, err := s.Files.Open(f.Job, f.Extent)
 	if errors.Is(err, fs.ErrNotExist) {
-		j, gone := s.Bus.Jobs.Get(ctx, f.Job)
+		j, gone := s.Bus.Jobs.Newest(ctx, f.Job)
 		if gone != nil {
 			return nil, gone
 		}

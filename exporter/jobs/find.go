@@ -73,10 +73,10 @@ func owns(a ehi.Actor, j *ehi.Job) bool {
 		j.ByService == a.Service
 }
 
-// Record returns the stored record of a job. Administrators see and decide by it, in whichever
-// process. Errors: ehi.NotFound.
+// Record returns the current record of a job. Administrators see and decide by it, in whichever
+// process. Errors: ehi.NotFound, and ehi.Transient while a cluster of NATS has no leader.
 func (s *Service) Record(ctx context.Context, id string) (*ehi.Job, error) {
-	j, err := s.Bus.Jobs.Get(ctx, id)
+	j, err := s.Bus.Jobs.Newest(ctx, id)
 	return unexpired(j, err)
 }
 

@@ -84,7 +84,7 @@ type sweep struct {
 // it counts as an orphan.
 func (s *sweep) job(ctx context.Context, id string, stored []files.Stored) error {
 	k := s.keeper
-	job, err := k.Bus.Jobs.Get(ctx, id)
+	job, err := k.Bus.Jobs.Newest(ctx, id) // an older record may lack files that are there
 	if ehi.CodeOf(err) == ehi.NotFound {
 		return s.orphan(id, len(stored))
 	}

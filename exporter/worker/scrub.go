@@ -204,7 +204,7 @@ func (s *Scrubber) file(ctx context.Context, p *pacer, job string, e files.Exten
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	now, err := s.Bus.Jobs.Get(ctx, job)
+	now, err := s.Bus.Jobs.Newest(ctx, job)
 	if err != nil {
 		return err // deleted meanwhile
 	}

@@ -186,9 +186,22 @@ func (s *Jobs) Create(ctx context.Context, j *ehi.Job) error {
 	return nil
 }
 
-// Get reads a job from the bucket. Errors: ehi.NotFound, also for an aborted job.
+// Get reads a job from the bucket. It is at least as new as this process's copy. In a cluster it
+// may be older than what another process has written, see Newest. Errors: ehi.NotFound, also for
+// an aborted job.
 func (s *Jobs) Get(ctx context.Context, id string) (*ehi.Job, error) {
-	c, err := s.read(ctx, id)
+	return there(s.read(ctx, id))
+}
+
+// Newest is Get from the leader of the bucket: it returns the current record in a cluster too. Use
+// it before an answer that contradicts what another process may have told a client. Errors:
+// ehi.NotFound, and ehi.Transient while the cluster has no leader.
+func (s *Jobs) Newest(ctx context.Context, id string) (*ehi.Job, error) {
+	return there(s.take(ctx, id, s.kv.Newest))
+}
+
+// there returns the job of a record unless it was aborted.
+func there(c cached, err error) (*ehi.Job, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -240,14 +253,20 @@ func share[T any](
 	}
 }
 
-// read reads a job's record and updates this process's copy.
+// read reads a job's record and updates this process's copy. The server of a cluster that answers
+// may lag behind what this process has seen before; then the leader is asked.
 func (s *Jobs) read(ctx context.Context, id string) (cached, error) {
-	return s.take(ctx, id, s.kv.Get)
+	c, err := s.take(ctx, id, s.kv.Get)
+	if known, ok := s.Summary(id); ok && err == nil && c.rev < known.rev {
+		return s.take(ctx, id, s.kv.Newest)
+	}
+	return c, err
 }
 
 // getter is kv.Bucket's Get or Newest.
 type getter = func(context.Context, subject.Subject) (kv.Entry, error)
 
+// take reads a job's record by get and updates this process's copy.
 func (s *Jobs) take(ctx context.Context, id string, get getter) (cached, error) {
 	c, err := s.fetch(ctx, id, get)
 	if was, known := s.Summary(id); known && errors.Is(err, errNotFound) {
