@@ -162,7 +162,10 @@ var uses = typeSet("MedicationRequest", "MedicationDispense", "MedicationAdminis
 
 // place is the position of a path in aboutPaths or whyPaths. The groups of whyPaths follow those
 // of aboutPaths and start at firstWhy.
-type place struct{ group, rank uint8 }
+type place struct {
+	group, rank uint8
+	part        bool // it names parts, see consistsOf
+}
 
 // firstWhy is the first group of whyPaths, and groups is the number of groups. The last group of
 // each kind is reserved: copyOf for the original of a copy, madeOfInner for the resources inside
@@ -190,7 +193,7 @@ var aboutPlaces = func() map[string]map[string]place {
 			}
 			for g, paths := range groups {
 				for rank, path := range paths {
-					m[typ][path] = place{uint8(first + g), uint8(rank)}
+					m[typ][path] = place{group: uint8(first + g), rank: uint8(rank)}
 				}
 			}
 		}
@@ -203,6 +206,7 @@ var aboutPlaces = func() map[string]map[string]place {
 			addDefined(m[typ], paths)
 		}
 	}
+	markParts(m)
 	for typ, paths := range otherNames {
 		for path, same := range paths {
 			m[typ][path] = m[typ][same]
@@ -272,11 +276,16 @@ type pointing struct {
 // abouts calls visit with the targets of each group. It skips groups in which a Reference names
 // no resource.
 func (f *facts) abouts(visit func(targets []target, why bool)) {
+	f.groups(func(targets []target, at place) { visit(targets, at.why()) })
+}
+
+// groups is abouts with the places of the targets.
+func (f *facts) groups(visit func(targets []target, at place)) {
 	targets := f.targets
 	if len(f.content) == 1 { // most resources have one
 		if p := f.content[0]; p.to.typ != nil {
 			targets = append(targets[:0], p.to)
-			visit(targets, p.at.why())
+			visit(targets, p.at)
 			f.targets = targets[:0]
 		}
 		return
@@ -287,10 +296,10 @@ func (f *facts) abouts(visit func(targets []target, why bool)) {
 	}
 	for ; some != 0; some &= some - 1 {
 		group := uint8(bits.TrailingZeros16(some))
-		first := place{group, 255}
+		first := place{group: group, rank: 255}
 		for _, p := range f.content {
-			if p.at.group == group {
-				first.rank = min(first.rank, p.at.rank)
+			if p.at.group == group && p.at.rank < first.rank {
+				first = p.at
 			}
 		}
 		targets = targets[:0]
@@ -299,13 +308,13 @@ func (f *facts) abouts(visit func(targets []target, why bool)) {
 			switch {
 			case p.at != first:
 			case madeOf[f.number] && p.to.typ != nil:
-				visit([]target{p.to}, first.why())
+				visit([]target{p.to}, first)
 			case !madeOf[f.number]:
 				targets, named = append(targets, p.to), named && p.to.typ != nil
 			}
 		}
 		if len(targets) > 0 && named {
-			visit(targets, first.why())
+			visit(targets, first)
 		}
 	}
 	f.targets = targets[:0]
@@ -321,6 +330,9 @@ func (f *facts) shown(visit func(target)) {
 		if p.at.why() && p.to.typ != nil {
 			visit(p.to)
 		}
+	}
+	for _, to := range f.deeper {
+		visit(to)
 	}
 }
 

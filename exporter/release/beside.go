@@ -191,8 +191,8 @@ func (r *Review) Beside(line []byte) error {
 	case missing != 0:
 		r.index.put(self, because[sensitiveReason+string(missing.first())])
 	case f.pointer():
-		f.abouts(func(targets []target, why bool) {
-			o.point(self, targets, why, false)
+		f.groups(func(targets []target, at place) {
+			o.point(self, targets, at, false)
 			o.seeking.add(targets)
 		})
 	default:

@@ -39,7 +39,7 @@ func (c *containedOut) add(place int, id []byte) {
 
 // concerns reports whether parts of a masked line may have to be left out.
 func (p *pruner) concerns(typ, line []byte) bool {
-	return entryPaths[string(typ)] != nil || wholeTexts[string(typ)] != nil ||
+	return p.told || entryPaths[string(typ)] != nil || wholeTexts[string(typ)] != nil ||
 		sums[fhir.TypeNumber(typ)] || mayContain(line) || len(p.hits) > 0 && textName.in(line)
 }
 
@@ -71,7 +71,8 @@ func (p *pruner) pruneContained(line []byte) (some bool, err error) {
 			p.fallen.add(place, id)
 		}
 		e.out = p.fallen.places[place]
-		if e.out || len(inner.hits) == 0 {
+		inner.told = p.places[place]
+		if e.out || len(inner.hits) == 0 && !inner.told {
 			return
 		}
 		left, broken := inner.prune(string(typ), part)
@@ -181,7 +182,14 @@ func (p *pruner) used(line []byte) (map[string]bool, error) {
 // pruned returns the line without the parts that describe something withheld.
 func (r *reviewed) pruned(line []byte, v verdict) (out []byte, err error) {
 	p := &r.pruner
+	p.partials = partials{}
+	if v&partial != 0 {
+		if err := p.findPartials(line, r.leadsToPartial); err != nil {
+			return nil, err
+		}
+	}
 	for {
+		p.entries = moved(p.sources, r.edits)
 		typ, _, err := r.walk.identify(r.out)
 		if err != nil || !p.concerns(typ, r.out) {
 			return r.out, err

@@ -21,7 +21,7 @@
 // A population's export, in which nothing is withheld, needs no review: Filter handles each line
 // independently. Summary counts what each possible form would release of one record.
 //
-// facts.go is the only place that derives facts from a line. policy.go, observer.go, review.go
-// and attached.go decide. The fast paths (quick.go, skim.go, mould.go, cast.go, reviewed.quick)
-// either give the certain answer or none.
+// facts.go is the only place that derives facts from a line. policy.go, observer.go, review.go,
+// parts.go and attached.go decide. The fast paths (quick.go, skim.go, mould.go, cast.go,
+// reviewed.quick) either give the certain answer or none.
 package release

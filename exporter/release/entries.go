@@ -130,6 +130,7 @@ type pruner struct {
 	walk   walk
 	hits   []int // positions of masked References to something sensitive
 	masked []int // those of hits, and of masked References to something unticked
+	partials
 	lists  []entryList
 	edits  []fhir.Edit
 	out    []byte
@@ -187,7 +188,7 @@ func (p *pruner) prune(typ string, line []byte) ([]byte, error) {
 		return nil, err
 	}
 	p.answer(typ)
-	p.lost = p.follow() || changed || p.loses(typ, line)
+	p.lost = p.follow() || changed || p.loses(typ, line) || p.told
 	for _, l := range p.lists {
 		if part := partsOf[typ]; part != "" && len(l.entries) > 0 && l.entries[0].field == part {
 			if err := p.keepParts(line, l, parts[part]); err != nil {
@@ -278,6 +279,11 @@ func (p *pruner) within(start, end int) *pruner {
 			inner.masked = append(inner.masked, at-start)
 		}
 	}
+	for _, at := range p.entries {
+		if at >= start && at < end {
+			inner.entries = append(inner.entries, at-start)
+		}
+	}
 	return inner
 }
 
@@ -301,18 +307,19 @@ var parts = map[string]partForm{
 	"answer":  {lists: map[string]string{"item": "item"}, value: true},
 }
 
-// keepParts keeps the remaining content of entries that lose only a part.
+// keepParts keeps the remaining content of entries that lose only a part. A section with an entry
+// that refers to a partial resource loses its text.
 func (p *pruner) keepParts(line []byte, l entryList, of partForm) error {
 	for i := range l.entries {
 		e := &l.entries[i]
-		if !e.out {
+		if !e.out && !(of.text && p.tells(e.start, e.end)) {
 			continue
 		}
 		left, some, err := p.within(e.start, e.end).part(line[e.start:e.end], of)
 		if err != nil {
 			return err
 		}
-		if some {
+		if some || !e.out {
 			e.out = false
 			e.left = left
 		}

@@ -21,6 +21,7 @@ type facts struct {
 	// happened is when it happened; empty if it does not say, or if no limit depends on it.
 	happened fhir.Spans
 	content  []pointing   // what it is about, see aboutPaths
+	deeper   []target     // parts that content lacks, see consistsOf
 	targets  []target     // a buffer of abouts
 	supports []target     // the supporting resources that it uses
 	tells    []target     // supporting resources that it only describes
@@ -198,11 +199,11 @@ func (x *examiner) begin(typ []byte, number uint16, about map[string]place) *fac
 	content, targets, supports, binaries := f.content[:0], f.targets, f.supports[:0], f.binaries[:0]
 	identifiers, shared, taking, names, tells :=
 		f.identifiers[:0], f.shared[:0], f.taking[:0], f.names[:0], f.tells[:0]
-	strays, extended := f.strays[:0], f.extended[:0]
+	strays, extended, deeper := f.strays[:0], f.extended[:0], f.deeper[:0]
 	*f = facts{} // a literal with all fields would cost one more copy
 	f.content, f.targets, f.supports, f.binaries = content, targets, supports, binaries
 	f.identifiers, f.shared, f.taking, f.names, f.tells = identifiers, shared, taking, names, tells
-	f.typ, f.number, f.strays, f.extended = typ, number, strays, extended
+	f.typ, f.number, f.strays, f.extended, f.deeper = typ, number, strays, extended, deeper
 	x.about, x.in = about, nil
 	return f
 }

@@ -193,6 +193,7 @@ func (o *Observer) observeInner(
 func (o *Observer) stayInside(self resource, f *facts, holder resource, held verdict) {
 	o.refer(f, held)
 	o.tell(holder, f, held)
+	o.relate(self, f, held, false)
 	r := o.review
 	r.gathered.Lock()
 	defer r.gathered.Unlock()
@@ -211,10 +212,12 @@ func (f *facts) holds(found []innerResource) {
 		case string(in.typ) == "Patient":
 		case string(in.typ) == binaryType:
 			f.binaries = append(f.binaries, attachment{target: to, tells: true})
+			f.deeper = append(f.deeper, to)
 		case isSupporting(in.typ):
 			f.tells = append(f.tells, to)
+			f.deeper = append(f.deeper, to)
 		default:
-			f.content = append(f.content, pointing{place{group: madeOfInner}, to})
+			f.content = append(f.content, pointing{place{group: madeOfInner, part: true}, to})
 		}
 	}
 }

@@ -318,6 +318,28 @@ func (r *reviewed) leads(ref []byte) (mask []byte, known bool) {
 	return mask, known && l.exact
 }
 
+// leadsToPartial reports whether a Reference, by its reference and the value of its identifier, may
+// lead to a partial resource.
+func (r *reviewed) leadsToPartial(ref, value []byte) (is bool) {
+	if of, known := r.called[string(ref)]; known {
+		v, _ := r.index.at(of)
+		return v&partial != 0
+	}
+	if to, ok := resolve(ref); ok && len(value) == 0 {
+		v, _ := r.decided(to.typ, to.id)
+		return v&partial != 0
+	}
+	l, _ := parseLead(leadTo(ref, value).id)
+	for _, w := range l.words {
+		r.index.sharing(r.index.hash(w.id), func(typ uint16, v verdict) {
+			is = is || v&partial != 0 && (w.typ == nil || r.index.number(w.typ) == typ)
+		})
+	}
+	return is || slices.ContainsFunc(l.values, func(value []byte) bool {
+		return r.identified.partial[r.index.hash(value)]
+	})
+}
+
 // isTelling reports whether a mask is tellingMask.
 func isTelling(mask []byte) bool { return len(mask) > 0 && &mask[0] == &tellingMask[0] }
 

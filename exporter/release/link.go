@@ -90,7 +90,8 @@ type identified struct {
 	owners map[idHash][]resource // of owned; built on first use
 	// of withheld resources; true if one of these is withheld for a reason other than an
 	// unticked form line
-	values map[idHash]bool
+	values  map[idHash]bool
+	partial map[idHash]bool // of partial resources
 	// definitions are the definitions that have a URL, which counts as an identifier. urls
 	// reports whether any of them is withheld.
 	definitions []resource
@@ -132,10 +133,14 @@ func (r *Review) owners(value idHash) []resource {
 
 // concludeIdentifiers keeps only the identifiers of withheld resources.
 func (r *Review) concludeIdentifiers() {
-	values := map[idHash]bool{}
+	values, partials := map[idHash]bool{}, map[idHash]bool{}
 	take := func(o owned) {
-		if v, _ := r.index.at(o.of); v.kept() {
+		v, _ := r.index.at(o.of)
+		if v.kept() {
 			values[o.value] = values[o.value] || v.telling(o.of)
+		}
+		if v&partial != 0 {
+			partials[o.value] = true
 		}
 	}
 	for _, o := range r.identified.owned {
@@ -148,7 +153,7 @@ func (r *Review) concludeIdentifiers() {
 		}
 	}
 	urls := slices.ContainsFunc(r.identified.definitions, r.isKept)
-	r.identified = identified{values: values, urls: urls}
+	r.identified = identified{values: values, partial: partials, urls: urls}
 }
 
 // names reports whether a value is an identifier of something withheld, and whether that is for

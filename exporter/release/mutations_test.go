@@ -112,10 +112,23 @@ var held = map[string]string{
 	"what belongs to a resource stays with its parts": "TestEHI9" +
 		"WhatBelongsToAResourceStaysWithThePartsOfItsParts",
 
+	"a text tells of parts by other names":                 reported,
+	"a section within another one has parts":               consisting,
+	"a form that is previewed tells of the parts of parts": previewed,
+	"what is previewed has parts of parts":                 previewed,
+	"nothing is made of a visit in a preview":              "TestSummariesFollowIdentifiers",
+
 	"a Coding may show its code alone":  "TestEHI9CodesCountInEveryShape",
 	"a Coding without a code is walked": "TestEHI9CodesCountInEveryShape",
 	"codes of ICD-11 count":             "TestEHI9RangesAndBlocksOfEveryICD",
 }
+
+// The tests of what consists of others: a report, any resource, and a form's preview.
+const (
+	reported   = "TestEHI9AReportTellsOfNoWithheldMemberOfItsPanels"
+	consisting = "TestEHI9WhatConsistsOfOthersTellsOfNoWithheldPart"
+	previewed  = "TestEHI9APreviewCountsNoBinaryOfAReportWithAWithheldMember"
+)
 
 // beside is the test of elements beside a name of something withheld.
 const beside = "TestEHI9WhatStandsBesideANameOfTheWithheldIsMasked"
@@ -154,6 +167,45 @@ var mutations = []mutation{
 	{"what belongs to a resource stays with its parts", "whole.go",
 		`if todo, err = n.parts(todo, line); err != nil {`,
 		`if _, err = n.parts(todo, line); err != nil {`},
+	{"a text tells of the parts of parts", "parts.go",
+		`for _, whole := range r.wholes[of] {`, `for _, whole := range r.wholes[of][:0] {`},
+	{"a text tells of parts by other names", "parts.go",
+		`func(to resource, _ verdict) { add(of, to) })`, `func(resource, verdict) {})`},
+	{"a released part by another name is known", "observer.go",
+		`		if made {
+			o.call(self, f)`, `		if made && v.withheld() {
+			o.call(self, f)`},
+	{"what may be partial is not sound", "observer.go", `if !made {`, `if !made || made {`},
+	{"what is only not ticked has parts", "observer.go",
+		`v.withheld() && !v.unticked() {
+		return false`, `v.withheld() {
+		return false`},
+	{"a presentedForm tells of the parts of parts", "review.go",
+		`v&partial != 0 {`, `v&partial != 0 && v&stripped != 0 {`},
+	{"a partial resource loses its text", "contained.go",
+		`if v&partial != 0 {`, `if v&partial > partial {`},
+	{"a section tells of entries by other names", "contained.go",
+		`p.entries = moved(p.sources, r.edits)`, `p.entries = p.sources`},
+	{"a section tells of the parts of its entries", "entries.go",
+		`if !e.out && !(of.text && p.tells(e.start, e.end)) {`, `if !e.out {`},
+	{"a section within another one has parts", "parts.go",
+		`string(typ) == "Composition" && string(flat(path)) == entryOfSection`,
+		`string(typ) == "Composition" && string(path) == entryOfSection`},
+	{"what is contained has parts", "parts.go",
+		`return partPaths[string(flat(within))]`, `return len(within) == 0`},
+	{"a Bundle tells of what it holds", "inner.go",
+		`place{group: madeOfInner, part: true}`, `place{group: madeOfInner}`},
+	{"a Bundle tells of the persons and things that it holds", "inner.go",
+		`			f.tells = append(f.tells, to)
+			f.deeper = append(f.deeper, to)`, `			f.tells = append(f.tells, to)`},
+	{"a form that is previewed tells of the parts of parts", "summary.go",
+		`		presents := d.summary.kinds[d.summary.nodes[at].kind].presents
+`, `		presents := false
+`},
+	{"what is previewed has parts of parts", "summary.go",
+		`for _, whole := range d.wholes[of] {`, `for _, whole := range d.wholes[of][:0] {`},
+	{"nothing is made of a visit in a preview", "summary.go",
+		`return some && !others`, `return some && others`},
 	{"a Patient goes bare where it has to", "patient.go",
 		`if p.name == resourceType || p.name == "id" {`, `if p.name != "" {`},
 	{
@@ -163,7 +215,8 @@ var mutations = []mutation{
 		`if !b.changed {`,
 	},
 	{"a signature goes with what is sensitive of a Patient", "releaser.go",
-		`(r.changed || v&stripped != 0 || altered(r.edits))`, `(r.changed || altered(r.edits))`},
+		`(r.changed || v&(stripped|partial) != 0 || altered(r.edits))`,
+		`(r.changed || altered(r.edits))`},
 	{"a signature goes with what is not ticked", "signed.go",
 		`return !isUnused(e.With) &&`, `return isTelling(e.With) &&`},
 	{"what is contained goes with what alone refers to it", "contained.go",
@@ -711,7 +764,7 @@ var mutations = []mutation{
 	{
 		"what holds the withheld alone stays",
 		"inner.go",
-		`f.content = append(f.content, pointing{place{group: madeOfInner}, to})`,
+		`f.content = append(f.content, pointing{place{group: madeOfInner, part: true}, to})`,
 		`f.content = append(f.content, pointing{place{group: copyOf}, to})`,
 	},
 	{

@@ -215,12 +215,7 @@ func (n *Native) Called(value []byte) (reason string) {
 // which is a line of JSON. It is not in the record, and something stays if that is another
 // patient's, or sensitive. Or there is only a Filter, and something stays if the resource does.
 func (n *Native) Beside(line []byte) (reason string, err error) {
-	if n.examine == nil {
-		x := n.policy.examiner()
-		x.alone = n.review == nil
-		n.examine = &x
-	}
-	f, err := n.examine.examine(line)
+	f, err := n.examiner().examine(line)
 	if err != nil {
 		return "", err
 	}
@@ -232,6 +227,16 @@ func (n *Native) Beside(line []byte) (reason string, err error) {
 		return referenceOnlyName, nil
 	}
 	return "", nil
+}
+
+// examiner returns the examiner of resources.
+func (n *Native) examiner() *examiner {
+	if n.examine == nil {
+		x := n.policy.examiner()
+		x.alone = n.review == nil
+		n.examine = &x
+	}
+	return n.examine
 }
 
 // Mentions decides about something with a text. It stays if the text holds an ID or another number

@@ -18,6 +18,7 @@ type Observer struct {
 	inside    list            // released resources inside others
 	lines     lines           // of bills
 	pointers  pointers        // resources that depend on what they refer to
+	parts     pointers        // resources and those of their parts that pointers lack
 	ids       idSpellings     // of the ids of resources that are, or may be, withheld
 	numbers   numberSpellings // of their identifiers
 	// the first halves of the hashes of released resources' distinctive identifiers
@@ -176,8 +177,12 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 	open := !v.withheld() && o.open(f)
 	pointer := open || !v.withheld() && f.copies
 	hangs := f.hangs() && (!v.withheld() || string(f.typ) == "Binary")
+	made := o.relate(self, f, v, pointer)
 	if !v.withheld() && !pointer && !hangs {
 		o.publish(f)
+		if made {
+			o.call(self, f)
+		}
 	}
 	if pointer || hangs {
 		o.hang(self, f)
@@ -186,7 +191,9 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 	}
 	if v == 0 && !pointer && !f.related() && f.number != patientNumber {
 		o.released.add(self)
-		o.sure[self.id.low%uint64(len(o.sure))] = self
+		if !made {
+			o.sure[self.id.low%uint64(len(o.sure))] = self
+		}
 		return
 	}
 	o.gather(self, f, v, pointer, hangs)
@@ -196,6 +203,35 @@ func (o *Observer) decided(self resource, f *facts, v verdict) {
 		o.inside.add(self)
 	default:
 		o.released.add(self)
+	}
+}
+
+// relate records what the resource is about, if it is a pointer, and its parts. It reports whether
+// it has any that may make it partial. A resource that is withheld for more than an unticked form
+// line needs no parts, because it counts as withheld itself.
+func (o *Observer) relate(self resource, f *facts, v verdict, pointer bool) (made bool) {
+	var pointed [groups]place // of the groups of consistsOf
+	if pointer {
+		f.groups(func(targets []target, at place) {
+			if f.copies || !o.settled(targets) {
+				o.point(self, targets, at, f.copies)
+				pointed[at.group] = at
+			}
+		})
+	}
+	if len(f.content)+len(f.deeper) == 0 || v.withheld() && !v.unticked() {
+		return false
+	}
+	return o.consist(self, f, func(at place) bool { return pointed[at.group] == at })
+}
+
+// call records by which identifiers others may name a released resource as their part.
+func (o *Observer) call(self resource, f *facts) {
+	if len(f.identifiers)+len(f.shared) > 0 {
+		o.review.gathered.Lock()
+		defer o.review.gathered.Unlock()
+		o.review.own(self, f.identifiers)
+		o.review.own(self, f.shared)
 	}
 }
 
@@ -344,13 +380,6 @@ func (o *Observer) keep(self resource, f *facts) {
 // gather records a resource that is, or may be, withheld, or that relates to Binaries. Most data
 // stays in the observer, so that observers rarely wait for one another.
 func (o *Observer) gather(self resource, f *facts, v verdict, pointer, hangs bool) {
-	if pointer {
-		f.abouts(func(targets []target, why bool) {
-			if f.copies || !o.settled(targets) {
-				o.point(self, targets, why, f.copies)
-			}
-		})
-	}
 	keeps := v.withheld() || pointer || hangs
 	switch {
 	case f.together(), v&stripped != 0, f.number == patientNumber, keeps && f.isCalled():
@@ -397,9 +426,10 @@ func (o *Observer) gatherTogether(self resource, f *facts, v verdict, pointer, k
 }
 
 // point records what a resource is about, or why it exists.
-func (o *Observer) point(self resource, targets []target, why, inside bool) {
-	o.pointers.begin(self, why)
+func (o *Observer) point(self resource, targets []target, at place, inside bool) {
+	o.pointers.begin(self, at.why())
 	o.pointers.inside = append(o.pointers.inside, inside)
+	o.pointers.parts = append(o.pointers.parts, at.part)
 	for _, t := range targets {
 		o.pointers.add(o.resource(t))
 	}

@@ -2,6 +2,7 @@ package release
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,8 +25,12 @@ type plain struct {
 
 func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 	r := &plain{reasons: map[string]string{}, stripped: map[string]bool{}}
-	pointers, used := map[string][][]string{}, map[string][]string{}
-	shown := map[string][]string{}
+	type group struct {
+		targets []string
+		why     bool
+	}
+	pointers, used := map[string][]group{}, map[string][]string{}
+	shown, parts := map[string][]string{}, map[string][]string{}
 	supports, owned, tells := map[string]bool{}, map[string]bool{}, map[string][]string{}
 	x := p.examiner()
 	for _, line := range lines {
@@ -35,10 +40,10 @@ func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 		}
 		self := string(f.typ) + "/" + string(f.id)
 		r.reasons[self] = p.withhold(f)
-		f.abouts(func(targets []target, _ bool) {
-			var about []string
+		f.abouts(func(targets []target, why bool) {
+			about := group{why: why}
 			for _, c := range targets {
-				about = append(about, string(c.typ)+"/"+string(c.id))
+				about.targets = append(about.targets, string(c.typ)+"/"+string(c.id))
 			}
 			pointers[self] = append(pointers[self], about)
 		})
@@ -59,6 +64,11 @@ func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 		f.shown(func(t target) {
 			shown[self] = append(shown[self], string(t.typ)+"/"+string(t.id))
 		})
+		parts[self] = plainParts(t, line)
+	}
+	tellsOf := func(of string) bool {
+		reason := r.reasons[of]
+		return reason != "" && reason != unusedName && !strings.HasPrefix(reason, categoryReason)
 	}
 	for changed := true; changed; {
 		changed = false
@@ -71,8 +81,9 @@ func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 			return r.reasons[self] != "" && r.reasons[self] != unusedName
 		}
 		for self, groups := range pointers {
-			for _, targets := range groups {
-				if !slices.ContainsFunc(targets, func(t string) bool { return !kept(t) }) {
+			for _, g := range groups {
+				stays := func(of string) bool { return tellsOf(of) || !g.why && kept(of) }
+				if !slices.ContainsFunc(g.targets, func(of string) bool { return !stays(of) }) {
 					withhold(self)
 				}
 			}
@@ -115,11 +126,8 @@ func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 		}
 	}
 	for self, targets := range shown {
-		r.stripped[self] = r.stripped[self] || slices.ContainsFunc(targets, func(of string) bool {
-			reason := r.reasons[of]
-			return reason != "" && reason != unusedName &&
-				!strings.HasPrefix(reason, categoryReason)
-		})
+		r.stripped[self] = r.stripped[self] || slices.ContainsFunc(targets, tellsOf) ||
+			slices.ContainsFunc(reachedFrom(self, parts), tellsOf)
 	}
 	released := map[string]bool{}
 	for self, reason := range r.reasons {
@@ -132,6 +140,46 @@ func newPlain(t *rapid.T, p *Policy, lines []string) *plain {
 		}
 	}
 	return r
+}
+
+// plainParts returns what a drawn resource consists of, by encoding/json.
+func plainParts(t *rapid.T, line string) (parts []string) {
+	type reference struct{ Reference string }
+	var m struct {
+		ResourceType               string
+		Result, HasMember, Content []reference
+		Entry                      []struct{ Item reference }
+	}
+	if err := json.Unmarshal([]byte(line), &m); err != nil {
+		t.Fatal(err)
+	}
+	named := map[string][]reference{
+		"DiagnosticReport": m.Result, "Observation": m.HasMember, "DocumentManifest": m.Content,
+	}[m.ResourceType]
+	for _, e := range m.Entry {
+		if m.ResourceType == "List" {
+			named = append(named, e.Item)
+		}
+	}
+	for _, r := range named {
+		typ, _, _ := strings.Cut(r.Reference, "/")
+		isResult := m.ResourceType == "DiagnosticReport" || m.ResourceType == "Observation"
+		never := []string{"Encounter", "Patient", "Medication", "Practitioner", "Device"}
+		if !isResult || !slices.Contains(never, typ) {
+			parts = append(parts, r.Reference)
+		}
+	}
+	return parts
+}
+
+// reachedFrom returns what something consists of, and what that consists of, and so on.
+func reachedFrom(self string, parts map[string][]string) (all []string) {
+	for todo := parts[self]; len(todo) > 0; todo = todo[1:] {
+		if !slices.Contains(all, todo[0]) {
+			all, todo = append(all, todo[0]), append(slices.Clip(todo), parts[todo[0]]...)
+		}
+	}
+	return all
 }
 
 // holds searches each withheld id at each position of a text.
@@ -313,7 +361,7 @@ func drawRecord(t *rapid.T, more ...string) (lines []string) {
 	types := rapid.SampledFrom(append(more, "Patient", "Encounter", "Claim", "Condition",
 		"Medication", "MedicationRequest",
 		"Provenance", "DocumentManifest", "Practitioner", "Device", "DiagnosticReport",
-		"DocumentReference", "Observation"))
+		"DocumentReference", "Observation", "Observation"))
 	ids := rapid.SampledFrom([]string{
 		"1",
 		"short",
@@ -368,7 +416,7 @@ func drawRecord(t *rapid.T, more ...string) (lines []string) {
 }
 
 func drawField(t *rapid.T, reference, text func() string) string {
-	switch rapid.IntRange(0, 11).Draw(t, "field") {
+	switch rapid.IntRange(0, 14).Draw(t, "field") {
 	case 0:
 		return `"target":[` + reference() + `,` + reference() + `]`
 	case 1:
@@ -394,6 +442,10 @@ func drawField(t *rapid.T, reference, text func() string) string {
 		return `"presentedForm":[{"url":` + textOf(ref) + `}]`
 	case 10:
 		return `"presentedForm":[{"title":` + text() + `}]`
+	case 11:
+		return `"result":[` + reference() + `,` + reference() + `]`
+	case 12:
+		return `"hasMember":[` + reference() + `,` + reference() + `]`
 	}
 	if rapid.Bool().Draw(t, "secured") {
 		return `"securityContext":` + reference()

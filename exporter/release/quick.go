@@ -219,15 +219,18 @@ func (x *examiner) related(rest []byte, t *trait) (ok bool) {
 		// otherwise it is about nothing
 		t.kind == follows && (supporting[f.number] || oneIn(rest, t.names)),
 		f.number == reportNumber && t.kind != stays && resultName.in(rest),
+		f.number == documentNumber && relatedName.in(rest),
 		// the names of a released resource are not secret
 		t.kind != stays && oneIn(rest, ownNames[f.number]),
 		isBill[f.number] && t.kind != stays: // for its lines
 		return x.skim(rest, t.kind)
-	case t.kind == stays: // it releases nothing, so what it only describes needs no distinction
-		return x.plain(rest, t.kind, f) && (!f.leads || x.again(rest, t.kind))
+	case t.kind == stays: // it releases nothing, so only its parts need a distinction
+		again := hasParts[f.number] && oneIn(rest, t.names) || containedName.in(rest)
+		return x.plain(rest, t.kind, f) && (!f.leads && !again || x.again(rest, t.kind))
 	case !x.plainEntries(rest, t):
 		return false
-	case f.members && oneIn(rest, t.names):
+	case f.members && oneIn(rest, t.names),
+		(f.members || len(f.supports) > 0) && containedName.in(rest): // it may have parts
 		return x.again(rest, t.kind)
 	}
 	return true
@@ -241,11 +244,13 @@ func (x *examiner) again(rest []byte, t traitKind) (ok bool) {
 }
 
 var (
-	reportNumber  = uint16(fhir.TypeNumber([]byte("DiagnosticReport")))
-	imagingNumber = uint16(fhir.TypeNumber([]byte("ImagingStudy")))
-	uidName       = []byte(`"uid"`)
-	resultName    = newNeedle(`"result"`)
-	urlName       = []byte(`"url"`)
+	reportNumber   = uint16(fhir.TypeNumber([]byte("DiagnosticReport")))
+	documentNumber = uint16(fhir.TypeNumber([]byte("DocumentReference")))
+	imagingNumber  = uint16(fhir.TypeNumber([]byte("ImagingStudy")))
+	uidName        = []byte(`"uid"`)
+	resultName     = newNeedle(`"result"`)
+	relatedName    = newNeedle(`"related"`)
+	urlName        = []byte(`"url"`)
 )
 
 // plainEntries is plain for a line that may have entries. If one refers to a supporting

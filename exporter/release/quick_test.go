@@ -23,6 +23,7 @@ type decidedAs struct {
 	Owned                          bool
 	Shown                          []string // described by its presentedForm
 	Binaries                       []string
+	Parts                          []string // that it consists of
 }
 
 // asDecided returns what a review records of some facts.
@@ -65,6 +66,14 @@ func asDecided(f *facts, v verdict) (d decidedAs) {
 		d.Binaries = append(d.Binaries, string(b.target.id))
 	}
 	slices.Sort(d.Binaries)
+	if !v.withheld() || v.unticked() {
+		f.eachPart(func(t target) {
+			if string(t.typ) != "Patient" {
+				d.Parts = append(d.Parts, string(t.typ)+"/"+string(t.id))
+			}
+		})
+		slices.Sort(d.Parts)
+	}
 	if v == 0 {
 		f.shown(func(t target) { d.Shown = append(d.Shown, string(t.typ)+"/"+string(t.id)) })
 	}

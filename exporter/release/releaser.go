@@ -108,7 +108,8 @@ func (r *reviewed) Release(line []byte) (out []byte, ok bool, err error) {
 // release returns a resource with verdict v as it is released. begin was called with its name.
 func (r *reviewed) release(line []byte, v verdict) (out []byte, ok bool, err error) {
 	r.changed = false
-	if out, ok, err = r.left(line, v); ok && (r.changed || v&stripped != 0 || altered(r.edits)) {
+	if out, ok, err = r.left(line, v); ok &&
+		(r.changed || v&(stripped|partial) != 0 || altered(r.edits)) {
 		out, err = r.unsigned(out)
 	}
 	return out, ok && err == nil, err
@@ -131,8 +132,8 @@ func (r *reviewed) left(line []byte, v verdict) (out []byte, ok bool, err error)
 			return nil, false, err
 		}
 	}
-	isChanged := v&stripped != 0
-	if isChanged && r.typ == patientNumber {
+	isChanged := v&(stripped|partial) != 0
+	if v&stripped != 0 && r.typ == patientNumber {
 		v &^= stripped
 		if r.cleaner == nil {
 			r.cleaner = r.policy.cleaner()
@@ -146,7 +147,7 @@ func (r *reviewed) left(line []byte, v verdict) (out []byte, ok bool, err error)
 			return nil, false, err
 		}
 	}
-	fallen := len(r.pruner.fallen.places) > 0 || len(r.pruner.gone) > 0
+	fallen := len(r.pruner.fallen.places) > 0 || len(r.pruner.gone) > 0 || v&partial != 0
 	if len(r.edits) == 0 && !fallen {
 		return line, true, nil
 	}

@@ -37,8 +37,11 @@ type Review struct {
 	// stayingInner are inner resources that are withheld together with their place.
 	stayingInner []stayingInner
 	holding      bitmap // the types of resources that contain others
-	counts       map[string]int64
-	support      support
+	// wholes are the resources that a resource is a part of, for parts that have parts themselves;
+	// built on first use
+	wholes  map[resource][]resource
+	counts  map[string]int64
+	support support
 	// those that may be withheld and whose id is too short to be searched in texts
 	shorts  []resource
 	gone    map[resource]goneLines // of bills
@@ -84,6 +87,7 @@ type pointers struct {
 	selves  list
 	ends    []int32 // where each pointer's targets end
 	why     []bool  // the targets are of whyPaths
+	parts   []bool  // they are of consistsOf; only of pointers that point adds
 	inside  []bool  // the resource is inside another one
 	targets list
 	left    []int32 // those that may still be withheld; nil until the first pass over them
@@ -128,11 +132,15 @@ func (o *Observer) present(self resource, f *facts) {
 	})
 }
 
-// stripForms removes the presentedForms that describe something withheld for a reason other than
-// an unticked form line.
+// stripForms removes the presentedForms of partial reports, and those that describe something
+// withheld for a reason other than an unticked form line.
 func (r *Review) stripForms() {
 	for i := range r.forms.selves.n {
 		from, to := r.forms.of(i)
+		if v, _ := r.index.at(r.forms.selves.at(i)); v&partial != 0 {
+			r.index.put(r.forms.selves.at(i), stripped)
+			continue
+		}
 		for t := from; t < to; t++ {
 			self, target := r.forms.selves.at(i), r.forms.targets.at(t)
 			if r.tellsOf(target) && !r.isOccasion(self, target) {
@@ -177,6 +185,7 @@ func (r *Review) Conclude() (instead *Review) {
 	r.countForms()
 	for _, o := range r.observers {
 		o.pointers.ends, o.pointers.why, o.pointers.targets = nil, nil, list{}
+		o.pointers.parts, o.parts = nil, pointers{}
 	}
 	for _, self := range r.shorts {
 		v, _ := r.index.at(self)
@@ -185,6 +194,7 @@ func (r *Review) Conclude() (instead *Review) {
 	r.conclude()
 	r.billLines = nil
 	r.attached, r.support, r.takers, r.copies, r.stayed = attachedTo{}, support{}, nil, nil, nil
+	r.wholes = nil
 	if r.relied && r.twice {
 		instead = r.policy.Review()
 		instead.unsure = true
@@ -198,6 +208,7 @@ func (r *Review) Conclude() (instead *Review) {
 func (r *Review) withholdMore() {
 	for again := true; again; {
 		r.withholdPointers()
+		r.markPartial()
 		r.stripForms()
 		r.hidden = nil
 		fell := false

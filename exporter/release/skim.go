@@ -234,12 +234,19 @@ func (s *skim) here() []byte {
 // and id, see resolve.
 func (x *examiner) refers(f *facts, at []byte, to target, ok bool) {
 	where, isAbout := x.about[string(at)]
+	if !isAbout && to.typ != nil && namesDeeperPart(f.typ, at) {
+		f.deeper = append(f.deeper, to)
+	}
 	x.refersAt(f, at, where, isAbout, to, ok)
 }
 
 // refersAt is refers for a path whose place in aboutPaths, if any, is known.
 func (x *examiner) refersAt(f *facts, at []byte, where place, isAbout bool, to target, ok bool) {
+	isPart := isAbout && where.part && f.number == documentNumber // which is of any type
 	isAbout = isAbout && !(sums[f.number] && ok && isOccasion(to.typ))
+	if isPart && !isAbout {
+		f.deeper = append(f.deeper, to)
+	}
 	if isAbout {
 		f.content = append(f.content, pointing{where, to})
 	}

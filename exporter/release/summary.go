@@ -44,6 +44,7 @@ type relations struct {
 	targets    [][]int32 // nodes, by group of aboutPaths; groups outside the record are omitted
 	whys       [][]int32 // by group of whyPaths
 	shown      []int32   // described by its presentedForm
+	parts      []int32   // that it consists of
 	users      []int32
 	tellers    []int32 // nodes that only describe it
 	holders    []int32
@@ -196,6 +197,7 @@ type decision struct {
 	summary  *Summary
 	form     *Policy
 	verdicts []verdict
+	wholes   [][]int32 // what each node is a part of; nil until first needed
 	at       facts
 	span     [1]fhir.Span
 }
@@ -237,6 +239,7 @@ func (d *decision) decide() {
 	}
 	for again := true; again; {
 		d.withholdPointers()
+		d.markPartial()
 		d.stripForms()
 		d.followDocuments()
 		fell := d.withholdPointers()
@@ -338,11 +341,47 @@ func (d *decision) withholdPointers() (fell bool) {
 	return fell
 }
 
-// stripForms removes the presentedForms that describe something withheld for a reason other than
-// an unticked form line.
+// markPartial marks the nodes that are partial, see Review.markPartial.
+func (d *decision) markPartial() {
+	var todo []int32
+	mark := func(at int32) {
+		if d.verdicts[at]&partial == 0 {
+			d.verdicts[at] |= partial
+			todo = append(todo, at)
+		}
+	}
+	d.related(func(at int, r *relations) {
+		if slices.ContainsFunc(r.parts, func(of int32) bool { return d.allTell([]int32{of}) }) {
+			mark(int32(at))
+		}
+	})
+	if len(todo) > 0 && d.wholes == nil {
+		d.wholes = make([][]int32, len(d.verdicts))
+		d.related(func(at int, r *relations) {
+			for _, of := range r.parts {
+				if n := d.summary.nodes[of].relations; n != none &&
+					len(d.summary.relations[n].parts) > 0 {
+					d.wholes[of] = append(d.wholes[of], int32(at))
+				}
+			}
+		})
+	}
+	for len(todo) > 0 {
+		of := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for _, whole := range d.wholes[of] {
+			mark(whole)
+		}
+	}
+}
+
+// stripForms removes the presentedForms of partial reports, and those that describe something
+// withheld for a reason other than an unticked form line.
 func (d *decision) stripForms() {
 	d.related(func(at int, r *relations) {
-		if slices.ContainsFunc(r.shown, func(of int32) bool { return d.allTell([]int32{of}) }) {
+		presents := d.summary.kinds[d.summary.nodes[at].kind].presents
+		tells := func(of int32) bool { return d.allTell([]int32{of}) }
+		if presents && d.verdicts[at]&partial != 0 || slices.ContainsFunc(r.shown, tells) {
 			d.verdicts[at] |= stripped
 		}
 	})
@@ -446,6 +485,7 @@ type Summarizer struct {
 	hints     []hint
 	leads     map[resource]leading
 	pointers  pointers
+	parts     list
 	uses      map[use]struct{}
 	tells     map[use]struct{}
 	called    map[resource][]int32 // the relatives that have a name
@@ -485,6 +525,7 @@ type relative struct {
 	base       int32  // its node if it had no relations
 	inner      bool   // it is inside another one, and does not count
 	pointers   [2]int // its range in pointers
+	parts      [2]int // its range in parts
 	shown      []resource
 	binary     bool
 	supporting bool
@@ -579,9 +620,10 @@ func (s *Summarizer) observe(f *facts, inner bool) error {
 			s.holds(self, b)
 		}
 	}
-	presenting := false
+	presenting, made := false, false
 	f.shown(func(target) { presenting = true })
-	if presenting || f.pointer() || f.hangs() {
+	f.eachPart(func(target) { made = true })
+	if presenting || made || f.pointer() || f.hangs() {
 		at = s.relative(self, at, f)
 		s.relatives[^at].inner = inner
 	} else if !inner {
@@ -778,6 +820,13 @@ func (s *Summarizer) relative(self resource, base int32, f *facts) (at int32) {
 	})
 	r.pointers[1] = s.pointers.selves.n
 	f.shown(func(t target) { r.shown = append(r.shown, s.resource(t)) })
+	r.parts[0] = s.parts.n
+	f.eachPart(func(t target) {
+		if string(t.typ) != "Patient" {
+			s.parts.add(s.resource(t))
+		}
+	})
+	r.parts[1] = s.parts.n
 	if r.binary && f.context.typ != nil {
 		r.secured = s.resource(f.context)
 	}
@@ -907,8 +956,8 @@ func (s *Summarizer) Conclude() error {
 		return what
 	})
 	s.hints, s.leads, s.values, s.owners, s.named = nil, nil, list{}, list{}, nil
-	s.relatives, s.holders, s.pointers, s.nodes, s.uses, s.tells, s.called =
-		nil, nil, pointers{}, nil, nil, nil, nil
+	s.relatives, s.holders, s.pointers, s.parts, s.nodes, s.uses, s.tells, s.called =
+		nil, nil, pointers{}, list{}, nil, nil, nil, nil
 	return nil
 }
 
@@ -966,7 +1015,7 @@ func (s *Summarizer) place(
 	}
 	found.supporting = r.supporting && (len(users) > 0 || !r.owned)
 	found.owned = r.owned
-	if len(found.targets)+len(found.whys)+len(found.shown)+len(found.holders)+
+	if len(found.targets)+len(found.whys)+len(found.shown)+len(found.parts)+len(found.holders)+
 		len(found.presented) == 0 && found.secured == none && !found.supporting && !found.binary {
 		return r.base
 	}
@@ -986,8 +1035,9 @@ func (s *Summarizer) place(
 // relationsOf returns the relations of a relative.
 func (s *Summarizer) relationsOf(r relative, holders []holding) relations {
 	out := relations{binary: r.binary, secured: none}
+	typ := s.out.kinds[s.out.nodes[r.base].kind].typ
 	for i := r.pointers[0]; i < r.pointers[1]; i++ {
-		switch group := s.groupOf(s.pointers.of(i)); {
+		switch group := s.groupOf(typ, i); {
 		case group == nil:
 		case s.pointers.why[i]:
 			out.whys = append(out.whys, group)
@@ -996,7 +1046,18 @@ func (s *Summarizer) relationsOf(r relative, holders []holding) relations {
 		}
 	}
 	for _, of := range r.shown {
+		if s.isOccasion(typ, of) {
+			continue
+		}
 		s.leadsTo(of, func(_ resource, at int32) { out.shown = append(out.shown, mapped(at)) })
+	}
+	for i := r.parts[0]; i < r.parts[1]; i++ {
+		if s.isOccasion(typ, s.parts.at(i)) {
+			continue
+		}
+		s.leadsTo(s.parts.at(i), func(_ resource, at int32) {
+			out.parts = append(out.parts, mapped(at))
+		})
 	}
 	for _, h := range holders {
 		if h.presented {
@@ -1011,12 +1072,27 @@ func (s *Summarizer) relationsOf(r relative, holders []holding) relations {
 	return out
 }
 
-// groupOf returns the nodes of a pointer's targets; nil if a target is not in the record,
-// because then the group never withholds the pointer.
-func (s *Summarizer) groupOf(from, to int) (group []int32) {
-	for i := from; i < to; i++ {
-		known := false
-		s.leadsTo(s.pointers.targets.at(i), func(_ resource, at int32) {
+// isOccasion is Review.isOccasion for a resource of a type.
+func (s *Summarizer) isOccasion(typ []byte, to resource) bool {
+	some, others := false, false
+	if to.typ == nameType && sums[fhir.TypeNumber(typ)] {
+		s.leadsTo(to, func(of resource, _ int32) {
+			is := int(of.typ) < len(occasions) && (occasions[of.typ] || supporting[of.typ])
+			some, others = some || is, others || !is
+		})
+	}
+	return some && !others
+}
+
+// groupOf returns the nodes of a pointer's targets, of a resource of a type; nil if a target is not
+// in the record, because then the group never withholds the pointer.
+func (s *Summarizer) groupOf(typ []byte, pointer int) (group []int32) {
+	for i, end := s.pointers.of(pointer); i < end; i++ {
+		known, to := false, s.pointers.targets.at(i)
+		if s.isOccasion(typ, to) {
+			continue
+		}
+		s.leadsTo(to, func(_ resource, at int32) {
 			if !known {
 				known, group = true, append(group, mapped(at))
 			}
@@ -1039,8 +1115,8 @@ func mapped(at int32) int32 {
 
 // settle replaces relatives by nodes.
 func (r *relations) settle(at []int32) {
-	for _, list := range append(slices.Concat(r.targets, r.whys), r.shown, r.users, r.tellers,
-		r.holders, r.presented, r.hints.nodes, r.hints.presented) {
+	for _, list := range append(slices.Concat(r.targets, r.whys), r.shown, r.parts, r.users,
+		r.tellers, r.holders, r.presented, r.hints.nodes, r.hints.presented) {
 		for i, n := range list {
 			if n < none {
 				list[i] = at[^(n + 1)]
@@ -1056,7 +1132,7 @@ func (r *relations) settle(at []int32) {
 func (r *relations) key() string {
 	k := binary.AppendVarint(binary.AppendVarint(nil, int64(len(r.targets))), int64(len(r.whys)))
 	lists := []*[]int32{
-		&r.shown, &r.users, &r.tellers, &r.holders, &r.presented, &r.hints.nodes,
+		&r.shown, &r.parts, &r.users, &r.tellers, &r.holders, &r.presented, &r.hints.nodes,
 		&r.hints.presented,
 	}
 	for i := range r.targets {

@@ -8,13 +8,16 @@ import (
 
 // verdict is the decision about a resource: the number of the reason why it is withheld, 0 if it
 // is released; and flags.
-type verdict uint8
+type verdict uint16
 
 const (
+	// partial means that a part of it, or of one of its parts, is withheld for a reason other than
+	// an unticked form line, see consistsOf.
+	partial   verdict = 0x100
 	stripped  verdict = 0x80 // its presentedForm is removed
 	sensitive verdict = 0x40 // withheld for its own content
 	held      verdict = 0x20 // a Binary that something refers to
-	flags             = stripped | sensitive | held
+	flags             = partial | stripped | sensitive | held
 )
 
 func (v verdict) reason() int    { return int(v &^ flags) }
@@ -42,7 +45,7 @@ func (v verdict) telling(of resource) bool {
 }
 
 // notable reports whether a resource is withheld, or loses a part of its own.
-func (v verdict) notable() bool { return v.withheld() || v&stripped != 0 }
+func (v verdict) notable() bool { return v.withheld() || v&(stripped|partial) != 0 }
 
 // reasons are the reasons why resources are withheld, by number; 0 means none.
 var reasons = func() []string {

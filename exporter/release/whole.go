@@ -3,22 +3,10 @@ package release
 import (
 	"bytes"
 	"slices"
-	"strings"
 )
 
 // finder returns a resource of the record as a line; nil if the record has none of a type and id.
 type finder = func(typ, id string) ([]byte, error)
-
-// consistsOf are the elements of aboutPaths and whyPaths that name the parts of a resource. A
-// section within another one counts as a section.
-var consistsOf = map[string][]string{
-	"Composition":       {"section.entry", "event.detail", "relatesTo.targetReference"},
-	"DiagnosticReport":  {"result", "imagingStudy", "media.link"},
-	"DocumentManifest":  {"content"},
-	"DocumentReference": {"relatesTo.target", "context.related"},
-	"List":              {"entry.item"},
-	"Observation":       {"hasMember", "derivedFrom"},
-}
 
 // mostParts is how many parts of a resource are followed; something stays with a resource that has
 // more. mostWholes is how many answers are kept.
@@ -29,8 +17,9 @@ const narrative = `,"text":{"div":"x"}}`
 
 // Describes decides about something that belongs to a resource of the record, which is a line of
 // JSON: a document, or a row of a table. It tells as much as the resource's own narrative does, so
-// it leaves only if that does, and if those of everything do that the resource consists of. What
-// belongs to the Patient leaves, because he always does.
+// it leaves only if that does, and if those of everything do that the resource consists of. A
+// narrative does not leave with a partial resource, see parts.go. What belongs to the Patient
+// leaves, because he always does.
 func (n *Native) Describes(line []byte, find finder) (reason string, err error) {
 	if n.review == nil || n.policy.everything {
 		return "", nil
@@ -164,30 +153,11 @@ func hasNarrative(w *walk, line []byte) (has bool) {
 // parts adds the resources that a resource consists of. One that is named by an id alone may be of
 // each type that consists of others.
 func (n *Native) parts(to []Name, line []byte) ([]Name, error) {
-	w := &n.plain.walk
-	typ, _, err := w.identify(line)
-	paths := consistsOf[string(typ)]
-	if err != nil || paths == nil {
+	f, err := n.examiner().examine(line)
+	if err != nil {
 		return to, err
 	}
-	var refs [][]byte
-	for w.reset(line); w.next(); {
-		if !w.isText || string(w.key()) != "reference" {
-			continue
-		}
-		path := strings.TrimSuffix(string(w.appendPath(nil)), ".reference")
-		for strings.HasPrefix(path, "section.section.") {
-			path = strings.TrimPrefix(path, "section.")
-		}
-		if slices.Contains(paths, path) {
-			refs = append(refs, bytes.Clone(w.text()))
-		}
-	}
-	for _, ref := range refs {
-		of, _ := resolve(ref)
-		if of.typ == nil {
-			continue
-		}
+	f.eachPart(func(of target) {
 		for _, name := range of.names() {
 			switch {
 			case name.ID == "":
@@ -199,6 +169,6 @@ func (n *Native) parts(to []Name, line []byte) ([]Name, error) {
 				}
 			}
 		}
-	}
-	return to, w.err
+	})
+	return to, nil
 }

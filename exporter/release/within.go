@@ -64,10 +64,10 @@ func (x *examiner) calls() {
 func (e *inside) groupsOf() (all []mentionGroup) {
 	places := aboutPlaces[e.typ]
 	for group := range uint8(groups) {
-		first := place{group, 255}
+		first := place{group: group, rank: 255}
 		for _, m := range e.mentioned {
-			if at, is := places[m.path]; is && at.group == group {
-				first.rank = min(first.rank, at.rank)
+			if at, is := places[m.path]; is && at.group == group && at.rank < first.rank {
+				first = at
 			}
 		}
 		g := mentionGroup{why: first.why()}

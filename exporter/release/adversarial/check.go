@@ -268,6 +268,11 @@ func (d *Decision) checkOne(i int, line string) error {
 	if m.secured > 0 && !d.goes[m.secured] {
 		own = ownPlaces - 1 // its text is removed together with its securityContext
 	}
+	if d.partial(i) {
+		if own = ownPlaces - 1; left {
+			return fmt.Errorf("its text went, but not all of what it consists of")
+		}
+	}
 	for _, e := range m.entries {
 		if out := !strings.Contains(line, e.token); out && left {
 			return fmt.Errorf("its text went, but not all of its entries")
@@ -349,6 +354,9 @@ func (d *Decision) checkOne(i int, line string) error {
 // target of its references, a removed entry, or a part of it.
 func (d *Decision) wholeTold(m *Resource) certainty {
 	told := no
+	if d.partial(d.record.place(m)) {
+		told = yes
+	}
 	for _, l := range m.links {
 		if !l.textual() &&
 			!slices.Contains([]string{"ClaimResponse", "ExplanationOfBenefit"}, m.Type) &&
@@ -394,11 +402,15 @@ func (d *Decision) besides(i int, l *link, line string, own int) (least int, wro
 	return ownPlaces - 1, want == no && strings.Contains(line, l.beside())
 }
 
-// outOf reports whether any part of a section is removed.
+// outOf reports whether the text of a section is removed: with any part of the section, and if it
+// refers to something of which a part is withheld.
 func (d *Decision) outOf(e *entry) certainty {
 	out := no
 	for _, l := range e.links {
 		out = max(out, d.betrays(l))
+		if l.shape != "display" && d.partial(l.to) {
+			out = yes
+		}
 	}
 	return out
 }

@@ -27,6 +27,8 @@ type kind struct {
 	// members are the places of its parts. Visits, Patients and supporting resources do not
 	// count as parts.
 	members []string
+	// consists are the places that name what a text about the resource also describes.
+	consists []string
 	// holds is the list of inner resources; "" if there is none.
 	holds string
 	// places are further places, see place. The first one may equal about.
@@ -47,10 +49,11 @@ var kinds = []kind{
 		"extension/valueIdentifier", "extension^valueCanonical",
 	}},
 	{
-		typ:     "Observation",
-		patient: "subject",
-		members: []string{"hasMember[]", "focus[]", "basedOn[]", "partOf[]"},
-		when:    "effectiveDateTime",
+		typ:      "Observation",
+		patient:  "subject",
+		members:  []string{"hasMember[]", "focus[]", "basedOn[]", "partOf[]"},
+		consists: []string{"hasMember[]"},
+		when:     "effectiveDateTime",
 		places: []string{
 			"basedOn[]", "partOf[]",
 			"hasMember[]", "device", "performer[]", "focus[]", "description~",
@@ -157,6 +160,7 @@ var kinds = []kind{
 		category: ehi.MedicalRecord,
 		patient:  "subject",
 		about:    "entry!/item",
+		consists: []string{"entry!/item"},
 		places:   []string{"encounter"},
 	},
 	{typ: "CarePlan", category: ehi.MedicalRecord, patient: "subject", about: "addresses[]",
@@ -170,6 +174,7 @@ var kinds = []kind{
 		category: ehi.MedicalRecord,
 		patient:  "subject",
 		about:    "section!/entry[]",
+		consists: []string{"section!/entry[]"},
 		places:   []string{"encounter", "custodian"},
 	},
 	{
@@ -177,15 +182,19 @@ var kinds = []kind{
 		category: ehi.OtherDocuments,
 		patient:  "subject",
 		when:     "date",
+		members:  []string{"context/related[]"},
+		consists: []string{"context/related[]"},
 		places: []string{
+			"context/related[]",
 			"content/attachment@url", "content/attachment@url", "custodian", "context/encounter",
 		},
 	},
 	{
-		typ:     "DiagnosticReport",
-		patient: "subject",
-		members: []string{"result[]", "basedOn[]"},
-		when:    "effectiveDateTime",
+		typ:      "DiagnosticReport",
+		patient:  "subject",
+		members:  []string{"result[]", "basedOn[]"},
+		consists: []string{"result[]"},
+		when:     "effectiveDateTime",
 		places: []string{
 			"basedOn[]",
 			"presentedForm@url", "presentedForm@url", "result[]", "performer[]",
@@ -208,9 +217,10 @@ var kinds = []kind{
 			"operator", "partOf[]",
 		},
 	},
-	{typ: "MessageHeader", category: ehi.MedicalRecord, about: "focus[]", places: []string{
-		"sender", "author", "response/details", "response/identifier~",
-	}},
+	{typ: "MessageHeader", category: ehi.MedicalRecord, about: "focus[]",
+		consists: []string{"focus[]"}, places: []string{
+			"sender", "author", "response/details", "response/identifier~",
+		}},
 	{typ: "Bundle", category: ehi.MedicalRecord, holds: "entry"},
 	{
 		typ:      "Parameters",

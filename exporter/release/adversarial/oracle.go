@@ -145,12 +145,47 @@ func (d *Decision) admits(c ehi.Category, when string) bool {
 // the report.
 func (d *Decision) formGoes(i int) bool {
 	m := d.record.Resources[i]
-	return d.goes[i] && m.form != "" && d.admits(m.group, m.when) &&
+	return d.goes[i] && m.form != "" && d.admits(m.group, m.when) && !d.partial(i) &&
 		!slices.ContainsFunc(m.links, func(l *link) bool {
 			return slices.Contains(m.kind.members, l.place.path) && l.shape != "display" &&
 				!d.record.occasion(l.to) &&
 				d.kept(l.to) && d.telling(l.to)
 		})
+}
+
+// partial reports whether anything that a text about resource i also describes is withheld for a
+// reason other than an unticked form line: something that it consists of, or that this consists of,
+// and so on.
+func (d *Decision) partial(i int) bool {
+	seen := map[int]bool{i: true}
+	for todo := []int{i}; len(todo) > 0; todo = todo[1:] {
+		m := d.record.Resources[todo[0]]
+		for _, l := range m.links {
+			if !m.consistsOf(l) || l.shape == "display" ||
+				m.Type != "DocumentReference" && len(m.kind.members) > 0 && d.record.occasion(l.to) {
+				continue
+			}
+			if d.kept(l.to) && d.telling(l.to) {
+				return true
+			}
+			if !seen[l.to] && !d.record.Resources[l.to].absent {
+				seen[l.to], todo = true, append(todo, l.to)
+			}
+		}
+		for _, c := range m.copies {
+			if d.kept(c.of) && d.telling(c.of) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// consistsOf reports whether a link names what the resource, or a List that it contains, consists
+// of.
+func (m *Resource) consistsOf(l *link) bool {
+	return l.held || slices.Contains(m.kind.consists, l.place.path) ||
+		l.place.path == containedItem
 }
 
 // onlyWithheld reports whether all targets at a place are withheld; with telling, for a reason
@@ -463,7 +498,7 @@ func (d *Decision) keptBy(i int) (is bool) {
 // that it covers is.
 func (d *Decision) signatureOut(m *Resource) certainty {
 	out := no
-	if m.form != "" && !d.formGoes(d.record.place(m)) {
+	if m.form != "" && !d.formGoes(d.record.place(m)) || d.partial(d.record.place(m)) {
 		return yes
 	}
 	if slices.ContainsFunc(m.links, func(l *link) bool { return l.held }) || len(m.copies) > 0 {
