@@ -11,6 +11,7 @@
 package blobs
 
 import (
+	"bytes"
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
@@ -215,12 +216,23 @@ type Batch struct {
 	folder *Folder
 	added  []added
 	bytes  int64
+	held   int64 // of the contents in memory
 }
 
+// added is a content that waits for Publish, in a file or in memory.
 type added struct {
-	file *os.File
+	file    *os.File // nil for one in memory
+	content []byte
 	Blob
 }
+
+const (
+	// shortContent is the size in bytes up to which a content waits in memory. A file is made only
+	// if the folder lacks the content.
+	shortContent = 64 << 10
+	// heldBytes is how many bytes of contents wait in memory, but for the last one.
+	heldBytes = 8 << 20
+)
 
 // Batch starts a batch. The caller ends it with Publish or Drop.
 func (f *Folder) Batch() *Batch { return &Batch{folder: f} }
@@ -233,26 +245,47 @@ func (b *Batch) Bytes() int64 { return b.bytes }
 
 // Add reads a content to its end. Publish stores it.
 func (b *Batch) Add(r io.Reader) (Blob, error) {
-	dir := filepath.Join(b.folder.dir, written)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return Blob{}, err
-	}
-	file, err := os.CreateTemp(dir, "")
-	if err != nil {
-		return Blob{}, err
-	}
-	to := added{file: file}
 	name, sha, sum := sha256.New(), sha1.New(), files.NewHash()
-	to.Size, err = io.Copy(io.MultiWriter(file, name, sha, sum), r)
+	to, err := b.take(io.TeeReader(r, io.MultiWriter(name, sha, sum)))
 	if err != nil {
 		return Blob{}, errors.Join(err, to.drop())
 	}
 	to.Name, to.SHA1, to.Sum = Name(name.Sum(nil)), sha.Sum(nil), files.SumBy(sum)
-	b.added, b.bytes = append(b.added, to), b.bytes+to.Size
+	b.added = append(b.added, to)
+	b.bytes, b.held = b.bytes+to.Size, b.held+int64(len(to.content))
 	return to.Blob, nil
 }
 
+// take reads a content into memory, or into a file.
+func (b *Batch) take(r io.Reader) (to added, err error) {
+	if b.held < heldBytes {
+		to.content, err = io.ReadAll(io.LimitReader(r, shortContent+1))
+		to.Size = int64(len(to.content))
+		if err != nil || to.Size <= shortContent {
+			return to, err
+		}
+		r, to.content = io.MultiReader(bytes.NewReader(to.content), r), nil
+	}
+	if to.file, err = b.folder.create(); err != nil {
+		return to, err
+	}
+	to.Size, err = io.Copy(to.file, r)
+	return to, err
+}
+
+// create creates a file for a content.
+func (f *Folder) create() (*os.File, error) {
+	dir := filepath.Join(f.dir, written)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return os.CreateTemp(dir, "")
+}
+
 func (a *added) drop() error {
+	if a.file == nil {
+		return nil
+	}
 	return errors.Join(a.file.Close(), os.Remove(a.file.Name()))
 }
 
@@ -268,16 +301,18 @@ func (b *Batch) Names() []Name {
 // Undo takes back the latest Add.
 func (b *Batch) Undo() error {
 	last := b.added[len(b.added)-1]
-	b.added, b.bytes = b.added[:len(b.added)-1], b.bytes-last.Size
+	b.added[len(b.added)-1] = added{}
+	b.added = b.added[:len(b.added)-1]
+	b.bytes, b.held = b.bytes-last.Size, b.held-int64(len(last.content))
 	return last.drop()
 }
 
 // Drop ends the batch without storing anything.
 func (b *Batch) Drop() (err error) {
-	for _, a := range b.added {
-		err = errors.Join(err, a.drop())
+	for i := range b.added {
+		err = errors.Join(err, b.added[i].drop())
 	}
-	b.added, b.bytes = nil, 0
+	b.added, b.bytes, b.held = nil, 0, 0
 	return err
 }
 
@@ -287,28 +322,48 @@ const syncsAtOnce = 16
 // Publish makes the blobs durable, and gives them their names. The batch is empty afterwards, and
 // may go on.
 func (b *Batch) Publish() error {
-	shards := map[string]bool{}
+	shards, lacking := map[string]bool{}, map[Name]*added{}
 	var group errgroup.Group
 	group.SetLimit(syncsAtOnce)
-	for _, a := range b.added {
+	for i := range b.added {
+		a := &b.added[i]
 		shards[b.folder.shard(a.Name)] = true
-		if b.folder.Check(a.Name, a.Size) == nil {
+		if lacking[a.Name] != nil || b.folder.Check(a.Name, a.Size) == nil {
 			continue // as durable as its folder, which is synced below
 		}
-		group.Go(func() error { return errors.Join(a.file.Sync(), a.file.Chmod(Mode)) })
+		lacking[a.Name] = a
+		group.Go(func() error { return b.folder.harden(a) })
 	}
 	err := errors.Join(group.Wait(), b.folder.make(shards))
 	if err != nil {
 		return errors.Join(err, b.Drop())
 	}
-	for i, a := range b.added {
-		if err := b.folder.name(a); err != nil {
+	for i := range b.added {
+		a := &b.added[i]
+		end := a.drop
+		if lacking[a.Name] == a {
+			end = func() error { return b.folder.name(a) }
+		}
+		if err := end(); err != nil {
 			b.added = b.added[i:]
 			return errors.Join(err, b.Drop())
 		}
 	}
-	b.added, b.bytes = nil, 0
+	b.added, b.bytes, b.held = nil, 0, 0
 	return b.folder.sync(shards)
+}
+
+// harden makes a content durable.
+func (f *Folder) harden(a *added) (err error) {
+	if a.file == nil {
+		if a.file, err = f.create(); err != nil {
+			return err
+		}
+		if _, err := a.file.Write(a.content); err != nil {
+			return err
+		}
+	}
+	return errors.Join(a.file.Sync(), a.file.Chmod(Mode))
 }
 
 // make creates the folders of blobs.
@@ -328,11 +383,8 @@ func (f *Folder) make(shards map[string]bool) error {
 	return errors.Join(disk.OS().SyncDir(f.dir), disk.OS().SyncDir(filepath.Dir(f.dir)))
 }
 
-// name moves a new blob to its place, unless it is there.
-func (f *Folder) name(a added) error {
-	if f.Check(a.Name, a.Size) == nil {
-		return a.drop()
-	}
+// name moves a new blob to its place.
+func (f *Folder) name(a *added) error {
 	return errors.Join(a.file.Close(), os.Rename(a.file.Name(), f.Path(a.Name)))
 }
 
