@@ -215,6 +215,26 @@ func inMemory() string {
 	return ""
 }
 
+// memoryDir is t.TempDir, in memory if that is possible. A process that is killed leaves the same
+// files there as on a disk.
+func memoryDir(t testing.TB) string {
+	t.Helper()
+	parent, err := os.MkdirTemp(inMemory(), "dataset") // also of a store's folder of blobs
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(parent); err != nil {
+			t.Error(err)
+		}
+	})
+	dir := filepath.Join(parent, "dir")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // storeOfAnyKind opens a store that may import in bulk, with a random number of pieces.
 func storeOfAnyKind(t *rapid.T, c dataset.Config) *dataset.Store {
 	c.Bulk = rapid.Bool().Draw(t, "bulk")
