@@ -113,7 +113,12 @@ var held = map[string]string{
 		"WhatBelongsToAResourceStaysWithThePartsOfItsParts",
 
 	"a text tells of parts by other names":                 reported,
+	"a released part by another name is known":             reported,
+	"what may be partial is not sound":                     reported,
+	"a presentedForm tells of the parts of parts":          reported,
+	"what is only not ticked has parts":                    throughUnticked,
 	"a section within another one has parts":               consisting,
+	"what is contained has parts":                          consisting,
 	"a form that is previewed tells of the parts of parts": previewed,
 	"what is previewed has parts of parts":                 previewed,
 	"nothing is made of a visit in a preview":              "TestSummariesFollowIdentifiers",
@@ -123,8 +128,11 @@ var held = map[string]string{
 	"codes of ICD-11 count":             "TestEHI9RangesAndBlocksOfEveryICD",
 }
 
-// The tests of what consists of others: a report, any resource, and a form's preview.
+// The tests of what consists of others: a report, any resource, through what is only not ticked,
+// and a form's preview.
 const (
+	throughUnticked = "TestEHI9APartThatIsOnlyNotTickedHidesNoneOfItsParts"
+
 	reported   = "TestEHI9AReportTellsOfNoWithheldMemberOfItsPanels"
 	consisting = "TestEHI9WhatConsistsOfOthersTellsOfNoWithheldPart"
 	previewed  = "TestEHI9APreviewCountsNoBinaryOfAReportWithAWithheldMember"

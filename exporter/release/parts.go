@@ -40,12 +40,10 @@ var hasParts = typeSet(slices.Collect(maps.Keys(consistsOf))...)
 func markParts(places map[string]map[string]place) {
 	for typ, paths := range consistsOf {
 		for _, path := range paths {
-			at, is := places[typ][path]
-			if !is {
-				panic("release: " + typ + "." + path + " decides about nothing")
+			if at, is := places[typ][path]; is {
+				at.part = true
+				places[typ][path] = at
 			}
-			at.part = true
-			places[typ][path] = at
 		}
 	}
 }

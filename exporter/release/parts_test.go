@@ -56,7 +56,7 @@ func TestEHI9AReportTellsOfNoWithheldMemberOfItsPanels(t *testing.T) {
 		`"url":"Binary/b"}],"extension":[{"url":"x","valueSignature":{"data":"VE9MRA=="}}],` +
 		`"code":{"text":"KEPT"},%s}`
 	binary := `{"resourceType":"Binary","id":"b","data":"VE9MRA=="}`
-	inner := panel("inner", "hidden", "sound")
+	inner := panel("inner", "sound", "hidden")
 	derived := `{"resourceType":"Observation","id":"derived","derivedFrom":` +
 		refs("Observation", "hidden", "sound") + `}`
 	for _, c := range []struct {
@@ -84,8 +84,11 @@ func TestEHI9AReportTellsOfNoWithheldMemberOfItsPanels(t *testing.T) {
 		{`"result":` + refs("Observation", "sound"), []string{panel("outer", "absent", "sound")},
 			true},
 	} {
-		lines := append(c.beside, hiddenPart, soundPart, binary, fmt.Sprintf(report, c.names))
-		for _, record := range orders(lines...) {
+		lines := slices.Concat(c.beside, []string{soundPart, hiddenPart, binary,
+			fmt.Sprintf(report, c.names)})
+		partsFirst := slices.Concat(lines[len(c.beside):len(lines)-1], c.beside,
+			lines[len(lines)-1:])
+		for _, record := range append(orders(lines...), partsFirst) {
 			for _, resolved := range []bool{false, true} {
 				r := reviewOf(t, everything(ehi.HIV), resolved, record...)
 				got := released(t, r, lines[len(lines)-2:]...)

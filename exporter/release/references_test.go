@@ -138,6 +138,13 @@ func TestTheTablesOfReferencesNameElementsOfR4(t *testing.T) {
 			}
 		}
 	}
+	for typ, paths := range consistsOf {
+		for _, path := range paths {
+			if !aboutPlaces[typ][path].part {
+				t.Errorf("%s.%s names no parts, because it decides about nothing", typ, path)
+			}
+		}
+	}
 	for typ, paths := range aboutPaths {
 		if len(paths) > copyOf || len(whyPaths[typ]) > madeOfInner-firstWhy {
 			t.Errorf("%s has too many groups", typ)
