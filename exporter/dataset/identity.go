@@ -69,7 +69,7 @@ func hasPath(id string, e *documentEntry, path string) bool {
 }
 
 // alike reports whether an entry of an export's list may mean a document of the same content.
-// Exports write names that all systems accept, and the name in place of a title.
+// Exports write the ehi.FileName of a name, and the name in place of a title.
 func alike(a, b *documentEntry) bool {
 	title := func(e *documentEntry) string {
 		if e.Title != "" {
@@ -77,7 +77,7 @@ func alike(a, b *documentEntry) bool {
 		}
 		return e.Name
 	}
-	return ehi.PortableName(a.Name) == ehi.PortableName(b.Name) &&
+	return ehi.FileName(a.Name) == ehi.FileName(b.Name) &&
 		fhir.FormatInstant(a.Created) == fhir.FormatInstant(b.Created) &&
 		(title(a) == title(b) || ehi.PortableName(title(a)) == ehi.PortableName(title(b)))
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"ehi-server/exporter/source"
+	"ehi-server/shared/ehi"
 )
 
 // A removal counts more than a listing, whatever comes first, in one import or in several, and when
@@ -189,5 +190,44 @@ func TestAnEntryOfAListRemovesTheDocumentThatItDescribes(t *testing.T) {
 		source.ImportOptions{})
 	if err != nil || !slices.Equal(problems(rep), []int{1}) {
 		t.Errorf("%+v, %v", rep, err)
+	}
+}
+
+// A list removes a document by the name that the export gave to its file, also one of two whose
+// long names begin alike. It stays removed when the export comes again.
+func TestAListRemovesADocumentWithALongName(t *testing.T) {
+	long := strings.Repeat("é", 70)
+	names := []string{long + "1.txt", long + "2.txt", "a?.txt"}
+	s := openStore(t, t.TempDir())
+	files := map[string]string{"p.ndjson": patientsNamed("a", "b")}
+	index, list, want := "patient,path,title\n", "", []string{}
+	exported := map[string]string{}
+	for i, name := range names {
+		files[name] = "same"
+		index += "a," + name + ",A title\n"
+		file := fmt.Sprintf("documents/%06d-%s", i+1, ehi.FileName(name))
+		exported[file] = "same"
+		list += reference("a", file, "same", "")
+		want = append(want, "a "+name+" same")
+	}
+	files["documents.csv"] = index
+	exported["document_reference.ndjson"] = list
+	load(t, s, folder(t, files))
+	slices.Sort(want)
+	export := folder(t, exported)
+	load(t, s, export)
+	hold(t, s, "imported again", want, nil)
+	for i, name := range names {
+		entry := strings.Split(list, "\n")[i] + "\n"
+		rep := load(t, s, folder(t, map[string]string{
+			"document_reference.ndjson": strings.Replace(entry, "current", "entered-in-error", 1),
+		}))
+		if rep.Problems > 0 || rep.DocumentsRemoved != 1 {
+			t.Errorf("%s: %+v", name, rep)
+		}
+		want = slices.DeleteFunc(want, func(d string) bool { return d == "a "+name+" same" })
+		hold(t, s, "removed", want, nil)
+		load(t, s, export)
+		hold(t, s, "removed, and exported before", want, nil)
 	}
 }

@@ -1,7 +1,6 @@
 package native
 
 import (
-	"cmp"
 	"fmt"
 	"mime"
 	"net/url"
@@ -10,7 +9,6 @@ import (
 
 	"ehi-server/shared/datapackage"
 	"ehi-server/shared/ehi"
-	"ehi-server/shared/fhir"
 )
 
 // The folders of native files, in archives and in URLs.
@@ -33,14 +31,11 @@ const maxNumber = 999_999
 // it unique, and is all that decides the order of names. What waits has numbers of its own: a gap
 // in the others would tell an application of it.
 func documentName(n int64, held bool, name string) string {
-	name = ehi.PortableName(name)
-	ext := fhir.CutText(path.Ext(name), 20)
-	stem := fhir.CutText(strings.TrimSuffix(name, path.Ext(name)), maxStem)
 	number := fmt.Sprintf("%06d", n)
 	if held {
 		number = "r" + number
 	}
-	return documentsFolder + number + "-" + cmp.Or(stem, "document") + ext
+	return documentsFolder + number + "-" + ehi.FileName(name)
 }
 
 // escaped returns the relative URL of a native file.
@@ -51,9 +46,6 @@ func escaped(name string) string {
 	}
 	return folder + "/" + url.PathEscape(file)
 }
-
-// maxStem is the longest name of a document without its number and extension, in bytes.
-const maxStem = 120
 
 // tableName returns the file name of a table.
 func tableName(r *datapackage.Resource) string { return r.Name + "." + TableFormat(r) }

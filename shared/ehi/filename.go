@@ -1,12 +1,46 @@
 package ehi
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"path"
 	"regexp"
 	"strings"
 	"unicode"
 
 	"golang.org/x/text/unicode/norm"
+
+	"ehi-server/shared/fhir"
 )
+
+// The bounds of a FileName in bytes: without its extension, of the extension with its dot, and of
+// the digits that replace the end of a longer name.
+const (
+	longestStem      = 120
+	longestExtension = 20
+	nameDigits       = 8
+)
+
+// FileName returns the name that an export gives to the file of a document, behind its number: the
+// PortableName, or "document" for want of one. The end of a long name is replaced by digits of its
+// SHA-256, so that names which begin alike stay different. The FileName of a FileName is the same.
+func FileName(name string) string {
+	name = PortableName(name)
+	extension := path.Ext(name)
+	if len(extension) > longestExtension { // it is none
+		extension = ""
+	}
+	stem := strings.TrimSuffix(name, extension)
+	if stem == "" {
+		return "document" + extension
+	}
+	if len(stem) <= longestStem {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	stem = fhir.CutText(stem, longestStem-nameDigits-1)
+	return stem + "~" + hex.EncodeToString(sum[:])[:nameDigits] + extension
+}
 
 // PortableName returns a name as a file may have it on every system. It keeps letters of every
 // script, in Unicode form NFC. It removes paths, quotes, and invisible characters that change how
