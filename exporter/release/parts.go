@@ -104,14 +104,15 @@ func (f *facts) eachPart(visit func(target)) {
 // pointers. It reports whether the resource has any that may make it partial.
 func (o *Observer) consist(self resource, f *facts, pointed func(place) bool) (some bool) {
 	add := func(to target) {
-		if o.isSound(to) {
+		part := o.resource(to)
+		if o.isSound(part) {
 			return
 		}
 		if !some {
 			some = true
 			o.parts.begin(self, true)
 		}
-		o.parts.add(o.resource(to))
+		o.parts.add(part)
 	}
 	among := false
 	for _, p := range f.content {
@@ -131,13 +132,12 @@ func (o *Observer) consist(self resource, f *facts, pointed func(place) bool) (s
 
 // isSound reports whether a part is certainly released and not partial. As in settled, Conclude
 // detects a resource that occurs again.
-func (o *Observer) isSound(t target) bool {
-	if o.review.unsure || bytes.Equal(t.typ, nameTyp) {
-		return false
-	}
-	to := o.review.index.resource(t.typ, t.id)
-	if to.typ == patientNumber {
+func (o *Observer) isSound(to resource) bool {
+	switch {
+	case to.typ == patientNumber:
 		return true
+	case o.review.unsure, to.typ == nameType:
+		return false
 	}
 	is := o.sure[to.id.low%uint64(len(o.sure))] == to
 	o.relied = o.relied || is
