@@ -82,6 +82,8 @@
 //	                                             see table.indexKey
 //	G <table><key><sequence>     -> #            a foreign key that had no row when its row came
 //	W <pass>                     -> JSON         the file that was read
+//	0 <index>#                   -> place        keys of rows, while an import checks the files of a
+//	                                             table; see keyset
 //	A #                          -> JSON         an identifier in native content, and the patient to
 //	                                             whom it leads
 //	Y <patient>                  -> bytes        has native content; varints whose sum is its size

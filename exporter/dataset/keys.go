@@ -57,6 +57,7 @@ const (
 	kRowIndex  = 'X'
 	kUnchecked = 'G'
 	kPass      = 'W'
+	kScratch   = '0'
 )
 
 // key joins a kind and parts: 'c', "p1", "Observation", "o1". With fewer parts than the kind has

@@ -34,6 +34,8 @@ type native struct {
 	rows    *rows // of the latest descriptor, or nil
 	// refused are tables that a descriptor of the import has a wrong description of.
 	refused map[string]bool
+	// cleared are tables whose rows were removed because they have another description now.
+	cleared map[string]bool
 	// read are the indexes of documents that the import has read, by their digests, with the states
 	// of their texts.
 	read map[digest]string
@@ -56,6 +58,7 @@ func (im *importer) newNative() *native {
 		resolver: newResolver(im.store.db),
 		named:    map[owner]string{},
 		refused:  map[string]bool{},
+		cleared:  map[string]bool{},
 		read:     map[digest]string{},
 		grown:    map[string]int64{},
 	}
@@ -69,7 +72,7 @@ func (im *importer) importNative(ctx context.Context) (err error) {
 	}
 	n := im.newNative()
 	defer func() { err = errors.Join(err, n.close()) }()
-	err = errors.Join(n.convertNotes(), n.meetAll(ctx))
+	err = errors.Join(im.store.dropScratch(), n.convertNotes(), n.meetAll(ctx))
 	for _, in := range im.native {
 		if err != nil {
 			break

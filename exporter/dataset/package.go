@@ -424,7 +424,7 @@ func (r *rows) row(t *table, s *datapackage.Scanner, raw []byte, first bool) err
 	}
 	r.fields = values
 	if first && t.isHeader(values) {
-		return errRow{"is a header, but dialect.header is false"}
+		return errIsHeader
 	}
 	if err := t.codec.Check(values); err != nil {
 		return errRow{err.Error()}
@@ -440,6 +440,8 @@ func (r *rows) row(t *table, s *datapackage.Scanner, raw []byte, first bool) err
 	r.report.Rows[t.of.Name]++
 	return r.check(t, values, at)
 }
+
+var errIsHeader = errRow{"is a header, but dialect.header is false"}
 
 // isHeader reports whether the first row of a file is a header although the dialect says that there
 // is none.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 
 	"ehi-server/shared/datapackage"
@@ -27,6 +28,10 @@ func (r *rows) leftOver(ctx context.Context, files []tableFile, troubled map[*ta
 		}
 		var err error
 		switch f := files[0]; {
+		case f.whole && troubled[t] && r.cleared[t.of.Name]:
+			r.notes(f.name, "the former rows of the table %q, which had another description, are "+
+				"removed, although there are problems with its files: they changed meanwhile. "+
+				"Solve the problems, and import again", t.of.Name)
 		case f.whole && troubled[t]:
 			r.notes(f.name, "no row of the table %q is removed, because of the problems with its "+
 				"files", t.of.Name)
@@ -56,7 +61,7 @@ func (n *native) replacements(
 		if !t.Replace || before == nil || difference(before, t) == "" {
 			continue
 		}
-		why, err := n.problemOf(ctx, filepath.Dir(from), t)
+		why, err := n.problemOf(ctx, filepath.Dir(from), t, d.saved.ByValue)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -70,11 +75,11 @@ func (n *native) replacements(
 	return replaced, wrong, nil
 }
 
-// problemOf returns a problem with the files of a table that is not in the store; "" for none. Keys
-// that occur twice, and where rows lead, are not checked.
+// problemOf returns a problem with the files of a table that is not in the store; "" for none.
+// Where rows lead is not checked. byValue is as in the dictionary.
 func (n *native) problemOf(
-	ctx context.Context, folder string, of *datapackage.Resource,
-) (string, error) {
+	ctx context.Context, folder string, of *datapackage.Resource, byValue bool,
+) (why string, err error) {
 	root, err := os.OpenRoot(folder)
 	if err != nil {
 		return reason(err), nil
@@ -84,16 +89,19 @@ func (n *native) problemOf(
 	if err != nil {
 		return err.Error(), nil
 	}
-	t := &table{of: of, codec: codec, indexes: [][]int{numbers(of, of.Fields.PrimaryKey)}}
-	if len(of.Patient) == 1 {
-		t.way = &way{field: of.Fields.Field(of.Patient[0]), system: of.PatientSystem}
+	keys, err := n.store.newKeyset()
+	if err != nil {
+		return "", err
 	}
-	for _, f := range n.filesOf(root, folder, t, of) {
+	defer func() { err = errors.Join(err, keys.close()) }()
+	r := rehearsal{native: n, table: tableOf(of, codec, byValue), keys: keys}
+	r.files = n.filesOf(root, folder, r.table, of)
+	for i, f := range r.files {
 		line, why := 1, "is no regular file"
 		if f.info == nil || f.info.Mode().IsRegular() {
-			line, why = f.problem(ctx, root, int(n.o.MaxResource))
+			line, why, err = r.problem(ctx, root, i)
 		}
-		if err := ctx.Err(); err != nil {
+		if err = errors.Join(ctx.Err(), err); err != nil {
 			return "", err
 		}
 		if why != "" {
@@ -103,53 +111,133 @@ func (n *native) problemOf(
 	return "", nil
 }
 
-// problem returns a problem with the header or a row of a file, and its line; "" for none.
-func (f tableFile) problem(ctx context.Context, root *os.Root, most int) (line int, why string) {
+// tableOf returns a table that is in no dictionary: its indexes are its primary key and its unique
+// fields.
+func tableOf(of *datapackage.Resource, codec *datapackage.Codec, byValue bool) *table {
+	t := &table{of: of, codec: codec, byValue: byValue}
+	t.Indexes = [][]string{of.Fields.PrimaryKey}
+	for _, name := range uniqueFields(of) {
+		if i, _ := t.index([]string{name}); i < 0 {
+			t.unique = append(t.unique, len(t.Indexes))
+			t.Indexes = append(t.Indexes, []string{name})
+		}
+	}
+	for _, fields := range t.Indexes {
+		t.indexes = append(t.indexes, numbers(of, fields))
+	}
+	if len(of.Patient) == 1 {
+		t.way = &way{field: of.Fields.Field(of.Patient[0]), system: of.PatientSystem}
+	}
+	return t
+}
+
+// rehearsal reads the files of a table as an import does, and stores nothing of them.
+type rehearsal struct {
+	*native
+	table *table
+	files []tableFile
+	keys  *keyset
+	room  [][]byte // for the values of a key
+}
+
+// problem returns a problem with the header or a row of a file, and its line; "" for none. Errors
+// are those of the store.
+func (r *rehearsal) problem(
+	ctx context.Context, root *os.Root, file int,
+) (line int, why string, err error) {
+	f, most := r.files[file], int(r.o.MaxResource)
 	s, done, err := f.open(root, new(atomic.Int64), !f.lacksHeader(root, most), most)
 	if err != nil {
-		return 1, err.Error()
+		return 1, err.Error(), nil
 	}
 	defer done()
 	if err := checkHeader(s, f.table.codec); err != nil {
-		return max(s.Line(), 1), err.Error()
+		return max(s.Line(), 1), err.Error(), nil
 	}
-	var room [][]byte
-	for ctx.Err() == nil {
+	var values [][]byte
+	for first := true; ctx.Err() == nil; first = false {
 		raw, err := s.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err == nil {
-			room, err = f.table.codec.Fields(raw, room)
-		}
-		if err == nil {
-			err = f.table.checkRow(raw, room)
+			values, err = f.table.checkRow(raw, values, first)
 		}
 		if why, ok := errors.AsType[*datapackage.RowError](err); ok {
-			return why.Line, why.Problem
+			return why.Line, why.Problem, nil
 		}
 		if err != nil {
-			return s.Line(), err.Error()
+			return s.Line(), err.Error(), nil
+		}
+		why, err := r.repeats(values, rowAt{file, s.Line()})
+		if err != nil || why != "" {
+			return s.Line(), why, err
 		}
 	}
-	return 0, ""
+	return 0, "", nil
 }
 
-// checkRow reports what is wrong with a row by itself.
-func (t *table) checkRow(raw []byte, values [][]byte) error {
+// checkRow returns the values of a row, and reports what is wrong with it by itself.
+func (t *table) checkRow(raw []byte, room [][]byte, first bool) ([][]byte, error) {
+	values, err := t.codec.Fields(raw, room)
+	if err != nil {
+		return values, err
+	}
+	if first && t.isHeader(values) {
+		return values, errIsHeader
+	}
 	if err := t.codec.Check(values); err != nil {
-		return err
+		return values, err
 	}
 	if _, ok := t.identity(raw, values, nil); !ok {
-		return errNoKey
+		return values, errNoKey
 	}
-	return t.checkPatient(values)
+	return values, t.checkPatient(values)
+}
+
+// repeats says which row before has the primary key of a row, or its value of a unique field; ""
+// for none. Errors are those of the store.
+func (r *rehearsal) repeats(values [][]byte, at rowAt) (why string, err error) {
+	t := r.table
+	if t.hasKey() {
+		first, twice, err := r.repeated(0, values, at)
+		if err != nil || twice {
+			return r.where(first, at) + " has the same primary key", err
+		}
+	}
+	for _, index := range t.unique {
+		first, twice, err := r.repeated(index, values, at)
+		if err != nil || twice {
+			return sameValue(t.Indexes[index][0], r.where(first, at)), err
+		}
+	}
+	return "", nil
+}
+
+// repeated returns a row before that has the key of a row in an index.
+func (r *rehearsal) repeated(
+	index int, values [][]byte, at rowAt,
+) (first rowAt, twice bool, err error) {
+	key, ok := r.table.pick(values, r.table.indexes[index], r.room)
+	if r.room = key; !ok {
+		return first, false, nil
+	}
+	return r.keys.add(index, r.table.digest(index, key), at)
+}
+
+// where names a row.
+func (r *rehearsal) where(first, at rowAt) string {
+	if first.file == at.file {
+		return "the row in line " + strconv.Itoa(first.line)
+	}
+	return fmt.Sprintf("the row in %s:%d", r.files[first.file].name, first.line)
 }
 
 // removeTable removes all rows of a table, and what is noted of its foreign keys. The dictionary
 // still has the table.
 func (n *native) removeTable(ctx context.Context, d *dictionary, name string) error {
 	t := d.tables[name]
+	n.cleared[name] = true
 	if err := n.newRows(d).removeOthers(ctx, t); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -173,6 +174,92 @@ func TestATableIsReplacedWithItsDescription(t *testing.T) {
 	}
 	if got := sorted(rowsOf(t, s, "a")); !slices.Equal(got, sorted(want)) {
 		t.Errorf("without the field of a key: a has %q", got)
+	}
+}
+
+// A table gets another description only if its files have no problem that they show by themselves.
+// Until then nothing of it changes, and the report says only why.
+func TestATableKeepsItsRowsWhileTheFilesOfItsReplacementHaveAProblem(t *testing.T) {
+	const header = "id,patient,payer,day\n"
+	many := strings.Builder{}
+	for i := range 60_000 {
+		fmt.Fprintf(&many, "w%d,a,b,\n", i)
+	}
+	for what, c := range map[string]struct{ id, day, v, w, why string }{
+		"a key that occurs twice": {
+			v: header + "v1,a,b,\nv2,a,b,\nv1,b,b,\n", w: header,
+			why: "v.csv:4: the row in line 2 has the same primary key",
+		},
+		"a key that occurs in two files": {
+			v: header + "v1,a,b,\n", w: header + "v2,a,b,\nv1,a,b,\n",
+			why: "w.csv:3: the row in ",
+		},
+		"a key that occurs twice among many": {
+			v: header + "w59999,a,b,\n", w: header + many.String(),
+			why: "w.csv:60001: the row in ",
+		},
+		"a key that is written in two ways": {
+			id: `, "type": "integer"`, v: header + "5,a,b,\n05,a,b,\n", w: header,
+			why: "v.csv:3: the row in line 2 has the same primary key",
+		},
+		"a value that must be unique": {
+			day: `, "constraints": {"unique": true}`, w: header,
+			v:   header + "v1,a,b,\nv2,a,b,\nv3,a,b,2024-01-02\nv4,a,b,2024-01-02\n",
+			why: `v.csv:5: field "day": the row in line 4 has the same value, which must be unique`,
+		},
+		"a unique value in two files": {
+			day: `, "constraints": {"unique": true}`, v: header + "v1,a,b,2024-01-02\n",
+			w: header + "v2,a,b,2024-01-02\n", why: `w.csv:2: field "day": the row in `,
+		},
+		"no value of the key": {v: header + ",a,b,\n", w: header, why: "v.csv:2: the primary key"},
+		"no id of a patient":  {v: header + "v1,a,b c,\n", w: header, why: `field "payer"`},
+		"a wrong type":        {v: header, w: header + "v1,a,b,soon\n", why: `w.csv:2: field "day"`},
+		"a row that is short": {v: header, w: header + "v1,a\n", why: "w.csv:2: the row has 2"},
+		"an open quote":       {v: header, w: header + "v1,a,b,\"\n", why: "w.csv:2: a quote"},
+		"another header":      {v: header, w: "id,payer,patient,day\n", why: "w.csv:1: the header"},
+		"no file":             {v: header, why: "w.csv:1: "},
+	} {
+		s := openStore(t, t.TempDir())
+		describe := func(more string) string {
+			return `{"resources": [{"name": "visits", "path": ["v.csv", "w.csv"], ` + more +
+				`"schema": {"primaryKey": "id", "fields": [{"name": "id"` + c.id +
+				`}, {"name": "patient"}, {"name": "payer"}, {"name": "day", "type": "date"` + c.day +
+				`}]}}]}`
+		}
+		from := folder(t, map[string]string{
+			"p.ndjson": patientsNamed("a", "b"), "v.csv": header + "1,a,b,\n", "w.csv": header,
+			"datapackage.json": describe(`"ehi:patient": ["patient"], `),
+		})
+		load(t, s, from)
+		files := map[string]string{
+			"datapackage.json": describe(`"ehi:replace": true, "ehi:patient": ["payer"], `),
+			"v.csv":            c.v,
+		}
+		if c.w != "" {
+			files["w.csv"] = c.w
+		} else if err := os.Remove(filepath.Join(from, "w.csv")); err != nil {
+			t.Fatal(err)
+		}
+		fill(t, from, files)
+		for range 2 {
+			rep := load(t, s, from)
+			if rep.Problems != 1 || !strings.Contains(rep.Bad[0].Why, c.why) ||
+				len(rep.RowsRemoved)+len(rep.Notes)+len(rep.Rows) > 0 {
+				t.Errorf("%s: %+v", what, rep)
+			}
+			if a, b := rowsOf(t, s, "a"), rowsOf(t, s, "b"); len(b) > 0 ||
+				!slices.Equal(a, []string{"visits a 1,a,b,\n"}) {
+				t.Errorf("%s: a has %q, b %q", what, a, b)
+			}
+		}
+		fill(t, from, map[string]string{"v.csv": header + "2,a,b,\n", "w.csv": header})
+		if rep := load(t, s, from); rep.Problems > 0 || rep.RowsRemoved["visits"] != 1 {
+			t.Errorf("%s, then solved: %+v", what, rep)
+		}
+		if a, b := rowsOf(t, s, "a"), rowsOf(t, s, "b"); len(a) > 0 ||
+			!slices.Equal(b, []string{"visits b 2,a,b,\n"}) {
+			t.Errorf("%s, then solved: a has %q, b %q", what, a, b)
+		}
 	}
 }
 

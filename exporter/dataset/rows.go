@@ -389,14 +389,18 @@ func (r *rows) checkUnique(t *table, values [][]byte, at []byte) error {
 			if err != nil || k == nil || bytes.Equal(k, at) || !r.stands(is.pass) {
 				return err
 			}
-			return errRow{fmt.Sprintf("field %q: %s has the same value, which must be unique",
-				t.Indexes[index][0], r.where(is))}
+			return errRow{sameValue(t.Indexes[index][0], r.where(is))}
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// sameValue says that another row has the value of a unique field.
+func sameValue(field, where string) string {
+	return fmt.Sprintf("field %q: %s has the same value, which must be unique", field, where)
 }
 
 // sameKey returns an errRow that names the first row with a key.
