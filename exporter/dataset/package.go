@@ -405,7 +405,7 @@ func (r *rows) read(ctx context.Context, root *os.Root, f tableFile, abs string)
 		} else if why, ok := errors.AsType[*datapackage.RowError](err); ok {
 			err = r.bad(f.name, why.Line, why.Problem)
 		} else if err != nil && raw == nil {
-			return r.bad(f.name, s.Line(), "cannot be read further: "+err.Error())
+			return r.bad(f.name, s.Line(), errUnreadable(err).Error())
 		}
 		if err != nil {
 			return err
@@ -535,14 +535,17 @@ func (f tableFile) lacksHeader(root *os.Root, most int) bool {
 // differs from the table's fields.
 func checkHeader(s *datapackage.Scanner, c *datapackage.Codec) error {
 	header, err := s.ReadHeader()
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("is empty: the header is missing")
+	switch _, bad := errors.AsType[*datapackage.RowError](err); {
+	case err != nil && !bad && !errors.Is(err, datapackage.ErrNoHeader):
+		return errUnreadable(err)
 	case err != nil || header == nil:
 		return err
 	}
 	return c.CheckHeader(header)
 }
+
+// errUnreadable says that a file cannot be read to its end.
+func errUnreadable(err error) error { return errRow{"cannot be read further: " + err.Error()} }
 
 // unpacked decompresses gzip and Zstandard, which it recognizes by their first bytes.
 func unpacked(r io.Reader) (_ io.Reader, done func(), err error) {

@@ -162,6 +162,8 @@ func (r *rehearsal) problem(
 		}
 		if err == nil {
 			values, err = f.table.checkRow(raw, values, first)
+		} else if _, row := errors.AsType[*datapackage.RowError](err); !row {
+			err = errUnreadable(err)
 		}
 		if why, ok := errors.AsType[*datapackage.RowError](err); ok {
 			return why.Line, why.Problem, nil

@@ -893,6 +893,60 @@ func TestTablesCanBeCompressedAndHaveSeveralFiles(t *testing.T) {
 	}
 }
 
+// Of a compressed file that is damaged, the rows before the damage are imported, and the damage is
+// reported with its line, however short the file is.
+func TestTheRowsBeforeADamageAreImported(t *testing.T) {
+	const rows = "id,patient,day\nv1,a,2024-01-02\nv2,b,2024-01-03\nv3,a,2024-01-04\n"
+	var gz, zst strings.Builder
+	z := gzip.NewWriter(&gz)
+	_, err := z.Write([]byte(rows))
+	w, err2 := zstd.NewWriter(&zst, zstd.WithEncoderCRC(true))
+	if err = errors.Join(err, z.Close(), err2); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Write([]byte(rows))
+	if err = errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	whole := gz.String()
+	for what, c := range map[string]struct {
+		file string
+		line int
+		rows int64
+	}{
+		"a trailer that is cut":                     {whole[:len(whole)-3], 5, 3},
+		"no trailer":                                {whole[:len(whole)-8], 5, 3},
+		"a wrong checksum":                          {whole[:len(whole)-8] + "12345678", 5, 3},
+		"garbage behind the end":                    {whole + "garbage", 5, 3},
+		"a header that is cut":                      {whole[:14], 1, 0},
+		"a block of Zstandard without its checksum": {zst.String()[:len(zst.String())-4], 1, 0},
+		"the header of gzip alone":                  {whole[:10], 1, 0},
+	} {
+		files := clinicFiles()
+		files["visits.csv"] = c.file
+		s := openStore(t, t.TempDir())
+		from := folder(t, files)
+		rep := load(t, s, from)
+		var bad []source.Problem
+		for _, p := range rep.Bad {
+			if filepath.Base(p.File) == "visits.csv" {
+				bad = append(bad, p)
+			}
+		}
+		if len(bad) != 1 || bad[0].Line != c.line || rep.Rows["visits"] != c.rows ||
+			!strings.HasPrefix(bad[0].Why, "cannot be read further: ") {
+			t.Errorf("%s: %v, %d rows", what, bad, rep.Rows["visits"])
+		}
+		if got := rowsOf(t, s, "a"); c.rows > 0 && !slices.Equal(got, clinicOfA) {
+			t.Errorf("%s: a has %q", what, got)
+		}
+		fill(t, from, map[string]string{"visits.csv": whole})
+		if rep := load(t, s, from); rep.Problems > 0 || rep.Rows["visits"] != 3 {
+			t.Errorf("%s, then mended: %+v", what, rep)
+		}
+	}
+}
+
 // A primary key that rows of two files of a table have is a problem, whichever of the files an
 // import reads again. A corrected file replaces what came before.
 func TestAPrimaryKeyInTwoFilesOfATableIsReported(t *testing.T) {

@@ -2,6 +2,7 @@ package datapackage
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -45,6 +46,9 @@ type RowError struct {
 	Problem   string
 }
 
+// ErrNoHeader means that a file is empty although the dialect says that it has a header.
+var ErrNoHeader = errors.New("is empty: the header is missing")
+
 func (e *RowError) Error() string {
 	return fmt.Sprintf("line %d (row %d): %s", e.Line, e.Row, e.Problem)
 }
@@ -75,7 +79,7 @@ func (s *Scanner) Next() ([]byte, error) {
 
 // ReadHeader returns the names of the columns in the header. It is called before Next, which
 // skips the header otherwise, and returns nil if the dialect has no header. An empty file is
-// io.ErrUnexpectedEOF.
+// ErrNoHeader.
 func (s *Scanner) ReadHeader() ([]string, error) {
 	if err := s.start(); err != nil || !s.g.header {
 		return nil, err
@@ -83,7 +87,7 @@ func (s *Scanner) ReadHeader() ([]string, error) {
 	s.header = true
 	row, err := s.scan()
 	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
+		err = ErrNoHeader
 	}
 	if err != nil {
 		return nil, err
@@ -129,10 +133,7 @@ func (s *Scanner) start() error {
 	}
 	for len(s.buf) < 3 && s.fill() {
 	}
-	if s.readErr != nil && s.readErr != io.EOF {
-		return s.readErr
-	}
-	s.started = true
+	s.started = true // an error of the reader comes after the rows before it
 	for _, m := range marks {
 		if !bytes.HasPrefix(s.buf, m.mark) {
 			continue
