@@ -418,16 +418,10 @@ const progressRows = 1024
 
 // row imports a row of a file. Errors: errRow.
 func (r *rows) row(t *table, s *datapackage.Scanner, raw []byte, first bool) error {
-	values, err := t.codec.Fields(raw, r.fields)
-	if err != nil {
-		return errRow{err.Error()}
-	}
+	values, err := t.checkCells(raw, r.fields, first)
 	r.fields = values
-	if first && t.isHeader(values) {
-		return errIsHeader
-	}
-	if err := t.codec.Check(values); err != nil {
-		return errRow{err.Error()}
+	if err != nil {
+		return err
 	}
 	raw = r.terminated(t, raw, s.Unterminated())
 	at := sequenceOf(r.pass, s.Line())
@@ -439,6 +433,25 @@ func (r *rows) row(t *table, s *datapackage.Scanner, raw []byte, first bool) err
 	}
 	r.report.Rows[t.of.Name]++
 	return r.check(t, values, at)
+}
+
+// checkCells returns the values of a row, and reports what is wrong with them. first means that it
+// is the first row of its file. Errors: errRow.
+func (t *table) checkCells(raw []byte, room [][]byte, first bool) ([][]byte, error) {
+	values, err := t.codec.Fields(raw, room)
+	if err == nil && first && t.isHeader(values) {
+		return values, errIsHeader
+	}
+	if err == nil {
+		err = t.codec.CheckLineEnds(raw)
+	}
+	if err == nil {
+		err = t.codec.Check(values)
+	}
+	if err != nil {
+		return values, errRow{err.Error()}
+	}
+	return values, nil
 }
 
 var errIsHeader = errRow{"is a header, but dialect.header is false"}

@@ -181,14 +181,8 @@ func (r *rehearsal) problem(
 
 // checkRow returns the values of a row, and reports what is wrong with it by itself.
 func (t *table) checkRow(raw []byte, room [][]byte, first bool) ([][]byte, error) {
-	values, err := t.codec.Fields(raw, room)
+	values, err := t.checkCells(raw, room, first)
 	if err != nil {
-		return values, err
-	}
-	if first && t.isHeader(values) {
-		return values, errIsHeader
-	}
-	if err := t.codec.Check(values); err != nil {
 		return values, err
 	}
 	if _, ok := t.identity(raw, values, nil); !ok {

@@ -635,6 +635,10 @@ func TestBadDictionariesAreReported(t *testing.T) {
 		"columns": {
 			func(f map[string]string) { f["visits.csv"] = "id,patient,day\nv1,a\n" }, "", "2",
 		},
+		"carriage return": {
+			func(f map[string]string) { f["visits.csv"] = "id,patient,day\nv\r1,a,2024-01-02\n" },
+			"", "visits.csv:2: value 1: a carriage return must be quoted",
+		},
 		"open quote": {
 			func(f map[string]string) { f["visits.csv"] = "id,patient,day\n\"v1,a,2024-01-02\n" },
 			"", "quote",

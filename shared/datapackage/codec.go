@@ -249,6 +249,35 @@ func isASCII(b []byte) bool {
 	return true
 }
 
+// CheckLineEnds reports a carriage return of a row that neither is quoted or escaped, nor is a part
+// of a line end. RFC 4180 allows none, and other programs end the row there. A dialect whose rows
+// do not end with \n or \r\n says itself what ends them.
+func (c *Codec) CheckLineEnds(raw []byte) error {
+	g := c.g
+	if !g.lines {
+		return nil
+	}
+	raw = g.trimEnd(raw)
+	if g.index(raw, g.cr) < 0 {
+		return nil
+	}
+	for i, value := 0, 1; i < len(raw); value++ {
+		i, _ = g.skipQuoted(raw, i)
+		for end := min(g.skipPlain(raw, i), len(raw)); i < end; {
+			switch {
+			case at(raw, i, g.escape):
+				i += len(g.escape) + g.unit
+			case at(raw, i, g.cr):
+				return fmt.Errorf("value %d: a carriage return must be quoted", value)
+			default:
+				i += g.unit
+			}
+		}
+		i += len(g.delim)
+	}
+	return nil
+}
+
 // Check reports the first value of a row that its field does not admit, or that the row has
 // another number of values than the table has fields. It does not repeat the value. It is no
 // check of unique, nor of keys.

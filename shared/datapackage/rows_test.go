@@ -3,6 +3,7 @@ package datapackage_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -102,6 +103,9 @@ func roundTrip(t *rapid.T, d *datapackage.Dialect, encoding string, alphabet []r
 	var rows []string
 	for _, v := range table {
 		row := c.Append([]byte("x"), v...)[1:]
+		if err := c.CheckLineEnds(row); err != nil {
+			t.Errorf("%q: %v", row, err)
+		}
 		rows = append(rows, string(row))
 		file = append(file, row...)
 	}
@@ -219,6 +223,45 @@ func TestRowsOfAFile(t *testing.T) {
 				t.Error("Unterminated is wrong")
 			}
 		})
+	}
+}
+
+// A carriage return within a row must be quoted, unless the dialect ends rows with something else.
+func TestACarriageReturnWithinARowMustBeQuoted(t *testing.T) {
+	unquoted := &datapackage.Dialect{QuoteChar: new(""), EscapeChar: `\`}
+	for _, c := range []struct {
+		dialect  *datapackage.Dialect
+		encoding string
+		row      string
+		value    int // that has one; 0 for none
+	}{
+		{nil, "", "1,2\n", 0},
+		{nil, "", "1,2\r\n", 0},
+		{nil, "", "1,2", 0},
+		{nil, "", "\"1\r\",\"\r\n2\r\"\r\n", 0},
+		{nil, "", "\"1\"\"\r\",2\n", 0},
+		{nil, "", "1\r,2\n", 1},
+		{nil, "", "1,\r2\n", 2},
+		{nil, "", "1,2\r\r\n", 2},
+		{nil, "", "1,2\r", 2},
+		{nil, "", "\"\r\"\r,2\n", 1},
+		{nil, "utf-16le", "1\x00,\x00\r\x002\x00\n\x00", 2},
+		{nil, "utf-16le", "1\x00,\x00\x00\r2\x00\r\x00\n\x00", 0}, // U+0D00
+		{unquoted, "", "1\\\r,2\n", 0},
+		{unquoted, "", "1\\\\\r,2\n", 1},
+		{unquoted, "", "\"1\r\",2\n", 1},
+		{&datapackage.Dialect{LineTerminator: "\r"}, "", "1,2\r", 0},
+		{&datapackage.Dialect{LineTerminator: "|"}, "", "1\r,2|", 0},
+	} {
+		codec, err := datapackage.NewCodec(table(c.dialect, c.encoding, "a", "b"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = codec.CheckLineEnds([]byte(c.row))
+		want := fmt.Sprintf("value %d: a carriage return must be quoted", c.value)
+		if (err != nil) != (c.value > 0) || err != nil && err.Error() != want {
+			t.Errorf("%q: %v, want value %d", c.row, err, c.value)
+		}
 	}
 }
 
