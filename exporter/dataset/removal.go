@@ -256,6 +256,6 @@ func (n *native) bury(d newDocument) error {
 		return err
 	}
 	v, err := json.Marshal(g)
-	n.graves = append(n.graves, g)
+	n.buried = append(n.buried, g)
 	return errors.Join(err, n.set(graveKey(content, d.id), v), n.removeDocument(d.id))
 }

@@ -126,6 +126,33 @@ func TestARemovalThatRemovesNothingIsReported(t *testing.T) {
 	}
 }
 
+// A removal of what another index removed before removes nothing more, and is no problem, also
+// beside removals that find their documents.
+func TestARemovalOfWhatIsGoneIsNoProblem(t *testing.T) {
+	s := openStore(t, memoryDir(t))
+	load(t, s, folder(t, map[string]string{"p.ndjson": patientsNamed("a", "b")}))
+	const header = "patient,path,status"
+	scans, first, all := t.TempDir(), []string{header}, []string{header}
+	listed := []string{header}
+	for i := range 8 {
+		name := fmt.Sprint(i, ".txt")
+		fill(t, scans, map[string]string{name: name})
+		listed = append(listed, "a,"+name+",", "b,"+name+",")
+		first = append(first, "a,"+name+",entered-in-error")
+		all = append(all, "a,"+name+",entered-in-error", "b,"+name+",entered-in-error")
+	}
+	reindex(t, scans, listed...)
+	load(t, s, scans)
+	for _, rows := range [][]string{first, all} {
+		removal := t.TempDir()
+		delivery(t, removal, nil, rows...)
+		if rep := load(t, s, removal); rep.Problems > 0 || rep.DocumentsRemoved != 8 {
+			t.Errorf("%+v", rep)
+		}
+	}
+	hold(t, s, "all removed", nil, nil)
+}
+
 // An entry of a list that was entered in error removes its document alone in a folder too, without
 // a hash, and whether a list or an index brought the document.
 func TestAnEntryOfAListRemovesTheDocumentThatItDescribes(t *testing.T) {
