@@ -592,7 +592,7 @@ func TestAStoreOfAnotherLayoutIsRefused(t *testing.T) {
 	_, err = dataset.Open(dataset.Config{Dir: dir})
 	if err == nil ||
 		!strings.Contains(err.Error(),
-			"has layout 3 and this build reads layout 4; it is left as it is") {
+			"has layout 3 and this build reads layouts 4 to 6; it is left as it is") {
 		t.Errorf("opening a store of layout 3: %v", err)
 	}
 }

@@ -69,6 +69,12 @@
 //	                                             not there yet
 //	J g <blob><document>         -> JSON         a document that was removed as entered in error
 //	J i #                        -> path         where an index is
+//	J s <patient> # <document>   ->              the document has a path and a content, or a content
+//	                                             and what the list of an export says, as a digest;
+//	                                             no patient while it leads to nobody
+//	J b <patient> # <document>   -> blob         the same of a document that was removed
+//	J f <patient> #              -> JSON         an owner, as a digest too, in a document of an
+//	                                             earlier version: its ID follows from its path
 //	E # # <document>             ->              a note of an earlier version
 //	T                            -> JSON         the dictionary: the description of all tables, and
 //	                                             the number of each

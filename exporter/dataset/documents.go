@@ -45,6 +45,9 @@ type documentEntry struct {
 	// Path is that in a documentIndex; "" for a document of an export's list only, and in entries
 	// of earlier versions.
 	Path string `json:"path,omitempty"`
+	// List means that the first import of the document read the list of an export. Entries of
+	// earlier versions lack it.
+	List bool `json:"list,omitempty"`
 }
 
 // marks are what decides whether a document is released, see source.Document. Those that an

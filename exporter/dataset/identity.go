@@ -1,9 +1,9 @@
 package dataset
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"hash"
 	"slices"
 	"strconv"
@@ -52,8 +52,8 @@ const mostSame = 16
 
 // fromList reports whether a document came with the list of an export only.
 func fromList(id string, e *documentEntry) bool {
-	if e.Path != "" {
-		return false
+	if e.Path != "" || e.List {
+		return e.Path == ""
 	}
 	for n := range mostSame {
 		if id == listID(e.Owner, e.Name, e.Title, e.Created, e.SHA1, n) {
@@ -69,17 +69,16 @@ func hasPath(id string, e *documentEntry, path string) bool {
 }
 
 // alike reports whether an entry of an export's list may mean a document of the same content.
-// Exports write the ehi.FileName of a name, and the name in place of a title.
-func alike(a, b *documentEntry) bool {
-	title := func(e *documentEntry) string {
-		if e.Title != "" {
-			return e.Title
-		}
-		return e.Name
+func alike(a, b *documentEntry) bool { return appearance(a) == appearance(b) }
+
+// appearance returns what an entry of an export's list says of a document beside its content.
+// Exports write the ehi.FileName of a name, and the name in place of a title. Stored keys follow
+// from it, so a change needs another layout.
+func appearance(e *documentEntry) [3]string {
+	return [3]string{
+		ehi.FileName(e.Name), fhir.FormatInstant(e.Created),
+		ehi.PortableName(cmp.Or(e.Title, e.Name)),
 	}
-	return ehi.FileName(a.Name) == ehi.FileName(b.Name) &&
-		fhir.FormatInstant(a.Created) == fhir.FormatInstant(b.Created) &&
-		(title(a) == title(b) || ehi.PortableName(title(a)) == ehi.PortableName(title(b)))
 }
 
 // stateOf returns what tells apart what indexes say of one document.
@@ -110,52 +109,12 @@ func (n *native) have(id string) (k []byte, e documentEntry, there bool, err err
 
 // samePatient reports whether two owners lead to one patient.
 func (n *native) samePatient(a, b owner) (bool, error) {
-	if a == b {
-		return true, nil
-	}
-	x, err := n.patientOf(a)
-	if err != nil || x == "" {
+	x, err := n.homeOf(a)
+	if err != nil {
 		return false, err
 	}
-	y, err := n.patientOf(b)
+	y, err := n.homeOf(b)
 	return x == y, err
-}
-
-// mostAlike is how many documents of one content are compared with a new one. A form that every
-// patient of a hospital gets has many more.
-const mostAlike = 64
-
-// withContent visits documents that have a content, also those that wait for Publish: mostAlike of
-// these, and of the stored ones.
-func (n *native) withContent(
-	content blobs.Name, visit func(id string, e *documentEntry) error,
-) error {
-	name, left := content.String(), mostAlike
-	for i := range n.entries {
-		if d := &n.entries[i]; d.entry.Blob == name && left > 0 {
-			left--
-			if err := visit(d.id, &d.entry); err != nil {
-				return err
-			}
-		}
-	}
-	left = mostAlike
-	prefix := append([]byte{kBlob}, content[:]...)
-	err := each(n.store.db, prefix, func(k, _ []byte) error {
-		if left--; left < 0 {
-			return errEnough
-		}
-		id := string(k[len(prefix):])
-		_, e, err := n.findDocument(id)
-		if err != nil || e.Blob != name { // data of an attachment
-			return err
-		}
-		return visit(id, &e)
-	})
-	if errors.Is(err, errEnough) {
-		return nil
-	}
-	return err
 }
 
 // identify returns the ID of a document whose content is known, and the grave of a document that
@@ -168,45 +127,36 @@ func (n *native) identify(
 		return "", nil, err
 	}
 	own := d.idOf(content)
-	for _, id := range []string{own, formerID(e.Owner, d.path)} {
+	if _, _, there, err := n.have(own); err != nil || there {
+		return own, nil, err
+	}
+	at, err := n.homeOf(e.Owner)
+	if err != nil {
+		return "", nil, err
+	}
+	former, err := n.formerIDs(at, e.Owner, d)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, id := range former {
 		_, have, there, err := n.have(id)
-		if err != nil || there && (id == own || !l.list && have.Blob == e.Blob) {
+		if err != nil || there && have.Blob == e.Blob {
 			return id, nil, err
 		}
 	}
-	same := func(id string, have *documentEntry) (bool, error) {
-		if l.list && (l.met[id] || !alike(e, have)) ||
-			!l.list && !hasPath(id, have, d.path) && (!fromList(id, have) || !alike(e, have)) {
-			return false, nil
+	if !l.list {
+		if err := l.meetStrays(content, d); err != nil {
+			return "", nil, err
 		}
-		return n.samePatient(e.Owner, have.Owner)
+		if id := n.waitingAt(at, e); id != "" {
+			return id, nil, nil
+		}
 	}
-	found := ""
-	err = n.withContent(content, func(id string, have *documentEntry) error {
-		is, err := same(id, have)
-		switch {
-		case err != nil:
-		case is && (found == "" || id < found):
-			found = id
-		case !is && !l.list && id == formerID(have.Owner, d.path):
-			l.strays[id] = d.line
-		}
-		return err
-	})
-	if err != nil || found != "" {
-		return found, nil, err
+	id, _, err = l.find(isSame, at, e)
+	if err != nil || id != "" {
+		return id, nil, err
 	}
-	err = each(n.store.db, indexKey(isGone, content[:]), func(_, v []byte) error {
-		g := &grave{}
-		if err := json.Unmarshal(v, g); err != nil || dead != nil {
-			return err
-		}
-		is, err := same(g.ID, &g.Entry)
-		if is || g.ID == own {
-			dead = g
-		}
-		return err
-	})
+	dead, err = l.findGrave(at, e, append(former, own))
 	if err != nil || dead == nil {
 		return own, nil, err
 	}
@@ -219,7 +169,7 @@ func (e documentEntry) merged(have *documentEntry, list bool) documentEntry {
 	if !list {
 		return e
 	}
-	e.Path = have.Path
+	e.Path, e.List = have.Path, have.List
 	if alike(&e, have) { // the export wrote these in its own way
 		e.Name, e.Title, e.Created = have.Name, have.Title, have.Created
 	}

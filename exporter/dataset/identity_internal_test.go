@@ -41,6 +41,7 @@ func makeFormer(t *testing.T, s *Store, index string, noted bool) {
 			b.Set(blobKey(blob.Name, former), nil, nil))
 	})
 	err = errors.Join(err, b.DeleteRange([]byte{kIndexed}, []byte{kIndexed + 1}, nil),
+		b.Set(key(kVersion), []byte(layoutVersion), nil),
 		b.Commit(pebble.NoSync))
 	if err != nil {
 		t.Fatal(err)

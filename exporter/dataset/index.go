@@ -18,7 +18,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"ehi-server/exporter/dataset/blobs"
 	"ehi-server/exporter/source"
 	"ehi-server/shared/ehi"
 	"ehi-server/shared/fhir"
@@ -578,8 +577,7 @@ func (n *native) staysBuried(
 		}
 		return true, nil
 	}
-	content, err := blobs.ParseName(dead.Entry.Blob)
-	return false, errors.Join(err, n.delete(graveKey(content, dead.ID)))
+	return false, n.disturb(dead)
 }
 
 // intact fails unless the store has the content of a document.

@@ -34,6 +34,8 @@ type listing struct {
 	list   bool   // it is the list of an export
 	// met are the documents that the entries of a list mean so far.
 	met map[string]bool
+	// past are the last documents that searches passed over, see find.
+	past map[digest]string
 	// strays are documents without a claim that an earlier version imported for another patient,
 	// as their rows may have said before, by the lines of what the rows say now.
 	strays map[string]int
@@ -73,6 +75,10 @@ const (
 	isWait  = 'w'
 	isGone  = 'g'
 	isIndex = 'i'
+
+	isSame     = 's'
+	isSameGone = 'b'
+	isFormer   = 'f'
 )
 
 func indexKey(kind byte, parts ...[]byte) []byte {
@@ -95,7 +101,10 @@ func (n *native) newListing(of input, list bool) (*listing, error) {
 	}
 	l := &listing{
 		native: n, index: digestOf(file), name: of.name, list: list,
-		met: map[string]bool{}, strays: map[string]int{},
+		met: map[string]bool{}, past: map[digest]string{}, strays: map[string]int{},
+	}
+	if err := n.flush(); err != nil { // searches read the store
+		return nil, err
 	}
 	text, err := n.open(of, false)
 	if err != nil {

@@ -270,7 +270,10 @@ func (w *writer) publishBlobs() error {
 			return errors.Join(err, b.Close())
 		}
 	}
-	err := b.Set(key(kVersion), []byte(layoutMoved), nil)
+	layout, err := get(w.store.db, key(kVersion))
+	if err == nil && string(layout) == layoutVersion {
+		err = b.Set(key(kVersion), []byte(layoutMoved), nil)
+	}
 	if err = errors.Join(err, b.Commit(pebble.NoSync), w.store.harden()); err != nil {
 		return fmt.Errorf("write record store: %w", plainError(err))
 	}

@@ -47,6 +47,10 @@ type native struct {
 	// grown is by how many bytes the native content of patients grew in the batch.
 	grown map[string]int64
 	wrote bool // something was written to the store
+	// arranged means that all documents of the store are with their patients.
+	arranged bool
+	// former means that the store may have documents without a path, see formerIDs.
+	former bool
 }
 
 func (im *importer) newNative() *native {
@@ -72,7 +76,7 @@ func (im *importer) importNative(ctx context.Context) (err error) {
 	}
 	n := im.newNative()
 	defer func() { err = errors.Join(err, n.close()) }()
-	err = errors.Join(im.store.dropScratch(), n.convertNotes(), n.meetAll(ctx))
+	err = errors.Join(im.store.dropScratch(), n.convertNotes(), n.arrange(ctx), n.meetAll(ctx))
 	for _, in := range im.native {
 		if err != nil {
 			break
@@ -182,10 +186,34 @@ func (n *native) setNamed(k []byte, is namedOwner) error {
 	return n.set(k, v)
 }
 
+// arrange moves the documents that now lead to another patient, and makes the keys by which
+// documents are found, if the store is of an earlier version.
+func (n *native) arrange(ctx context.Context) error {
+	err := errors.Join(n.renamed(ctx), n.flush())
+	if err != nil {
+		return err
+	}
+	err = each(n.store.db, []byte{kUprooted}, func(k, _ []byte) error {
+		return errors.Join(ctx.Err(), n.replaceDocuments(string(k[1:])))
+	})
+	err = errors.Join(err, n.replaceDocuments(""), n.flush())
+	if err == nil {
+		err = n.makeFindable(ctx)
+	}
+	if err == nil {
+		n.former, err = some(n.store.db, indexKey(isFormer))
+	}
+	n.arranged = err == nil
+	return err
+}
+
 // settle writes everything, and moves what now leads to another patient. The store is durable when
 // it returns.
 func (n *native) settle(ctx context.Context) error {
-	steps := []func(context.Context) error{n.publish, n.renamed}
+	steps := []func(context.Context) error{n.publish}
+	if !n.arranged {
+		steps = append(steps, n.renamed)
+	}
 	d, err := n.allTables()
 	if err != nil {
 		return err
@@ -261,11 +289,15 @@ func (n *native) placeWaiting(ctx context.Context) error {
 	if err := n.flush(); err != nil {
 		return err
 	}
-	err := n.replaceDocuments("")
-	if err == nil && n.rows != nil {
-		err = n.rows.placeRows(ctx)
+	if !n.arranged {
+		if err := n.replaceDocuments(""); err != nil {
+			return err
+		}
 	}
-	return err
+	if n.rows == nil {
+		return nil
+	}
+	return n.rows.placeRows(ctx)
 }
 
 // allTables returns the dictionary; nil if there are no tables.
@@ -432,7 +464,8 @@ func (n *native) putDocument(id string, e documentEntry) error {
 	}
 	n.grow(patient, e.Size)
 	return errors.Join(n.set(key(kDocument, patient, id), v), n.set(key(kDocuments, id),
-		[]byte(patient)), n.set(blobKey(blob.Name, id), nil), n.delete(looseKey(blob.Name)))
+		[]byte(patient)), n.set(blobKey(blob.Name, id), nil), n.delete(looseKey(blob.Name)),
+		n.setFindable(isSame, patient, id, &e))
 }
 
 // takeDocument takes a document out of the store, if it is there.
@@ -445,9 +478,10 @@ func (n *native) takeDocument(id string) error {
 	if err != nil {
 		return err
 	}
-	n.grow(string(split(k)[0]), -e.Size)
+	patient := string(split(k)[0])
+	n.grow(patient, -e.Size)
 	return errors.Join(n.delete(k), n.delete(blobKey(blob.Name, id)),
-		n.set(looseKey(blob.Name), nil))
+		n.set(looseKey(blob.Name), nil), n.deleteFindable(isSame, patient, id, &e))
 }
 
 // findDocument returns the key of a document and its entry, or nil.
@@ -464,9 +498,12 @@ func (n *native) findDocument(id string) (k []byte, e documentEntry, err error) 
 	return k, e, json.Unmarshal(v, &e)
 }
 
-// replaceDocuments moves those of a patient's documents that now lead to another one; those that
-// led to nobody for "". The batch is empty.
+// replaceDocuments moves those of a patient's documents, and graves, that now lead to another one;
+// those that led to nobody for "".
 func (n *native) replaceDocuments(patient string) error {
+	if err := n.replaceGraves(patient); err != nil {
+		return err
+	}
 	return each(n.store.db, key(kDocument, patient, ""), func(k, v []byte) error {
 		var e documentEntry
 		if err := json.Unmarshal(v, &e); err != nil {
@@ -480,7 +517,8 @@ func (n *native) replaceDocuments(patient string) error {
 		n.grow(patient, -e.Size)
 		n.grow(now, e.Size)
 		return errors.Join(n.delete(k), n.set(key(kDocument, now, id), v),
-			n.set(key(kDocuments, id), []byte(now)), n.flushFull())
+			n.set(key(kDocuments, id), []byte(now)), n.deleteFindable(isSame, patient, id, &e),
+			n.setFindable(isSame, now, id, &e), n.flushFull())
 	})
 }
 
@@ -491,7 +529,8 @@ func (n *native) entryOf(d *documentLine, c came) documentEntry {
 		path = ""
 	}
 	return documentEntry{
-		Path: path, Name: d.name, ContentType: d.contentType, Title: d.title, Created: d.created,
+		Path: path, List: d.list, Name: d.name, ContentType: d.contentType, Title: d.title,
+		Created: d.created,
 		Updated: n.now(), marks: d.marks, Owner: d.owner, From: c,
 	}
 }

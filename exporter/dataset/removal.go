@@ -257,5 +257,18 @@ func (n *native) bury(d newDocument) error {
 	}
 	v, err := json.Marshal(g)
 	n.buried = append(n.buried, g)
-	return errors.Join(err, n.set(graveKey(content, d.id), v), n.removeDocument(d.id))
+	at, e2 := n.homeOf(d.entry.Owner)
+	return errors.Join(err, e2, n.set(graveKey(content, d.id), v),
+		n.setFindable(isSameGone, at.patient, d.id, &d.entry), n.removeDocument(d.id))
+}
+
+// disturb forgets that a document was removed.
+func (n *native) disturb(g *grave) error {
+	content, err := blobs.ParseName(g.Entry.Blob)
+	if err != nil {
+		return err
+	}
+	at, err := n.homeOf(g.Entry.Owner)
+	return errors.Join(err, n.delete(graveKey(content, g.ID)),
+		n.deleteFindable(isSameGone, at.patient, g.ID, &g.Entry))
 }

@@ -38,6 +38,11 @@ const layoutVersion = "4"
 // it would misread the import times of resources.
 const layoutMoved = "5"
 
+// layoutFindable is the layout of a store whose documents have keys to find them by, see
+// makeFindable. It may have moved data. A build that does not know it would add documents without
+// these keys.
+const layoutFindable = "6"
+
 // Store is an open record store. It is safe for concurrent use. Only one process at a time may
 // have it open.
 type Store struct {
@@ -364,10 +369,10 @@ func (s *Store) checkVersion() error {
 	if v == nil {
 		return s.db.Set(key(kVersion), []byte(layoutVersion), &pebble.WriteOptions{Sync: !s.bulk})
 	}
-	if string(v) != layoutVersion && string(v) != layoutMoved {
-		return fmt.Errorf("the record store in %s has layout %s and this build reads layout %s; "+
-			"it is left as it is: start with another data folder, and import the records again",
-			s.dir, v, layoutVersion)
+	if !slices.Contains([]string{layoutVersion, layoutMoved, layoutFindable}, string(v)) {
+		return fmt.Errorf("the record store in %s has layout %s and this build reads layouts %s "+
+			"to %s; it is left as it is: start with another data folder, and import the records "+
+			"again", s.dir, v, layoutVersion, layoutFindable)
 	}
 	return nil
 }
