@@ -796,7 +796,7 @@ func TestAKilledImportOfDocumentsIsRunAgain(t *testing.T) {
 	}
 	rnd := rand.New(rand.NewPCG(7, 7))
 	kills := 0
-	for round := range 8 {
+	for round := range rounds(8) {
 		dir := filepath.Join(memoryDir(t), "records")
 		killed := killImport(t, dir, from, &took, rnd)
 		if killed {

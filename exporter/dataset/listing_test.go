@@ -273,7 +273,7 @@ func TestAKilledCorrectionIsRunAgain(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 9))
 	var took time.Duration
 	kills := 0
-	for round := range 10 {
+	for round := range rounds(10) {
 		dir := filepath.Join(memoryDir(t), "records")
 		reindex(t, from, wrong...)
 		runImport(t, dir, from, 0)

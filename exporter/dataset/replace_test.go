@@ -325,7 +325,7 @@ func TestAKilledReplacementIsRunAgain(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(6, 2))
 	var took time.Duration
 	kills := 0
-	for round := range 8 {
+	for round := range rounds(8) {
 		dir := filepath.Join(memoryDir(t), "records")
 		fill(t, from, map[string]string{
 			"pets.csv": "mrn,pet\n" + wrong.String(), "datapackage.json": files["datapackage.json"],

@@ -1026,7 +1026,7 @@ func TestAKilledImportOfTablesIsRunAgain(t *testing.T) {
 	took, _ := runImport(t, dir, from, 0)
 	want := rows(dir)
 	rnd := rand.New(rand.NewPCG(9, 9))
-	for round := range 6 {
+	for round := range rounds(6) {
 		dir := filepath.Join(t.TempDir(), "records")
 		killed := killImport(t, dir, from, &took, rnd)
 		runImport(t, dir, from, 0)
