@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,6 +32,12 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		return
+	}
+	if dir := inMemory(); dir != "" {
+		_ = os.Setenv("TMPDIR", dir) // the name is valid
+	}
+	if raced {
+		_ = flag.Set("rapid.checks", "25") // the flag exists; -rapid.checks counts more
 	}
 	// Pebble leaks the disk-health ticker of an Open that failed on the lock. Nothing else may
 	// leak.

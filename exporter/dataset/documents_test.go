@@ -789,7 +789,7 @@ func TestAKilledImportOfDocumentsIsRunAgain(t *testing.T) {
 		}
 		return n
 	}
-	dir := filepath.Join(memoryDir(t), "records")
+	dir := filepath.Join(t.TempDir(), "records")
 	took, _ := runImport(t, dir, from, 0)
 	if n := check(dir); n != documents {
 		t.Fatalf("%d documents", n)
@@ -797,7 +797,7 @@ func TestAKilledImportOfDocumentsIsRunAgain(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 7))
 	kills := 0
 	for round := range rounds(8) {
-		dir := filepath.Join(memoryDir(t), "records")
+		dir := filepath.Join(t.TempDir(), "records")
 		killed := killImport(t, dir, from, &took, rnd)
 		if killed {
 			kills++

@@ -25,7 +25,7 @@ import (
 // holds for a closed store, and for one whose process died some time after it had written.
 func TestAFlippedBitIsSaidAndNamesNobody(t *testing.T) {
 	const flips = 6 // in each file
-	closed, killed := memoryDir(t), memoryDir(t)
+	closed, killed := t.TempDir(), t.TempDir()
 	fill := func(patients int, seed uint64) *dataset.Store {
 		store, err := dataset.Open(dataset.Config{Dir: closed})
 		if err != nil {
@@ -45,7 +45,7 @@ func TestAFlippedBitIsSaidAndNamesNobody(t *testing.T) {
 	store := fill(4, 2)
 	eventually(t, func() bool { return dataset.Logged(store) == 0 })
 	eventually(t, func() bool {
-		killed = memoryDir(t)
+		killed = t.TempDir()
 		return copyOfOneMoment(t, killed, closed)
 	})
 	if err := store.Close(); err != nil {
@@ -100,7 +100,7 @@ func TestAFlippedBitIsSaidAndNamesNobody(t *testing.T) {
 // flip copies a store with one bit of a file flipped; none if there is no name.
 func flip(t *testing.T, whole, name string, at int64, bit byte) (dir string) {
 	t.Helper()
-	dir = memoryDir(t)
+	dir = t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(whole)); err != nil {
 		t.Fatal(err)
 	}

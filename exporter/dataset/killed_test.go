@@ -69,7 +69,7 @@ func recordsIn(t *testing.T, dir string) map[string][]string {
 // nothing has. When it runs again, it imports all.
 func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
 	from := t.TempDir()
-	whole := openStore(t, memoryDir(t))
+	whole := openStore(t, t.TempDir())
 	of := synthetic.Config{Patients: 150, Resources: 60, Seed: 3}
 	err := whole.Generate(t.Context(), of, time.Now(), func(int, int) {})
 	if err != nil {
@@ -81,7 +81,7 @@ func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeReports(t, patients, filepath.Join(from, "Attached.ndjson"))
-	dir := memoryDir(t)
+	dir := t.TempDir()
 	took, _ := runImport(t, dir, from, 0)
 	want := recordsIn(t, dir)
 	data := sortedOf(blobsOf(t, dir))
@@ -91,7 +91,7 @@ func TestAKilledImportInBulkIsRunAgain(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(4, 2))
 	kills := 0
 	for round := range rounds(12) {
-		dir := memoryDir(t)
+		dir := t.TempDir()
 		killed := killImport(t, dir, from, &took, rnd)
 		if killed {
 			kills++

@@ -274,7 +274,7 @@ func TestAKilledCorrectionIsRunAgain(t *testing.T) {
 	var took time.Duration
 	kills := 0
 	for round := range rounds(10) {
-		dir := filepath.Join(memoryDir(t), "records")
+		dir := filepath.Join(t.TempDir(), "records")
 		reindex(t, from, wrong...)
 		runImport(t, dir, from, 0)
 		reindex(t, from, right...)

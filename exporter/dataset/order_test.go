@@ -178,7 +178,7 @@ func (g *maker) reference(types ...string) string {
 // deal writes the events in random order to random files of random kinds, and imports them in
 // several steps.
 func deal(t *rapid.T, events []event) (s *dataset.Store, clean func()) {
-	dir, err := os.MkdirTemp(inMemory(), "order")
+	dir, err := os.MkdirTemp("", "order")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,34 +205,15 @@ func deal(t *rapid.T, events []event) (s *dataset.Store, clean func()) {
 	return s, clean
 }
 
-// inMemory is the folder of a file system in memory, or "" for the usual one: a property that is
-// checked a hundred times opens hundreds of stores, and their syncs to a disk take most of its time.
+// inMemory is the folder of a file system in memory, or "" for none. The tests open thousands of
+// stores, and their syncs to a disk would take most of the time. A process that is killed leaves
+// the same files there as on a disk.
 func inMemory() string {
 	const shm = "/dev/shm"
 	if dir, err := os.MkdirTemp(shm, "probe"); err == nil && os.Remove(dir) == nil {
 		return shm
 	}
 	return ""
-}
-
-// memoryDir is t.TempDir, in memory if that is possible. A process that is killed leaves the same
-// files there as on a disk.
-func memoryDir(t testing.TB) string {
-	t.Helper()
-	parent, err := os.MkdirTemp(inMemory(), "dataset") // also of a store's folder of blobs
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(parent); err != nil {
-			t.Error(err)
-		}
-	})
-	dir := filepath.Join(parent, "dir")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 // storeOfAnyKind opens a store that may import in bulk, with a random number of pieces.

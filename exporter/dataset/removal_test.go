@@ -129,7 +129,7 @@ func TestARemovalThatRemovesNothingIsReported(t *testing.T) {
 // A removal of what another index removed before removes nothing more, and is no problem, also
 // beside removals that find their documents.
 func TestARemovalOfWhatIsGoneIsNoProblem(t *testing.T) {
-	s := openStore(t, memoryDir(t))
+	s := openStore(t, t.TempDir())
 	load(t, s, folder(t, map[string]string{"p.ndjson": patientsNamed("a", "b")}))
 	const header = "patient,path,status"
 	scans, first, all := t.TempDir(), []string{header}, []string{header}

@@ -326,7 +326,7 @@ func TestAKilledReplacementIsRunAgain(t *testing.T) {
 	var took time.Duration
 	kills := 0
 	for round := range rounds(8) {
-		dir := filepath.Join(memoryDir(t), "records")
+		dir := filepath.Join(t.TempDir(), "records")
 		fill(t, from, map[string]string{
 			"pets.csv": "mrn,pet\n" + wrong.String(), "datapackage.json": files["datapackage.json"],
 		})
