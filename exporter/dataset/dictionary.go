@@ -54,6 +54,8 @@ type table struct {
 	byValue bool    // see savedDictionary.ByValue
 	indexes [][]int // fields of savedTable.Indexes, by their numbers
 	foreign []foreignKey
+	// referred are the indexes to which foreign keys lead.
+	referred []int
 	// unique are the indexes, but for the first one, of fields whose values occur once.
 	unique []int
 	// way leads from a row to its patient; nil for a look-up table.
@@ -149,7 +151,11 @@ func (d *dictionary) link() error {
 	}
 	for _, t := range d.tables {
 		for i := range t.of.Fields.ForeignKeys {
-			t.foreign = append(t.foreign, d.foreign(t, &t.of.Fields.ForeignKeys[i]))
+			k := d.foreign(t, &t.of.Fields.ForeignKeys[i])
+			t.foreign = append(t.foreign, k)
+			if !slices.Contains(k.target.referred, k.index) {
+				k.target.referred = append(k.target.referred, k.index)
+			}
 		}
 	}
 	names, err := d.pack.Order()

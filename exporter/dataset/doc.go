@@ -87,6 +87,8 @@
 //	                                             key, or the row itself in a table that has none;
 //	                                             see table.indexKey
 //	G <table><key><sequence>     -> #            a foreign key that had no row when its row came
+//	1 <table><index>#            ->              rows with the key were removed, and foreign keys
+//	                                             may lead to it; <table> alone for all keys
 //	W <pass>                     -> JSON         the file that was read
 //	0 <index>#                   -> place        keys of rows, while an import checks the files of a
 //	                                             table; see keyset

@@ -58,6 +58,7 @@ const (
 	kUnchecked = 'G'
 	kPass      = 'W'
 	kScratch   = '0'
+	kLost      = '1'
 )
 
 // key joins a kind and parts: 'c', "p1", "Observation", "o1". With fewer parts than the kind has

@@ -192,7 +192,8 @@ func (n *native) meet(ctx context.Context, from string, p *datapackage.Package) 
 	}
 	for name := range replaced {
 		if conflicts[name] == "" {
-			err = errors.Join(err, n.removeTable(ctx, before, name))
+			err = errors.Join(err, n.removeTable(ctx, before, name),
+				n.set(tableKey(kLost, d.tables[name].Number), nil))
 		}
 	}
 	if err != nil {

@@ -234,10 +234,18 @@ func (r *rehearsal) where(first, at rowAt) string {
 func (n *native) removeTable(ctx context.Context, d *dictionary, name string) error {
 	t := d.tables[name]
 	n.cleared[name] = true
-	if err := n.newRows(d).removeOthers(ctx, t); err != nil {
-		return err
+	r := n.newRows(d)
+	r.whole = true
+	err := r.removeOthers(ctx, t)
+	for _, kind := range []byte{kUnchecked, kLost} { // by keys as they were
+		err = errors.Join(err, n.forget(ctx, tableKey(kind, t.Number)))
 	}
-	return each(n.store.db, tableKey(kUnchecked, t.Number), func(k, _ []byte) error {
+	return err
+}
+
+// forget deletes the keys with a prefix.
+func (n *native) forget(ctx context.Context, prefix []byte) error {
+	return each(n.store.db, prefix, func(k, _ []byte) error {
 		return errors.Join(ctx.Err(), n.delete(k), n.flushFull())
 	})
 }
@@ -259,7 +267,7 @@ func (r *rows) removeOthers(ctx context.Context, t *table) error {
 			return err
 		}
 		r.report.RowsRemoved[t.of.Name]++
-		return errors.Join(r.take(t, at, raw), r.delete(k), r.flushFull())
+		return errors.Join(r.take(t, at, raw, nil), r.delete(k), r.flushFull())
 	})
 }
 

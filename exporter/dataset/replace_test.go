@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ehi-server/exporter/dataset"
+	"ehi-server/exporter/source"
 )
 
 // A row with a primary key that comes again for another patient leaves the first one, whatever file
@@ -305,6 +306,124 @@ func TestRowsWaitForAReplacedRow(t *testing.T) {
 	slices.Sort(got)
 	if !strings.Contains(got[2], "1,v1,l1,5\n") || !strings.Contains(got[0], "again") {
 		t.Errorf("a has %q", got)
+	}
+}
+
+// A removed row that rows of other tables refer to is reported once for each foreign key, with one
+// of these rows, whenever they came, until the row is there again. Keys that lead to a row after
+// all are not reported, and those that never led to one are not reported again.
+func TestForeignKeysThatARemovalBreaksAreReported(t *testing.T) {
+	const replace = `"ehi:replace": true, `
+	labs := func(more, typ, rows string) map[string]string {
+		return map[string]string{
+			"datapackage.json": `{"resources": [{"name": "labs", "path": "labs.csv", ` + more +
+				`"ehi:lookup": true, "schema": {"fields": [{"name": "code"}, {"name": "name"` + typ +
+				`}], "primaryKey": "code"}}]}`,
+			"labs.csv": "code,name\n" + rows,
+		}
+	}
+	files := clinicFiles()
+	files["results.csv"] += "4,v3,l9,1\n"
+	const lost = `results.csv:2: field "lab": no row of the table "labs" has this value any more, ` +
+		"since rows of that table were removed (2 rows have such values)"
+	never := `results.csv:5: field "lab": no row of the table "labs" has this value`
+	visits := strings.NewReplacer("labs.csv", "v.csv", `"labs"`, `"visits"`, `"ehi:lookup": true`,
+		`"ehi:patient": ["patient"]`, "code", "id", `{"name": "name"}`,
+		`{"name": "patient"}, {"name": "day", "type": "date"}`)
+	for what, c := range map[string]struct {
+		files map[string]string
+		want  []string
+		again []string // of the clinic, which has all rows
+	}{
+		"a row is left out": {labs(replace, "", "l2,Potassium\n"), []string{lost}, []string{never}},
+		"all are": {
+			labs(replace, "", ""),
+			[]string{strings.Replace(lost, "2 rows have", "3 rows have", 1)}, []string{never},
+		},
+		"the rows are the same": {labs(replace, "", "l2,K\nl1,Na\n"), nil, []string{never}},
+		"with another description": {
+			labs(replace, `, "constraints": {"required": true}`, "l2,K\n"),
+			[]string{strings.Replace(lost, "2 rows have", "3 rows have", 1)}, nil, // that of l9 too
+		},
+		"another description, the same rows": {
+			labs(replace, `, "constraints": {"required": true}`, "l2,K\nl1,Na\nl9,x\n"), nil, nil,
+		},
+		"a path to patients": {
+			map[string]string{
+				"datapackage.json": visits.Replace(labs(replace, "", "")["datapackage.json"]),
+				"v.csv":            "id,patient,day\nv1,a,2024-01-02\nv2,b,2024-01-03\n",
+			},
+			[]string{strings.NewReplacer(".csv:2", ".csv:4", "lab", "visit").Replace(lost)},
+			[]string{never},
+		},
+	} {
+		s := openStore(t, t.TempDir())
+		from := folder(t, files)
+		bad := func(rep source.Report) (out []string) {
+			for _, p := range rep.Bad {
+				out = append(out, strings.TrimPrefix(p.String(), from+"/"))
+			}
+			return out
+		}
+		if got := bad(load(t, s, from)); !slices.Equal(got, []string{never}) {
+			t.Fatalf("%q", got)
+		}
+		other := folder(t, c.files)
+		rep := load(t, s, other)
+		if got := bad(rep); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q", what, got)
+		}
+		if got := bad(load(t, s, other)); len(got) > 0 { // nothing is removed
+			t.Errorf("%s, again: %q", what, got)
+		}
+		if c.again == nil {
+			continue
+		}
+		if c.want != nil {
+			fill(t, from, map[string]string{"labs.csv": "code,name\nl2,K\n"})
+			rep := load(t, s, from)
+			if rep.Rows["results"] == 0 || len(bad(rep)) == 0 {
+				t.Errorf("%s: the file with the broken keys is not read again: %+v", what, rep)
+			}
+			fill(t, from, clinicFiles())
+			fill(t, from, map[string]string{"results.csv": files["results.csv"]})
+		}
+		if got := bad(load(t, s, from)); !slices.Equal(got, c.again) {
+			t.Errorf("%s, then all: %q", what, got)
+		}
+	}
+}
+
+// A row that loses a value to which others refer, although its primary key stays, is reported.
+func TestAForeignKeyToAChangedValueIsReported(t *testing.T) {
+	from := folder(t, map[string]string{
+		"p.ndjson": patientsNamed("a"),
+		"datapackage.json": `{"resources": [
+			{"name": "staff", "path": "staff.csv", "ehi:lookup": true, "schema": {
+				"primaryKey": "id", "fields": [{"name": "id"}, {"name": "badge"}]}},
+			{"name": "visits", "path": "visits.csv", "ehi:patient": ["patient"], "schema": {
+				"fields": [{"name": "patient"}, {"name": "badge"}], "foreignKeys": [{
+				"fields": "badge", "reference": {"resource": "staff", "fields": "badge"}}]}}]}`,
+		"staff.csv":  "id,badge\n1,x\n2,y\n3,y\n",
+		"visits.csv": "patient,badge\na,x\na,y\na,x\na,\n",
+	})
+	s := openStore(t, t.TempDir())
+	for _, step := range []struct {
+		staff string
+		want  int64
+	}{
+		{"1,x\n2,y\n3,y\n", 0}, {"1,x\n2,z\n3,y\n", 0}, {"1,w\n2,x\n3,y\n", 0},
+		{"1,w\n2,z\n3,y\n", 1}, {"1,w\n2,x\n3,y\n", 0},
+	} {
+		fill(t, from, map[string]string{"staff.csv": "id,badge\n" + step.staff})
+		rep := load(t, s, from)
+		if rep.Problems != step.want {
+			t.Errorf("%q: %+v", step.staff, rep)
+		}
+		if step.want > 0 && (filepath.Base(rep.Bad[0].File) != "visits.csv" ||
+			rep.Bad[0].Line != 2 || !strings.Contains(rep.Bad[0].Why, "2 rows")) {
+			t.Errorf("%+v", rep.Bad)
+		}
 	}
 }
 

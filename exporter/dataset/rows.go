@@ -131,10 +131,12 @@ type rows struct {
 	parts map[uint32]bool
 	// occurred counts rows with the same bytes in the current pass.
 	occurred map[digest]uint32
-	missed   int
-	ending   []byte   // the line terminator of the file's rows, once one had any
-	fields   [][]byte // room for the values of a row
-	key      [][]byte // room for those of a key
+	// whole means that a table goes as a whole: all of its keys are marked as lost, not each.
+	whole  bool
+	missed int
+	ending []byte   // the line terminator of the file's rows, once one had any
+	fields [][]byte // room for the values of a row
+	key    [][]byte // room for those of a key
 }
 
 // lead is a key of another table, and how it goes on from there.
@@ -296,7 +298,7 @@ func (r *rows) put(t *table, raw []byte, values [][]byte, s sequence) error {
 		return err
 	}
 	if before != nil {
-		changed, err := r.takeChanged(t, *before, raw)
+		changed, err := r.takeChanged(t, *before, raw, values)
 		if err != nil {
 			return err
 		}
@@ -480,7 +482,9 @@ func occurrence(prefix []byte, n uint32) []byte {
 }
 
 // takeChanged takes a row out of the store, if it differs from what is to replace it.
-func (r *rows) takeChanged(t *table, at rowPlace, now []byte) (changed bool, err error) {
+func (r *rows) takeChanged(
+	t *table, at rowPlace, now []byte, values [][]byte,
+) (changed bool, err error) {
 	if !t.hasKey() {
 		return false, nil
 	}
@@ -491,18 +495,18 @@ func (r *rows) takeChanged(t *table, at rowPlace, now []byte) (changed bool, err
 	if old == nil {
 		return false, errLostRow
 	}
-	return true, r.take(t, at, old)
+	return true, r.take(t, at, old, values)
 }
 
 // take takes a row out of the store, and out of all indexes but the first. Rows that follow it to
-// its patient are placed again.
-func (r *rows) take(t *table, at rowPlace, raw []byte) error {
+// its patient are placed again. now are the values of the row that replaces it, or nil.
+func (r *rows) take(t *table, at rowPlace, raw []byte, now [][]byte) error {
 	values, err := t.codec.Fields(raw, nil)
 	if err != nil {
 		return err
 	}
 	r.grow(at.patient, -int64(len(raw)))
-	err = errors.Join(r.delete(at.key(t)), r.uproot(t, values))
+	err = errors.Join(r.delete(at.key(t)), r.uproot(t, values), r.loses(t, values, now))
 	return errors.Join(err, r.eachFurther(t, values, func(prefix []byte) error {
 		return r.delete(append(prefix, at.sequence[:]...))
 	}))
@@ -657,12 +661,17 @@ func (t *table) hasRow(r pebble.Reader, index int, prefix []byte) (bool, error) 
 	return some(r, prefix)
 }
 
-// recheck reports the foreign keys that lead nowhere after all.
+// recheck reports the foreign keys that lead nowhere after all: those of the import's rows by their
+// lines, and those that lead no more to a row that was removed.
 func (r *rows) recheck(ctx context.Context) error {
 	if err := r.flush(); err != nil {
 		return err
 	}
-	return each(r.store.db, []byte{kUnchecked}, func(k, v []byte) error {
+	lost, err := r.lost(ctx)
+	if err != nil {
+		return err
+	}
+	err = each(r.store.db, []byte{kUnchecked}, func(k, v []byte) error {
 		if err := errors.Join(ctx.Err(), r.delete(k), r.flushFull()); err != nil {
 			return err
 		}
@@ -670,7 +679,7 @@ func (r *rows) recheck(ctx context.Context) error {
 		if t == nil || int(k[3]) >= len(t.foreign) {
 			return errNoDictionary
 		}
-		of, s := t.foreign[k[3]], sequence(k[4:])
+		of, s := &t.foreign[k[3]], sequence(k[4:])
 		there, err := of.target.hasRow(r.store.db, of.index,
 			of.target.indexKey(of.index, digest(v)))
 		if err != nil || there {
@@ -681,10 +690,15 @@ func (r *rows) recheck(ctx context.Context) error {
 			return err
 		}
 		// it is reported again whenever the file is imported, until the row is there
-		return errors.Join(r.delete(key(kFile, from.File)), r.bad(from.Name, s.line(),
-			fmt.Sprintf("field %q: no row of the table %q has this value", of.name,
-				of.target.of.Name)))
+		err = r.delete(key(kFile, from.File))
+		told, e2 := lost.has(of, digest(v)) // with all others
+		if err = errors.Join(err, e2); err != nil || told {
+			return err
+		}
+		return r.bad(from.Name, s.line(), fmt.Sprintf("field %q: no row of the table %q has this "+
+			"value", of.name, of.target.of.Name))
 	})
+	return errors.Join(err, lost.report(ctx))
 }
 
 // replaceRows places the rows of a patient again.
