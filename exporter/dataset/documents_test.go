@@ -473,6 +473,8 @@ func TestBadRowsOfAnIndexAreReported(t *testing.T) {
 		"a,good.txt",
 		"a,\x00.txt,,,,,",
 		"a,other.txt,,,,,",
+		"a,good.txt,0001,,,,",
+		"a,good.txt,0001-01-01,,,,",
 	}
 	dir := folder(t, map[string]string{
 		"p.ndjson": patientsNamed("a"), "good.txt": "good", "other.txt": "other", "docs/x": "x",
@@ -484,7 +486,7 @@ func TestBadRowsOfAnIndexAreReported(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	rep := load(t, s, dir)
 	if got := problems(rep); !slices.Equal(got, []int{
-		3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18,
+		3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21,
 	}) {
 		t.Errorf("lines %v: %v", got, rep.Bad)
 	}

@@ -290,13 +290,17 @@ func partial(date string) string {
 	return ""
 }
 
+// parseDate returns the first instant of a date. The zero time stands for no date.
 func parseDate(text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
 	span, err := fhir.ParseSpan(text)
-	if err != nil {
+	switch {
+	case err != nil:
 		return time.Time{}, fmt.Errorf("%q is no date of FHIR", text)
+	case span.Start.IsZero():
+		return time.Time{}, fmt.Errorf("%q cannot be stored: use a date from 0001-01-02 on", text)
 	}
 	return span.Start, nil
 }
