@@ -36,6 +36,8 @@ type native struct {
 	refused map[string]bool
 	// cleared are tables whose rows were removed because they have another description now.
 	cleared map[string]bool
+	// behind are problems of tables that follow such a table as it was, by their names.
+	behind map[string]source.Problem
 	// read are the indexes of documents that the import has read, by their digests, with the states
 	// of their texts.
 	read map[digest]string
@@ -63,6 +65,7 @@ func (im *importer) newNative() *native {
 		named:    map[owner]string{},
 		refused:  map[string]bool{},
 		cleared:  map[string]bool{},
+		behind:   map[string]source.Problem{},
 		read:     map[digest]string{},
 		grown:    map[string]int64{},
 	}
@@ -225,6 +228,7 @@ func (n *native) settle(ctx context.Context) error {
 	if d != nil {
 		steps = append(steps, n.rows.recheck)
 	}
+	steps = append(steps, n.tellBehind)
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err

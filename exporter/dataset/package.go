@@ -199,6 +199,7 @@ func (n *native) meet(ctx context.Context, from string, p *datapackage.Package) 
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	n.leftBehind(from, before, d, replaced)
 	return d, conflicts, nil, n.saveDictionary(before, d)
 }
 

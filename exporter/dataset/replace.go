@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
+	"ehi-server/exporter/source"
 	"ehi-server/shared/datapackage"
 )
 
@@ -333,4 +336,45 @@ func (r *rows) eachPlace(
 		}
 		return visit(k, at)
 	})
+}
+
+// leftBehind says of which tables the rows follow a replaced table to their patients as it led
+// before, although its description leads in another way now: nothing but a description of their
+// own changes that. before and d are the dictionaries.
+func (n *native) leftBehind(from string, before, d *dictionary, replaced map[string]bool) {
+	for _, t := range d.order {
+		at, path := t, t.of.Patient
+		for w := t.way; w != nil && w.key != nil; w = w.next {
+			at, path = w.key.target, path[1:]
+			if !replaced[at.of.Name] || at == t {
+				continue
+			}
+			follows := fmt.Sprint(path, t.of.PatientSystem)
+			if was := before.tables[at.of.Name].of; follows == leads(was) &&
+				follows != leads(at.of) {
+				n.behind[t.of.Name] = source.Problem{File: from, Line: 1, Why: fmt.Sprintf("table "+
+					"%q: its rows follow the table %q to their patients as before, but that leads "+
+					"to them in another way now. If the rows are of other patients, too, replace "+
+					"the table with another ehi:patient or ehi:patientSystem", t.of.Name,
+					at.of.Name)}
+			}
+		}
+	}
+}
+
+// leads is how a table leads to its patients.
+func leads(of *datapackage.Resource) string { return fmt.Sprint(of.Patient, of.PatientSystem) }
+
+// tellBehind reports the tables that were left behind, unless they were replaced, too.
+func (n *native) tellBehind(context.Context) error {
+	for _, name := range slices.Sorted(maps.Keys(n.behind)) {
+		if n.cleared[name] {
+			continue
+		}
+		p := n.behind[name]
+		if err := n.bad(p.File, p.Line, p.Why); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"ehi-server/exporter/dataset"
 	"ehi-server/exporter/source"
+	"ehi-server/shared/datapackage"
 )
 
 // A row with a primary key that comes again for another patient leaves the first one, whatever file
@@ -260,6 +261,76 @@ func TestATableKeepsItsRowsWhileTheFilesOfItsReplacementHaveAProblem(t *testing.
 		if a, b := rowsOf(t, s, "a"), rowsOf(t, s, "b"); len(a) > 0 ||
 			!slices.Equal(b, []string{"visits b 2,a,b,\n"}) {
 			t.Errorf("%s, then solved: a has %q, b %q", what, a, b)
+		}
+	}
+}
+
+// Rows of other tables follow a replaced table as their own description says. If that led as the
+// replaced one did, and no longer does, the import reports their table, unless it is replaced, too.
+func TestTablesThatFollowAReplacedOneAsBeforeAreReported(t *testing.T) {
+	const hint = "in another way now"
+	all := func(changes ...string) string { return strings.NewReplacer(changes...).Replace(clinic) }
+	only := func(names ...string) func(string) string {
+		return func(text string) string {
+			p, err := datapackage.Parse([]byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(p.Narrow(func(n string) bool { return slices.Contains(names, n) },
+				nil).JSON())
+		}
+	}
+	const replace, system = `"ehi:replace": true, `, `"ehi:patientSystem": "urn:mrn", `
+	visits := `"name": "visits",`
+	for what, c := range map[string]struct {
+		descriptor string
+		want       []string // tables that are reported
+	}{
+		"another system": {
+			only("visits")(all(visits, visits+replace+system)), []string{"notes", "results"},
+		},
+		"another field": {
+			only("visits")(all(`["patient"]`, `["day"]`, visits, visits+replace)),
+			[]string{"notes", "results"},
+		},
+		"no patients": {
+			only("visits")(all(`"ehi:patient": ["patient"]`, `"ehi:lookup": true`, visits,
+				visits+replace)), []string{"notes", "results"},
+		},
+		"other fields": {
+			only("visits")(all(`{"name": "day", "type": "date"}`, `{"name": "day"}`, visits,
+				visits+replace)), nil,
+		},
+		"a table between changes its keys": {
+			only("results")(all(`"type": "number"`, `"type": "string"`,
+				`"name": "results",`, `"name": "results",`+replace)), nil,
+		},
+		"all of them": {
+			only("visits", "results", "notes")(all(visits, visits+replace+system,
+				`"name": "results",`, `"name": "results",`+replace+system,
+				`"name": "notes",`, `"name": "notes",`+replace+system)), nil,
+		},
+	} {
+		files := clinicFiles()
+		from := folder(t, files)
+		s := openStore(t, t.TempDir())
+		load(t, s, from)
+		files["datapackage.json"] = c.descriptor
+		if strings.Contains(c.descriptor, "urn:mrn") {
+			files["visits.csv"] = strings.NewReplacer(",a,", ",m-a,", ",b,", ",m-b,").
+				Replace(files["visits.csv"])
+		}
+		rep := load(t, s, folder(t, files))
+		var got []string
+		for _, p := range rep.Bad {
+			if strings.Contains(p.Why, hint) {
+				got = append(got, strings.Split(p.Why, `"`)[1])
+			} else {
+				t.Errorf("%s: %v", what, p)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", what, got, c.want)
 		}
 	}
 }
