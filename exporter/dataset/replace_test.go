@@ -1,6 +1,7 @@
 package dataset_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -462,6 +463,32 @@ func TestForeignKeysThatARemovalBreaksAreReported(t *testing.T) {
 		if got := bad(load(t, s, from)); !slices.Equal(got, c.again) {
 			t.Errorf("%s, then all: %q", what, got)
 		}
+	}
+}
+
+// An import that ends before it has reported a broken key leaves that to the next one.
+func TestABrokenForeignKeyIsReportedByTheNextImport(t *testing.T) {
+	files := clinicFiles()
+	from := folder(t, files)
+	s := openStore(t, t.TempDir())
+	load(t, s, from)
+	with(`"name": "labs",`, `"name": "labs", "ehi:replace": true,`)(files)
+	with(`"name": "visits",`, `"name": "visits", "ehi:replace": true,`)(files)
+	files["labs.csv"] = "code,name\nl2,Potassium\n"
+	files["visits.csv"] = "id,patient,day\nv1,a,2024-01-02\nv2,b,2024-01-03\n"
+	fill(t, from, files)
+	rep, err := s.Import(t.Context(), []string{from}, source.ImportOptions{Strict: true})
+	if !errors.Is(err, source.ErrBad) || rep.RowsRemoved["labs"] != 1 {
+		t.Fatalf("%v: %+v", err, rep)
+	}
+	rep = load(t, s, folder(t, map[string]string{"p.ndjson": patientsNamed("c")}))
+	if why := fmt.Sprint(rep.Bad); rep.Problems != 2 ||
+		!strings.Contains(why, `results.csv:4: field "visit"`) ||
+		!strings.Contains(why, `results.csv:2: field "lab"`) {
+		t.Errorf("%+v", rep)
+	}
+	if rep := load(t, s, from); rep.Problems != 3 { // the rows of results.csv, which is read again
+		t.Errorf("%+v", rep)
 	}
 }
 
