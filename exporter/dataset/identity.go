@@ -117,6 +117,20 @@ func (n *native) samePatient(a, b owner) (bool, error) {
 	return x == y, err
 }
 
+// mergedInto reports whether a patient was merged into another one.
+func (n *native) mergedInto(from, into owner) (bool, error) {
+	x, err := n.patientOf(from)
+	if err != nil || x == "" {
+		return false, err
+	}
+	y, err := n.patientOf(into)
+	if err != nil || y == "" || x == y {
+		return false, err
+	}
+	record, err := recordOf(n.store.db, y)
+	return slices.Contains(record, x), err
+}
+
 // identify returns the ID of a document whose content is known, and the grave of a document that
 // was removed; nil if it was not.
 func (n *native) identify(

@@ -472,7 +472,7 @@ func (n *native) content(
 	n.total += info.Size()
 	entry := n.entryOf(d, came{info.Size(), info.ModTime().UnixNano()})
 	now := note{Line: d.line, State: stateOf(&entry), From: entry.From}
-	before, err := l.noted(d)
+	_, before, err := l.noted(d)
 	if err != nil {
 		return err
 	}
@@ -628,6 +628,9 @@ func (n *native) unchanged(d *documentLine, before, now *note) (id string, err e
 	}
 	if before == nil && (have.From != now.From || stateOf(&have) != now.State) {
 		return "", nil
+	}
+	if same, err := n.samePatient(have.Owner, d.owner); err != nil || !same {
+		return "", err
 	}
 	if k != nil && n.intact(&have) != nil {
 		return "", nil

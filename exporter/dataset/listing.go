@@ -18,9 +18,13 @@ import (
 // claims any more is taken out of the store. Of a path that the index names no more, and of a path
 // of which no row could be used, everything stays as it was.
 //
-// Each row leaves a note, with the state of the index that named it. When the whole index was read,
-// the notes of older states are behind the times. A process that is killed before that leaves
-// documents with both patients; the next import reads the index again.
+// Each row leaves a note, with the state of the index that named it. There is one note of a path
+// and a patient, however rows name the patient, see noted. When the whole index was read, the notes
+// of older states are behind the times. A process that is killed before that leaves documents with
+// both patients; the next import reads the index again.
+//
+// A removal of a document that the index does not list says nothing of other patients: it takes no
+// document from them.
 //
 // The list of an export says by their contents which documents it means, because other exports have
 // files of the same names. So none of its notes is ever behind the times.
@@ -43,8 +47,10 @@ type listing struct {
 
 // note is what an index says of a path and a patient.
 type note struct {
-	Mark     string `json:"mark"`               // the state of the index that said so last
-	Line     int    `json:"line"`               // of the index
+	Mark string `json:"mark"` // the state of the index that said so last
+	Line int    `json:"line"` // of the index
+	// Owner is the patient as the row says; none in notes of earlier versions, see ownerOf.
+	Owner    owner  `json:"owner,omitzero"`
 	Document string `json:"document,omitempty"` // its ID; "" for a removal of another index's
 	// Before are documents that this one replaces once the whole index has been read.
 	Before  []string `json:"before,omitempty"`
@@ -55,12 +61,12 @@ type note struct {
 }
 
 func (a *note) equal(b *note) bool {
-	return a.Mark == b.Mark && a.Line == b.Line && a.Document == b.Document &&
-		slices.Equal(a.Before, b.Before) && a.State == b.State && a.From == b.From &&
-		a.Removed == b.Removed && a.Bad == b.Bad
+	return a.Mark == b.Mark && a.Line == b.Line && a.Owner == b.Owner &&
+		a.Document == b.Document && slices.Equal(a.Before, b.Before) && a.State == b.State &&
+		a.From == b.From && a.Removed == b.Removed && a.Bad == b.Bad
 }
 
-// noteID tells notes apart: an index, a path and a patient.
+// noteID tells notes apart: an index, a path and a patient as a row names it.
 type noteID [3 * len(digest{})]byte
 
 func noteIDOf(index digest, path string, o owner) noteID {
@@ -136,45 +142,29 @@ func (l *listing) noteIDOf(d *documentLine) noteID {
 	return noteIDOf(l.index, d.path, d.owner)
 }
 
-// noted returns the note of a row; nil if there is none.
-func (l *listing) noted(d *documentLine) (*note, error) { return l.native.noteAt(l.noteIDOf(d)) }
-
-func (n *native) noteAt(at noteID) (*note, error) {
-	v, err := n.get(indexKey(isNote, at[:]))
-	if err != nil || v == nil {
-		return nil, err
-	}
-	var out note
-	return &out, json.Unmarshal(v, &out)
-}
-
 // put replaces the note of a row, unless it is the same.
 func (l *listing) put(at noteID, before *note, now note) error {
 	if before != nil && before.equal(&now) {
 		return nil
 	}
-	v, err := json.Marshal(now)
-	if err != nil {
-		return err
-	}
-	return errors.Join(l.native.set(indexKey(isNote, at[:]), v), l.native.flushFull())
+	return errors.Join(l.native.setNote(at, &now), l.native.flushFull())
 }
 
 // bad notes that a row cannot be used: what an earlier state of the index said stays.
 func (l *listing) bad(d *documentLine) error {
-	before, err := l.noted(d)
+	at, before, err := l.noted(d)
 	if err != nil || before == nil {
 		return err
 	}
 	now := *before
-	now.Mark, now.Line, now.Bad = l.mark, d.line, true
-	return l.put(l.noteIDOf(d), before, now)
+	now.Mark, now.Line, now.Owner, now.Bad = l.mark, d.line, d.owner, true
+	return l.put(at, before, now)
 }
 
 // lists notes the document of a row.
 func (l *listing) lists(d *documentLine, before *note, now note) error {
 	at := l.noteIDOf(d)
-	now.Mark = l.mark
+	now.Mark, now.Owner = l.mark, d.owner
 	if l.list {
 		l.met[now.Document] = true
 	}
@@ -213,13 +203,14 @@ func (l *listing) removes(before *note) bool {
 // remove notes that a row removes a document. It is removed when everything has come, unless the
 // index said so before.
 func (l *listing) remove(d *documentLine) error {
-	before, err := l.noted(d)
+	at, before, err := l.noted(d)
 	if err != nil {
 		return err
 	}
 	entry := l.native.entryOf(d, came{})
-	now := note{Mark: l.mark, Line: d.line, State: stateOf(&entry), Removed: true}
-	at := l.noteIDOf(d)
+	now := note{
+		Mark: l.mark, Line: d.line, Owner: d.owner, State: stateOf(&entry), Removed: true,
+	}
 	if before != nil {
 		now.Document, now.Before = before.Document, before.Before
 	}
@@ -233,10 +224,18 @@ func (l *listing) remove(d *documentLine) error {
 
 // await notes a removal that is to come when everything has come.
 func (l *listing) await(at noteID, d *documentLine) error {
-	return l.native.await(at, &removal{
+	r := &removal{
 		File: l.name, Line: d.line, List: l.list, Owner: d.owner, Path: d.path, Name: d.name,
 		Title: d.title, Created: d.created, SHA1: d.sha1,
-	})
+	}
+	waits, err := l.native.waiting(at)
+	if err != nil {
+		return err
+	}
+	if waits != nil {
+		r.Former = waits.Former
+	}
+	return l.native.await(at, r)
 }
 
 // finish takes back what the index says no more.
@@ -273,6 +272,8 @@ type notesOfPath struct {
 	path  digest
 	line  int              // of what the present state of the index says of the path; 0 for nothing
 	stale map[noteID]*note // what older states said
+	// removals are those of the present state for patients whom the index does not list.
+	removals []noteID
 }
 
 func (p *notesOfPath) add(at noteID, v []byte) error {
@@ -287,6 +288,8 @@ func (p *notesOfPath) add(at noteID, v []byte) error {
 		}
 		p.stale[at] = n
 	case n.Bad:
+	case n.Removed && !n.lists():
+		p.removals = append(p.removals, at)
 	default:
 		p.line = n.Line
 		return p.supersede(at, n)
@@ -316,20 +319,48 @@ func (p *notesOfPath) supersede(at noteID, n *note) error {
 	return p.put(at, n, now)
 }
 
-// end gives up what older states of the index said of the path.
+// end gives up what older states of the index said of the path: their removals, and their
+// documents once the present state lists one.
 func (p *notesOfPath) end() error {
-	if p.line == 0 {
+	if p.line == 0 && len(p.removals) == 0 {
 		return nil
 	}
 	for at, n := range p.stale {
-		err := errors.Join(p.native.delete(indexKey(isNote, at[:])),
-			p.native.delete(indexKey(isWait, at[:])))
-		for _, document := range append(n.Before, n.Document) {
-			if document != "" {
-				err = errors.Join(err, p.giveUp(document, at))
-			}
+		if p.line == 0 && n.lists() {
+			continue
+		}
+		err := errors.Join(p.remember(n), p.native.dropNote(at))
+		for _, document := range n.documents() {
+			err = errors.Join(err, p.giveUp(document, at))
 		}
 		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remember adds to the removals of the path what is given up. They may turn out to mean that: an
+// identifier can become known later.
+func (p *notesOfPath) remember(n *note) error {
+	of, err := p.native.ownerOf(n)
+	if err != nil {
+		return err
+	}
+	for _, removal := range p.removals {
+		r, err := p.native.waiting(removal)
+		if err != nil {
+			return err
+		}
+		if r == nil {
+			continue
+		}
+		for _, document := range n.documents() {
+			if d := (formerly{of, document}); !slices.Contains(r.Former, d) {
+				r.Former = append(r.Former, d)
+			}
+		}
+		if err := p.native.await(removal, r); err != nil {
 			return err
 		}
 	}
@@ -434,7 +465,7 @@ func (n *native) convertNotes() error {
 		whose := digestOf(e.Owner.ID, e.Owner.System, e.Owner.Value)
 		at := slices.Concat(k[1:ends], whose[:])
 		text, err := json.Marshal(note{
-			Mark: "", Document: id, State: stateOf(&e), From: e.From,
+			Mark: "", Owner: e.Owner, Document: id, State: stateOf(&e), From: e.From,
 		})
 		return errors.Join(err, n.set(indexKey(isNote, at), text),
 			n.set(claimKey(id, at), nil), n.flushFull())

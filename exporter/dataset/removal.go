@@ -25,6 +25,14 @@ type removal struct {
 	SHA1    []byte    `json:"sha1,omitempty"`
 	// Several means that it might have meant several documents: it stays unclear which one.
 	Several bool `json:"several,omitempty"`
+	// Former are documents of the path that the index listed until it said this.
+	Former []formerly `json:"former,omitempty"`
+}
+
+// formerly is a document that an index listed for a patient.
+type formerly struct {
+	Owner    owner  `json:"owner"`
+	Document string `json:"document"` // its ID
 }
 
 // means reports whether a document of the same patient may be the one that was entered in error.
@@ -102,38 +110,64 @@ func (n *native) await(at noteID, r *removal) error {
 	return errors.Join(err, n.set(indexKey(isWait, at[:]), v))
 }
 
-// removeListed removes what a removal means of the documents that its own index lists, or listed.
-// It reports whether there are any, perhaps removed before.
+// waiting returns the removal of a note that waits for its document; nil if there is none.
+func (n *native) waiting(at noteID) (*removal, error) {
+	v, err := n.get(indexKey(isWait, at[:]))
+	if err != nil || v == nil {
+		return nil, err
+	}
+	r := &removal{}
+	return r, json.Unmarshal(v, r)
+}
+
+// removeListed removes what a removal means of the documents that its own index lists, or listed:
+// those of the patient, or else those of patients who were merged into that one. It reports whether
+// there are any, perhaps removed before.
 func (n *native) removeListed(at noteID, r *removal) (done bool, err error) {
-	prefix := indexKey(isNote, at[:2*len(digest{})])
-	err = each(n.store.db, prefix, func(k, v []byte) error {
-		var said note
-		if err := json.Unmarshal(v, &said); err != nil {
-			return err
+	listed := r.Former
+	err = n.notesOfPath(at, func(k noteID, said *note) error {
+		of, err := n.ownerOf(said)
+		if k == at {
+			of = r.Owner
 		}
-		for _, id := range append(said.Before, said.Document) {
-			if id == "" {
-				continue
-			}
-			done = done || bytes.Equal(k[2:], at[:])
-			there, e, err := n.findDocument(id)
-			if err != nil {
-				return err
-			}
-			if there == nil {
-				continue
-			}
-			same, err := n.samePatient(e.Owner, r.Owner)
-			if err == nil && same {
-				done, err = true, n.bury(newDocument{id, e})
-			}
-			if err != nil {
-				return err
-			}
+		for _, id := range said.documents() {
+			listed = append(listed, formerly{of, id})
 		}
-		return nil
+		return err
 	})
+	for _, reaches := range []func(of, o owner) (bool, error){n.samePatient, n.mergedInto} {
+		for _, d := range listed {
+			if err != nil {
+				return done, err
+			}
+			var means bool
+			means, err = n.removeIf(d, func(of owner) (bool, error) { return reaches(of, r.Owner) })
+			done = done || means
+		}
+		if done {
+			break
+		}
+	}
 	return done, err
+}
+
+// removeIf removes a document if its patient is meant. It reports whether the patient is meant for
+// whom an index listed it.
+func (n *native) removeIf(
+	d formerly, means func(owner) (bool, error),
+) (done bool, err error) {
+	if done, err = means(d.Owner); err != nil {
+		return false, err
+	}
+	there, e, err := n.findDocument(d.Document)
+	if err != nil || there == nil {
+		return done, err
+	}
+	is, err := means(e.Owner)
+	if err != nil || !is {
+		return done, err
+	}
+	return true, n.bury(newDocument{d.Document, e})
 }
 
 // removeMeant removes the document that a removal means of those of other indexes. It returns why
@@ -184,7 +218,8 @@ func (r *removal) knownBy() string {
 	return "this name, title, date and hash"
 }
 
-// meant returns the documents that a removal means.
+// meant returns the documents that a removal means: those of the patient, or else those of patients
+// who were merged into that one.
 func (n *native) meant(r *removal) (out []newDocument, err error) {
 	patient, err := n.patientOf(r.Owner)
 	if err == nil {
@@ -193,6 +228,27 @@ func (n *native) meant(r *removal) (out []newDocument, err error) {
 	if err != nil {
 		return nil, err
 	}
+	out, err = n.meantOf(patient, r)
+	if err != nil || len(out) > 0 || patient == "" {
+		return out, err
+	}
+	record, err := recordOf(n.store.db, patient)
+	if err != nil {
+		return nil, err
+	}
+	for _, replaced := range record[1:] {
+		more, err := n.meantOf(replaced, r)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, more...)
+	}
+	return out, nil
+}
+
+// meantOf returns those of a patient's documents that a removal means; of those that belong to
+// nobody for "".
+func (n *native) meantOf(patient string, r *removal) (out []newDocument, err error) {
 	prefix := key(kDocument, patient, "")
 	err = each(n.store.db, prefix, func(k, v []byte) error {
 		var e documentEntry
@@ -215,8 +271,10 @@ func (n *native) isAmong(graves []grave, r *removal) (bool, error) {
 		if !r.means(g.ID, &g.Entry) {
 			continue
 		}
-		if same, err := n.samePatient(g.Entry.Owner, r.Owner); err != nil || same {
-			return same, err
+		for _, reaches := range []func(of, o owner) (bool, error){n.samePatient, n.mergedInto} {
+			if is, err := reaches(g.Entry.Owner, r.Owner); err != nil || is {
+				return is, err
+			}
 		}
 	}
 	return false, nil
