@@ -329,11 +329,12 @@ func (p *notesOfPath) end() error {
 		if p.line == 0 && n.lists() {
 			continue
 		}
-		err := errors.Join(p.remember(n), p.native.dropNote(at))
+		err := p.remember(n)
 		for _, document := range n.documents() {
 			err = errors.Join(err, p.giveUp(document, at))
 		}
-		if err != nil {
+		// last: a process that is killed before that must find the documents by the note
+		if err = errors.Join(err, p.native.dropNote(at)); err != nil {
 			return err
 		}
 	}
