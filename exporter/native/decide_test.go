@@ -346,6 +346,8 @@ func TestEHI9CodesAreFoundWhereverTheyBeginInADocument(t *testing.T) {
 	const xml = `<Condition xmlns="http://hl7.org/fhir"><code><coding><system value="urn:icd"/>` +
 		`<code value="%"/></coding></code></Condition>`
 	const message = "MSH|^~\\&|A\rPID|1\rDG1|1||%^HIV^I10\r"
+	escaped := strings.NewReplacer(`"system"`, `"s\u0079stem"`, `"code":"`, `"\u0063\u006fde":"`).
+		Replace(object)
 	quoted := func(text string) string { return string(must(json.Marshal(text))) }
 	long := strings.Repeat("x", 5000)
 	for _, text := range []string{
@@ -356,6 +358,7 @@ func TestEHI9CodesAreFoundWhereverTheyBeginInADocument(t *testing.T) {
 		"<log id=\"1\"><msg>" + object + "</msg></log>",
 		`{"payload":` + quoted(object) + "}", `{"a":` + quoted(`{"b":`+quoted(object)+"}") + "}",
 		`{"message":` + quoted(message) + "}", `{"doc":` + quoted(xml) + "}",
+		escaped, "INFO " + escaped, `{"payload":` + quoted(escaped) + "}",
 		"<?xml version='1.0'?><!-- " + long + " -->" + xml,
 		"<s:Envelope><s:Header>" + long + "</s:Header>" + xml + "</s:Envelope>",
 	} {
@@ -815,6 +818,7 @@ func TestEHI9ADeclaredValueCountsHoweverItIsWritten(t *testing.T) {
 				`{"coding":[{"system":"urn:icd","code":"B20"}]}`,
 				` [{"code":"B20","system":"urn:icd"}]`,
 				"\ufeff{\"code\":86406008,\"codeSystem\":\"2.16\"}",
+				`{"s\u0079stem":"urn:icd","\u0063ode":"B20"}`,
 			}},
 		{`{"name":"f","type":"object"}`, "", []string{`{"x": "a < b"}`},
 			[]string{

@@ -14,8 +14,12 @@ func codesOf(contentType string, head []byte, o entities) (all []step) {
 	}
 	head = bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\ufeff")), " \t\r\n\x0b")
 	is := func(part string) bool { return strings.Contains(contentType, part) }
-	has := func(part string) bool { return bytes.Contains(head, []byte(part)) }
 	whole := BeginsJSON(head)
+	shown := head // names may have escapes
+	if !whole {
+		shown = withoutEscapes(head)
+	}
+	has := func(part string) bool { return bytes.Contains(shown, []byte(part)) }
 	if whole || is("json") || has(`"code"`) && (has(`"system"`) || has(`"codeSystem"`)) {
 		all = append(all, &jsonCodes{lines: !whole})
 	}
@@ -195,7 +199,7 @@ func (j *jsonCodes) between(piece []byte) (rest []byte) {
 			j.special = mayBegin(piece[i+1:])
 			return piece[i+1:]
 		case ':':
-			j.name, j.text = codingNames[string(j.text)], j.text[:0]
+			j.name, j.text = codingNames[string(j.plainText())], j.text[:0]
 		case ',', '}', ']':
 			j.valued()
 			if c == '}' {
@@ -278,13 +282,21 @@ func (j *jsonCodes) keep(part []byte) {
 // valued ends the value of a name, if there is one.
 func (j *jsonCodes) valued() {
 	if j.name != "" && len(j.text) > 0 {
-		value := j.text
-		if bytes.IndexByte(value, '\\') >= 0 {
-			value, _ = newEscapes('\\', jsonEscape).read(value, true)
-		}
-		j.set(j.name, value)
+		j.set(j.name, j.plainText())
 	}
 	j.text = j.text[:0]
+}
+
+// plainText returns the last string, or number, without escapes.
+func (j *jsonCodes) plainText() []byte { return withoutEscapes(j.text) }
+
+// withoutEscapes returns a text without escapes of JSON.
+func withoutEscapes(text []byte) []byte {
+	if bytes.IndexByte(text, '\\') < 0 {
+		return text
+	}
+	plain, _ := newEscapes('\\', jsonEscape).read(text, true)
+	return plain
 }
 
 // xmlCodes is a step that leaves only the codes of FHIR in XML, with their systems.

@@ -105,7 +105,7 @@ func TestEHI9EachWayOfWritingCharactersIsResolved(t *testing.T) {
 		{"entities", `&b; &c &t; &zz; &#65;&amp;`, `132 &c &t; &zz; A&`},
 		{"markup", `<!-->1<a href=">" title = '"'>2</a`, "12"},
 		{"codes of JSON", `{"a":[{"code":"1","x":{"system":"y","e":"}\""},"system":"s\u0031"},` +
-			`{"system":"s","code":2}],"code":"3"}{"codeSystem":"<\"","code":["4","5"]}`,
+			`{"s\u0079stem":"s","\u0063ode":2}],"code":"3"}{"codeSystem":"<\"","code":["4","5"]}`,
 			coded("s1", "1", "s", "2", "  ", "4", "  ", "5")},
 		{"codes of XML", `<?xml ?><f:a><f:system  value = "s>"/><!--<x>-->` +
 			`<version value='v'></version>` +
