@@ -184,7 +184,7 @@ func (r *reviewed) pruned(line []byte, v verdict) (out []byte, err error) {
 	p := &r.pruner
 	p.partials = partials{}
 	if v&partial != 0 {
-		if err := p.findPartials(line, r.leadsToPartial); err != nil {
+		if err := p.findPartials(line, r.leadsToPartial, r.leadsToTelling); err != nil {
 			return nil, err
 		}
 	}

@@ -340,6 +340,16 @@ func (r *reviewed) leadsToPartial(ref, value []byte) (is bool) {
 	})
 }
 
+// leadsToTelling reports whether a Reference, by its reference and the value of its identifier, may
+// lead to something withheld for a reason other than an unticked form line.
+func (r *reviewed) leadsToTelling(ref, value []byte) bool {
+	if len(ref) > 0 && isTelling(r.mask(ref)) {
+		return true
+	}
+	_, telling := r.names(value)
+	return telling
+}
+
 // isTelling reports whether a mask is tellingMask.
 func isTelling(mask []byte) bool { return len(mask) > 0 && &mask[0] == &tellingMask[0] }
 

@@ -17,11 +17,14 @@ type partials struct {
 }
 
 // findPartials finds them in a line before it is masked, because a mask hides where a Reference
-// leads. leads reports whether a Reference, by its reference and the value of its identifier, may
-// lead to a partial resource.
-func (p *pruner) findPartials(line []byte, leads func(ref, value []byte) bool) error {
+// leads. leads and tells report whether a Reference, by its reference and the value of its
+// identifier, may lead to a partial resource, and to one that is withheld for more than an unticked
+// form line.
+func (p *pruner) findPartials(line []byte, leads, tells func(ref, value []byte) bool) error {
 	p.told, p.places = true, map[int]bool{}
-	ids, err := p.findContained(line, leads)
+	ids, err := p.findContained(line, func(ref, value []byte) bool {
+		return leads(ref, value) || tells(ref, value)
+	})
 	if err != nil {
 		return err
 	}

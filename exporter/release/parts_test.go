@@ -230,6 +230,55 @@ func TestEHI9ASectionTellsOfNoWithheldPartOfItsEntries(t *testing.T) {
 	}
 }
 
+// EHI-9: what refers to a contained resource that names something withheld describes it, too: a
+// section, a report and a List that is contained beside it, directly or through another one.
+func TestEHI9WhatIsContainedTellsOfNoWithheldPartOfItsParts(t *testing.T) {
+	const list = `{"resourceType":"List","id":"l",` + told + `,"entry":[{"item":` +
+		`{"reference":"#r"}},{"item":{"reference":"Observation/sound"}}]}`
+	const report = `{"resourceType":"DiagnosticReport","id":"r",` + told +
+		`,"conclusion":"TOLD","result":[{"reference":"#b"},{"reference":"Observation/sound"}]}`
+	for _, line := range []string{
+		`{"resourceType":"Composition","id":"whole","contained":[PANEL],"section":[{"text":` +
+			`{"div":"TOLD"},"entry":[{"reference":"#b"}]},{"title":"other"}]}`,
+		`{"resourceType":"Condition","id":"whole","contained":[` + report +
+			`,PANEL],"evidence":[{"detail":[{"reference":"#r"}]}]}`,
+		`{"resourceType":"Condition","id":"whole","contained":[` + list + `,` + report +
+			`,PANEL],"evidence":[{"detail":[{"reference":"#l"}]}]}`,
+	} {
+		for _, c := range []struct {
+			member, beside string
+			form           *ehi.ReleaseForm
+			leaves         bool
+		}{
+			{`{"reference":"Observation/hidden"}`, hiddenPart, everything(ehi.HIV), false},
+			{`{"reference":"urn:uuid:hidden"}`, hiddenPart, everything(ehi.HIV), false},
+			{`{"identifier":{"value":"HIDDEN-777"}}`, strings.Replace(hiddenPart, `"id"`,
+				`"identifier":[{"value":"HIDDEN-777"}],"id"`, 1), everything(ehi.HIV), false},
+			{`{"reference":"Observation/sound"}`, hiddenPart, everything(ehi.HIV), true},
+			{`{"reference":"Observation/hidden"}`, hiddenPart, everything(), true},
+			{`{"reference":"Observation/hidden"}`, `{"resourceType":"Observation","id":"hidden",` +
+				labeled + `}`, allBut(ehi.Labs), true},
+		} {
+			panel := `{"resourceType":"Observation","id":"b",` + told + `,"hasMember":[` + c.member +
+				`,{"reference":"Observation/sound"}]}`
+			line := strings.Replace(line, `PANEL`, panel, 1)
+			for _, record := range orders(line, c.beside, soundPart) {
+				for _, resolved := range []bool{false, true} {
+					got := released(t, reviewOf(t, c.form, resolved, record...), line)
+					all, want := strings.Join(got, ""), 0
+					if c.leaves {
+						want = strings.Count(line, "TOLD")
+					}
+					if len(got) != 1 || strings.Count(all, "TOLD") != want ||
+						strings.Count(all, `"id"`) != strings.Count(line, `"id"`) {
+						t.Errorf("%s\nof %v\nbecame %s, want %d texts", line, record, all, want)
+					}
+				}
+			}
+		}
+	}
+}
+
 // EHI-9: a member counts through a panel that is only not ticked, and does not count if it is only
 // not ticked itself.
 func TestEHI9APartThatIsOnlyNotTickedHidesNoneOfItsParts(t *testing.T) {
