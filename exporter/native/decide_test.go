@@ -314,6 +314,10 @@ func TestEHI9ATextThatTellsSomethingWithheldStays(t *testing.T) {
 			"application/edi-hl7", []byte("FHS#-~\\&#X\nMSH#-~\\&#X\nOBR#1#E11-DM-I10-B20-HIV-I9"),
 			false,
 		},
+		"a code in HL7 v2 with escapes": {
+			"x-application/hl7-v2+er7",
+			[]byte("MSH|^~\\&|X\rOBX|1|ST|\\X42\\2\\X30\\^HIV^LN\r"), false,
+		},
 		"another code in HL7 v2": {
 			"text/plain", []byte("MSH|^~\\&|B20\rDG1|1|B20^x|E11.9^B20^I10|B20\r"), true,
 		},

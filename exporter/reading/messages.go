@@ -1,10 +1,13 @@
 package reading
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/hex"
+)
 
 // messageCodes is a step that leaves only the codes of messages of HL7 v2, with their systems: of
 // each field the first component with the third one, the fourth with the sixth, and so on (CE and
-// CWE, HL7 v2.9 2A.3).
+// CWE, HL7 v2.9 2A.3), without escapes.
 type messageCodes struct {
 	codings
 	separators
@@ -15,6 +18,8 @@ type messageCodes struct {
 	parts   [][]byte // the components before it
 	subs    [][]byte // the subcomponents before it
 	method  []byte   // the system that a field says for the codes of the next ones
+	escaped []byte   // what is behind the begin of an escape, up to maxCode
+	escapes bool     // an escape goes on
 }
 
 // separators stand between fields, components, repetitions and subcomponents (HL7 v2.9 2.5.4).
@@ -22,6 +27,25 @@ type separators struct{ field, component, repetition, escape, sub byte }
 
 func newMessageCodes() *messageCodes {
 	return &messageCodes{separators: separators{'|', '^', '~', '\\', '&'}}
+}
+
+// escapedBy returns the separator that an escape stands for; 0 for another escape.
+func (s separators) escapedBy(escape string) byte {
+	switch escape {
+	case "F":
+		return s.field
+	case "S":
+		return s.component
+	case "T":
+		return s.sub
+	case "R":
+		return s.repetition
+	case "E":
+		return s.escape
+	case "P":
+		return '#'
+	}
+	return 0
 }
 
 // isMessage reports whether a text begins as a message of HL7 v2, or a batch of them.
@@ -50,12 +74,16 @@ func (m *messageCodes) read(piece []byte, last bool) (plain []byte, changed bool
 		m.take(c)
 	}
 	if last {
+		m.ends()
 		m.fieldEnds()
 	}
 	return m.plain, len(m.plain) > 0
 }
 
 func (m *messageCodes) take(c byte) {
+	if m.escapes && m.escaping(c) {
+		return
+	}
 	switch {
 	case c == '\r' || c == '\n' || c == '\x0b' || c == '\x1c':
 		m.fieldEnds()
@@ -75,8 +103,66 @@ func (m *messageCodes) take(c byte) {
 		m.componentEnds()
 	case c == m.sub:
 		m.subs, m.part = appendPart(m.subs, m.part), m.part[:0]
+	case c == m.escape:
+		m.escapes, m.escaped = true, m.escaped[:0]
 	default:
 		m.keep(c)
+	}
+}
+
+// escaping takes a byte behind the begin of an escape. It reports false if the escape does not
+// have the byte: then it is none, and stands for itself.
+func (m *messageCodes) escaping(c byte) (taken bool) {
+	switch {
+	case c == m.escape:
+		m.escapes = false
+		m.resolve(m.escaped)
+		return true
+	case len(m.escaped) < maxCode && c >= ' ' && c != m.field && c != m.component &&
+		c != m.repetition && c != m.sub:
+		m.escaped = append(m.escaped, c)
+		return true
+	}
+	m.ends()
+	return false
+}
+
+// ends takes an escape that has no end, as it is.
+func (m *messageCodes) ends() {
+	if !m.escapes {
+		return
+	}
+	m.escapes = false
+	m.keep(m.escape)
+	for _, c := range m.escaped {
+		m.keep(c)
+	}
+}
+
+// resolve takes an escape by what is between its borders (HL7 v2.9 2.7).
+func (m *messageCodes) resolve(escape []byte) {
+	if len(escape) == 0 {
+		return
+	}
+	if c := m.escapedBy(string(escape)); c != 0 {
+		m.keep(c)
+		return
+	}
+	switch escape[0] {
+	case 'X':
+		text, _ := hex.DecodeString(string(escape[1:]))
+		for _, c := range text {
+			m.keep(c)
+		}
+	case '.': // a command for lines and spaces
+		m.keep(' ')
+	case 'H', 'N', 'C', 'M', 'Z': // highlighting, character sets, and what sites define
+	default:
+		m.keep(m.escape)
+		for _, c := range escape {
+			m.keep(c)
+		}
+		m.keep(m.escape)
 	}
 }
 

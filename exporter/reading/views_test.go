@@ -116,6 +116,9 @@ func TestEHI9EachWayOfWritingCharactersIsResolved(t *testing.T) {
 			"ORC" + strings.Repeat("|", 28) + "7\x0bMSH#-~\\&#A\rPR1##L#8-x-y\rZ#9-x-y",
 			coded("I10", "1", "s", "2", "t", "3", "u", "4",
 				"urn:oid:2.16.840.1.113883.12.177", "7", "y", "8", "L", "8", "y", "9")},
+		{"codes of HL7v2", "MSH|^~\\&|A\\|B\rOBX|79\\X31\\8-6^\\F\\^L\\n|" +
+			"a\\S\\b\\R\\\\T\\\\E\\\\P\\^x^\\H\\s\\N\\|5\\.br\\x\\Xa\\^\\^\\q\\|6^^\\X4C4e",
+			coded("L\\n", "7918-6", "s", `a^b~&\#`, `\q\`, "5 x", `\X4C4e`, "6")},
 		{"UTF-16", "\xff\xfeA\x00\xe9\x00\x3d\xd8\x00\xde", "Aé😀"},
 		{"no zeros", "A\x00B\x00", "AB"},
 	} {
@@ -147,6 +150,7 @@ func FuzzPiecesDoNotMatter(f *testing.F) {
 	f.Add([]byte(`{"code":"\u0031","a":{},"system":["2",3]}`), uint8(2))
 	f.Add([]byte(`<a><!-- <b> --><system value="1"/><code value='2'/></a><![CDATA[<]]>`), uint8(2))
 	f.Add([]byte("MSH|^~\\&|\rDG1|1|1|2^3^4~5&6&7\r"), uint8(2))
+	f.Add([]byte("MSH|^~\\&|\rDG1|1|1|2\\X31\\^3\\F\\^4\\|\\S"), uint8(2))
 	f.Fuzz(func(t *testing.T, text []byte, size uint8) {
 		for name, of := range steps {
 			want := whole(of(), text, len(text)+1)
