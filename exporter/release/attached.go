@@ -144,7 +144,7 @@ func (r *Review) resolveHolders() {
 func (r *Review) followHints() (unread bool) {
 	for _, h := range r.attached.hints {
 		of := r.standing(h.self)
-		if !of.kept() && !(h.presented && of&stripped != 0 && !of.withheld()) {
+		if !of.kept() && !(h.presented && !of.withheld() && of.hidesForm(h.self)) {
 			continue
 		}
 		l, read := r.support.leads[h.lead], !h.link
@@ -256,7 +256,7 @@ func (r *Review) follow(h holder, keeps bool) (changed bool) {
 			return false
 		}
 		r.index.set(h.binary, verdict(of.reason()))
-	case !h.presented || of&stripped == 0:
+	case !h.presented || !of.hidesForm(h.self):
 		r.index.set(h.binary, 0)
 	case v.kept(), !keeps:
 		return false

@@ -71,7 +71,7 @@ func (p *pruner) pruneContained(line []byte) (some bool, err error) {
 			p.fallen.add(place, id)
 		}
 		e.out = p.fallen.places[place]
-		inner.told = p.places[place]
+		inner.told, inner.inside = p.places[place], true
 		if e.out || len(inner.hits) == 0 && !inner.told {
 			return
 		}

@@ -137,6 +137,7 @@ type pruner struct {
 	fallen containedOut
 	gone   goneLines // of the bill that the line answers
 	lost   bool      // an entry is left out, or a reference to a part is masked
+	inside bool      // the line is a contained resource
 }
 
 // tellingMask masks a Reference to something withheld for a reason other than an unticked form
@@ -229,7 +230,8 @@ func (p *pruner) loses(typ string, line []byte) bool {
 }
 
 // cutTexts removes the text and the wholeTexts of a resource that lost a part, because they
-// describe all of it.
+// describe all of it. So does the presentedForm of a report. That of a report of its own follows
+// its verdict.
 func (p *pruner) cutTexts(typ string, line []byte) {
 	w := &p.walk
 	for w.reset(line); w.next(); {
@@ -237,7 +239,8 @@ func (p *pruner) cutTexts(typ string, line []byte) {
 			continue
 		}
 		key := strings.TrimPrefix(string(w.key()), "_")
-		if key == "text" || slices.Contains(wholeTexts[typ], key) {
+		isForm := p.inside && typ != "" && key == presentedForm
+		if key == "text" || isForm || slices.Contains(wholeTexts[typ], key) {
 			p.edits = append(p.edits, fhir.Edit{Start: w.fieldStart(), End: w.end})
 		}
 	}

@@ -424,7 +424,7 @@ func (x *examiner) binary(f *facts) {
 	binaryNames(url, func(id []byte, exact bool) {
 		a := attachment{
 			target:    target{[]byte(binaryType), id},
-			presented: f.presented(w.keyAt(1)),
+			presented: x.presented(f),
 			tells:     !exact,
 		}
 		if x.in != nil {
@@ -440,7 +440,7 @@ func (x *examiner) attach(f *facts, a attachment) {
 		f.binaries = append(f.binaries, a)
 		return
 	}
-	a.presented = false
+	a.presented = a.presented && x.in.field == contained
 	x.in.binaries = append(x.in.binaries, a)
 	x.in.bound = x.in.placed(x.in.bound, len(x.in.binaries), nil)
 }
@@ -458,7 +458,7 @@ func (x *examiner) link(f *facts) {
 	if ok && isLink && (string(to.typ) != binaryType || bytes.Equal(bytes.ToLower(to.id), to.id)) {
 		return
 	}
-	a := attachmentTo(hintTo(w.text(), nil), f.presented(w.keyAt(1)), false)
+	a := attachmentTo(hintTo(w.text(), nil), x.presented(f), false)
 	if a.target.typ == nil {
 		return
 	}
@@ -485,6 +485,14 @@ const presentedForm = "presentedForm"
 // report is released.
 func (f *facts) presented(field []byte) bool {
 	return f.number == reportNumber && string(field) == presentedForm
+}
+
+// presented reports whether a walk is in a presentedForm, of the resource or of a contained one.
+func (x *examiner) presented(f *facts) bool {
+	if x.in != nil && x.in.field == contained {
+		return string(x.walk.keyAt(3)) == presentedForm
+	}
+	return f.presented(x.walk.keyAt(1))
 }
 
 func (x *examiner) reference(f *facts) {

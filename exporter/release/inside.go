@@ -135,12 +135,17 @@ func (x *examiner) refersInside(at []byte, to target, ok, tells bool) {
 	if to.typ != nil { // contained resources stay in place
 		e.targets = append(e.targets, to)
 	}
+	presented := bytes.HasPrefix(at, []byte(containedForm))
 	switch {
 	case to.typ == nil:
 	case !ok:
-		e.binaries = append(e.binaries, attachmentsTo(to, false, tells)...)
+		e.binaries = append(e.binaries, attachmentsTo(to, presented, tells)...)
 	case string(to.typ) == binaryType:
-		e.binaries = append(e.binaries, attachment{target: to, tells: tells})
+		e.binaries = append(e.binaries, attachment{
+			target:    to,
+			presented: presented,
+			tells:     tells,
+		})
 	}
 	switch {
 	case !ok && !to.exactly():
@@ -150,6 +155,9 @@ func (x *examiner) refersInside(at []byte, to target, ok, tells bool) {
 		e.supports = append(e.supports, to)
 	}
 }
+
+// containedForm is the path of what a contained report presents.
+const containedForm = contained + "." + presentedForm + "."
 
 // names notes the fields of an object that tell whether it is a Reference without a type and id.
 func (c *coding) names(key []byte) {
@@ -324,7 +332,8 @@ func (r *Review) standing(of resource) verdict {
 			!slices.ContainsFunc(k.namers, func(n left) bool { return !r.isLeft(n) }) {
 		return because[referenceOnlyName]
 	}
-	return 0
+	v, _ := r.index.at(k.of)
+	return v & partial
 }
 
 // keptStanding is standing for callers that only need kept verdicts. For most other resources it

@@ -119,6 +119,10 @@ var held = map[string]string{
 	"what is only not ticked has parts":           throughUnticked,
 	"a section within another one has parts":      consisting,
 	"what is contained has parts":                 consisting,
+	"a contained report presents its parts": "TestEHI9" +
+		"AContainedReportPresentsNothingOfAWithheldPart",
+	"a Binary stays with a contained presentedForm": "TestEHI9" +
+		"AContainedReportPresentsNothingOfAWithheldPart",
 	"what is contained names the withheld itself": "TestEHI9" +
 		"WhatIsContainedTellsOfNoWithheldPartOfItsParts",
 	"a form that is previewed tells of the parts of parts": previewed,
@@ -205,6 +209,10 @@ var mutations = []mutation{
 		`return partPaths[string(flat(within))]`, `return len(within) == 0`},
 	{"what is contained names the withheld itself", "partial.go",
 		`return leads(ref, value) || tells(ref, value)`, `return leads(ref, value)`},
+	{"a contained report presents its parts", "entries.go",
+		`isForm := p.inside && typ != ""`, `isForm := p.inside && typ == "-"`},
+	{"a Binary stays with a contained presentedForm", "verdict.go",
+		`return v&partial != 0 || v&stripped != 0 &&`, `return v&stripped != 0 &&`},
 	{"a Bundle tells of what it holds", "inner.go",
 		`place{group: madeOfInner, part: true}`, `place{group: madeOfInner}`},
 	{"a Bundle tells of the persons and things that it holds", "inner.go",
@@ -849,7 +857,7 @@ var mutations = []mutation{
 	{
 		"a Binary stays with its presentedForm",
 		"attached.go",
-		`case !h.presented || of&stripped == 0:`,
+		`case !h.presented || !of.hidesForm(h.self):`,
 		`case !h.presented || !of.withheld():`,
 	},
 	{"an id of a withheld resource leaves in no text", "releaser.go",

@@ -279,6 +279,51 @@ func TestEHI9WhatIsContainedTellsOfNoWithheldPartOfItsParts(t *testing.T) {
 	}
 }
 
+// EHI-9: the presentedForm of a contained report does not leave if a part of the report, or of its
+// parts, is withheld. Neither does the Binary that it shows.
+func TestEHI9AContainedReportPresentsNothingOfAWithheldPart(t *testing.T) {
+	const binary = `{"resourceType":"Binary","id":"b","data":"VE9MRA=="}`
+	const presents = `{"resourceType":"DiagnosticReport","id":"r","code":{"text":"KEPT"},` +
+		`"result":%s,"presentedForm":[{"title":"TOLD","data":"VE9MRA=="},{"title":"TOLD",` +
+		`"url":"Binary/b"}]}`
+	for _, holder := range []string{
+		`{"resourceType":"Condition","id":"whole","contained":[REPORT],` +
+			`"evidence":[{"detail":[{"reference":"#r"}]}]}`,
+		`{"resourceType":"List","id":"whole","contained":[REPORT],"entry":[{"item":` +
+			`{"reference":"#r"}},{"item":{"reference":"Observation/sound"}}]}`,
+		`{"resourceType":"Composition","id":"whole","contained":[REPORT],"section":[{"entry":` +
+			`[{"reference":"#r"}]}]}`,
+	} {
+		for _, c := range []struct {
+			part, beside string
+			form         *ehi.ReleaseForm
+			leaves       bool
+		}{
+			{"hidden", hiddenPart, everything(ehi.HIV), false},
+			{"panel", hiddenPart, everything(ehi.HIV), false},
+			{"sound", hiddenPart, everything(ehi.HIV), true},
+			{"hidden", hiddenPart, everything(), true},
+			{"hidden", `{"resourceType":"Observation","id":"hidden",` + labeled + `}`,
+				allBut(ehi.Labs), true},
+		} {
+			report := fmt.Sprintf(presents, refs("Observation", c.part, "sound"))
+			line := strings.Replace(holder, `REPORT`, report, 1)
+			lines := []string{line, c.beside, soundPart, panel("panel", "hidden", "sound"), binary}
+			for _, record := range orders(lines...) {
+				for _, resolved := range []bool{false, true} {
+					r := reviewOf(t, c.form, resolved, record...)
+					got := strings.Join(released(t, r, line, binary), "")
+					told := strings.Count(got, "TOLD") + strings.Count(got, "VE9MRA==")
+					if !strings.Contains(got, "KEPT") || c.leaves && told != 4 ||
+						!c.leaves && told != 0 {
+						t.Errorf("%s\nof %v\nbecame %s, leaves: %t", line, record, got, c.leaves)
+					}
+				}
+			}
+		}
+	}
+}
+
 // EHI-9: a member counts through a panel that is only not ticked, and does not count if it is only
 // not ticked itself.
 func TestEHI9APartThatIsOnlyNotTickedHidesNoneOfItsParts(t *testing.T) {

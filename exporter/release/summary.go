@@ -69,7 +69,7 @@ func (h *holders) add(by holding) {
 func (d *decision) keep(h holders) bool {
 	keeps := func(at int32) bool { return !d.notKept(at) }
 	strips := func(at int32) bool {
-		return at != none && !d.verdicts[at].withheld() && d.verdicts[at]&stripped != 0
+		return at != none && !d.verdicts[at].withheld() && d.verdicts[at].hidesForm(resource{})
 	}
 	return slices.ContainsFunc(h.nodes, keeps) || slices.ContainsFunc(h.presented, keeps) ||
 		slices.ContainsFunc(h.presented, strips)
@@ -423,7 +423,9 @@ func (d *decision) followDocuments() {
 			if v&held == 0 || v&sensitive != 0 || !v.withheld() {
 				return
 			}
-			shows := func(h int32) bool { return d.goes(h) && d.verdicts[h]&stripped == 0 }
+			shows := func(h int32) bool {
+				return d.goes(h) && (h == none || !d.verdicts[h].hidesForm(resource{}))
+			}
 			if slices.ContainsFunc(r.holders, d.goes) || slices.ContainsFunc(r.presented, shows) {
 				d.verdicts[at] = v & flags
 				again = true

@@ -44,6 +44,12 @@ func (v verdict) telling(of resource) bool {
 	return v.kept() && !v.unticked()
 }
 
+// hidesForm reports whether the presentedForm of a resource, or of a report that it contains, is
+// removed, or may be. A Patient is stripped of other things.
+func (v verdict) hidesForm(of resource) bool {
+	return v&partial != 0 || v&stripped != 0 && of.typ != patientNumber
+}
+
 // notable reports whether a resource is withheld, or loses a part of its own.
 func (v verdict) notable() bool { return v.withheld() || v&(stripped|partial) != 0 }
 
