@@ -85,7 +85,8 @@ func TestEHI9WhatBelongsToAResourceLeavesWithItsNarrative(t *testing.T) {
 			n := r.Native()
 			for _, line := range []string{all[2], resource + `}`} {
 				reason, err := n.Describes([]byte(line), none)
-				if n.Resource("", []byte("r")) != "" || reason != "" {
+				typ := strings.Split(resource, `"`)[7]
+				if n.Resource(typ, []byte("r")) != "" || reason != "" {
 					reason = "stays"
 				}
 				if err != nil || (reason == "") != leaves {
@@ -95,6 +96,51 @@ func TestEHI9WhatBelongsToAResourceLeavesWithItsNarrative(t *testing.T) {
 			}
 			if name == "every line" && leaves != (i > 8) {
 				t.Errorf("%s: the narrative leaves: %t", resource, leaves)
+			}
+		}
+	}
+}
+
+// EHI-9: a part that is only not ticked keeps nothing that belongs to the resource, also if nothing
+// of its type leaves. One that is sensitive keeps it.
+func TestEHI9WhatBelongsToAResourceLeavesWithoutAnUntickedType(t *testing.T) {
+	lines := map[string]string{
+		"Encounter/e1":   `{"resourceType":"Encounter","id":"e1"}`,
+		"Encounter/e2":   `{"resourceType":"Encounter","id":"e2"}`,
+		"Observation/ok": `{"resourceType":"Observation","id":"ok"}`,
+	}
+	for typ, parts := range map[string]string{
+		"List": `"entry":[{"item":{"reference":"Encounter/e1"}},` +
+			`{"item":{"reference":"Encounter/e2"}},{"item":{"reference":"Observation/ok"}}]`,
+		"Composition": `"section":[{"entry":[{"reference":"Encounter/e1"}]},` +
+			`{"entry":[{"reference":"urn:uuid:e2"},{"reference":"Observation/ok"}]}]`,
+		"Communication": `"payload":[{"contentReference":{"reference":"Encounter/e2"}},` +
+			`{"contentReference":{"reference":"Observation/ok"}}]`,
+	} {
+		whole := `{"resourceType":"` + typ + `","id":"w",` + told + `,` + parts + `}`
+		for _, hidden := range []string{"", "Encounter/e1", "Encounter/e2"} {
+			all, leaves := []string{whole}, hidden == "" || !strings.Contains(whole, hidden[10:])
+			of := map[string]string{}
+			for name, line := range lines {
+				if name == hidden {
+					line = strings.Replace(line, `"id"`, hivLabel+`,"id"`, 1)
+				}
+				of[name] = line
+				all = append(all, line)
+			}
+			r := review(t, allBut(ehi.Visits), all...)
+			if got := released(t, r, whole); len(got) != 1 ||
+				strings.Contains(got[0], "TOLD") != leaves {
+				t.Errorf("%s with %q became %v", whole, hidden, got)
+			}
+			reason, err := r.Native().Describes([]byte(whole), func(typ, id string) ([]byte, error) {
+				if line := of[typ+"/"+id]; line != "" {
+					return []byte(line), nil
+				}
+				return nil, nil
+			})
+			if err != nil || (reason == "") != leaves {
+				t.Errorf("what belongs to %s with %q: %q, %v", whole, hidden, reason, err)
 			}
 		}
 	}

@@ -123,6 +123,8 @@ var held = map[string]string{
 		"AContainedReportPresentsNothingOfAWithheldPart",
 	"a Binary stays with a contained presentedForm": "TestEHI9" +
 		"AContainedReportPresentsNothingOfAWithheldPart",
+	"what is only not ticked keeps nothing that belongs to a whole": "TestEHI9" +
+		"WhatBelongsToAResourceLeavesWithoutAnUntickedType",
 	"what is contained names the withheld itself": "TestEHI9" +
 		"WhatIsContainedTellsOfNoWithheldPartOfItsParts",
 	"a form that is previewed tells of the parts of parts": previewed,
@@ -181,6 +183,8 @@ var mutations = []mutation{
 	{"what belongs to a resource stays with its parts", "whole.go",
 		`if todo, err = n.parts(todo, line); err != nil {`,
 		`if _, err = n.parts(todo, line); err != nil {`},
+	{"what is only not ticked keeps nothing that belongs to a whole", "whole.go",
+		`if err == nil && r.allStay(r.typ) {`, `if err != nil && r.allStay(r.typ) {`},
 	{"a text tells of the parts of parts", "parts.go",
 		`for _, whole := range r.wholes[of] {`, `for _, whole := range r.wholes[of][:0] {`},
 	{"a text tells of parts by other names", "parts.go",

@@ -96,6 +96,11 @@ func (n *Native) keepsNarrative(line []byte) (keeps bool, err error) {
 	}
 	line = slices.Concat(line[:end], []byte(narrative))
 	v, known, err := r.verdict(line)
+	if err == nil && r.allStay(r.typ) { // the reason of each matters here
+		if why, is := r.index.at(resource{r.typ, r.index.hash(r.id)}); is {
+			v = why
+		}
+	}
 	switch {
 	case err != nil || !known || r.typ == patientNumber:
 		return true, err
