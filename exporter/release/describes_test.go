@@ -3,10 +3,10 @@ package release_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
-	"ehi-server/exporter/release"
 	"ehi-server/shared/ehi"
 )
 
@@ -219,23 +219,45 @@ func TestEHI9WhatBelongsToAResourceStaysWithThePartsOfItsParts(t *testing.T) {
 	}
 }
 
-// EHI-9: a resource of very many parts is not followed without end: what belongs to it stays.
-func TestEHI9WhatBelongsToAResourceOfTooManyPartsStays(t *testing.T) {
+// EHI-9: a resource is followed to the last of its parts, however many they are. What belongs to it
+// leaves if each goes whole, and stays if one does not.
+func TestEHI9WhatBelongsToAResourceOfManyPartsFollowsEachOfThem(t *testing.T) {
+	const parts = 5000
+	lines := map[string]string{
+		"Condition/hidden": `{"resourceType":"Condition","id":"hidden",` + hivLabel + `}`,
+		"Encounter/visit": `{"resourceType":"Encounter","id":"visit","diagnosis":[{"condition":` +
+			`{"reference":"Condition/hidden"}}]}`,
+	}
 	var entries []string
-	for i := range release.MostParts + 1 {
-		entries = append(entries, fmt.Sprintf(`{"item":{"reference":"Observation/o%d"}}`, i))
+	for i := range parts {
+		name := fmt.Sprintf("Observation/o%d", i)
+		lines[name] = fmt.Sprintf(`{"resourceType":"Observation","id":"o%d"}`, i)
+		entries = append(entries, `{"item":{"reference":"`+name+`"}}`)
 	}
-	of := func(n int) string {
-		return `{"resourceType":"List","id":"l","entry":[` + strings.Join(entries[:n], ",") + `]}`
-	}
-	hidden := `{"resourceType":"Condition","id":"c",` + hivLabel + `}`
-	for parts, stays := range map[int]bool{
-		release.MostParts: false, release.MostParts + 1: true,
+	visit := `{"item":{"reference":"Encounter/visit"}}`
+	for _, c := range []struct {
+		of    []string
+		stays bool
+	}{
+		{entries, false},
+		{append([]string{visit}, entries...), true},
+		{append(slices.Clip(entries), visit), true},
 	} {
-		n := review(t, everything(ehi.HIV), hidden, of(parts)).Native()
-		reason, err := n.Describes([]byte(of(parts)), none)
-		if err != nil || (reason != "") != stays {
-			t.Errorf("%d parts: %q, %v", parts, reason, err)
+		list := `{"resourceType":"List","id":"l","entry":[` + strings.Join(c.of, ",") + `]}`
+		all, found := []string{list}, map[string]bool{}
+		for _, line := range lines {
+			all = append(all, line)
+		}
+		n := review(t, everything(ehi.HIV), all...).Native()
+		reason, err := n.Describes([]byte(list), func(typ, id string) ([]byte, error) {
+			if found[typ+"/"+id] {
+				t.Errorf("%s/%s is read again", typ, id)
+			}
+			found[typ+"/"+id] = true
+			return []byte(lines[typ+"/"+id]), nil
+		})
+		if err != nil || (reason != "") != c.stays || !c.stays && len(found) != parts {
+			t.Errorf("%d parts of %d are read: %q, %v", len(found), len(c.of), reason, err)
 		}
 	}
 }

@@ -13,9 +13,6 @@ var AboutPaths = aboutPaths
 // WhyPaths is the reviewed table of why resources exist.
 var WhyPaths = whyPaths
 
-// MostParts is how many parts of a resource are followed.
-const MostParts = mostParts
-
 // Decided returns a concluded review of a record, which observes the record as often as
 // necessary.
 func Decided(

@@ -8,9 +8,8 @@ import (
 // finder returns a resource of the record as a line; nil if the record has none of a type and id.
 type finder = func(typ, id string) ([]byte, error)
 
-// mostParts is how many parts of a resource are followed; something stays with a resource that has
-// more. mostWholes is how many answers are kept.
-const mostParts, mostWholes = 1 << 12, 1 << 16
+// mostWholes is how many answers are kept from one resource to the next.
+const mostWholes = 1 << 16
 
 // narrative is what Describes adds to a resource, to see whether the form lets it go.
 const narrative = `,"text":{"div":"x"}}`
@@ -66,8 +65,6 @@ func (n *Native) whole(self resource, line []byte, find finder) (whole bool, err
 			switch {
 			case known:
 				whole = is
-			case len(seen) > mostParts:
-				whole = false
 			case !seen[of]:
 				seen[of] = true
 				line, err = find(part.Type, part.ID)
