@@ -6,7 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io"
+	"mime/quotedprintable"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -374,6 +377,91 @@ func TestEHI9CodesAreFoundWhereverTheyBeginInADocument(t *testing.T) {
 			v, err := native.NewRelease(strict{}, nil).Document(d, false)
 			if v != want || err != nil {
 				t.Errorf("%.60q with %s: %v, want %v, %v", text, code, v, want, err)
+			}
+		}
+	}
+}
+
+// EHI-9: a code is found in each form in which its document is found to be text.
+func TestEHI9CodesAreFoundInEachFormOfAText(t *testing.T) {
+	const object = `{"resourceType":"Condition","code":{"coding":[` +
+		`{"system":"urn:icd","code":"%"}]}}`
+	const xml = `<Condition xmlns="http://hl7.org/fhir"><code><coding><system value="urn:icd"/>` +
+		`<code value="%"/></coding></code></Condition>`
+	const message = "MSH|^~\\&|A\rPID|1\rDG1|1||%^HIV^I10\r"
+	quoted := func(text string) string { return string(must(json.Marshal(text))) }
+	references := html.EscapeString
+	numbered := func(text string) string {
+		return strings.NewReplacer(`"`, "&#34;", "<", "&#x3c;", "\r", "&#13;").Replace(text)
+	}
+	printable := func(text string) string {
+		var b strings.Builder
+		w := quotedprintable.NewWriter(&b)
+		must(w.Write([]byte(text)))
+		must(w, w.Close())
+		return strings.NewReplacer("B20", "=42=\r\n20", "E11", "=45=\r\n11").Replace(b.String())
+	}
+	rich := func(text string) string {
+		return `{\rtf1\ansi{\fonttbl{\f0 Arial;}}\f0 ` + strings.NewReplacer(
+			"{", `\{`, "}", `\}`, `\`, `\\`, "\r", "\\par\r\n").Replace(text) + "}"
+	}
+	for name, form := range map[string]func(text string) string{
+		"a mail": func(text string) string {
+			return "From: a\n\n" + printable(text)
+		},
+		"a mail with a string": func(text string) string {
+			return "A: a\n\n" + printable(quoted(text))
+		},
+		"HTML": func(text string) string {
+			return "<pre>" + references(text) + "</pre>"
+		},
+		"HTML by numbers": func(text string) string {
+			return "<pre>" + numbered(text) + "</pre>"
+		},
+		"HTML within XML": func(text string) string {
+			return "<a>" + references(references(text)) + "</a>"
+		},
+		"HTML in a mail": func(text string) string {
+			return "A: a\n\n" + printable("<p>"+references(text))
+		},
+		"HTML in a string": func(text string) string {
+			return `{"a":` + quoted("<p>"+references(text)) + "}"
+		},
+		"a CDATA section": func(text string) string {
+			return "<a x='1'><b/><![CDATA[" + text + "]]></a>"
+		},
+		"CDATA beside other text": func(text string) string {
+			return "<a xmlns='http://hl7.org/fhir'><![CDATA[a < b 'c]]>" +
+				"<![CDATA[</a>" + text + "]]></a>"
+		},
+		"rich text": rich,
+		"rich text with HTML": func(text string) string {
+			return rich("<p>" + references(text))
+		},
+		"URL": func(text string) string {
+			return "http://x?q=" + url.PathEscape(text)
+		},
+		"UTF-7": func(text string) string {
+			return strings.NewReplacer("B20", "+AEIAMgAw-", "E11", "+AEUAMQAx-").Replace(text)
+		},
+		"a string behind text": func(text string) string {
+			return `{"a":` + quoted("see "+text) + "}"
+		},
+		"a string in a log": func(text string) string {
+			return "INFO at=1 " + quoted("see:\r"+text)
+		},
+	} {
+		for _, text := range []string{object, xml, message} {
+			for code, want := range map[string]native.Verdict{
+				"B20": native.Stays, "E11": native.Leaves,
+			} {
+				text := form(strings.ReplaceAll(text, "%", code))
+				d := document(t, "", "a", []byte(text))
+				d.ContentType = "text/plain"
+				v, err := native.NewRelease(strict{}, nil).Document(d, false)
+				if v != want || err != nil {
+					t.Errorf("%s, %.300q with %s: %v, want %v, %v", name, text, code, v, want, err)
+				}
 			}
 		}
 	}
@@ -808,12 +896,15 @@ func TestEHI9ADeclaredValueCountsHoweverItIsWritten(t *testing.T) {
 		{`{"name":"f","type":"object"}`, "", []string{`{"x": "E11"}`},
 			[]string{`{"x": "B20"}`, `{"x": "B20", "x": ""}`, `{"B20": 1}`, `{"x": [86406008]}`}},
 		{`{"name":"f"}`, "",
-			[]string{"a < b", "a = 1", "50 %", "R&D", "<b>B2</b>", "withheld-01%", "x=", "<", `a\b`},
+			[]string{"a < b", "a = 1", "50 %", "R&D", "<b>B2</b>", "withheld-01%", "x=", "<", `a\b`,
+				"+1 555", "C+A", "+A"},
 			[]string{
 				"<p>withheld-<b>0123</b>456789</p>", "withheld&#45;0123456789", "<b>B20</b>",
 				"withheld=2D0123456789", "withheld-0123=\r\n456789", "withheld-0123= \n456789",
 				"withheld%2D0123456789", `{\rtf1 withheld-{\b 01}23456789}`,
-				"withheld-<wbr>0123456789",
+				"withheld-<wbr>0123456789", "withheld+AC0-0123456789", "+AEIAMgAw-",
+				html.EscapeString(`{"system":"urn:icd","code":"86406008"}`),
+				url.PathEscape(`{"system":"urn:icd","code":"86406008"}`),
 				`<value code="B20" codeSystem="2.16.840.1.113883.6.90"/>`,
 			}},
 		{`{"name":"f"}`, "",

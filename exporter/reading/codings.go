@@ -32,6 +32,79 @@ func codesOf(contentType string, head []byte, o entities) (all []step) {
 	return all
 }
 
+// writing is the way in which a text is written that a form of it resolves.
+type writing int
+
+const (
+	inAnother writing = iota // none of the following
+	inJSON                   // escapes, which jsonCodes resolves itself
+	inMarkup                 // markup and references, which xmlCodes resolves itself
+)
+
+// codeSearch decides whether a form of a text may have codes. It is cheap, because few forms do.
+type codeSearch struct {
+	of                  origin
+	in                  writing
+	json, xml, messages bool // their codes are read
+}
+
+// begin returns the steps for codes that a form has from a piece on, which was written as before.
+func (c *codeSearch) begin(before, piece []byte) (all []step) {
+	if !c.json && c.mayBeJSON(before, piece) {
+		c.json = true
+		all = append(all, &jsonCodes{lines: true})
+	}
+	if !c.xml && c.mayBeXML(before, piece) {
+		c.xml = true
+		all = append(all, &xmlCodes{of: c.of.entities})
+	}
+	if !c.messages && bytes.Contains(piece, []byte(header)) &&
+		(c.in != inJSON || shows(header, before, piece)) {
+		c.messages = true
+		all = append(all, newMessageCodes())
+	}
+	return all
+}
+
+// mayBeJSON reports whether a form may have codes of JSON. Where jsonCodes reads the text before
+// without the same escapes, more members have to show: of an object that begins before an escape,
+// or between quotes that were references.
+func (c *codeSearch) mayBeJSON(before, piece []byte) bool {
+	switch {
+	case bytes.IndexByte(piece, '{') < 0:
+		return false
+	case c.in == inJSON:
+		if !bytes.Contains(before, []byte(`{\`)) && !bytes.Contains(before, []byte(`{ \`)) {
+			return false
+		}
+		return shows(`code"`, before, piece) || shows(`ystem"`, before, piece)
+	case c.in == inMarkup && c.of.json && !shows(`"`, before, piece):
+		return false
+	}
+	return bytes.Contains(piece, []byte(`code"`)) && bytes.Contains(piece, []byte(`ystem"`))
+}
+
+// mayBeXML reports whether a form may have codes of FHIR in XML. Where xmlCodes reads the text
+// before without the same references, more tags or values have to show; narratives in JSON are
+// tags without values.
+func (c *codeSearch) mayBeXML(before, piece []byte) bool {
+	switch {
+	case bytes.IndexByte(piece, '<') < 0:
+		return false
+	case c.in == inAnother:
+	case !bytes.Contains(piece, []byte("value=")),
+		!shows("<", before, piece) && !shows(`="`, before, piece):
+		return false
+	}
+	return bytes.Contains(piece, []byte("hl7.org/fhir"))
+}
+
+// shows reports whether a form of a text has something more often than the text before.
+func shows(what string, before, piece []byte) bool {
+	n := bytes.Count(piece, []byte(what))
+	return n > 0 && n > bytes.Count(before, []byte(what))
+}
+
 // header begins a message of HL7 v2 with the usual separators.
 const header = `MSH|^~\&`
 
@@ -107,8 +180,10 @@ type jsonCodes struct {
 	open    bool   // the string goes on
 	escaped bool   // a backslash is before the next byte of it
 	name    string // of the value that follows, see codingNames
-	// lines tells that JSON is only a part of the text: no string goes on in the next line.
-	lines bool
+	// lines tells that JSON is only a part of the text: no string goes on in the next line, and
+	// a quote before a letter begins one, because no string of JSON ends there.
+	lines  bool
+	closed bool // the byte before was a quote that ended a string
 	// special tells that the string may be a document, or is one.
 	special bool
 	// inner finds the codes of the string, if that is a document; the escapes of raw are resolved
@@ -192,6 +267,11 @@ func (j *jsonCodes) feed(last bool) {
 
 // between takes what is not part of a string.
 func (j *jsonCodes) between(piece []byte) (rest []byte) {
+	if j.closed && j.lines && naming[piece[0]] {
+		j.opened()
+		return piece
+	}
+	j.closed = false
 	for i, c := range piece {
 		switch c {
 		case '"':
@@ -215,6 +295,16 @@ func (j *jsonCodes) between(piece []byte) (rest []byte) {
 		}
 	}
 	return nil
+}
+
+// opened begins a string with the quote that seemed to end one: that was text before JSON, such as
+// the quote of an attribute of HTML.
+func (j *jsonCodes) opened() {
+	if bytes.HasSuffix(bytes.TrimRight(j.text, " \t"), []byte("{")) {
+		j.begin()
+	}
+	j.name = ""
+	j.open, j.closed, j.special, j.text = true, false, false, j.text[:0]
 }
 
 // string takes what is part of a string.
@@ -245,7 +335,7 @@ func (j *jsonCodes) string(piece []byte) (rest []byte) {
 		j.escaped = true
 		j.put(piece[end : end+1])
 	default:
-		j.open = false
+		j.open, j.closed = false, piece[end] == '"'
 		if j.inner != nil {
 			j.feed(true)
 		}
@@ -282,7 +372,12 @@ func (j *jsonCodes) keep(part []byte) {
 // valued ends the value of a name, if there is one.
 func (j *jsonCodes) valued() {
 	if j.name != "" && len(j.text) > 0 {
-		j.set(j.name, j.plainText())
+		value := j.plainText()
+		j.set(j.name, value)
+		if bytes.IndexByte(value, '&') >= 0 {
+			value, _ = newEscapes('&', anyReference).read(value, true)
+			j.set(j.name, value)
+		}
 	}
 	j.text = j.text[:0]
 }
@@ -306,7 +401,10 @@ type xmlCodes struct {
 	tag   []byte // its begin, up to overlap
 	open  bool   // the tag goes on
 	quote byte   // of the value of an attribute that goes on
-	until string // the end of what is skipped: a comment, or a CDATA section
+	until string // the end of what is skipped: a comment
+	// section is the depth of what is in a CDATA section, which is read as a document of its own;
+	// 0 outside. ends counts the brackets that may end it.
+	section, ends int
 }
 
 // read implements step.
@@ -318,6 +416,8 @@ func (x *xmlCodes) read(piece []byte, _ bool) (plain []byte, changed bool) {
 			piece = x.skip(piece)
 		case x.open:
 			piece = x.inside(piece)
+		case x.section > 0:
+			piece = x.between(piece)
 		default:
 			at := bytes.IndexByte(piece, '<')
 			if at < 0 {
@@ -327,6 +427,35 @@ func (x *xmlCodes) read(piece []byte, _ bool) (plain []byte, changed bool) {
 		}
 	}
 	return x.plain, len(x.plain) > 0
+}
+
+// between takes what is between the tags of a CDATA section.
+func (x *xmlCodes) between(piece []byte) (rest []byte) {
+	for i, c := range piece {
+		if x.ended(c) {
+			return piece[i+1:]
+		}
+		if c == '<' {
+			x.open, x.tag, x.quote = true, x.tag[:0], 0
+			return piece[i+1:]
+		}
+	}
+	return nil
+}
+
+// ended takes a byte of a CDATA section, and reports whether the section ends with it.
+func (x *xmlCodes) ended(c byte) bool {
+	switch {
+	case c == ']':
+		x.ends++
+	case c == '>' && x.ends >= 2:
+		x.depth, x.section, x.ends = x.section-1, 0, 0
+		x.open, x.tag = false, x.tag[:0]
+		return true
+	default:
+		x.ends = 0
+	}
+	return false
 }
 
 // skip takes what is skipped. The tag has the bytes before a piece.
@@ -346,6 +475,9 @@ func (x *xmlCodes) skip(piece []byte) (rest []byte) {
 // inside takes what is part of a tag.
 func (x *xmlCodes) inside(piece []byte) (rest []byte) {
 	for i, c := range piece {
+		if x.section > 0 && x.ended(c) {
+			return piece[i+1:]
+		}
 		if x.quote == 0 && c == '>' {
 			x.open = false
 			x.tagged()
@@ -361,10 +493,13 @@ func (x *xmlCodes) inside(piece []byte) (rest []byte) {
 			x.tag = append(x.tag, c)
 		}
 		switch {
+		case x.section > 0: // what is in it ends with it
+			continue
 		case c == '-' && string(x.tag) == "!--":
 			x.until = "-->"
 		case c == '[' && string(x.tag) == "![CDATA[":
-			x.until = "]]>"
+			x.begin()
+			x.section = x.depth
 		default:
 			continue
 		}
@@ -380,7 +515,9 @@ func (x *xmlCodes) tagged() {
 		return
 	}
 	if x.tag[0] == '/' {
-		x.end()
+		if x.depth > x.section {
+			x.end()
+		}
 		return
 	}
 	end := bytes.IndexAny(x.tag, " \t\r\n/")

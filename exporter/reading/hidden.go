@@ -3,16 +3,19 @@ package reading
 import "bytes"
 
 // marks begin what a text can be read without: markup and escapes.
-const marks = `\<&=%`
+const marks = `\<&=%+`
 
-// MayHide reports whether a text has one of the marks.
+// shifted begins ASCII in UTF-7: its first six bits in UTF-16 are zero.
+const shifted = "+A"
+
+// MayHide reports whether a text has one of the marks. A sign before a number is none.
 func MayHide(text []byte) bool {
-	for i := range len(marks) {
+	for i := range len(marks) - 1 {
 		if bytes.IndexByte(text, marks[i]) >= 0 {
 			return true
 		}
 	}
-	return false
+	return bytes.Contains(text, []byte(shifted))
 }
 
 // BeginsJSON reports whether a text begins as an object or array of JSON, which may have codes.
@@ -43,6 +46,10 @@ func hides(text []byte) bool {
 		switch next := text[0]; mark {
 		case '\\':
 			return true
+		case '+':
+			if next == shifted[1] {
+				return true
+			}
 		case '<', '&':
 			if isLetter(next) || bytes.IndexByte([]byte("/!?#"), next) >= 0 {
 				return true

@@ -17,6 +17,11 @@ func BenchmarkATextIsJudged(b *testing.B) {
 		"XHTML": {"text/html",
 			`<p>The <b>patient</b> came in good health &amp; left so.</p>` + "\n"},
 		"JSON": {"application/json", `{"text":"The patient came in good health\nand left so"},`},
+		"FHIR": {"application/fhir+json",
+			`{"resourceType":"Condition","text":{"status":"generated","div":"<div xmlns=` +
+				`\"http://www.w3.org/1999/xhtml\"><p>It is &lt; 5 &amp; good\n</p></div>"},` +
+				`"code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm",` +
+				`"code":"E11.9"}]}},`},
 		"escaped": {"application/json",
 			`{"text":"\u0054he patient came in good health\nand left so"},`},
 	} {

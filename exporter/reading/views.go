@@ -12,20 +12,21 @@ import (
 //	                               |                                   +- no markup
 //	                               |                                   +- attributes with markup
 //	                               |                                   +- elements with codes
-//	                               +- quoted-printable - JSON - ...
-//	                               +- percent-encoding - references - ...
-//	                               +- UTF-7 - references - ...
-//	                               +- rich text
+//	                               +- percent-encoding - JSON - ...
+//	                               +- UTF-7 - JSON - ...
+//	                               +- quoted-printable - JSON, percent-encoding, UTF-7 - ...
+//	                               +- rich text - JSON, percent-encoding, UTF-7 - ...
 //	                               +- codes of FHIR, JSON or HL7 v2
 //	          - the character set that the text declares - ...
 //
 // Each view is judged wherever it differs from the one that it is made of, so that nothing is
-// hidden by an escape, and nothing either by resolving what is no escape. A text goes through them
-// piece by piece.
+// hidden by an escape, and nothing either by resolving what is no escape. Codes of FHIR, JSON and
+// HL7 v2 are searched in every one of them (see form). A text goes through them piece by piece.
 type view struct {
-	step  step // makes this view of the one before; nil for the bytes as they are
-	after []*view
-	more  func() *view // see then
+	step   step // makes this view of the one before; nil for the bytes as they are
+	after  []*view
+	more   func() []*view // see then
+	search *codeSearch    // for what follows from a change; nil for a view without it
 	// same is the number of bytes since the last difference to the view before.
 	same int
 	// coded is the number of bytes since the last one that may belong to an element whose codes
@@ -61,50 +62,74 @@ func viewsOf(contentType string, head []byte, d declared) *view {
 // formsOf returns the views of a text in UTF-8 that begins with head.
 func formsOf(contentType string, head []byte) (forms []*view) {
 	start := bytes.ReplaceAll(head[:min(len(head), overlap)], []byte{0}, nil)
+	o := origin{entities: entitiesOf(head), json: BeginsJSON(start)}
 	rich := strings.Contains(contentType, "rtf")
 	if rich || bytes.Contains(start, []byte(`{\rtf`)) {
-		forms = append(forms, newView(&richText{}), newView(&richText{visible: true}))
+		forms = append(forms, o.form(&richText{}, inAnother).then(o.forms),
+			o.form(&richText{visible: true}, inAnother).then(o.forms))
 	}
 	if rich {
 		return forms
 	}
-	o := entitiesOf(head)
-	forms = append(forms, o.json(),
-		newView(newEscapes('=', quotedPrintable)).then(o.json),
-		newView(newEscapes('%', percentEncoded)).then(o.references),
-		newView(newEscapes('+', hiddenUTF7)).then(o.references))
-	for _, codes := range codesOf(contentType, head, o) {
+	forms = append(append(forms, o.forms()...),
+		o.form(newEscapes('=', quotedPrintable), inAnother).then(o.forms))
+	for _, codes := range codesOf(contentType, head, o.entities) {
 		forms = append(forms, newView(codes))
 	}
 	return forms
 }
 
-// json returns the views of a text that may be JSON within JSON within JSON.
-func (o entities) json() *view {
+// origin is what is known of a text by its beginning.
+type origin struct {
+	entities
+	json bool // it is JSON, of which jsonCodes reads all strings
+}
+
+// form returns a view in which codes are searched as in a text of its own.
+func (o origin) form(s step, in writing, after ...*view) *view {
+	v := newView(s, after...)
+	v.search = &codeSearch{of: o, in: in}
+	return v
+}
+
+// forms returns the views of a text with escapes.
+func (o origin) forms() []*view {
+	return []*view{
+		o.escaped(),
+		o.form(newEscapes('%', percentEncoded), inAnother).then(o.escapes),
+		o.form(newEscapes('+', hiddenUTF7), inAnother).then(o.escapes),
+	}
+}
+
+func (o origin) escapes() []*view { return []*view{o.escaped()} }
+
+// escaped returns the views of a text that may be JSON within JSON within JSON.
+func (o origin) escaped() *view {
 	v := o.references()
 	for range 3 {
-		v = newView(newEscapes('\\', jsonEscape), v)
+		v = o.form(newEscapes('\\', jsonEscape), inJSON, v)
 	}
 	return v
 }
 
 // references returns the views of a text that may be XML or HTML, also within XML.
-func (o entities) references() *view {
+func (o origin) references() *view {
 	m := &markup{}
-	return newView(newEscapes('&', o.resolve(characterReference, false)),
-		newView(newEscapes('&', o.resolve(anyReference, true))).then(seen),
-		newView(m), newView(&visibleMarkup{of: m}), newView(attributes{m}), newView(&elements{}))
+	return o.form(newEscapes('&', o.resolve(characterReference, false)), inMarkup,
+		o.form(newEscapes('&', o.resolve(anyReference, true)), inMarkup).then(o.seen),
+		o.form(m, inMarkup), o.form(&visibleMarkup{of: m}, inMarkup),
+		newView(attributes{m}), newView(&elements{}))
 }
 
 // seen returns the views of HTML within XML.
-func seen() *view {
+func (o origin) seen() []*view {
 	m := &markup{}
-	return newView(newEscapes('&', characterReference),
-		newView(m), newView(attributes{m}), newView(&elements{}))
+	return []*view{o.form(newEscapes('&', characterReference), inMarkup,
+		o.form(m, inMarkup), newView(attributes{m}), newView(&elements{}))}
 }
 
 // then adds views that are made of this one, once it is another text than the one before.
-func (v *view) then(more func() *view) *view {
+func (v *view) then(more func() []*view) *view {
 	v.more = more
 	return v
 }
@@ -117,7 +142,7 @@ func newView(s step, after ...*view) *view {
 // It returns the first reason that it finds, and whether all elements with codes were judged that
 // the piece has as it is.
 func (v *view) read(piece []byte, last bool, by Judge) (reason string, coded bool) {
-	changed := v.step == nil
+	before, changed := piece, v.step == nil
 	if v.step != nil {
 		piece, changed = v.step.read(piece, last)
 	}
@@ -128,14 +153,9 @@ func (v *view) read(piece []byte, last bool, by Judge) (reason string, coded boo
 			return reason, false
 		}
 	}
-	if changed && v.more != nil {
-		next := v.more()
-		v.after, v.more = append(v.after, next), nil
-		if reason, coded = next.read(v.last, false, by); reason != "" {
+	if changed {
+		if reason = v.grow(before, piece, by); reason != "" {
 			return reason, false
-		}
-		if v.coded = 0; coded {
-			v.coded = len(v.last)
 		}
 	}
 	v.remember(piece, changed)
@@ -155,6 +175,32 @@ func (v *view) read(piece []byte, last bool, by Judge) (reason string, coded boo
 		reason = by.Codes(v.window)
 	}
 	return reason, coded && (e != nil || !changed)
+}
+
+// grow adds the views that are made of this one only if it is another text than the one before,
+// and those for the codes in it, once it may have any. It returns the first reason that they find
+// in the text before the piece.
+func (v *view) grow(before, piece []byte, by Judge) (reason string) {
+	var all []*view
+	if v.more != nil {
+		all, v.more = v.more(), nil
+	}
+	if v.search != nil && by.Codes != nil {
+		for _, codes := range v.search.begin(before, piece) {
+			all = append(all, newView(codes))
+		}
+	}
+	for _, next := range all {
+		reason, coded := next.read(v.last, false, by)
+		if reason != "" {
+			return reason
+		}
+		if coded {
+			v.coded = len(v.last)
+		}
+	}
+	v.after = append(v.after, all...)
+	return ""
 }
 
 // remember notes the end of what was read.

@@ -51,6 +51,7 @@ var steps = map[string]func() step{
 	},
 	"no zeros":       func() step { return charsetOf(nil) },
 	"codes of JSON":  func() step { return &jsonCodes{} },
+	"JSON in text":   func() step { return &jsonCodes{lines: true} },
 	"codes of XML":   func() step { return &xmlCodes{of: entities{"b": []byte("B2")}} },
 	"codes of HL7v2": func() step { return newMessageCodes() },
 }
@@ -107,6 +108,12 @@ func TestEHI9EachWayOfWritingCharactersIsResolved(t *testing.T) {
 		{"codes of JSON", `{"a":[{"code":"1","x":{"system":"y","e":"}\""},"system":"s\u0031"},` +
 			`{"s\u0079stem":"s","\u0063ode":2}],"code":"3"}{"codeSystem":"<\"","code":["4","5"]}`,
 			coded("s1", "1", "s", "2", "  ", "4", "  ", "5")},
+		{"JSON in text", `<a b="{"system":"s","code":"1"}" c="x">"y"z "{"code":2,"system":"t"}` +
+			"say \"{\nsystem\":\"u\",\"code\":\"3\"}", coded("s", "1", "t", "2")},
+		{"codes of JSON", `{"system":"s","code":"1&#x32;"}`, coded("s", "1&#x32;", "s", "12")},
+		{"codes of XML", `<a><system value="s"/><![CDATA[</a>] a<b 'c ]]]><code value="1"/>` +
+			`<![CDATA[<code value='2'/> <!-- ]> --><system value="t"/>]]></a>`,
+			coded("s", "1", "t", "2")},
 		{"codes of XML", `<?xml ?><f:a><f:system  value = "s>"/><!--<x>-->` +
 			`<version value='v'></version>` +
 			`<extension><code value="0"/></extension><code value='&b;&#x30;'/></f:a>` +
@@ -149,6 +156,9 @@ func FuzzPiecesDoNotMatter(f *testing.F) {
 	f.Add([]byte("\xff\xfeA\x00\x3d\xd8\x00\xde"), uint8(3))
 	f.Add([]byte(`{"code":"\u0031","a":{},"system":["2",3]}`), uint8(2))
 	f.Add([]byte(`<a><!-- <b> --><system value="1"/><code value='2'/></a><![CDATA[<]]>`), uint8(2))
+	f.Add([]byte(`<a><![CDATA[</b><system value="1"/><c ']]]><code value='2'/><![CDATA[]]`),
+		uint8(2))
+	f.Add([]byte(`x="{"system":"1","code":"2"}" y="z"`), uint8(2))
 	f.Add([]byte("MSH|^~\\&|\rDG1|1|1|2^3^4~5&6&7\r"), uint8(2))
 	f.Add([]byte("MSH|^~\\&|\rDG1|1|1|2\\X31\\^3\\F\\^4\\|\\S"), uint8(2))
 	f.Fuzz(func(t *testing.T, text []byte, size uint8) {
