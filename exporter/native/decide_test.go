@@ -434,6 +434,9 @@ func TestEHI9CodesAreFoundInEachFormOfAText(t *testing.T) {
 			return "<a xmlns='http://hl7.org/fhir'><![CDATA[a < b 'c]]>" +
 				"<![CDATA[</a>" + text + "]]></a>"
 		},
+		"CSV": func(text string) string {
+			return "id,note\n1,\"" + strings.ReplaceAll(text, `"`, `""`) + "\"\n"
+		},
 		"rich text": rich,
 		"rich text with HTML": func(text string) string {
 			return rich("<p>" + references(text))

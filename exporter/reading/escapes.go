@@ -127,6 +127,32 @@ func quotedPrintable(plain, text []byte) (_ []byte, n int) {
 	return plain, n
 }
 
+// doubled is a step that makes one quote of two, as in a quoted cell of CSV (RFC 4180 2). Few texts
+// have two.
+type doubled struct{ *escapes }
+
+func newDoubled() doubled { return doubled{newEscapes('"', doubledQuote)} }
+
+// read implements step.
+func (d doubled) read(piece []byte, last bool) (plain []byte, changed bool) {
+	if len(d.begun) == 0 && !bytes.Contains(piece, []byte(`""`)) &&
+		!bytes.HasSuffix(piece, []byte(`"`)) {
+		return piece, false
+	}
+	return d.escapes.read(piece, last)
+}
+
+// doubledQuote resolves two quotes.
+func doubledQuote(plain, text []byte) (_ []byte, n int) {
+	switch {
+	case len(text) < 2:
+		return plain, open
+	case text[1] == '"':
+		return append(plain, '"'), 2
+	}
+	return plain, 0
+}
+
 // percentEncoded resolves an escape of URLs (RFC 3986 2.1).
 func percentEncoded(plain, text []byte) (_ []byte, n int) { return hexadecimal(plain, text, 1) }
 
