@@ -217,6 +217,9 @@ func seek(ctx context.Context, record source.Record, s seeker) error {
 // record need not be copied. It calls large if there are many resources.
 func (t *Task) observe(ctx context.Context, review *release.Review, large func()) error {
 	in, whole := newMailbox(ofReviewer, mailboxCapacity), t.Record.Complete()
+	if !whole {
+		review.Loose()
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	for range deciders() - 1 {
 		o := &observer{in: in, of: review.Observer(), record: t.Record}

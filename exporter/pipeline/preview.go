@@ -21,6 +21,9 @@ func Summarize(
 	if err != nil {
 		return nil, err
 	}
+	if !record.Complete() {
+		s.Loose()
+	}
 	read := 0
 	pass := func(bytes int) error {
 		if read += bytes; read < SlabBytes || pause == nil {

@@ -47,6 +47,7 @@ type seeking struct {
 	seeds [2]maphash.Seed
 	key   []byte
 	few   bool // tests only: look up each stray at once
+	walk  walk // of lines with escapes, see addRelative
 }
 
 // mostSought is the number of gathered strays that triggers a lookup. mostKnown is the number of
@@ -66,6 +67,40 @@ func (s *seeking) add(strays []target) {
 		s.found = append(s.found, target{name[:at:at], name[at+1:]})
 	}
 }
+
+// addRelative gathers what the relative References of a line lead to, which may be outside a record
+// that is not complete, such as a resource of another patient. It reads the References of contained
+// and inner resources, too.
+func (s *seeking) addRelative(line []byte) {
+	add := func(ref []byte) {
+		to, ok := resolve(ref)
+		if ok && string(to.typ) != "Patient" && !leadsOut(ref, to) {
+			s.add([]target{to})
+		}
+	}
+	if hasCodedEscapes(line) || bytes.Contains(line, []byte(`\/`)) {
+		w := &s.walk
+		for w.reset(line); w.next(); {
+			if w.isText && string(w.key()) == "reference" {
+				add(w.text())
+			}
+		}
+		return
+	}
+	for {
+		at := referenceName.index(line)
+		if at < 0 {
+			return
+		}
+		line = line[at+len(referenceName.text):]
+		if text, rest, ok := textBehind(line); ok && text != nil {
+			add(text)
+			line = rest
+		}
+	}
+}
+
+var referenceName = newNeedle(`"reference"`)
 
 // hash returns the hash of a target and leaves its spelling in key. The first call creates the
 // table of known strays.

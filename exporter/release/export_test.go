@@ -35,6 +35,9 @@ func DecidedLooking(
 	lines ...string,
 ) *Review {
 	for r := p.Review(); ; {
+		if !resolved {
+			r.Loose()
+		}
 		o := r.Observer()
 		o.few = early
 		for _, line := range lines {

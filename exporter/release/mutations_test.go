@@ -125,6 +125,9 @@ var held = map[string]string{
 		"AContainedReportPresentsNothingOfAWithheldPart",
 	"what is only not ticked keeps nothing that belongs to a whole": "TestEHI9" +
 		"WhatBelongsToAResourceLeavesWithoutAnUntickedType",
+	"a relative reference may lead out of the record": relative,
+	"a relative reference may lead out in a preview":  relative,
+	"a relative reference may have escapes":           relative,
 	"what is contained names the withheld itself": "TestEHI9" +
 		"WhatIsContainedTellsOfNoWithheldPartOfItsParts",
 	"a form that is previewed tells of the parts of parts": previewed,
@@ -168,6 +171,9 @@ const numbered = "TestEHI9TheNumbersOfTheWithheldAreMaskedInTexts"
 // spelled is the test of spellings of systems and codes.
 const spelled = "TestEHI9EverySensitiveCodeInEverySpelling"
 
+// relative is the test of relative references to resources of others.
+const relative = "TestEHI9ARelativeReferenceLeadsToWhatIsBesideTheRecord"
+
 // eligible is the test of eligibility responses.
 const eligible = "TestEHI9AnAnswerGoesWithoutTheLinesThatItsBillLoses"
 
@@ -185,6 +191,16 @@ var mutations = []mutation{
 		`if _, err = n.parts(todo, line); err != nil {`},
 	{"what is only not ticked keeps nothing that belongs to a whole", "whole.go",
 		`if err == nil && r.allStay(r.typ) {`, `if err != nil && r.allStay(r.typ) {`},
+	{"a relative reference may lead out of the record", "observer.go",
+		`if r.loose {
+		o.seeking`, `if r.loose && len(line) == 0 {
+		o.seeking`},
+	{"a relative reference may lead out in a preview", "summary.go",
+		`	if s.loose {
+`, `	if s.loose && len(line) == 0 {
+`},
+	{"a relative reference may have escapes", "beside.go",
+		`add(w.text())`, `add(w.src[w.start:w.end])`},
 	{"a text tells of the parts of parts", "parts.go",
 		`for _, whole := range r.wholes[of] {`, `for _, whole := range r.wholes[of][:0] {`},
 	{"a text tells of parts by other names", "parts.go",

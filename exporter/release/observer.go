@@ -114,6 +114,9 @@ func (r *Review) Observer() *Observer {
 // Observe takes one resource. Errors: the line is not JSON.
 func (o *Observer) Observe(line []byte) error {
 	r := o.review
+	if r.loose {
+		o.seeking.addRelative(line)
+	}
 	if q, ok := o.examine.quick(line); ok {
 		o.decided(resource{q.number, r.index.hash(q.facts.id)}, q.facts, q.verdict)
 		return nil

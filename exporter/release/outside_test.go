@@ -110,6 +110,69 @@ func TestEHI9WhatLeadsToASensitiveResourceBesideTheRecordIsMasked(t *testing.T) 
 	}
 }
 
+// EHI-9: so is a relative reference to another patient's sensitive resource, in each place and
+// spelling. Texts about it stay too, and what is only about it. Nothing stays for a harmless one.
+func TestEHI9ARelativeReferenceLeadsToWhatIsBesideTheRecord(t *testing.T) {
+	const sound = `{"reference":"Observation/sound"}`
+	for _, ref := range []string{
+		`{"reference":"Observation/others-result-01","display":"SAID"}`,
+		`{"reference":"Observation/others-result-01/_history/2","display":"SAID"}`,
+		`{"ref\u0065rence":"Observation\/others-result-01","display":"SAID"}`,
+	} {
+		for line, stays := range map[string]bool{
+			`{"resourceType":"List","id":"x1","entry":[{"item":` + ref + `}]}`:       true,
+			`{"resourceType":"Basic","id":"x1","subject":` + ref + `}`:               true,
+			`{"resourceType":"Procedure","id":"x1","reasonReference":[` + ref + `]}`: true,
+			`{"resourceType":"List","id":"x1",` + told + `,"entry":[{"item":` + ref + `},{"item":` +
+				sound + `}]}`: false,
+			`{"resourceType":"DiagnosticReport","id":"x1",` + told + `,"conclusion":"TOLD",` +
+				`"presentedForm":[{"title":"TOLD"}],"result":[` + ref + `,` + sound + `]}`: false,
+			`{"resourceType":"Condition","id":"x1",` + told + `,"extension":[{"url":"urn:x",` +
+				`"valueReference":` + ref + `}]}`: false,
+			`{"resourceType":"Condition","id":"x1",` + told + `,"contained":[{"id":"l",` +
+				`"resourceType":"List","entry":[{"item":` + ref + `},{"item":` + sound + `}]}],` +
+				`"extension":[{"url":"urn:x","valueReference":{"reference":"#l"}}]}`: false,
+		} {
+			for _, harm := range []string{hivLabel, `"meta":{}`} {
+				other := release.Other{
+					Line: `{"resourceType":"Observation","id":"others-result-01",` + harm + `}`,
+					Type: "Observation", ID: "others-result-01",
+				}
+				others := []release.Other{other}
+				for _, early := range []bool{false, true} {
+					r := release.DecidedLooking(t, policyOf(t, form(everyLine()...)), false, early,
+						others, line, soundPart)
+					got, told := released(t, r, line), strings.Count(line, "TOLD")
+					all := strings.Join(got, "")
+					if harm == hivLabel && (stays != (len(got) == 0) ||
+						strings.Contains(all, "SAID") || strings.Contains(all, "TOLD")) ||
+						harm != hivLabel && (len(got) != 1 || strings.Count(all, "TOLD") != told) {
+						t.Errorf("with %s\n%s\nbecame %s", other.Line, line, all)
+					}
+				}
+				s, err := rules(t).Summarize(ehi.KickOff{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.Loose()
+				if err := s.Observe([]byte(line)); err != nil {
+					t.Fatal(err)
+				}
+				release.ShowOthers(t, s, others)
+				if err := s.Conclude(); err != nil {
+					t.Fatal(err)
+				}
+				counts, err := s.Summary().Count(policyOf(t, form(everyLine()...)))
+				if want := stays && harm == hivLabel; err != nil ||
+					(counts.All.Released == 0) != want {
+					t.Errorf("the preview counts %v of %s beside %s: %v", counts.All, line,
+						other.Line, err)
+				}
+			}
+		}
+	}
+}
+
 // EHI-9: a drug outside the record is as sensitive as each of its ingredients, wherever that is.
 func TestEHI9ADrugBesideTheRecordIsItsIngredients(t *testing.T) {
 	drug := `{"resourceType":"Medication","id":"drug-a",` +

@@ -12,6 +12,7 @@ import (
 type Review struct {
 	policy    *Policy
 	resolved  bool      // every local reference of the record resolves within it
+	loose     bool      // a relative Reference may lead out of the record
 	ambiguous bool      // a released resource and a withheld one have the same id
 	types     bitmap    // the types of notable resources
 	hiding    bitmap    // the types of kept resources
@@ -80,6 +81,11 @@ func (p *Policy) Review() *Review {
 // promises, and that no resource was left out. Call it before Conclude. Without it, each
 // reference is looked up.
 func (r *Review) Resolved() { r.resolved = true }
+
+// Loose declares that relative References of the record may lead out of it, to another patient's
+// resource or to nothing. Call it before the first observer. With it, the store is asked about
+// each.
+func (r *Review) Loose() { r.loose = !r.policy.everything }
 
 // pointers are resources that may be withheld because of what they refer to. A pointer that is
 // not in the index is released.

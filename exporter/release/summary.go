@@ -493,6 +493,7 @@ type Summarizer struct {
 	called    map[resource][]int32 // the relatives that have a name
 
 	seeking
+	loose          bool                  // see Loose
 	values, owners list                  // pairs: an identifier, and a resource that has it
 	named          map[idHash][]resource // built from the pairs by Conclude
 	outside        map[resource]bool     // see Review.Beside
@@ -554,8 +555,14 @@ func (r *Rules) Summarize(asked ehi.KickOff) (*Summarizer, error) {
 	}, nil
 }
 
+// Loose is Review.Loose.
+func (s *Summarizer) Loose() { s.loose = true }
+
 // Observe takes one resource of the record. Errors: the line is not JSON; ErrTooVaried.
 func (s *Summarizer) Observe(line []byte) error {
+	if s.loose {
+		s.addRelative(line)
+	}
 	f, err := s.examine.examine(line)
 	switch {
 	case err != nil:
