@@ -197,7 +197,12 @@ func (p *Pool) fill(
 		work.Turn = func(ctx context.Context) (func(), error) {
 			r.waits.Store(true)
 			defer r.waits.Store(false)
-			return p.turns.take(ctx)
+			done, err := p.turns.take(ctx)
+			if err != nil {
+				return nil, err
+			}
+			frugal.enter(bulkGCPercent)
+			return func() { frugal.leave(); done() }, nil
 		}
 	}
 	leave := func() {}

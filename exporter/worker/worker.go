@@ -205,13 +205,13 @@ func (p *Pool) work(ctx, runs context.Context, lane ehi.Lane) {
 			continue
 		}
 		busy.Inc()
-		enter, leave := p.patients.enter, p.patients.leave
 		if lane == ehi.Bulk {
-			enter, leave = func() { frugal.enter(bulkGCPercent) }, frugal.leave
+			p.deliver(runs, d)
+		} else {
+			p.patients.enter()
+			p.deliver(runs, d)
+			p.patients.leave()
 		}
-		enter()
-		p.deliver(runs, d)
-		leave()
 		busy.Dec()
 	}
 }
