@@ -148,3 +148,80 @@ func BenchmarkDocumentsOfOneContent(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkOnePathOfManyPatients imports an index that lists one path for 1,000 and for 8,000
+// patients, and again.
+func BenchmarkOnePathOfManyPatients(b *testing.B) {
+	for _, patients := range []int{1000, 8000} {
+		ids, rows := []string{}, []string{"patient,path"}
+		for i := range patients {
+			id := fmt.Sprint("p", i)
+			ids, rows = append(ids, id), append(rows, id+",leaflet.txt")
+		}
+		from := b.TempDir()
+		fill(b, from, map[string]string{
+			"p.ndjson": patientsNamed(ids...), "leaflet.txt": form,
+			"documents.csv": strings.Join(rows, "\n") + "\n",
+		})
+		b.Run(fmt.Sprint("patients=", patients), func(b *testing.B) {
+			for b.Loop() {
+				s, err := dataset.Open(dataset.Config{Dir: filepath.Join(b.TempDir(), "records")})
+				if err != nil {
+					b.Fatal(err)
+				}
+				for _, name := range []string{"first-s", "again-s"} {
+					begin := time.Now()
+					_, err := s.Import(b.Context(), []string{from}, source.ImportOptions{Now: begin})
+					if err != nil {
+						b.Fatal(err)
+					}
+					b.ReportMetric(time.Since(begin).Seconds(), name)
+				}
+				if n := len(documentsOf(b, s, "p7")); n != 1 {
+					b.Fatalf("%d documents", n)
+				}
+				if err := s.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkRemovalByTheList removes the documents of a patient, of long names, by the list of an
+// export.
+func BenchmarkRemovalByTheList(b *testing.B) {
+	for _, documents := range []int{500, 2000} {
+		index, _, _ := documentsOfOneContent(b, documents, false)
+		fill(b, index, map[string]string{"p.ndjson": patientsNamed("a")})
+		var entries []string
+		for i := range documents {
+			entry := strings.Replace(reference("a", "documents/000001-form.txt", form, ""),
+				"A title", fmt.Sprint("Form: ", i), 1)
+			entries = append(entries, strings.Replace(entry, `"status":"current"`,
+				`"status":"entered-in-error"`, 1))
+		}
+		list := b.TempDir()
+		fill(b, list, map[string]string{"document_reference.ndjson": strings.Join(entries, "")})
+		b.Run(fmt.Sprint("documents=", documents), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				s, err := dataset.Open(dataset.Config{Dir: filepath.Join(b.TempDir(), "records")})
+				if err != nil {
+					b.Fatal(err)
+				}
+				load(b, s, index)
+				b.StartTimer()
+				load(b, s, list)
+				b.StopTimer()
+				if n := len(documentsOf(b, s, "a")); n != 0 {
+					b.Fatalf("%d documents are left", n)
+				}
+				if err := s.Close(); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+		})
+	}
+}

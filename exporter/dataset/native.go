@@ -44,8 +44,14 @@ type native struct {
 	// graves are the documents that were removed before the import; nil until somebody asks.
 	// buried are those that it removes.
 	graves, buried []grave
-	resolver       resolver
-	named          map[owner]string // the patient to whom it leads, or ""
+	// candidates are documents of patients that removals name; candidatesRead is their number.
+	candidates     map[string][]candidate
+	candidatesRead int
+	// paths are the notes of the paths that rows were about; pathNotes is their number.
+	paths     map[notePath]*pathNotes
+	pathNotes int
+	resolver  resolver
+	named     map[owner]string // the patient to whom it leads, or ""
 	// grown is by how many bytes the native content of patients grew in the batch.
 	grown map[string]int64
 	wrote bool // something was written to the store
@@ -67,6 +73,7 @@ func (im *importer) newNative() *native {
 		cleared:  map[string]bool{},
 		behind:   map[string]source.Problem{},
 		read:     map[digest]string{},
+		paths:    map[notePath]*pathNotes{},
 		grown:    map[string]int64{},
 	}
 }

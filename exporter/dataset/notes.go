@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/segmentio/encoding/json"
@@ -32,11 +33,19 @@ func (l *listing) noted(d *documentLine) (at noteID, own *note, err error) {
 	if d.owner == (owner{}) { // a row that names nobody
 		return at, nil, nil
 	}
+	if own, err = l.native.noteAt(at); err != nil {
+		return at, nil, err
+	}
 	var all []placedNote
-	err = l.native.notesOfPath(at, func(k noteID, n *note) error {
+	if own != nil {
+		all = append(all, placedNote{at, own})
+	}
+	of, err := l.native.homeOf(d.owner)
+	if err != nil {
+		return at, nil, err
+	}
+	err = l.native.notesOf(at, []home{of}, func(k noteID, n *note) error {
 		if k == at {
-			own = n
-			all = slices.Insert(all, 0, placedNote{k, n})
 			return nil
 		}
 		same, err := l.native.isOf(k, n, d.owner)
@@ -139,20 +148,111 @@ func (n *native) noteAt(at noteID) (*note, error) {
 // pathOf is the prefix of the keys of an index's notes of one path.
 func (at noteID) pathOf() []byte { return indexKey(isNote, at[:2*len(digest{})]) }
 
-// notesOfPath visits the notes of the index and the path of a note.
-func (n *native) notesOfPath(at noteID, visit func(at noteID, said *note) error) error {
-	if !n.pending.lacks(at.pathOf()) {
-		if err := n.flush(); err != nil {
+// notePath is the index and the path of a note.
+type notePath [2 * len(digest{})]byte
+
+// pathNotes finds the notes of an index and a path by their patients, so that a row costs the same
+// for however many patients its path is listed.
+type pathNotes struct {
+	// of holds the last parts of the IDs of notes, by the digests of where their owners lead.
+	of map[digest][]digest
+	// odd are those of notes of earlier versions that name no owner.
+	odd []digest
+}
+
+// pathNotesKept bounds how many notes are kept in memory for this, but for one path.
+const pathNotesKept = 1 << 17
+
+// notesOf visits a note, and the others of its index and path that may be of patients, in the order
+// of their IDs.
+func (n *native) notesOf(
+	at noteID, of []home, visit func(at noteID, said *note) error,
+) error {
+	known, err := n.notesAt(at)
+	if err != nil {
+		return err
+	}
+	ends := append(slices.Clone(known.odd), digest(at[len(notePath{}):]))
+	for _, h := range of {
+		ends = append(ends, known.of[h.digest("note")]...)
+	}
+	slices.SortFunc(ends, func(a, b digest) int { return bytes.Compare(a[:], b[:]) })
+	for _, whose := range slices.Compact(ends) {
+		k := at
+		copy(k[len(notePath{}):], whose[:])
+		said, err := n.noteAt(k)
+		if err == nil && said != nil { // else it was dropped
+			err = visit(k, said)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	return each(n.store.db, at.pathOf(), func(k, v []byte) error {
+	return nil
+}
+
+// notesAt returns the notes of the index and the path of a note.
+func (n *native) notesAt(at noteID) (*pathNotes, error) {
+	path := notePath(at[:])
+	if known := n.paths[path]; known != nil {
+		return known, nil
+	}
+	if n.pathNotes >= pathNotesKept {
+		n.forgetPaths()
+	}
+	if !n.pending.lacks(at.pathOf()) {
+		if err := n.flush(); err != nil {
+			return nil, err
+		}
+	}
+	known := &pathNotes{of: map[digest][]digest{}}
+	err := each(n.store.db, at.pathOf(), func(k, v []byte) error {
 		said := &note{}
 		if err := json.Unmarshal(v, said); err != nil {
 			return err
 		}
-		return visit(noteID(k[2:]), said)
+		return n.keep(known, noteID(k[2:]), said)
 	})
+	if err != nil {
+		return nil, err
+	}
+	n.paths[path] = known
+	n.pathNotes++
+	return known, nil
+}
+
+// keep adds a note to those of its path, unless it is among them.
+func (n *native) keep(known *pathNotes, at noteID, said *note) error {
+	whose := digest(at[len(notePath{}):])
+	of, err := n.ownerOf(said)
+	if err != nil {
+		return err
+	}
+	if of == (owner{}) {
+		known.odd = n.with(known.odd, whose)
+		return nil
+	}
+	h, err := n.homeOf(of)
+	if err != nil {
+		return err
+	}
+	by := h.digest("note")
+	known.of[by] = n.with(known.of[by], whose)
+	return nil
+}
+
+func (n *native) with(ends []digest, whose digest) []digest {
+	if slices.Contains(ends, whose) {
+		return ends
+	}
+	n.pathNotes++
+	return append(ends, whose)
+}
+
+// forgetPaths makes later searches read the notes again.
+func (n *native) forgetPaths() {
+	clear(n.paths)
+	n.pathNotes = 0
 }
 
 func (n *native) setNote(at noteID, said *note) error {
@@ -160,7 +260,12 @@ func (n *native) setNote(at noteID, said *note) error {
 	if err != nil {
 		return err
 	}
-	n.pending.add(at.pathOf()) // for notesOfPath
+	n.pending.add(at.pathOf()) // for notesAt
+	if known := n.paths[notePath(at[:])]; known != nil {
+		if err := n.keep(known, at, said); err != nil {
+			return err
+		}
+	}
 	return n.set(indexKey(isNote, at[:]), v)
 }
 

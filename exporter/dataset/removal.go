@@ -27,6 +27,8 @@ type removal struct {
 	Several bool `json:"several,omitempty"`
 	// Former are documents of the path that the index listed until it said this.
 	Former []formerly `json:"former,omitempty"`
+
+	looks looks // of what a list says
 }
 
 // formerly is a document that an index listed for a patient.
@@ -35,13 +37,27 @@ type formerly struct {
 	Document string `json:"document"` // its ID
 }
 
+// looks is the appearance of a document, once somebody asks.
+type looks struct{ is *[3]string }
+
+func (l *looks) of(e *documentEntry) [3]string {
+	if l.is == nil {
+		is := appearance(e)
+		l.is = &is
+	}
+	return *l.is
+}
+
 // means reports whether a document of the same patient may be the one that was entered in error.
-func (r *removal) means(id string, e *documentEntry) bool {
-	if !r.List {
+func (r *removal) means(id string, e *documentEntry, l *looks) bool {
+	switch {
+	case !r.List:
 		return hasPath(id, e, r.Path)
+	case r.SHA1 != nil && !bytes.Equal(r.SHA1, e.SHA1):
+		return false
 	}
 	like := documentEntry{Name: r.Name, Title: r.Title, Created: r.Created}
-	return alike(&like, e) && (r.SHA1 == nil || bytes.Equal(r.SHA1, e.SHA1))
+	return r.looks.of(&like) == l.of(e)
 }
 
 // grave remembers a document that was removed, and what indexes said of it until then: saying that
@@ -50,6 +66,8 @@ type grave struct {
 	ID     string        `json:"id"`
 	Entry  documentEntry `json:"entry"`
 	States []string      `json:"states"`
+
+	looks looks
 }
 
 func graveKey(content blobs.Name, id string) []byte {
@@ -59,6 +77,8 @@ func graveKey(content blobs.Name, id string) []byte {
 // remove removes what indexes call entered in error, now that all has come and is with its patient:
 // first what the index of the removal lists itself. What removes nothing waits, and is reported.
 func (n *native) remove() error {
+	n.forgetPaths() // owners may lead elsewhere now
+	n.candidates, n.candidatesRead = map[string][]candidate{}, 0
 	err := n.eachRemoval(func(k []byte, at noteID, r *removal) error {
 		done, err := n.removeListed(at, r)
 		if err == nil && done {
@@ -124,8 +144,12 @@ func (n *native) waiting(at noteID) (*removal, error) {
 // those of the patient, or else those of patients who were merged into that one. It reports whether
 // there are any, perhaps removed before.
 func (n *native) removeListed(at noteID, r *removal) (done bool, err error) {
+	of, err := n.reachedBy(r.Owner)
+	if err != nil {
+		return false, err
+	}
 	listed := r.Former
-	err = n.notesOfPath(at, func(k noteID, said *note) error {
+	err = n.notesOf(at, of, func(k noteID, said *note) error {
 		of, err := n.ownerOf(said)
 		if k == at {
 			of = r.Owner
@@ -149,6 +173,21 @@ func (n *native) removeListed(at noteID, r *removal) (done bool, err error) {
 		}
 	}
 	return done, err
+}
+
+// reachedBy returns where documents are of the patient to whom an owner leads, or of patients who
+// were merged into that one.
+func (n *native) reachedBy(o owner) ([]home, error) {
+	own, err := n.homeOf(o)
+	if err != nil || own.patient == "" {
+		return []home{own}, err
+	}
+	record, err := recordOf(n.store.db, own.patient)
+	all := make([]home, 0, len(record))
+	for _, patient := range record {
+		all = append(all, home{patient: patient})
+	}
+	return all, err
 }
 
 // removeIf removes a document if its patient is meant. It reports whether the patient is meant for
@@ -222,9 +261,6 @@ func (r *removal) knownBy() string {
 // who were merged into that one.
 func (n *native) meant(r *removal) (out []newDocument, err error) {
 	patient, err := n.patientOf(r.Owner)
-	if err == nil {
-		err = n.flush()
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -249,26 +285,65 @@ func (n *native) meant(r *removal) (out []newDocument, err error) {
 // meantOf returns those of a patient's documents that a removal means; of those that belong to
 // nobody for "".
 func (n *native) meantOf(patient string, r *removal) (out []newDocument, err error) {
+	all, err := n.candidatesOf(patient)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		c := &all[i]
+		if !r.means(c.id, &c.entry, &c.looks) || patient == "" && c.entry.Owner != r.Owner {
+			continue
+		}
+		there, _, err := n.findDocument(c.id)
+		if err != nil {
+			return nil, err
+		}
+		if there != nil {
+			out = append(out, c.newDocument)
+		}
+	}
+	return out, nil
+}
+
+// candidate is a document that removals may mean. It may be removed by now.
+type candidate struct {
+	newDocument
+	looks looks
+}
+
+// candidatesKept bounds how many candidates are kept, but for those of one patient.
+const candidatesKept = 1 << 16
+
+// candidatesOf returns the documents that a patient had when somebody asked first; those that
+// belong to nobody for "".
+func (n *native) candidatesOf(patient string) (all []candidate, err error) {
+	if known, is := n.candidates[patient]; is {
+		return known, nil
+	}
+	if n.candidatesRead >= candidatesKept {
+		clear(n.candidates)
+		n.candidatesRead = 0
+	}
+	if err := n.flush(); err != nil {
+		return nil, err
+	}
 	prefix := key(kDocument, patient, "")
 	err = each(n.store.db, prefix, func(k, v []byte) error {
-		var e documentEntry
-		if err := json.Unmarshal(v, &e); err != nil {
-			return err
-		}
-		id := string(k[len(prefix):])
-		if r.means(id, &e) && (patient != "" || e.Owner == r.Owner) {
-			out = append(out, newDocument{id, e})
-		}
-		return nil
+		c := candidate{newDocument: newDocument{id: string(k[len(prefix):])}}
+		err := json.Unmarshal(v, &c.entry)
+		all = append(all, c)
+		return err
 	})
-	return out, err
+	n.candidates[patient] = all
+	n.candidatesRead += len(all) + 1
+	return all, err
 }
 
 // isAmong reports whether a removal means one of the documents that were removed.
 func (n *native) isAmong(graves []grave, r *removal) (bool, error) {
 	for i := range graves {
 		g := &graves[i]
-		if !r.means(g.ID, &g.Entry) {
+		if !r.means(g.ID, &g.Entry, &g.looks) {
 			continue
 		}
 		for _, reaches := range []func(of, o owner) (bool, error){n.samePatient, n.mergedInto} {
