@@ -48,14 +48,7 @@ func cluster(t *testing.T) (urls string, servers []*server.Server) {
 		s.Start()
 		servers = append(servers, s)
 	}
-	t.Cleanup(func() {
-		for _, s := range servers {
-			s.Shutdown()
-		}
-		for _, s := range servers {
-			s.WaitForShutdown()
-		}
-	})
+	t.Cleanup(func() { stopAll(servers) })
 	for _, s := range servers {
 		if !s.ReadyForConnections(30 * time.Second) {
 			t.Fatal("a server did not start")
@@ -63,6 +56,15 @@ func cluster(t *testing.T) (urls string, servers []*server.Server) {
 		all = append(all, s.ClientURL())
 	}
 	return strings.Join(all, ","), servers
+}
+
+func stopAll(servers []*server.Server) {
+	for _, s := range servers {
+		s.Shutdown()
+	}
+	for _, s := range servers {
+		s.WaitForShutdown()
+	}
 }
 
 func freePort(t *testing.T) int {

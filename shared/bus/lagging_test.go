@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"ehi-server/shared/bus"
 	"ehi-server/shared/ehi"
@@ -56,14 +54,7 @@ func newLagging(t *testing.T) *lagging {
 		}
 	}
 	var servers []*server.Server
-	t.Cleanup(func() {
-		for _, s := range servers {
-			s.Shutdown()
-		}
-		for _, s := range servers {
-			s.WaitForShutdown()
-		}
-	})
+	t.Cleanup(func() { stopAll(servers) })
 	start := func(n int, routes ...*url.URL) {
 		t.Helper()
 		s, err := server.NewServer(&server.Options{
@@ -97,15 +88,7 @@ func newLagging(t *testing.T) *lagging {
 // leaveLeader makes another server than n2 the leader of a stream.
 func leaveLeader(t *testing.T, urls, stream string) {
 	t.Helper()
-	conn, err := nats.Connect(urls)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(conn.Close)
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := jetStream(t, urls)
 	await(t, func() bool {
 		is, err := js.Stream(t.Context(), stream)
 		if err != nil || is.CachedInfo().Cluster.Leader == "" {
@@ -114,7 +97,7 @@ func leaveLeader(t *testing.T, urls, stream string) {
 		if is.CachedInfo().Cluster.Leader != "n2" {
 			return true
 		}
-		m, err := conn.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, 5*time.Second)
+		m, err := js.Conn().Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, 5*time.Second)
 		if err != nil {
 			return false
 		}
@@ -126,23 +109,25 @@ func leaveLeader(t *testing.T, urls, stream string) {
 	})
 }
 
+// connected returns a bus of the servers at some URLs.
+func connected(t *testing.T, urls string) *bus.Bus {
+	t.Helper()
+	b, err := bus.Open(t.Context(), bus.Config{
+		Flags: bus.Flags{URL: urls, Dial: bus.Dial{Wait: time.Minute}},
+		Audit: &bus.AuditConfig{},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	return b
+}
+
 // A server of the cluster that lags behind tells what was. Newest tells what is.
 func TestNewestWaitsForTheLeaderOfACluster(t *testing.T) {
 	t.Parallel()
 	l := newLagging(t)
-	open := func(urls string) *bus.Bus {
-		t.Helper()
-		b, err := bus.Open(t.Context(), bus.Config{
-			Flags: bus.Flags{URL: urls, Dial: bus.Dial{Wait: time.Minute}},
-			Audit: &bus.AuditConfig{},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(b.Close)
-		return b
-	}
-	ahead, behind := open(l.urls), open(l.last)
+	ahead, behind := connected(t, l.urls), connected(t, l.last)
 	if err := ahead.Jobs.Create(t.Context(), newJob("a")); err != nil {
 		t.Fatal(err)
 	}
@@ -197,14 +182,7 @@ func TestNewestWaitsForTheLeaderOfACluster(t *testing.T) {
 func TestAProcessReadsWhatItHasWrittenToACluster(t *testing.T) {
 	t.Parallel()
 	l := newLagging(t)
-	b, err := bus.Open(t.Context(), bus.Config{
-		Flags: bus.Flags{URL: l.last, Dial: bus.Dial{Wait: time.Minute}},
-		Audit: &bus.AuditConfig{},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Close)
+	b := connected(t, l.last)
 	whole(t, l.urls)
 	leaveLeader(t, l.urls, "KV_"+bus.JobRecords)
 	whole(t, l.urls)
